@@ -1,0 +1,124 @@
+/**
+ * The contract between the engine and a backend. The engine owns retry, comparison, scheduling and logs; a backend
+ * only fetches, and may give hints. A third party's ES module exports a `BackendModule` as its default export.
+ */
+
+/** Why a backend cannot deliver. `unavailable` may heal with time and is retried; the others need a person. */
+export type BackendErrorKind = "unavailable" | "denied" | "invalid";
+
+/**
+ * A failure of one secret or of the whole store.
+ *
+ * `message` says what and where, and never holds a value, a token or a response body. Foreign errors are mapped at the
+ * border and never attached as `cause`.
+ */
+export class BackendError extends Error {
+  override readonly name = "BackendError";
+  readonly kind: BackendErrorKind;
+  /** Seconds after which the store asked to be tried again (Retry-After). */
+  readonly retryAfter: number | undefined;
+  constructor(kind: BackendErrorKind, message: string, retryAfter?: number) {
+    super(message);
+    this.kind = kind;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** A third party's module cannot import the class: an error of that name with a kind is one too. */
+export function isBackendError(value: unknown): value is BackendError {
+  if (value instanceof BackendError) return true;
+  if (!(value instanceof Error) || value.name !== "BackendError" || !("kind" in value)) return false;
+  return value.kind === "unavailable" || value.kind === "denied" || value.kind === "invalid";
+}
+
+/** A secret as the store holds it. */
+export interface Fetched {
+  readonly status: "value";
+  /** The bytes. The receiver owns them, and overwrites them when they are replaced. */
+  readonly value: Buffer;
+  /** Printable and opaque, from the same answer as the value: a version number, a time stamp. Never made of the value. */
+  readonly version: string;
+  /** Seconds until the secret must be fetched again whatever `reloadOnChange` says (a lease that ends). */
+  readonly refreshAfter?: number;
+}
+
+/** The store answered, and has no such secret. */
+export interface Missing {
+  readonly status: "missing";
+  /** Where it was looked for: `no file /etc/secrets/db_password`. */
+  readonly where: string;
+  /** The store says that the secret may still come: the engine waits for it instead of ending with 66. */
+  readonly mayAppear?: boolean;
+}
+
+/** What became of one secret. A failure is per secret, so that one refused secret holds up no other. */
+export type Outcome = Fetched | Missing | BackendError;
+
+/** One secret id with the source that the backend itself parsed. */
+export interface SecretRequest<Source> {
+  readonly id: string;
+  readonly source: Source;
+}
+
+/** What the engine gives to a backend that it opens. */
+export interface BackendContext {
+  /** One line for the operator. Never a value, a token or a response body. */
+  readonly log: (level: "debug" | "info" | "notice" | "warn", message: string) => void;
+  /** For jitter; in [0, 1). */
+  readonly random: () => number;
+}
+
+/** An opened store. */
+export interface Backend<Source> {
+  /**
+   * Fetches every secret, in one answer per place (one Vault path, one AWS secret).
+   *
+   * @returns an outcome for each id asked for.
+   * @throws BackendError only where nothing at all can be said; anything else thrown is a bug of the backend.
+   *   Ends soon after `signal` aborts, with any result or error.
+   */
+  fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>>;
+
+  /**
+   * Calls `hint` whenever something may have changed, and once when armed (to close the gap between a fetch and the
+   * watch). Hints may be lost, doubled or spurious: a poll is behind them.
+   *
+   * @returns when `signal` aborts. @throws BackendError where watching is over; the engine then only polls.
+   */
+  watch?(requests: readonly SecretRequest<Source>[], hint: () => void, signal: AbortSignal): Promise<void>;
+
+  /** The target now uses these versions: leases of older ones may end. */
+  applied?(versions: ReadonlyMap<string, string>): Promise<void>;
+
+  /** Releases what `open` took. Called once. */
+  close?(): Promise<void>;
+}
+
+/** One kind of store. Errors in settings and sources are thrown as ConfigError with the path inside them. */
+export interface BackendModule<Settings = unknown, Source = unknown> {
+  /** The name in messages: `folder`. */
+  readonly name: string;
+
+  /** Seconds between polls where the configuration says nothing; null: the values cannot change, nothing is polled. */
+  readonly defaultPollingInterval: number | null;
+
+  /**
+   * Checks the backend's settings (`config` without the rotation settings). No input or output: runs at build time.
+   *
+   * @throws ConfigError whose path is relative to `config`.
+   */
+  parseSettings(settings: Readonly<Record<string, unknown>>): Settings;
+
+  /**
+   * Checks the source of one secret (`secrets.ID.source`, `{}` where absent) and fills in what is derived from its id.
+   *
+   * @throws ConfigError whose path is relative to the source.
+   */
+  parseSource(id: string, source: Readonly<Record<string, unknown>>, settings: Settings): Source;
+
+  /** Where the secret comes from, for people: `/etc/secrets/db_password`. */
+  describe(source: Source, settings: Settings): string;
+
+  /** Gets ready to fetch. Does not need the store to be there. @throws BackendError where it can never work. */
+  open(settings: Settings, context: BackendContext): Promise<Backend<Source>>;
+}

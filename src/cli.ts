@@ -1,0 +1,117 @@
+/** The command line of fetcher(8). */
+import { parseArgs } from "node:util";
+import { UsageError } from "./errors.ts";
+import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "./log.ts";
+
+export type Mode = "daemon" | "once" | "check" | "check-config" | "help" | "version";
+
+export interface CommandLine {
+  readonly mode: Mode;
+  readonly configFile: string | undefined;
+  readonly backend: string | undefined;
+  /** Backend settings: a path into `config`, and the value. */
+  readonly set: readonly { readonly path: readonly string[]; readonly value: unknown }[];
+  readonly output: string | undefined;
+  readonly ids: readonly string[];
+  readonly logLevel: LogLevel;
+  /** undefined: `pretty` on a terminal, else `json`. */
+  readonly logFormat: LogFormat | undefined;
+}
+
+export const helpText = `Usage: fetcher [--config FILE] [--backend NAME] [--set KEY=VALUE]... [--output DIR]
+               [--once | --check] [SECRET_ID...]
+
+Fetches the secrets of one service, publishes them as files and secrets.env, and
+stays to see them rotate. Started by systemd as NAME-secrets.service; in a terminal,
+--once and --check are what you want.
+
+  --config FILE       configuration (JSON)
+  --backend NAME      where secrets come from: folder, nixops, ..., or a path to a module
+  --set KEY=VALUE     one setting of the backend; dots descend, JSON values are taken as such
+  --output DIR        where the files go
+  --once              fetch, publish, print a table (never a value) and exit; no service is touched
+  --check             say of every secret whether it is there; write nothing
+  --check=config      check the configuration only; no store is asked
+  --log-level LEVEL   ${logLevels.join(", ")} (default info)
+  --log-format FORMAT ${logFormats.join(" or ")} (default: pretty on a terminal)
+  --help, --version
+
+Exit codes (sysexits): 0 done or stopped; 64 usage; 66 a required secret does not exist;
+69 the store cannot be reached; 70 a bug; 73, 74 cannot write; 77 the store refuses us;
+78 the configuration is wrong.
+`;
+
+/** @throws UsageError */
+export function parseCommandLine(argv: readonly string[]): CommandLine {
+  const { values, positionals } = parseWords(argv);
+  const modes = (
+    [
+      ["help", values.help],
+      ["version", values.version],
+      ["once", values.once],
+      ["check", values.check],
+      ["check-config", values["check-config"]],
+    ] as const
+  ).filter(([, given]) => given === true);
+  if (modes.length > 1 && values.help !== true && values.version !== true)
+    throw new UsageError("--once and --check cannot go together");
+  const logLevel = values["log-level"] ?? "info";
+  if (!isLogLevel(logLevel)) throw new UsageError(`--log-level: expected one of ${logLevels.join(", ")}`);
+  const logFormat = values["log-format"];
+  if (logFormat !== undefined && !isLogFormat(logFormat))
+    throw new UsageError(`--log-format: expected ${logFormats.join(" or ")}`);
+  return {
+    mode: modes[0]?.[0] ?? "daemon",
+    configFile: values.config,
+    backend: values.backend,
+    set: (values.set ?? []).map(parseSet),
+    output: values.output,
+    ids: positionals,
+    logLevel,
+    logFormat,
+  };
+}
+
+function parseWords(argv: readonly string[]) {
+  // parseArgs knows no optional value, which is what --check=config is.
+  const args = argv.map((word) => {
+    if (!word.startsWith("--check=")) return word;
+    if (word === "--check=config") return "--check-config";
+    throw new UsageError("--check: expected --check or --check=config");
+  });
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        config: { type: "string" },
+        backend: { type: "string" },
+        set: { type: "string", multiple: true },
+        output: { type: "string" },
+        once: { type: "boolean" },
+        check: { type: "boolean" },
+        "check-config": { type: "boolean" },
+        "log-level": { type: "string" },
+        "log-format": { type: "string" },
+        help: { type: "boolean", short: "h" },
+        version: { type: "boolean" },
+      },
+    });
+  } catch (error) {
+    // Its messages name the option ("Unknown option '--foo'"); only the first sentence is about what is wrong.
+    const message = error instanceof Error ? (error.message.split(". ")[0] ?? "") : "wrong command line";
+    throw new UsageError(`${message} (see fetcher --help)`);
+  }
+}
+
+function parseSet(word: string): CommandLine["set"][number] {
+  const equals = word.indexOf("=");
+  const path = word.slice(0, Math.max(equals, 0)).split(".");
+  if (equals < 1 || path.includes("")) throw new UsageError("--set: expected KEY=VALUE");
+  const value = word.slice(equals + 1);
+  try {
+    return { path, value: JSON.parse(value) as unknown };
+  } catch {
+    return { path, value };
+  }
+}

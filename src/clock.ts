@@ -1,0 +1,66 @@
+/** Time and randomness, as parameters where logic depends on them. */
+
+export interface Clock {
+  /** Microseconds of CLOCK_MONOTONIC, the clock of systemd's *TimestampMonotonic properties. */
+  monotonic(): number;
+  /** Wall clock, for people. */
+  now(): Date;
+  /** Resolves after `seconds`, or when `signal` aborts. Never rejects. */
+  sleep(seconds: number, signal: AbortSignal): Promise<void>;
+}
+
+/** setTimeout fires at once beyond this. */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  monotonic: () => Number(process.hrtime.bigint() / 1000n),
+  now: () => new Date(),
+  sleep: (seconds, signal) =>
+    new Promise((done) => {
+      if (signal.aborted) {
+        done();
+        return;
+      }
+      const finish = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", finish);
+        done();
+      };
+      const timer = setTimeout(finish, Math.min(Math.max(seconds, 0) * 1000, LONGEST_TIMEOUT_MS));
+      signal.addEventListener("abort", finish);
+    }),
+};
+
+/** `signal.aborted` as a call: it changes across an await, which the compiler's narrowing does not know. */
+export function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+/** In [0, 1). */
+export type Random = () => number;
+
+/** First and longest delay before READY, in seconds. */
+const BACKOFF_BASE = 0.25;
+const BACKOFF_CAP = 30;
+
+/**
+ * Exponential backoff with full jitter: a random time up to 0.25 s doubled `attempt` times, at most 30 s; never less than
+ * what the store asked for.
+ *
+ * @param attempt 0 for the first retry.
+ * @returns seconds.
+ */
+export function backoff(attempt: number, random: Random, retryAfter = 0): number {
+  const ceiling = Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** Math.min(attempt, 20));
+  return Math.max(retryAfter, 0.01) + random() * ceiling;
+}
+
+/** ±10 %, so that sidecars that were started together drift apart. */
+export function jittered(seconds: number, random: Random): number {
+  return seconds * (0.9 + 0.2 * random());
+}
+
+/** 12:03:11, local time, as the journal shows it. */
+export function clockTime(date: Date): string {
+  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}

@@ -1,0 +1,131 @@
+/** --once and --check: what an operator runs in a terminal. Tables show everything but values. */
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Fetched, Outcome } from "./backend.ts";
+import type { Config } from "./config.ts";
+import { ExitCode } from "./errors.ts";
+import { fatal } from "./first-load.ts";
+import { type Problem, problemOf } from "./problems.ts";
+import { Publisher } from "./publisher.ts";
+import { SecretLayout } from "./secret-set.ts";
+import type { Store } from "./store.ts";
+
+export interface Terminal {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** Shows what is going on while it goes on; "" clears it. Does nothing where nobody watches. */
+  readonly progress: (text: string) => void;
+}
+
+/** Seconds that a store is given, when a person waits for it. */
+const PATIENCE = 30;
+
+/**
+ * Fetches and publishes once. The files stay.
+ *
+ * @returns the exit code: 0, or that of the worst failure, and then nothing is published.
+ */
+export async function once(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
+  const outcomes = await fetchAll(config, store, terminal, stop);
+  const { values, exitCode } = judge(config, store, outcomes, terminal);
+  if (exitCode !== ExitCode.ok) {
+    terminal.err("nothing was published\n");
+    return exitCode;
+  }
+  const output = config.output ?? freshOutput();
+  const publisher = await Publisher.open({ ...config, output }, output);
+  publisher.recover();
+  const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
+  const staged = publisher.stage(bytes, false);
+  staged.commit();
+  terminal.out(
+    table(
+      ["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"],
+      config.secrets.map(({ id }) => {
+        const fetched = values.get(id);
+        if (fetched === undefined) return [id, "-", "-", "-", "missing (optional)", store.describe(id)];
+        const variable = staged.env?.names.get(id) ?? "-";
+        const file = publisher.fileOf(id) ?? "-";
+        return [id, file, variable, String(fetched.value.length), fetched.version, store.describe(id)];
+      }),
+    ),
+  );
+  for (const [id, why] of staged.env?.leftOut ?? [])
+    terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? "secrets.env"}: ${why}\n`);
+  terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
+  return ExitCode.ok;
+}
+
+/** Says of every secret whether it is there. Writes nothing. @returns the exit code, as `once` does. */
+export async function check(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
+  await SecretLayout.of(config);
+  const outcomes = await fetchAll(config, store, terminal, stop);
+  terminal.out(
+    table(
+      ["ID", "STATE", "BYTES", "VERSION", "FROM"],
+      config.secrets.map(({ id, optional }) => {
+        const outcome = outcomes.get(id);
+        const problem = problemOf(outcome);
+        if (problem !== undefined)
+          return [id, problem.kind + (optional ? " (optional)" : ""), "-", "-", store.describe(id)];
+        const { value, version } = outcome as Fetched;
+        return [id, "there", String(value.length), version, store.describe(id)];
+      }),
+    ),
+  );
+  return judge(config, store, outcomes, terminal).exitCode;
+}
+
+async function fetchAll(config: Config, store: Store, terminal: Terminal, stop: AbortSignal) {
+  terminal.progress(`asking ${store.name} for ${config.secrets.length} secrets ...`);
+  const ids = config.secrets.map(({ id }) => id);
+  const outcomes = await store.fetch(ids, stop, PATIENCE);
+  terminal.progress("");
+  return outcomes;
+}
+
+/** From the least to the most serious: what the exit code tells when several things are wrong. */
+const severity: readonly Problem["kind"][] = ["unavailable", "missing", "denied", "invalid"];
+
+function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outcome>, terminal: Terminal) {
+  const values = new Map<string, Fetched>();
+  let worst: { id: string; problem: Problem } | undefined;
+  for (const { id, optional } of config.secrets) {
+    const outcome = outcomes.get(id);
+    const problem = problemOf(outcome);
+    if (problem === undefined) values.set(id, outcome as Fetched);
+    else if (!optional || problem.kind !== "missing") {
+      terminal.err(`${fatal(store.name, id, problem).message}\n`);
+      if (worst === undefined || severity.indexOf(problem.kind) > severity.indexOf(worst.problem.kind))
+        worst = { id, problem };
+    }
+  }
+  const exitCode = worst === undefined ? ExitCode.ok : fatal(store.name, worst.id, worst.problem).exitCode;
+  return { values, exitCode };
+}
+
+function freshOutput() {
+  const parent = process.env["XDG_RUNTIME_DIR"] ?? tmpdir();
+  const directory = mkdtempSync(join(parent, "fetcher-"));
+  return { directory, links: null, linksTo: directory, envFile: "secrets.env" };
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  return all
+    .map(
+      (row) =>
+        `${row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join("  ")
+          .trimEnd()}\n`,
+    )
+    .join("");
+}
+
+/** An id or a path may hold what a terminal obeys. */
+function printable(text: string): string {
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, "?");
+}

@@ -1,0 +1,64 @@
+/**
+ * Errors are written for the operator who reads them in `systemctl status`: one line that says what, where and what to
+ * do. They never hold a secret, a token or a foreign error (those carry tokens), so they may be logged as they are.
+ */
+
+/** Exit codes of sysexits(3). The units act on them: RestartPreventExitStatus=64 66 69 77 78. */
+export const ExitCode = {
+  ok: 0,
+  usage: 64,
+  missing: 66,
+  unavailable: 69,
+  bug: 70,
+  cannotCreate: 73,
+  ioError: 74,
+  denied: 77,
+  config: 78,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** Ends the program with `exitCode` and the one line `message`. */
+export class FatalError extends Error {
+  override readonly name: string = "FatalError";
+  readonly exitCode: ExitCode;
+  constructor(exitCode: ExitCode, message: string) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** A wrong command line (64). */
+export class UsageError extends FatalError {
+  override readonly name = "UsageError";
+  constructor(message: string) {
+    super(ExitCode.usage, message);
+  }
+}
+
+/**
+ * A wrong configuration (78).
+ *
+ * `path` names the option from the root, as a person would write it: `secrets.db_password.mode`. The message never
+ * shows the value found there, which may be a secret that was put in the wrong place.
+ */
+export class ConfigError extends FatalError {
+  override readonly name = "ConfigError";
+  readonly path: string;
+  readonly problem: string;
+  constructor(path: string, problem: string) {
+    super(ExitCode.config, path === "" ? `configuration: ${problem}` : `configuration: ${path}: ${problem}`);
+    this.path = path;
+    this.problem = problem;
+  }
+}
+
+/** Cannot write the output (73 where a file cannot be made at all, 74 where writing it fails). */
+export class PublishError extends FatalError {
+  override readonly name = "PublishError";
+}
+
+/** `ENOENT` and the like of a failed system call; undefined where `error` is none. */
+export function errnoCode(error: unknown): string | undefined {
+  if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
+  return typeof error.code === "string" ? error.code : undefined;
+}

@@ -1,0 +1,159 @@
+/** Before READY: gets every secret that the service needs, or says finally why not. */
+import type { Outcome } from "./backend.ts";
+import { Alarm } from "./alarm.ts";
+import { backoff, type Clock, isAborted, type Random } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { ExitCode, FatalError } from "./errors.ts";
+import type { HeldValues } from "./held.ts";
+import type { Log } from "./log.ts";
+import { type Problem, problemOf, type Problems } from "./problems.ts";
+import type { Store } from "./store.ts";
+
+/** Seconds that a store is given while a published set of an earlier life stands ready. */
+export const ADOPTION_LIMIT = 5;
+
+export interface FirstLoadParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly held: HeldValues;
+  readonly problems: Problems;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly status: (text: string) => void;
+}
+
+/**
+ * Fills `held`. What failed for good is asked no more, what may heal is retried with backoff, and a failing secret is
+ * taken from `published` where the whole scope is there.
+ *
+ * @param published id → bytes of a complete set that an earlier life published.
+ * @returns ids that were taken from `published`.
+ * @throws FatalError 66, 77, 78 for what a person must mend; 69 after `startTimeout`.
+ */
+export async function firstLoad(
+  parts: FirstLoadParts,
+  published: ReadonlyMap<string, Buffer> | undefined,
+  stop: AbortSignal,
+): Promise<readonly string[]> {
+  const { config, store, held, problems, clock, random } = parts;
+  const alarm = new Alarm<"hint">(clock);
+  const watching = new AbortController();
+  stop.addEventListener(
+    "abort",
+    () => {
+      watching.abort();
+    },
+    { once: true },
+  );
+  const begun = clock.monotonic();
+  const elapsed = () => (clock.monotonic() - begun) / 1e6;
+  let wanted = config.secrets.map(({ id }) => id);
+  try {
+    for (let attempt = 0; ; attempt += 1) {
+      const limit = published === undefined ? undefined : Math.max(ADOPTION_LIMIT - elapsed(), 0.05);
+      const outcomes = await store.fetch(wanted, stop, limit);
+      if (isAborted(stop)) return [];
+      for (const [id, outcome] of outcomes)
+        if ("status" in outcome && outcome.status === "value") held.set(id, outcome);
+      const failed = failures(parts, outcomes);
+      if (failed.size === 0) {
+        problems.note(outcomes, "published without it");
+        return [];
+      }
+      const final = [...failed].find(([, problem]) => !mayHeal(problem));
+      if (published !== undefined && (final !== undefined || elapsed() + 0.1 >= ADOPTION_LIMIT)) {
+        problems.note(outcomes, "what was published before stays in use");
+        return adopt(held, failed, published);
+      }
+      if (final !== undefined) throw fatal(store.name, final[0], final[1]);
+      const delay = backoff(attempt, random, longestRetryAfter(failed));
+      const wait = Math.min(delay, untilGivingUp(config, elapsed(), failed, store.name));
+      problems.note(outcomes, "trying again");
+      parts.status(waitingFor(store.name, failed, attempt + 1, wait));
+      wanted = [...failed.keys()];
+      if (attempt === 0 && published === undefined) void watch(parts, alarm, watching.signal);
+      await alarm.wait(published === undefined ? wait : Math.min(wait, ADOPTION_LIMIT - elapsed()), stop);
+      if (isAborted(stop)) return [];
+    }
+  } finally {
+    watching.abort();
+  }
+}
+
+/** What keeps the scope from being complete. An optional secret that is missing or refused does not. */
+function failures({ config }: FirstLoadParts, outcomes: ReadonlyMap<string, Outcome>): ReadonlyMap<string, Problem> {
+  const optional = new Set(config.secrets.filter((secret) => secret.optional).map(({ id }) => id));
+  const failed = new Map<string, Problem>();
+  for (const [id, outcome] of outcomes) {
+    const problem = problemOf(outcome);
+    if (problem === undefined) continue;
+    // Of a store that does not answer nobody knows whether it has the secret.
+    if (optional.has(id) && problem.kind !== "unavailable") continue;
+    failed.set(id, problem);
+  }
+  return failed;
+}
+
+function mayHeal(problem: Problem): boolean {
+  return problem.kind === "unavailable" || problem.mayAppear;
+}
+
+function adopt(
+  held: HeldValues,
+  failed: ReadonlyMap<string, Problem>,
+  published: ReadonlyMap<string, Buffer>,
+): readonly string[] {
+  const adopted = [...failed.keys()].filter((id) => published.has(id));
+  for (const id of adopted) {
+    const value = published.get(id);
+    if (value !== undefined) held.set(id, { value: Buffer.from(value), version: "published before" });
+  }
+  return adopted;
+}
+
+const exitCodes = {
+  missing: ExitCode.missing,
+  denied: ExitCode.denied,
+  invalid: ExitCode.config,
+  unavailable: ExitCode.unavailable,
+} as const;
+
+/** The one line that `systemctl status` and the journal show. */
+export function fatal(backend: string, id: string, { kind, message }: Problem): FatalError {
+  return new FatalError(exitCodes[kind], `${backend}: secret ${JSON.stringify(id)}: ${message}`);
+}
+
+function longestRetryAfter(failed: ReadonlyMap<string, Problem>): number {
+  return Math.max(0, ...[...failed.values()].map(({ retryAfter }) => retryAfter ?? 0));
+}
+
+/** @throws FatalError (69) when `startTimeout` is over. */
+function untilGivingUp(config: Config, elapsed: number, failed: ReadonlyMap<string, Problem>, backend: string): number {
+  if (config.startTimeout === null) return Infinity;
+  const left = config.startTimeout - elapsed;
+  const [first] = failed;
+  if (left <= 0 && first !== undefined)
+    throw new FatalError(
+      ExitCode.unavailable,
+      `${backend}: secret ${JSON.stringify(first[0])}: ${first[1].message} (given up after startTimeout, ${config.startTimeout} s)`,
+    );
+  return Math.max(left, 0.01);
+}
+
+function waitingFor(backend: string, failed: ReadonlyMap<string, Problem>, attempt: number, wait: number): string {
+  const [first] = failed.values();
+  const others = failed.size === 1 ? "" : ` (and ${failed.size - 1} more)`;
+  return `waiting for ${backend}: ${first?.message ?? ""}${others} (attempt ${attempt}, next in ${wait.toFixed(wait < 1 ? 1 : 0)} s)`;
+}
+
+/** What is waited for may come at any moment: a hint shortens the wait. Polling goes on if watching fails. */
+async function watch({ store, log }: FirstLoadParts, alarm: Alarm<"hint">, signal: AbortSignal): Promise<void> {
+  try {
+    await store.watch?.(() => {
+      alarm.ring("hint");
+    }, signal);
+  } catch (error) {
+    log.debug(error instanceof Error ? error.message : "watching failed");
+  }
+}

@@ -1,0 +1,84 @@
+/** The values that are published now, and how each secret of the scope fares in the store. */
+import type { Clock } from "./clock.ts";
+import type { Fetched, Outcome } from "./backend.ts";
+
+export interface HeldValue {
+  readonly value: Buffer;
+  readonly version: string;
+  /** µs of CLOCK_MONOTONIC at which it must be fetched anew; undefined: it has no end. */
+  readonly refreshAt: number | undefined;
+}
+
+export class HeldValues {
+  readonly #held = new Map<string, HeldValue>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  has(id: string): boolean {
+    return this.#held.has(id);
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  get(id: string): HeldValue | undefined {
+    return this.#held.get(id);
+  }
+
+  get versions(): ReadonlyMap<string, string> {
+    return new Map([...this.#held].map(([id, { version }]) => [id, version]));
+  }
+
+  get bytes(): ReadonlyMap<string, Buffer> {
+    return new Map([...this.#held].map(([id, { value }]) => [id, value]));
+  }
+
+  /** Takes the buffer over; the one it replaces is overwritten with zeros. */
+  set(id: string, { value, version, refreshAfter }: Omit<Fetched, "status">): void {
+    const old = this.#held.get(id)?.value;
+    if (old !== undefined && old !== value) old.fill(0);
+    const refreshAt = refreshAfter === undefined ? undefined : this.#clock.monotonic() + refreshAfter * 1e6;
+    this.#held.set(id, { value, version, refreshAt });
+  }
+
+  /** Splits what was fetched into what is new and what is held already; the latter's version is noted. */
+  changesIn(outcomes: ReadonlyMap<string, Outcome>): Map<string, Fetched> {
+    const changes = new Map<string, Fetched>();
+    for (const [id, outcome] of outcomes) {
+      if (!("status" in outcome) || outcome.status !== "value") continue;
+      if (this.#held.get(id)?.value.equals(outcome.value) === true) this.set(id, outcome);
+      else changes.set(id, outcome);
+    }
+    return changes;
+  }
+
+  /** Ids whose end is near. */
+  due(): readonly string[] {
+    const now = this.#clock.monotonic();
+    return [...this.#held].flatMap(([id, { refreshAt }]) => (refreshAt !== undefined && refreshAt <= now ? [id] : []));
+  }
+
+  /** Seconds until the first of them must be fetched anew; Infinity: none. */
+  untilDue(): number {
+    const now = this.#clock.monotonic();
+    return [...this.#held.values()].reduce(
+      (least, { refreshAt }) => (refreshAt === undefined ? least : Math.min(least, Math.max(0, refreshAt - now) / 1e6)),
+      Infinity,
+    );
+  }
+
+  /** Ids that a poll may fetch: asking again for a leased secret would issue another. */
+  unleased(ids: readonly string[]): readonly string[] {
+    return ids.filter((id) => this.#held.get(id)?.refreshAt === undefined);
+  }
+
+  /** Overwrites every value. */
+  clear(): void {
+    for (const { value } of this.#held.values()) value.fill(0);
+    this.#held.clear();
+  }
+}

@@ -1,0 +1,91 @@
+/** Runs other programs: systemctl, a verify command, getent. No shell, and nothing of this process's environment. */
+import { spawn } from "node:child_process";
+
+/**
+ * Neither proxies, debug switches, credentials' paths nor systemd's sockets are inherited. TMPDIR keeps the programs'
+ * temporary files out of /tmp, which the target shares and can write to.
+ */
+export function helperEnvironment(): Record<string, string> {
+  const { PATH, RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = process.env;
+  const own = RUNTIME_DIRECTORY?.split(":")[0] ?? XDG_RUNTIME_DIR;
+  return {
+    PATH: PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    LC_ALL: "C.UTF-8",
+    ...(own === undefined ? {} : { TMPDIR: own }),
+  };
+}
+
+export type CommandResult =
+  | { readonly end: "exit"; readonly code: number; readonly stdout: string; readonly stderr: string }
+  | { readonly end: "signal"; readonly signal: string; readonly stdout: string; readonly stderr: string }
+  | { readonly end: "timeout" }
+  | { readonly end: "not-started"; readonly reason: string };
+
+export interface CommandOptions {
+  /** Seconds until the program and its children are killed; undefined: it may take as long as it likes. */
+  readonly timeout?: number;
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+  /** `drop`: what it prints goes nowhere. */
+  readonly output?: "keep" | "drop";
+}
+
+/** Bytes of output that are kept; more is read and dropped. */
+const OUTPUT_LIMIT = 64 * 1024;
+
+/** Never rejects: how it ended is in the result. */
+export function runCommand(
+  [program, ...args]: readonly [string, ...string[]],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
+  return new Promise((done) => {
+    const child = spawn(program, args, {
+      env: { ...helperEnvironment(), ...options.environment },
+      stdio: options.output === "drop" ? "ignore" : ["ignore", "pipe", "pipe"],
+      // A process group of its own, so that a timeout reaches the program's children too.
+      detached: true,
+    });
+    let timedOut = false;
+    const kill = () => {
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+      } catch {
+        // It has just ended by itself.
+      }
+    };
+    const timer =
+      options.timeout === undefined
+        ? undefined
+        : setTimeout(() => {
+            timedOut = true;
+            kill();
+          }, options.timeout * 1000);
+    options.signal?.addEventListener("abort", kill, { once: true });
+    const stdout = collect(child.stdout);
+    const stderr = collect(child.stderr);
+    const finish = (result: CommandResult) => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener("abort", kill);
+      done(result);
+    };
+    child.once("error", (error: NodeJS.ErrnoException) => {
+      finish({ end: "not-started", reason: error.code ?? "failed" });
+    });
+    child.once("close", (code, signal) => {
+      if (timedOut) finish({ end: "timeout" });
+      else if (code !== null) finish({ end: "exit", code, stdout: stdout(), stderr: stderr() });
+      else finish({ end: "signal", signal: signal ?? "unknown", stdout: stdout(), stderr: stderr() });
+    });
+    if (options.signal?.aborted === true) kill();
+  });
+}
+
+function collect(stream: NodeJS.ReadableStream | null): () => string {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  stream?.on("data", (chunk: Buffer) => {
+    if (size < OUTPUT_LIMIT) chunks.push(chunk);
+    size += chunk.length;
+  });
+  return () => Buffer.concat(chunks).subarray(0, OUTPUT_LIMIT).toString("utf8");
+}

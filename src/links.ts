@@ -1,0 +1,107 @@
+/** Symbolic links to the published files, in the /tmp that the target shares. */
+import * as fs from "node:fs";
+import { randomBytes } from "node:crypto";
+import { join, relative } from "node:path";
+import { RESERVED_PREFIX } from "./config.ts";
+import { errnoCode, ExitCode, PublishError } from "./errors.ts";
+import { checkDirectory } from "./output-directory.ts";
+import { tmpDirectoryOf } from "./private-tmp.ts";
+
+/** A link cannot carry the sticky bit that systemd-tmpfiles spares: it is touched before it is a day old. */
+const TOUCH_AFTER_MS = 12 * 3600 * 1000;
+
+export class LinkDirectory {
+  readonly path: string;
+  readonly #target: string;
+
+  /**
+   * @param path where the links are made.
+   * @param reader where the reader of the links sees the files.
+   * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
+   */
+  constructor(path: string, reader: string) {
+    this.path = path;
+    this.#target = relative(path, reader);
+    checkDirectory(path);
+    // The mount point of the target's BindReadOnlyPaths=. Were it removed as an old empty directory, the kernel would
+    // take the mount away from the running target; with a sticky file in it, it is neither empty nor old.
+    if (tmpDirectoryOf(path) !== undefined && reader.startsWith(`${path}/`)) keepMountPoint(reader);
+  }
+
+  /** Makes, mends or touches the link of every name. @throws PublishError where a name is taken by a directory. */
+  ensure(names: readonly string[]): void {
+    for (const name of names) {
+      const path = join(this.path, name);
+      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+      if (stat !== undefined && this.#isOurs(path, stat)) {
+        if (Date.now() - stat.mtimeMs > TOUCH_AFTER_MS || stat.mtimeMs > Date.now()) touch(path);
+      } else if (stat?.isDirectory() === true) {
+        throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
+      } else this.#replace(name);
+    }
+  }
+
+  /** Removes the links of names that are published no more; what others made there stays. */
+  remove(names: readonly string[]): void {
+    for (const name of names) {
+      const path = join(this.path, name);
+      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+      if (stat !== undefined && this.#isOurs(path, stat)) fs.rmSync(path, { force: true });
+    }
+  }
+
+  #isOurs(path: string, stat: fs.Stats): boolean {
+    if (!stat.isSymbolicLink() || stat.uid !== process.geteuid?.()) return false;
+    return fs.readlinkSync(path) === join(this.#target, path.slice(this.path.length + 1));
+  }
+
+  #replace(name: string): void {
+    const path = join(this.path, name);
+    for (;;) {
+      const temporary = join(this.path, `${RESERVED_PREFIX}link-${randomBytes(6).toString("hex")}`);
+      try {
+        fs.symlinkSync(join(this.#target, name), temporary);
+      } catch (error) {
+        if (errnoCode(error) === "EEXIST") continue;
+        throw cannotLink(path, error);
+      }
+      try {
+        fs.renameSync(temporary, path);
+        return;
+      } catch (error) {
+        fs.rmSync(temporary, { force: true });
+        throw cannotLink(path, error);
+      }
+    }
+  }
+}
+
+function keepMountPoint(path: string): void {
+  try {
+    fs.mkdirSync(path, { mode: 0o755 });
+  } catch (error) {
+    if (errnoCode(error) !== "EEXIST") throw cannotLink(path, error);
+  }
+  const stat = fs.lstatSync(path);
+  // Made by the target in an earlier life: systemd mounts over it all the same, and we keep out of it.
+  if (!stat.isDirectory() || stat.uid !== process.geteuid?.() || (stat.mode & 0o022) !== 0) return;
+  try {
+    const fd = fs.openSync(join(path, `${RESERVED_PREFIX}mount-point`), "wx", 0o400);
+    fs.fchmodSync(fd, 0o1400);
+    fs.closeSync(fd);
+  } catch (error) {
+    if (errnoCode(error) !== "EEXIST") throw cannotLink(path, error);
+  }
+}
+
+function touch(path: string): void {
+  const now = new Date();
+  fs.lutimesSync(path, now, now);
+}
+
+function cannotLink(path: string, error: unknown): unknown {
+  const code = errnoCode(error);
+  return code === undefined
+    ? error
+    : new PublishError(ExitCode.cannotCreate, `output: cannot make the link ${path}: ${code}`);
+}

@@ -1,0 +1,77 @@
+/** Logs to stderr: one JSON line with the `<N>` priority that journald reads, or a line for people. */
+import { type DestinationStream, pino } from "pino";
+
+export const logLevels = ["error", "warn", "notice", "info", "debug", "trace"] as const;
+export type LogLevel = (typeof logLevels)[number];
+export const logFormats = ["pretty", "json"] as const;
+export type LogFormat = (typeof logFormats)[number];
+
+export function isLogLevel(word: string): word is LogLevel {
+  return (logLevels as readonly string[]).includes(word);
+}
+export function isLogFormat(word: string): word is LogFormat {
+  return (logFormats as readonly string[]).includes(word);
+}
+
+/** What may stand beside a message. Never a value, a token or a foreign error. */
+export type LogFields = Readonly<Record<string, string | number | boolean | readonly string[]>>;
+export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
+
+/** pino's numbers; `notice` lies between info and warn, as in syslog(3). */
+const numbers = { trace: 10, debug: 20, info: 30, notice: 35, warn: 40, error: 50 } as const;
+/** Priorities of syslog(3), by pino's number. */
+const priorities = new Map<number, number>([
+  [10, 7],
+  [20, 7],
+  [30, 6],
+  [35, 5],
+  [40, 4],
+  [50, 3],
+]);
+
+export function openLog(
+  level: LogLevel,
+  format: LogFormat,
+  write: (line: string) => void = (line) => process.stderr.write(line),
+): Log {
+  const destination: DestinationStream & { [metadata]: true; lastLevel: number } = {
+    [metadata]: true,
+    lastLevel: numbers.info,
+    write(line: string) {
+      if (format === "pretty") write(pretty(line));
+      else write(`<${priorities.get(destination.lastLevel) ?? 6}>${line}`);
+    },
+  };
+  const logger = pino(
+    {
+      level,
+      customLevels: numbers,
+      useOnlyCustomLevels: true,
+      base: null,
+      messageKey: "message",
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination,
+  );
+  const at = (name: LogLevel) => (message: string, fields?: LogFields) => {
+    logger[name](fields ?? {}, message);
+  };
+  return {
+    error: at("error"),
+    warn: at("warn"),
+    notice: at("notice"),
+    info: at("info"),
+    debug: at("debug"),
+    trace: at("trace"),
+  };
+}
+
+/** pino tells a destination that carries this symbol the level of each line. */
+const metadata = Symbol.for("pino.metadata");
+
+function pretty(line: string): string {
+  const { level, time, message, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${JSON.stringify(value)}`);
+  return `${String(time).slice(11, 19)} ${String(level).padEnd(6)} ${String(message)}${rest.join("")}\n`;
+}

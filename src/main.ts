@@ -1,0 +1,144 @@
+#!/usr/bin/env node
+/** The process: command line, signals, exit code. */
+import { isBackendError } from "./backend.ts";
+import { type CommandLine, helpText, parseCommandLine } from "./cli.ts";
+import { systemClock } from "./clock.ts";
+import { type Config, loadConfig } from "./config.ts";
+import { check, once, type Terminal } from "./debug.ts";
+import { EnvError } from "./env-file.ts";
+import { ExitCode, FatalError } from "./errors.ts";
+import { type Log, openLog } from "./log.ts";
+import { openNotifier, watchdogPeriod } from "./notify.ts";
+import { Publisher } from "./publisher.ts";
+import { Sidecar } from "./sidecar.ts";
+import { checkStore, openStore } from "./store.ts";
+import { systemctl } from "./systemd.ts";
+
+declare const FETCHER_VERSION: string;
+
+const terminal: Terminal = {
+  out: (text) => process.stdout.write(text),
+  err: (text) => process.stderr.write(text),
+  progress: (text) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+  },
+};
+
+/** Until the command line is read, errors go out as a person or the journal reads them by default. */
+let log: Log = openLog("info", process.stderr.isTTY ? "pretty" : "json");
+
+async function main(argv: readonly string[]): Promise<ExitCode> {
+  // Nothing that this process makes is for others, until its mode is set.
+  process.umask(0o077);
+  const commandLine = parseCommandLine(argv);
+  log = openLog(commandLine.logLevel, commandLine.logFormat ?? (process.stderr.isTTY ? "pretty" : "json"));
+  switch (commandLine.mode) {
+    case "help":
+      terminal.out(helpText);
+      return ExitCode.ok;
+    case "version":
+      terminal.out(`fetcher ${FETCHER_VERSION}\n`);
+      return ExitCode.ok;
+    case "check-config":
+      await checkStore(await loadConfig(commandLine));
+      terminal.out("the configuration is good\n");
+      return ExitCode.ok;
+    case "once":
+    case "check":
+      return debug(commandLine, commandLine.mode === "once" ? once : check);
+    case "daemon":
+      return daemon(await loadConfig(commandLine));
+  }
+}
+
+async function debug(commandLine: CommandLine, command: typeof once): Promise<ExitCode> {
+  const config = await loadConfig(commandLine);
+  const stop = stopSignal();
+  const store = await openStore(config, log, Math.random);
+  try {
+    return await command(config, store, terminal, stop);
+  } finally {
+    await store.close();
+  }
+}
+
+async function daemon(config: Config): Promise<ExitCode> {
+  const { output } = config;
+  if (output === undefined)
+    throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
+  const stop = stopSignal();
+  const notifier = openNotifier(process.env);
+  const [store, publisher] = await Promise.all([openStore(config, log, Math.random), Publisher.open(config, output)]);
+  const parts = {
+    config,
+    store,
+    publisher,
+    notifier,
+    systemd: systemctl,
+    log,
+    clock: systemClock,
+    random: Math.random,
+  };
+  const sidecar = new Sidecar(parts);
+  process.on("SIGHUP", () => {
+    sidecar.reload();
+  });
+  const period = watchdogPeriod(process.env);
+  const watchdog =
+    period === undefined
+      ? undefined
+      : setInterval(() => {
+          notifier.watchdog();
+        }, period);
+  try {
+    await sidecar.run(stop);
+    notifier.stopping();
+    // systemd removes the directories of what it started; nobody else would remove these.
+    if (process.env["INVOCATION_ID"] === undefined) publisher.remove();
+    log.info("stopped");
+    return ExitCode.ok;
+  } catch (error) {
+    if (error instanceof FatalError) notifier.status(error.message);
+    throw error;
+  } finally {
+    clearInterval(watchdog);
+    await notifier.flush();
+  }
+}
+
+function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const)
+    process.on(signal, () => {
+      stop.abort();
+    });
+  return stop.signal;
+}
+
+function explain(error: unknown): ExitCode {
+  if (error instanceof FatalError) {
+    log.error(error.message);
+    return error.exitCode;
+  }
+  if (error instanceof EnvError) {
+    log.error(`configuration: ${error.message}`);
+    return ExitCode.config;
+  }
+  if (isBackendError(error)) {
+    log.error(error.message);
+    return { unavailable: ExitCode.unavailable, denied: ExitCode.denied, invalid: ExitCode.config }[error.kind];
+  }
+  // A bug. Its message may hold anything that the program holds: only its kind and its place are told.
+  const stack = error instanceof Error ? (error.stack ?? "").split("\n").filter((line) => /^ +at /.test(line)) : [];
+  const kind = error instanceof Error ? error.constructor.name : typeof error;
+  log.error(`a bug in fetcher: ${kind}`, { at: stack.slice(0, 5).map((line) => line.trim()) });
+  return ExitCode.bug;
+}
+
+process.on("uncaughtException", (error) => process.exit(explain(error)));
+process.on("unhandledRejection", (error) => process.exit(explain(error)));
+
+main(process.argv.slice(2)).then(
+  (exitCode) => process.exit(exitCode),
+  (error: unknown) => process.exit(explain(error)),
+);

@@ -1,0 +1,329 @@
+/**
+ * The output directory: complete sets of files, published so that a crash at any instruction leaves each name with its
+ * old bytes or its new bytes.
+ *
+ * A publish stages everything in a directory of its own, `.fetcher-stage-*` (0700), renames that to
+ * `.fetcher-commit-*`, which is the moment of decision, and then renames the files out of it. What a crash leaves behind
+ * says by its name what the next start must do: a stage is thrown away, a commit is carried to its end.
+ */
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { RESERVED_PREFIX } from "./config.ts";
+import { errnoCode, ExitCode, PublishError } from "./errors.ts";
+import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./output-directory.ts";
+import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
+
+/** One file of a published set. */
+export interface OutputFile {
+  readonly name: string;
+  readonly content: Buffer;
+  /** Permission bits. */
+  readonly mode: number;
+  /** undefined: stays with this process. */
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+}
+
+/** An action that is due, written before a publish and cleared after its action. */
+export interface PendingAction {
+  /** When the publish was complete, in microseconds of this boot's CLOCK_MONOTONIC; null: not known. */
+  readonly publishedAt: number | null;
+  readonly bootId: string;
+}
+
+export interface OutputState {
+  /** Names of the published files, secrets.env last. */
+  readonly files: readonly string[];
+  readonly pending: PendingAction | null;
+}
+
+/** The state as it is written: with the names that were published before and are no more. */
+interface StateFile extends OutputState {
+  readonly obsolete: readonly string[];
+}
+
+const STATE = `${RESERVED_PREFIX}state`;
+const STAGE = `${RESERVED_PREFIX}stage-`;
+const COMMIT = `${RESERVED_PREFIX}commit-`;
+const STICKY = 0o1000;
+
+/** A complete new set that nobody reads yet. */
+export interface StagedSet {
+  readonly directory: string;
+  /** @throws PublishError; the old set is then still whole, or the next commit or start completes this one. */
+  commit(): void;
+  discard(): void;
+}
+
+export class OutputDirectory {
+  readonly path: string;
+  /** Mode of a file that asks for none: 0444 where only the service and its sidecar can look, else 0400. */
+  readonly defaultMode: number;
+  readonly #sticky: boolean;
+  readonly #durable: boolean;
+  readonly #created: boolean;
+  /** A commit that failed half-way: it comes before any other. */
+  #unfinished: string | undefined;
+
+  /**
+   * Makes the directory where it is missing, and makes sure that nobody else can lead writes in it elsewhere.
+   *
+   * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
+   */
+  constructor(path: string) {
+    this.path = path;
+    const checked = checkDirectory(path);
+    this.#created = checked.created;
+    const tmp = tmpDirectoryOf(path);
+    // systemd-tmpfiles deletes what is old inside a private /tmp too, but for files with the sticky bit.
+    this.#sticky = tmp !== undefined;
+    this.defaultMode = (tmp !== undefined && isPrivateTmp(tmp)) || onlyOwnersCanReach(path) ? 0o444 : 0o400;
+    this.#durable = !liesInMemory(path);
+  }
+
+  /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */
+  recover(): OutputState | undefined {
+    return this.#io("", () => {
+      for (const name of fs.readdirSync(this.path)) {
+        if (!name.startsWith(STAGE) && !name.startsWith(COMMIT)) continue;
+        const directory = join(this.path, name);
+        if (!this.#isOurs(fs.lstatSync(directory), "directory")) continue;
+        if (name.startsWith(COMMIT)) this.#carryOut(directory);
+        else fs.rmSync(directory, { recursive: true });
+      }
+      const state = this.#readState();
+      this.#removeObsolete(state);
+      return state;
+    });
+  }
+
+  /**
+   * Reads a published set of our own making.
+   *
+   * @returns name → bytes; undefined where a name is missing, or is no regular file of ours (`owners`: who else may own
+   *   which file).
+   */
+  read(names: readonly string[], owners: ReadonlyMap<string, number>): Map<string, Buffer> | undefined {
+    const files = new Map<string, Buffer>();
+    for (const name of names) {
+      const content = this.#readOwn(name, owners.get(name));
+      if (content === undefined) return undefined;
+      files.set(name, content);
+    }
+    return files;
+  }
+
+  /** Whether this file is published as it should be: bytes, mode and owner. */
+  has(file: OutputFile): boolean {
+    const content = this.#readOwn(file.name, file.uid);
+    if (content?.equals(file.content) !== true) return false;
+    const stat = fs.lstatSync(join(this.path, file.name));
+    return (stat.mode & 0o7777) === this.#finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid);
+  }
+
+  /**
+   * Writes `files` where nobody looks; `state` is published with them.
+   *
+   * @throws PublishError (73, 74); nothing is left of the attempt.
+   */
+  stage(files: readonly OutputFile[], state: OutputState): StagedSet {
+    const directory = this.#makeDirectory();
+    const discard = () => {
+      fs.rmSync(directory, { recursive: true, force: true });
+    };
+    const before = this.#readState();
+    const obsolete = [...(before?.files ?? []), ...(before?.obsolete ?? [])].filter(
+      (name) => !state.files.includes(name),
+    );
+    const complete: StateFile = { ...state, obsolete };
+    try {
+      for (const file of [...files, stateFile(complete)]) this.#write(join(directory, file.name), file);
+    } catch (error) {
+      discard();
+      throw error;
+    }
+    const commit = () => {
+      this.#io("", () => {
+        for (const { name } of files) this.#refuseDirectoryAt(name);
+        if (this.#unfinished !== undefined) this.#carryOut(this.#unfinished);
+        const decided = join(this.path, COMMIT + directory.slice(-12));
+        fs.renameSync(directory, decided);
+        this.#unfinished = decided;
+        this.#carryOut(decided);
+        this.#removeObsolete(complete);
+      });
+    };
+    return { directory, commit, discard };
+  }
+
+  /** Publishes a new state without touching a secret. */
+  writeState(state: OutputState): void {
+    this.stage([], state).commit();
+  }
+
+  /** Removes every published file, for a daemon without systemd. @returns the names that were published. */
+  remove(): readonly string[] {
+    const names = this.#readState()?.files ?? [];
+    for (const name of [...names, STATE]) this.#unlink(name);
+    if (this.#created) {
+      try {
+        fs.rmdirSync(this.path);
+      } catch {
+        // Somebody put other files there: they are not ours to remove.
+      }
+    }
+    return names;
+  }
+
+  #makeDirectory(): string {
+    for (;;) {
+      const path = join(this.path, STAGE + randomBytes(6).toString("hex"));
+      try {
+        fs.mkdirSync(path, { mode: 0o700 });
+        return path;
+      } catch (error) {
+        // Somebody who guessed the name only makes us take another.
+        if (errnoCode(error) !== "EEXIST") throw this.#explain(error, "", ExitCode.cannotCreate);
+      }
+    }
+  }
+
+  /** Mode before owner: the other order needs CAP_FOWNER. Both are final before anybody can see the file. */
+  #write(path: string, file: OutputFile): void {
+    this.#io(file.name, () => {
+      this.#writeFile(path, file);
+    });
+  }
+
+  #writeFile(path: string, file: OutputFile): void {
+    const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
+    const fd = fs.openSync(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0o600);
+    try {
+      for (let at = 0; at < file.content.length;) at += fs.writeSync(fd, file.content, at);
+      fs.fchmodSync(fd, this.#finalMode(file.mode));
+      if (file.uid !== undefined || file.gid !== undefined)
+        fs.fchownSync(fd, file.uid ?? process.geteuid?.() ?? 0, file.gid ?? process.getegid?.() ?? 0);
+      if (this.#durable) fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  #finalMode(mode: number): number {
+    return this.#sticky ? mode | STICKY : mode;
+  }
+
+  /** The state goes first, so that a pending action is known before the first new byte; secrets.env goes last. */
+  #carryOut(directory: string): void {
+    const staged = fs.readdirSync(directory);
+    // After a crash between two renames the state is already where it belongs.
+    const order = (this.#stateIn(directory) ?? this.#readState())?.files ?? [];
+    const rank = (name: string) => (name === STATE ? -1 : order.indexOf(name));
+    for (const name of staged.sort((a, b) => rank(a) - rank(b))) {
+      this.#refuseDirectoryAt(name);
+      fs.renameSync(join(directory, name), join(this.path, name));
+    }
+    fs.rmdirSync(directory);
+    this.#unfinished = undefined;
+    if (this.#durable) this.#sync();
+  }
+
+  #removeObsolete(state: StateFile | undefined): void {
+    for (const name of state?.obsolete ?? []) this.#unlink(name);
+  }
+
+  #sync(): void {
+    const fd = fs.openSync(this.path, fs.constants.O_DIRECTORY | fs.constants.O_RDONLY);
+    try {
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** rename(2) replaces files, links and fifos, whoever made them, but no directory. */
+  #refuseDirectoryAt(name: string): void {
+    const path = join(this.path, name);
+    if (fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+      throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
+  }
+
+  #readState(): StateFile | undefined {
+    return this.#stateIn(this.path);
+  }
+
+  #stateIn(directory: string): StateFile | undefined {
+    const json = this.#readOwn(STATE, undefined, directory);
+    if (json === undefined) return undefined;
+    try {
+      return JSON.parse(json.toString()) as StateFile;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #readOwn(name: string, uid: number | undefined, directory = this.path): Buffer | undefined {
+    const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
+    let fd: number;
+    try {
+      fd = fs.openSync(join(directory, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    } catch {
+      return undefined;
+    }
+    try {
+      const stat = fs.fstatSync(fd);
+      return this.#isOurs(stat, "file", uid) ? fs.readFileSync(fd) : undefined;
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  #isOurs(stat: fs.Stats, kind: "file" | "directory", uid = process.geteuid?.()): boolean {
+    if (kind === "directory") return stat.isDirectory() && stat.uid === uid;
+    return stat.isFile() && stat.uid === uid && stat.nlink === 1;
+  }
+
+  #unlink(name: string): void {
+    try {
+      fs.unlinkSync(join(this.path, name));
+    } catch (error) {
+      // A directory at a name that is ours no more is somebody else's.
+      if (!["ENOENT", "EISDIR"].includes(errnoCode(error) ?? "")) throw this.#explain(error, name, ExitCode.ioError);
+    }
+  }
+
+  #io<T>(name: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw this.#explain(error, name, ExitCode.ioError);
+    }
+  }
+
+  #explain(error: unknown, name: string, exitCode: ExitCode): unknown {
+    const code = errnoCode(error);
+    if (code === undefined) return error;
+    const path = name === "" ? this.path : join(this.path, name);
+    const device = dirname(path);
+    const why =
+      {
+        ENOSPC: `no space left on ${device}`,
+        EDQUOT: `the quota on ${device} is used up`,
+        EROFS: `${device} is read-only`,
+        EACCES: `no permission to write in ${device}`,
+        EPERM: `not allowed to give it its mode or owner in ${device}`,
+      }[code] ?? code;
+    return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
+  }
+}
+
+function stateFile(state: StateFile): OutputFile {
+  return {
+    name: STATE,
+    content: Buffer.from(`${JSON.stringify(state)}\n`),
+    mode: 0o600,
+    uid: undefined,
+    gid: undefined,
+  };
+}

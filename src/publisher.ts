@@ -1,0 +1,142 @@
+/** Publishes the values of a scope: files, secrets.env, links, and the mark of an action that is due. */
+import { readFileSync } from "node:fs";
+import type { Config, OutputConfig } from "./config.ts";
+import type { EnvFile } from "./env-file.ts";
+import { LinkDirectory } from "./links.ts";
+import { OutputDirectory, type OutputState, type PendingAction } from "./output.ts";
+import { SecretLayout } from "./secret-set.ts";
+
+/** What a sidecar finds that starts beside its own earlier work. */
+export interface Found {
+  /** id → bytes; undefined where the set is not complete. */
+  readonly values: ReadonlyMap<string, Buffer> | undefined;
+  /** An action that a crash kept from being done. Its time is null where it is not known or of another boot. */
+  readonly pending: { readonly publishedAt: number | null } | undefined;
+}
+
+/** A complete new set that nobody reads yet. */
+export interface Staged {
+  readonly directory: string;
+  readonly env: EnvFile | undefined;
+  /** @throws PublishError */
+  commit(): void;
+  discard(): void;
+}
+
+export class Publisher {
+  readonly #output: OutputDirectory;
+  readonly #links: LinkDirectory | undefined;
+  readonly #layout: SecretLayout;
+  readonly #config: Config;
+  /** What is on disk. */
+  #state: OutputState = { files: [], pending: null };
+
+  private constructor(config: Config, output: OutputConfig, layout: SecretLayout) {
+    this.#config = config;
+    this.#output = new OutputDirectory(output.directory);
+    this.#links = output.links === null ? undefined : new LinkDirectory(output.links, output.linksTo);
+    this.#layout = layout;
+  }
+
+  /** @throws PublishError, ConfigError */
+  static async open(config: Config, output: OutputConfig): Promise<Publisher> {
+    return new Publisher(config, output, await SecretLayout.of(config));
+  }
+
+  get directory(): string {
+    return this.#output.path;
+  }
+
+  /** Mends what a crash left, and reads what is published. */
+  recover(): Found {
+    const state = this.#output.recover();
+    if (state === undefined) return { values: undefined, pending: undefined };
+    this.#state = state;
+    const { pending } = state;
+    return {
+      values: this.#readValues(state),
+      pending: pending === null ? undefined : { publishedAt: pending.bootId === bootId() ? pending.publishedAt : null },
+    };
+  }
+
+  /**
+   * Writes what differs from the published set where nobody looks.
+   *
+   * @param actionDue the target must hear of this set.
+   * @throws PublishError, EnvError
+   */
+  stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): Staged {
+    const { files, env } = this.#layout.build(values, this.#output.defaultMode);
+    const state: OutputState = {
+      files: files.map(({ name }) => name),
+      pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
+    };
+    // A verify command wants to see the whole set; else only what differs is written.
+    const whole = this.#config.onChange.verify !== null;
+    const staged = this.#output.stage(whole ? files : files.filter((file) => !this.#output.has(file)), state);
+    return {
+      directory: staged.directory,
+      env,
+      discard: () => {
+        staged.discard();
+      },
+      commit: () => {
+        const before = this.#state.files;
+        staged.commit();
+        this.#state = state;
+        this.#links?.remove(before.filter((name) => !state.files.includes(name)));
+        this.#links?.ensure(state.files);
+      },
+    };
+  }
+
+  /** Notes when the set that is waiting for its action was complete; null: the action is done. */
+  setPending(publishedAt: number | null): void {
+    const pending: PendingAction | null = publishedAt === null ? null : { publishedAt, bootId: bootId() };
+    if (pending === null && this.#state.pending === null) return;
+    const state = { ...this.#state, pending };
+    this.#output.writeState(state);
+    this.#state = state;
+  }
+
+  /** Mends and touches the links, which systemd-tmpfiles removes from /tmp when they are old. */
+  maintain(): void {
+    this.#links?.ensure(this.#state.files);
+  }
+
+  get hasLinks(): boolean {
+    return this.#links !== undefined;
+  }
+
+  /** id → name of its file. */
+  fileOf(id: string): string | undefined {
+    return this.#layout.fileOf(id);
+  }
+
+  /** For a daemon that systemd did not start: nobody else removes the files. */
+  remove(): void {
+    this.#links?.remove(this.#output.remove());
+  }
+
+  #readValues(state: OutputState): ReadonlyMap<string, Buffer> | undefined {
+    const published = new Set(state.files);
+    // A secret that is optional and was missing when the set was published has no file in it.
+    const expected = this.#config.secrets.filter(({ file, optional }) => !optional || published.has(file));
+    const names = expected.map(({ file }) => file);
+    const files = this.#output.read(names, this.#layout.owners);
+    if (files === undefined || !names.every((name) => published.has(name))) return undefined;
+    return new Map(
+      expected.flatMap(({ id, file }) => {
+        const content = files.get(file);
+        return content === undefined ? [] : [[id, content] as const];
+      }),
+    );
+  }
+}
+
+let boot: string | undefined;
+/** CLOCK_MONOTONIC begins anew with each boot. */
+function bootId(): string {
+  boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  return boot;
+}

@@ -1,0 +1,85 @@
+/** Publishes what has changed: verified first where the operator asked for it, and never by halves. */
+import { createHmac, randomBytes } from "node:crypto";
+import type { Fetched } from "./backend.ts";
+import { isAborted } from "./clock.ts";
+import type { VerifyConfig } from "./config.ts";
+import { EnvError } from "./env-file.ts";
+import { FatalError } from "./errors.ts";
+import type { HeldValues } from "./held.ts";
+import type { Log } from "./log.ts";
+import type { Publisher } from "./publisher.ts";
+import { verify } from "./verify.ts";
+
+export class RotationPublisher {
+  readonly #verify: VerifyConfig | null;
+  readonly #publisher: Publisher;
+  readonly #held: HeldValues;
+  readonly #log: Log;
+  /** A key of this process, so that a digest says nothing to anybody else. */
+  readonly #key = randomBytes(32);
+  #refused: string | undefined;
+  #problem: string | undefined;
+
+  constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
+    this.#verify = verifyConfig;
+    this.#publisher = publisher;
+    this.#held = held;
+    this.#log = log;
+  }
+
+  /** For STATUS=: why the newest set is not the published one. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /**
+   * @param act the target must hear of it.
+   * @param again verify a set anew that was refused before.
+   * @returns `failed` where trying again may help; `refused` where only another change can.
+   */
+  async publish(
+    changes: ReadonlyMap<string, Fetched>,
+    act: boolean,
+    again: boolean,
+    signal: AbortSignal,
+  ): Promise<"published" | "refused" | "failed"> {
+    const values = new Map(this.#held.bytes);
+    for (const [id, { value }] of changes) values.set(id, value);
+    const digest = this.#digest(values);
+    if (digest === this.#refused && !again) return "refused";
+    try {
+      const staged = this.#publisher.stage(values, act);
+      const why = this.#verify === null ? undefined : await verify(this.#verify, staged, values, signal);
+      if (why !== undefined) {
+        staged.discard();
+        // A stop ends the command, which says nothing about the set.
+        if (isAborted(signal)) return "failed";
+        this.#refused = digest;
+        this.#say(`the new secrets are not published: ${why}`);
+        return "refused";
+      }
+      staged.commit();
+    } catch (error) {
+      if (!(error instanceof FatalError || error instanceof EnvError)) throw error;
+      this.#say(`the new secrets are not published: ${error.message}`);
+      if (!(error instanceof EnvError)) return "failed";
+      this.#refused = digest;
+      return "refused";
+    }
+    for (const [id, fetched] of changes) this.#held.set(id, fetched);
+    this.#refused = undefined;
+    this.#problem = undefined;
+    return "published";
+  }
+
+  #say(problem: string): void {
+    if (problem !== this.#problem) this.#log.error(problem);
+    this.#problem = problem;
+  }
+
+  #digest(values: ReadonlyMap<string, Buffer>): string {
+    const hmac = createHmac("sha256", this.#key);
+    for (const [id, value] of values) hmac.update(`${id}\0${value.length}\0`).update(value);
+    return hmac.digest("base64");
+  }
+}

@@ -1,0 +1,101 @@
+/** Checks plain JSON against a valibot schema, and turns what is wrong into one line that names the option. */
+import * as v from "valibot";
+import { ConfigError } from "./errors.ts";
+
+/** A non-empty string without NUL: what names a file, a key or a URL. */
+export const text = v.pipe(
+  v.string("expected a string"),
+  v.nonEmpty("must not be empty"),
+  v.check((value) => !value.includes("\0"), "must not contain a NUL character"),
+);
+
+/** A duration in seconds, as a person writes it: 0.5, 30. */
+export const seconds = v.pipe(
+  v.number("expected a number of seconds"),
+  v.finite("expected a finite number of seconds"),
+  v.minValue(0, "expected a number of seconds, 0 or more"),
+  // setTimeout overflows beyond 2^31 ms, and nobody means to wait longer than that (24 days).
+  v.maxValue(2_147_483, "expected at most 2147483 seconds (24 days)"),
+);
+
+/** A duration in seconds that must not be 0. */
+export const positiveSeconds = v.pipe(
+  seconds,
+  v.check((value) => value >= 0.05, "expected at least 0.05 seconds"),
+);
+
+export const absolutePath = v.pipe(
+  text,
+  v.check((value) => value.startsWith("/"), "expected an absolute path"),
+);
+
+/** An object with exactly these options; every other key is an error that lists the known ones. */
+export function object<const Entries extends v.ObjectEntries>(entries: Entries) {
+  const known = Object.keys(entries).join(", ");
+  return v.pipe(
+    v.custom<object>(
+      (input) => typeof input === "object" && input !== null && !Array.isArray(input),
+      "expected an object",
+    ),
+    v.strictObject(entries, (issue) => {
+      if (issue.expected !== "never") return "is required";
+      return known === "" ? "unknown option: none are known here" : `unknown option: known here are ${known}`;
+    }),
+  );
+}
+
+/** One of these words. */
+export function oneOf<const Words extends readonly string[]>(words: Words) {
+  return v.picklist(words, `expected ${words.map((word) => JSON.stringify(word)).join(" or ")}`);
+}
+
+/**
+ * @param path of `input` in the whole configuration; "" for its root.
+ * @throws ConfigError with the path of the first thing wrong. Its message never holds the value that was found.
+ */
+export function parse<const Schema extends v.GenericSchema>(
+  schema: Schema,
+  input: unknown,
+  path = "",
+): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, input);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const keys = (issue.path ?? []).map((item) => (item as { key?: unknown }).key);
+  throw new ConfigError(joinPath(path, ...keys), explain(issue));
+}
+
+/** valibot's own texts end in "but received VALUE"; those given beside each schema do not. */
+function explain(issue: v.BaseIssue<unknown>): string {
+  return issue.message.startsWith("Invalid ") ? `expected ${String(issue.expected)}` : issue.message;
+}
+
+/** `secrets.db_password.mode`, or `secrets["a b"].mode` where a key is no plain word. */
+export function joinPath(base: string, ...keys: readonly unknown[]): string {
+  let path = base;
+  for (const key of keys) {
+    if (typeof key === "number") path += `[${key}]`;
+    else if (typeof key === "string" && /^[A-Za-z_][\w-]*$/.test(key)) path += path === "" ? key : `.${key}`;
+    else path += `[${JSON.stringify(String(key))}]`;
+  }
+  return path;
+}
+
+/** Rethrows a ConfigError of `inner` with `base` before its path. */
+export function under<T>(base: string, inner: () => T): T {
+  try {
+    return inner();
+  } catch (error) {
+    if (!isConfigError(error)) throw error;
+    const separator = error.path === "" || error.path.startsWith("[") ? "" : ".";
+    throw new ConfigError(`${base}${separator}${error.path}`, error.problem);
+  }
+}
+
+/** A third party's module cannot import the class: an error of that name with a path and a problem is one too. */
+function isConfigError(error: unknown): error is Pick<ConfigError, "path" | "problem"> {
+  if (error instanceof ConfigError) return true;
+  if (!(error instanceof Error) || error.name !== "ConfigError") return false;
+  const { path, problem } = error as Partial<ConfigError>;
+  return typeof path === "string" && typeof problem === "string";
+}

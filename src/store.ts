@@ -1,0 +1,151 @@
+/** The opened backend of one scope, guarded: whatever a backend does, an outcome for every secret comes out. */
+import { loadBackend } from "../backends/index.ts";
+import {
+  type Backend,
+  BackendError,
+  type BackendModule,
+  isBackendError,
+  type Outcome,
+  type SecretRequest,
+} from "./backend.ts";
+import type { Random } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { joinPath, under } from "./settings.ts";
+import type { Log } from "./log.ts";
+
+/** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
+export const FETCH_LIMIT = 120;
+
+export interface Store {
+  readonly name: string;
+  /** Seconds; null: never. */
+  readonly pollingInterval: number | null;
+  /** Where a secret comes from, for people. */
+  describe(id: string): string;
+  /** Never rejects. @param limit seconds */
+  fetch(ids: readonly string[], signal: AbortSignal, limit?: number): Promise<ReadonlyMap<string, Outcome>>;
+  /** undefined where the backend cannot watch. Rejects with BackendError. */
+  readonly watch: ((hint: () => void, signal: AbortSignal) => Promise<void>) | undefined;
+  applied(versions: ReadonlyMap<string, string>): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What `--check=config` can say without a store. @throws ConfigError */
+export async function checkStore(config: Config): Promise<CheckedStore> {
+  const module = await loadBackend(config.backend, config.baseDirectory);
+  const settings = under("config", () => module.parseSettings(config.settings));
+  const requests = config.secrets.map(({ id, source }) => ({
+    id,
+    source: under(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),
+  }));
+  return { module, settings, requests };
+}
+
+interface CheckedStore {
+  readonly module: BackendModule;
+  readonly settings: unknown;
+  readonly requests: readonly SecretRequest<unknown>[];
+}
+
+/** @throws ConfigError, or BackendError where the backend can never work. */
+export async function openStore(config: Config, log: Log, random: Random): Promise<Store> {
+  const { module, settings, requests } = await checkStore(config);
+  const backend = await module.open(settings, {
+    log: (level, message) => {
+      log[level](`${module.name}: ${message}`);
+    },
+    random,
+  });
+  const byId = new Map(requests.map((request) => [request.id, request]));
+  return {
+    name: module.name,
+    pollingInterval:
+      module.defaultPollingInterval === null ? null : (config.pollingInterval ?? module.defaultPollingInterval),
+    describe: (id) => module.describe(byId.get(id)?.source, settings),
+    fetch: (ids, signal, limit = FETCH_LIMIT) => {
+      const wanted = new Set(ids);
+      return guardedFetch(
+        backend,
+        requests.filter(({ id }) => wanted.has(id)),
+        signal,
+        limit,
+      );
+    },
+    watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
+    async applied(versions) {
+      try {
+        await backend.applied?.(versions);
+      } catch (error) {
+        log.warn(`${module.name}: ${asBackendError(error).message}`);
+      }
+    },
+    async close() {
+      try {
+        await backend.close?.();
+      } catch (error) {
+        log.warn(`${module.name}: ${asBackendError(error).message}`);
+      }
+    },
+  };
+}
+
+async function guardedFetch(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  signal: AbortSignal,
+  limit: number,
+): Promise<ReadonlyMap<string, Outcome>> {
+  const abort = new AbortController();
+  const onStop = () => {
+    abort.abort();
+  };
+  signal.addEventListener("abort", onStop, { once: true });
+  let timer: NodeJS.Timeout | undefined;
+  // A backend that does not listen to its signal must not hang the sidecar.
+  const over = new Promise<BackendError>((done) => {
+    timer = setTimeout(() => {
+      done(new BackendError("unavailable", `no answer within ${limit} s`));
+      abort.abort();
+    }, limit * 1000);
+    abort.signal.addEventListener("abort", () => {
+      done(new BackendError("unavailable", "stopped"));
+    });
+  });
+  try {
+    const answer = await Promise.race([backend.fetch(requests, abort.signal).catch(asBackendError), over]);
+    return new Map(
+      requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
+    );
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onStop);
+  }
+}
+
+/** A third party's backend may not keep to the contract. */
+function checkOutcome(outcome: Outcome | undefined): Outcome {
+  if (isBackendError(outcome)) return outcome;
+  if (outcome?.status === "missing") return outcome;
+  if (outcome?.status === "value" && Buffer.isBuffer(outcome.value)) return outcome;
+  return new BackendError("invalid", "the backend gave no proper answer for it (a bug of the backend)");
+}
+
+async function guardedWatch(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  hint: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await backend.watch?.(requests, hint, signal);
+  } catch (error) {
+    throw asBackendError(error);
+  }
+}
+
+/** A foreign error is a bug of the backend; its message may hold anything, so only its kind is told. */
+function asBackendError(error: unknown): BackendError {
+  if (isBackendError(error)) return error;
+  const kind = error instanceof Error ? error.constructor.name : typeof error;
+  return new BackendError("unavailable", `the backend failed with ${kind} (a bug of the backend)`);
+}

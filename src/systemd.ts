@@ -1,0 +1,131 @@
+/** The one place that talks to systemd about other units, by systemctl(1). */
+import { type CommandResult, runCommand } from "./helper-command.ts";
+
+/** What the actions need to know of a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
+export interface UnitState {
+  readonly loaded: boolean;
+  readonly activeState: string;
+  readonly subState: string;
+  readonly type: string;
+  readonly remainAfterExit: boolean;
+  readonly canReload: boolean;
+  /** When the unit last left the state inactive: all that it reads at its start, it read later. */
+  readonly leftInactiveAt: number;
+  readonly mainStartedAt: number;
+  /** Seconds; 0: no limit. */
+  readonly startLimitInterval: number;
+  readonly startLimitBurst: number;
+}
+
+export interface Systemd {
+  /** @returns undefined where systemd does not answer. */
+  show(unit: string): Promise<UnitState | undefined>;
+  /** Each waits for the job to end. @returns whether systemd says that it worked, and what it says if not. */
+  restart(unit: string): Promise<JobResult>;
+  reload(unit: string): Promise<JobResult>;
+  signal(unit: string, signal: string): Promise<JobResult>;
+}
+
+export interface JobResult {
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+const properties = [
+  "LoadState",
+  "ActiveState",
+  "SubState",
+  "Type",
+  "RemainAfterExit",
+  "CanReload",
+  "InactiveExitTimestampMonotonic",
+  "ExecMainStartTimestampMonotonic",
+  "StartLimitIntervalUSec",
+  "StartLimitBurst",
+] as const;
+
+export const systemctl: Systemd = {
+  async show(unit) {
+    const result = await runCommand(["systemctl", "show", `--property=${properties.join(",")}`, "--", unit], {
+      timeout: 15,
+    });
+    return result.end === "exit" && result.code === 0 ? parseShow(result.stdout) : undefined;
+  },
+  async restart(unit) {
+    return job(await runCommand(["systemctl", "--no-ask-password", "try-restart", "--", unit]));
+  },
+  async reload(unit) {
+    return job(await runCommand(["systemctl", "--no-ask-password", "try-reload-or-restart", "--", unit]));
+  },
+  async signal(unit, signal) {
+    const command = ["systemctl", "--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
+    return job(await runCommand(command as [string, ...string[]], { timeout: 30 }));
+  },
+};
+
+function job(result: CommandResult): JobResult {
+  switch (result.end) {
+    case "exit":
+      return { ok: result.code === 0, detail: result.stderr.split("\n")[0] ?? "" };
+    case "signal":
+      return { ok: false, detail: `systemctl ended by ${result.signal}` };
+    case "timeout":
+      return { ok: false, detail: "systemctl did not answer" };
+    case "not-started":
+      return { ok: false, detail: `cannot run systemctl: ${result.reason}` };
+  }
+}
+
+/** Exported for its test. @returns undefined where the answer is not that of `systemctl show`. */
+export function parseShow(output: string): UnitState | undefined {
+  const values = new Map(
+    output.split("\n").flatMap((line) => {
+      const equals = line.indexOf("=");
+      return equals < 0 ? [] : [[line.slice(0, equals), line.slice(equals + 1)] as const];
+    }),
+  );
+  const activeState = values.get("ActiveState");
+  if (activeState === undefined) return undefined;
+  return {
+    loaded: values.get("LoadState") === "loaded",
+    activeState,
+    subState: values.get("SubState") ?? "",
+    type: values.get("Type") ?? "",
+    remainAfterExit: values.get("RemainAfterExit") === "yes",
+    canReload: values.get("CanReload") === "yes",
+    leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
+    mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
+    startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),
+    startLimitBurst: Number(values.get("StartLimitBurst") ?? 0),
+  };
+}
+
+/** Units as `systemctl show` prints them (systemd.time(7)), in seconds. */
+const spanUnits: Readonly<Record<string, number>> = {
+  us: 1e-6,
+  μs: 1e-6,
+  ms: 1e-3,
+  s: 1,
+  min: 60,
+  h: 3600,
+  d: 86_400,
+  day: 86_400,
+  days: 86_400,
+  w: 604_800,
+  week: 604_800,
+  weeks: 604_800,
+  month: 2_629_800,
+  months: 2_629_800,
+  y: 31_557_600,
+  year: 31_557_600,
+  years: 31_557_600,
+};
+
+/** `1min 30s` → 90; `infinity` → Infinity. Exported for its test. */
+export function parseTimeSpan(span: string): number {
+  if (span === "infinity") return Infinity;
+  let total = 0;
+  for (const [, digits, unit] of span.matchAll(/([0-9.]+)\s*([a-zμ]*)/g))
+    total += Number(digits) * (spanUnits[unit === undefined || unit === "" ? "us" : unit] ?? 0);
+  return total;
+}
