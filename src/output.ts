@@ -133,9 +133,8 @@ export class OutputDirectory {
       fs.rmSync(directory, { recursive: true, force: true });
     };
     const before = this.#readState();
-    const obsolete = [...(before?.files ?? []), ...(before?.obsolete ?? [])].filter(
-      (name) => !state.files.includes(name),
-    );
+    const current = new Set(state.files);
+    const obsolete = [...(before?.files ?? []), ...(before?.obsolete ?? [])].filter((name) => !current.has(name));
     const complete: StateFile = { ...state, obsolete };
     try {
       for (const file of [...files, stateFile(complete)]) this.#write(join(directory, file.name), file);
@@ -218,10 +217,10 @@ export class OutputDirectory {
   #carryOut(directory: string): void {
     const staged = fs.readdirSync(directory);
     // After a crash between two renames the state is already where it belongs.
-    const order = (this.#stateIn(directory) ?? this.#readState())?.files ?? [];
-    const rank = (name: string) => (name === STATE ? -1 : order.indexOf(name));
+    const files = (this.#stateIn(directory) ?? this.#readState())?.files ?? [];
+    const ranks = new Map(files.map((name, index) => [name, index]));
+    const rank = (name: string) => ranks.get(name) ?? -1;
     for (const name of staged.sort((a, b) => rank(a) - rank(b))) {
-      this.#refuseDirectoryAt(name);
       fs.renameSync(join(directory, name), join(this.path, name));
     }
     fs.rmdirSync(directory);
@@ -313,6 +312,7 @@ export class OutputDirectory {
         EROFS: `${device} is read-only`,
         EACCES: `no permission to write in ${device}`,
         EPERM: `not allowed to give it its mode or owner in ${device}`,
+        EISDIR: "it is a directory, remove it",
       }[code] ?? code;
     return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
   }

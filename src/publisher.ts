@@ -73,7 +73,9 @@ export class Publisher {
     };
     // A verify command wants to see the whole set; else only what differs is written.
     const whole = this.#config.onChange.verify !== null;
-    const staged = this.#output.stage(whole ? files : files.filter((file) => !this.#output.has(file)), state);
+    const published = new Set(this.#state.files);
+    const differing = files.filter((file) => whole || !published.has(file.name) || !this.#output.has(file));
+    const staged = this.#output.stage(differing, state);
     return {
       directory: staged.directory,
       env,
@@ -115,7 +117,8 @@ export class Publisher {
 
   /** For a daemon that systemd did not start: nobody else removes the files. */
   remove(): void {
-    this.#links?.remove(this.#output.remove());
+    const names = this.#output.remove();
+    this.#links?.remove(names);
   }
 
   #readValues(state: OutputState): ReadonlyMap<string, Buffer> | undefined {

@@ -59,7 +59,6 @@ root_owned() {
 # Nothing on the way to secrets.env may be of another's making: /tmp is writable by all that runs in the unit.
 check() {
   unset IFS
-  set -f
   for tool in ls readlink; do
     command -v "$tool" >/dev/null || fail 78 "no $tool in PATH=$PATH: the unit needs coreutils there"
   done

@@ -1,0 +1,29 @@
+/** The one table of backends, and the way to one that is not in it. */
+import type { BackendModule } from "../src/backend.ts";
+import { ConfigError } from "../src/errors.ts";
+
+/** Each `import()` becomes a chunk of its own in the bundle, which is loaded only when used. */
+const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
+  ["folder", () => import("./folder.ts")],
+  ["nixops", () => import("./nixops.ts")],
+  ["static", () => import("./static.ts")],
+]);
+
+/** The names that `backend` may have, beside paths. */
+export const backendNames: readonly string[] = [...backends.keys()];
+
+/**
+ * @param name in the table, or the path of an ES module: what has a `/` in it or ends in `.js` or `.mjs`.
+ * @param baseDirectory where a relative path starts: the directory of the configuration file.
+ * @throws ConfigError at "backend": unknown name, or a module that does not exist, that others can write to, that
+ *   cannot be loaded, or whose default export is no backend.
+ */
+export async function loadBackend(name: string, baseDirectory: string): Promise<BackendModule> {
+  const load = backends.get(name);
+  if (load !== undefined) return (await load()).default;
+  if (name.includes("/") || /\.m?js$/.test(name)) {
+    const { loadForeignBackend } = await import("./foreign.ts");
+    return await loadForeignBackend(name, baseDirectory);
+  }
+  throw new ConfigError("backend", `unknown: known are ${backendNames.join(", ")}, or the path of an ES module`);
+}

@@ -1,0 +1,65 @@
+/** Values from the configuration itself. For tests only. */
+import * as v from "valibot";
+import type { BackendModule, Outcome } from "../src/backend.ts";
+import { ConfigError } from "../src/errors.ts";
+import { object, parse } from "../src/settings.ts";
+
+const Settings = object({
+  values: v.pipe(
+    v.record(v.string(), v.string("expected a string"), "expected an object of strings"),
+    v.transform((values) => new Map(Object.entries(values))),
+  ),
+  allowInsecure: v.optional(v.boolean("expected true or false"), false),
+});
+type Settings = v.InferOutput<typeof Settings>;
+
+const Source = object({});
+interface Source {
+  readonly id: string;
+}
+
+const fixed: BackendModule<Settings, Source> = {
+  name: "static",
+  defaultPollingInterval: null,
+
+  parseSettings(input) {
+    const settings = parse(Settings, input);
+    if (!settings.allowInsecure) {
+      throw new ConfigError(
+        "allowInsecure",
+        "must be true: these values are in the configuration, which anybody may read (in the Nix store, say); for tests only",
+      );
+    }
+    return settings;
+  },
+
+  parseSource(id, source) {
+    parse(Source, source);
+    return { id };
+  },
+
+  describe: ({ id }) => place(id),
+
+  open({ values }) {
+    return Promise.resolve({
+      fetch(requests) {
+        const outcomes = new Map<string, Outcome>();
+        for (const { id, source } of requests) {
+          const value = values.get(source.id);
+          outcomes.set(
+            id,
+            value === undefined
+              ? { status: "missing", where: `no ${place(source.id)}` }
+              : { status: "value", value: Buffer.from(value), version: "configuration" },
+          );
+        }
+        return Promise.resolve(outcomes);
+      },
+    });
+  },
+};
+export default fixed;
+
+function place(id: string): string {
+  return `config.values[${JSON.stringify(id)}]`;
+}

@@ -1,0 +1,82 @@
+/** examples/systemd as an operator would copy it. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { onEachGuest } from "./guests.ts";
+
+onEachGuest("the example units", (guest) => {
+  const etc = "/etc/systemd/system";
+
+  beforeAll(async () => {
+    await guest.run(
+      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} &&
+       cp -r fetcher@.service hello.service hello.service.d ${etc}/ && cp hello.json /etc/fetcher/`,
+    );
+    await guest.write("/etc/fetcher/hello.secrets/greeting", "good morning", 0o400);
+    await guest.write("/etc/fetcher/hello.secrets/db_password", "it's a secret", 0o400);
+    await guest.systemctl("daemon-reload");
+  });
+  afterAll(async () => {
+    await guest.run(
+      `systemctl stop hello; rm -rf /etc/fetcher ${etc}/hello.service ${etc}/hello.service.d ${etc}/fetcher@*
+       systemctl daemon-reload`,
+    );
+  });
+
+  test("systemd finds nothing wrong with them", async () => {
+    const { stdout, stderr } = await guest.run(["systemd-analyze", "verify", "hello.service", "fetcher@hello.service"]);
+    const complaints = `${stdout}${stderr}`.split("\n").filter((line) => /hello|fetcher/.test(line));
+    const version = Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
+    // RestartMode= is of 254; older versions say that they ignore it.
+    if (version >= 254) expect(complaints).toEqual([]);
+    else expect(complaints).toEqual([expect.stringContaining("Unknown key 'RestartMode'")]);
+  });
+
+  test("the service has its file and its variable when it starts", async () => {
+    const start = await guest.journalCursor();
+    await guest.systemctl("start", "hello");
+    await guest.until(
+      "it said hello",
+      async () => await guest.journal("hello", { after: start }),
+      (text) => text.includes("hello, my greeting has 12 bytes, and 13 are in the variable"),
+    );
+    expect((await guest.inUnit("hello", "cat /tmp/greeting", { asItsUser: true })).stdout).toBe("good morning");
+  });
+
+  test("a new value is there after the service's next start, which comes by itself", async () => {
+    const before = await guest.mainPid("hello");
+    await guest.replace("/etc/fetcher/hello.secrets/greeting", "good evening, all", 0o400);
+    await guest.until(
+      "the service was restarted",
+      async () => await guest.mainPid("hello"),
+      (pid) => pid !== before,
+    );
+    expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("good evening, all");
+  });
+
+  test("the sidecar's sandbox stays narrow", async () => {
+    const said = await guest.text("systemd-analyze security --no-pager fetcher@hello.service | tail -n 1");
+    expect(Number(/([\d.]+) /.exec(said.slice(said.indexOf("service:")))?.[1])).toBeLessThanOrEqual(2.5);
+  });
+
+  test("fetch-on-restart.conf binds the sidecar to restarts of the service, its absence does not", async () => {
+    expect(await guest.show("fetcher@hello.service", "PartOf")).toEqual({ PartOf: "" });
+    await guest.run(
+      `mkdir -p ${etc}/fetcher@hello.service.d &&
+       cp ${guest.project}/examples/systemd/fetch-on-restart.conf ${etc}/fetcher@hello.service.d/`,
+    );
+    await guest.systemctl("daemon-reload");
+    expect(await guest.show("fetcher@hello.service", "PartOf")).toEqual({ PartOf: "hello.service" });
+  });
+
+  test("nothing of a secret is left when the service has stopped", async () => {
+    const grep = "grep -rlE 'good (morning|evening)|a secret' /run /tmp /var/tmp /dev/shm";
+    expect(await guest.text(grep)).toContain("/run/hello-secrets/pub/greeting");
+    await guest.systemctl("stop", "hello");
+    await guest.until(
+      "the sidecar stopped too",
+      async () => (await guest.show("fetcher@hello.service", "ActiveState")).ActiveState,
+      (state) => state === "inactive",
+    );
+    const left = await guest.run(grep, { check: false });
+    expect(left).toMatchObject({ stdout: "", code: 1 });
+  });
+});

@@ -1,0 +1,30 @@
+import { afterAll, beforeAll } from "vitest";
+import { needs } from "../requirements.ts";
+import type { BootOptions } from "./boot.ts";
+import { Guest } from "./guest.ts";
+
+/** The systemds to test with; FETCHER_E2E_GUESTS=host,trixie,sid names others, FETCHER_E2E=here the only one there is. */
+const trees =
+  process.env["FETCHER_E2E"] === "here"
+    ? ["here"]
+    : (process.env["FETCHER_E2E_GUESTS"] ?? "host,trixie").split(",").filter(Boolean);
+
+/** Runs the same tests on each guest, which is booted before them and ended after them. */
+export function onEachGuest(
+  title: string,
+  body: (guest: Guest) => void,
+  options: Omit<BootOptions, "tree"> = {},
+): void {
+  for (const tree of trees) {
+    needs(`guest-${tree}`).describe(`${title} on ${tree}`, () => {
+      const guest = new Guest({ ...options, tree });
+      beforeAll(async () => {
+        await guest.boot();
+      });
+      afterAll(async () => {
+        await guest.stop();
+      });
+      body(guest);
+    });
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * What a test needs of the machine beyond Node. Where it is missing, the test is skipped under its own name, and the
+ * reason is printed at the end (test/skip-reporter.ts); FETCHER_TEST_REQUIRE=all, or a list of requirements with
+ * commas, makes each such skip a failure.
+ */
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { describe, test, type TestOptions } from "vitest";
+import { treePath } from "./e2e/boot.ts";
+
+declare module "vitest" {
+  interface TaskMeta {
+    /** Why the test cannot run here: `guest-trixie: …`. */
+    missing?: string;
+  }
+}
+
+/** Each answers why it is not met, in words for whoever could change that; undefined where it is. */
+const requirements = {
+  root: notRoot,
+  bash: () => program("bash"),
+  dash: () => program("dash"),
+  /** A /tmp of the test's own. */
+  "mount-namespace": (): string | undefined =>
+    requirements.root() ??
+    (spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "unshare --mount is refused here"),
+  "systemd-notify": () => program("systemd-notify"),
+  "user-namespaces": () => {
+    const { status } = spawnSync("unshare", ["-Urm", "true"]);
+    return status === 0 ? undefined : "unshare -Urm does not work here";
+  },
+  /** The systemd that is PID 1 of this container: FETCHER_E2E=here. */
+  "guest-here": () => {
+    const init = readFileSync("/proc/1/comm", "utf8").trim();
+    return notRoot() ?? (init === "systemd" ? undefined : `PID 1 is ${init}, not systemd`);
+  },
+  "guest-host": () => {
+    const systemd = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"].some((path) => existsSync(path));
+    return nspawn() ?? (systemd ? undefined : "systemd is not installed");
+  },
+} satisfies Record<string, () => string | undefined>;
+
+/** `guest-SUITE`: a tree that scripts/guest-tree.sh built. */
+export type Requirement = keyof typeof requirements | `guest-${string}`;
+
+/** Why not all of these are met: `bash: not installed`; undefined where they are. */
+export function missing(...names: readonly Requirement[]): string | undefined {
+  for (const name of names) {
+    const why = isKnown(name) ? requirements[name]() : guestTree(name.slice("guest-".length));
+    if (why !== undefined) return `${name}: ${why}`;
+  }
+  return undefined;
+}
+
+/** `needs("bash").test(…)` and `needs("guest-trixie").describe(…)`: as vitest's own where the machine has all of it. */
+export function needs(...names: readonly Requirement[]) {
+  const why = missing(...names);
+  const required = why !== undefined && names.some(isRequired);
+  const options: TestOptions = why === undefined ? {} : { skip: true, meta: { missing: why } };
+  const refuse = (title: string) => {
+    test(title, () => {
+      throw new Error(`FETCHER_TEST_REQUIRE asks for this test, and it cannot run here: ${why ?? ""}`);
+    });
+  };
+  return {
+    describe: (title: string, body: () => void) => {
+      if (required) refuse(title);
+      else describe(title, options, body);
+    },
+    test: (title: string, body: () => void | Promise<void>, timeout?: number) => {
+      if (required) refuse(title);
+      else test(title, timeout === undefined ? options : { ...options, timeout }, body);
+    },
+  };
+}
+
+function isKnown(name: Requirement): name is keyof typeof requirements {
+  return Object.hasOwn(requirements, name);
+}
+
+function isRequired(name: Requirement): boolean {
+  const required = (process.env["FETCHER_TEST_REQUIRE"] ?? "").split(",");
+  return required.includes("all") || required.includes(name);
+}
+
+function notRoot(): string | undefined {
+  return process.getuid?.() === 0 ? undefined : "not root";
+}
+
+function program(name: string): string | undefined {
+  const found = (process.env["PATH"] ?? "").split(delimiter).some((directory) => existsSync(join(directory, name)));
+  return found ? undefined : "not installed";
+}
+
+function guestTree(suite: string): string | undefined {
+  const built = existsSync(join(treePath(suite), "etc/fetcher-guest-packages"));
+  return nspawn() ?? (built ? undefined : `no tree at ${treePath(suite)}; npm run test:systemd builds it`);
+}
+
+function nspawn(): string | undefined {
+  const capabilities = BigInt(`0x${/^CapEff:\s*(\w+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0"}`);
+  const CAP_SYS_ADMIN = 21n;
+  if (process.getuid?.() !== 0) return "systemd-nspawn wants root";
+  if (((capabilities >> CAP_SYS_ADMIN) & 1n) === 0n)
+    return "systemd-nspawn wants CAP_SYS_ADMIN, which this root has not";
+  if (program("systemd-nspawn") !== undefined)
+    return "systemd-nspawn is not installed; npm run test:systemd installs it";
+  const hierarchy = / (\/\S*) \S+( \S+)* - cgroup2 /.exec(readFileSync("/proc/self/mountinfo", "utf8"))?.[1];
+  if (hierarchy === undefined) return "no cgroup v2 hierarchy is mounted";
+  try {
+    accessSync(hierarchy, constants.W_OK);
+  } catch {
+    return `${hierarchy} is mounted read-only`;
+  }
+  return undefined;
+}

@@ -1,0 +1,41 @@
+import { defineConfig } from "vitest/config";
+
+/** A guest each; with FETCHER_E2E=here all files share one systemd. */
+const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 2;
+
+/** Counts for a script to read. */
+const file = process.env["FETCHER_TEST_REPORT"];
+const report: ["json", { outputFile: string }][] = file === undefined ? [] : [["json", { outputFile: file }]];
+
+export default defineConfig({
+  test: {
+    // First: vitest's own counts stay at the end.
+    reporters: ["./test/skip-reporter.ts", "default", ...report],
+    projects: [
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      { test: { name: "contract", include: ["test/contract/**/*.test.ts"] } },
+      { test: { name: "properties", include: ["test/properties/**/*.test.ts"], testTimeout: 300_000 } },
+      {
+        test: {
+          name: "process",
+          include: ["test/process/**/*.test.ts"],
+          globalSetup: ["test/build.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          globalSetup: ["test/build.ts"],
+          maxWorkers: guests,
+          // After the others: what they measure in time should not suffer from guests that boot.
+          sequence: { groupOrder: 1 },
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
