@@ -8,7 +8,7 @@ import { errnoCode } from "../src/errors.ts";
 const MAX_SIZE = 16 * 1024 * 1024;
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
-const CONCURRENCY = 32;
+const CONCURRENCY = 64;
 
 /** How long to let a writer finish before reading again, in milliseconds. */
 const PAUSES = [2, 5, 10, 20, 40, 80];
@@ -18,10 +18,8 @@ const PAUSES = [2, 5, 10, 20, 40, 80];
  */
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
-const open = promisify(fs.open);
-const fstat = promisify(fs.fstat);
-const read = promisify(fs.read);
-const close = promisify(fs.close);
+const TOO_LARGE = `larger than ${MAX_SIZE / 1024 / 1024} MiB`;
+
 const stat = promisify(fs.stat);
 
 /** What was read, and what `stat` of its path must still say for it to be whole and of the same generation. */
@@ -63,10 +61,11 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
       sights.set(id, await readFile(path));
     });
     const changed = new Set<string>();
-    await forEach(files, signal, async (id, path) => {
+    const looks = Array.from(files, async ([id, path]) => {
       const before = sights.get(id)?.identity;
       if (before !== null && before !== (await identityOf(path))) changed.add(id);
     });
+    await Promise.all(looks);
     const pause = PAUSES[attempt];
     if (changed.size > 0 && pause !== undefined && !signal.aborted) {
       wipe(outcomesOf(sights));
@@ -110,52 +109,75 @@ async function forEach(
   await Promise.all(Array.from({ length: Math.min(CONCURRENCY, files.size) }, worker));
 }
 
+/** With callbacks: promises for each of the four system calls made 1,000 files take twice as long (measured). */
 async function readFile(path: string): Promise<Sight> {
-  let descriptor: number;
-  try {
-    descriptor = await open(path, OPEN_FLAGS);
-  } catch (error) {
-    if (errnoCode(error) === "ENOENT") {
-      return { outcome: { status: "missing", where: `no file ${printable(path)}` }, identity: undefined };
-    }
-    return { outcome: failure(error, "read", path), identity: null };
-  }
-  try {
-    const stats = await fstat(descriptor, { bigint: true });
-    const identity = identify(stats);
-    if (!stats.isFile()) return { outcome: invalid(`${printable(path)} is not a regular file`), identity };
-    const value = stats.size > MAX_SIZE ? undefined : await readAll(descriptor, Number(stats.size));
-    if (value === undefined) {
-      return { outcome: invalid(`${printable(path)} is larger than ${MAX_SIZE / 1024 / 1024} MiB`), identity };
-    }
-    return { outcome: { status: "value", value, version: versionOf(stats) }, identity };
-  } catch (error) {
-    return { outcome: failure(error, "read", path), identity: null };
-  } finally {
-    await close(descriptor).catch(() => undefined);
-  }
+  return await new Promise((resolve) => {
+    fs.open(path, OPEN_FLAGS, (error, descriptor) => {
+      if (error !== null) {
+        resolve(notOpened(error, path));
+        return;
+      }
+      readOpened(descriptor, path, (sight) => {
+        fs.close(descriptor, () => {
+          resolve(sight);
+        });
+      });
+    });
+  });
 }
 
-/** @returns undefined where there is more than MAX_SIZE. `size` is what stat says: 0 for some FUSE files that have bytes. */
-async function readAll(descriptor: number, size: number): Promise<Buffer | undefined> {
+function notOpened(error: unknown, path: string): Sight {
+  if (errnoCode(error) !== "ENOENT") return { outcome: failure(error, "read", path), identity: null };
+  return { outcome: { status: "missing", where: `no file ${printable(path)}` }, identity: undefined };
+}
+
+function readOpened(descriptor: number, path: string, done: (sight: Sight) => void): void {
+  fs.fstat(descriptor, { bigint: true }, (error, stats) => {
+    if (error !== null) {
+      done({ outcome: failure(error, "read", path), identity: null });
+      return;
+    }
+    const identity = identify(stats);
+    const refuse = (why: string) => {
+      done({ outcome: invalid(`${printable(path)} is ${why}`), identity });
+    };
+    if (!stats.isFile()) refuse("not a regular file");
+    else if (stats.size > MAX_SIZE) refuse(TOO_LARGE);
+    else {
+      readAll(descriptor, Number(stats.size), (failed, value) => {
+        if (failed !== null) done({ outcome: failure(failed, "read", path), identity: null });
+        else if (value === undefined) refuse(TOO_LARGE);
+        else done({ outcome: { status: "value", value, version: versionOf(stats) }, identity });
+      });
+    }
+  });
+}
+
+/**
+ * @param size what stat says: 0 for some FUSE files that have bytes.
+ * @param done gets no value where there is more than MAX_SIZE.
+ */
+function readAll(descriptor: number, size: number, done: (error: Error | null, value?: Buffer) => void): void {
   let buffer = Buffer.allocUnsafeSlow(size === 0 ? 4096 : size);
   let length = 0;
-  for (;;) {
-    const { bytesRead } = await read(descriptor, buffer, length, buffer.length - length, null);
-    length += bytesRead;
-    // The look at the path afterwards sees a file that has grown beyond the size that stat gave.
-    if (bytesRead === 0 || length === size) break;
-    if (length < buffer.length) continue;
-    const larger = Buffer.allocUnsafeSlow(buffer.length * 4);
-    buffer.copy(larger);
-    buffer.fill(0);
-    buffer = larger;
-    if (length > MAX_SIZE) {
-      buffer.fill(0);
-      return undefined;
-    }
-  }
-  return buffer.subarray(0, length);
+  const more = () => {
+    fs.read(descriptor, buffer, length, buffer.length - length, null, (error, bytesRead) => {
+      length += bytesRead;
+      // The look at the path afterwards sees a file that has grown beyond the size that stat gave.
+      if (error !== null || bytesRead === 0 || length === size) {
+        done(error, buffer.subarray(0, length));
+        return;
+      }
+      if (length === buffer.length) {
+        const full = buffer;
+        if (length <= MAX_SIZE) buffer = Buffer.concat([full], length * 4);
+        full.fill(0);
+      }
+      if (length > MAX_SIZE) done(null);
+      else more();
+    });
+  };
+  more();
 }
 
 /** ctime is in it because no program can set it: it betrays a write whose mtime was put back, and a rename-over. */

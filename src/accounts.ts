@@ -8,7 +8,11 @@ import { runCommand } from "./helper-command.ts";
  * @throws ConfigError where there is no such account.
  */
 export async function accountId(database: "passwd" | "group", name: string, path: string): Promise<number> {
-  if (/^[0-9]+$/.test(name)) return Number(name);
+  if (/^[0-9]+$/.test(name)) {
+    // chown(2) reads 2^32 - 1 as "leave it".
+    if (Number(name) >= 2 ** 32 - 1) throw new ConfigError(path, "is no number of an account");
+    return Number(name);
+  }
   const known = idIn(readDatabase(database), name) ?? (await askGetent(database, name));
   if (known === undefined)
     throw new ConfigError(path, `there is no ${database === "passwd" ? "user" : "group"} ${JSON.stringify(name)}`);
@@ -29,6 +33,8 @@ async function askGetent(database: string, name: string): Promise<number | undef
 }
 
 function idIn(lines: string, name: string): number | undefined {
+  // A colon would match fields beyond the name.
+  if (name.includes(":")) return undefined;
   const line = lines.split("\n").find((entry) => entry.startsWith(`${name}:`));
   const id = line?.split(":")[2];
   return id === undefined || !/^[0-9]+$/.test(id) ? undefined : Number(id);

@@ -87,11 +87,13 @@ export class TargetAction {
     this.#waitingSince = this.#parts.clock.monotonic();
     this.#failures = 0;
     while (this.#publishedAt !== undefined && !isAborted(signal)) {
-      const state = await this.#parts.systemd.show(this.unit);
+      const publishedAt = this.#publishedAt;
+      const state = await this.#parts.systemd.show(this.unit, signal);
+      if (isAborted(signal)) return;
       const step = state === undefined ? this.#retry("systemd does not answer") : this.#next(state);
       if (step === "act") await this.#act(state, signal);
       else if ("wait" in step) await this.#parts.clock.sleep(step.wait, signal);
-      else this.#finish(step.done, step.level);
+      else this.#finish(publishedAt, step.done, step.level);
     }
   }
 
@@ -99,7 +101,7 @@ export class TargetAction {
   #next(state: UnitState): Step {
     const { action } = this.#parts.onChange;
     this.#noteStart(state);
-    if (!state.loaded) return { done: `there is no ${this.unit}`, level: "warn" };
+    if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn" };
     if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice" };
     switch (state.activeState) {
       case "failed":
@@ -107,12 +109,14 @@ export class TargetAction {
       case "inactive":
         return { done: "is not running; the new secrets are there for its next start", level: "debug" };
       case "active":
+        this.#waitingSince = undefined;
         break;
-      default:
-        return this.#onItsWay(state);
+      default: {
+        const step = this.#onItsWay(state);
+        if (step !== "act") return step;
+      }
     }
     if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
-    this.#waitingSince = undefined;
     const starts = action === "restart" || (action === "reload" && !state.canReload);
     const wait = Math.max(this.#untilMinInterval(), starts ? this.#untilStartAllowed(state) : 0);
     if (wait <= 0) return "act";
@@ -149,8 +153,11 @@ export class TargetAction {
     const publishedAt = this.#publishedAt;
     this.#say(`${this.#verb()} is under way`);
     this.#lastAction = clock.monotonic();
-    const result = await this.#job();
-    const after = await systemd.show(this.unit);
+    this.#waitingSince = undefined;
+    const result = await this.#job(signal);
+    const after = await systemd.show(this.unit, signal);
+    // Waiting for a target that is itself stopped, or restarted after us, would never end. The mark is still there.
+    if (isAborted(signal)) return;
     if (after !== undefined) this.#noteStart(after);
     if (after?.activeState === "failed") {
       this.#settle(publishedAt);
@@ -165,22 +172,23 @@ export class TargetAction {
     }
   }
 
-  #job(): Promise<JobResult> {
+  #job(signal: AbortSignal): Promise<JobResult> {
     const { onChange, systemd } = this.#parts;
     switch (onChange.action) {
       case "restart":
-        return systemd.restart(this.unit);
+        return systemd.restart(this.unit, signal);
       case "reload":
-        return systemd.reload(this.unit);
+        return systemd.reload(this.unit, signal);
       case "signal":
-        return systemd.signal(this.unit, onChange.signal ?? "SIGHUP");
+        return systemd.signal(this.unit, onChange.signal ?? "SIGHUP", signal);
       case "none":
         return Promise.resolve({ ok: true, detail: "" });
     }
   }
 
-  /** A set that was published while the job ran needs an action of its own. */
+  /** A set that was published since then needs an action of its own. */
   #settle(publishedAt: number | undefined): void {
+    this.#failures = 0;
     if (this.#publishedAt === publishedAt) this.#publishedAt = undefined;
   }
 
@@ -193,8 +201,8 @@ export class TargetAction {
     return { wait };
   }
 
-  #finish(why: string, level: "debug" | "notice" | "warn"): void {
-    this.#publishedAt = undefined;
+  #finish(publishedAt: number, why: string, level: "debug" | "notice" | "warn"): void {
+    this.#settle(publishedAt);
     this.#parts.log[level](`${this.unit} ${why}`);
     this.#say(level === "warn" ? `${this.unit} ${why}` : undefined);
   }

@@ -54,7 +54,10 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     ] as const
   ).filter(([, given]) => given === true);
   if (modes.length > 1 && values.help !== true && values.version !== true)
-    throw new UsageError("--once and --check cannot go together");
+    throw new UsageError("give only one of --once, --check and --check=config");
+  // What an unset variable of a shell leaves: as a path it would be the working directory.
+  for (const option of ["config", "backend", "output"] as const)
+    if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
   const logLevel = values["log-level"] ?? "info";
   if (!isLogLevel(logLevel)) throw new UsageError(`--log-level: expected one of ${logLevels.join(", ")}`);
   const logFormat = values["log-format"];

@@ -78,6 +78,8 @@ const component = v.pipe(
   v.check((name) => Buffer.byteLength(name) <= 255, "must not be longer than 255 bytes"),
   v.check((name) => !name.startsWith(RESERVED_PREFIX), `must not begin with ${RESERVED_PREFIX}`),
   v.check((name) => !hasControlCharacter(name), "must not contain control characters"),
+  // Lone surrogates would all become the same bytes in a file name.
+  v.check((name) => !/\p{Surrogate}/u.test(name), "must be Unicode text"),
 );
 
 const principal = v.pipe(
@@ -188,7 +190,7 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
     throw new ConfigError("onChange.signal", 'needs "action": "signal"');
 
   return {
-    targets: raw.service === undefined ? [] : [raw.service].flat(),
+    targets: raw.service === undefined ? [] : [...new Set([raw.service].flat())],
     backend,
     settings: ownSettings,
     baseDirectory,
@@ -234,24 +236,30 @@ function withFlags(
   settings: Readonly<Record<string, unknown>>,
   flags: CommandLine["set"],
 ): Readonly<Record<string, unknown>> {
-  const merged = structuredClone(settings) as Record<string, unknown>;
+  const merged = { ...settings };
   for (const { path, value } of flags) {
-    let at = merged;
+    let at: Record<string, unknown> = merged;
     for (const [index, key] of path.entries()) {
       if (index === path.length - 1) {
-        at[key] = value;
+        setOwn(at, key, value);
         break;
       }
-      const next = Object.hasOwn(at, key) ? at[key] : undefined;
-      if (next !== undefined && !isObject(next))
+      const next = Object.hasOwn(at, key) ? at[key] : {};
+      if (!isObject(next))
         throw new ConfigError(
           joinPath("config", ...path.slice(0, index + 1)),
           "is no object, --set cannot descend into it",
         );
-      at = at[key] = next ?? {};
+      at = setOwn(at, key, { ...next });
     }
   }
   return merged;
+}
+
+/** An assignment to `__proto__` would vanish, where JSON has it as a key like any other: an unknown one. */
+function setOwn<T>(object: Record<string, unknown>, key: string, value: T): T {
+  Object.defineProperty(object, key, { value, enumerable: true, writable: true, configurable: true });
+  return value;
 }
 
 function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {
@@ -281,17 +289,25 @@ function parseOutput(
   output: v.InferOutput<typeof outputSchema> | undefined,
   flag: string | undefined,
 ): OutputConfig | undefined {
-  if (flag !== undefined)
-    return { directory: resolve(flag), links: null, linksTo: resolve(flag), envFile: output?.envFile ?? "secrets.env" };
+  if (flag !== undefined) {
+    const directory = resolve(flag);
+    return {
+      directory,
+      links: null,
+      linksTo: directory,
+      envFile: output === undefined ? "secrets.env" : output.envFile,
+    };
+  }
   if (output === undefined) return undefined;
-  const { links, envFile } = output;
+  const { envFile } = output;
   const directory = resolve(output.directory);
+  const links = output.links === null ? null : resolve(output.links);
   if (links === null && output.linksTo !== undefined) throw new ConfigError("output.linksTo", "needs output.links");
-  if (links !== null && resolve(links) === directory)
+  if (links === directory)
     throw new ConfigError("output.links", "is the same directory as output.directory: leave it out");
   // In /tmp the reader is the target, which has the directory bound at /tmp/.secrets.
   const linksTo = output.linksTo ?? (links === "/tmp" ? "/tmp/.secrets" : directory);
-  return { directory, links: links === null ? null : resolve(links), linksTo, envFile };
+  return { directory, links, linksTo, envFile };
 }
 
 function checkFiles(secrets: readonly SecretConfig[], output: OutputConfig | undefined): void {
@@ -301,8 +317,7 @@ function checkFiles(secrets: readonly SecretConfig[], output: OutputConfig | und
   for (const { id, file } of secrets) {
     const other = taken.get(file);
     const path = joinPath("secrets", id);
-    if (other !== undefined)
-      throw new ConfigError(`${path}.file`, `${JSON.stringify(file)} is the file of ${other} already`);
+    if (other !== undefined) throw new ConfigError(`${path}.file`, `is the file of ${other} already`);
     taken.set(file, path);
   }
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Fetched, Outcome } from "./backend.ts";
 import type { Config } from "./config.ts";
-import { ExitCode } from "./errors.ts";
+import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { fatal } from "./first-load.ts";
 import { type Problem, problemOf } from "./problems.ts";
 import { Publisher } from "./publisher.ts";
@@ -106,9 +106,16 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
 }
 
 function freshOutput() {
-  const parent = process.env["XDG_RUNTIME_DIR"] ?? tmpdir();
-  const directory = mkdtempSync(join(parent, "fetcher-"));
-  return { directory, links: null, linksTo: directory, envFile: "secrets.env" };
+  const { XDG_RUNTIME_DIR } = process.env;
+  // Empty counts as not set (XDG Base Directory Specification).
+  const parent = XDG_RUNTIME_DIR === undefined || XDG_RUNTIME_DIR === "" ? tmpdir() : XDG_RUNTIME_DIR;
+  try {
+    const directory = mkdtempSync(join(parent, "fetcher-"));
+    return { directory, links: null, linksTo: directory, envFile: "secrets.env" };
+  } catch (error) {
+    const why = `output: cannot make a directory in ${parent}: ${errnoCode(error) ?? "failed"} (or --output DIR)`;
+    throw new PublishError(ExitCode.cannotCreate, why);
+  }
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

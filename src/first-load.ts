@@ -6,8 +6,8 @@ import type { Config } from "./config.ts";
 import { ExitCode, FatalError } from "./errors.ts";
 import type { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
-import { type Problem, problemOf, type Problems } from "./problems.ts";
-import type { Store } from "./store.ts";
+import { longestRetryAfter, type Problem, problemOf, type Problems } from "./problems.ts";
+import { FETCH_LIMIT, type Store } from "./store.ts";
 
 /** Seconds that a store is given while a published set of an earlier life stands ready. */
 export const ADOPTION_LIMIT = 5;
@@ -51,12 +51,12 @@ export async function firstLoad(
   let wanted = config.secrets.map(({ id }) => id);
   try {
     for (let attempt = 0; ; attempt += 1) {
-      const limit = published === undefined ? undefined : Math.max(ADOPTION_LIMIT - elapsed(), 0.05);
-      const outcomes = await store.fetch(wanted, stop, limit);
+      const left = (published === undefined ? (config.startTimeout ?? Infinity) : ADOPTION_LIMIT) - elapsed();
+      const outcomes = await store.fetch(wanted, stop, Math.min(FETCH_LIMIT, Math.max(left, 0.05)));
       if (isAborted(stop)) return [];
       for (const [id, outcome] of outcomes)
         if ("status" in outcome && outcome.status === "value") held.set(id, outcome);
-      const failed = failures(parts, outcomes);
+      const failed = failures(parts, outcomes, published);
       if (failed.size === 0) {
         problems.note(outcomes, "published without it");
         return [];
@@ -67,13 +67,16 @@ export async function firstLoad(
         return adopt(held, failed, published);
       }
       if (final !== undefined) throw fatal(store.name, final[0], final[1]);
-      const delay = backoff(attempt, random, longestRetryAfter(failed));
-      const wait = Math.min(delay, untilGivingUp(config, elapsed(), failed, store.name));
-      problems.note(outcomes, "trying again");
+      const delay = backoff(attempt, random, longestRetryAfter(failed.values()));
+      const limit =
+        published === undefined ? untilGivingUp(config, elapsed(), failed, store.name) : ADOPTION_LIMIT - elapsed();
+      const wait = Math.min(delay, limit);
+      problems.note(new Map([...outcomes].filter(([id]) => !failed.has(id))), "published without it");
+      problems.note(new Map([...outcomes].filter(([id]) => failed.has(id))), "trying again");
       parts.status(waitingFor(store.name, failed, attempt + 1, wait));
       wanted = [...failed.keys()];
       if (attempt === 0 && published === undefined) void watch(parts, alarm, watching.signal);
-      await alarm.wait(published === undefined ? wait : Math.min(wait, ADOPTION_LIMIT - elapsed()), stop);
+      await alarm.wait(wait, stop);
       if (isAborted(stop)) return [];
     }
   } finally {
@@ -81,15 +84,23 @@ export async function firstLoad(
   }
 }
 
-/** What keeps the scope from being complete. An optional secret that is missing or refused does not. */
-function failures({ config }: FirstLoadParts, outcomes: ReadonlyMap<string, Outcome>): ReadonlyMap<string, Problem> {
+/**
+ * What keeps the scope from being complete. An optional secret that is missing does not, nor one that is refused, unless
+ * there is a published value to keep.
+ */
+function failures(
+  { config }: FirstLoadParts,
+  outcomes: ReadonlyMap<string, Outcome>,
+  published: ReadonlyMap<string, Buffer> | undefined,
+): ReadonlyMap<string, Problem> {
   const optional = new Set(config.secrets.filter((secret) => secret.optional).map(({ id }) => id));
   const failed = new Map<string, Problem>();
   for (const [id, outcome] of outcomes) {
     const problem = problemOf(outcome);
     if (problem === undefined) continue;
     // Of a store that does not answer nobody knows whether it has the secret.
-    if (optional.has(id) && problem.kind !== "unavailable") continue;
+    const keeps = problem.kind !== "missing" && published?.has(id) === true;
+    if (optional.has(id) && problem.kind !== "unavailable" && !keeps) continue;
     failed.set(id, problem);
   }
   return failed;
@@ -122,10 +133,6 @@ const exitCodes = {
 /** The one line that `systemctl status` and the journal show. */
 export function fatal(backend: string, id: string, { kind, message }: Problem): FatalError {
   return new FatalError(exitCodes[kind], `${backend}: secret ${JSON.stringify(id)}: ${message}`);
-}
-
-function longestRetryAfter(failed: ReadonlyMap<string, Problem>): number {
-  return Math.max(0, ...[...failed.values()].map(({ retryAfter }) => retryAfter ?? 0));
 }
 
 /** @throws FatalError (69) when `startTimeout` is over. */

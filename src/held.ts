@@ -62,6 +62,15 @@ export class HeldValues {
     return [...this.#held].flatMap(([id, { refreshAt }]) => (refreshAt !== undefined && refreshAt <= now ? [id] : []));
   }
 
+  /** Puts off the refresh of what could not be replaced. */
+  postpone(ids: readonly string[], seconds: number): void {
+    const refreshAt = this.#clock.monotonic() + seconds * 1e6;
+    for (const id of ids) {
+      const held = this.#held.get(id);
+      if (held !== undefined) this.#held.set(id, { ...held, refreshAt });
+    }
+  }
+
   /** Seconds until the first of them must be fetched anew; Infinity: none. */
   untilDue(): number {
     const now = this.#clock.monotonic();

@@ -1,5 +1,6 @@
 /** Runs other programs: systemctl, a verify command, getent. No shell, and nothing of this process's environment. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
+import { errnoCode } from "./errors.ts";
 
 /**
  * Neither proxies, debug switches, credentials' paths nor systemd's sockets are inherited. TMPDIR keeps the programs'
@@ -35,16 +36,15 @@ const OUTPUT_LIMIT = 64 * 1024;
 
 /** Never rejects: how it ended is in the result. */
 export function runCommand(
-  [program, ...args]: readonly [string, ...string[]],
+  command: readonly [string, ...string[]],
   options: CommandOptions = {},
 ): Promise<CommandResult> {
   return new Promise((done) => {
-    const child = spawn(program, args, {
-      env: { ...helperEnvironment(), ...options.environment },
-      stdio: options.output === "drop" ? "ignore" : ["ignore", "pipe", "pipe"],
-      // A process group of its own, so that a timeout reaches the program's children too.
-      detached: true,
-    });
+    const child = start(command, options);
+    if (typeof child === "string") {
+      done({ end: "not-started", reason: child });
+      return;
+    }
     let timedOut = false;
     const kill = () => {
       try {
@@ -78,6 +78,20 @@ export function runCommand(
     });
     if (options.signal?.aborted === true) kill();
   });
+}
+
+/** @returns the code of the error where spawn() throws it: a NUL in an argument, too long an environment (E2BIG). */
+function start([program, ...args]: readonly [string, ...string[]], options: CommandOptions): ChildProcess | string {
+  try {
+    return spawn(program, args, {
+      env: { ...helperEnvironment(), ...options.environment },
+      stdio: options.output === "drop" ? "ignore" : ["ignore", "pipe", "pipe"],
+      // A process group of its own, so that a timeout reaches the program's children too.
+      detached: true,
+    });
+  } catch (error) {
+    return errnoCode(error) ?? "failed";
+  }
 }
 
 function collect(stream: NodeJS.ReadableStream | null): () => string {

@@ -10,6 +10,8 @@ import { tmpDirectoryOf } from "./private-tmp.ts";
 /** A link cannot carry the sticky bit that systemd-tmpfiles spares: it is touched before it is a day old. */
 const TOUCH_AFTER_MS = 12 * 3600 * 1000;
 
+const TEMPORARY = `${RESERVED_PREFIX}link-`;
+
 export class LinkDirectory {
   readonly path: string;
   readonly #target: string;
@@ -23,6 +25,7 @@ export class LinkDirectory {
     this.path = path;
     this.#target = relative(path, reader);
     checkDirectory(path);
+    this.#removeLeftovers();
     // The mount point of the target's BindReadOnlyPaths=. Were it removed as an old empty directory, the kernel would
     // take the mount away from the running target; with a sticky file in it, it is neither empty nor old.
     if (tmpDirectoryOf(path) !== undefined && reader.startsWith(`${path}/`)) keepMountPoint(reader);
@@ -50,6 +53,16 @@ export class LinkDirectory {
     }
   }
 
+  /** What a crash left between making a link and renaming it. */
+  #removeLeftovers(): void {
+    for (const name of fs.readdirSync(this.path)) {
+      if (!name.startsWith(TEMPORARY)) continue;
+      const path = join(this.path, name);
+      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+      if (stat?.isSymbolicLink() === true && stat.uid === process.geteuid?.()) fs.rmSync(path, { force: true });
+    }
+  }
+
   #isOurs(path: string, stat: fs.Stats): boolean {
     if (!stat.isSymbolicLink() || stat.uid !== process.geteuid?.()) return false;
     return fs.readlinkSync(path) === join(this.#target, path.slice(this.path.length + 1));
@@ -58,7 +71,7 @@ export class LinkDirectory {
   #replace(name: string): void {
     const path = join(this.path, name);
     for (;;) {
-      const temporary = join(this.path, `${RESERVED_PREFIX}link-${randomBytes(6).toString("hex")}`);
+      const temporary = join(this.path, TEMPORARY + randomBytes(6).toString("hex"));
       try {
         fs.symlinkSync(join(this.#target, name), temporary);
       } catch (error) {

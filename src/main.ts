@@ -98,7 +98,7 @@ async function daemon(config: Config): Promise<ExitCode> {
     log.info("stopped");
     return ExitCode.ok;
   } catch (error) {
-    if (error instanceof FatalError) notifier.status(error.message);
+    if (error instanceof FatalError || error instanceof EnvError) notifier.status(error.message);
     throw error;
   } finally {
     clearInterval(watchdog);
@@ -135,6 +135,8 @@ function explain(error: unknown): ExitCode {
   return ExitCode.bug;
 }
 
+// A reader that went away (`fetcher --once | head`, a journal that restarts) is no reason to end.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 process.on("uncaughtException", (error) => process.exit(explain(error)));
 process.on("unhandledRejection", (error) => process.exit(explain(error)));
 

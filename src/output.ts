@@ -12,6 +12,7 @@ import { randomBytes } from "node:crypto";
 import { RESERVED_PREFIX } from "./config.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./output-directory.ts";
+import { type OutputState, parseState, type StateFile } from "./output-state.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 
 /** One file of a published set. */
@@ -23,24 +24,6 @@ export interface OutputFile {
   /** undefined: stays with this process. */
   readonly uid: number | undefined;
   readonly gid: number | undefined;
-}
-
-/** An action that is due, written before a publish and cleared after its action. */
-export interface PendingAction {
-  /** When the publish was complete, in microseconds of this boot's CLOCK_MONOTONIC; null: not known. */
-  readonly publishedAt: number | null;
-  readonly bootId: string;
-}
-
-export interface OutputState {
-  /** Names of the published files, secrets.env last. */
-  readonly files: readonly string[];
-  readonly pending: PendingAction | null;
-}
-
-/** The state as it is written: with the names that were published before and are no more. */
-interface StateFile extends OutputState {
-  readonly obsolete: readonly string[];
 }
 
 const STATE = `${RESERVED_PREFIX}state`;
@@ -122,6 +105,13 @@ export class OutputDirectory {
     return (stat.mode & 0o7777) === this.#finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid);
   }
 
+  /** Carries a commit that failed half-way to its end. @throws PublishError where it fails again. */
+  finish(): void {
+    if (this.#unfinished === undefined) return;
+    this.#carryOut(this.#unfinished);
+    this.#unfinished = undefined;
+  }
+
   /**
    * Writes `files` where nobody looks; `state` is published with them.
    *
@@ -130,7 +120,11 @@ export class OutputDirectory {
   stage(files: readonly OutputFile[], state: OutputState): StagedSet {
     const directory = this.#makeDirectory();
     const discard = () => {
-      fs.rmSync(directory, { recursive: true, force: true });
+      try {
+        fs.rmSync(directory, { recursive: true, force: true });
+      } catch {
+        // What is read-only now is removed by the next start.
+      }
     };
     const before = this.#readState();
     const current = new Set(state.files);
@@ -143,15 +137,20 @@ export class OutputDirectory {
       throw error;
     }
     const commit = () => {
-      this.#io("", () => {
-        for (const { name } of files) this.#refuseDirectoryAt(name);
-        if (this.#unfinished !== undefined) this.#carryOut(this.#unfinished);
-        const decided = join(this.path, COMMIT + directory.slice(-12));
-        fs.renameSync(directory, decided);
-        this.#unfinished = decided;
-        this.#carryOut(decided);
-        this.#removeObsolete(complete);
-      });
+      const decided = join(this.path, COMMIT + directory.slice(-12));
+      try {
+        for (const name of [STATE, ...files.map((file) => file.name)]) this.#refuseDirectoryAt(name);
+        this.finish();
+        this.#io("", () => {
+          fs.renameSync(directory, decided);
+        });
+      } catch (error) {
+        discard();
+        throw error;
+      }
+      this.#unfinished = decided;
+      this.finish();
+      this.#removeObsolete(complete);
     };
     return { directory, commit, discard };
   }
@@ -215,17 +214,19 @@ export class OutputDirectory {
 
   /** The state goes first, so that a pending action is known before the first new byte; secrets.env goes last. */
   #carryOut(directory: string): void {
-    const staged = fs.readdirSync(directory);
+    const staged = this.#io("", () => fs.readdirSync(directory));
     // After a crash between two renames the state is already where it belongs.
     const files = (this.#stateIn(directory) ?? this.#readState())?.files ?? [];
     const ranks = new Map(files.map((name, index) => [name, index]));
     const rank = (name: string) => ranks.get(name) ?? -1;
-    for (const name of staged.sort((a, b) => rank(a) - rank(b))) {
-      fs.renameSync(join(directory, name), join(this.path, name));
-    }
-    fs.rmdirSync(directory);
-    this.#unfinished = undefined;
-    if (this.#durable) this.#sync();
+    for (const name of staged.sort((a, b) => rank(a) - rank(b)))
+      this.#io(name, () => {
+        fs.renameSync(join(directory, name), join(this.path, name));
+      });
+    this.#io("", () => {
+      fs.rmdirSync(directory);
+      if (this.#durable) this.#sync();
+    });
   }
 
   #removeObsolete(state: StateFile | undefined): void {
@@ -244,7 +245,7 @@ export class OutputDirectory {
   /** rename(2) replaces files, links and fifos, whoever made them, but no directory. */
   #refuseDirectoryAt(name: string): void {
     const path = join(this.path, name);
-    if (fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+    if (this.#io(name, () => fs.lstatSync(path, { throwIfNoEntry: false }))?.isDirectory() === true)
       throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
   }
 
@@ -254,12 +255,7 @@ export class OutputDirectory {
 
   #stateIn(directory: string): StateFile | undefined {
     const json = this.#readOwn(STATE, undefined, directory);
-    if (json === undefined) return undefined;
-    try {
-      return JSON.parse(json.toString()) as StateFile;
-    } catch {
-      return undefined;
-    }
+    return json === undefined ? undefined : parseState(json.toString());
   }
 
   #readOwn(name: string, uid: number | undefined, directory = this.path): Buffer | undefined {

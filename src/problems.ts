@@ -22,6 +22,11 @@ export function problemOf(outcome: Outcome | undefined): Problem | undefined {
   return { kind: "missing", message: outcome.where, mayAppear: outcome.mayAppear === true, retryAfter: undefined };
 }
 
+/** Seconds that the store asked to be left alone. */
+export function longestRetryAfter(problems: Iterable<Problem>): number {
+  return Math.max(0, ...Array.from(problems, ({ retryAfter }) => retryAfter ?? 0));
+}
+
 export class Problems {
   readonly #backend: string;
   readonly #log: Log;

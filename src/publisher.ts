@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import type { Config, OutputConfig } from "./config.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "./links.ts";
-import { OutputDirectory, type OutputState, type PendingAction } from "./output.ts";
+import type { OutputState, PendingAction } from "./output-state.ts";
+import { OutputDirectory } from "./output.ts";
 import { SecretLayout } from "./secret-set.ts";
 
 /** What a sidecar finds that starts beside its own earlier work. */
@@ -18,6 +19,8 @@ export interface Found {
 export interface Staged {
   readonly directory: string;
   readonly env: EnvFile | undefined;
+  /** id → why it is not in secrets.env, where nobody would expect that. */
+  readonly warnings: ReadonlyMap<string, string>;
   /** @throws PublishError */
   commit(): void;
   discard(): void;
@@ -66,7 +69,7 @@ export class Publisher {
    * @throws PublishError, EnvError
    */
   stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): Staged {
-    const { files, env } = this.#layout.build(values, this.#output.defaultMode);
+    const { files, env, warnings } = this.#layout.build(values, this.#output.defaultMode);
     const state: OutputState = {
       files: files.map(({ name }) => name),
       pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
@@ -74,11 +77,13 @@ export class Publisher {
     // A verify command wants to see the whole set; else only what differs is written.
     const whole = this.#config.onChange.verify !== null;
     const published = new Set(this.#state.files);
+    this.#output.finish();
     const differing = files.filter((file) => whole || !published.has(file.name) || !this.#output.has(file));
     const staged = this.#output.stage(differing, state);
     return {
       directory: staged.directory,
       env,
+      warnings,
       discard: () => {
         staged.discard();
       },

@@ -1,12 +1,13 @@
 /** Publishes what has changed: verified first where the operator asked for it, and never by halves. */
 import { createHmac, randomBytes } from "node:crypto";
-import type { Fetched } from "./backend.ts";
+import type { Fetched, Outcome } from "./backend.ts";
 import { isAborted } from "./clock.ts";
 import type { VerifyConfig } from "./config.ts";
 import { EnvError } from "./env-file.ts";
 import { FatalError } from "./errors.ts";
 import type { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
+import { problemOf } from "./problems.ts";
 import type { Publisher } from "./publisher.ts";
 import { verify } from "./verify.ts";
 
@@ -18,7 +19,11 @@ export class RotationPublisher {
   /** A key of this process, so that a digest says nothing to anybody else. */
   readonly #key = randomBytes(32);
   #refused: string | undefined;
+  readonly #leftOut = new Map<string, string>();
   #problem: string | undefined;
+  /** Ids whose newest values are not published. */
+  #unpublished: readonly string[] = [];
+  #halfDone = false;
 
   constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
     this.#verify = verifyConfig;
@@ -30,6 +35,27 @@ export class RotationPublisher {
   /** For STATUS=: why the newest set is not the published one. */
   get problem(): string | undefined {
     return this.#problem;
+  }
+
+  /** A publish broke off: some names may have new bytes already. It must be done again, even if nothing differs now. */
+  get halfDone(): boolean {
+    return this.#halfDone;
+  }
+
+  /** Notes that the store is back at what is published. @param outcomes without a change. */
+  unchanged(outcomes: ReadonlyMap<string, Outcome>): void {
+    if (this.#unpublished.every((id) => problemOf(outcomes.get(id)) === undefined)) this.#forget();
+  }
+
+  /**
+   * Publishes what is held. No verify command gates the first set: nothing better is there.
+   *
+   * @throws PublishError, EnvError
+   */
+  publishFirst(act: boolean): void {
+    const staged = this.#publisher.stage(this.#held.bytes, act);
+    staged.commit();
+    this.#warnLeftOut(staged.warnings);
   }
 
   /**
@@ -46,6 +72,7 @@ export class RotationPublisher {
     const values = new Map(this.#held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
     const digest = this.#digest(values);
+    this.#unpublished = [...changes.keys()];
     if (digest === this.#refused && !again) return "refused";
     try {
       const staged = this.#publisher.stage(values, act);
@@ -58,7 +85,10 @@ export class RotationPublisher {
         this.#say(`the new secrets are not published: ${why}`);
         return "refused";
       }
+      this.#halfDone = true;
       staged.commit();
+      this.#halfDone = false;
+      this.#warnLeftOut(staged.warnings);
     } catch (error) {
       if (!(error instanceof FatalError || error instanceof EnvError)) throw error;
       this.#say(`the new secrets are not published: ${error.message}`);
@@ -67,9 +97,23 @@ export class RotationPublisher {
       return "refused";
     }
     for (const [id, fetched] of changes) this.#held.set(id, fetched);
+    this.#forget();
+    return "published";
+  }
+
+  #forget(): void {
     this.#refused = undefined;
     this.#problem = undefined;
-    return "published";
+    this.#unpublished = [];
+  }
+
+  /** A variable that a service waits for in vain is hard to find: say it, once. */
+  #warnLeftOut(warnings: ReadonlyMap<string, string>): void {
+    for (const [id, why] of warnings) {
+      if (this.#leftOut.get(id) !== why)
+        this.#log.warn(`secret ${JSON.stringify(id)} is in its file only, not in secrets.env: ${why}`);
+      this.#leftOut.set(id, why);
+    }
   }
 
   #say(problem: string): void {

@@ -14,6 +14,8 @@ export interface SecretSet {
   /** secrets.env, where there is one, is the last. */
   readonly files: readonly OutputFile[];
   readonly env: EnvFile | undefined;
+  /** id → why it is not in secrets.env, where nobody would expect that. */
+  readonly warnings: ReadonlyMap<string, string>;
 }
 
 export class SecretLayout {
@@ -72,17 +74,18 @@ export class SecretLayout {
       const own = uid !== undefined || gid !== undefined;
       return { name: file, content: value, mode: mode ?? (own ? 0o400 : defaultMode), uid, gid };
     });
-    if (this.#envFile === null) return { files, env: undefined };
-    const env = encodeEnvFile(
-      present.map(({ id, value, env: name, mode, uid, gid }) => ({
-        id,
-        value,
-        env: name,
-        restricted:
-          uid !== undefined || gid !== undefined || (mode !== undefined && (mode & defaultMode) !== defaultMode),
-      })),
-    );
+    if (this.#envFile === null) return { files, env: undefined, warnings: new Map() };
+    const requests = present.map(({ id, value, env: name, mode, uid, gid }) => ({
+      id,
+      value,
+      env: name,
+      restricted:
+        uid !== undefined || gid !== undefined || (mode !== undefined && (mode & defaultMode) !== defaultMode),
+    }));
+    const env = encodeEnvFile(requests);
+    const restricted = new Set(requests.filter((request) => request.restricted).map(({ id }) => id));
+    const warnings = new Map([...env.leftOut].filter(([id]) => !restricted.has(id)));
     const envFile = { name: this.#envFile, content: env.content, mode: defaultMode, uid: undefined, gid: undefined };
-    return { files: [...files, envFile], env };
+    return { files: [...files, envFile], env, warnings };
   }
 }

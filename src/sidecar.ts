@@ -1,7 +1,7 @@
 /** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
 import { TargetAction } from "./action.ts";
 import { Alarm } from "./alarm.ts";
-import type { Outcome } from "./backend.ts";
+import type { Fetched, Outcome } from "./backend.ts";
 import { backoff, type Clock, clockTime, isAborted, jittered, type Random } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { FatalError } from "./errors.ts";
@@ -9,7 +9,7 @@ import { firstLoad } from "./first-load.ts";
 import { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
 import type { Notifier } from "./notify.ts";
-import { Problems } from "./problems.ts";
+import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
 import type { Found, Publisher } from "./publisher.ts";
 import { RotationPublisher } from "./rotation.ts";
 import type { Store } from "./store.ts";
@@ -29,7 +29,10 @@ export interface SidecarParts {
 /** Seconds between two looks at the links in /tmp, and before a broken watch is tried again. */
 const MAINTENANCE = 60;
 
-type Reason = "hint" | "reload" | "status";
+type Reason = "hint" | "reload";
+
+/** Why the store is asked. `adopted`: for what was published before and is in use until the store answers. */
+type Why = "reload" | "hint" | "poll" | "lease" | "adopted";
 
 export class Sidecar {
   readonly #parts: SidecarParts;
@@ -39,13 +42,17 @@ export class Sidecar {
   readonly #alarm: Alarm<Reason>;
   readonly #actions: readonly TargetAction[];
   readonly #rotation: RotationPublisher;
-  #checkedAt: Date;
+  #checkedAt: Date | undefined;
   #ready = false;
   /** µs of CLOCK_MONOTONIC; Infinity: never. */
   #nextPoll = Infinity;
   #nextRetry = Infinity;
+  #retry: { readonly ids: readonly string[]; readonly why: Why } = { ids: [], why: "poll" };
+  /** Seconds that the store asked to be left alone. */
+  #retryAfter = 0;
   #nextMaintenance = Infinity;
   #failures = 0;
+  #leaseFailures = 0;
 
   constructor(parts: SidecarParts) {
     this.#parts = parts;
@@ -54,7 +61,6 @@ export class Sidecar {
     this.#held = new HeldValues(clock);
     this.#problems = new Problems(store.name, log, clock);
     this.#alarm = new Alarm(clock);
-    this.#checkedAt = clock.now();
     const { onChange } = config;
     const changed = () => {
       this.#tellStatus();
@@ -98,7 +104,7 @@ export class Sidecar {
   }
 
   async #begin(found: Found, stop: AbortSignal): Promise<void> {
-    const { config, clock, notifier, publisher } = this.#parts;
+    const { config, clock, notifier } = this.#parts;
     const adopted = await firstLoad(
       {
         ...this.#parts,
@@ -112,11 +118,13 @@ export class Sidecar {
       stop,
     );
     if (isAborted(stop)) return;
-    if (adopted.length > 0) this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
-    else this.#checkedAt = clock.now();
+    if (adopted.length > 0) {
+      this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
+      this.#retrySoon(adopted, "adopted");
+    } else this.#checkedAt = clock.now();
     const differs = found.values !== undefined && this.#differsFrom(found.values);
     const act = differs && config.reloadOnChange && this.#actions.length > 0;
-    publisher.stage(this.#held.bytes, act).commit();
+    this.#rotation.publishFirst(act);
     if (act) this.#request(this.#ids);
   }
 
@@ -155,18 +163,39 @@ export class Sidecar {
       if (poll && interval !== null) this.#nextPoll = now + jittered(interval, random) * 1e6;
       if (rung.has("reload")) await this.#cycle(this.#ids, "reload", stop);
       else if (rung.has("hint")) {
-        await clock.sleep(config.onChange.settle, stop);
-        await this.#cycle(this.#held.unleased(this.#ids), "hint", stop);
-      } else if (poll || retry) await this.#cycle(this.#held.unleased(this.#ids), "poll", stop);
+        const asked = await this.#settle(stop);
+        await this.#cycle(asked ? this.#ids : this.#held.unleased(this.#ids), asked ? "reload" : "hint", stop);
+      } else if (poll) await this.#cycle(this.#held.unleased(this.#ids), "poll", stop);
+      else if (retry) await this.#cycle(this.#held.unleased(this.#retry.ids), this.#retry.why, stop);
       const due = this.#held.due();
-      if (due.length > 0) await this.#cycle(due, "lease", stop);
+      if (due.length > 0 && !isAborted(stop)) await this.#refresh(due, stop);
     }
   }
 
+  /** Lets others change too. @returns whether somebody asks for a fetch, who is not kept waiting. */
+  async #settle(stop: AbortSignal): Promise<boolean> {
+    const { config, clock } = this.#parts;
+    const end = clock.monotonic() + config.onChange.settle * 1e6;
+    for (let left = config.onChange.settle; left > 0 && !isAborted(stop); left = (end - clock.monotonic()) / 1e6)
+      if ((await this.#alarm.wait(left, stop)).has("reload")) return true;
+    return false;
+  }
+
+  /** What could not be replaced is not asked for again at once: each answer of the store issues another lease. */
+  async #refresh(due: readonly string[], stop: AbortSignal): Promise<void> {
+    await this.#cycle(due, "lease", stop);
+    const now = new Set(this.#held.due());
+    const still = due.filter((id) => now.has(id));
+    this.#leaseFailures = still.length === 0 ? 0 : this.#leaseFailures + 1;
+    const unpublished = this.#rotation.problem !== undefined;
+    this.#held.postpone(still, unpublished ? MAINTENANCE : this.#backoff(this.#leaseFailures));
+  }
+
   /** fetch → compare → verify → publish → act. Whatever fails, what is published stays. */
-  async #cycle(ids: readonly string[], why: "reload" | "hint" | "poll" | "lease", stop: AbortSignal): Promise<void> {
+  async #cycle(ids: readonly string[], why: Why, stop: AbortSignal): Promise<void> {
     const { config, clock, log, publisher, store } = this.#parts;
-    this.#nextRetry = Infinity;
+    if (why !== "lease") this.#nextRetry = Infinity;
+    if (ids.length === 0) return;
     const outcomes = new Map(await store.fetch(ids, stop));
     if (isAborted(stop)) return;
     let changes = this.#held.changesIn(outcomes);
@@ -178,36 +207,55 @@ export class Sidecar {
       if (isAborted(stop)) return;
       changes = this.#held.changesIn(outcomes);
     }
-    this.#note(outcomes);
-    const act = this.#actions.length > 0;
-    const result =
-      changes.size === 0 ? "unchanged" : await this.#rotation.publish(changes, act, why === "reload", stop);
-    if (result === "failed") this.#retrySoon();
+    const failed = this.#note(outcomes);
+    const act = this.#mustAct(why, changes);
+    const needed = changes.size > 0 || this.#rotation.halfDone;
+    const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
+    if (result === "unchanged") this.#rotation.unchanged(outcomes);
+    if (result !== "published") for (const { value } of changes.values()) value.fill(0);
+    if (why !== "lease") {
+      if (failed || result === "failed") this.#retrySoon(ids, why);
+      else this.#failures = 0;
+    }
     if (result === "published") {
       log.notice(`published ${changes.size} changed secret${changes.size === 1 ? "" : "s"}`, {
         secrets: [...changes.keys()],
       });
       if (act) this.#request([...changes.keys()]);
-    } else if (why === "reload") log.notice("fetched again: nothing has changed");
+    } else if (why === "reload") {
+      const problem = this.#rotation.problem ?? this.#problems.summary;
+      if (problem === undefined) log.notice("fetched again: nothing has changed");
+      else log.warn(`fetched again: nothing new is published: ${problem}`);
+    }
     if (why === "reload" && publisher.hasLinks) this.#maintain();
     this.#tellStatus();
   }
 
-  #note(outcomes: ReadonlyMap<string, Outcome>): void {
-    const { clock } = this.#parts;
+  /** @returns whether there are failures that may heal soon. */
+  #note(outcomes: ReadonlyMap<string, Outcome>): boolean {
     this.#problems.note(outcomes, "what is published stays");
-    const failed = [...outcomes.values()].some((outcome) => !("status" in outcome));
-    if (!failed) {
-      this.#failures = 0;
-      this.#checkedAt = clock.now();
-    } else this.#retrySoon();
+    const problems = [...outcomes.values()].flatMap((outcome) => problemOf(outcome) ?? []);
+    this.#retryAfter = longestRetryAfter(problems);
+    if (problems.every(({ kind }) => kind === "missing")) this.#checkedAt = this.#parts.clock.now();
+    return problems.some(({ kind }) => kind === "unavailable");
+  }
+
+  /** Without reloadOnChange, a change that is found beside the way (after an adoption) is no reason to touch the target. */
+  #mustAct(why: Why, changes: ReadonlyMap<string, Fetched>): boolean {
+    if (this.#actions.length === 0) return false;
+    if (why !== "adopted" || this.#parts.config.reloadOnChange) return true;
+    return [...changes.values()].some(({ refreshAfter }) => refreshAfter !== undefined);
   }
 
   /** Sooner than the next poll, which may be an hour away, or never come. */
-  #retrySoon(): void {
-    const { clock, random } = this.#parts;
+  #retrySoon(ids: readonly string[], why: Why): void {
     this.#failures += 1;
-    this.#nextRetry = clock.monotonic() + backoff(this.#failures + 1, random) * 1e6;
+    this.#retry = { ids, why: why === "adopted" ? why : "poll" };
+    this.#nextRetry = this.#parts.clock.monotonic() + this.#backoff(this.#failures) * 1e6;
+  }
+
+  #backoff(failures: number): number {
+    return backoff(failures + 1, this.#parts.random, this.#retryAfter);
   }
 
   #request(ids: readonly string[]): void {
@@ -240,16 +288,23 @@ export class Sidecar {
   async #watch(stop: AbortSignal): Promise<void> {
     const { config, store, clock, log } = this.#parts;
     if (!config.reloadOnChange || store.watch === undefined) return;
-    for (let failed = false; !isAborted(stop); failed = true) {
+    let broken = false;
+    const hint = () => {
+      if (broken) log.notice(`${store.name}: watches again`);
+      broken = false;
+      this.#alarm.ring("hint");
+    };
+    while (!isAborted(stop)) {
+      let why = "it ended";
       try {
-        await store.watch(() => {
-          this.#alarm.ring("hint");
-        }, stop);
+        await store.watch(hint, stop);
       } catch (error) {
-        const why = error instanceof Error ? error.message : "failed";
-        log[failed ? "debug" : "warn"](`${store.name}: cannot watch: ${why}; polling goes on`);
+        why = error instanceof Error ? error.message : "failed";
       }
-      if (!isAborted(stop)) await clock.sleep(MAINTENANCE, stop);
+      if (isAborted(stop)) return;
+      log[broken ? "debug" : "warn"](`${store.name}: cannot watch: ${why}; polling goes on`);
+      broken = true;
+      await clock.sleep(MAINTENANCE, stop);
     }
   }
 
@@ -275,7 +330,7 @@ export class Sidecar {
     const count = `${this.#held.size} secret${this.#held.size === 1 ? "" : "s"} from ${store.name}`;
     const known = versions.size === 1 && version.length <= 40 ? `, version ${version}` : "";
     return [
-      `${count}${known}, checked at ${clockTime(this.#checkedAt)}`,
+      `${count}${known}, ${this.#checkedAt === undefined ? "not checked yet" : `checked at ${clockTime(this.#checkedAt)}`}`,
       this.#problems.summary,
       this.#rotation.problem,
       ...this.#actions.map(({ status }) => status),

@@ -15,6 +15,10 @@ import type { Log } from "./log.ts";
 
 /** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
 export const FETCH_LIMIT = 120;
+/** Seconds that a backend may take to close: the process ends all the same. */
+const CLOSE_LIMIT = 5;
+/** A lease that ends sooner would only be issued again and again. Seconds. */
+const SHORTEST_REFRESH = 1;
 
 export interface Store {
   readonly name: string;
@@ -81,7 +85,7 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
     },
     async close() {
       try {
-        await backend.close?.();
+        await withLimit(CLOSE_LIMIT, async () => backend.close?.());
       } catch (error) {
         log.warn(`${module.name}: ${asBackendError(error).message}`);
       }
@@ -104,15 +108,16 @@ async function guardedFetch(
   // A backend that does not listen to its signal must not hang the sidecar.
   const over = new Promise<BackendError>((done) => {
     timer = setTimeout(() => {
-      done(new BackendError("unavailable", `no answer within ${limit} s`));
+      done(new BackendError("unavailable", `no answer within ${Number(limit.toFixed(1))} s`));
       abort.abort();
     }, limit * 1000);
     abort.signal.addEventListener("abort", () => {
       done(new BackendError("unavailable", "stopped"));
     });
   });
+  if (signal.aborted) onStop();
   try {
-    const answer = await Promise.race([backend.fetch(requests, abort.signal).catch(asBackendError), over]);
+    const answer = await Promise.race([askFor(backend, requests, abort.signal), over]);
     return new Map(
       requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
     );
@@ -122,12 +127,34 @@ async function guardedFetch(
   }
 }
 
+async function askFor(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Outcome> | BackendError> {
+  try {
+    const answer: unknown = await backend.fetch(requests, signal);
+    if (answer instanceof Map) return answer as ReadonlyMap<string, Outcome>;
+    return new BackendError("invalid", "the backend gave no proper answer (a bug of the backend)");
+  } catch (error) {
+    return asBackendError(error);
+  }
+}
+
 /** A third party's backend may not keep to the contract. */
-function checkOutcome(outcome: Outcome | undefined): Outcome {
+function checkOutcome(outcome: Outcome | null | undefined): Outcome {
   if (isBackendError(outcome)) return outcome;
-  if (outcome?.status === "missing") return outcome;
-  if (outcome?.status === "value" && Buffer.isBuffer(outcome.value)) return outcome;
+  if (outcome?.status === "missing" && isText(outcome.where)) return outcome;
+  if (outcome?.status === "value" && Buffer.isBuffer(outcome.value) && isText(outcome.version)) {
+    const { refreshAfter } = outcome;
+    if (refreshAfter === undefined) return outcome;
+    if (Number.isFinite(refreshAfter)) return { ...outcome, refreshAfter: Math.max(refreshAfter, SHORTEST_REFRESH) };
+  }
   return new BackendError("invalid", "the backend gave no proper answer for it (a bug of the backend)");
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
 }
 
 async function guardedWatch(
@@ -136,10 +163,33 @@ async function guardedWatch(
   hint: () => void,
   signal: AbortSignal,
 ): Promise<void> {
+  let onStop: (() => void) | undefined;
+  // A watch that does not listen to its signal must not keep the sidecar from ending.
+  const stopped = new Promise<void>((done) => {
+    onStop = done;
+    signal.addEventListener("abort", onStop, { once: true });
+  });
+  if (signal.aborted) return;
   try {
-    await backend.watch?.(requests, hint, signal);
+    await Promise.race([backend.watch?.(requests, hint, signal), stopped]);
   } catch (error) {
     throw asBackendError(error);
+  } finally {
+    if (onStop !== undefined) signal.removeEventListener("abort", onStop);
+  }
+}
+
+async function withLimit(seconds: number, work: () => Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => {
+      fail(new BackendError("unavailable", `did not close within ${seconds} s`));
+    }, seconds * 1000);
+  });
+  try {
+    await Promise.race([work(), over]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

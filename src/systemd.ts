@@ -17,13 +17,14 @@ export interface UnitState {
   readonly startLimitBurst: number;
 }
 
+/** Every call ends at once when `stop` aborts; a job that has begun goes on in systemd. */
 export interface Systemd {
   /** @returns undefined where systemd does not answer. */
-  show(unit: string): Promise<UnitState | undefined>;
+  show(unit: string, stop: AbortSignal): Promise<UnitState | undefined>;
   /** Each waits for the job to end. @returns whether systemd says that it worked, and what it says if not. */
-  restart(unit: string): Promise<JobResult>;
-  reload(unit: string): Promise<JobResult>;
-  signal(unit: string, signal: string): Promise<JobResult>;
+  restart(unit: string, stop: AbortSignal): Promise<JobResult>;
+  reload(unit: string, stop: AbortSignal): Promise<JobResult>;
+  signal(unit: string, signal: string, stop: AbortSignal): Promise<JobResult>;
 }
 
 export interface JobResult {
@@ -45,21 +46,23 @@ const properties = [
 ] as const;
 
 export const systemctl: Systemd = {
-  async show(unit) {
+  async show(unit, stop) {
     const result = await runCommand(["systemctl", "show", `--property=${properties.join(",")}`, "--", unit], {
       timeout: 15,
+      signal: stop,
     });
     return result.end === "exit" && result.code === 0 ? parseShow(result.stdout) : undefined;
   },
-  async restart(unit) {
-    return job(await runCommand(["systemctl", "--no-ask-password", "try-restart", "--", unit]));
+  async restart(unit, stop) {
+    return job(await runCommand(["systemctl", "--no-ask-password", "try-restart", "--", unit], { signal: stop }));
   },
-  async reload(unit) {
-    return job(await runCommand(["systemctl", "--no-ask-password", "try-reload-or-restart", "--", unit]));
+  async reload(unit, stop) {
+    const command = ["systemctl", "--no-ask-password", "try-reload-or-restart", "--", unit] as const;
+    return job(await runCommand(command, { signal: stop }));
   },
-  async signal(unit, signal) {
+  async signal(unit, signal, stop) {
     const command = ["systemctl", "--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
-    return job(await runCommand(command as [string, ...string[]], { timeout: 30 }));
+    return job(await runCommand(command as [string, ...string[]], { timeout: 30, signal: stop }));
   },
 };
 

@@ -1,0 +1,40 @@
+/** What a publish notes for the next start, in `.fetcher-state` beside the files. */
+
+/** An action that is due, written before a publish and cleared after its action. */
+export interface PendingAction {
+  /** When the publish was complete, in microseconds of this boot's CLOCK_MONOTONIC; null: not known. */
+  readonly publishedAt: number | null;
+  readonly bootId: string;
+}
+
+export interface OutputState {
+  /** Names of the published files, secrets.env last. */
+  readonly files: readonly string[];
+  readonly pending: PendingAction | null;
+}
+
+/** The state as it is written: with the names that were published before and are no more. */
+export interface StateFile extends OutputState {
+  readonly obsolete: readonly string[];
+}
+
+/** @returns undefined where this is no state that we wrote: of another version, or damaged. */
+export function parseState(json: string): StateFile | undefined {
+  try {
+    const { files, obsolete, pending } = JSON.parse(json) as Partial<Record<keyof StateFile, unknown>>;
+    if (!areNames(files) || !areNames(obsolete)) return undefined;
+    return { files, obsolete, pending: isPending(pending) ? pending : null };
+  } catch {
+    return undefined;
+  }
+}
+
+function areNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === "string" && name !== "" && !name.includes("/"));
+}
+
+function isPending(value: unknown): value is PendingAction {
+  if (typeof value !== "object" || value === null) return false;
+  const { publishedAt, bootId } = value as Partial<Record<keyof PendingAction, unknown>>;
+  return (publishedAt === null || typeof publishedAt === "number") && typeof bootId === "string";
+}

@@ -1,0 +1,25 @@
+import { loadBackend } from "../../backends/index.ts";
+import { contractSuite } from "./contract.ts";
+
+const traits = {
+  values: "text",
+  empty: "value",
+  mayAppear: false,
+  changes: false,
+  watches: false,
+  outage: false,
+  refuses: false,
+  stalls: false,
+} as const;
+
+contractSuite("static", traits, async () => {
+  const values = new Map<string, string>();
+  return {
+    module: await loadBackend("static", "/"),
+    settings: () => ({ values: Object.fromEntries(values), allowInsecure: true }),
+    place: (id) => `values["${id}"]`,
+    put: (id, value) => Promise.resolve(void values.set(id, value.toString())),
+    remove: (id) => Promise.resolve(void values.delete(id)),
+    dispose: () => Promise.resolve(),
+  };
+});

@@ -1,0 +1,16 @@
+/** Waiting for conditions in tests. The test's own timeout is the verdict on what never comes. */
+import { setTimeout as delay } from "node:timers/promises";
+
+/** @returns as soon as `condition` holds. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await delay(5);
+}
+
+/** @returns when `count` has not moved for a while: what is still on its way has come. */
+export async function quiet(count: () => number, milliseconds = 120): Promise<number> {
+  for (;;) {
+    const before = count();
+    await delay(milliseconds);
+    if (count() === before) return before;
+  }
+}

@@ -1,0 +1,193 @@
+/** Start, stop and restart of either unit, and starts that cannot work (yet). */
+import { expect } from "vitest";
+import { onEachGuest } from "./guests.ts";
+import { saysStart } from "./pair.ts";
+import { scenario } from "./scenario.ts";
+
+const CANARY = "canary-8Kq2";
+
+onEachGuest("the life of a pair", (guest) => {
+  /** Files in memory or in a temporary directory that hold, or are named after, something of a pair. */
+  async function traces(name: string): Promise<string> {
+    return await guest.text(
+      `grep -rlF ${CANARY} /run /tmp /var/tmp /dev/shm
+       ls -d /run/${name}-secrets /tmp/systemd-private-*${name}* /var/tmp/systemd-private-*${name}* 2>/dev/null`,
+      { check: false },
+    );
+  }
+
+  scenario(
+    guest,
+    "file and variable are there at the start, and the main process is the service's own",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "begin", secrets: { token: CANARY } });
+      await pair.start();
+      const { target } = await pair.pids();
+      expect(await pair.untilSaid(/^start/)).toEqual([`start pid=${target} file=${CANARY} variable=${CANARY}`]);
+      await guest.until(
+        "the main process is what the command made of itself",
+        async () => await guest.text(["cat", `/proc/${target}/comm`]),
+        (name) => name === "sleep",
+      );
+    },
+  );
+
+  scenario(guest, "when the target stops, the sidecar stops, and no secret is left anywhere", async (pairOf) => {
+    const pair = await pairOf({ name: "ending", secrets: { token: CANARY } });
+    await pair.start();
+    expect((await traces("ending")).split("\n")).toEqual(
+      expect.arrayContaining([
+        "/run/ending-secrets/pub/token",
+        "/run/ending-secrets/pub/secrets.env",
+        "/run/ending-secrets",
+        expect.stringContaining("/tmp/systemd-private-"),
+      ]),
+    );
+    await pair.stop();
+    await guest.until(
+      "nothing is left",
+      async () => (await traces("ending")).replace(/.*\/begin-secrets\/.*\n?/g, ""),
+      (found) => found === "",
+    );
+    expect(await guest.show(pair.sidecar, "Result", "ExecMainStatus")).toEqual({
+      Result: "success",
+      ExecMainStatus: "0",
+    });
+  });
+
+  scenario(
+    guest,
+    "when the sidecar is stopped, the target stops: it never runs on without its secrets",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "sidestop" });
+      await pair.start();
+      await guest.systemctl("stop", pair.sidecar);
+      await pair.untilState(pair.target, "inactive");
+      expect(await pair.state(pair.sidecar)).toBe("inactive");
+      await pair.start();
+      expect(await pair.untilSaid(/^start/, { lines: 2 })).toHaveLength(2);
+    },
+  );
+
+  scenario(
+    guest,
+    "with reloadOnChange a restart of the target leaves the sidecar alone: no store is asked",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "keeps" });
+      await pair.start();
+      const before = await pair.pids();
+      await pair.restart();
+      const after = await pair.pids();
+      expect(after.sidecar).toBe(before.sidecar);
+      expect(after.target).not.toBe(before.target);
+      expect(
+        await pair.untilSaid(new RegExp(`^start pid=${after.target} file=one variable=one$`), { lines: 2 }),
+      ).toHaveLength(2);
+    },
+  );
+
+  scenario(
+    guest,
+    "without reloadOnChange a restart of the target fetches anew, and nothing else does",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "refetch",
+        config: { config: { reloadOnChange: false, pollingInterval: 0.1 } },
+      });
+      await pair.start();
+      const before = await pair.pids();
+      await pair.put("token", "two");
+      // Its sidecar would see the change many times while this one's target starts.
+      const other = await pairOf({ name: "refetch-other" });
+      await other.start();
+      await other.put("token", "two");
+      await other.untilSaid("file=two");
+      expect(await pair.pids()).toEqual(before);
+      expect((await pair.seen("token")).toString()).toBe("one");
+      await pair.restart();
+      expect((await pair.pids()).sidecar).not.toBe(before.sidecar);
+      expect(await pair.untilSaid("file=two variable=two")).toHaveLength(2);
+    },
+  );
+
+  scenario(guest, "after a restart of the sidecar both run", async (pairOf) => {
+    const pair = await pairOf({ name: "siderestart" });
+    await pair.start();
+    const before = await pair.pids();
+    await guest.systemctl("restart", pair.sidecar);
+    await pair.untilState(pair.target, "active");
+    expect((await pair.pids()).sidecar).not.toBe(before.sidecar);
+    await pair.put("token", "two");
+    await pair.untilSaid("file=two variable=two");
+  });
+
+  for (const reloadOnChange of [true, false])
+    scenario(
+      guest,
+      `a target that dies comes back, also without the store (reloadOnChange: ${reloadOnChange})`,
+      async (pairOf) => {
+        const pair = await pairOf({
+          name: `dies-${reloadOnChange}`,
+          config: { config: { reloadOnChange } },
+          target: { service: ["Restart=on-failure"] },
+        });
+        await pair.start();
+        const first = await pair.pids();
+        await pair.kill(pair.target, "KILL");
+        const second = await pair.untilRestarted(pair.target, first.target);
+        if (reloadOnChange) expect((await pair.pids()).sidecar).toBe(first.sidecar);
+        await pair.untilSaid(`pid=${second} `);
+        await pair.loseStore();
+        await pair.kill(pair.target, "KILL");
+        const third = await pair.untilRestarted(pair.target, second);
+        expect(await pair.untilSaid(`pid=${third} file=one variable=one`, { lines: 3 })).toHaveLength(3);
+      },
+    );
+
+  scenario(
+    guest,
+    "a start waits for a late store, says so, and then succeeds; no target starts without",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "late",
+        secrets: undefined,
+        program: `ls /tmp/token\n${saysStart}\nexec sleep 9999\n`,
+      });
+      await guest.systemctl("start", "--no-block", pair.target);
+      await pair.untilStatus(/^waiting for folder: no directory \/etc\/fetcher\/late\.secrets.*attempt [2-9]/);
+      expect([await pair.state(pair.sidecar), await pair.state(pair.target)]).toEqual(["activating", "inactive"]);
+      expect(await pair.said()).toEqual([]);
+      await guest.write(`${pair.store}.away/token`, "one", 0o400);
+      await pair.returnStore();
+      await pair.untilState(pair.target, "active");
+      const [listed, said] = await pair.untilSaid(/^start/, { lines: 2 });
+      expect([listed, said]).toEqual(["/tmp/token", expect.stringContaining("file=one variable=one")]);
+      await pair.untilStatus(/^1 secret from folder/);
+      const ready = await guest.show(pair.sidecar, "ActiveEnterTimestampMonotonic");
+      const began = await guest.show(pair.target, "ExecMainStartTimestampMonotonic");
+      expect(Number(began.ExecMainStartTimestampMonotonic)).toBeGreaterThan(
+        Number(ready.ActiveEnterTimestampMonotonic),
+      );
+    },
+  );
+
+  scenario(guest, "a missing secret fails the start at once, and one line says which and where", async (pairOf) => {
+    const pair = await pairOf({ name: "missing", secrets: { other: "here" }, config: { secrets: { token: {} } } });
+    const { code, stderr } = await guest.run(["systemctl", "start", pair.target], { check: false });
+    expect(code).not.toBe(0);
+    expect(stderr).toMatch(/[Dd]ependency/);
+    expect(await guest.show(pair.sidecar, "ActiveState", "Result", "ExecMainStatus", "NRestarts")).toEqual({
+      ActiveState: "failed",
+      Result: "exit-code",
+      ExecMainStatus: "66",
+      NRestarts: "0",
+    });
+    expect(await pair.said()).toEqual([]);
+    const why = 'folder: secret \\"token\\": no file /etc/fetcher/missing.secrets/token';
+    expect(await guest.status(pair.sidecar)).toContain(why.replaceAll("\\", ""));
+    const lines = (await guest.journal(pair.sidecar)).split("\n");
+    expect(lines.filter((line) => line.includes("token"))).toEqual([expect.stringContaining(why)]);
+    await pair.put("token", "one");
+    await pair.start();
+  });
+});

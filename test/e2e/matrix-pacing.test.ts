@@ -1,0 +1,87 @@
+/** Actions are paced: rotations alone never bring a target to its start limit, and the last value wins. */
+import { expect } from "vitest";
+import type { Guest } from "./guest.ts";
+import { onEachGuest } from "./guests.ts";
+import type { Pair } from "./pair.ts";
+import { scenario } from "./scenario.ts";
+
+onEachGuest("pacing", (guest) => {
+  scenario(guest, "100 rotations in 10 s leave the target alive, with the last value", async (pairOf) => {
+    const pair = await pairOf({ name: "many", config: { onChange: { settle: 0.5, minInterval: 3 } } });
+    await pair.start();
+    await rotate(guest, pair, 100);
+    await pair.untilSeen("token", "value 100");
+    const lines = await pair.untilSaid("file=value 100 variable=value 100");
+    await expectNeverAtTheLimit(guest, pair);
+    // At least one while they came, at most one each 3 s of the 10 and what was waiting for more.
+    expect(lines.length).toBeGreaterThanOrEqual(3);
+    expect(lines.length).toBeLessThanOrEqual(9);
+  });
+
+  scenario(guest, "with no pause configured, the target's own start limit is the pace", async (pairOf) => {
+    const pair = await pairOf({ name: "limit", config: { onChange: { settle: 0, minInterval: 0 } } });
+    await pair.start();
+    await rotate(guest, pair, 100);
+    await pair.untilSeen("token", "value 100");
+    await pair.untilSaid("file=value 100 variable=value 100");
+    await expectNeverAtTheLimit(guest, pair);
+    // One start stays in reserve: an operator can restart it right now.
+    await pair.restart();
+    await expectNeverAtTheLimit(guest, pair);
+  });
+
+  scenario(
+    guest,
+    "with 3 starts allowed in 60 s, what is published at once is in use within the minute",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "slow",
+        config: { onChange: { settle: 0.5, minInterval: 3 } },
+        target: { unit: ["StartLimitIntervalSec=60", "StartLimitBurst=3"] },
+      });
+      await pair.start();
+      await rotate(guest, pair, 100);
+      await pair.untilSeen("token", "value 100");
+      await pair.untilStatus(/restart of slow\.service in \d+ s \(paced\)/);
+      const lines = await pair.untilSaid("file=value 100 variable=value 100", { timeout: 75 });
+      await expectNeverAtTheLimit(guest, pair);
+      expect(lines).toHaveLength(3);
+    },
+  );
+
+  scenario(
+    guest,
+    "splay: STATUS says when, the files are new already, the target is left alone so long",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "splay-long", config: { onChange: { splay: 5000 } } });
+      await pair.start();
+      const before = await pair.pids();
+      await pair.put("token", "two");
+      await pair.untilStatus(/restart of splay-long\.service in \d+ s \(splay\)/);
+      await pair.untilSeen("token", "two");
+      expect(await pair.pids()).toEqual(before);
+    },
+  );
+
+  scenario(guest, "splay ends with the action", async (pairOf) => {
+    const pair = await pairOf({ name: "splay-short", config: { onChange: { splay: 2 } } });
+    await pair.start();
+    await pair.put("token", "two");
+    expect(await pair.untilSaid("file=two variable=two")).toHaveLength(2);
+  });
+});
+
+/** So many values within 10 s, each renamed over the one before. */
+async function rotate(guest: Guest, { store }: Pair, times: number): Promise<void> {
+  const script = `for i in $(seq ${times}); do
+    printf 'value %d' $i > .new && mv -T .new token && sleep ${(9 / times).toFixed(3)}
+  done`;
+  await guest.run(["sh", "-euc", `cd "$0" && ${script}`, store], { timeout: 60 });
+}
+
+async function expectNeverAtTheLimit(guest: Guest, { target, sidecar }: Pair): Promise<void> {
+  const properties = await guest.show(target, "ActiveState", "Result");
+  expect(properties).toEqual({ ActiveState: "active", Result: "success" });
+  expect(await guest.journal(target)).not.toMatch(/start-limit|repeated too quickly/);
+  expect(await guest.show(sidecar, "ActiveState", "NRestarts")).toEqual({ ActiveState: "active", NRestarts: "0" });
+}

@@ -1,0 +1,125 @@
+/** The sidecar is killed, terminated, frozen, or systemd itself is reloaded under it: rotation must go on. */
+import { expect } from "vitest";
+import type { Guest } from "./guest.ts";
+import { onEachGuest } from "./guests.ts";
+import type { Pair } from "./pair.ts";
+import { saysStart } from "./pair.ts";
+import { scenario } from "./scenario.ts";
+
+/** A target that is reloaded keeps its process: what it sees afterwards, it sees in its old namespace. */
+const reloading = {
+  config: { onChange: { action: "reload" } },
+  target: { service: ["ExecReload=/bin/sh -c 'echo \"reload file=$(cat /tmp/token)\"'", "Restart=on-failure"] },
+} as const;
+
+onEachGuest("when the sidecar dies", (guest) => {
+  for (const [signal, how] of [
+    ["KILL", "killed"],
+    ["TERM", "terminated from outside"],
+  ] as const)
+    scenario(guest, `a sidecar that is ${how} comes back, and the next rotation arrives`, async (pairOf) => {
+      const pair = await pairOf({ name: `sidecar-${signal.toLowerCase()}`, ...reloading });
+      await pair.start();
+      const before = await pair.pids();
+      await pair.kill(pair.sidecar, signal);
+      await untilBack(guest, pair, before);
+      const { target } = await pair.pids();
+      await pair.put("token", "two");
+      await pair.untilSaid("reload file=two");
+      expect((await pair.pids()).target).toBe(target);
+      expect((await pair.seen("token")).toString()).toBe("two");
+      expect(await guest.journal(pair.sidecar)).toContain(`${pair.target}: reload done`);
+    });
+
+  scenario(
+    guest,
+    "killed during an outage of the store, it adopts what it published, and the target can restart",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "outage", ...reloading });
+      await pair.start();
+      const before = await pair.pids();
+      await pair.loseStore();
+      await pair.kill(pair.sidecar, "KILL");
+      await untilBack(guest, pair, before);
+      await pair.untilStatus(/published before.*no directory/);
+      await pair.restart();
+      await pair.untilSaid("file=one variable=one");
+      await pair.returnStore();
+      await pair.put("token", "two");
+      await pair.untilSaid("reload file=two");
+      await pair.untilStatus(/^1 secret from folder, version [^;]*$/);
+    },
+  );
+
+  scenario(guest, "a rotation that fell into its death is seen and acted on", async (pairOf) => {
+    const pair = await pairOf({ name: "between" });
+    await pair.start();
+    await guest.run(["systemctl", "kill", "--signal=STOP", "--", pair.sidecar]);
+    await pair.put("token", "two");
+    await pair.kill(pair.sidecar, "KILL");
+    await pair.untilSaid("file=two variable=two");
+  });
+
+  scenario(
+    guest,
+    "one that is alive is not killed by its watchdog, one that hangs is, and comes back",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "watchdog", ...reloading, sidecar: { service: ["WatchdogSec=2"] } });
+      await pair.start();
+      const before = await pair.pids();
+      await guest.until(
+        "the sidecar has run for more than two periods",
+        async () => Number(await guest.text(`ps -o etimes= -p ${before.sidecar}`)),
+        (seconds) => seconds >= 6,
+      );
+      expect(await pair.pids()).toEqual(before);
+      await pair.kill(pair.sidecar, "STOP");
+      await untilBack(guest, pair, before);
+      expect(await guest.journal(pair.sidecar)).toMatch(/Watchdog timeout/);
+      await pair.put("token", "two");
+      await pair.untilSaid("reload file=two");
+    },
+  );
+
+  scenario(guest, "a target that sleeps through it all is not started by anybody", async (pairOf) => {
+    const pair = await pairOf({ name: "sleeper", program: `${saysStart}\nexec sleep infinity\n` });
+    await pair.start();
+    await pair.stop();
+    await pair.put("token", "two");
+    await guest.run(["systemctl", "start", pair.sidecar], { check: false });
+    await pair.untilState(pair.sidecar, "inactive");
+    expect(await pair.state(pair.target)).toBe("inactive");
+    expect(await pair.said()).toHaveLength(1);
+  });
+
+  for (const command of ["daemon-reload", "daemon-reexec"])
+    scenario(
+      guest,
+      `rotation and restarts go on after systemctl ${command}`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: command, target: { service: ["Restart=on-failure"] } });
+        await pair.start();
+        const before = await pair.pids();
+        await guest.systemctl(command);
+        expect(await pair.pids()).toEqual(before);
+        await pair.put("token", "two");
+        await pair.untilSaid("file=two variable=two");
+        await pair.kill(pair.sidecar, "KILL");
+        await pair.untilRestarted(pair.sidecar, before.sidecar);
+        await pair.put("token", "three");
+        await pair.untilSaid("file=three variable=three");
+      },
+      { alone: true },
+    );
+});
+
+/** systemd 254+ brings the sidecar back without the target noticing; older ones restart the target with it. */
+async function untilBack(guest: Guest, pair: Pair, before: { target: number; sidecar: number }): Promise<void> {
+  await pair.untilRestarted(pair.sidecar, before.sidecar);
+  const version = Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
+  if (version >= 254) expect((await pair.pids()).target).toBe(before.target);
+  else {
+    await pair.untilRestarted(pair.target, before.target);
+    await pair.untilSaid("start", { lines: 2 });
+  }
+}

@@ -1,0 +1,232 @@
+import type { Guest } from "./guest.ts";
+
+/** What a pair of units is made of, whoever writes the unit files. */
+export interface Wiring {
+  /** Of the target, without `.service`. */
+  readonly name: string;
+  /** The sidecar's configuration. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly target: UnitLines & {
+    /** ExecStart= as it is without secrets. */
+    readonly command: string;
+    /** Whether the command gets the variables too, by `with-secrets`. */
+    readonly wrap: boolean;
+  };
+  /** What goes over the sidecar unit as the source of units has it. */
+  readonly sidecar: UnitLines;
+}
+
+export interface UnitLines {
+  readonly unit: readonly string[];
+  readonly service: readonly string[];
+}
+
+/** Installs the unit files and the configuration; systemd reads them afterwards. @returns the name of the sidecar's unit. */
+export type UnitSource = (guest: Guest, wiring: Wiring) => Promise<string>;
+
+/** What a scenario asks for; what it does not say is the same for all. */
+export interface PairOptions {
+  readonly name: string;
+  /** id → value, in the pair's own folder; undefined: there is no folder yet. */
+  readonly secrets?: Readonly<Record<string, string | Uint8Array>> | undefined;
+  /** Merged into the configuration, one level deep. */
+  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>> | string | readonly string[]>>;
+  /** The target: a program for `sh`, which begins as it likes. The default says what it reads and then sleeps. */
+  readonly program?: string;
+  readonly target?: Partial<UnitLines>;
+  readonly sidecar?: Partial<UnitLines>;
+  readonly wrap?: boolean;
+}
+
+/** Says which process it is and what it reads, and stays: the main process is then `sleep`. */
+export const saysStart = 'echo "start pid=$$ file=$(cat /tmp/token) variable=$token"';
+const program = `${saysStart}\nexec sleep infinity\n`;
+
+/** Where the programs of the targets and what they say are kept, out of what is searched for secrets. */
+const home = "/var/lib/pairs";
+
+export class Pair {
+  readonly guest: Guest;
+  readonly name: string;
+  /** Names of the units. */
+  readonly target: string;
+  readonly sidecar: string;
+  /** The folder with the secrets. */
+  readonly store: string;
+  /** The sidecar's runtime directory. */
+  readonly runtime: string;
+
+  private constructor(guest: Guest, name: string, sidecar: string) {
+    this.guest = guest;
+    this.name = name;
+    this.target = `${name}.service`;
+    this.sidecar = sidecar;
+    this.store = storeOf(name);
+    this.runtime = `/run/${name}-secrets`;
+  }
+
+  static async install(guest: Guest, options: PairOptions, source: UnitSource): Promise<Pair> {
+    const { name } = options;
+    const { secrets = "secrets" in options ? undefined : { token: "one" } } = options;
+    await guest.write(`${home}/${name}.sh`, options.program ?? program);
+    await guest.write(`${home}/${name}.log`, "", 0o622);
+    const sidecar = await source(guest, {
+      name,
+      config: configOf(options),
+      target: {
+        unit: options.target?.unit ?? [],
+        service: [`StandardOutput=append:${home}/${name}.log`, ...(options.target?.service ?? [])],
+        command: `/bin/sh ${home}/${name}.sh`,
+        wrap: options.wrap ?? true,
+      },
+      sidecar: { unit: options.sidecar?.unit ?? [], service: options.sidecar?.service ?? [] },
+    });
+    const pair = new Pair(guest, name, sidecar);
+    await guest.systemctl("daemon-reload");
+    for (const [id, value] of Object.entries(secrets ?? {})) await pair.put(id, value);
+    return pair;
+  }
+
+  /** Renames a new value over the old one, as most stores do. */
+  async put(id: string, value: string | Uint8Array): Promise<void> {
+    await this.guest.replace(`${this.store}/${id}`, value, 0o400);
+  }
+
+  /** Starts the target, and returns when it has said so. */
+  async start(): Promise<void> {
+    await this.#startBy("start");
+  }
+
+  async restart(): Promise<void> {
+    await this.#startBy("restart");
+  }
+
+  async #startBy(verb: "start" | "restart"): Promise<void> {
+    const lines = (await this.said()).length + 1;
+    await this.guest.systemctl(verb, this.target);
+    await this.untilSaid("start", { lines });
+  }
+
+  /** Stops the target, and returns when the sidecar has stopped too. */
+  async stop(): Promise<void> {
+    await this.guest.systemctl("stop", this.target);
+    await this.untilState(this.sidecar, "inactive");
+  }
+
+  /** Takes the store away, as an outage would; `undefined` from `secrets` has no store to take. */
+  async loseStore(): Promise<void> {
+    await this.guest.run(["mv", "-T", this.store, `${this.store}.away`]);
+  }
+
+  async returnStore(): Promise<void> {
+    await this.guest.run(["mv", "-T", `${this.store}.away`, this.store]);
+  }
+
+  /** Signals the main process of one of the units. */
+  async kill(unit: string, signal: string): Promise<void> {
+    await this.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit]);
+  }
+
+  /** Lines that the target has said, the first one first. */
+  async said(): Promise<readonly string[]> {
+    return (await this.guest.text(["cat", `${home}/${this.name}.log`])).split("\n").filter(Boolean);
+  }
+
+  /** Waits until the last of at least so many lines matches. @returns all lines. */
+  async untilSaid(pattern: string | RegExp, { lines = 1, timeout = 30 } = {}): Promise<readonly string[]> {
+    return await this.guest.until(
+      `the target says ${lines} lines, the last one like ${String(pattern)}`,
+      async () => await this.said(),
+      (said) => said.length >= lines && (said.at(-1) ?? "").search(pattern) >= 0,
+      { timeout },
+    );
+  }
+
+  async state(unit: string): Promise<string> {
+    return (await this.guest.show(unit, "ActiveState")).ActiveState;
+  }
+
+  async untilState(unit: string, wanted: string, seconds = 30): Promise<void> {
+    await this.guest.until(
+      `${unit} is ${wanted}`,
+      async () => await this.state(unit),
+      (state) => state === wanted,
+      { timeout: seconds },
+    );
+  }
+
+  async pids(): Promise<{ readonly target: number; readonly sidecar: number }> {
+    const [target, sidecar] = await Promise.all([this.guest.mainPid(this.target), this.guest.mainPid(this.sidecar)]);
+    return { target, sidecar };
+  }
+
+  /** Waits for another main process of an active unit than the one before. @returns its id. */
+  async untilRestarted(unit: string, before: number, seconds = 30): Promise<number> {
+    const { MainPID } = await this.guest.until(
+      `${unit} runs again, not as process ${before}`,
+      async () => await this.guest.show(unit, "MainPID", "ActiveState"),
+      (seen) => seen.ActiveState === "active" && seen.MainPID !== "0" && seen.MainPID !== String(before),
+      { timeout: seconds },
+    );
+    return Number(MainPID);
+  }
+
+  /** Waits until the sidecar's STATUS= matches. */
+  async untilStatus(pattern: RegExp, seconds = 30): Promise<string> {
+    return await this.guest.until(
+      `the STATUS of ${this.sidecar} matches ${String(pattern)}`,
+      async () => (await this.guest.show(this.sidecar, "StatusText")).StatusText,
+      (text) => pattern.test(text),
+      { timeout: seconds },
+    );
+  }
+
+  /** The bytes that the running target reads at /tmp/ID. */
+  async seen(id: string): Promise<Buffer> {
+    const pid = await this.guest.mainPid(this.target);
+    return await this.guest.readBytes(`/proc/${pid}/root/tmp/${id}`);
+  }
+
+  async untilSeen(id: string, value: string): Promise<void> {
+    await this.guest.until(
+      `the target sees ${value} at /tmp/${id}`,
+      async () => (await this.seen(id)).toString(),
+      (text) => text === value,
+    );
+  }
+
+  /** Stops what is still there and removes the files. */
+  async remove(): Promise<void> {
+    const { guest, name, target, sidecar, store, runtime } = this;
+    await guest.run(["systemctl", "stop", "--", target, sidecar], { check: false, timeout: 60 });
+    await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
+    const etc = "/etc/systemd/system";
+    const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
+    const own = [store, `${store}.away`, `${home}/${name}.sh`, `${home}/${name}.log`];
+    await guest.run(["umount", runtime], { check: false });
+    await guest.run(["rm", "-rf", ...files, ...own]);
+  }
+}
+
+function storeOf(name: string): string {
+  return `/etc/fetcher/${name}.secrets`;
+}
+
+function configOf({ name, config = {}, secrets }: PairOptions): Record<string, unknown> {
+  const defaults: Record<string, Readonly<Record<string, unknown>> | string> = {
+    service: `${name}.service`,
+    backend: "folder",
+    config: { secretsDir: storeOf(name), reloadOnChange: true },
+    secrets: Object.fromEntries(Object.keys(secrets ?? { token: "" }).map((id) => [id, {}])),
+    output: { directory: `/run/${name}-secrets/pub`, links: "/tmp" },
+    // What a person would wait for is no test's business, but for those of pacing.
+    onChange: { settle: 0.1, minInterval: 0 },
+  };
+  const merged: Record<string, unknown> = { ...defaults };
+  for (const [key, value] of Object.entries(config)) {
+    const before = defaults[key];
+    const both = typeof before === "object" && typeof value === "object" && !Array.isArray(value);
+    merged[key] = both ? { ...before, ...(value as Readonly<Record<string, unknown>>) } : value;
+  }
+  return merged;
+}

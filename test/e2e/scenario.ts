@@ -1,0 +1,49 @@
+import { test } from "vitest";
+import type { Guest } from "./guest.ts";
+import { Pair, type PairOptions, type UnitSource } from "./pair.ts";
+import { plainUnits } from "./plain-units.ts";
+
+/** What writes the unit files of all scenarios. */
+const source: UnitSource = plainUnits;
+
+export interface ScenarioOptions {
+  /** Not beside others: it does something to the whole system. */
+  readonly alone?: boolean;
+}
+
+/**
+ * A test with pairs of its own, which are gone afterwards. Scenarios mostly wait, so several run at a time. One that
+ * fails shows its units' state.
+ */
+export function scenario(
+  guest: Guest,
+  title: string,
+  body: (pairOf: (options: PairOptions) => Promise<Pair>) => Promise<void>,
+  { alone = false }: ScenarioOptions = {},
+): void {
+  (alone ? test : test.concurrent)(title, async () => {
+    const pairs: Pair[] = [];
+    try {
+      await body(async (options) => {
+        const pair = await Pair.install(guest, options, source);
+        pairs.push(pair);
+        return pair;
+      });
+    } catch (error) {
+      if (error instanceof Error) error.message += await diagnosis(guest, pairs);
+      throw error;
+    } finally {
+      for (const pair of pairs) await pair.remove();
+    }
+  });
+}
+
+async function diagnosis(guest: Guest, pairs: readonly Pair[]): Promise<string> {
+  let text = "";
+  for (const { target, sidecar } of pairs) {
+    for (const unit of [target, sidecar]) text += `\n\n${await guest.status(unit)}`;
+    const command = `journalctl --quiet --boot -o short-precise --unit=${target} --unit=${sidecar} | grep -v RestartMode`;
+    text += `\n\n${await guest.text(command, { check: false })}`;
+  }
+  return text;
+}

@@ -1,0 +1,158 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { logLines, ordinary, Place } from "./daemon.ts";
+
+const { version } = JSON.parse(fs.readFileSync(join(import.meta.dirname, "../../package.json"), "utf8")) as {
+  version: string;
+};
+
+/** The one line that `systemctl status` will show. */
+function onlyLine(stderr: string): string {
+  const lines = logLines(stderr);
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toMatchObject({ level: "error", priority: 3 });
+  return lines[0]?.message ?? "";
+}
+
+describe("help", () => {
+  test("--help shows every option and exit code on stdout", async () => {
+    const { code, stdout, stderr } = await new Place().run(["--help"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    for (const word of ["--config", "--once", "--check=config", "--log-level", "64", "66", "69", "77", "78"])
+      expect(stdout).toContain(word);
+  });
+
+  test("--version is that of the package", async () => {
+    expect(await new Place().run(["--version"])).toMatchObject({ code: 0, stdout: `fetcher ${version}\n`, stderr: "" });
+  });
+});
+
+describe("a wrong command line is 64 and one line that names the option", () => {
+  test.each([
+    [["--frobnicate"], "--frobnicate"],
+    [["--once", "--check"], "--once and --check"],
+    [["--check=all"], "--check=config"],
+    [["--log-level", "loud"], "--log-level"],
+    [["--log-format", "xml"], "--log-format"],
+    [["--set", "secretsDir"], "--set"],
+    [["--set", "=x"], "--set"],
+    [["--set", "a..b=x"], "--set"],
+    [["--config"], "--config"],
+  ])("%j", async (args, named) => {
+    const { code, stdout, stderr } = await new Place().run(args);
+    expect({ code, stdout }).toEqual({ code: 64, stdout: "" });
+    expect(onlyLine(stderr)).toContain(named);
+  });
+});
+
+describe("the folder does not deliver: the exit code tells systemd whether to try again", () => {
+  const modes = [["--once"], ["--check"]] as const;
+
+  test.each(modes)(
+    "%s: a secret that does not exist is 66, with its id and path, and nothing is published",
+    async (mode) => {
+      const place = new Place();
+      place.put({ there: "value" });
+      const { code, stderr } = await place.run([
+        mode,
+        ...folder(place),
+        "--output",
+        place.output,
+        "there",
+        "db_password",
+      ]);
+      expect(code).toBe(66);
+      expect(stderr).toContain(`folder: secret "db_password": no file ${place.store}/db_password`);
+      expect(fs.existsSync(place.output)).toBe(false);
+    },
+  );
+
+  test.each(modes)("%s: a directory that does not exist is 69", async (mode) => {
+    const place = new Place();
+    fs.rmdirSync(place.store);
+    const { code, stderr } = await place.run([mode, ...folder(place), "id"]);
+    expect(code).toBe(69);
+    expect(stderr).toContain(place.store);
+  });
+
+  test.each(modes)("%s: a file that may not be read is 77", async (mode) => {
+    const place = new Place(undefined, ordinary);
+    place.put({ id: "value" });
+    fs.chmodSync(join(place.store, "id"), 0);
+    const { code, stderr } = await place.run([mode, ...folder(place), "id"], ordinary);
+    expect(code).toBe(77);
+    expect(stderr).toContain('secret "id"');
+  });
+
+  test("the most serious failure wins: what a person must mend", async () => {
+    const place = new Place(undefined, ordinary);
+    place.put({ refused: "value" });
+    fs.chmodSync(join(place.store, "refused"), 0);
+    const { code, stderr } = await place.run(["--check", ...folder(place), "absent", "refused"], ordinary);
+    expect(code).toBe(77);
+    expect(stderr).toContain('"absent"');
+    expect(stderr).toContain('"refused"');
+  });
+});
+
+describe("where secrets must not go", () => {
+  test.each([
+    ["--output /tmp", ["--output", "/tmp"]],
+    ["--output /tmp/", ["--output", "/tmp/"]],
+    ["--output /var/tmp", ["--output", "/var/tmp"]],
+  ])("%s: the shared temporary directory is refused with 78, by --once too", async (_, args) => {
+    const place = new Place();
+    const id = `fetcher-test-${process.pid}`;
+    place.put({ [id]: "value" });
+    for (const mode of [[], ["--once"]]) {
+      const { code, stderr } = await place.run([...mode, ...folder(place), ...args, id]);
+      expect(code).toBe(78);
+      expect(onlyLine(stderr)).toMatch(/\/tmp here is the one that every user shares/);
+    }
+    expect(fs.existsSync(`/tmp/${id}`)).toBe(false);
+    expect(fs.existsSync(`/var/tmp/${id}`)).toBe(false);
+  });
+
+  test("links in the shared /tmp are refused too", async () => {
+    const place = new Place();
+    place.put({ id: "value" });
+    const exit = await place.start(place.config(["id"], { output: { links: "/tmp" } })).exit;
+    expect(exit.code).toBe(78);
+    expect(onlyLine(exit.stderr)).toContain("/tmp");
+  });
+
+  test("a daemon without an output is refused with 78, and is told of --once", async () => {
+    const place = new Place();
+    place.put({ id: "value" });
+    const { code, stderr } = await place.run([...folder(place), "id"]);
+    expect(code).toBe(78);
+    expect(onlyLine(stderr)).toMatch(/output: .*--once/);
+  });
+
+  test("an output below a file is 73", async () => {
+    const place = new Place();
+    place.put({ id: "value" });
+    fs.writeFileSync(place.path("file"), "");
+    for (const output of [place.path("file"), place.path("file/below")]) {
+      const { code, stderr } = await place.run([...folder(place), "--output", output, "id"]);
+      expect(code).toBe(73);
+      expect(onlyLine(stderr)).toContain(output);
+    }
+  });
+
+  test("an output in a directory that we may not write to is 73", async () => {
+    const place = new Place(undefined, ordinary);
+    place.put({ id: "value" });
+    fs.mkdirSync(place.path("closed"), { mode: 0o555 });
+    for (const output of [place.path("closed"), place.path("closed/below")]) {
+      const { code, stderr } = await place.run([...folder(place), "--output", output, "id"], ordinary);
+      expect(code).toBe(73);
+      expect(onlyLine(stderr)).toContain(output);
+    }
+  });
+});
+
+function folder(place: Place): string[] {
+  return ["--backend", "folder", "--set", `secretsDir=${place.store}`];
+}

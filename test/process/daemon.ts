@@ -1,0 +1,262 @@
+/** The built program as a child process, in directories of the test's own. */
+import { type ChildProcess, spawn, type StdioOptions } from "node:child_process";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, onTestFinished } from "vitest";
+
+/** Seconds after which what should happen soon has not happened. Far beyond what a busy machine needs. */
+const LIMIT = 40;
+
+export const isRoot = process.geteuid?.() === 0;
+/** Somebody who is not root: nobody where the tests are root, else the tests' own user. */
+export const ordinary = isRoot ? { uid: 65_534, gid: 65_534 } : {};
+
+export interface StartOptions {
+  readonly args?: readonly string[];
+  /** undefined: not set. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/** What a test wants other than usual; the rest of the top level as it is. */
+interface ConfigParts {
+  readonly config?: object;
+  readonly output?: object;
+  readonly onChange?: object;
+  readonly [option: string]: unknown;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface LogLine {
+  readonly priority: number;
+  readonly level: string;
+  readonly message: string;
+  readonly [field: string]: unknown;
+}
+
+/** Waits until `condition` holds; fails with `what` where it never does. */
+export async function eventually(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + LIMIT * 1000; !(await condition()); await delay(5))
+    if (Date.now() > end) throw new Error(`never came: ${what}`);
+}
+
+/** A running fetcher. */
+export class Daemon {
+  readonly exit: Promise<Exit>;
+  readonly #child: ChildProcess;
+  #stdout = "";
+  #stderr = "";
+  #ended = false;
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      this.#stdout += text;
+    });
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.#stderr += text;
+    });
+    this.exit = new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (code, signal) => {
+        this.#ended = true;
+        resolve({ code, signal, stdout: this.#stdout, stderr: this.#stderr });
+      });
+    });
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error("it was not started");
+    return this.#child.pid;
+  }
+
+  get running(): boolean {
+    return !this.#ended;
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** Every complete line of its log, in order. */
+  get lines(): readonly LogLine[] {
+    return logLines(this.#stderr.slice(0, this.#stderr.lastIndexOf("\n") + 1));
+  }
+
+  /**
+   * Waits for a log line. Fails at once where the program ends without it.
+   *
+   * @param from the number of lines to pass over: `lines.length` of before, for news.
+   */
+  async says(message: RegExp, from = 0): Promise<LogLine> {
+    const find = () => this.lines.slice(from).find((line) => message.test(line.message));
+    await eventually(`${message.source}\n${this.#stderr}`, () => find() !== undefined || this.#ended);
+    const line = find();
+    if (line === undefined) throw new Error(`it ended without saying ${message.source}:\n${this.#stderr}`);
+    return line;
+  }
+
+  async ready(): Promise<this> {
+    await this.says(/^ready:/);
+    return this;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  async end(signal: NodeJS.Signals = "SIGTERM"): Promise<Exit> {
+    this.signal(signal);
+    return this.exit;
+  }
+}
+
+export function logLines(stderr: string): LogLine[] {
+  return stderr
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => {
+      const [, priority, json] = /^<(\d)>(\{.*\})$/.exec(line) ?? [];
+      if (json === undefined) throw new Error(`no line of the log: ${line}`);
+      return { ...(JSON.parse(json) as object), priority: Number(priority) } as unknown as LogLine;
+    });
+}
+
+/** Directories of one test, a folder of secrets and an output among them. They are removed when the test is over. */
+export class Place {
+  readonly root: string;
+  readonly store: string;
+  readonly output: string;
+  readonly #directories: Readonly<Record<"tmp" | "runtime" | "cwd", string>>;
+
+  /** @param parent where it is made; /dev/shm is memory. */
+  constructor(parent = fs.realpathSync(tmpdir()), owner: { readonly uid?: number; readonly gid?: number } = {}) {
+    this.root = fs.mkdtempSync(join(parent, "fetcher-process-"));
+    this.store = join(this.root, "store");
+    this.output = join(this.root, "out");
+    this.#directories = {
+      tmp: join(this.root, "tmp"),
+      runtime: join(this.root, "runtime"),
+      cwd: join(this.root, "cwd"),
+    };
+    for (const directory of [this.store, ...Object.values(this.#directories)]) fs.mkdirSync(directory);
+    for (const path of [this.root, this.store, ...Object.values(this.#directories)])
+      if (owner.uid !== undefined) fs.chownSync(path, owner.uid, owner.gid ?? owner.uid);
+    onTestFinished(() => {
+      fs.rmSync(this.root, { recursive: true, force: true });
+    });
+  }
+
+  path(...names: readonly string[]): string {
+    return join(this.root, ...names);
+  }
+
+  /** Writes secrets into the store, each at once under its name. */
+  put(secrets: Readonly<Record<string, string | Buffer>>): void {
+    for (const [id, value] of Object.entries(secrets)) {
+      const temporary = this.path(`put-${id}`);
+      fs.writeFileSync(temporary, value, { mode: 0o644 });
+      fs.renameSync(temporary, join(this.store, id));
+    }
+  }
+
+  /** A configuration of the folder backend on the store, seen by its watch alone: no poll comes in a test's time. */
+  config(ids: readonly string[] | Readonly<Record<string, object>>, more: ConfigParts = {}) {
+    const { config, output, onChange, ...rest } = more;
+    return {
+      backend: "folder",
+      config: { secretsDir: this.store, reloadOnChange: true, pollingInterval: 600, ...config },
+      secrets: Array.isArray(ids) ? Object.fromEntries(ids.map((id: string) => [id, {}])) : ids,
+      output: { directory: this.output, ...output },
+      onChange: { settle: 0.1, ...onChange },
+      ...rest,
+    };
+  }
+
+  /** @returns the path of a configuration file. */
+  writeConfig(config: unknown, name = "config.json"): string {
+    const path = this.path(name);
+    fs.writeFileSync(path, typeof config === "string" ? config : JSON.stringify(config));
+    return path;
+  }
+
+  /** Starts a daemon. It is killed when the test is over. */
+  start(config: unknown, options: StartOptions = {}): Daemon {
+    return this.spawn(["--config", this.writeConfig(config), ...(options.args ?? [])], options);
+  }
+
+  /** Runs to the end. */
+  run(args: readonly string[], options: StartOptions = {}): Promise<Exit> {
+    return this.spawn(args, options).exit;
+  }
+
+  spawn(args: readonly string[], { env = {}, uid, gid }: StartOptions = {}): Daemon {
+    const { tmp, runtime, cwd } = this.#directories;
+    const stdio: StdioOptions = ["ignore", "pipe", "pipe"];
+    const child = spawn(process.execPath, [builtProgram(), ...args], {
+      // Neither $INVOCATION_ID nor $NOTIFY_SOCKET, where the tests themselves run in a unit.
+      env: { PATH: process.env["PATH"] ?? "", TMPDIR: tmp, XDG_RUNTIME_DIR: runtime, ...env },
+      cwd,
+      stdio,
+      ...(uid === undefined ? {} : { uid, gid: gid ?? uid }),
+    });
+    const daemon = new Daemon(child);
+    onTestFinished(async () => {
+      if (daemon.running) await daemon.end("SIGKILL");
+    });
+    return daemon;
+  }
+
+  /** What a reader sees: name → bytes as text. Names that begin with a dot are the program's own. */
+  published(): Record<string, string> {
+    const names = fs.existsSync(this.output) ? fs.readdirSync(this.output).sort() : [];
+    return Object.fromEntries(
+      names
+        .filter((name) => !name.startsWith("."))
+        .map((name) => [name, fs.readFileSync(join(this.output, name), "utf8")]),
+    );
+  }
+
+  /** The published bytes of one name, as text; undefined where there are none. */
+  read(name: string): string | undefined {
+    try {
+      return fs.readFileSync(join(this.output, name), "utf8");
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** What a crash left, and a start must remove. */
+  leftovers(directory = this.output): string[] {
+    return fs.readdirSync(directory).filter((name) => /^\.fetcher-(stage|commit|link)-/.test(name));
+  }
+}
+
+let built: string | undefined;
+
+/**
+ * A copy of dist: another build does not disturb it, anybody can read it, and the sd-notify addon is out of its reach, so
+ * that systemd-notify(1) is used.
+ */
+function builtProgram(): string {
+  if (built === undefined) {
+    built = fs.mkdtempSync(join(fs.realpathSync(tmpdir()), "fetcher-dist-"));
+    fs.chmodSync(built, 0o755);
+    fs.cpSync(join(import.meta.dirname, "../../dist"), join(built, "dist"), { recursive: true });
+    fs.writeFileSync(join(built, "package.json"), '{ "type": "module" }\n');
+  }
+  return join(built, "dist/fetcher.js");
+}
+
+afterAll(() => {
+  if (built !== undefined) fs.rmSync(built, { recursive: true, force: true });
+});

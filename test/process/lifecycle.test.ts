@@ -1,0 +1,213 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { countingBackend } from "./counting-backend.ts";
+import { eventually, Place } from "./daemon.ts";
+
+describe("start", () => {
+  test("READY is said when every file is there, complete", async () => {
+    const place = new Place();
+    place.put({ a: "one", b: "it's $two\n" });
+    const daemon = place.start(place.config(["a", "b"]));
+    const line = await daemon.says(/^ready:/);
+    expect(place.published()).toMatchObject({ a: "one", b: "it's $two\n" });
+    expect(place.read("secrets.env")).toContain(`a='one'\nb='it'"'"'s $two'\n`);
+    expect(line).toMatchObject({ level: "info", priority: 6, directory: place.output });
+    expect(line.message).toContain("2 secrets from folder");
+  });
+
+  test("an optional secret that is missing holds up nothing, is named, and is published when it comes", async () => {
+    const place = new Place();
+    place.put({ must: "one" });
+    const daemon = await place.start(place.config({ must: {}, may: { optional: true } })).ready();
+    expect(await daemon.says(/published without it/)).toMatchObject({ level: "warn", secrets: ["may"] });
+    expect(place.read("may")).toBeUndefined();
+    place.put({ may: "late" });
+    await eventually("the optional secret", () => place.read("may") === "late");
+    expect(place.read("must")).toBe("one");
+  });
+
+  test("files in a directory that others can reach are 0400, unless a mode is given; the directory can be entered", async () => {
+    const place = new Place("/dev/shm");
+    fs.chmodSync(place.root, 0o755);
+    place.put({ plain: "1", open: "2" });
+    await place.start(place.config({ plain: {}, open: { mode: "0644" } })).ready();
+    expect(modes(place)).toMatchObject({ plain: "400", open: "644", "secrets.env": "400" });
+    expect(fs.statSync(place.output).mode & 0o7777).toBe(0o755);
+  });
+
+  test("files that only root and the target's mount can reach are 0444, for a user without a name in advance", async () => {
+    const place = new Place("/dev/shm");
+    place.put({ plain: "1", strict: "2" });
+    await place.start(place.config({ plain: {}, strict: { mode: "0400" } })).ready();
+    expect(modes(place)).toMatchObject({ plain: "444", strict: "400", "secrets.env": "444" });
+    // What is stricter than secrets.env does not enter it unasked.
+    expect(place.read("secrets.env")).toContain("plain=");
+    expect(place.read("secrets.env")).not.toContain("strict=");
+  });
+
+  test("files below /tmp are sticky, so that systemd-tmpfiles does not age them away", async () => {
+    const place = new Place("/tmp");
+    place.put({ id: "1" });
+    await place.start(place.config(["id"])).ready();
+    expect(modes(place)).toMatchObject({ id: "1444", "secrets.env": "1444" });
+  });
+
+  needs("root").test("owner, group and mode are final, by name and by number", async () => {
+    const place = new Place("/dev/shm");
+    place.put({ named: "1", numbered: "2", grouped: "3" });
+    const secrets = {
+      named: { owner: "daemon", group: "daemon" },
+      numbered: { owner: 4321, group: 4322, mode: "0440", env: "NUMBERED" },
+      grouped: { group: 4322, mode: "0640" },
+    };
+    await place.start(place.config(secrets)).ready();
+    const owners = ["named", "numbered", "grouped"].map((name) => {
+      const { uid, gid } = fs.statSync(join(place.output, name));
+      return [uid, gid];
+    });
+    expect(owners).toEqual([
+      [1, 1],
+      [4321, 4322],
+      [0, 4322],
+    ]);
+    expect(modes(place)).toMatchObject({ named: "400", numbered: "440", grouped: "640" });
+    expect(place.read("secrets.env")).toContain("NUMBERED='2'");
+    expect(place.read("secrets.env")).not.toMatch(/named=|grouped=/);
+  });
+});
+
+describe("rotation", () => {
+  test("secrets that change together go out in one publish", async () => {
+    const place = new Place();
+    const ids = ["a", "b", "c", "d"];
+    place.put(Object.fromEntries(ids.map((id) => [id, "old"])));
+    // Long enough that all four writes lie within it on any machine.
+    const daemon = await place.start(place.config(ids, { onChange: { settle: 1 } })).ready();
+    // The watch hints once when it is armed; a change before that is found by the same fetch.
+    place.put(Object.fromEntries(ids.map((id) => [id, "new"])));
+    const line = await daemon.says(/^published/);
+    expect(line).toMatchObject({ level: "notice", priority: 5, message: "published 4 changed secrets", secrets: ids });
+    expect(place.published()).toMatchObject(Object.fromEntries(ids.map((id) => [id, "new"])));
+  });
+
+  test("only bytes count: the same bytes written anew publish nothing", async () => {
+    const place = new Place();
+    place.put({ id: "one", other: "one" });
+    const daemon = await place.start(place.config(["id", "other"])).ready();
+    const inode = fs.statSync(join(place.output, "id")).ino;
+    place.put({ id: "one" });
+    place.put({ other: "two" });
+    expect(await daemon.says(/^published/)).toMatchObject({ secrets: ["other"] });
+    expect(fs.statSync(join(place.output, "id")).ino).toBe(inode);
+  });
+
+  test("without reloadOnChange nothing is polled or watched, until SIGHUP publishes what has changed", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const { backend, fetches } = countingBackend(place);
+    const start = async (reloadOnChange: boolean, output: string) => {
+      const config = place.config(["id"], { config: { secretsDir: undefined, reloadOnChange, pollingInterval: 0.05 } });
+      const path = place.writeConfig({ ...config, backend, output: { directory: output } }, `${reloadOnChange}.json`);
+      return place.spawn(["--config", path]).ready();
+    };
+    const daemon = await start(false, place.output);
+    expect(fetches()).toBe(1);
+    // A second daemon that does poll is the measure of time; it stops before its polls are counted.
+    const polling = await start(true, place.path("other"));
+    place.put({ id: "two" });
+    await eventually("polls", () => fetches() > 10);
+    await polling.says(/^published/);
+    await polling.end();
+    expect(place.read("id")).toBe("one");
+    const before = fetches();
+    daemon.signal("SIGHUP");
+    await daemon.says(/^published 1 changed secret$/);
+    expect(fetches()).toBe(before + 1);
+    expect(place.read("id")).toBe("two");
+  });
+
+  test("SIGHUP that finds nothing new says so, and touches nothing", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const daemon = await place.start(place.config(["id"])).ready();
+    const { ino, mtimeMs } = fs.statSync(join(place.output, "id"));
+    daemon.signal("SIGHUP");
+    await daemon.says(/nothing has changed/);
+    expect(fs.statSync(join(place.output, "id"))).toMatchObject({ ino, mtimeMs });
+  });
+
+  test("a reader that holds the old file open keeps the old bytes whole", async () => {
+    const place = new Place();
+    place.put({ id: "x".repeat(100_000) });
+    const daemon = await place.start(place.config(["id"])).ready();
+    const fd = fs.openSync(join(place.output, "id"), "r");
+    place.put({ id: "short" });
+    await daemon.says(/^published/);
+    expect(fs.readFileSync(fd, "utf8")).toBe("x".repeat(100_000));
+    fs.closeSync(fd);
+  });
+
+  test("links lead to each file, are mended on SIGHUP, and go with their secret", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const links = place.path("links");
+    const daemon = await place.start(place.config(["id"], { output: { links } })).ready();
+    expect(fs.readFileSync(join(links, "id"), "utf8")).toBe("one");
+    expect(fs.readFileSync(join(links, "secrets.env"), "utf8")).toContain("id='one'");
+    fs.rmSync(join(links, "id"));
+    daemon.signal("SIGHUP");
+    await eventually("the mended link", () => fs.existsSync(join(links, "id")));
+    expect(await daemon.end()).toMatchObject({ code: 0 });
+    expect(fs.readdirSync(links)).toEqual([]);
+  });
+});
+
+describe("stop", () => {
+  test.each(["SIGTERM", "SIGINT"] as const)(
+    "%s ends a daemon in a terminal with 0, and its files go",
+    async (signal) => {
+      const place = new Place();
+      place.put({ id: "one" });
+      const daemon = await place.start(place.config(["id"])).ready();
+      expect(await daemon.end(signal)).toMatchObject({ code: 0, signal: null });
+      expect(fs.existsSync(place.output)).toBe(false);
+    },
+  );
+
+  test("files of others in the output stay", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    fs.mkdirSync(place.output);
+    fs.writeFileSync(join(place.output, "note"), "mine");
+    const daemon = await place.start(place.config(["id"])).ready();
+    await daemon.end();
+    expect(fs.readdirSync(place.output)).toEqual(["note"]);
+  });
+
+  test("under systemd ($INVOCATION_ID) the files stay: a restart of the sidecar must not take them from the target", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const daemon = await place.start(place.config(["id"]), { env: { INVOCATION_ID: "0".repeat(32) } }).ready();
+    expect(await daemon.end()).toMatchObject({ code: 0 });
+    expect(place.published()).toMatchObject({ id: "one" });
+  });
+
+  test("stopped while it waits for the store: 0 at once, and nothing is published", async () => {
+    const place = new Place();
+    fs.rmdirSync(place.store);
+    const daemon = place.start(place.config(["id"]));
+    await daemon.says(/trying again/);
+    expect(await daemon.end()).toMatchObject({ code: 0 });
+    expect(place.published()).toEqual({});
+  });
+});
+
+/** name → permission bits, octal. */
+function modes(place: Place): Record<string, string> {
+  const names = fs.readdirSync(place.output);
+  return Object.fromEntries(
+    names.map((name) => [name, (fs.statSync(join(place.output, name)).mode & 0o7777).toString(8)]),
+  );
+}

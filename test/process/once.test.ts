@@ -1,0 +1,150 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { ordinary, Place } from "./daemon.ts";
+
+const VALUE = "canary-once-51c0";
+
+test("--once publishes into a fresh directory that nobody else can enter, says where, and leaves it", async () => {
+  const place = new Place(undefined, ordinary);
+  place.put({ db_password: VALUE, "with space": `${VALUE}\n` });
+  const exit = await place.run(["--once", ...folder(place), "db_password", "with space"], ordinary);
+  expect(exit).toMatchObject({ code: 0, stderr: "" });
+  const directory = /stay in (\S+) until you remove them/.exec(exit.stdout)?.[1] ?? "";
+  expect(directory.startsWith(place.path("runtime", "fetcher-"))).toBe(true);
+  expect(fs.statSync(directory).mode & 0o777).toBe(0o700);
+  expect(fs.readFileSync(join(directory, "db_password"), "utf8")).toBe(VALUE);
+  expect(fs.readFileSync(join(directory, "with space"), "utf8")).toBe(`${VALUE}\n`);
+  expect(fs.readFileSync(join(directory, "secrets.env"), "utf8")).toContain(`with_space='${VALUE}'\n`);
+});
+
+test.each([
+  ["not set", undefined],
+  ["empty", ""],
+])(
+  "--once: each run has a directory of its own, in $TMPDIR where $XDG_RUNTIME_DIR is %s",
+  async (_, XDG_RUNTIME_DIR) => {
+    const place = new Place();
+    place.put({ id: VALUE });
+    const args = ["--once", ...folder(place), "id"];
+    const runs = await Promise.all([1, 2].map(() => place.run(args, { env: { XDG_RUNTIME_DIR } })));
+    expect(runs.map(({ code }) => code)).toEqual([0, 0]);
+    const directories = runs.map(({ stdout }) => /stay in (\S+) until/.exec(stdout)?.[1] ?? "");
+    expect(new Set(directories).size).toBe(2);
+    for (const directory of directories) expect(directory.startsWith(place.path("tmp", "fetcher-"))).toBe(true);
+  },
+);
+
+test("--once: a $XDG_RUNTIME_DIR that does not exist (as after su) is one line and 73", async () => {
+  const place = new Place();
+  place.put({ id: VALUE });
+  const exit = await place.run(["--once", ...folder(place), "id"], { env: { XDG_RUNTIME_DIR: place.path("absent") } });
+  expect(exit.code).toBe(73);
+  expect(exit.stderr).toContain(place.path("absent"));
+});
+
+test("--once shows id, file, variable, size, version and origin of every secret, and no value", async () => {
+  const place = new Place();
+  place.put({ plain: VALUE, mapped: VALUE, hidden: VALUE });
+  const secrets = {
+    plain: {},
+    other: { source: { file: "mapped" }, file: "other.key", env: "OTHER_KEY" },
+    hidden: { env: null },
+    absent: { optional: true },
+  };
+  const exit = await place.run(["--config", place.writeConfig(place.config(secrets)), "--once"]);
+  expect(exit).toMatchObject({ code: 0, stderr: "" });
+  const rows = exit.stdout.split("\n").map((line) => line.split(/ {2,}/));
+  expect(rows[0]).toEqual(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"]);
+  const size = String(VALUE.length);
+  expect(rows[1]).toEqual(["plain", "plain", "plain", size, expect.stringMatching(/^20/), join(place.store, "plain")]);
+  expect(rows[2]).toMatchObject([
+    "other",
+    "other.key",
+    "OTHER_KEY",
+    size,
+    expect.anything(),
+    join(place.store, "mapped"),
+  ]);
+  expect(rows[3]?.slice(0, 4)).toEqual(["hidden", "hidden", "-", size]);
+  expect(rows[4]?.slice(0, 5)).toEqual(["absent", "-", "-", "-", "missing (optional)"]);
+  expect(exit.stdout + exit.stderr).not.toContain(VALUE);
+});
+
+test("--once says which secret a shell could not read, and publishes its file all the same", async () => {
+  const place = new Place();
+  place.put({ binary: Buffer.from([0, 1, 2]), text: VALUE });
+  const exit = await place.run(["--config", place.writeConfig(place.config(["binary", "text"])), "--once"]);
+  expect(exit.code).toBe(0);
+  expect(exit.stderr).toContain('secret "binary" is not in secrets.env');
+  expect(fs.readFileSync(join(place.output, "binary"))).toEqual(Buffer.from([0, 1, 2]));
+});
+
+test("--once: a value that cannot be the variable that was asked for by name publishes nothing, 78", async () => {
+  const place = new Place();
+  place.put({ binary: Buffer.concat([Buffer.from(VALUE), Buffer.from([0])]) });
+  const exit = await place.run(["--config", place.writeConfig(place.config({ binary: { env: "BINARY" } })), "--once"]);
+  expect(exit.code).toBe(78);
+  expect(exit.stderr).toContain('secret \\"binary\\"');
+  expect(exit.stderr).not.toContain(VALUE);
+  expect(place.published()).toEqual({});
+});
+
+test("--once leaves a set that is there whole when the store fails", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const args = ["--once", ...folder(place), "--output", place.output, "id"];
+  expect((await place.run(args)).code).toBe(0);
+  const before = place.published();
+  fs.rmSync(join(place.store, "id"));
+  expect((await place.run(args)).code).toBe(66);
+  expect(place.published()).toEqual(before);
+  place.put({ id: "two" });
+  expect((await place.run(args)).code).toBe(0);
+  expect(place.read("id")).toBe("two");
+});
+
+test("--check says of every secret whether it is there, prints no value and writes nothing", async () => {
+  const place = new Place();
+  place.put({ there: VALUE });
+  const config = place.config({ there: {}, absent: {}, spare: { optional: true } });
+  const exit = await place.run(["--config", place.writeConfig(config), "--check"]);
+  expect(exit.code).toBe(66);
+  const rows = exit.stdout.split("\n").map((line) => line.split(/ {2,}/).slice(0, 2));
+  expect(rows.slice(0, 4)).toEqual([
+    ["ID", "STATE"],
+    ["there", "there"],
+    ["absent", "missing"],
+    ["spare", "missing (optional)"],
+  ]);
+  expect(exit.stdout + exit.stderr).not.toContain(VALUE);
+  expect(fs.existsSync(place.output)).toBe(false);
+  for (const directory of ["tmp", "runtime", "cwd"]) expect(fs.readdirSync(place.path(directory))).toEqual([]);
+});
+
+test("--check with all there is 0", async () => {
+  const place = new Place();
+  place.put({ id: VALUE });
+  expect(await place.run(["--check", ...folder(place), "id"])).toMatchObject({ code: 0, stderr: "" });
+});
+
+test("--check finds an owner that does not exist", async () => {
+  const place = new Place();
+  place.put({ id: VALUE });
+  const config = place.config({ id: { owner: "no-such-user-here" } });
+  const exit = await place.run(["--config", place.writeConfig(config), "--check"]);
+  expect(exit.code).toBe(78);
+  expect(exit.stderr).toContain("secrets.id.owner");
+});
+
+test("an id that would move the cursor shows as ? in a table", async () => {
+  const place = new Place();
+  place.put({ "\u009b31mred": VALUE });
+  const exit = await place.run(["--check", ...folder(place), "\u009b31mred"]);
+  expect(exit).toMatchObject({ code: 0 });
+  expect(exit.stdout).not.toContain("\u009b");
+});
+
+function folder(place: Place): string[] {
+  return ["--backend", "folder", "--set", `secretsDir=${place.store}`];
+}

@@ -1,0 +1,212 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { eventually, Place } from "./daemon.ts";
+
+/** No poll in a test's time: what is seen is seen by inotify. */
+const NEVER = 2_000_000;
+
+interface Fault {
+  /** Lays out the folder with `a` = "one"; @returns secretsDir. */
+  readonly prepare: (place: Place) => string;
+  /** Makes `a` read "two". */
+  readonly change: (place: Place) => void;
+}
+
+function plain(place: Place): string {
+  place.put({ a: "one" });
+  return place.store;
+}
+
+function directory(place: Place, name: string, value: string): string {
+  fs.mkdirSync(place.path(name), { recursive: true });
+  fs.writeFileSync(place.path(name, "a"), value);
+  return place.path(name);
+}
+
+function swapLink(link: string, target: string): void {
+  fs.symlinkSync(target, `${link}.new`);
+  fs.renameSync(`${link}.new`, link);
+}
+
+const faults: Readonly<Record<string, Fault>> = {
+  "an in-place write": {
+    prepare: plain,
+    change: (place) => {
+      fs.writeFileSync(join(place.store, "a"), "two");
+    },
+  },
+  "an in-place write whose mtime is put back": {
+    prepare: plain,
+    change: (place) => {
+      const { atime, mtime } = fs.statSync(join(place.store, "a"));
+      fs.writeFileSync(join(place.store, "a"), "two");
+      fs.utimesSync(join(place.store, "a"), atime, mtime);
+    },
+  },
+  "a rename-over with equal mtime": {
+    prepare: plain,
+    change: (place) => {
+      const { atime, mtime } = fs.statSync(join(place.store, "a"));
+      fs.utimesSync(join(place.store, "a"), atime, mtime);
+      fs.writeFileSync(place.path("new"), "two");
+      fs.utimesSync(place.path("new"), atime, mtime);
+      fs.renameSync(place.path("new"), join(place.store, "a"));
+    },
+  },
+  "delete and create": {
+    prepare: plain,
+    change: (place) => {
+      fs.rmSync(join(place.store, "a"));
+      fs.writeFileSync(join(place.store, "a"), "two");
+    },
+  },
+  "the symbolic link of the secret": {
+    prepare: (place) => {
+      fs.writeFileSync(place.path("v1"), "one");
+      fs.writeFileSync(place.path("v2"), "two");
+      fs.symlinkSync(place.path("v1"), join(place.store, "a"));
+      return place.store;
+    },
+    change: (place) => {
+      swapLink(join(place.store, "a"), place.path("v2"));
+    },
+  },
+  "the link that is secretsDir (sops-nix, agenix)": {
+    prepare: (place) => {
+      swapLink(place.path("current"), directory(place, "generations/1", "one"));
+      return place.path("current");
+    },
+    change: (place) => {
+      swapLink(place.path("current"), directory(place, "generations/2", "two"));
+      fs.rmSync(place.path("generations/1"), { recursive: true });
+    },
+  },
+  "a link inside it (Kubernetes' ..data)": {
+    prepare: (place) => {
+      directory(place, "store/..2026_1", "one");
+      swapLink(join(place.store, "..data"), "..2026_1");
+      fs.symlinkSync("..data/a", join(place.store, "a"));
+      return place.store;
+    },
+    change: (place) => {
+      directory(place, "store/..2026_2", "two");
+      swapLink(join(place.store, "..data"), "..2026_2");
+      fs.rmSync(join(place.store, "..2026_1"), { recursive: true });
+    },
+  },
+  "the link that is its grand-parent": {
+    prepare: (place) => {
+      directory(place, "generations/1/etc/secrets", "one");
+      swapLink(place.path("system"), "generations/1");
+      return place.path("system/etc/secrets");
+    },
+    change: (place) => {
+      directory(place, "generations/2/etc/secrets", "two");
+      swapLink(place.path("system"), "generations/2");
+    },
+  },
+  "a link behind a link": {
+    prepare: (place) => {
+      swapLink(place.path("current"), directory(place, "generations/1", "one"));
+      fs.symlinkSync("current", place.path("alias"));
+      return place.path("alias");
+    },
+    change: (place) => {
+      swapLink(place.path("current"), directory(place, "generations/2", "two"));
+    },
+  },
+  "a directory that is replaced": {
+    prepare: plain,
+    change: (place) => {
+      directory(place, "new", "two");
+      fs.renameSync(place.store, place.path("old"));
+      fs.renameSync(place.path("new"), place.store);
+    },
+  },
+  "a directory that is deleted and made anew, file by file": {
+    prepare: plain,
+    change: (place) => {
+      fs.rmSync(place.store, { recursive: true });
+      fs.mkdirSync(place.store);
+      fs.writeFileSync(join(place.store, "a"), "two");
+    },
+  },
+};
+
+describe("a rotation is published without a poll", () => {
+  test.each(Object.entries(faults))("%s", async (_, { prepare, change }) => {
+    const place = new Place();
+    const secretsDir = prepare(place);
+    const config = place.config(["a"], { config: { secretsDir, pollingInterval: NEVER } });
+    const daemon = await place.start(config).ready();
+    await armed(daemon.pid);
+    change(place);
+    await eventually("the rotation", () => place.read("a") === "two");
+    expect(daemon.lines.filter(({ level }) => level === "warn" || level === "error")).toEqual([]);
+  });
+});
+
+test("a directory that vanishes for a while keeps what is published, and its return is seen without a poll", async () => {
+  const place = new Place();
+  place.put({ a: "one" });
+  const daemon = await place.start(place.config(["a"], { config: { pollingInterval: NEVER } })).ready();
+  await armed(daemon.pid);
+  fs.renameSync(place.store, place.path("away"));
+  await daemon.says(/no directory .*; what is published stays/);
+  expect(place.read("a")).toBe("one");
+  fs.writeFileSync(place.path("away", "a"), "two");
+  fs.renameSync(place.path("away"), place.store);
+  await eventually("the return", () => place.read("a") === "two");
+});
+
+test("whole generations that are swapped quickly are never mixed", async () => {
+  const place = new Place();
+  const ids = ["a", "b", "c", "d"];
+  const generation = (n: number) => {
+    fs.mkdirSync(place.path(`generations/${n}`), { recursive: true });
+    for (const id of ids) fs.writeFileSync(place.path(`generations/${n}`, id), String(n));
+    swapLink(place.path("current"), `generations/${n}`);
+  };
+  generation(0);
+  const config = place.config(ids, { config: { secretsDir: place.path("current") }, onChange: { settle: 0 } });
+  const daemon = await place.start(config).ready();
+  const envs = new Set<string>();
+  for (let n = 1; n <= 200; n += 1) {
+    generation(n);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    envs.add(place.read("secrets.env") ?? "");
+  }
+  await eventually(
+    "the last generation",
+    () => place.read("a") === "200" && place.read("secrets.env")?.includes("d='200'") === true,
+  );
+  for (const env of envs) expect(new Set(env.match(/'\d+'/g)).size).toBe(1);
+  expect(place.published()).toMatchObject(Object.fromEntries(ids.map((id) => [id, "200"])));
+  expect(daemon.lines.filter(({ level }) => level === "error")).toEqual([]);
+});
+
+/** The watch is armed after READY: it has inotify watches, and their number rests. */
+async function armed(pid: number): Promise<void> {
+  let last = -1;
+  let same = 0;
+  await eventually("the watch", () => {
+    const now = inotifyWatches(pid);
+    same = now === last && now > 0 ? same + 1 : 0;
+    last = now;
+    return same > 20;
+  });
+}
+
+function inotifyWatches(pid: number): number {
+  return fs
+    .readdirSync(`/proc/${pid}/fdinfo`)
+    .map((fd) => {
+      try {
+        return fs.readFileSync(`/proc/${pid}/fdinfo/${fd}`, "utf8").match(/^inotify /gm)?.length ?? 0;
+      } catch {
+        return 0;
+      }
+    })
+    .reduce((sum, count) => sum + count, 0);
+}

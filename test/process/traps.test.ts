@@ -1,0 +1,269 @@
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { isRoot, logLines, ordinary, Place } from "./daemon.ts";
+
+/** A file elsewhere that a trap leads to, and everything about it that must stay as it is. */
+function victim(place: Place) {
+  const path = place.path("victims", "victim");
+  fs.mkdirSync(dirname(path));
+  fs.writeFileSync(path, "precious", { mode: 0o640 });
+  if (isRoot) fs.chownSync(path, 4321, 4322);
+  const look = () => {
+    const { mode, uid, gid, ino, nlink, mtimeMs } = fs.lstatSync(path);
+    return {
+      mode,
+      uid,
+      gid,
+      ino,
+      nlink,
+      mtimeMs,
+      content: fs.readFileSync(path, "utf8"),
+      beside: fs.readdirSync(dirname(path)),
+    };
+  };
+  return { path, look };
+}
+
+/** Each makes a trap at a path, given the victim's. */
+const traps = {
+  "a symbolic link to a file": (at: string, target: string) => {
+    fs.symlinkSync(target, at);
+  },
+  "a symbolic link to a directory": (at: string, target: string) => {
+    fs.symlinkSync(dirname(target), at);
+  },
+  "a dangling symbolic link": (at: string, target: string) => {
+    fs.symlinkSync(`${target}-new`, at);
+  },
+  "a hard link": (at: string, target: string) => {
+    fs.linkSync(target, at);
+  },
+  "a fifo": (at: string) => {
+    execFileSync("mkfifo", [at]);
+  },
+  "a regular file": (at: string) => {
+    fs.writeFileSync(at, "a stranger's", { mode: 0o666 });
+  },
+  "a stranger's file": (at: string) => {
+    fs.writeFileSync(at, "a stranger's", { mode: 0o666 });
+    if (isRoot) fs.chownSync(at, 4321, 4321);
+  },
+} as const;
+const trapNames = Object.keys(traps) as (keyof typeof traps)[];
+
+/** With an owner and a mode where we may give them: chown and chmod must not follow a link either. */
+const secrets = { id: isRoot ? { owner: 1, mode: "0444", env: "ID" } : { mode: "0444", env: "ID" } };
+
+describe("a trap in the output at a name of ours is replaced, and what it leads to is not touched", () => {
+  describe.each(["id", "secrets.env", ".fetcher-state"])("at %s", (name) => {
+    test.each(trapNames)("%s", async (trap) => {
+      const place = new Place();
+      const { path, look } = victim(place);
+      place.put({ id: "one" });
+      fs.mkdirSync(place.output);
+      traps[trap](join(place.output, name), path);
+      const before = look();
+      const daemon = await place.start(place.config(secrets)).ready();
+      expect(look()).toEqual({ ...before, nlink: 1 });
+      expect(place.read("id")).toBe("one");
+      expect(fs.lstatSync(join(place.output, name)).isFile()).toBe(true);
+
+      // And once more in the life of the daemon.
+      fs.rmSync(join(place.output, name));
+      traps[trap](join(place.output, name), path);
+      const again = look();
+      place.put({ id: "two" });
+      await daemon.says(/^published/);
+      expect(look()).toEqual({ ...again, nlink: fs.lstatSync(path).nlink });
+      expect(place.read("id")).toBe("two");
+      expect(place.read("secrets.env")).toContain("ID='two'");
+    });
+  });
+});
+
+describe("a directory at a name of ours is an error that names it, and stays with what is in it", () => {
+  test.each(["id", "secrets.env", ".fetcher-state"])("at %s before the start: 73", async (name) => {
+    const place = new Place();
+    place.put({ id: "one", other: "one" });
+    const inside = join(place.output, name, "inside");
+    fs.mkdirSync(dirname(inside), { recursive: true });
+    fs.writeFileSync(inside, "stays");
+    const exit = await place.start(place.config(["other", "id"])).exit;
+    expect([73, 74]).toContain(exit.code);
+    expect(logLines(exit.stderr)).toHaveLength(1);
+    expect(exit.stderr).toContain(join(place.output, name));
+    expect(fs.readFileSync(inside, "utf8")).toBe("stays");
+    expect(place.leftovers()).toEqual([]);
+    expect(fs.existsSync(join(place.output, "other"))).toBe(false);
+  });
+
+  test("at a secret's name after READY: said once, the rest of the old set stays whole, and it heals when it is removed", async () => {
+    const place = new Place();
+    place.put({ id: "one", other: "one" });
+    const daemon = await place.start(place.config(["other", "id"])).ready();
+    fs.rmSync(join(place.output, "id"));
+    fs.mkdirSync(join(place.output, "id"));
+    place.put({ other: "two" });
+    const line = await daemon.says(/are not published/);
+    expect(line.message).toContain(join(place.output, "id"));
+    expect(place.read("other")).toBe("one");
+    fs.rmdirSync(join(place.output, "id"));
+    daemon.signal("SIGHUP");
+    await daemon.says(/^published/);
+    expect(place.read("other")).toBe("two");
+    expect(place.read("id")).toBe("one");
+  });
+});
+
+describe("a trap at a temporary name is not followed", () => {
+  describe.each([".fetcher-stage-0123456789ab", ".fetcher-commit-0123456789ab"])("at %s", (name) => {
+    test.each(trapNames)("%s", async (trap) => {
+      const place = new Place();
+      const { path, look } = victim(place);
+      place.put({ id: "one" });
+      fs.mkdirSync(place.output);
+      traps[trap](join(place.output, name), path);
+      const before = look();
+      await place.start(place.config(secrets)).ready();
+      expect(look()).toEqual(before);
+      expect(place.read("id")).toBe("one");
+    });
+  });
+
+  needs("root").test(
+    "a stranger's commit directory is not carried out: its files would be taken for ours",
+    async () => {
+      const place = new Place();
+      place.put({ id: "one" });
+      const directory = join(place.output, ".fetcher-commit-0123456789ab");
+      fs.mkdirSync(directory, { recursive: true });
+      fs.writeFileSync(join(directory, "id"), "forged");
+      fs.writeFileSync(join(directory, "extra"), "forged");
+      for (const path of [directory, join(directory, "id"), join(directory, "extra")]) fs.chownSync(path, 4321, 4321);
+      await place.start(place.config(["id"])).ready();
+      expect(place.published()).toMatchObject({ id: "one" });
+      expect(fs.existsSync(join(place.output, "extra"))).toBe(false);
+    },
+  );
+
+  test("a stage that holds links is thrown away without following them", async () => {
+    const place = new Place();
+    const { path, look } = victim(place);
+    place.put({ id: "one" });
+    const stage = join(place.output, ".fetcher-stage-0123456789ab");
+    fs.mkdirSync(stage, { recursive: true });
+    fs.symlinkSync(dirname(path), join(stage, "id"));
+    const before = look();
+    await place.start(place.config(["id"])).ready();
+    expect(look()).toEqual(before);
+    expect(place.leftovers()).toEqual([]);
+  });
+});
+
+describe("a trap in the directory of links", () => {
+  const config = (place: Place) =>
+    place.config({ ...secrets, id: { env: "ID" } }, { output: { links: place.path("links") } });
+
+  describe.each(["id", "secrets.env"])("at %s", (name) => {
+    test.each(trapNames)("%s is replaced by our link, and what it leads to is not touched", async (trap) => {
+      const place = new Place();
+      const { path, look } = victim(place);
+      place.put({ id: "one" });
+      fs.mkdirSync(place.path("links"));
+      traps[trap](place.path("links", name), path);
+      const before = look();
+      const daemon = await place.start(config(place)).ready();
+      expect(look()).toEqual({ ...before, nlink: 1 });
+      expect(fs.readFileSync(place.path("links", name), "utf8")).toBe(
+        fs.readFileSync(join(place.output, name), "utf8"),
+      );
+      await daemon.end();
+      expect(look()).toEqual({ ...before, nlink: 1 });
+    });
+
+    test("a directory is an error that names it", async () => {
+      const place = new Place();
+      place.put({ id: "one" });
+      fs.mkdirSync(place.path("links", name), { recursive: true });
+      const exit = await place.start(config(place)).exit;
+      expect(exit.code).toBe(73);
+      expect(exit.stderr).toContain(place.path("links", name));
+    });
+  });
+
+  test("what others put at a link's name is not removed at the stop", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const daemon = await place.start(config(place)).ready();
+    fs.rmSync(place.path("links", "id"));
+    fs.writeFileSync(place.path("links", "id"), "mine");
+    await daemon.end();
+    expect(fs.readFileSync(place.path("links", "id"), "utf8")).toBe("mine");
+  });
+});
+
+describe("an output that somebody else can replace is refused with 73, before any secret is fetched", () => {
+  async function refused(place: Place, output: string, options = {}): Promise<string> {
+    const exit = await place.start({ ...place.config(["id"]), output: { directory: output } }, options).exit;
+    expect(exit.code).toBe(73);
+    const lines = logLines(exit.stderr);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]?.message).toContain(output);
+    return lines[0]?.message ?? "";
+  }
+
+  test("a symbolic link", async () => {
+    const place = new Place();
+    fs.mkdirSync(place.path("real"));
+    fs.symlinkSync(place.path("real"), place.output);
+    expect(await refused(place, place.output)).toContain("symbolic link");
+    expect(fs.readdirSync(place.path("real"))).toEqual([]);
+  });
+
+  test.each([
+    [0o777, "everybody"],
+    [0o757, "everybody"],
+  ])("mode %o", async (mode, who) => {
+    const place = new Place();
+    fs.mkdirSync(place.output);
+    fs.chmodSync(place.output, mode);
+    expect(await refused(place, place.output)).toContain(who);
+  });
+
+  test("below a directory that everybody can change", async () => {
+    const place = new Place();
+    const above = place.path("above");
+    fs.mkdirSync(above);
+    fs.chmodSync(above, 0o777);
+    expect(await refused(place, join(above, "out"))).toContain(above);
+  });
+
+  needs("root").test("writable by a group that is not root's", async () => {
+    const place = new Place();
+    fs.mkdirSync(place.output);
+    fs.chownSync(place.output, 0, 4322);
+    fs.chmodSync(place.output, 0o775);
+    expect(await refused(place, place.output)).toContain("group 4322");
+  });
+
+  needs("root").test("another user's, or below another user's", async () => {
+    const place = new Place();
+    const above = place.path("above");
+    fs.mkdirSync(join(above, "out"), { recursive: true });
+    fs.chownSync(above, 4321, 4321);
+    expect(await refused(place, join(above, "out"))).toContain("uid 4321");
+    fs.chownSync(above, 0, 0);
+    fs.chownSync(join(above, "out"), 4321, 4321);
+    expect(await refused(place, join(above, "out"))).toContain("uid 4321");
+  });
+
+  needs("root").test("another ordinary user's, for an ordinary user", async () => {
+    const place = new Place(undefined, ordinary);
+    fs.mkdirSync(place.output);
+    fs.chownSync(place.output, 4321, 4321);
+    expect(await refused(place, place.output, ordinary)).toContain("uid 4321");
+  });
+});
