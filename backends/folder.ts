@@ -16,7 +16,7 @@ interface Source {
 
 const folder: BackendModule<Settings, Source> = {
   name: "folder",
-  defaultPollingInterval: 30,
+  defaultPollingInterval: 60,
 
   parseSettings: (settings) => parse(Settings, settings),
 

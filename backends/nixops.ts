@@ -19,7 +19,7 @@ interface Source {
 
 const nixops: BackendModule<Settings, Source> = {
   name: "nixops",
-  defaultPollingInterval: 30,
+  defaultPollingInterval: 60,
 
   parseSettings: (settings) => parse(Settings, settings),
 

@@ -1,0 +1,66 @@
+import { mkdir, rename, rm, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { loadBackend } from "../../backends/index.ts";
+import { BackendError } from "../../src/backend.ts";
+import { ConfigError } from "../../src/errors.ts";
+import { contractSuite, type Fixture } from "./contract.ts";
+import { temporary } from "./temporary.ts";
+
+/** The directory that systemd makes for a unit, as systemd.exec(5) describes it: a file for each credential. */
+async function fixture(): Promise<Fixture> {
+  const { path: directory, dispose } = await temporary();
+  process.env["CREDENTIALS_DIRECTORY"] = directory;
+  return {
+    module: await loadBackend("credentials", "/"),
+    settings: () => ({}),
+    place: (id) => `credential ${id}`,
+    async put(id, value) {
+      await writeFile(join(directory, `.new-${id}`), value);
+      await rename(join(directory, `.new-${id}`), join(directory, id));
+    },
+    remove: (id) => unlink(join(directory, id)),
+    async refuse(id) {
+      await rm(join(directory, id));
+      await mkdir(join(directory, id));
+      return "invalid";
+    },
+    async dispose() {
+      delete process.env["CREDENTIALS_DIRECTORY"];
+      await dispose();
+    },
+  };
+}
+
+contractSuite(
+  "credentials",
+  {
+    values: "bytes",
+    empty: "value",
+    mayAppear: false,
+    // systemd refreshes them on reload, where it can.
+    changes: true,
+    watches: false,
+    outage: false,
+    refuses: true,
+    stalls: false,
+  },
+  fixture,
+);
+
+test("a sidecar whose unit has no credentials says which settings give it some", async () => {
+  const credentials = await loadBackend("credentials", "/");
+  const context = { log: () => undefined, random: Math.random };
+  await expect(async () => credentials.open({}, context)).rejects.toThrow(BackendError);
+  await expect(async () => credentials.open({}, context)).rejects.toMatchObject({
+    kind: "invalid",
+    message: expect.stringContaining("LoadCredentialEncrypted=") as string,
+  });
+});
+
+test("a name that systemd would refuse is refused when the configuration is checked", async () => {
+  const credentials = await loadBackend("credentials", "/");
+  for (const name of ["a:b", "a/b", "..", "schlüssel", "a\nb"])
+    expect(() => credentials.parseSource("id", { name }, {}), name).toThrow(ConfigError);
+  expect(credentials.parseSource("tls key.pem", {}, {})).toEqual({ name: "tls key.pem" });
+});
