@@ -6,6 +6,7 @@ import { ConfigError } from "../src/errors.ts";
 const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
   ["folder", () => import("./folder.ts")],
   ["nixops", () => import("./nixops.ts")],
+  ["aws", () => import("./aws.ts")],
   ["credentials", () => import("./credentials.ts")],
   ["static", () => import("./static.ts")],
 ]);

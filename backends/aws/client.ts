@@ -1,0 +1,94 @@
+/** The SDK, with the limits that it does not have by itself. Loaded only when the backend is used. */
+import {
+  BatchGetSecretValueCommand,
+  type BatchGetSecretValueCommandOutput,
+  GetSecretValueCommand,
+  SecretsManagerClient,
+  type SecretsManagerClientConfig,
+} from "@aws-sdk/client-secrets-manager";
+import type { Answer } from "./answer.ts";
+import type { Settings, Source } from "./source.ts";
+
+/** The service's own limit (BatchGetSecretValue, SecretIdList). */
+export const BATCH_SIZE = 20;
+
+/** Seconds. */
+const CONNECTION_TIMEOUT = 5;
+/** A first try and one more; the engine's retry is around both. */
+const ATTEMPTS = 2;
+
+export type Batch = Pick<BatchGetSecretValueCommandOutput, "SecretValues" | "Errors">;
+
+export interface Client {
+  /** Rejects with the SDK's own errors. */
+  get(source: Source, signal: AbortSignal): Promise<Answer>;
+  /** Current versions only. At most `BATCH_SIZE` ids. */
+  batch(secretIds: readonly string[], signal: AbortSignal): Promise<Batch>;
+  close(): void;
+}
+
+export async function openClient(settings: Settings, region: string): Promise<Client> {
+  const client = new SecretsManagerClient({ ...common(settings, region), ...(await credentials(settings, region)) });
+  return {
+    async get({ secretId, versionStage, versionId }, signal) {
+      const command = new GetSecretValueCommand({
+        SecretId: secretId,
+        VersionStage: versionStage,
+        VersionId: versionId,
+      });
+      return await client.send(command, { abortSignal: signal });
+    },
+    async batch(secretIds, signal) {
+      const values: Required<Batch>["SecretValues"] = [];
+      const errors: Required<Batch>["Errors"] = [];
+      let token: string | undefined;
+      do {
+        const command = new BatchGetSecretValueCommand({ SecretIdList: [...secretIds], NextToken: token });
+        const page = await client.send(command, { abortSignal: signal });
+        values.push(...(page.SecretValues ?? []));
+        errors.push(...(page.Errors ?? []));
+        token = page.NextToken;
+      } while (token !== undefined && token !== "" && values.length < secretIds.length);
+      return { SecretValues: values, Errors: errors };
+    },
+    close() {
+      client.destroy();
+    },
+  };
+}
+
+function common({ endpoint, profile, timeout }: Settings, region: string): SecretsManagerClientConfig {
+  return {
+    region,
+    maxAttempts: ATTEMPTS,
+    requestHandler: {
+      connectionTimeout: CONNECTION_TIMEOUT * 1000,
+      requestTimeout: timeout * 1000,
+      throwOnRequestTimeout: true,
+    },
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(profile === undefined ? {} : { profile }),
+  };
+}
+
+async function credentials(
+  { endpoint, profile, roleArn, externalId }: Settings,
+  region: string,
+): Promise<Pick<SecretsManagerClientConfig, "credentials">> {
+  if (roleArn === undefined) return {};
+  const { fromTemporaryCredentials } = await import("@aws-sdk/credential-providers");
+  return {
+    credentials: fromTemporaryCredentials({
+      params: {
+        RoleArn: roleArn,
+        RoleSessionName: "fetcher",
+        ...(externalId === undefined ? {} : { ExternalId: externalId }),
+      },
+      clientConfig: {
+        region,
+        ...(profile === undefined ? {} : { profile }),
+        ...(endpoint === undefined ? {} : { endpoint }),
+      },
+    }),
+  };
+}

@@ -1,0 +1,76 @@
+/** What the SDK throws, in our words. Its own errors carry requests and responses, and are never attached. */
+import { BackendError, type BackendErrorKind, type Missing } from "../../src/backend.ts";
+
+/** By the error's name, which is the service's error code. Whatever is not here may heal with time. */
+const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
+  AccessDeniedException: ["denied", "access denied: the role needs secretsmanager:GetSecretValue"],
+  AccessDenied: ["denied", "access denied"],
+  UnrecognizedClientException: ["denied", "the access key is not known"],
+  InvalidClientTokenId: ["denied", "the access key is not known"],
+  InvalidSignatureException: ["denied", "the secret access key is wrong"],
+  IncompleteSignature: ["denied", "the credentials are not complete"],
+  MissingAuthenticationToken: ["denied", "the credentials are not complete"],
+  OptInRequired: ["denied", "the account may not use this service"],
+  DecryptionFailure: ["denied", "the KMS key cannot be used to decrypt it"],
+  ValidationException: ["invalid", "the name or the version is not valid"],
+  InvalidParameterException: ["invalid", "the name or the version is not valid"],
+  ExpiredTokenException: ["unavailable", "the credentials have expired"],
+  ExpiredToken: ["unavailable", "the credentials have expired"],
+  CredentialsProviderError: ["unavailable", "there are no credentials (yet)"],
+  ThrottlingException: ["unavailable", "throttled"],
+  TooManyRequestsException: ["unavailable", "throttled"],
+  RequestLimitExceeded: ["unavailable", "throttled"],
+  InternalServiceError: ["unavailable", "the service has an internal error"],
+  InternalServiceErrorException: ["unavailable", "the service has an internal error"],
+  TimeoutError: ["unavailable", "no answer in time"],
+  AbortError: ["unavailable", "stopped"],
+};
+
+const network: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset",
+  ENOTFOUND: "no such host: is the region right?",
+  EAI_AGAIN: "the name cannot be resolved now",
+  ETIMEDOUT: "connection timed out",
+  EHOSTUNREACH: "no route to the host",
+  ENETUNREACH: "no route to the network",
+};
+
+/** @param place for people: which secret, in which region. */
+export function failureOf(error: unknown, place: string): BackendError | Missing {
+  const { name, code, message, status, retryAfter } = read(error);
+  // A secret that is scheduled for deletion has the name of a wrong request; only the text tells.
+  if (name === "ResourceNotFoundException" || (name === "InvalidRequestException" && /deletion|deleted/i.test(message)))
+    return { status: "missing", where: `no secret ${place}` };
+  const known = kinds[name];
+  if (known !== undefined) return new BackendError(known[0], `${place}: ${known[1]}`, retryAfter);
+  if (name === "InvalidRequestException")
+    return new BackendError("invalid", `${place}: the secret has no such version`);
+  const why = network[code] ?? (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
+  const refused = status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
+  return new BackendError(refused ? "denied" : "unavailable", `${place}: ${why}`, retryAfter);
+}
+
+function read(error: unknown) {
+  const fields = (typeof error === "object" && error !== null ? error : {}) as {
+    name?: unknown;
+    code?: unknown;
+    message?: unknown;
+    $metadata?: { httpStatusCode?: unknown };
+    $response?: { headers?: Record<string, unknown> };
+  };
+  const status = fields.$metadata?.httpStatusCode;
+  const retryAfter = Number(fields.$response?.headers?.["retry-after"]);
+  return {
+    name: identifier(fields.name),
+    code: identifier(fields.code),
+    message: typeof fields.message === "string" ? fields.message : "",
+    status: typeof status === "number" ? status : undefined,
+    retryAfter: Number.isFinite(retryAfter) && retryAfter > 0 ? Math.min(retryAfter, 3600) : undefined,
+  };
+}
+
+/** What a server calls its error could be anything. */
+function identifier(name: unknown): string {
+  return typeof name === "string" && /^[A-Za-z][\w.]{0,60}$/.test(name) ? name : "Error";
+}

@@ -1,0 +1,109 @@
+/** Which value of AWS Secrets Manager a secret is: settings, `valueFrom` strings as ECS writes them, and regions. */
+import * as v from "valibot";
+import { ConfigError } from "../../src/errors.ts";
+import { object, parse, positiveSeconds, text } from "../../src/settings.ts";
+
+const url = v.pipe(
+  text,
+  v.check((value) => /^https?:\/\/[^/@\s]+\/?$/.test(value), 'expected a URL without a path, "https://host:port"'),
+);
+
+const Settings = object({
+  region: v.optional(text),
+  endpoint: v.optional(url),
+  profile: v.optional(text),
+  roleArn: v.optional(v.pipe(text, v.regex(/^arn:[\w-]+:iam::\d{12}:role\//, "expected the ARN of a role"))),
+  externalId: v.optional(text),
+  secretId: v.optional(text),
+  timeout: v.optional(positiveSeconds, 15),
+});
+export type Settings = v.InferOutput<typeof Settings>;
+
+const Source = object({
+  valueFrom: v.optional(text),
+  secretId: v.optional(text),
+  jsonKey: v.optional(text),
+  versionStage: v.optional(text),
+  versionId: v.optional(text),
+});
+
+/** One value in the store. */
+export interface Source {
+  /** Name, ARN, or ARN without its random end. */
+  readonly secretId: string;
+  /** undefined: the whole value. */
+  readonly jsonKey: string | undefined;
+  /** undefined: AWSCURRENT, or whatever `versionId` is. */
+  readonly versionStage: string | undefined;
+  readonly versionId: string | undefined;
+}
+
+export function parseSettings(input: unknown): Settings {
+  const settings = parse(Settings, input);
+  if (settings.externalId !== undefined && settings.roleArn === undefined)
+    throw new ConfigError("externalId", "needs roleArn");
+  return settings;
+}
+
+/** With `config.secretId`, an id is a JSON key of that secret; else it is the name of a secret of its own. */
+export function parseSource(id: string, input: unknown, settings: Settings): Source {
+  const { valueFrom, ...fields } = parse(Source, input);
+  if (valueFrom !== undefined) {
+    const [other] = Object.keys(fields);
+    if (other !== undefined) throw new ConfigError(other, "cannot go with valueFrom, which says it all");
+    return parseValueFrom(valueFrom);
+  }
+  const shared = fields.secretId === undefined && settings.secretId !== undefined;
+  return {
+    secretId: fields.secretId ?? settings.secretId ?? id,
+    jsonKey: fields.jsonKey ?? (shared ? id : undefined),
+    versionStage: fields.versionStage,
+    versionId: fields.versionId,
+  };
+}
+
+/**
+ * `arn:…:secret:NAME:json-key:version-stage:version-id`; a field may be empty, but keeps its colon, as in the container
+ * definitions of Amazon ECS. A name without colons is the whole secret.
+ */
+function parseValueFrom(valueFrom: string): Source {
+  const fields = valueFrom.split(":");
+  if (fields.length === 1) return whole(valueFrom);
+  const [arn, , service, , , kind] = fields;
+  if (arn !== "arn" || service !== "secretsmanager" || kind !== "secret" || (fields[6] ?? "") === "")
+    throw new ConfigError(
+      "valueFrom",
+      "expected the ARN of a secret, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
+    );
+  const secretId = fields.slice(0, 7).join(":");
+  if (fields.length === 7) return whole(secretId);
+  if (fields.length !== 10)
+    throw new ConfigError(
+      "valueFrom",
+      "expected ARN:json-key:version-stage:version-id (empty fields keep their colons)",
+    );
+  const [jsonKey, versionStage, versionId] = fields.slice(7).map((field) => (field === "" ? undefined : field));
+  return { secretId, jsonKey, versionStage, versionId };
+}
+
+function whole(secretId: string): Source {
+  return { secretId, jsonKey: undefined, versionStage: undefined, versionId: undefined };
+}
+
+/** The region in an ARN, which wins over the configured one: a secret lives in one region. */
+export function regionOf(secretId: string, settings: Settings): string | undefined {
+  const inArn = secretId.startsWith("arn:") ? secretId.split(":")[3] : undefined;
+  return inArn ?? settings.region ?? process.env["AWS_REGION"] ?? process.env["AWS_DEFAULT_REGION"];
+}
+
+/** For people: `prod/db, key password, stage AWSPREVIOUS`. */
+export function describeSource({ secretId, jsonKey, versionStage, versionId }: Source): string {
+  return [
+    secretId,
+    jsonKey === undefined ? undefined : `key ${JSON.stringify(jsonKey)}`,
+    versionStage === undefined ? undefined : `stage ${versionStage}`,
+    versionId === undefined ? undefined : `version ${versionId}`,
+  ]
+    .filter((part) => part !== undefined)
+    .join(", ");
+}

@@ -1,0 +1,69 @@
+/**
+ * node-vault builds the requests; sending them and reading the answers is Transport's. Of node-vault's own ideas about
+ * environment, debugging, proxies and errors nothing is left.
+ */
+import nodeVault from "node-vault";
+import { BackendError } from "../../src/backend.ts";
+import { Refused } from "./failures.ts";
+import type { Settings } from "./settings.ts";
+import { type Answer, type Request, Transport } from "./transport.ts";
+
+export type Body = Answer["body"];
+
+export interface Call {
+  readonly method: "GET" | "POST";
+  /** Below /v1, with plain names: it is encoded here. */
+  readonly path: string;
+  readonly query?: string | undefined;
+  readonly data?: Readonly<Record<string, unknown>> | undefined;
+  readonly signal: AbortSignal;
+}
+
+export class Client {
+  readonly #transport: Transport;
+  readonly #vault: ReturnType<typeof nodeVault>;
+  readonly #namespace: string | undefined;
+
+  constructor(settings: Settings) {
+    const transport = new Transport(settings);
+    this.#transport = transport;
+    this.#namespace = settings.namespace;
+    this.#vault = nodeVault({
+      endpoint: settings.url,
+      commands: {},
+      debug: () => undefined,
+      "request-promise": {
+        defaults: () => async (request: Request) => ({
+          ...(await transport.send(request)),
+          request: { path: request.uri },
+        }),
+      },
+    });
+    // Given as nothing, these come from VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX.
+    Object.assign(this.#vault, { token: undefined, namespace: undefined, pathPrefix: "" });
+  }
+
+  /**
+   * @param token goes into this request only.
+   * @throws Refused for an error status, BackendError for everything else.
+   */
+  async call({ method, path, query, data, signal }: Call, token: string | undefined): Promise<Body> {
+    const headers: Record<string, string> = { "X-Vault-Request": "true" };
+    if (token !== undefined) headers["X-Vault-Token"] = token;
+    if (this.#namespace !== undefined) headers["X-Vault-Namespace"] = this.#namespace;
+    const target = path.split("/").map(encodeURIComponent).join("/") + (query === undefined ? "" : `?${query}`);
+    const options = { headers, signal };
+    try {
+      const answer: unknown =
+        method === "GET" ? await this.#vault.read(target, options) : await this.#vault.write(target, data, options);
+      return answer as Body;
+    } catch (error) {
+      if (error instanceof Refused || error instanceof BackendError) throw error;
+      throw new BackendError("unavailable", "node-vault cannot make the request");
+    }
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+}

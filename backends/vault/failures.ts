@@ -1,0 +1,127 @@
+/** What went wrong, in words for an operator. Nothing of a request or of an answer gets into a message. */
+import type { IncomingHttpHeaders } from "node:http";
+import { BackendError, type BackendErrorKind } from "../../src/backend.ts";
+import { errnoCode } from "../../src/errors.ts";
+
+/** The server answered with an error status. The body is kept out of reach of `inspect` and JSON: it may echo anything. */
+export class Refused extends Error {
+  override readonly name = "Refused";
+  readonly status: number;
+  /** Seconds. */
+  readonly retryAfter: number | undefined;
+  readonly #body: unknown;
+
+  constructor(status: number, headers: IncomingHttpHeaders, body: unknown) {
+    super(`status ${status}`);
+    this.status = status;
+    this.retryAfter = parseRetryAfter(headers["retry-after"]);
+    this.#body = body;
+  }
+
+  /** For KV version 2, whose 404 may say more. */
+  get body(): unknown {
+    return this.#body;
+  }
+
+  /** Whether one of the server's own error texts matches. */
+  says(pattern: RegExp): boolean {
+    const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;
+    return Array.isArray(errors) && errors.some((error) => typeof error === "string" && pattern.test(error));
+  }
+}
+
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The longest Retry-After that is obeyed, in seconds: beyond an hour it is a mistake. */
+const LONGEST_RETRY_AFTER = 3600;
+
+/** Seconds, from seconds or from a date (RFC 9110, 10.2.3). */
+function parseRetryAfter(header: string | undefined): number | undefined {
+  if (header === undefined) return undefined;
+  const seconds = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), LONGEST_RETRY_AFTER) : undefined;
+}
+
+/**
+ * @param place what was asked for: `secret/data/app`, `the login at auth/approle`.
+ * @param server the URL.
+ */
+export function ofStatus(refused: Refused, place: string, server: string): BackendError {
+  const { status, retryAfter } = refused;
+  const [kind, words, isAboutServer] = meaning(refused);
+  return new BackendError(kind, `${isAboutServer ? server : place}: ${words} (status ${status})`, retryAfter);
+}
+
+function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean] {
+  const { status } = refused;
+  switch (status) {
+    case 400:
+      return ["invalid", "the server does not understand the request", false];
+    case 401:
+    case 403:
+      return ["denied", "permission denied", false];
+    case 404:
+      return ["invalid", "there is nothing there", false];
+    case 405:
+      return ["invalid", "the server does not support this operation", false];
+    case 412:
+      return ["unavailable", "the server has not caught up with the cluster yet", true];
+    case 429:
+      return ["unavailable", "the server wants fewer requests", true];
+    case 472:
+    case 473:
+      return ["unavailable", "the server is a standby that answers no requests", true];
+    case 501:
+      return ["unavailable", "the server is not initialized", true];
+    case 503:
+      return ["unavailable", refused.says(/\bis sealed\b/) ? "the server is sealed" : "the server is sealed or under maintenance", true];
+    default:
+      if (status >= 500) return ["unavailable", "the server fails", true];
+      return ["invalid", "the server refuses the request", false];
+  }
+}
+
+const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
+  ECONNREFUSED: ["unavailable", "connection refused"],
+  ECONNRESET: ["unavailable", "connection reset"],
+  EPIPE: ["unavailable", "connection reset"],
+  ENOENT: ["unavailable", "no such socket (yet)"],
+  EACCES: ["unavailable", "no permission to connect"],
+  EHOSTUNREACH: ["unavailable", "no route to the host"],
+  ENETUNREACH: ["unavailable", "network unreachable"],
+  ETIMEDOUT: ["unavailable", "connection timed out"],
+  ENOTFOUND: ["unavailable", "the host's name is not known"],
+  EAI_AGAIN: ["unavailable", "the host's name cannot be looked up now"],
+  // A clock that is not set yet, or a certificate that is renewed soon.
+  CERT_HAS_EXPIRED: ["unavailable", "the server's certificate has expired"],
+  CERT_NOT_YET_VALID: ["unavailable", "the server's certificate is not valid yet (or the clock is wrong)"],
+  ERR_TLS_CERT_ALTNAME_INVALID: ["invalid", "the server's certificate is for another name"],
+  DEPTH_ZERO_SELF_SIGNED_CERT: ["invalid", "the server's certificate is self-signed: name it in tls.caFile"],
+  SELF_SIGNED_CERT_IN_CHAIN: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  UNABLE_TO_GET_ISSUER_CERT: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  CERT_SIGNATURE_FAILURE: ["invalid", "the server's certificate is not signed by its authority"],
+  CERT_REVOKED: ["invalid", "the server's certificate is revoked"],
+  ERR_SSL_WRONG_VERSION_NUMBER: ["invalid", "the server does not speak TLS there"],
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: ["invalid", "the server does not speak TLS there"],
+  ERR_SSL_UNSUPPORTED_PROTOCOL: ["invalid", "the server offers no TLS version that is allowed"],
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: ["invalid", "the server offers no TLS version that is allowed"],
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
+  ERR_SSL_SSL_TLS_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: ["denied", "the server refuses the client certificate"],
+};
+
+/** A failed connection. Only its code is told: messages quote what the peer sent. */
+export function ofConnection(error: unknown, server: string): BackendError {
+  const code = errnoCode(error) ?? "unknown error";
+  const known = words[code];
+  if (known !== undefined) return new BackendError(known[0], `${server}: ${known[1]}`);
+  if (code.startsWith("HPE_")) return new BackendError("unavailable", `${server}: the answer is no HTTP`);
+  if (code === "EPROTO" || code.startsWith("ERR_SSL_") || code.startsWith("ERR_TLS_"))
+    return new BackendError("unavailable", `${server}: no TLS connection (${code})`);
+  return new BackendError("unavailable", `${server}: cannot connect (${code})`);
+}

@@ -1,0 +1,68 @@
+/** The TLS side of a connection: authorities, client certificate and key, read again when their files are replaced. */
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { SecureContextOptions } from "node:tls";
+import { BackendError } from "../../src/backend.ts";
+import { failure, printable, readFiles } from "../read.ts";
+import type { TlsSettings } from "./settings.ts";
+
+export class TlsFiles {
+  readonly #settings: TlsSettings;
+  #identity: string | undefined;
+
+  constructor(settings: TlsSettings) {
+    this.#settings = settings;
+  }
+
+  /**
+   * @returns undefined where nothing has changed since the last call; the first call always has a result.
+   * @throws BackendError where a file cannot be read, or is no PEM.
+   */
+  async changed(signal: AbortSignal): Promise<SecureContextOptions | undefined> {
+    const { caFile, caDirectory, certFile, keyFile } = this.#settings;
+    const authorities = [...(caFile === undefined ? [] : [caFile]), ...(await filesIn(caDirectory))];
+    const paths = [...authorities, certFile, keyFile].filter((path) => path !== undefined);
+    const identity = (await Promise.all(paths.map(identityOf))).join(" ");
+    if (identity === this.#identity) return undefined;
+    const outcomes = await readFiles(new Map(paths.map((path) => [path, path])), signal);
+    const read = (path: string): Buffer => {
+      const outcome = outcomes.get(path);
+      if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
+      // A certificate that is being replaced, or comes late at boot.
+      if (outcome.status === "missing") throw new BackendError("unavailable", `${outcome.where} (yet)`);
+      return outcome.value;
+    };
+    const context: SecureContextOptions = {};
+    if (authorities.length > 0) context.ca = authorities.map(read).map(pem);
+    if (certFile !== undefined) context.cert = read(certFile);
+    if (keyFile !== undefined) context.key = read(keyFile);
+    this.#identity = identity;
+    return context;
+  }
+}
+
+/** A directory of authorities, as update-ca-certificates(8) makes it, has each twice: by name and by hash. */
+async function filesIn(directory: string | undefined): Promise<string[]> {
+  if (directory === undefined) return [];
+  try {
+    const names = (await readdir(directory)).filter((name) => /\.(pem|crt|cer)$/i.test(name)).sort();
+    if (names.length > 0) return names.map((name) => join(directory, name));
+  } catch (error) {
+    throw failure(error, "read", directory);
+  }
+  throw new BackendError("unavailable", `no *.pem, *.crt or *.cer in ${printable(directory)} (yet)`);
+}
+
+async function identityOf(path: string): Promise<string> {
+  try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    return [dev, ino, size, mtimeNs, ctimeNs].join(":");
+  } catch {
+    // Reading it says why.
+    return "none";
+  }
+}
+
+function pem(authority: Buffer): string {
+  return authority.toString("latin1");
+}

@@ -1,0 +1,246 @@
+/** One request and its answer, within its time limits, to one server and to no other. No proxy, nothing from the environment. */
+import http from "node:http";
+import https from "node:https";
+import { isIP } from "node:net";
+import { createSecureContext, type SecureContextOptions } from "node:tls";
+import { BackendError } from "../../src/backend.ts";
+import { errnoCode } from "../../src/errors.ts";
+import { isRecord, ofConnection, Refused } from "./failures.ts";
+import type { Settings } from "./settings.ts";
+import { TlsFiles } from "./tls-files.ts";
+
+/** What node-vault hands to its `request-promise`. */
+export interface Request {
+  readonly method: string;
+  readonly uri: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly json?: unknown;
+  readonly signal: AbortSignal;
+}
+
+export interface Answer {
+  readonly statusCode: number;
+  /** Parsed JSON; undefined where the server has nothing to say (204). */
+  readonly body: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** Bytes. Vault's own limit for a request, and so for a stored secret, is 32 MiB; a secret is published up to 16. */
+const MAX_BODY = 32 * 1024 * 1024;
+const MAX_REDIRECTS = 3;
+/** ms that an idle connection is kept: for the requests of one round. The next poll finds the server anew. */
+const IDLE = 3000;
+
+/** @throws (all of it) BackendError for what is wrong with the connection or the answer; Refused for an error status. */
+export class Transport {
+  readonly #settings: Settings;
+  readonly #tls: TlsFiles | undefined;
+  #agent: http.Agent | undefined;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+    this.#tls = settings.url.startsWith("https:") ? new TlsFiles(settings.tls) : undefined;
+  }
+
+  async send({ method, uri, headers, json, signal }: Request): Promise<Answer> {
+    const { server } = this.#settings;
+    const body = json === undefined ? undefined : Buffer.from(JSON.stringify(json));
+    const agent = await this.#ready(signal);
+    let url = new URL(uri);
+    try {
+      for (let redirects = 0; ; redirects++) {
+        const raw = await this.#exchange(url, { method, headers, agent, signal }, body);
+        if (raw.status < 300 || raw.status >= 400) return interpret(raw, server);
+        raw.body.fill(0);
+        url = this.#follow(url, raw, method);
+        if (redirects === MAX_REDIRECTS) throw new BackendError("invalid", `${server}: redirects in a circle`);
+      }
+    } finally {
+      body?.fill(0);
+    }
+  }
+
+  close(): void {
+    this.#agent?.destroy();
+  }
+
+  /** A new agent where the TLS files have changed; requests under way end on the old one. */
+  async #ready(signal: AbortSignal): Promise<http.Agent> {
+    const options = { keepAlive: true, timeout: IDLE, maxSockets: 8 };
+    if (this.#tls === undefined) return (this.#agent ??= new http.Agent(options));
+    const context = await this.#tls.changed(signal);
+    if (context !== undefined || this.#agent === undefined)
+      this.#agent = new https.Agent({ ...options, ...this.#tlsOptions(context ?? {}) });
+    return this.#agent;
+  }
+
+  #tlsOptions(context: SecureContextOptions): https.AgentOptions {
+    const { minVersion, serverName, insecureDoNotVerifyServer } = this.#settings.tls;
+    const { hostname } = new URL(this.#settings.url);
+    try {
+      createSecureContext(context);
+    } catch (error) {
+      const code = errnoCode(error) ?? "unknown error";
+      throw new BackendError("invalid", `the files of \`tls\` are no certificates and key in PEM form (${code})`);
+    }
+    const name = serverName ?? (isIP(hostname.replace(/^\[|\]$/g, "")) === 0 ? hostname : undefined);
+    return {
+      ...context,
+      minVersion,
+      ...(name === undefined ? {} : { servername: name }),
+      // Said outright: NODE_TLS_REJECT_UNAUTHORIZED is the default.
+      rejectUnauthorized: !insecureDoNotVerifyServer,
+    };
+  }
+
+  #follow(from: URL, { status, headers }: Raw, method: string): URL {
+    const { server } = this.#settings;
+    const { location } = headers;
+    if (location === undefined || !URL.canParse(location, from))
+      throw new BackendError("invalid", `${server}: a redirect that leads nowhere (status ${status})`);
+    const to = new URL(location, from);
+    if (to.origin !== from.origin || to.username !== "")
+      throw new BackendError(
+        "invalid",
+        `${server}: redirects to another origin, ${to.origin}, which gets no token of ours: if it is right, put it into \`url\``,
+      );
+    if (method !== "GET" && status !== 307 && status !== 308)
+      throw new BackendError("invalid", `${server}: redirects a write (status ${status})`);
+    return to;
+  }
+
+  async #exchange(url: URL, options: Exchange, body: Buffer | undefined): Promise<Raw> {
+    try {
+      return await this.#once(url, options, body);
+    } catch (error) {
+      // The server closed an idle connection just as we used it: it has not seen the request.
+      if (!(error instanceof StaleConnection) || options.method !== "GET") throw error;
+      return await this.#once(url, options, body);
+    }
+  }
+
+  async #once(url: URL, { method, headers, agent, signal }: Exchange, body: Buffer | undefined): Promise<Raw> {
+    const { server, timeouts, socketPath } = this.#settings;
+    if (signal.aborted) throw stopped();
+    return await new Promise<Raw>((resolve, reject) => {
+      const request = (url.protocol === "https:" ? https : http).request(url, {
+        method,
+        agent,
+        ...(socketPath === undefined ? {} : { socketPath }),
+        headers: {
+          ...headers,
+          accept: "application/json",
+          ...(body === undefined ? {} : { "content-type": "application/json", "content-length": body.length }),
+        },
+      });
+      let stage: NodeJS.Timeout;
+      const end = () => {
+        clearTimeout(stage);
+        clearTimeout(total);
+        signal.removeEventListener("abort", onStop);
+      };
+      const fail = (error: Error) => {
+        end();
+        reject(error);
+        request.destroy();
+      };
+      const late = (seconds: number, what: string) => () => {
+        fail(new BackendError("unavailable", `${server}: ${what} within ${seconds} s`));
+      };
+      const awaitAnswer = () => {
+        clearTimeout(stage);
+        stage = setTimeout(late(timeouts.response, "no answer"), timeouts.response * 1000);
+      };
+      const onStop = () => {
+        fail(stopped());
+      };
+      stage = setTimeout(late(timeouts.connect, "no connection"), timeouts.connect * 1000);
+      const total = setTimeout(late(timeouts.total, "no complete answer"), timeouts.total * 1000);
+      signal.addEventListener("abort", onStop, { once: true });
+      request.on("socket", (socket) => {
+        if (request.reusedSocket) awaitAnswer();
+        else socket.once(url.protocol === "https:" ? "secureConnect" : "connect", awaitAnswer);
+      });
+      request.on("error", (error) => {
+        const isStale = request.reusedSocket && errnoCode(error) === "ECONNRESET";
+        fail(isStale ? new StaleConnection() : ofConnection(error, server));
+      });
+      request.on("response", (response) => {
+        const chunks: Buffer[] = [];
+        let length = 0;
+        response.on("data", (chunk: Buffer) => {
+          awaitAnswer();
+          chunks.push(chunk);
+          length += chunk.length;
+          if (length > MAX_BODY) fail(new BackendError("invalid", `${server}: the answer is larger than 32 MiB`));
+        });
+        response.on("error", (error) => {
+          fail(ofConnection(error, server));
+        });
+        response.on("close", () => {
+          if (!response.complete) fail(new BackendError("unavailable", `${server}: the answer breaks off`));
+        });
+        response.on("end", () => {
+          end();
+          const whole = Buffer.concat(chunks);
+          for (const chunk of chunks) chunk.fill(0);
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, body: whole });
+        });
+      });
+      request.end(body);
+    });
+  }
+}
+
+interface Exchange {
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly agent: http.Agent;
+  readonly signal: AbortSignal;
+}
+
+interface Raw {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+class StaleConnection extends BackendError {
+  constructor() {
+    super("unavailable", "connection reset");
+  }
+}
+
+function stopped(): BackendError {
+  return new BackendError("unavailable", "stopped");
+}
+
+/** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403. */
+function interpret({ status, headers, body }: Raw, server: string): Answer {
+  const parsed = parseJson(headers, body);
+  const isEmpty = body.length === 0;
+  body.fill(0);
+  if (status >= 400) {
+    if (parsed === undefined && status < 500 && !isEmpty && status !== 412 && status !== 429)
+      throw notVault(server, status, headers);
+    throw new Refused(status, headers, parsed);
+  }
+  if (status === 204 || (status === 200 && isEmpty)) return { statusCode: 204, body: undefined };
+  if (status !== 200 || parsed === undefined) throw notVault(server, status, headers);
+  return { statusCode: status, body: parsed };
+}
+
+function parseJson(headers: http.IncomingHttpHeaders, body: Buffer): Readonly<Record<string, unknown>> | undefined {
+  if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
+  try {
+    const parsed: unknown = JSON.parse(body.toString("utf8"));
+    return isRecord(parsed) ? parsed : undefined;
+  } catch {
+    // The parser's message quotes the text.
+    return undefined;
+  }
+}
+
+function notVault(server: string, status: number, headers: http.IncomingHttpHeaders): BackendError {
+  const type = /^[\w.+-]+\/[\w.+-]+/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
+  return new BackendError("unavailable", `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`);
+}
