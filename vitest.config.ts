@@ -26,6 +26,14 @@ export default defineConfig({
       },
       {
         test: {
+          name: "nix",
+          include: ["test/nix/**/*.test.ts"],
+          globalSetup: ["test/build.ts"],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
           globalSetup: ["test/build.ts"],

@@ -105,6 +105,11 @@ export class OutputDirectory {
     return (stat.mode & 0o7777) === this.#finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid);
   }
 
+  /** A commit failed half-way: some names may have their new bytes already. */
+  get unfinished(): boolean {
+    return this.#unfinished !== undefined;
+  }
+
   /** Carries a commit that failed half-way to its end. @throws PublishError where it fails again. */
   finish(): void {
     if (this.#unfinished === undefined) return;

@@ -31,6 +31,7 @@ export class Publisher {
   readonly #links: LinkDirectory | undefined;
   readonly #layout: SecretLayout;
   readonly #config: Config;
+  #linksBehind = false;
   /** What is on disk. */
   #state: OutputState = { files: [], pending: null };
 
@@ -48,6 +49,11 @@ export class Publisher {
 
   get directory(): string {
     return this.#output.path;
+  }
+
+  /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
+  get halfDone(): boolean {
+    return this.#output.unfinished || this.#linksBehind;
   }
 
   /** Mends what a crash left, and reads what is published. */
@@ -91,8 +97,10 @@ export class Publisher {
         const before = this.#state.files;
         staged.commit();
         this.#state = state;
+        this.#linksBehind = true;
         this.#links?.remove(before.filter((name) => !state.files.includes(name)));
         this.#links?.ensure(state.files);
+        this.#linksBehind = false;
       },
     };
   }

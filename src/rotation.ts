@@ -23,7 +23,6 @@ export class RotationPublisher {
   #problem: string | undefined;
   /** Ids whose newest values are not published. */
   #unpublished: readonly string[] = [];
-  #halfDone = false;
 
   constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
     this.#verify = verifyConfig;
@@ -35,11 +34,6 @@ export class RotationPublisher {
   /** For STATUS=: why the newest set is not the published one. */
   get problem(): string | undefined {
     return this.#problem;
-  }
-
-  /** A publish broke off: some names may have new bytes already. It must be done again, even if nothing differs now. */
-  get halfDone(): boolean {
-    return this.#halfDone;
   }
 
   /** Notes that the store is back at what is published. @param outcomes without a change. */
@@ -85,9 +79,7 @@ export class RotationPublisher {
         this.#say(`the new secrets are not published: ${why}`);
         return "refused";
       }
-      this.#halfDone = true;
       staged.commit();
-      this.#halfDone = false;
       this.#warnLeftOut(staged.warnings);
     } catch (error) {
       if (!(error instanceof FatalError || error instanceof EnvError)) throw error;

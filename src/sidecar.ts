@@ -209,7 +209,7 @@ export class Sidecar {
     }
     const failed = this.#note(outcomes);
     const act = this.#mustAct(why, changes);
-    const needed = changes.size > 0 || this.#rotation.halfDone;
+    const needed = changes.size > 0 || publisher.halfDone;
     const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
     if (result === "unchanged") this.#rotation.unchanged(outcomes);
     if (result !== "published") for (const { value } of changes.values()) value.fill(0);

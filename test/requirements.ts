@@ -8,6 +8,7 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { treePath } from "./e2e/boot.ts";
+import { findNixpkgs } from "./nix/nixpkgs.ts";
 
 declare module "vitest" {
   interface TaskMeta {
@@ -26,6 +27,11 @@ const requirements = {
     requirements.root() ??
     (spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "unshare --mount is refused here"),
   "systemd-notify": () => program("systemd-notify"),
+  nix: () => program("nix-instantiate"),
+  "nixpkgs-lib": (): string | undefined => {
+    const found = findNixpkgs();
+    return found === undefined ? "no nixpkgs in NIXPKGS, <nixpkgs> or the tests' cache" : undefined;
+  },
   "user-namespaces": () => {
     const { status } = spawnSync("unshare", ["-Urm", "true"]);
     return status === 0 ? undefined : "unshare -Urm does not work here";

@@ -28,6 +28,8 @@ export interface Client {
 }
 
 export async function openClient(settings: Settings, region: string): Promise<Client> {
+  // Advice about Node for whoever updates the SDK; here it would go to the journal of every start.
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
   const client = new SecretsManagerClient({ ...common(settings, region), ...(await credentials(settings, region)) });
   return {
     async get({ secretId, versionStage, versionId }, signal) {

@@ -95,7 +95,7 @@ export class Transport {
   #follow(from: URL, { status, headers }: Raw, method: string): URL {
     const { server } = this.#settings;
     const { location } = headers;
-    if (location === undefined || !URL.canParse(location, from))
+    if (location === undefined || !URL.canParse(location, from.href))
       throw new BackendError("invalid", `${server}: a redirect that leads nowhere (status ${status})`);
     const to = new URL(location, from);
     if (to.origin !== from.origin || to.username !== "")

@@ -1,7 +1,7 @@
 /** What a target gets of a rotation: restarted, reloaded, signalled or left alone, by the state that it is in. */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
-import { saysStart } from "./pair.ts";
+import { home, saysStart } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 /** Says what it reads at each signal, and has a child that no signal may reach. */
@@ -113,7 +113,7 @@ onEachGuest("a rotation", (guest) => {
   scenario(guest, "does not touch a oneshot at work, and its next run has the new value", async (pairOf) => {
     const pair = await pairOf({
       name: "oneshot",
-      program: `${saysStart}\nuntil [ -e /run/oneshot.go ]; do sleep 0.1; done\necho "end file=$(cat /tmp/token)"\n`,
+      program: `${saysStart}\nuntil [ -e ${home}/oneshot.go ]; do sleep 0.1; done\necho "end file=$(cat /tmp/token)"\n`,
       target: { service: ["Type=oneshot"] },
     });
     await guest.systemctl("start", "--no-block", pair.target);
@@ -126,7 +126,7 @@ onEachGuest("a rotation", (guest) => {
       (text) => text.includes("is a oneshot service: not touched"),
     );
     expect(await pair.pids()).toEqual(before);
-    await guest.run("touch /run/oneshot.go");
+    await guest.run(`touch ${home}/oneshot.go`);
     await pair.untilSaid(/^end/);
     await pair.untilState(pair.target, "inactive");
     await pair.untilState(pair.sidecar, "inactive");
@@ -155,7 +155,7 @@ onEachGuest("a rotation", (guest) => {
   scenario(guest, "waits for a target that is still starting, which then has the new value", async (pairOf) => {
     const pair = await pairOf({
       name: "activating",
-      target: { service: ["ExecStartPre=/bin/sh -c 'until [ -e /run/activating.go ]; do sleep 0.1; done'"] },
+      target: { service: [`ExecStartPre=/bin/sh -c 'until [ -e ${home}/activating.go ]; do sleep 0.1; done'`] },
     });
     await guest.systemctl("start", "--no-block", pair.target);
     await guest.until(
@@ -167,7 +167,7 @@ onEachGuest("a rotation", (guest) => {
     await pair.put("token", "two");
     await pair.untilStatus(/restart of activating.service waits: it is activating/);
     expect(await guest.show(pair.target, "ControlPID")).toEqual({ ControlPID });
-    await guest.run("touch /run/activating.go");
+    await guest.run(`touch ${home}/activating.go`);
     await pair.untilSaid("file=two variable=two");
     await pair.untilState(pair.target, "active");
   });

@@ -3,7 +3,6 @@ import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
 import type { Pair } from "./pair.ts";
-import { saysStart } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 /** A target that is reloaded keeps its process: what it sees afterwards, it sees in its old namespace. */
@@ -60,6 +59,17 @@ onEachGuest("when the sidecar dies", (guest) => {
     await pair.untilSaid("file=two variable=two");
   });
 
+  scenario(guest, "an action that was due when it died is done by its next life", async (pairOf) => {
+    const pair = await pairOf({ name: "due", config: { onChange: { minInterval: 600 } } });
+    await pair.start();
+    await pair.put("token", "two");
+    await pair.untilSaid("file=two variable=two");
+    await pair.put("token", "three");
+    await pair.untilStatus(/restart of due\.service in \d+ s \(paced\)/);
+    await pair.kill(pair.sidecar, "KILL");
+    await pair.untilSaid("file=three variable=three");
+  });
+
   scenario(
     guest,
     "one that is alive is not killed by its watchdog, one that hangs is, and comes back",
@@ -82,7 +92,7 @@ onEachGuest("when the sidecar dies", (guest) => {
   );
 
   scenario(guest, "a target that sleeps through it all is not started by anybody", async (pairOf) => {
-    const pair = await pairOf({ name: "sleeper", program: `${saysStart}\nexec sleep infinity\n` });
+    const pair = await pairOf({ name: "sleeper" });
     await pair.start();
     await pair.stop();
     await pair.put("token", "two");

@@ -12,13 +12,17 @@ export interface Wiring {
     /** Whether the command gets the variables too, by `with-secrets`. */
     readonly wrap: boolean;
   };
-  /** What goes over the sidecar unit as the source of units has it. */
-  readonly sidecar: UnitLines;
+  /** What goes over the sidecar unit as the source of units has it; `flags` are further arguments of `fetcher`. */
+  readonly sidecar: SidecarLines;
 }
 
 export interface UnitLines {
   readonly unit: readonly string[];
   readonly service: readonly string[];
+}
+
+export interface SidecarLines extends UnitLines {
+  readonly flags: readonly string[];
 }
 
 /** Installs the unit files and the configuration; systemd reads them afterwards. @returns the name of the sidecar's unit. */
@@ -34,7 +38,7 @@ export interface PairOptions {
   /** The target: a program for `sh`, which begins as it likes. The default says what it reads and then sleeps. */
   readonly program?: string;
   readonly target?: Partial<UnitLines>;
-  readonly sidecar?: Partial<UnitLines>;
+  readonly sidecar?: Partial<SidecarLines>;
   readonly wrap?: boolean;
 }
 
@@ -42,8 +46,8 @@ export interface PairOptions {
 export const saysStart = 'echo "start pid=$$ file=$(cat /tmp/token) variable=$token"';
 const program = `${saysStart}\nexec sleep infinity\n`;
 
-/** Where the programs of the targets and what they say are kept, out of what is searched for secrets. */
-const home = "/var/lib/pairs";
+/** Where a pair's own files are, as NAME.* */
+export const home = "/var/lib/pairs";
 
 export class Pair {
   readonly guest: Guest;
@@ -75,11 +79,15 @@ export class Pair {
       config: configOf(options),
       target: {
         unit: options.target?.unit ?? [],
-        service: [`StandardOutput=append:${home}/${name}.log`, ...(options.target?.service ?? [])],
+        service: [
+          `StandardOutput=append:${home}/${name}.log`,
+          "StandardError=journal",
+          ...(options.target?.service ?? []),
+        ],
         command: `/bin/sh ${home}/${name}.sh`,
         wrap: options.wrap ?? true,
       },
-      sidecar: { unit: options.sidecar?.unit ?? [], service: options.sidecar?.service ?? [] },
+      sidecar: { unit: [], service: [], flags: [], ...options.sidecar },
     });
     const pair = new Pair(guest, name, sidecar);
     await guest.systemctl("daemon-reload");
@@ -202,9 +210,8 @@ export class Pair {
     await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
-    const own = [store, `${store}.away`, `${home}/${name}.sh`, `${home}/${name}.log`];
     await guest.run(["umount", runtime], { check: false });
-    await guest.run(["rm", "-rf", ...files, ...own]);
+    await guest.run(`rm -rf ${[...files, store, `${store}.away`, `${home}/${name}.*`].join(" ")}`);
   }
 }
 

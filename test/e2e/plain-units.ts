@@ -17,8 +17,9 @@ export async function plainUnits(guest: Guest, { name, config, target, sidecar }
   );
   await guest.write(`${etc}/${name}.service`, unitText(target, [`ExecStart=${target.command}`]));
   await guest.write(`${etc}/${name}.service.d/secrets.conf`, dropIn(config, target));
-  if (sidecar.unit.length + sidecar.service.length > 0)
-    await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar));
+  const command = ["/usr/local/bin/fetcher", ...sidecar.flags, "--config", `/etc/fetcher/${name}.json`].join(" ");
+  const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
+  await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
   if (!reloadsOnChange(config)) {
     const conf = "fetch-on-restart.conf";
     await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));

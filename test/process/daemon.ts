@@ -45,8 +45,11 @@ export interface LogLine {
 
 /** Waits until `condition` holds; fails with `what` where it never does. */
 export async function eventually(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + LIMIT * 1000; !(await condition()); await delay(5))
+  const end = Date.now() + LIMIT * 1000;
+  while (!(await condition())) {
     if (Date.now() > end) throw new Error(`never came: ${what}`);
+    await delay(5);
+  }
 }
 
 /** A running fetcher. */

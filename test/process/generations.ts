@@ -9,7 +9,7 @@ const sizes = new Map<string, number>([
   ["b c", 4096],
   ["large", 200 * 1024],
   ["larger", 300 * 1024],
-  ...Array.from({ length: 20 }, (_, index) => [`small${index}`, 40] as const),
+  ...Array.from({ length: 12 }, (_, index) => [`small${index}`, 40] as const),
 ]);
 const ids = [...sizes.keys()];
 
