@@ -146,7 +146,8 @@ function adoptOutcome(name: string, given: unknown): Outcome {
   if (status === "value" && value instanceof Uint8Array && typeof version === "string" && version !== "") {
     return {
       status,
-      value: Buffer.from(value.buffer, value.byteOffset, value.byteLength),
+      // A copy: the engine overwrites what it was given, and a module may hand out the same bytes again.
+      value: Buffer.from(value),
       version: printable(version),
       ...(typeof refreshAfter === "number" && refreshAfter > 0 ? { refreshAfter } : {}),
     };

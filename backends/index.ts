@@ -9,6 +9,7 @@ const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
   ["aws", () => import("./aws.ts")],
   ["credentials", () => import("./credentials.ts")],
   ["static", () => import("./static.ts")],
+  ["vault", () => import("./vault.ts")],
 ]);
 
 /** The names that `backend` may have, beside paths. */

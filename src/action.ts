@@ -43,6 +43,7 @@ export class TargetAction {
   /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
   #seenDownAt: number | undefined;
   #failures = 0;
+  #settled: () => void = () => undefined;
 
   constructor(unit: string, parts: ActionParts) {
     this.unit = unit;
@@ -70,6 +71,7 @@ export class TargetAction {
   /** Serves requests until `signal` aborts. @param settled called whenever nothing is due any more. */
   async run(signal: AbortSignal, settled: () => void): Promise<void> {
     const { clock, random, onChange } = this.#parts;
+    this.#settled = settled;
     while (!isAborted(signal)) {
       await this.#alarm.wait(Infinity, signal);
       if (this.#publishedAt === undefined || isAborted(signal)) continue;
@@ -79,7 +81,6 @@ export class TargetAction {
         await clock.sleep(wait, signal);
       }
       await this.#serve(signal);
-      if (this.idle) settled();
     }
   }
 
@@ -189,7 +190,10 @@ export class TargetAction {
   /** A set that was published since then needs an action of its own. */
   #settle(publishedAt: number | undefined): void {
     this.#failures = 0;
-    if (this.#publishedAt === publishedAt) this.#publishedAt = undefined;
+    if (this.#publishedAt !== publishedAt) return;
+    this.#publishedAt = undefined;
+    // Before the log says that it is done: the mark on disk must not outlive that line.
+    this.#settled();
   }
 
   #retry(why: string): { readonly wait: number } {

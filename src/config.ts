@@ -83,7 +83,8 @@ const component = v.pipe(
 );
 
 const principal = v.pipe(
-  v.union([text, v.pipe(v.number(), v.integer(), v.minValue(0))], "expected a name or a number"),
+  v.union([text, v.number()], "expected a name or a number"),
+  v.check((id) => typeof id === "string" || (Number.isSafeInteger(id) && id >= 0), "expected a name or a number"),
   v.transform(String),
 );
 

@@ -75,18 +75,15 @@ export class RotationPublisher {
         staged.discard();
         // A stop ends the command, which says nothing about the set.
         if (isAborted(signal)) return "failed";
-        this.#refused = digest;
-        this.#say(`the new secrets are not published: ${why}`);
-        return "refused";
+        return this.#refuse(digest, why);
       }
       staged.commit();
       this.#warnLeftOut(staged.warnings);
     } catch (error) {
       if (!(error instanceof FatalError || error instanceof EnvError)) throw error;
-      this.#say(`the new secrets are not published: ${error.message}`);
-      if (!(error instanceof EnvError)) return "failed";
-      this.#refused = digest;
-      return "refused";
+      if (error instanceof EnvError) return this.#refuse(digest, error.message);
+      this.#fail(error.message);
+      return "failed";
     }
     for (const [id, fetched] of changes) this.#held.set(id, fetched);
     this.#forget();
@@ -108,7 +105,16 @@ export class RotationPublisher {
     }
   }
 
-  #say(problem: string): void {
+  /** Each refused set is news. */
+  #refuse(digest: string, why: string): "refused" {
+    this.#refused = digest;
+    this.#problem = undefined;
+    this.#fail(why);
+    return "refused";
+  }
+
+  #fail(why: string): void {
+    const problem = `the new secrets are not published: ${why}`;
     if (problem !== this.#problem) this.#log.error(problem);
     this.#problem = problem;
   }

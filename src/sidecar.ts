@@ -225,7 +225,7 @@ export class Sidecar {
     } else if (why === "reload") {
       const problem = this.#rotation.problem ?? this.#problems.summary;
       if (problem === undefined) log.notice("fetched again: nothing has changed");
-      else log.warn(`fetched again: nothing new is published: ${problem}`);
+      else log.notice(`fetched again: nothing new is published: ${problem}`);
     }
     if (why === "reload" && publisher.hasLinks) this.#maintain();
     this.#tellStatus();

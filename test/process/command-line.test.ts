@@ -31,7 +31,7 @@ describe("help", () => {
 describe("a wrong command line is 64 and one line that names the option", () => {
   test.each([
     [["--frobnicate"], "--frobnicate"],
-    [["--once", "--check"], "--once and --check"],
+    [["--once", "--check"], "only one of --once, --check"],
     [["--check=all"], "--check=config"],
     [["--log-level", "loud"], "--log-level"],
     [["--log-format", "xml"], "--log-format"],

@@ -7,6 +7,7 @@ import { type Daemon, eventually, Place } from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 import { Generations } from "./generations.ts";
 
+/** Milliseconds. */
 const MINUTES = 60_000;
 
 /** 500 in all; on a disk each file is synced, which takes its time. */
@@ -113,16 +114,18 @@ async function started(place: Place, store: Generations): Promise<Daemon> {
 /** Some rotations go well, the last one is cut off: anywhere from the signal on, or in the midst of its publish. */
 async function killedAtRotation(place: Place, store: Generations, daemon: Daemon, windows: Windows): Promise<void> {
   for (let well = Math.floor(Math.random() * 3); well > 0; well -= 1) await rotated(store, daemon);
-  store.next();
   const choice = Math.random();
   if (choice < 0.2) {
+    store.next();
     daemon.signal("SIGHUP");
     await killAfter(daemon, Math.random() * 1.2 * (windows.fetch + windows.publish));
     return;
   }
   // Half of them wait for the short time in which files are renamed.
   const half = choice < 0.6;
+  // Before the change: the daemon's own watch may be quicker than the signal.
   const sign = firstSign(place, half ? ".fetcher-commit-" : "");
+  store.next();
   daemon.signal("SIGHUP");
   await sign;
   await killAfter(daemon, Math.random() * windows.publish * (half ? 0.1 : 1));
@@ -142,7 +145,7 @@ async function killedAtStart(place: Place, store: Generations, last: Daemon, win
   await last.end("SIGKILL");
   store.next();
   const daemon = place.start(store.config);
-  if (Math.random() < 0.5) await Promise.race([firstSign(place), daemon.ready()]);
+  if (Math.random() < 0.5) await firstSign(place);
   else await new Promise((resolve) => setTimeout(resolve, (0.5 + Math.random() * 0.4) * windows.start));
   await killAfter(daemon, Math.random() * windows.publish);
   return daemon;
@@ -155,12 +158,17 @@ async function killedAtStart(place: Place, store: Generations, last: Daemon, win
  * @returns when, as performance.now().
  */
 function firstSign(place: Place, prefix = ""): Promise<number> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const watcher = fs.watch(place.output, (_, name) => {
       if (name?.startsWith(prefix) === false) return;
+      clearTimeout(limit);
       watcher.close();
       resolve(performance.now());
     });
+    const limit = setTimeout(() => {
+      watcher.close();
+      reject(new Error(`nothing that begins with "${prefix}" appeared in the output`));
+    }, MINUTES);
   });
 }
 

@@ -1,0 +1,18 @@
+import type { CommandLine } from "../../src/cli.ts";
+import { type Config, parseConfig } from "../../src/config.ts";
+
+export const noFlags: CommandLine = {
+  mode: "daemon",
+  configFile: undefined,
+  backend: undefined,
+  set: [],
+  output: undefined,
+  ids: [],
+  logLevel: "info",
+  logFormat: undefined,
+};
+
+/** A configuration as a person writes it, with the backend `static` where none is named. */
+export function configOf(json: object, flags: Partial<CommandLine> = {}): Config {
+  return parseConfig({ backend: "static", ...json }, { ...noFlags, ...flags }, "/etc/fetcher");
+}

@@ -1,0 +1,317 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { PublishError } from "../../src/errors.ts";
+import { LinkDirectory } from "../../src/links.ts";
+import { OutputDirectory, type OutputFile } from "../../src/output.ts";
+import { Publisher } from "../../src/publisher.ts";
+import { configOf } from "./command-line.ts";
+import { freshDirectory } from "./running-sidecar.ts";
+
+const file = (name: string, content: string, mode = 0o400): OutputFile => ({
+  name,
+  content: Buffer.from(content),
+  mode,
+  uid: undefined,
+  gid: undefined,
+});
+
+function publish(output: OutputDirectory, files: readonly OutputFile[]): void {
+  output.stage(files, { files: files.map(({ name }) => name), pending: null }).commit();
+}
+
+const visible = (path: string) =>
+  fs
+    .readdirSync(path)
+    .filter((name) => !name.startsWith(".fetcher-state"))
+    .sort();
+const text = (...path: readonly string[]) => fs.readFileSync(join(...path), "utf8");
+
+describe("a publish", () => {
+  test.each([
+    ["/tmp", "sticky, as systemd-tmpfiles would delete what is old there", ["1400", "1444", "1440"]],
+    ["/dev/shm", "as they were asked for", ["400", "444", "440"]],
+  ])("in %s: files are %s, and nothing else is left", (parent, _, modes) => {
+    const path = freshDirectory(parent);
+    publish(new OutputDirectory(path), [
+      file("a", "1"),
+      file("empty", "", 0o444),
+      file("secrets.env", "A='1'\n", 0o440),
+    ]);
+    expect(visible(path)).toEqual(["a", "empty", "secrets.env"]);
+    expect(visible(path).map((name) => (fs.statSync(join(path, name)).mode & 0o7777).toString(8))).toEqual(modes);
+    expect(fs.statSync(join(path, ".fetcher-state")).mode & 0o777).toBe(0o600);
+    expect(text(path, "a")).toBe("1");
+  });
+
+  test("is seen by nobody until it is committed, and is gone when it is discarded", () => {
+    const path = freshDirectory();
+    const output = new OutputDirectory(path);
+    publish(output, [file("a", "old")]);
+    const staged = output.stage([file("a", "new")], { files: ["a"], pending: null });
+    expect(fs.statSync(staged.directory).mode & 0o777).toBe(0o700);
+    expect(text(staged.directory, "a")).toBe("new");
+    expect(text(path, "a")).toBe("old");
+    staged.discard();
+    expect(visible(path)).toEqual(["a"]);
+    expect(text(path, "a")).toBe("old");
+  });
+
+  test("removes what is published no more, but nobody else's files", () => {
+    const path = freshDirectory();
+    const output = new OutputDirectory(path);
+    publish(output, [file("a", "1"), file("b", "2")]);
+    fs.writeFileSync(join(path, "mine"), "");
+    publish(output, [file("a", "1")]);
+    expect(visible(path)).toEqual(["a", "mine"]);
+  });
+
+  test.each(["symlink", "fifo-like file", "dangling symlink"])(
+    "replaces a %s at a secret's name, and writes nowhere else",
+    (trap) => {
+      const path = freshDirectory();
+      const elsewhere = join(freshDirectory(), "elsewhere");
+      if (trap !== "dangling symlink") fs.writeFileSync(elsewhere, "untouched");
+      if (trap === "fifo-like file") fs.linkSync(elsewhere, join(path, "a"));
+      else fs.symlinkSync(elsewhere, join(path, "a"));
+      publish(new OutputDirectory(path), [file("a", "secret")]);
+      expect(text(path, "a")).toBe("secret");
+      expect(fs.lstatSync(join(path, "a")).isFile()).toBe(true);
+      expect(fs.existsSync(elsewhere) ? text(elsewhere) : "untouched").toBe("untouched");
+    },
+  );
+
+  test.each(["a", ".fetcher-state"])(
+    "cannot replace a directory at %s: named, the old set whole, nothing left behind",
+    (name) => {
+      const path = freshDirectory();
+      const output = new OutputDirectory(path);
+      publish(output, [file("b", "old")]);
+      fs.rmSync(join(path, name), { force: true });
+      fs.mkdirSync(join(path, name));
+      const attempt = () => {
+        publish(output, [file("a", "new"), file("b", "new")]);
+      };
+      expect(attempt).toThrow(PublishError);
+      expect(attempt).toThrow(`output: ${join(path, name)} is a directory, remove it`);
+      expect(text(path, "b")).toBe("old");
+      expect(fs.readdirSync(path).filter((entry) => /stage|commit/.test(entry))).toEqual([]);
+      fs.rmdirSync(join(path, name));
+      attempt();
+      expect(text(path, "a")).toBe("new");
+    },
+  );
+});
+
+describe("what a crash leaves", () => {
+  /** A published set, and what a killed publish of a new one left in `.fetcher-KIND-*`. */
+  function crashed(kind: "stage" | "commit", moved: readonly string[]) {
+    const path = freshDirectory();
+    publish(new OutputDirectory(path), [file("a", "old a"), file("gone", "old"), file("secrets.env", "old env")]);
+    const staged = new OutputDirectory(path).stage(
+      [file("a", "new a"), file("b", "new b"), file("secrets.env", "new env")],
+      {
+        files: ["a", "b", "secrets.env"],
+        pending: { publishedAt: null, bootId: "boot" },
+      },
+    );
+    const left = join(path, `.fetcher-${kind}-0123456789ab`);
+    fs.renameSync(staged.directory, left);
+    for (const name of moved) fs.renameSync(join(left, name), join(path, name));
+    return path;
+  }
+
+  test("before the decision is thrown away", () => {
+    const path = crashed("stage", []);
+    expect(new OutputDirectory(path).recover()).toMatchObject({ files: ["a", "gone", "secrets.env"], pending: null });
+    expect(visible(path)).toEqual(["a", "gone", "secrets.env"]);
+    expect(text(path, "a")).toBe("old a");
+  });
+
+  test.each([
+    [[]],
+    [[".fetcher-state"]],
+    [[".fetcher-state", "a"]],
+    [[".fetcher-state", "a", "b"]],
+    [[".fetcher-state", "a", "b", "secrets.env"]],
+  ])("after the decision is carried to its end, wherever it stopped: %j", (moved) => {
+    const path = crashed("commit", moved);
+    expect(new OutputDirectory(path).recover()).toMatchObject({
+      files: ["a", "b", "secrets.env"],
+      pending: { publishedAt: null, bootId: "boot" },
+    });
+    expect(visible(path)).toEqual(["a", "b", "secrets.env"]);
+    expect([text(path, "a"), text(path, "b"), text(path, "secrets.env")]).toEqual(["new a", "new b", "new env"]);
+  });
+
+  test.each(["", "null", "{}", '{"files":"a"}', '{"files":["../x"],"obsolete":["../../x"]}', "{"])(
+    "a state that we did not write is none: %j",
+    (json) => {
+      const path = freshDirectory();
+      fs.writeFileSync(join(path, ".fetcher-state"), json, { mode: 0o600 });
+      expect(new OutputDirectory(path).recover()).toBeUndefined();
+    },
+  );
+
+  test("what looks like a leftover but is a link or a file is not followed", () => {
+    const path = freshDirectory();
+    const elsewhere = freshDirectory();
+    fs.writeFileSync(join(elsewhere, "a"), "untouched");
+    fs.symlinkSync(elsewhere, join(path, ".fetcher-commit-0123456789ab"));
+    fs.symlinkSync(elsewhere, join(path, ".fetcher-stage-0123456789ab"));
+    new OutputDirectory(path).recover();
+    expect(text(elsewhere, "a")).toBe("untouched");
+    expect(fs.existsSync(join(path, "a"))).toBe(false);
+  });
+});
+
+describe("where it may write", () => {
+  test("not where everybody can replace the directory", () => {
+    const open = join(freshDirectory(), "open");
+    fs.mkdirSync(open);
+    fs.chmodSync(open, 0o777);
+    expect(() => new OutputDirectory(open)).toThrow("everybody can change");
+    expect(() => new OutputDirectory(join(open, "pub"))).toThrow(`lies in ${open}, which everybody can change`);
+  });
+  test("not through a link that could be moved", () => {
+    const directory = freshDirectory();
+    fs.symlinkSync("/var", join(directory, "link"));
+    expect(() => new OutputDirectory(join(directory, "link"))).toThrow("is a symbolic link");
+  });
+  test("not in a file", () => {
+    const path = join(freshDirectory(), "file");
+    fs.writeFileSync(path, "");
+    expect(() => new OutputDirectory(path)).toThrow("is no directory");
+  });
+  test("files are for everybody only where nobody else can look", () => {
+    const directory = freshDirectory("/dev/shm");
+    expect(new OutputDirectory(join(directory, "pub")).defaultMode).toBe(0o444);
+    fs.chmodSync(directory, 0o755);
+    expect(new OutputDirectory(join(directory, "pub")).defaultMode).toBe(0o400);
+  });
+});
+
+describe("links", () => {
+  test("lead the reader to the files, are mended, and what crashes left is removed", () => {
+    const path = freshDirectory();
+    fs.symlinkSync("x", join(path, ".fetcher-link-0123456789ab"));
+    fs.symlinkSync("/etc/shadow", join(path, "a"));
+    const links = new LinkDirectory(path, join(path, ".secrets"));
+    links.ensure(["a", "b c"]);
+    expect(fs.readlinkSync(join(path, "a"))).toBe(".secrets/a");
+    fs.rmSync(join(path, "b c"));
+    links.ensure(["a", "b c"]);
+    expect(fs.readlinkSync(join(path, "b c"))).toBe(".secrets/b c");
+    expect(fs.readdirSync(path).filter((name) => name.includes("link-"))).toEqual([]);
+  });
+
+  test("old ones are touched, before systemd-tmpfiles takes them", () => {
+    const path = freshDirectory();
+    const links = new LinkDirectory(path, "/run/x/pub");
+    links.ensure(["a"]);
+    const old = new Date(Date.now() - 20 * 3600 * 1000);
+    fs.lutimesSync(join(path, "a"), old, old);
+    links.ensure(["a"]);
+    expect(Date.now() - fs.lstatSync(join(path, "a")).mtimeMs).toBeLessThan(3600 * 1000);
+  });
+
+  test("a directory in the way is named, and others' files stay", () => {
+    const path = freshDirectory();
+    const links = new LinkDirectory(path, "/run/x/pub");
+    fs.mkdirSync(join(path, "a"));
+    expect(() => {
+      links.ensure(["a"]);
+    }).toThrow(`output: ${join(path, "a")} is a directory, remove it`);
+    fs.writeFileSync(join(path, "b"), "mine");
+    links.remove(["a", "b", "none"]);
+    expect(fs.readdirSync(path).sort()).toEqual(["a", "b"]);
+  });
+});
+
+describe("publisher", () => {
+  const values = (entries: Readonly<Record<string, string>>) =>
+    new Map(Object.entries(entries).map(([id, value]) => [id, Buffer.from(value)]));
+
+  async function open(directory: string, secrets: object = { a: {}, b: { optional: true } }, links?: string) {
+    const config = configOf({ secrets, output: { directory, ...(links === undefined ? {} : { links }) } });
+    if (config.output === undefined) throw new Error("no output");
+    return await Publisher.open(config, config.output);
+  }
+
+  test("finds its own set again, whole, and the mark of this boot with its time", async () => {
+    const directory = freshDirectory();
+    const publisher = await open(directory);
+    expect(publisher.recover()).toEqual({ values: undefined, pending: undefined });
+    publisher.stage(values({ a: "1" }), true).commit();
+    publisher.setPending(42);
+    const found = (await open(directory)).recover();
+    expect([...(found.values ?? [])].map(([id, bytes]) => [id, bytes.toString()])).toEqual([["a", "1"]]);
+    expect(found.pending).toEqual({ publishedAt: 42 });
+  });
+
+  test.each([
+    [
+      "a file is missing",
+      (path: string) => {
+        fs.rmSync(path);
+      },
+    ],
+    [
+      "a file is a link",
+      (path: string) => {
+        fs.renameSync(path, `${path}.x`);
+        fs.symlinkSync(`${path}.x`, path);
+      },
+    ],
+    [
+      "a file has another name too",
+      (path: string) => {
+        fs.linkSync(path, `${path}.x`);
+      },
+    ],
+    [
+      "a file is a directory",
+      (path: string) => {
+        fs.rmSync(path);
+        fs.mkdirSync(path);
+      },
+    ],
+  ])("adopts nothing where %s", async (_, spoil) => {
+    const directory = freshDirectory();
+    (await open(directory)).stage(values({ a: "1" }), false).commit();
+    spoil(join(directory, "a"));
+    expect((await open(directory)).recover().values).toBeUndefined();
+  });
+
+  test("adopts nothing that does not hold every required secret of today's configuration", async () => {
+    const directory = freshDirectory();
+    (await open(directory)).stage(values({ a: "1" }), false).commit();
+    fs.writeFileSync(join(directory, "c"), "not published by us");
+    expect((await open(directory, { a: {}, c: {} })).recover().values).toBeUndefined();
+  });
+
+  test("renamed and dropped secrets leave neither file nor link", async () => {
+    const directory = join(freshDirectory(), "pub");
+    const links = freshDirectory();
+    (await open(directory, { a: {}, b: {} }, links)).stage(values({ a: "1", b: "2" }), false).commit();
+    expect(fs.readdirSync(links).sort()).toEqual(["a", "b", "secrets.env"]);
+    const next = await open(directory, { a: { file: "renamed" } }, links);
+    next.recover();
+    next.stage(values({ a: "1" }), false).commit();
+    expect(visible(directory)).toEqual(["renamed", "secrets.env"]);
+    expect(fs.readdirSync(links).sort()).toEqual(["renamed", "secrets.env"]);
+    next.remove();
+    expect(visible(directory)).toEqual([]);
+    expect(fs.readdirSync(links)).toEqual([]);
+  });
+
+  test("writes only what differs", async () => {
+    const directory = freshDirectory();
+    const publisher = await open(directory, { a: {}, b: {} });
+    publisher.stage(values({ a: "1", b: "1" }), false).commit();
+    const { ino } = fs.statSync(join(directory, "a"));
+    publisher.stage(values({ a: "1", b: "2" }), false).commit();
+    expect(fs.statSync(join(directory, "a")).ino).toBe(ino);
+    expect(text(directory, "b")).toBe("2");
+  });
+});

@@ -1,0 +1,79 @@
+/** The real engine and publisher on a real directory; time, the store, systemd and the log are fakes. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { Publisher } from "../../src/publisher.ts";
+import { Sidecar } from "../../src/sidecar.ts";
+import { configOf } from "./command-line.ts";
+import { FakeClock, FakeStore, FakeSystemd, recordingLog, RecordingNotifier, settled } from "./fakes.ts";
+
+export interface Options {
+  readonly store?: FakeStore;
+  readonly clock?: FakeClock;
+  /** An earlier life's. */
+  readonly directory?: string;
+  readonly random?: number;
+  readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
+}
+
+export function freshDirectory(parent = tmpdir()): string {
+  const path = mkdtempSync(join(realpathSync(parent), "fetcher-unit-"));
+  onTestFinished(() => {
+    rmSync(path, { recursive: true, force: true });
+  });
+  return path;
+}
+
+/** Starts a sidecar of the secrets a and b, with reloadOnChange and a target. */
+export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
+  const store = options.store ?? new FakeStore({ a: "a1", b: "b1" });
+  const clock = options.clock ?? new FakeClock();
+  const directory = options.directory ?? join(freshDirectory(), "pub");
+  mkdirSync(directory, { recursive: true });
+  const config = configOf({
+    service: "app.service",
+    secrets: { a: {}, b: {} },
+    config: { reloadOnChange: true },
+    output: { directory },
+    ...options.config,
+  });
+  const log = recordingLog();
+  const notifier = new RecordingNotifier();
+  const systemd = new FakeSystemd(clock);
+  const { output } = config;
+  if (output === undefined) throw new Error("no output");
+  const publisher = await Publisher.open(config, output);
+  const sidecar = new Sidecar({ config, store, publisher, notifier, systemd, log, clock, random: () => random });
+  const stop = new AbortController();
+  let end: unknown = "runs";
+  const run = sidecar.run(stop.signal).then(
+    () => (end = "stopped"),
+    (error: unknown) => (end = error),
+  );
+  onTestFinished(async () => {
+    stop.abort();
+    await run;
+  });
+  await settled();
+  return {
+    store,
+    clock,
+    directory,
+    publisher,
+    log,
+    notifier,
+    systemd,
+    sidecar,
+    stop: async () => {
+      stop.abort();
+      await run;
+    },
+    end: () => end,
+    file: (name: string) => readFileSync(join(directory, name), "utf8"),
+    names: () => readdirSync(directory).sort(),
+    pending: () =>
+      (JSON.parse(readFileSync(join(directory, ".fetcher-state"), "utf8")) as { pending: unknown }).pending,
+    restarts: () => systemd.jobs.filter(({ what }) => what === "restart app.service").length,
+  };
+}
