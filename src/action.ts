@@ -153,6 +153,8 @@ export class TargetAction {
     const { clock, log, systemd, onChange } = this.#parts;
     const publishedAt = this.#publishedAt;
     this.#say(`${this.#verb()} is under way`);
+    // Before, not only after: if the target fails, systemd may take this process along.
+    log.notice(`${this.unit}: ${onChange.action} for the new secrets`);
     this.#lastAction = clock.monotonic();
     this.#waitingSince = undefined;
     const result = await this.#job(signal);
@@ -167,7 +169,7 @@ export class TargetAction {
     } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
       this.#settle(publishedAt);
       this.#say(undefined);
-      log.notice(`${this.unit}: ${onChange.action} done`);
+      log.info(`${this.unit}: ${onChange.action} done`);
     } else {
       await clock.sleep(this.#retry(result.detail).wait, signal);
     }

@@ -3,7 +3,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Fetched, Outcome } from "./backend.ts";
-import type { Config } from "./config.ts";
+import type { Config, OutputConfig } from "./config.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { fatal } from "./first-load.ts";
 import { type Problem, problemOf } from "./problems.ts";
@@ -22,18 +22,25 @@ export interface Terminal {
 const PATIENCE = 30;
 
 /**
- * Fetches and publishes once. The files stay.
+ * Fetches and publishes once, in `--output` or a fresh directory: never in the configured one, where a sidecar may be at
+ * work. The files stay.
  *
  * @returns the exit code: 0, or that of the worst failure, and then nothing is published.
  */
-export async function once(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
+export async function once(
+  config: Config,
+  store: Store,
+  terminal: Terminal,
+  stop: AbortSignal,
+  outputGiven: boolean,
+): Promise<ExitCode> {
   const outcomes = await fetchAll(config, store, terminal, stop);
   const { values, exitCode } = judge(config, store, outcomes, terminal);
   if (exitCode !== ExitCode.ok) {
     terminal.err("nothing was published\n");
     return exitCode;
   }
-  const output = config.output ?? freshOutput();
+  const output = outputGiven && config.output !== undefined ? config.output : freshOutput(config.output?.envFile);
   const publisher = await Publisher.open({ ...config, output }, output);
   publisher.recover();
   const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
@@ -105,13 +112,13 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
   return { values, exitCode };
 }
 
-function freshOutput() {
+function freshOutput(envFile: string | null = "secrets.env"): OutputConfig {
   const { XDG_RUNTIME_DIR } = process.env;
   // Empty counts as not set (XDG Base Directory Specification).
   const parent = XDG_RUNTIME_DIR === undefined || XDG_RUNTIME_DIR === "" ? tmpdir() : XDG_RUNTIME_DIR;
   try {
     const directory = mkdtempSync(join(parent, "fetcher-"));
-    return { directory, links: null, linksTo: directory, envFile: "secrets.env" };
+    return { directory, links: null, linksTo: directory, envFile };
   } catch (error) {
     const why = `output: cannot make a directory in ${parent}: ${errnoCode(error) ?? "failed"} (or --output DIR)`;
     throw new PublishError(ExitCode.cannotCreate, why);

@@ -9,6 +9,9 @@ export interface HeldValue {
   readonly refreshAt: number | undefined;
 }
 
+/** µs between the ends of secrets that were fetched together, and more. */
+const TOGETHER = 100_000;
+
 export class HeldValues {
   readonly #held = new Map<string, HeldValue>();
   readonly #clock: Clock;
@@ -56,10 +59,10 @@ export class HeldValues {
     return changes;
   }
 
-  /** Ids whose end is near. */
+  /** Ids whose end is near. What ends together is due together: a user without its new password would be half a lease. */
   due(): readonly string[] {
-    const now = this.#clock.monotonic();
-    return [...this.#held].flatMap(([id, { refreshAt }]) => (refreshAt !== undefined && refreshAt <= now ? [id] : []));
+    const soon = this.#clock.monotonic() + TOGETHER;
+    return [...this.#held].flatMap(([id, { refreshAt }]) => (refreshAt !== undefined && refreshAt <= soon ? [id] : []));
   }
 
   /** Puts off the refresh of what could not be replaced. */

@@ -56,7 +56,7 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
   const stop = stopSignal();
   const store = await openStore(config, log, Math.random);
   try {
-    return await command(config, store, terminal, stop);
+    return await command(config, store, terminal, stop, commandLine.output !== undefined);
   } finally {
     await store.close();
   }

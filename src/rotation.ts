@@ -55,14 +55,15 @@ export class RotationPublisher {
   /**
    * @param act the target must hear of it.
    * @param again verify a set anew that was refused before.
-   * @returns `failed` where trying again may help; `refused` where only another change can.
+   * @returns the ids that are published now; `failed` where trying again may help; `refused` where only another change
+   *   can.
    */
   async publish(
     changes: ReadonlyMap<string, Fetched>,
     act: boolean,
     again: boolean,
     signal: AbortSignal,
-  ): Promise<"published" | "refused" | "failed"> {
+  ): Promise<readonly string[] | "refused" | "failed"> {
     const values = new Map(this.#held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
     const digest = this.#digest(values);
@@ -81,13 +82,32 @@ export class RotationPublisher {
       this.#warnLeftOut(staged.warnings);
     } catch (error) {
       if (!(error instanceof FatalError || error instanceof EnvError)) throw error;
-      if (error instanceof EnvError) return this.#refuse(digest, error.message);
+      if (error instanceof EnvError) return await this.#publishOthers(error, changes, digest, act, again, signal);
       this.#fail(error.message);
       return "failed";
     }
     for (const [id, fetched] of changes) this.#held.set(id, fetched);
     this.#forget();
-    return "published";
+    return [...changes.keys()];
+  }
+
+  /** One secret whose value its variable cannot carry holds up no other. */
+  async #publishOthers(
+    error: EnvError,
+    changes: ReadonlyMap<string, Fetched>,
+    digest: string,
+    act: boolean,
+    again: boolean,
+    signal: AbortSignal,
+  ): Promise<readonly string[] | "refused" | "failed"> {
+    const others = new Map(changes);
+    if (!others.delete(error.id) || others.size === 0) return this.#refuse(digest, error.message);
+    const result = await this.publish(others, act, again, signal);
+    if (typeof result !== "string") {
+      this.#unpublished = [error.id];
+      this.#fail(error.message);
+    }
+    return result;
   }
 
   #forget(): void {

@@ -212,16 +212,18 @@ export class Sidecar {
     const needed = changes.size > 0 || publisher.halfDone;
     const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
     if (result === "unchanged") this.#rotation.unchanged(outcomes);
-    if (result !== "published") for (const { value } of changes.values()) value.fill(0);
+    const published = typeof result === "string" ? [] : result;
+    const kept = new Set(published);
+    for (const [id, { value }] of changes) if (!kept.has(id)) value.fill(0);
     if (why !== "lease") {
       if (failed || result === "failed") this.#retrySoon(ids, why);
       else this.#failures = 0;
     }
-    if (result === "published") {
-      log.notice(`published ${changes.size} changed secret${changes.size === 1 ? "" : "s"}`, {
-        secrets: [...changes.keys()],
+    if (typeof result !== "string") {
+      log.notice(`published ${published.length} changed secret${published.length === 1 ? "" : "s"}`, {
+        secrets: published,
       });
-      if (act) this.#request([...changes.keys()]);
+      if (act) this.#request(published);
     } else if (why === "reload") {
       const problem = this.#rotation.problem ?? this.#problems.summary;
       if (problem === undefined) log.notice("fetched again: nothing has changed");

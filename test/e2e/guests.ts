@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from "vitest";
-import { needs } from "../requirements.ts";
+import { needs, type Requirement } from "../requirements.ts";
 import type { BootOptions } from "./boot.ts";
 import { Guest } from "./guest.ts";
 
@@ -9,14 +9,15 @@ const trees =
     ? ["here"]
     : (process.env["FETCHER_E2E_GUESTS"] ?? "host,trixie").split(",").filter(Boolean);
 
-/** Runs the same tests on each guest, which is booted before them and ended after them. */
+/** Runs the same tests on each guest, which is booted before them and ended after them; `also` is what else they need. */
 export function onEachGuest(
   title: string,
   body: (guest: Guest) => void,
   options: Omit<BootOptions, "tree"> = {},
+  also: readonly Requirement[] = [],
 ): void {
   for (const tree of trees) {
-    needs(`guest-${tree}`).describe(`${title} on ${tree}`, () => {
+    needs(`guest-${tree}`, ...also).describe(`${title} on ${tree}`, () => {
       const guest = new Guest({ ...options, tree });
       beforeAll(async () => {
         await guest.boot();

@@ -215,6 +215,11 @@ export class Pair {
   }
 }
 
+/** systemd 254+ (RestartMode=direct) brings a sidecar back without the target noticing; older ones restart both. */
+export async function comesBackAlone(guest: Guest): Promise<boolean> {
+  return Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]) >= 254;
+}
+
 function storeOf(name: string): string {
   return `/etc/fetcher/${name}.secrets`;
 }

@@ -3,12 +3,11 @@ import type { Guest } from "./guest.ts";
 import { Pair, type PairOptions, type UnitSource } from "./pair.ts";
 import { plainUnits } from "./plain-units.ts";
 
-/** What writes the unit files of all scenarios. */
-const source: UnitSource = plainUnits;
-
 export interface ScenarioOptions {
   /** Not beside others: it does something to the whole system. */
   readonly alone?: boolean;
+  /** What writes the unit files. */
+  readonly source?: UnitSource;
 }
 
 /**
@@ -19,7 +18,7 @@ export function scenario(
   guest: Guest,
   title: string,
   body: (pairOf: (options: PairOptions) => Promise<Pair>) => Promise<void>,
-  { alone = false }: ScenarioOptions = {},
+  { alone = false, source = plainUnits }: ScenarioOptions = {},
 ): void {
   (alone ? test : test.concurrent)(title, async () => {
     const pairs: Pair[] = [];

@@ -259,7 +259,7 @@ describe("the job", () => {
       publish();
       await clock.advance(1);
       expect(systemd.jobs.filter(({ what }) => what !== "start").map(({ what }) => what)).toEqual([job]);
-      expect(log.at("notice")).toEqual([`app.service: ${onChange.action} done`]);
+      expect(log.at("notice")).toEqual([`app.service: ${onChange.action} for the new secrets`]);
       stop.abort();
     }
   });

@@ -55,7 +55,7 @@ describe("rotation", () => {
     await clock.advance(5);
     expect(atRestart).toBe("a2 b2 true");
     expect(restarts()).toBe(1);
-    expect(log.at("notice")).toEqual(["published 2 changed secrets", "app.service: restart done"]);
+    expect(log.at("notice")).toEqual(["published 2 changed secrets", "app.service: restart for the new secrets"]);
     expect(pending()).toBeNull();
     await clock.advance(300);
     expect(restarts()).toBe(1);
@@ -105,7 +105,7 @@ describe("rotation", () => {
     await clock.advance(0.3);
     expect([file("a"), file("b")]).toEqual(["a-new", "b-new"]);
     await clock.advance(10);
-    expect(log.at("notice")).toEqual(["published 2 changed secrets", "app.service: restart done"]);
+    expect(log.at("notice")).toEqual(["published 2 changed secrets", "app.service: restart for the new secrets"]);
     expect(restarts()).toBe(1);
   });
 
