@@ -7,7 +7,7 @@ const importOnly = (files, forbidden, message) => ({
 });
 
 export default tseslint.config(
-  { ignores: ["dist", "node_modules", "coverage"] },
+  { ignores: ["dist", "dist.*", "node_modules", "coverage"] },
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
   {

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type * as table from "../../backends/index.ts";
 import type { Backend, BackendModule } from "../../src/backend.ts";
 import type { ConfigError } from "../../src/errors.ts";
+import { bundleOptions } from "../../scripts/bundle-options.mjs";
 import { needs } from "../requirements.ts";
 import { temporary } from "../contract/temporary.ts";
 
@@ -21,11 +22,8 @@ let metafile: Metafile;
 beforeAll(async () => {
   bundle = await temporary();
   ({ metafile } = await build({
+    ...bundleOptions,
     entryPoints: [join(import.meta.dirname, "../../backends/index.ts")],
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    platform: "node",
     outdir: bundle.path,
     outExtension: { ".js": ".mjs" },
     metafile: true,

@@ -1,0 +1,33 @@
+// How esbuild makes the bundle: shared by the build and by the tests that bundle a part of the program.
+// backends/vault gives node-vault a transport, a debug function, a validator and commands (none) of its own: what it would
+// load for these stays out of the bundle, and costs no time at start. It calls `debug` as it loads.
+const nodeVaultAlone = {
+  name: "node-vault-alone",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(axios|debug|mustache|tv4|\.\/commands\.js)$/ }, ({ path, importer }) =>
+      importer.includes("/node_modules/node-vault/") ? { path, namespace: "left-out" } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: "left-out" }, () => ({ contents: "module.exports = () => () => undefined;" }));
+  },
+};
+
+/** @type {import("esbuild").BuildOptions} */
+export const bundleOptions = {
+  chunkNames: "chunks/[name]-[hash]",
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  platform: "node",
+  target: "node20.19",
+  minifySyntax: true,
+  minifyWhitespace: true,
+  keepNames: true,
+  legalComments: "linked",
+  external: ["sd-notify"],
+  plugins: [nodeVaultAlone],
+  // CommonJS libraries in the bundle call require(), which ES modules do not have.
+  banner: {
+    js: 'import { createRequire as createRequireForBundle } from "node:module"; const require = createRequireForBundle(import.meta.url);',
+  },
+  logLevel: "warning",
+};
