@@ -14,6 +14,16 @@ export default defineConfig({
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
       { test: { name: "contract", include: ["test/contract/**/*.test.ts"] } },
+      // Servers that are started, and times to live of seconds.
+      {
+        test: {
+          name: "vault",
+          include: ["test/vault/**/*.test.ts"],
+          globalSetup: ["test/build.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
       { test: { name: "properties", include: ["test/properties/**/*.test.ts"], testTimeout: 300_000 } },
       {
         test: {

@@ -66,7 +66,7 @@ export class OutputDirectory {
   }
 
   /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */
-  recover(): OutputState | undefined {
+  recover(): StateFile | undefined {
     return this.#io("", () => {
       for (const name of fs.readdirSync(this.path)) {
         if (!name.startsWith(STAGE) && !name.startsWith(COMMIT)) continue;

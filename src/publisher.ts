@@ -61,6 +61,8 @@ export class Publisher {
     const state = this.#output.recover();
     if (state === undefined) return { values: undefined, pending: undefined };
     this.#state = state;
+    // A crash may have come between the removal of a file and that of its link.
+    this.#links?.remove(state.obsolete);
     const { pending } = state;
     return {
       values: this.#readValues(state),

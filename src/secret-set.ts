@@ -32,12 +32,18 @@ export class SecretLayout {
   /** @throws ConfigError where an owner or a group does not exist. */
   static async of(config: Config): Promise<SecretLayout> {
     const owners = new Map<string, Owner>();
+    // Mostly many secrets have one owner, and asking getent(1) takes a process.
+    const known = new Map<string, number>();
+    const ask = async (database: "passwd" | "group", name: string | undefined, path: string) => {
+      if (name === undefined) return undefined;
+      const id = known.get(`${database}:${name}`) ?? (await accountId(database, name, path));
+      known.set(`${database}:${name}`, id);
+      return id;
+    };
     for (const { id, owner, group } of config.secrets) {
       const path = joinPath("secrets", id);
-      owners.set(id, {
-        uid: owner === undefined ? undefined : await accountId("passwd", owner, `${path}.owner`),
-        gid: group === undefined ? undefined : await accountId("group", group, `${path}.group`),
-      });
+      const uid = await ask("passwd", owner, `${path}.owner`);
+      owners.set(id, { uid, gid: await ask("group", group, `${path}.group`) });
     }
     return new SecretLayout(
       config.secrets,

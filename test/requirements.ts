@@ -8,6 +8,8 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { treePath } from "./e2e/boot.ts";
+import { serverBinary } from "./vault/binary.ts";
+import { postgresPrograms } from "./vault/postgres.ts";
 import { findNixpkgs } from "./nix/nixpkgs.ts";
 
 declare module "vitest" {
@@ -45,6 +47,8 @@ const requirements = {
     const systemd = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"].some((path) => existsSync(path));
     return nspawn() ?? (systemd ? undefined : "systemd is not installed");
   },
+  postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
+  "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
 } satisfies Record<string, () => string | undefined>;
 
 /** `guest-SUITE`: a tree that scripts/guest-tree.sh built. */

@@ -32,6 +32,7 @@ export class Client {
       endpoint: settings.url,
       commands: {},
       debug: () => undefined,
+      ...validator,
       "request-promise": {
         defaults: () => async (request: Request) => ({
           ...(await transport.send(request)),
@@ -67,3 +68,6 @@ export class Client {
     this.#transport.close();
   }
 }
+
+/** node-vault would check that path and method are strings, which the compiler does. Its types want a function. */
+const validator = { tv4: { validate: () => true } } as unknown as { tv4: () => boolean };

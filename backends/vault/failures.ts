@@ -76,7 +76,11 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
     case 501:
       return ["unavailable", "the server is not initialized", true];
     case 503:
-      return ["unavailable", refused.says(/\bis sealed\b/) ? "the server is sealed" : "the server is sealed or under maintenance", true];
+      return [
+        "unavailable",
+        refused.says(/\bis sealed\b/) ? "the server is sealed" : "the server is sealed or under maintenance",
+        true,
+      ];
     default:
       if (status >= 500) return ["unavailable", "the server fails", true];
       return ["invalid", "the server refuses the request", false];
@@ -100,9 +104,15 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: ["invalid", "the server's certificate is for another name"],
   DEPTH_ZERO_SELF_SIGNED_CERT: ["invalid", "the server's certificate is self-signed: name it in tls.caFile"],
   SELF_SIGNED_CERT_IN_CHAIN: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: [
+    "invalid",
+    "the server's certificate is of an unknown authority: name it in tls.caFile",
+  ],
   UNABLE_TO_GET_ISSUER_CERT: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: [
+    "invalid",
+    "the server's certificate is of an unknown authority: name it in tls.caFile",
+  ],
   CERT_SIGNATURE_FAILURE: ["invalid", "the server's certificate is not signed by its authority"],
   CERT_REVOKED: ["invalid", "the server's certificate is revoked"],
   ERR_SSL_WRONG_VERSION_NUMBER: ["invalid", "the server does not speak TLS there"],
@@ -117,11 +127,19 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
 
 /** A failed connection. Only its code is told: messages quote what the peer sent. */
 export function ofConnection(error: unknown, server: string): BackendError {
-  const code = errnoCode(error) ?? "unknown error";
+  const code = codeOf(error);
   const known = words[code];
   if (known !== undefined) return new BackendError(known[0], `${server}: ${known[1]}`);
   if (code.startsWith("HPE_")) return new BackendError("unavailable", `${server}: the answer is no HTTP`);
   if (code === "EPROTO" || code.startsWith("ERR_SSL_") || code.startsWith("ERR_TLS_"))
     return new BackendError("unavailable", `${server}: no TLS connection (${code})`);
   return new BackendError("unavailable", `${server}: cannot connect (${code})`);
+}
+
+/** Of a failed handshake Node 20 gives EPROTO, and what it was only as OpenSSL's own text in the message. */
+function codeOf(error: unknown): string {
+  const code = errnoCode(error) ?? "unknown error";
+  if (code !== "EPROTO" || !(error instanceof Error)) return code;
+  const reason = /:SSL routines:\w*:([a-z0-9 ]+):/.exec(error.message)?.[1];
+  return reason === undefined ? code : `ERR_SSL_${reason.toUpperCase().replaceAll(" ", "_")}`;
 }

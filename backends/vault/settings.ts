@@ -77,6 +77,16 @@ const methods = {
     jwtPath: v.optional(absolutePath, "/var/run/secrets/kubernetes.io/serviceaccount/token"),
   }),
   cert: object({ method: v.literal("cert"), mount: v.optional(pathText, "cert"), role: v.optional(text) }),
+  aws: object({
+    method: v.literal("aws"),
+    mount: v.optional(pathText, "aws"),
+    role: v.optional(text),
+    /** Of the STS that Vault asks, as its `sts_endpoint` has it; absent: the global one. */
+    region: v.optional(v.pipe(text, v.regex(/^[a-z0-9-]+$/, "expected the name of an AWS region"))),
+    /** Vault's `iam_server_id_header_value`. */
+    serverId: v.optional(headerText),
+    profile: v.optional(text),
+  }),
   none: object({ method: v.literal("none") }),
 };
 type Method = keyof typeof methods;
@@ -142,7 +152,11 @@ function parseAuth(given: unknown, tokenPath: string | undefined, isSocket: bool
     throw new ConfigError("auth", "is required, or tokenPath: the file that the token is in");
   }
   if (tokenPath !== undefined) throw new ConfigError("tokenPath", "does not go together with auth");
-  const { method } = parse(v.looseObject({ method: oneOf(Object.keys(methods) as Method[]) }, "expected an object"), given, "auth");
+  const { method } = parse(
+    v.looseObject({ method: oneOf(Object.keys(methods) as Method[]) }, "expected an object"),
+    given,
+    "auth",
+  );
   const auth: Auth = parse(methods[method], given, "auth");
   if (auth.method !== "approle") return auth;
   if ((auth.roleId === undefined) === (auth.roleIdPath === undefined))

@@ -8,8 +8,18 @@ const Source = object({
   path: v.optional(pathText),
   key: v.optional(text),
   mount: v.optional(pathText),
-  version: v.optional(v.pipe(v.number("expected a number"), v.integer("expected a whole number"), v.minValue(1, "expected 1 or more"))),
-  data: v.optional(v.pipe(v.custom<object>((input) => typeof input === "object" && input !== null && !Array.isArray(input), "expected an object"), v.record(v.string(), v.unknown()))),
+  version: v.optional(
+    v.pipe(v.number("expected a number"), v.integer("expected a whole number"), v.minValue(1, "expected 1 or more")),
+  ),
+  data: v.optional(
+    v.pipe(
+      v.custom<object>(
+        (input) => typeof input === "object" && input !== null && !Array.isArray(input),
+        "expected an object",
+      ),
+      v.record(v.string(), v.unknown()),
+    ),
+  ),
 });
 
 export interface Source {

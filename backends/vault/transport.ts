@@ -63,13 +63,16 @@ export class Transport {
     this.#agent?.destroy();
   }
 
-  /** A new agent where the TLS files have changed; requests under way end on the old one. */
+  /**
+   * A new agent where the TLS files have changed; requests under way end on the old one. No session is resumed: that would
+   * pass over the server's certificate, which may have expired since.
+   */
   async #ready(signal: AbortSignal): Promise<http.Agent> {
     const options = { keepAlive: true, timeout: IDLE, maxSockets: 8 };
     if (this.#tls === undefined) return (this.#agent ??= new http.Agent(options));
     const context = await this.#tls.changed(signal);
     if (context !== undefined || this.#agent === undefined)
-      this.#agent = new https.Agent({ ...options, ...this.#tlsOptions(context ?? {}) });
+      this.#agent = new https.Agent({ ...options, maxCachedSessions: 0, ...this.#tlsOptions(context ?? {}) });
     return this.#agent;
   }
 
@@ -242,5 +245,8 @@ function parseJson(headers: http.IncomingHttpHeaders, body: Buffer): Readonly<Re
 
 function notVault(server: string, status: number, headers: http.IncomingHttpHeaders): BackendError {
   const type = /^[\w.+-]+\/[\w.+-]+/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
-  return new BackendError("unavailable", `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`);
+  return new BackendError(
+    "unavailable",
+    `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,
+  );
 }

@@ -73,8 +73,8 @@ let
     reloadOnChange = {
       type = types.bool;
       description = ''
-        Whether a change in the store is followed: published, and then acted on by `onChange`. Otherwise the service gets
-        fresh secrets whenever it is restarted.
+        Whether a change in the store is followed: published, and then acted on by `onChange`. Otherwise the service
+        gets fresh secrets whenever it is restarted.
       '';
     };
     pollingInterval = {
@@ -243,10 +243,14 @@ let
       )
     ) settings;
 
+  # What is in the table for a name; nothing for a module's path, which may be one in the store.
+  backendOf = name: backends.${builtins.unsafeDiscardStringContext name} or { };
+
   isModulePath = name: lib.hasInfix "/" name || lib.hasSuffix ".mjs" name || lib.hasSuffix ".js" name;
 in
 {
   inherit
+    backendOf
     backends
     component
     isComponent
@@ -280,12 +284,17 @@ in
 
   # `{ backend; config; }`: where the secrets of one service come from.
   secretsConfig = types.submodule (
-    { config, ... }:
+    { config, options, ... }:
+    let
+      # There is none where only the documentation is made.
+      backend = if options.backend.isDefined then backendOf config.backend else { };
+    in
     {
       options = {
         backend = mkOption {
           type =
-            types.coercedTo types.path toString (types.either (types.enum (lib.attrNames backends)) (
+            # A path of Nix is copied to the store.
+            types.coercedTo types.path (path: "${path}") (types.either (types.enum (lib.attrNames backends)) (
               types.addCheck types.str isModulePath
               // {
                 description = "path of an ES module";
@@ -305,9 +314,9 @@ in
         };
         config = mkOption {
           type =
-            if backends ? ${config.backend} then
+            if backend != { } then
               types.submodule {
-                options = settingOptions (backends.${config.backend}.settings // rotation) (
+                options = settingOptions (backend.settings // rotation) (
                   key: literalExpression "config.secretsStore.${config.backend}.${key}"
                 );
               }
@@ -380,7 +389,9 @@ in
         optional = mkOption {
           type = types.bool;
           default = false;
-          description = "Whether the service starts without it.";
+          description = ''
+            Whether the service starts without it. The file in a private /tmp is then missing, the credential a newline.
+          '';
         };
         json = mkOption {
           type = types.raw or types.unspecified;
@@ -413,8 +424,8 @@ in
         ];
         default = "restart";
         description = ''
-          What happens to the service when its new secrets are in place. `reload` restarts a unit that cannot reload, and
-          with `delivery = "credentials"`, whose copies systemd makes at the start only.
+          What happens to the service when its new secrets are in place. `reload` restarts a unit that cannot reload,
+          and with `delivery = "credentials"`, whose copies systemd makes at the start only.
         '';
       };
       signal = mkOption {
@@ -432,7 +443,8 @@ in
         type = types.nullOr seconds;
         default = null;
         description = ''
-          Least number of seconds between two actions (the program's default is 3); the unit's own start limit is kept, too.
+          Least number of seconds between two actions (the program's default is 3); the unit's own start limit is
+          kept, too.
         '';
       };
       splay = mkOption {
