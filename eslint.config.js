@@ -28,8 +28,8 @@ export default tseslint.config(
   },
   importOnly(
     ["backends/**/*.ts"],
-    "/src/(?!(backend|errors|settings)\\.ts$)",
-    "A backend knows the contract (src/backend), the errors (src/errors) and the settings helpers (src/settings), no more.",
+    "/src/(?!(backend|errors|settings|helper-command)\\.ts$)",
+    "A backend knows the contract (src/backend), the errors (src/errors) and the settings helpers (src/settings) and how to run a program (src/helper-command), no more.",
   ),
   importOnly(["src/**/*.ts"], "/backends/(?!index\\.ts$)", "Only the table backends/index names a backend."),
   { files: ["**/*.js", "**/*.mjs"], ...tseslint.configs.disableTypeChecked },

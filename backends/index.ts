@@ -7,6 +7,7 @@ const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
   ["folder", () => import("./folder.ts")],
   ["nixops", () => import("./nixops.ts")],
   ["aws", () => import("./aws.ts")],
+  ["command", () => import("./command.ts")],
   ["credentials", () => import("./credentials.ts")],
   ["static", () => import("./static.ts")],
   ["vault", () => import("./vault.ts")],

@@ -16,9 +16,14 @@ export function helperEnvironment(): Record<string, string> {
   };
 }
 
-export type CommandResult =
-  | { readonly end: "exit"; readonly code: number; readonly stdout: string; readonly stderr: string }
-  | { readonly end: "signal"; readonly signal: string; readonly stdout: string; readonly stderr: string }
+interface Ended<Output> {
+  readonly stdout: Output;
+  readonly stderr: Output;
+}
+
+export type CommandResult<Output = string> =
+  | ({ readonly end: "exit"; readonly code: number } & Ended<Output>)
+  | ({ readonly end: "signal"; readonly signal: string } & Ended<Output>)
   | { readonly end: "timeout" }
   | { readonly end: "not-started"; readonly reason: string };
 
@@ -35,17 +40,42 @@ export interface CommandOptions {
 const OUTPUT_LIMIT = 64 * 1024;
 
 /** Never rejects: how it ended is in the result. */
-export function runCommand(
+export async function runCommand(
   command: readonly [string, ...string[]],
   options: CommandOptions = {},
 ): Promise<CommandResult> {
+  const result = await execute(command, options, undefined);
+  if (result.end === "exit" || result.end === "signal")
+    return { ...result, stdout: result.stdout.toString("utf8"), stderr: result.stderr.toString("utf8") };
+  // Without a limit nothing overflows.
+  return result.end === "overflow" ? { end: "timeout" } : result;
+}
+
+/**
+ * For a program whose output is a secret. The caller owns the bytes.
+ *
+ * @param limit bytes of its output; more ends it with `overflow`.
+ */
+export function runForBytes(
+  command: readonly [string, ...string[]],
+  limit: number,
+  options: CommandOptions,
+): Promise<CommandResult<Buffer> | { readonly end: "overflow" }> {
+  return execute(command, options, limit);
+}
+
+function execute(
+  command: readonly [string, ...string[]],
+  options: CommandOptions,
+  limit: number | undefined,
+): Promise<CommandResult<Buffer> | { readonly end: "overflow" }> {
   return new Promise((done) => {
     const child = start(command, options);
     if (typeof child === "string") {
       done({ end: "not-started", reason: child });
       return;
     }
-    let timedOut = false;
+    let cutShort: "timeout" | "overflow" | undefined;
     const kill = () => {
       try {
         if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
@@ -53,17 +83,23 @@ export function runCommand(
         // It has just ended by itself.
       }
     };
+    const cut = (why: "timeout" | "overflow") => {
+      cutShort ??= why;
+      kill();
+    };
     const timer =
       options.timeout === undefined
         ? undefined
         : setTimeout(() => {
-            timedOut = true;
-            kill();
+            cut("timeout");
           }, options.timeout * 1000);
     options.signal?.addEventListener("abort", kill, { once: true });
-    const stdout = collect(child.stdout);
-    const stderr = collect(child.stderr);
-    const finish = (result: CommandResult) => {
+    const overflow = () => {
+      if (limit !== undefined) cut("overflow");
+    };
+    const stdout = collect(child.stdout, limit ?? OUTPUT_LIMIT, overflow);
+    const stderr = collect(child.stderr, OUTPUT_LIMIT, () => undefined);
+    const finish = (result: CommandResult<Buffer> | { readonly end: "overflow" }) => {
       clearTimeout(timer);
       options.signal?.removeEventListener("abort", kill);
       done(result);
@@ -72,7 +108,7 @@ export function runCommand(
       finish({ end: "not-started", reason: error.code ?? "failed" });
     });
     child.once("close", (code, signal) => {
-      if (timedOut) finish({ end: "timeout" });
+      if (cutShort !== undefined) finish({ end: cutShort });
       else if (code !== null) finish({ end: "exit", code, stdout: stdout(), stderr: stderr() });
       else finish({ end: "signal", signal: signal ?? "unknown", stdout: stdout(), stderr: stderr() });
     });
@@ -94,12 +130,17 @@ function start([program, ...args]: readonly [string, ...string[]], options: Comm
   }
 }
 
-function collect(stream: NodeJS.ReadableStream | null): () => string {
+function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: () => void): () => Buffer {
   const chunks: Buffer[] = [];
   let size = 0;
   stream?.on("data", (chunk: Buffer) => {
-    if (size < OUTPUT_LIMIT) chunks.push(chunk);
+    if (size < limit) chunks.push(chunk);
     size += chunk.length;
+    if (size > limit) overflow();
   });
-  return () => Buffer.concat(chunks).subarray(0, OUTPUT_LIMIT).toString("utf8");
+  return () => {
+    const whole = Buffer.concat(chunks).subarray(0, limit);
+    for (const chunk of chunks) chunk.fill(0);
+    return whole;
+  };
 }

@@ -1,12 +1,13 @@
 /**
  * What a test needs of the machine beyond Node. Where it is missing, the test is skipped under its own name, and the
- * reason is printed at the end (test/skip-reporter.ts); FETCHER_TEST_REQUIRE=all, or a list of requirements with
- * commas, makes each such skip a failure.
+ * reason is printed at the end (test/skip-reporter.ts). FETCHER_TEST_REQUIRE=bash,root makes such a skip a failure where
+ * it is one of these; `all,-vault-server` means all but that.
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
+import { motoCommand } from "./aws/moto.ts";
 import { treePath } from "./e2e/boot.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { postgresPrograms } from "./vault/postgres.ts";
@@ -48,6 +49,8 @@ const requirements = {
     return nspawn() ?? (systemd ? undefined : "systemd is not installed");
   },
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
+  "aws-emulator": () =>
+    motoCommand() === undefined ? "no moto_server, nor python3-moto in the guests' tree" : undefined,
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
 } satisfies Record<string, () => string | undefined>;
 
@@ -91,7 +94,7 @@ function isKnown(name: Requirement): name is keyof typeof requirements {
 
 function isRequired(name: Requirement): boolean {
   const required = (process.env["FETCHER_TEST_REQUIRE"] ?? "").split(",");
-  return required.includes("all") || required.includes(name);
+  return required.includes(name) || (required.includes("all") && !required.includes(`-${name}`));
 }
 
 function notRoot(): string | undefined {

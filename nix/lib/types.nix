@@ -1,231 +1,25 @@
-# What may be said: the types of all options. Backends are listed here once; the store's defaults and every service's
-# own settings come from the same list.
+# What may be said: options and their types. The store's defaults and every service's own settings come from one table.
 { lib }:
 
 let
   inherit (lib) literalExpression mkOption types;
 
-  # A mistake that only shows on the host is found here: a Nix path, or a string that points into the store, would have
-  # copied the secret to where everybody reads it.
-  secretPath = lib.mkOptionType {
-    name = "secretPath";
-    description = "absolute path outside the Nix store, as a string";
-    descriptionClass = "noun";
-    check =
-      value:
-      builtins.isString value
-      && lib.hasPrefix "/" value
-      && !lib.hasPrefix "${builtins.storeDir}/" (toString value)
-      && value != builtins.storeDir;
-    merge = lib.mergeEqualOption;
-  };
-
-  seconds = types.addCheck types.number (value: value >= 0) // {
-    description = "number of seconds";
-  };
-  positiveSeconds = types.addCheck types.number (value: value > 0) // {
-    description = "number of seconds, more than 0";
-  };
-
-  json = lib.mkOptionType {
-    name = "json";
-    description = "value that JSON can carry";
-    descriptionClass = "noun";
-    check =
-      value:
-      !builtins.isFunction value
-      && !builtins.isPath value
-      && (
-        if builtins.isList value then
-          lib.all json.check value
-        else if lib.isDerivation value then
-          false
-        else if builtins.isAttrs value then
-          lib.all json.check (lib.attrValues value)
-        else
-          true
-      );
-    merge = types.anything.merge;
-  };
-
-  # One path component, as the program has it.
-  isComponent =
-    name:
-    builtins.isString name
-    && name != ""
-    && name != "."
-    && name != ".."
-    && !lib.hasInfix "/" name
-    && builtins.stringLength name <= 255
-    && !lib.hasPrefix ".fetcher-" name
-    && builtins.match ".*[[:cntrl:]].*" name == null;
-  component = types.addCheck types.str isComponent // {
-    description = "file name without a slash, at most 255 bytes";
-  };
-
-  principal = types.either types.str types.ints.unsigned;
-  mode = types.strMatching "0?[0-7]{3}" // {
-    description = "octal mode, \"0400\"";
-  };
-
-  # Settings that all backends share (RFC 59). `null` says nothing.
-  rotation = {
-    reloadOnChange = {
-      type = types.bool;
-      description = ''
-        Whether a change in the store is followed: published, and then acted on by `onChange`. Otherwise the service
-        gets fresh secrets whenever it is restarted.
-      '';
-    };
-    pollingInterval = {
-      type = positiveSeconds;
-      example = 30;
-      description = "How often to ask the store, in seconds; also behind a backend that is told of changes.";
-    };
-    refreshInterval = {
-      type = positiveSeconds;
-      example = 30;
-      description = "Older name of `pollingInterval`, in seconds.";
-    };
-  };
-
-  backends = {
-    folder = {
-      description = "a directory of files that only root can read: /etc/secrets, sops-nix, agenix";
-      required = [ "secretsDir" ];
-      settings.secretsDir = {
-        type = secretPath;
-        example = "/run/secrets";
-        description = "Directory with one file for each secret.";
-      };
-    };
-
-    vault = {
-      description = "HashiCorp Vault or OpenBao";
-      network = true;
-      settings = {
-        url = {
-          type = types.str;
-          default = "http://localhost:8200";
-          description = "Address of the server.";
-        };
-        mount = {
-          type = types.str;
-          default = "secret";
-          description = "Where the secrets engine is mounted.";
-        };
-        path = {
-          type = types.str;
-          example = "nixos-testsecrets";
-          description = "Path below `mount` whose keys are the secrets' ids, unless a secret's `source` says otherwise.";
-        };
-        tokenPath = {
-          type = secretPath;
-          example = "/etc/secrets/service_secrets_token";
-          description = "File with the token; read again when it changes.";
-        };
-        kvVersion = {
-          type = types.enum [
-            1
-            2
-          ];
-          description = "Version of the key/value engine; the server is asked where this is not set.";
-        };
-        namespace = {
-          type = types.str;
-          description = "Namespace on the server.";
-        };
-        auth = {
-          type = types.attrsOf json;
-          description = "How to log in, instead of `tokenPath`.";
-        };
-        tls = {
-          type = types.attrsOf json;
-          description = "Certificates: whom to trust, and what to show.";
-        };
-        revokeOnStop = {
-          type = types.bool;
-          description = "Whether leases end with the sidecar.";
-        };
-      };
-      intervals.refreshInterval = 60;
-    };
-
-    nixops = {
-      description = "keys that NixOps uploads after boot";
-      settings.keysDir = {
-        type = secretPath;
-        example = "/run/keys";
-        description = "Where the keys arrive (the program's default is `/run/keys`).";
-      };
-    };
-
-    aws = {
-      description = "AWS Secrets Manager";
-      network = true;
-      settings = {
-        region = {
-          type = types.str;
-          example = "eu-central-1";
-          description = "Region of the secrets.";
-        };
-        endpoint = {
-          type = types.str;
-          description = "Address of the service, where it is not the region's own.";
-        };
-        profile = {
-          type = types.str;
-          description = "Profile in the AWS configuration files.";
-        };
-        roleArn = {
-          type = types.str;
-          description = "Role to assume.";
-        };
-      };
-    };
-
-    credentials = {
-      description = "systemd credentials of the sidecar's own unit (LoadCredentialEncrypted=, ImportCredential=)";
-      settings = { };
-    };
-
-    command = {
-      description = "what a command prints: `sops -d`, `pass`, `keyctl pipe`";
-      required = [ "command" ];
-      settings = {
-        command = {
-          type = types.nonEmptyListOf types.str;
-          example = [
-            "/run/current-system/sw/bin/pass"
-            "show"
-          ];
-          description = "The command, its arguments each an element; no shell is involved.";
-        };
-        timeout = {
-          type = positiveSeconds;
-          description = "Seconds that it may take.";
-        };
-      };
-    };
-
-    static = {
-      description = "values that are in the Nix store, for everybody to read; for tests only";
-      required = [
-        "values"
-        "allowInsecure"
-      ];
-      settings = {
-        values = {
-          type = types.attrsOf types.str;
-          description = "The secrets by their ids.";
-        };
-        allowInsecure = {
-          type = types.bool;
-          description = "Must be `true`.";
-        };
-      };
-    };
-  };
+  values = import ./values.nix { inherit lib; };
+  inherit (values)
+    component
+    json
+    mode
+    positiveSeconds
+    principal
+    seconds
+    ;
+  table = import ./backends.nix { inherit lib; };
+  inherit (table)
+    backendOf
+    backends
+    isModulePath
+    rotation
+    ;
 
   # Every setting is optional in a service's own configuration.
   settingOptions =
@@ -239,29 +33,18 @@ let
           defaultText = fallback name;
           inherit (setting) description;
         }
-        // lib.optionalAttrs (setting ? example) { inherit (setting) example; }
+        // lib.filterAttrs (key: _: key == "example" || key == "apply") setting
       )
     ) settings;
-
-  # What is in the table for a name; nothing for a module's path, which may be one in the store.
-  backendOf = name: backends.${builtins.unsafeDiscardStringContext name} or { };
-
-  isModulePath = name: lib.hasInfix "/" name || lib.hasSuffix ".mjs" name || lib.hasSuffix ".js" name;
 in
 {
-  inherit
-    backendOf
-    backends
+  inherit (values)
     component
     isComponent
-    isModulePath
     json
-    mode
-    principal
-    secretPath
-    seconds
     positiveSeconds
     ;
+  inherit (table) backendOf backends isModulePath;
 
   # `secretsStore.NAME`: the defaults of one backend for the whole host.
   storeOptions =
@@ -278,7 +61,7 @@ in
           default = setting.default or intervals.${key} or null;
           inherit (setting) description;
         }
-        // lib.optionalAttrs (setting ? example) { inherit (setting) example; }
+        // lib.filterAttrs (key: _: key == "example" || key == "apply") setting
       )
     ) (backend.settings // rotation);
 

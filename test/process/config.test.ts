@@ -178,7 +178,16 @@ describe("flags win over the file", () => {
     const place = new Place();
     place.put({ renamed: "one", second: "two" });
     const config = place.config({ first: { source: { file: "renamed" } } });
-    const exit = await place.run(["--config", place.writeConfig(config), "--once", "second", "first", "second"]);
+    const exit = await place.run([
+      "--config",
+      place.writeConfig(config),
+      "--once",
+      "--output",
+      place.output,
+      "second",
+      "first",
+      "second",
+    ]);
     expect(exit).toMatchObject({ code: 0, stderr: "" });
     expect(place.published()).toMatchObject({ first: "one", second: "two" });
   });

@@ -43,6 +43,18 @@ test("--once: a $XDG_RUNTIME_DIR that does not exist (as after su) is one line a
   expect(exit.stderr).toContain(place.path("absent"));
 });
 
+test("--once keeps out of the output of the configuration, where a sidecar may be at work", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  await place.start(place.config(["id"], { config: { reloadOnChange: false } })).ready();
+  const before = fs.statSync(place.output).mtimeMs;
+  place.put({ id: VALUE });
+  const exit = await place.run(["--config", place.path("config.json"), "--once"]);
+  expect(exit.stdout).toContain(`stay in ${place.path("runtime", "fetcher-")}`);
+  expect(place.read("id")).toBe("one");
+  expect(fs.statSync(place.output).mtimeMs).toBe(before);
+});
+
 test("--once shows id, file, variable, size, version and origin of every secret, and no value", async () => {
   const place = new Place();
   place.put({ plain: VALUE, mapped: VALUE, hidden: VALUE });
@@ -74,7 +86,13 @@ test("--once shows id, file, variable, size, version and origin of every secret,
 test("--once says which secret a shell could not read, and publishes its file all the same", async () => {
   const place = new Place();
   place.put({ binary: Buffer.from([0, 1, 2]), text: VALUE });
-  const exit = await place.run(["--config", place.writeConfig(place.config(["binary", "text"])), "--once"]);
+  const exit = await place.run([
+    "--config",
+    place.writeConfig(place.config(["binary", "text"])),
+    "--once",
+    "--output",
+    place.output,
+  ]);
   expect(exit.code).toBe(0);
   expect(exit.stderr).toContain('secret "binary" is not in secrets.env');
   expect(fs.readFileSync(join(place.output, "binary"))).toEqual(Buffer.from([0, 1, 2]));
@@ -83,7 +101,13 @@ test("--once says which secret a shell could not read, and publishes its file al
 test("--once: a value that cannot be the variable that was asked for by name publishes nothing, 78", async () => {
   const place = new Place();
   place.put({ binary: Buffer.concat([Buffer.from(VALUE), Buffer.from([0])]) });
-  const exit = await place.run(["--config", place.writeConfig(place.config({ binary: { env: "BINARY" } })), "--once"]);
+  const exit = await place.run([
+    "--config",
+    place.writeConfig(place.config({ binary: { env: "BINARY" } })),
+    "--once",
+    "--output",
+    place.output,
+  ]);
   expect(exit.code).toBe(78);
   expect(exit.stderr).toContain('secret \\"binary\\"');
   expect(exit.stderr).not.toContain(VALUE);

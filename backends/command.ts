@@ -1,0 +1,158 @@
+/** Any program whose output is the secret: sops -d, age -d, gpg -d, pass, op read, keyctl pipe. No shell. */
+import { createHmac, randomBytes } from "node:crypto";
+import * as v from "valibot";
+import { BackendError, type BackendModule, type Outcome } from "../src/backend.ts";
+import { ConfigError } from "../src/errors.ts";
+import { type CommandResult, runForBytes } from "../src/helper-command.ts";
+import { object, parse, positiveSeconds } from "../src/settings.ts";
+import { printable } from "./read.ts";
+
+const word = v.pipe(
+  v.string("expected a string"),
+  v.check((value) => !value.includes("\0"), "must not contain a NUL character"),
+);
+const argv = v.pipe(
+  v.array(word, "expected an array of strings"),
+  v.check((words) => words.length > 0 && words[0] !== "", "expected at least the name of a program"),
+  v.transform((words) => words as [string, ...string[]]),
+);
+const environment = v.pipe(
+  v.record(v.pipe(v.string(), v.regex(/^[A-Za-z_]\w*$/, "expected the name of a variable")), word),
+  v.check(
+    (variables) => !Object.keys(variables).some((name) => name.startsWith("LD_")),
+    "must not have variables of the loader (LD_...)",
+  ),
+);
+
+const Settings = object({
+  command: v.optional(argv),
+  timeout: v.optional(positiveSeconds, 30),
+  environment: v.optional(environment, {}),
+});
+type Settings = v.InferOutput<typeof Settings>;
+
+const Source = object({
+  command: v.optional(argv),
+  args: v.optional(v.array(word, "expected an array of strings")),
+  timeout: v.optional(positiveSeconds),
+});
+interface Source {
+  readonly argv: readonly [string, ...string[]];
+  /** Seconds. */
+  readonly timeout: number;
+}
+
+/** Bytes; as with files, more is a mistake. */
+const OUTPUT_LIMIT = 16 * 1024 * 1024;
+/** Programs at once: some ask a key agent, which serves one after the other. */
+const CONCURRENCY = 4;
+
+const command: BackendModule<Settings, Source> = {
+  name: "command",
+  defaultPollingInterval: 60,
+
+  parseSettings: (settings) => parse(Settings, settings),
+
+  /** A secret that names no arguments has its id as the only one; one with a command of its own has none. */
+  parseSource(id, input, settings) {
+    const source = parse(Source, input);
+    const program = source.command ?? settings.command;
+    if (program === undefined) throw new ConfigError("command", "is required here or in config.command");
+    const args = source.args ?? (source.command === undefined ? [id] : []);
+    return { argv: [...program, ...args], timeout: source.timeout ?? settings.timeout };
+  },
+
+  describe: ({ argv: words }) => printable(words.join(" ")),
+
+  open(settings) {
+    const versions = new Versions();
+    return Promise.resolve({
+      async fetch(requests, signal) {
+        const outcomes = new Map<string, Outcome>();
+        const queue = requests.values();
+        const worker = async () => {
+          for (const { id, source } of queue)
+            outcomes.set(id, signal.aborted ? stopped() : versions.add(id, await run(source, settings, signal)));
+        };
+        await Promise.all(Array.from({ length: Math.min(CONCURRENCY, requests.length) }, worker));
+        return outcomes;
+      },
+    });
+  },
+};
+export default command;
+
+/** A program tells no version: its outputs are counted as they change. */
+class Versions {
+  /** Of this process, so that what is kept says nothing to anybody else. */
+  readonly #key = randomBytes(32);
+  readonly #seen = new Map<string, { readonly digest: string; readonly count: number }>();
+
+  add(id: string, outcome: Outcome): Outcome {
+    if (!("status" in outcome) || outcome.status !== "value") return outcome;
+    const digest = createHmac("sha256", this.#key).update(outcome.value).digest("base64");
+    const before = this.#seen.get(id);
+    const count = before?.digest === digest ? before.count : (before?.count ?? 0) + 1;
+    this.#seen.set(id, { digest, count });
+    return { ...outcome, version: `output-${count}` };
+  }
+}
+
+async function run(source: Source, settings: Settings, signal: AbortSignal): Promise<Outcome> {
+  const { timeout, argv: words } = source;
+  const name = printable(words[0]);
+  const result = await runForBytes(words, OUTPUT_LIMIT, { timeout, signal, environment: settings.environment });
+  switch (result.end) {
+    case "exit":
+      if (result.code === 0) return { status: "value", value: result.stdout, version: "" };
+      return failed(result, name);
+    case "signal":
+      return signal.aborted ? stopped() : new BackendError("unavailable", `${name} was ended by ${result.signal}`);
+    case "timeout":
+      return new BackendError("unavailable", `${name} took longer than ${timeout} s`);
+    case "overflow":
+      return new BackendError("invalid", `${name} printed more than ${OUTPUT_LIMIT / 1024 / 1024} MiB`);
+    case "not-started":
+      return result.reason === "ENOENT"
+        ? new BackendError("invalid", `there is no program ${name} (PATH, or an absolute path in the command)`)
+        : new BackendError("invalid", `${name} cannot be run: ${result.reason}`);
+  }
+}
+
+/** sysexits(3), for programs that keep to it; with any other status nobody knows, and time may heal it. */
+const kinds: Readonly<Record<number, "missing" | "denied" | "invalid">> = {
+  64: "invalid",
+  66: "missing",
+  77: "denied",
+  78: "invalid",
+};
+
+function failed({ code, stdout, stderr }: CommandResult<Buffer> & { end: "exit" }, name: string): Outcome {
+  const said = redacted(stderr.toString("utf8"), stdout);
+  stdout.fill(0);
+  const message = `${name} exited with ${code}${said === "" ? "" : `: ${said}`}`;
+  const kind = kinds[code] ?? "unavailable";
+  return kind === "missing" ? { status: "missing", where: message } : new BackendError(kind, message);
+}
+
+/**
+ * The last line that a program wrote to stderr, with only those words left that are plain words or paths: it may well
+ * quote what it works on.
+ */
+function redacted(stderr: string, stdout: Buffer): string {
+  const line = stderr.trim().split("\n").at(-1) ?? "";
+  const output = stdout.toString("utf8");
+  const words = line
+    .slice(0, 300)
+    .split(/\s+/)
+    .map((text) => (isPlain(text) && !(text.length > 3 && output.includes(text)) ? text : "***"));
+  return words.join(" ").replaceAll(/(?:\*\*\* )+\*\*\*/g, "***");
+}
+
+function isPlain(text: string): boolean {
+  return /^["'([]?[A-Za-z]{1,15}(?:[-'][a-z]{1,10})?["')\],.:;!?]{0,2}$/.test(text) || /^\d{1,5}[.,:;]?$/.test(text);
+}
+
+function stopped(): BackendError {
+  return new BackendError("unavailable", "stopped");
+}

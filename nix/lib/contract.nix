@@ -1,0 +1,138 @@
+# The contract for secrets in files: a consumer asks for a file with a mode, an owner and a group (`request`), a
+# provider answers with its path (`result`). Older texts say `input` and `output`, or have all four side by side; on
+# both sides these are other names of the same.
+{ lib }:
+
+let
+  inherit (lib) mkOption types;
+  values = import ./values.nix { inherit lib; };
+
+  fields = {
+    mode = {
+      type = values.mode;
+      default = "0400";
+      example = "0440";
+      description = "Mode of the file.";
+    };
+    owner = {
+      type = types.str;
+      default = "root";
+      example = "stash";
+      description = "Owner of the file.";
+    };
+    group = {
+      type = types.str;
+      default = "root";
+      example = "stash";
+      description = "Group of the file.";
+    };
+  };
+
+  # Options of a type of their own, not nested ones: what is inside is looked at only when it is asked for, so that
+  # consumer and provider can each be said in the words of the other.
+  request =
+    defaults:
+    types.submodule {
+      options = lib.mapAttrs (
+        name: field: mkOption (field // { default = defaults.${name} or field.default; })
+      ) fields;
+    };
+  result = types.submodule {
+    options.path = mkOption {
+      type = types.str;
+      description = "Where the file is on the host.";
+    };
+  };
+
+  # Another name to write by.
+  written =
+    target: type:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      description = "Other name of `${target}`.";
+    };
+  # Another name to read by.
+  read =
+    target: type: value:
+    mkOption {
+      inherit type;
+      default = value;
+      readOnly = true;
+      defaultText = lib.literalExpression target;
+      description = "Other name of `${target}`.";
+    };
+  ifSet = value: lib.mkIf (value != null);
+in
+{
+  # A module for the provider's side, whose file is at `path`.
+  provider =
+    { path, defaultPath }:
+    { config, ... }:
+    {
+      options = {
+        request = mkOption {
+          type = request { };
+          default = { };
+          description = "What the consumer asks for.";
+        };
+        result = mkOption {
+          type = result;
+          readOnly = true;
+          default = { inherit path; };
+          defaultText = lib.literalExpression "{ path = ${defaultPath}; }";
+          description = "What the consumer gets.";
+        };
+        input = written "request" (request { });
+        output = read "result" result config.result;
+        path = read "result.path" types.str config.result.path;
+      }
+      // lib.mapAttrs (name: field: written "request.${name}" field.type) fields;
+
+      config.request = lib.mkMerge (
+        [ (ifSet config.input config.input) ]
+        ++ lib.mapAttrsToList (name: _: { ${name} = ifSet config.${name} config.${name}; }) fields
+      );
+    };
+
+  # An option for the consumer's side: it says what it needs, its user says where that is.
+  #
+  #   passwordFile = contract.consumer { owner = "stash"; group = "stash"; description = "…"; };
+  #
+  #   secretsStore.files.stash.request = config.services.stash.passwordFile.request;
+  #   services.stash.passwordFile.result = config.secretsStore.files.stash.result;
+  consumer =
+    {
+      description ? "A file with a secret.",
+      ...
+    }@defaults:
+    mkOption {
+      inherit description;
+      default = { };
+      type = types.submodule (
+        { config, ... }:
+        {
+          options = {
+            request = mkOption {
+              type = request defaults;
+              default = { };
+              description = "What is asked for.";
+            };
+            result = mkOption {
+              type = result;
+              description = "What the provider has answered.";
+            };
+            input = read "request" (request defaults) config.request;
+            output = written "result" result;
+            path = written "result.path" types.str;
+          }
+          // lib.mapAttrs (name: field: read "request.${name}" field.type config.request.${name}) fields;
+
+          config.result = lib.mkMerge [
+            (ifSet config.output config.output)
+            (ifSet config.path { inherit (config) path; })
+          ];
+        }
+      );
+    };
+}

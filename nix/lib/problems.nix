@@ -1,0 +1,81 @@
+# What cannot work, each with the option's name and the way out.
+{ lib }:
+
+let
+  commands = import ./commands.nix { inherit lib; };
+
+  # The last definition of a key that counts, or null.
+  valueOf =
+    section: name:
+    let
+      found = lib.concatMap (plain: commands.contents (plain.${name} or [ ])) (commands.contents section);
+    in
+    if found == [ ] then null else lib.last found;
+
+  isFalse =
+    value:
+    lib.elem value [
+      false
+      "false"
+      "no"
+      "off"
+      "0"
+      "n"
+      "f"
+    ];
+
+  ofPrivateTmp =
+    option: service:
+    let
+      serviceConfig = service.serviceConfig or { };
+      privateTmp = valueOf serviceConfig "PrivateTmp";
+      plus = lib.findFirst ({ command, ... }: commands.hasPrefix "+" command) null (
+        commands.ofService serviceConfig
+      );
+    in
+    lib.optional (isFalse privateTmp)
+      "${option}.serviceConfig.PrivateTmp is false, but its secrets are in a private /tmp: leave the option away, or use `delivery = \"credentials\"' of secretsStore.services"
+    ++
+      lib.optional (privateTmp == "disconnected")
+        "${option}.serviceConfig.PrivateTmp is \"disconnected\", which no other unit can share: set it to true, or use `delivery = \"credentials\"' of secretsStore.services"
+    ++
+      lib.optional (isFalse (valueOf (service.unitConfig or { }) "DefaultDependencies"))
+        "${option}.unitConfig.DefaultDependencies is false, which makes the private /tmp one that cannot be shared: leave the option away, or use `delivery = \"credentials\"' of secretsStore.services"
+    ++
+      lib.optional (plus != null)
+        "${option}.serviceConfig.${plus.name} has a command with the prefix `+', which sees the /tmp of the host, where anybody can put a file in the place of a secret: use `!' for privileges, or `delivery = \"credentials\"' of secretsStore.services";
+in
+{
+  # `option`: the service's path. Empty where its secrets can be in a private /tmp.
+  inherit ofPrivateTmp;
+
+  # As before, and its ExecStart can be wrapped.
+  ofScope =
+    name: service:
+    let
+      option = "systemd.services.${name}";
+      at = lib.any ({ name, command }: name == "ExecStart" && commands.hasPrefix "@" command) (
+        commands.ofService (service.serviceConfig or { })
+      );
+    in
+    lib.optional (lib.hasSuffix "@" name)
+      "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
+    ++
+      lib.optional at
+        "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
+    ++ ofPrivateTmp option service;
+
+  # Names of the units in JoinsNamespaceOf=, as strings, lists and lists of strings with spaces have them.
+  joinsOf =
+    unitConfig:
+    let
+      definitions = lib.concatMap (
+        plain: lib.concatMap lib.toList (commands.contents (plain.JoinsNamespaceOf or [ ]))
+      ) (commands.contents unitConfig);
+    in
+    lib.unique (lib.concatMap (text: lib.filter (unit: unit != "") (lib.splitString " " text)) definitions);
+
+  # Names of credentials are narrower than those of files (systemd.exec(5): ASCII, no `:'); quotes and backslashes would
+  # mean something in a unit file.
+  isCredentialName = name: builtins.match "[]A-Za-z0-9 !#$%&()*+,.;<=>?@[^_`{|}~-]+" name != null;
+}

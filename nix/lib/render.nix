@@ -1,0 +1,221 @@
+# What the units and the sidecar's configuration look like: pure functions from checked values to attribute sets of
+# `systemd.services`. The wiring is that of examples/systemd; a test holds the two together.
+{
+  lib,
+  pkgs,
+  package,
+}:
+
+let
+  inherit (import ./types.nix { inherit lib; }) backendOf isModulePath;
+
+  # "foo@bar-secrets" would be an instance of foo@.service.
+  flat = lib.replaceStrings [ "@" ] [ "-" ];
+
+  compact = lib.filterAttrs (_: value: value != null);
+
+  # A path as a unit file has it: `%` begins a specifier, spaces need quotes.
+  unitPath =
+    path:
+    let
+      escaped = lib.replaceStrings [ "%" ] [ "%%" ] path;
+    in
+    if lib.hasInfix " " path then builtins.toJSON escaped else escaped;
+in
+rec {
+  sidecarOf = service: "${flat service}-secrets";
+
+  # Below it the sidecar publishes; its parent is closed to all but root.
+  publicDirectory = sidecar: "/run/${sidecar}/pub";
+
+  onChange =
+    settings:
+    compact (
+      settings
+      // {
+        verify = lib.mapNullable (verify: { inherit (verify) command timeout; }) (settings.verify or null);
+      }
+    );
+
+  # The store's settings with the service's own over them.
+  # `path`: where the service's were set, for messages.
+  settings =
+    {
+      store,
+      secretsConfig,
+      path,
+    }:
+    let
+      inherit (secretsConfig) backend;
+      own = compact (secretsConfig.config or { });
+      defaults = compact (store.${builtins.unsafeDiscardStringContext backend} or { });
+      alternatives = (backendOf backend).alternatives or [ ];
+      replaced = lib.optionals (lib.any (name: own ? ${name}) alternatives) alternatives;
+      both = removeAttrs (removeAttrs defaults replaced // own) [
+        "pollingInterval"
+        "refreshInterval"
+      ];
+      interval =
+        own.pollingInterval or own.refreshInterval or defaults.pollingInterval or defaults.refreshInterval
+          or null;
+      absent = lib.filter (name: !both ? ${name}) ((backendOf backend).required or [ ]);
+    in
+    if own ? pollingInterval && own ? refreshInterval then
+      throw "${path}.config: `refreshInterval' is the older name of `pollingInterval': set one of them"
+    else if absent != [ ] then
+      throw "${path}.config.${lib.head absent} is not set, nor is `secretsStore.${backend}.${lib.head absent}'"
+    else
+      {
+        reloadOnChange = false;
+      }
+      // both
+      // lib.optionalAttrs (interval != null) { pollingInterval = interval; };
+
+  # The configuration file, which the program itself has accepted. A module of somebody else's that is not in the store
+  # cannot be asked at build time.
+  configFile =
+    name: config:
+    let
+      json = builtins.toJSON config;
+      checkable =
+        (!isModulePath config.backend || lib.hasPrefix builtins.storeDir config.backend)
+        && (pkgs.stdenv.buildPlatform.canExecute or (_: true)) (pkgs.stdenv.hostPlatform or { });
+    in
+    pkgs.runCommand "${flat name}.json"
+      {
+        inherit json;
+        passAsFile = [ "json" ];
+        preferLocalBuild = true;
+      }
+      ''
+        ${lib.optionalString checkable ''${package}/bin/fetcher --check=config --config "$jsonPath"''}
+        cp "$jsonPath" "$out"
+      '';
+
+  # What the unit needs because of where its secrets come from.
+  storeDependencies =
+    {
+      backend,
+      config,
+      secrets,
+    }:
+    let
+      network = lib.optional ((backendOf backend).network or false) "network-online.target";
+      keys = lib.optionals (backend == "nixops") (
+        lib.mapAttrsToList (id: secret: "${secret.source.key or id}-key.service") secrets
+      );
+    in
+    {
+      wants = network ++ keys;
+      after = network ++ keys;
+      unitConfig = lib.optionalAttrs (backend == "folder") {
+        RequiresMountsFor = unitPath config.secretsDir;
+      };
+    };
+
+  # `targets`: units that it is there for. `joins`: units whose namespaces they join, too, and `joinsAfter`: those of
+  # them that the targets wait for. What starts first makes the namespace: at one time with them, it would make another.
+  sidecar =
+    {
+      name,
+      config,
+      targets,
+      joins ? [ ],
+      joinsAfter ? [ ],
+      description ? "Secrets of ${lib.concatStringsSep ", " targets}",
+    }:
+    let
+      store = storeDependencies {
+        inherit (config) backend secrets;
+        inherit (config) config;
+      };
+    in
+    {
+      inherit description;
+      inherit (store) wants;
+      after = store.after ++ joinsAfter;
+      before = targets;
+      # With it the sidecar keeps them fresh, and its own actions must not restart it.
+      partOf = lib.optionals (!config.config.reloadOnChange) targets;
+      # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
+      stopIfChanged = false;
+      environment.NODE_DISABLE_COMPILE_CACHE = "1";
+      unitConfig = {
+        StopWhenUnneeded = true;
+        StartLimitIntervalSec = 0;
+      }
+      // store.unitConfig
+      // lib.optionalAttrs (joins != [ ]) { JoinsNamespaceOf = joins; };
+      serviceConfig = {
+        Type = "notify";
+        NotifyAccess = "all";
+        ExecStart = "${package}/bin/fetcher --config ${configFile name config}";
+        ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
+        PrivateTmp = true;
+        RuntimeDirectory = name;
+        RuntimeDirectoryMode = "0700";
+        RuntimeDirectoryPreserve = "restart";
+        Restart = "always";
+        RestartMode = "direct";
+        RestartSec = 1;
+        RestartPreventExitStatus = "64 66 69 77 78";
+        TimeoutStartSec = "infinity";
+      }
+      // sandbox;
+    };
+
+  sandbox = {
+    LimitCORE = 0;
+    MemorySwapMax = 0;
+    UMask = "0077";
+    UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
+    CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH";
+    NoNewPrivileges = true;
+    ProtectSystem = "strict";
+    ProtectHome = "read-only";
+    ProtectProc = "invisible";
+    ProtectClock = true;
+    ProtectHostname = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectKernelTunables = true;
+    ProtectControlGroups = true;
+    PrivateDevices = true;
+    LockPersonality = true;
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
+    SystemCallArchitectures = "native";
+    SystemCallFilter = [
+      "@system-service @pkey"
+      "~@privileged @resources"
+      "@chown"
+    ];
+  };
+
+  # The target's half: it needs the sidecar, and sees its files at /tmp/ID.
+  privateTmp = sidecar: {
+    unitConfig.JoinsNamespaceOf = [ "${sidecar}.service" ];
+    serviceConfig.BindReadOnlyPaths = [ "${publicDirectory sidecar}:/tmp/.secrets" ];
+  };
+
+  # The target's half: systemd copies the files for it at every start.
+  # `secrets`: file → whether it is optional.
+  credentials =
+    { sidecar, secrets }:
+    let
+      escape = lib.replaceStrings [ "%" ] [ "%%" ];
+      optional = lib.filterAttrs (_: isOptional: isOptional) secrets;
+    in
+    {
+      LoadCredential = lib.mapAttrsToList (
+        file: _: "${escape file}:${publicDirectory sidecar}/${escape file}"
+      ) secrets;
+    }
+    // lib.optionalAttrs (optional != { }) {
+      # What the service finds for a secret that is not there. systemd 252 and 257 refuse an empty value ("Invalid
+      # syntax"); a newline is what a shell's $(…) and most readers of passwords drop.
+      SetCredential = lib.mapAttrsToList (file: _: "${escape file}:\\n") optional;
+    };
+}

@@ -1,0 +1,164 @@
+# secretsStore.containers: secrets of the host for NixOS containers, as credentials of the container's system.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) literalExpression mkOption;
+
+  cfg = config.secretsStore;
+  types = import ../lib/types.nix { inherit lib; };
+  render = import ../lib/render.nix {
+    inherit lib pkgs;
+    inherit (cfg) package;
+  };
+
+  sidecarOf = name: "container-${name}-secrets";
+
+  container = lib.types.submodule {
+    options = {
+      secrets = mkOption {
+        type = lib.types.attrsOf types.secret;
+        default = { };
+        example = literalExpression ''{ greeting = { }; }'';
+        description = "The container's secrets by their ids. Each is a credential of its system, named as `file`.";
+      };
+      secretsConfig = mkOption {
+        type = types.secretsConfig;
+        description = "Where they come from, on the host.";
+      };
+      services = mkOption {
+        type = lib.types.attrsOf (lib.types.listOf lib.types.str);
+        default = { };
+        example = literalExpression ''{ hello = [ "greeting" ]; }'';
+        description = ''
+          Services inside the container with the ids that each gets, as `LoadCredential=ID:ID`: the files are in its
+          `$CREDENTIALS_DIRECTORY`.
+        '';
+      };
+      onChange = mkOption {
+        type = types.onChange;
+        default = { };
+        description = ''
+          What is done to the container when a secret has changed and `reloadOnChange` is set. It sees new values
+          after a restart only.
+        '';
+      };
+    };
+  };
+
+  configOf = name: container: {
+    service = "container@${name}.service";
+    inherit (container.secretsConfig) backend;
+    config = render.settings {
+      store = cfg;
+      inherit (container) secretsConfig;
+      path = "secretsStore.containers.${name}.secretsConfig";
+    };
+    secrets = lib.mapAttrs (_: secret: secret.json) container.secrets;
+    output = {
+      directory = render.publicDirectory (sidecarOf name);
+      envFile = null;
+    };
+    onChange = render.onChange (
+      container.onChange
+      // lib.optionalAttrs (container.onChange.action == "reload") { action = "restart"; }
+    );
+  };
+
+  flags =
+    name: container:
+    map (secret: "--load-credential=${secret.file}:${render.publicDirectory (sidecarOf name)}/${secret.file}") (
+      lib.attrValues container.secrets
+    );
+
+  unitsOf =
+    name: container:
+    let
+      sidecar = sidecarOf name;
+    in
+    {
+      "container@${name}" = {
+        requires = [ "${sidecar}.service" ];
+        after = [ "${sidecar}.service" ];
+      };
+      ${sidecar} = render.sidecar {
+        name = sidecar;
+        targets = [ "container@${name}.service" ];
+        config = configOf name container;
+      };
+    };
+
+  assertionsOf =
+    name: container:
+    let
+      option = "secretsStore.containers.${name}";
+      files = lib.mapAttrsToList (_: secret: secret.file) container.secrets;
+      # Flags reach nspawn through a shell variable that is split at spaces.
+      wide = lib.filter (file: builtins.match "[A-Za-z0-9_.,@%+=~-]+" file == null) files;
+      optional = lib.attrNames (lib.filterAttrs (_: secret: secret.optional) container.secrets);
+      unknown = lib.filter (id: !container.secrets ? ${id}) (
+        lib.concatLists (lib.attrValues container.services)
+      );
+      fail = message: {
+        assertion = false;
+        inherit message;
+      };
+    in
+    map fail (
+      lib.optional (container.secrets == { }) "${option}.secrets is empty: name a secret, or leave the container away"
+      ++ map (
+        file:
+        "${option}.secrets: \"${file}\" cannot be the name of a container's credential (letters, digits, _.,@%+=~-): set secrets.<id>.file"
+      ) wide
+      ++ map (
+        id: "${option}.secrets.${id}.optional: a container does not start without one of its credentials"
+      ) optional
+      ++ map (id: "${option}.services: \"${id}\" is not in ${option}.secrets") unknown
+      ++
+        lib.optional (container.onChange.action == "signal")
+          "${option}.onChange.action: a signal would find the old credentials: use \"restart\""
+    );
+in
+{
+  options.secretsStore.containers = mkOption {
+    type = lib.types.attrsOf container;
+    default = { };
+    example = literalExpression ''
+      {
+        web = {
+          secrets.greeting = { };
+          secretsConfig.backend = "folder";
+          services.hello = [ "greeting" ];
+        };
+      }
+    '';
+    description = "Secrets for NixOS containers, by the container's name.";
+  };
+
+  config = lib.mkIf cfg.enable (
+    {
+      systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.containers);
+      assertions = lib.concatLists (lib.mapAttrsToList assertionsOf cfg.containers);
+    }
+    # Not every system that has services has containers.
+    // lib.optionalAttrs (options ? containers) {
+      containers = lib.mapAttrs (name: container: {
+        extraFlags = flags name container;
+        config.systemd.services = lib.mapAttrs (_: ids: {
+          serviceConfig.LoadCredential = map (
+            id:
+            let
+              inherit (container.secrets.${id}) file;
+            in
+            "${file}:${file}"
+          ) ids;
+        }) container.services;
+      }) cfg.containers;
+    }
+  );
+}

@@ -1,0 +1,151 @@
+# secretsStore.files: files that the whole host can see, with mode, owner and group: a provider of the contract for
+# secrets in files.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) literalExpression mkOption;
+
+  cfg = config.secretsStore;
+  types = import ../lib/types.nix { inherit lib; };
+  contract = import ../lib/contract.nix { inherit lib; };
+  render = import ../lib/render.nix {
+    inherit lib pkgs;
+    inherit (cfg) package;
+  };
+
+  # "stash/password" is a fine name in the contract, and none of a unit.
+  flat = lib.replaceStrings [ "/" "@" " " ] [ "-" "-" "-" ];
+  unitOf = name: "secret-file-${flat name}";
+  directoryOf = name: "secret-files/${flat name}";
+  fileOf = name: baseNameOf name;
+  root = "/run";
+
+  file = lib.types.submodule (
+    { name, ... }:
+    {
+      imports = [
+        (contract.provider {
+          path = "${root}/${directoryOf name}/${fileOf name}";
+          defaultPath = ''"/run/secret-files/NAME/NAME"'';
+        })
+      ];
+      options = {
+        id = mkOption {
+          type = types.component;
+          default = fileOf name;
+          defaultText = literalExpression "the last part of the name";
+          description = "The secret's id in the store.";
+        };
+        source = mkOption {
+          type = lib.types.attrsOf types.json;
+          default = { };
+          description = "Where it lives in the store, in the backend's words; derived from the id where empty.";
+        };
+        secretsConfig = mkOption {
+          type = types.secretsConfig;
+          description = "Where it comes from.";
+        };
+        consumers = mkOption {
+          type = lib.types.listOf lib.types.str;
+          default = [ ];
+          example = [ "stash.service" ];
+          description = ''
+            Units that read the file: they start after it is there, and get the action of `onChange`.
+          '';
+        };
+        onChange = mkOption {
+          type = types.onChange;
+          default = { };
+          description = "What is done to the consumers when the secret has changed and `reloadOnChange` is set.";
+        };
+        unit = mkOption {
+          type = lib.types.str;
+          readOnly = true;
+          default = "${unitOf name}.service";
+          defaultText = literalExpression ''"secret-file-NAME.service"'';
+          description = "The unit after which the file is there, for a consumer that is not in `consumers`.";
+        };
+      };
+    }
+  );
+
+  configOf =
+    name: file:
+    {
+      inherit (file.secretsConfig) backend;
+      config = render.settings {
+        store = cfg;
+        inherit (file) secretsConfig;
+        path = "secretsStore.files.${name}.secretsConfig";
+      };
+      secrets.${file.id} = {
+        file = fileOf name;
+        env = null;
+        inherit (file.request) mode owner group;
+      }
+      // lib.optionalAttrs (file.source != { }) { inherit (file) source; };
+      output = {
+        directory = "${root}/${directoryOf name}";
+        envFile = null;
+      };
+      onChange = render.onChange file.onChange;
+    }
+    // lib.optionalAttrs (file.consumers != [ ]) { service = file.consumers; };
+
+  unitsOf =
+    name: file:
+    let
+      sidecar = render.sidecar {
+        name = unitOf name;
+        targets = file.consumers;
+        description = "Secret file ${name}";
+        config = configOf name file;
+      };
+    in
+    {
+      # Wanted by the system, not by one consumer: it neither ends nor restarts with one.
+      ${unitOf name} = sidecar // {
+        wantedBy = [ "multi-user.target" ];
+        requiredBy = file.consumers;
+        partOf = [ ];
+        unitConfig = removeAttrs sidecar.unitConfig [ "StopWhenUnneeded" ];
+        serviceConfig = sidecar.serviceConfig // {
+          RuntimeDirectory = directoryOf name;
+          # The file's own mode decides who reads it.
+          RuntimeDirectoryMode = "0755";
+        };
+      };
+    };
+
+  names = lib.attrNames cfg.files;
+  twice = lib.filter (name: lib.count (other: unitOf other == unitOf name) names > 1) names;
+in
+{
+  options.secretsStore.files = mkOption {
+    type = lib.types.attrsOf file;
+    default = { };
+    example = literalExpression ''
+      {
+        "stash/password" = {
+          request = config.services.stash.passwordFile.request;
+          secretsConfig.backend = "vault";
+          consumers = [ "stash.service" ];
+        };
+      }
+    '';
+    description = "Secrets as files on the host, for consumers that take a path.";
+  };
+
+  config = lib.mkIf cfg.enable {
+    systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.files);
+    assertions = map (name: {
+      assertion = false;
+      message = "secretsStore.files: ${lib.concatStringsSep " and " twice} would share the unit ${unitOf name}.service: rename one";
+    }) (lib.take 1 twice);
+  };
+}

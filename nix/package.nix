@@ -1,0 +1,112 @@
+# fetcher and with-secrets. The lock file carries integrity hashes and no addresses, so what it names comes by a
+# fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
+{
+  lib,
+  stdenv,
+  cacert,
+  makeBinaryWrapper,
+  nodejs_24,
+  python3,
+  systemd,
+}:
+
+let
+  manifest = lib.importJSON ../package.json;
+  hashes = lib.importJSON ./npm-deps.json;
+  inherit (stdenv.hostPlatform) system;
+
+  dependencies = stdenv.mkDerivation {
+    name = "secrets-sidecar-node-modules-${manifest.version}";
+    src = lib.sourceByRegex ../. [
+      "package\\.json"
+      "package-lock\\.json"
+    ];
+    nativeBuildInputs = [
+      cacert
+      nodejs_24
+    ];
+    dontConfigure = true;
+    buildPhase = ''
+      runHook preBuild
+      export HOME=$TMPDIR
+      sh ${./npm-deps.sh} ${stdenv.hostPlatform.node.arch}
+      runHook postBuild
+    '';
+    installPhase = ''
+      runHook preInstall
+      mv node_modules $out
+      runHook postInstall
+    '';
+    dontFixup = true;
+    impureEnvVars = lib.fetchers.proxyImpureEnvVars;
+    outputHashMode = "recursive";
+    outputHash = hashes.${system} or (throw "secrets-sidecar: no hash for ${system} in nix/npm-deps.json");
+  };
+in
+stdenv.mkDerivation {
+  pname = "secrets-sidecar";
+  inherit (manifest) version;
+
+  src = lib.sourceByRegex ../. [
+    "package\\.json"
+    "LICENSE"
+    "(src|backends|scripts)(/.*)?"
+  ];
+
+  nativeBuildInputs = [
+    makeBinaryWrapper
+    nodejs_24
+    python3
+  ];
+  buildInputs = [ systemd ];
+
+  configurePhase = ''
+    runHook preConfigure
+    cp -r ${dependencies} node_modules
+    chmod -R u+w node_modules
+    runHook postConfigure
+  '';
+
+  # node-gyp comes with npm, Node's headers with Node: nothing is fetched.
+  buildPhase = ''
+    runHook preBuild
+    node scripts/build.mjs
+    pushd node_modules/sd-notify
+    HOME=$TMPDIR node ${nodejs_24}/lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js \
+      rebuild --nodedir=${nodejs_24}
+    popd
+    runHook postBuild
+  '';
+
+  installPhase = ''
+    runHook preInstall
+    lib=$out/lib/secrets-sidecar
+    mkdir -p $lib/node_modules/sd-notify/build/Release $out/bin
+    cp -r dist package.json $lib/
+    cp node_modules/sd-notify/{package.json,index.js,LICENSE} $lib/node_modules/sd-notify/
+    cp node_modules/sd-notify/build/Release/*.node $lib/node_modules/sd-notify/build/Release/
+    # What finds the addon for it.
+    cp -r node_modules/{bindings,file-uri-to-path} $lib/node_modules/
+    makeWrapper ${nodejs_24}/bin/node $out/bin/fetcher --add-flags $lib/dist/fetcher.js
+    mv $lib/dist/with-secrets $out/bin/with-secrets
+    runHook postInstall
+  '';
+
+  doInstallCheck = true;
+  installCheckPhase = ''
+    runHook preInstallCheck
+    $out/bin/fetcher --version
+    (cd $out/lib/secrets-sidecar && node -e 'require("sd-notify")')
+    echo '{ "backend": "folder", "config": { "secretsDir": "/x" }, "secrets": { "a": {} } }' > check.json
+    $out/bin/fetcher --check=config --config check.json
+    runHook postInstallCheck
+  '';
+
+  meta = {
+    inherit (manifest) description;
+    homepage = "https://github.com/NixOS/rfcs/pull/59";
+    license = lib.licenses.mit;
+    mainProgram = "fetcher";
+    platforms = lib.remove "package-lock.json" (lib.attrNames hashes);
+  };
+}

@@ -1,0 +1,131 @@
+import { unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { loadBackend } from "../../backends/index.ts";
+import type { ConfigError } from "../../src/errors.ts";
+import { contractSuite, type Fixture } from "./contract.ts";
+import { asValue, Observed } from "./observed.ts";
+import { temporary } from "./temporary.ts";
+
+const canary = "canary-9d20c4f1";
+
+/** A store behind a shell script that keeps to sysexits(3). */
+async function fixture(): Promise<Fixture> {
+  const { path: directory, dispose } = await temporary();
+  const gate = join(directory, "gate");
+  const script =
+    `while [ -e ${gate}-stalls ]; do sleep 0.05; done; [ ! -e ${gate}-away ] || exit 69; ` +
+    `[ ! -e "$1.refused" ] || exit 77; [ -e "$1" ] || exit 66; exec cat "$1"`;
+  return {
+    module: await loadBackend("command", "/"),
+    settings: () => ({ command: ["sh", "-c", script, "sh"] }),
+    source: (id) => ({ args: [join(directory, id)] }),
+    place: () => "sh",
+    put: (id, value) => writeFile(join(directory, id), value),
+    remove: (id) => unlink(join(directory, id)),
+    async outage() {
+      await writeFile(`${gate}-away`, "");
+      return () => unlink(`${gate}-away`);
+    },
+    async refuse(id) {
+      await writeFile(join(directory, `${id}.refused`), "");
+      return "denied";
+    },
+    stall: () => writeFile(`${gate}-stalls`, ""),
+    dispose,
+  };
+}
+
+contractSuite(
+  "command",
+  {
+    values: "bytes",
+    empty: "value",
+    mayAppear: false,
+    changes: true,
+    watches: false,
+    // Each secret is a program of its own: there is no store that could be away as a whole.
+    outage: false,
+    refuses: true,
+    stalls: true,
+  },
+  fixture,
+);
+
+async function opened(settings: Record<string, unknown>, source: Record<string, unknown> = {}) {
+  return Observed.open(await loadBackend("command", "/"), settings, () => source);
+}
+
+describe("a program", () => {
+  test("gets its words as they are: no shell, no expansion", async () => {
+    const backend = await opened({ command: ["printf", "%s"] }, { args: ["$HOME `id` * 'x'"] });
+    expect((await backend.value("id")).value.toString()).toBe("$HOME `id` * 'x'");
+  });
+
+  test("has the secret's id as its argument where none is given", async () => {
+    const backend = await opened({ command: ["printf", "%s"] });
+    expect((await backend.value("db password")).value.toString()).toBe("db password");
+  });
+
+  test("sees nothing of the sidecar's environment but PATH, a locale and what it is given", async () => {
+    process.env["CREDENTIALS_DIRECTORY"] = canary;
+    process.env["HTTPS_PROXY"] = canary;
+    const backend = await opened({ command: ["env"], environment: { GNUPGHOME: "/etc/keys" } }, { args: [] });
+    const output = (await backend.value("id")).value.toString();
+    delete process.env["CREDENTIALS_DIRECTORY"];
+    delete process.env["HTTPS_PROXY"];
+    expect(output).toContain("GNUPGHOME=/etc/keys\n");
+    expect(output).toContain("PATH=");
+    expect(output).not.toContain(canary);
+  });
+
+  test("that hangs is killed with its children, and the others are fetched", async () => {
+    const backend = await Observed.open(await loadBackend("command", "/"), { timeout: 0.3 }, (id) => ({
+      command: id === "hangs" ? ["sh", "-c", "sleep 60 & wait"] : ["echo", "good"],
+    }));
+    const outcomes = await backend.fetch("hangs", "good");
+    expect(outcomes.get("hangs")).toMatchObject({ kind: "unavailable", message: "sh took longer than 0.3 s" });
+    expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
+  });
+
+  test("that prints without end is stopped, and that is an error", async () => {
+    const backend = await opened({ command: ["cat", "/dev/zero"] }, { args: [] });
+    expect(await backend.outcome("id")).toMatchObject({ kind: "invalid", message: "cat printed more than 16 MiB" });
+  });
+
+  test("that does not exist is named, with what to do", async () => {
+    const backend = await opened({ command: ["no-such-program"] });
+    expect(await backend.outcome("id")).toMatchObject({
+      kind: "invalid",
+      message: expect.stringMatching(/no-such-program.*PATH/) as string,
+    });
+  });
+
+  test("that fails says its status and its own words, but nothing that could be a secret", async () => {
+    const script = `echo "progress" >&2; printf '%s' 'hunter two'; echo "gpg: decryption failed: No secret key ${canary} hunter AKIA1234567890 p@ss" >&2; exit 2`;
+    const backend = await opened({ command: ["sh", "-c", script] });
+    const outcome = await backend.outcome("id");
+    expect(outcome).toMatchObject({
+      kind: "unavailable",
+      message: "sh exited with 2: gpg: decryption failed: No secret key ***",
+    });
+    expect(backend.said.join("\n")).not.toContain(canary);
+  });
+});
+
+test.each([
+  ["no command at all", {}, {}, "command"],
+  ["an empty one", { command: [] }, {}, "command"],
+  ["a line instead of words", { command: "pass show x" }, {}, "command"],
+  ["a loader's variable", { command: ["x"], environment: { LD_PRELOAD: "x" } }, {}, "environment"],
+  ["arguments that are no strings", { command: ["x"] }, { args: [1] }, "args[0]"],
+])("%s: an error that names the option", async (_, settings, source, path) => {
+  const module = await loadBackend("command", "/");
+  let error: unknown;
+  try {
+    module.parseSource("id", source, module.parseSettings(settings));
+  } catch (thrown) {
+    error = thrown;
+  }
+  expect((error as ConfigError).path).toBe(path);
+});

@@ -1,0 +1,102 @@
+import type { Evaluation, RenderedUnits } from "../nix/evaluation.ts";
+import type { Guest } from "./guest.ts";
+import type { UnitLines, UnitSource, Wiring } from "./pair.ts";
+
+/** `scope`: RFC 59's serviceSecretsScope; the others: secretsStore.services, beside a module that knows of no secret. */
+export type NixDelivery = "scope" | "private-tmp" | "credentials";
+
+const etc = "/etc/systemd/system";
+
+/** The pair as a NixOS host would have it, with the programs of the guest in the place of a package's. */
+export function nixUnits(evaluation: Evaluation, delivery: NixDelivery): UnitSource {
+  return async (guest, wiring) => {
+    const module = delivery === "scope" ? scopeModule(wiring) : servicesModule(wiring, delivery);
+    await installNix(guest, evaluation, evaluation.units(module));
+    return `${wiring.name}-secrets.service`;
+  };
+}
+
+/** Written by installNix, for a guest that is not thrown away. */
+const installed = new WeakMap<Guest, Set<string>>();
+
+/** Writes unit files, their links, and every file of the store that they name, at the same paths. */
+export async function installNix(guest: Guest, evaluation: Evaluation, units: RenderedUnits): Promise<void> {
+  const paths = installed.get(guest) ?? new Set();
+  installed.set(guest, paths);
+  for (const [name, { text, links }] of Object.entries(units)) {
+    for (const [path, content] of evaluation.closure(text)) {
+      paths.add(path);
+      await guest.write(path, content, 0o755);
+    }
+    await guest.write(`${etc}/${name}`, text);
+    for (const path of [name, ...links]) paths.add(`${etc}/${path}`);
+    for (const link of links)
+      await guest.run(["sh", "-c", 'mkdir -p "${1%/*}" && ln -sf "../$2" "$1"', "sh", `${etc}/${link}`, name]);
+  }
+}
+
+/** Removes all that installNix has written. */
+export async function removeNix(guest: Guest): Promise<void> {
+  const paths = [...(installed.get(guest) ?? [])];
+  if (paths.length > 0) await guest.run(["xargs", "-0", "rm", "-f"], { input: paths.join("\0") });
+}
+
+/** A value of Nix. */
+export function nixValue(value: unknown): string {
+  return `(builtins.fromJSON ${JSON.stringify(JSON.stringify(value)).replaceAll("${", "\\${")})`;
+}
+
+function scopeModule({ name, config, target, sidecar }: Wiring): string {
+  const { backend, config: settings, secrets, onChange, startTimeout } = parts(config);
+  return `({ config, lib, pkgs, ... }: {
+    secretsStore.enable = true;
+    systemd.services = lib.mkMerge [
+      ((import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+        loadSecrets = ${nixValue(secrets)};
+        backendConfig = { backend = "${backend}"; config = ${nixValue(settings)}; };
+        onChange = ${nixValue(onChange)};
+        startTimeout = ${nixValue(startTimeout)};
+      } (_: { ${JSON.stringify(name)} = ${unit(target, target.command)}; }))
+      { ${JSON.stringify(`${name}-secrets`)} = ${unit(sidecar)}; }
+    ];
+  })`;
+}
+
+function servicesModule({ name, config, target, sidecar }: Wiring, delivery: NixDelivery): string {
+  const { backend, config: settings, secrets, onChange, startTimeout } = parts(config);
+  return `{
+    secretsStore.enable = true;
+    secretsStore.services.${JSON.stringify(name)} = {
+      secrets = ${nixValue(secrets)};
+      secretsConfig = { backend = "${backend}"; config = ${nixValue(settings)}; };
+      delivery = "${delivery}";
+      environment = ${String(target.wrap)};
+      onChange = ${nixValue(onChange)};
+      startTimeout = ${nixValue(startTimeout)};
+    };
+    systemd.services.${JSON.stringify(name)} = ${unit(target, target.command)};
+    systemd.services.${JSON.stringify(`${name}-secrets`)} = ${unit(sidecar)};
+  }`;
+}
+
+function parts(config: Wiring["config"]) {
+  const { backend, config: settings, secrets, onChange = {}, startTimeout = null } = config;
+  return { backend: String(backend), config: settings, secrets, onChange, startTimeout };
+}
+
+/** Lines of a unit as attributes; the same setting again makes a list. */
+function unit({ unit: unitLines, service }: UnitLines, command?: string): string {
+  const all = command === undefined ? service : [...service, `ExecStart=${command}`];
+  return `{ unitConfig = ${nixValue(attributes(unitLines))}; serviceConfig = ${nixValue(attributes(all))}; }`;
+}
+
+function attributes(lines: readonly string[]): Record<string, string | string[]> {
+  const found: Record<string, string | string[]> = {};
+  for (const line of lines) {
+    const equals = line.indexOf("=");
+    const [key, value] = [line.slice(0, equals), line.slice(equals + 1)];
+    const before = found[key];
+    found[key] = before === undefined ? value : [before, value].flat();
+  }
+  return found;
+}

@@ -1,0 +1,73 @@
+/** docs/nixos.md: its examples are tried, so that nobody copies one that does not work. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, project, setting, type RenderedUnits } from "./evaluation.ts";
+
+const text = readFileSync(join(project, "docs/nixos.md"), "utf8");
+const blocks = [...text.matchAll(/```nix\n(.*?)```/gs)].map(([, code = ""]) => code);
+
+needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
+  const evaluation = new Evaluation();
+  /** What they take for granted: services that nixpkgs has, the options of sops-nix. */
+  const around = `{ lib, ... }: {
+    options.sops.secrets = lib.mkOption { type = lib.types.attrsOf lib.types.anything; default = { }; };
+    options.services.stash.passwordFile = (import (nix + "/lib/contract.nix") { inherit lib; }).consumer { owner = "stash"; };
+    config._module.args.pkgs = lib.mkForce (pkgs // { myapp = "/myapp"; });
+    config.secretsStore.enable = true;
+  }`;
+  const units = (module: string, more = "{ }") =>
+    evaluation.value(
+      `(host [ (nix + "/modules/secrets-store.nix") (${around}) (${module}) (${more}) ]).units`,
+    ) as RenderedUnits;
+  const block = (has: string) => {
+    const found = blocks.filter((code) => code.includes(has));
+    expect(found).toHaveLength(1);
+    return found[0] ?? "";
+  };
+
+  test("the flake makes a host with a service and its sidecar, in 30 lines", () => {
+    const code = block("nixosConfigurations");
+    expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(31);
+    const rendered = evaluation.value(`((${code}).outputs {
+      nixpkgs.lib.nixosSystem = { system, modules }: host modules;
+      secrets-sidecar.nixosModules.default = nix + "/modules/secrets-store.nix";
+    }).nixosConfigurations.host.units`) as RenderedUnits;
+    expect(setting(rendered, "hello.service", "LoadCredential")).toEqual(["greeting:/run/hello-secrets/pub/greeting"]);
+    const script = setting(rendered, "hello.service", "ExecStart")[0]?.trim() ?? "";
+    expect(evaluation.read(script)).toContain("cat /run/credentials/hello.service/greeting");
+  });
+
+  test.each([
+    ["environment.GF_DATABASE_PASSWORD", `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
+    ["sops.secrets.db_password", "{ }", "grafana-secrets.service"],
+    ["secretsStore.vault =", "{ }", "grafana-secrets.service"],
+    ["LoadCredentialEncrypted", "{ }", "grafana-secrets.service"],
+    [
+      "secretsStore.containers.web",
+      `{ containers.web.config.system.stateVersion = "26.05"; }`,
+      "container-web-secrets.service",
+    ],
+    ["passwordFile.request", "{ }", "secret-file-stash-password.service"],
+  ])("the one with %s", (has, more, sidecar) => {
+    const rendered = units(block(has), more);
+    expect(rendered[sidecar]?.text).toContain("[Service]");
+  });
+
+  test("the module", () => {
+    const code = block("secretsBackendOption").replace("./nix/lib/secrets.nix", '(nix + "/lib/secrets.nix")');
+    const rendered = units(
+      code,
+      `{ services.myapp.enable = true; services.myapp.secretsConfig = { backend = "folder"; config.secretsDir = "/s"; }; }`,
+    );
+    expect(setting(rendered, "myapp.service", "ExecStart")).toEqual([
+      "/usr/local/bin/with-secrets /myapp/bin/myapp --password-file /tmp/db_password --key /tmp/tls.key",
+    ]);
+    expect(evaluation.config(rendered, "myapp-migrate-secrets.service")).toHaveProperty("secrets", { db_password: {} });
+  });
+
+  test("there are no others", () => {
+    expect(blocks).toHaveLength(8);
+  });
+});

@@ -1,0 +1,113 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll } from "vitest";
+import { findNixpkgs } from "./nixpkgs.ts";
+
+export const project = join(import.meta.dirname, "../..");
+
+export interface RenderedUnit {
+  readonly text: string;
+  /** `multi-user.target.wants/NAME`: where NixOS would link it. */
+  readonly links: readonly string[];
+}
+export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
+
+/** A Nix store of the test's own, so that what evaluation writes can be read, and nothing of it stays. */
+export class Evaluation {
+  readonly #store: string;
+
+  /** For one test file; its store goes with it. */
+  constructor() {
+    this.#store = mkdtempSync(join(tmpdir(), "fetcher-nix-"));
+    afterAll(() => {
+      // What is in a store is read-only.
+      spawnSync("chmod", ["-R", "u+w", this.#store]);
+      rmSync(this.#store, { recursive: true });
+    });
+  }
+
+  /**
+   * @param expression of Nix; `nix` is the path of the project's nix/, `lib` the library of nixpkgs, `pkgs` the stand-in,
+   *   `host [ module … ]` a host of the stand-in (test/nix/stand-in/evaluate.nix).
+   * @throws with what Nix says.
+   */
+  value(expression: string): unknown {
+    const whole = `
+      let
+        nixpkgs = ${findNixpkgs() ?? 'throw "no nixpkgs"'};
+        lib = import (nixpkgs + "/lib");
+        pkgs = import ${project}/test/nix/stand-in/pkgs.nix { inherit lib; };
+        host = modules: import ${project}/test/nix/stand-in/evaluate.nix { inherit nixpkgs modules; };
+        nix = ${project}/nix;
+      in
+      ${expression}`;
+    const flags = ["--read-write-mode", "--store", this.#store, "--eval", "--strict", "--json"];
+    const { status, stdout, stderr } = spawnSync("nix-instantiate", [...flags, "-E", whole], {
+      encoding: "utf8",
+      env: { ...process.env, HOME: this.#store, NIX_PATH: "" },
+    });
+    if (status !== 0) throw new Error(stderr);
+    return JSON.parse(stdout) as unknown;
+  }
+
+  /** The units of a host that has secrets-store.nix and this module. */
+  units(module: string): RenderedUnits {
+    return this.value(`(host [ (nix + "/modules/secrets-store.nix") (${module}) ]).units`) as RenderedUnits;
+  }
+
+  /** What Nix says against a module, from `error:` on. @throws where it says nothing. */
+  complaint(module: string): string {
+    try {
+      this.units(module);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      return text.slice(Math.max(text.indexOf("error:"), 0));
+    }
+    throw new Error("the module was accepted");
+  }
+
+  /** A file that a unit names: /nix/store/…. */
+  read(path: string): string {
+    return readFileSync(this.physical(path), "utf8");
+  }
+
+  physical(path: string): string {
+    return join(this.#store, path);
+  }
+
+  /** Every file of the store that the text names, and those that these name. */
+  closure(text: string, found = new Map<string, string>()): ReadonlyMap<string, string> {
+    for (const [path] of text.matchAll(/\/nix\/store\/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+/g)) {
+      if (found.has(path)) continue;
+      const content = this.read(path);
+      found.set(path, content);
+      this.closure(content, found);
+    }
+    return found;
+  }
+
+  /** The sidecar's configuration. */
+  config(units: RenderedUnits, sidecar: string): unknown {
+    return JSON.parse(this.read(configPath(units, sidecar))) as unknown;
+  }
+}
+
+/** Where the sidecar's unit says that its configuration is. */
+export function configPath(units: RenderedUnits, sidecar: string): string {
+  return /--config (\S+)/.exec(units[sidecar]?.text ?? "")?.[1] ?? "";
+}
+
+/** The lines of a unit's section, sorted: `["After=a.service", …]`. */
+export function lines(text: string, section: "Unit" | "Service"): string[] {
+  const rest = text.slice(text.indexOf(`[${section}]\n`) + section.length + 3);
+  const end = rest.search(/^\[/m);
+  return (end < 0 ? rest : rest.slice(0, end)).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+/** What the lines of one setting say, in their order. */
+export function setting(units: RenderedUnits, unit: string, name: string): string[] {
+  const all = (units[unit]?.text ?? "").split("\n");
+  return all.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
+}

@@ -1,0 +1,124 @@
+/** secretsStore.files: a provider of the contract for secrets in files. */
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, project, setting } from "./evaluation.ts";
+
+const consumer = join(project, "examples/nixos/contract-consumer.nix");
+
+needs("nix", "nixpkgs-lib").describe("secretsStore.files", () => {
+  const evaluation = new Evaluation();
+  const store = `secretsStore.enable = true; secretsStore.folder.secretsDir = "/etc/secrets";`;
+  const file = (name: string, options: string) =>
+    evaluation.units(
+      `({ config, ... }: { ${store} secretsStore.files."${name}" = { secretsConfig.backend = "folder"; ${options} }; })`,
+    );
+
+  test("a file has the mode, owner and group that were asked for, and stays without a consumer", () => {
+    const units = file("stash/password", `request = { mode = "0440"; owner = "stash"; group = "web"; };`);
+    const unit = "secret-file-stash-password.service";
+    expect(Object.keys(units)).toEqual([unit]);
+    expect(evaluation.config(units, unit)).toEqual({
+      backend: "folder",
+      config: { secretsDir: "/etc/secrets", reloadOnChange: false },
+      secrets: { password: { file: "password", env: null, mode: "0440", owner: "stash", group: "web" } },
+      output: { directory: "/run/secret-files/stash-password", envFile: null },
+      onChange: { action: "restart" },
+    });
+    expect(units[unit]?.links).toEqual([`multi-user.target.wants/${unit}`]);
+    const lines = ["StopWhenUnneeded", "PartOf", "RuntimeDirectory", "RuntimeDirectoryMode", "Restart"];
+    expect(lines.map((name) => setting(units, unit, name))).toEqual([
+      [],
+      [],
+      ["secret-files/stash-password"],
+      ["0755"],
+      ["always"],
+    ]);
+  });
+
+  test("its consumers wait for it and get the action", () => {
+    const units = file("a", `consumers = [ "x.service" "y.service" ]; onChange.action = "reload"; id = "b";`);
+    const unit = "secret-file-a.service";
+    expect(setting(units, unit, "Before")).toEqual(["x.service y.service"]);
+    expect(units[unit]?.links).toEqual(
+      expect.arrayContaining([`x.service.requires/${unit}`, `y.service.requires/${unit}`]),
+    );
+    expect(evaluation.config(units, unit)).toMatchObject({
+      service: ["x.service", "y.service"],
+      secrets: { b: { file: "a", mode: "0400", owner: "root", group: "root" } },
+      onChange: { action: "reload" },
+    });
+  });
+
+  const wired = (link: string) =>
+    evaluation.units(`({ config, ... }: {
+      imports = [ ${consumer} ];
+      ${store}
+      services.greeter.enable = true;
+      secretsStore.files."greeter/greeting".secretsConfig.backend = "folder";
+      ${link}
+    })`);
+
+  test.each([
+    [
+      "request and result",
+      `secretsStore.files."greeter/greeting".request = config.services.greeter.greetingFile.request;
+       services.greeter.greetingFile.result = config.secretsStore.files."greeter/greeting".result;`,
+    ],
+    [
+      "the older input and output",
+      `secretsStore.files."greeter/greeting".input = config.services.greeter.greetingFile.input;
+       services.greeter.greetingFile.output = config.secretsStore.files."greeter/greeting".output;`,
+    ],
+    [
+      "all four side by side",
+      `secretsStore.files."greeter/greeting" = { inherit (config.services.greeter.greetingFile) mode owner group; };
+       services.greeter.greetingFile.path = config.secretsStore.files."greeter/greeting".path;`,
+    ],
+  ])("consumer and provider fit together by %s", (_, link) => {
+    const units = wired(link);
+    expect(setting(units, "greeter.service", "LoadCredential")).toEqual([
+      "GREETING:/run/secret-files/greeter-greeting/greeting",
+    ]);
+    expect(evaluation.config(units, "secret-file-greeter-greeting.service")).toHaveProperty("secrets.greeting", {
+      file: "greeting",
+      env: null,
+      mode: "0400",
+      owner: "root",
+      group: "root",
+    });
+  });
+
+  test("the provider for tests of consumers has the secret in the configuration", () => {
+    const units = evaluation.value(`(host [
+      (nix + "/modules/hardcoded-secrets.nix")
+      ${consumer}
+      ({ config, ... }: {
+        services.greeter.enable = true;
+        hardcodedSecrets.greeting = { content = "from the store"; inherit (config.services.greeter.greetingFile) request; };
+        services.greeter.greetingFile = { inherit (config.hardcodedSecrets.greeting) result; };
+      })
+    ]).units`) as ReturnType<Evaluation["units"]>;
+    expect(setting(units, "greeter.service", "LoadCredential")).toEqual([
+      "GREETING:/run/secret-files/greeting/greeting",
+    ]);
+    expect(evaluation.config(units, "secret-file-greeting.service")).toMatchObject({
+      backend: "static",
+      config: { values: { content: "from the store" }, allowInsecure: true },
+      secrets: { content: { file: "greeting" } },
+    });
+  });
+
+  test("two names that would share a unit are refused, and so is what the contract has not", () => {
+    expect(
+      evaluation.complaint(
+        `{ ${store} secretsStore.files = { "a/b".secretsConfig.backend = "folder"; a-b.secretsConfig.backend = "folder"; }; }`,
+      ),
+    ).toContain("secretsStore.files: a-b and a/b would share the unit secret-file-a-b.service");
+    expect(() => file("a", `request.mode = "rw";`)).toThrow("`secretsStore.files.a.request.mode' is not of type");
+    expect(() => file("a", `request.user = "x";`)).toThrow("`secretsStore.files.a.request.user' does not exist");
+    expect(() => file("a", `consumers = [ config.secretsStore.files.a.result.path ]; result.path = "/x";`)).toThrow(
+      "read-only",
+    );
+  });
+});

@@ -1,0 +1,106 @@
+/** The package and the flake, as far as they can be evaluated without nixpkgs' builders. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, project } from "./evaluation.ts";
+
+test("the hashes of the dependencies are those of this package-lock.json: scripts/npm-deps-hash.sh", () => {
+  const lock = createHash("sha256")
+    .update(readFileSync(join(project, "package-lock.json")))
+    .digest("base64");
+  const hashes = JSON.parse(readFileSync(join(project, "nix/npm-deps.json"), "utf8")) as Record<string, string>;
+  expect(hashes["package-lock.json"]).toBe(`sha256-${lock}`);
+  for (const system of ["x86_64-linux", "aarch64-linux"]) expect(hashes[system]).toMatch(/^sha256-[A-Za-z0-9+/]{43}=$/);
+});
+
+needs("nix", "nixpkgs-lib").describe("evaluation", () => {
+  const evaluation = new Evaluation();
+  /** A stand-in for what nixpkgs calls package.nix with: mkDerivation answers with what it was given. */
+  const built = (system: string, arch: string) => `(import (nix + "/package.nix") {
+    inherit lib;
+    stdenv = {
+      hostPlatform = { system = "${system}"; node.arch = "${arch}"; };
+      mkDerivation = given: given // { outPath = "/built/" + (given.name or given.pname); };
+    };
+    nodejs_24 = "/node";
+    systemd = "/systemd"; cacert = "/cacert"; makeBinaryWrapper = "/wrapper"; python3 = "/python";
+  })`;
+
+  test("the package builds the addon against systemd, with the dependencies of its own system", () => {
+    const value = evaluation.value(`
+      let package = ${built("aarch64-linux", "arm64")}; in {
+        inherit (package) pname version buildInputs configurePhase;
+        src = builtins.attrNames (builtins.readDir "\${package.src}");
+        inherit (package.meta) mainProgram platforms;
+      }`);
+    expect(value).toMatchObject({
+      pname: "secrets-sidecar",
+      buildInputs: ["/systemd"],
+      src: ["LICENSE", "backends", "package.json", "scripts", "src"],
+      mainProgram: "fetcher",
+      platforms: ["aarch64-linux", "x86_64-linux"],
+      configurePhase: expect.stringContaining("cp -r /built/secrets-sidecar-node-modules-") as string,
+    });
+  });
+
+  const flake = `((import (nix + "/../flake.nix")).outputs {
+    self = let self = (import (nix + "/../flake.nix")).outputs { inherit self nixpkgs; }; in self;
+    nixpkgs = standIn;
+  })`;
+  const withStandIn = (expression: string) =>
+    evaluation.value(`
+      let
+        standIn = {
+          inherit lib;
+          outPath = "/nixpkgs";
+          legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: {
+            extend = overlay: let final = { callPackage = file: _: { inherit file; }; } // overlay final { }; in final // {
+              testers.runNixOSTest = test: test;
+            };
+          });
+        };
+        flake = ${flake.replaceAll("nixpkgs; }", "; nixpkgs = standIn; }")};
+      in ${expression}`);
+
+  test("the flake has what its users name", () => {
+    expect(
+      withStandIn(`{
+        names = builtins.attrNames flake;
+        modules = lib.mapAttrs (_: builtins.pathExists) flake.nixosModules;
+        packages = builtins.attrNames flake.packages.aarch64-linux;
+        secrets = builtins.functionArgs flake.lib.secrets;
+        contract = builtins.attrNames flake.lib.contract;
+      }`),
+    ).toEqual({
+      names: ["checks", "devShells", "formatter", "lib", "nixosModules", "overlays", "packages"],
+      modules: { default: true, "hardcoded-secrets": true },
+      packages: ["default", "fetcher"],
+      // RFC 59: exactly these.
+      secrets: { config: false, lib: false, pkgs: false },
+      contract: ["consumer", "provider"],
+    });
+  });
+
+  test("each scenario is a test in a virtual machine", () => {
+    const checks = withStandIn(`lib.mapAttrs (_: test: test.testScript or "") flake.checks.x86_64-linux`) as Record<
+      string,
+      string
+    >;
+    expect(Object.keys(checks)).toEqual(
+      expect.arrayContaining([
+        "start",
+        "rotation",
+        "killTarget",
+        "killSidecar",
+        "missingSecret",
+        "vault",
+        "container",
+        "contract",
+      ]),
+    );
+    for (const [name, script] of Object.entries(checks))
+      if (name !== "package") expect(script).toContain("machine.wait_for_unit");
+  });
+});

@@ -1,0 +1,190 @@
+/** What a module's author may write in a secrets scope. */
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, setting } from "./evaluation.ts";
+
+needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
+  const evaluation = new Evaluation();
+
+  /** A module with a scope of three secrets; `service` is NAME's definition, `more` goes beside it into the module. */
+  const module = (service: string, more = "", scope = "") => `({ config, lib, pkgs, ... }: {
+    imports = [ { ${more} } ];
+    secretsStore.enable = true;
+    secretsStore.folder.secretsDir = "/etc/secrets";
+    systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope ({
+      loadSecrets = [ "one" "two.key" "and three" ];
+      backendConfig = { backend = "folder"; };
+      ${scope}
+    }) (secrets: { NAME = ${service}; });
+  })`;
+  const units = (service: string, more = "", scope = "") => evaluation.units(module(service, more, scope));
+  const exec = (value: string) =>
+    setting(units(`{ serviceConfig.ExecStart = ${value}; }`), "NAME.service", "ExecStart");
+
+  test("the command stays as it was, behind with-secrets: words, quotes, specifiers, variables", () => {
+    const command = String.raw`/bin/prog --user "%u %%" 'a b' $HOME \"x\" "\x41;" ; %h`;
+    expect(exec(`''${command}''`)).toEqual([`/usr/local/bin/with-secrets ${command}`]);
+    expect(exec(`"\\n  /bin/a --long \\\\\\n  --line"`)[0]).toBe("/usr/local/bin/with-secrets /bin/a --long \\");
+  });
+
+  test.each(["-", ":", "!", "!!", "-:", ":!!", "!!-:"])("the prefix %s stays in front", (prefix) => {
+    expect(exec(`"${prefix}/bin/prog a"`)).toEqual([`${prefix}/usr/local/bin/with-secrets /bin/prog a`]);
+  });
+
+  test("each command of a list is wrapped, and what resets the list is not", () => {
+    expect(exec(`[ "" "/bin/a" "-/bin/b" ]`)).toEqual([
+      "",
+      "/usr/local/bin/with-secrets /bin/a",
+      "-/usr/local/bin/with-secrets /bin/b",
+    ]);
+  });
+
+  test("definitions with conditions and priorities stay what they are", () => {
+    const rendered = units(
+      `{
+        serviceConfig = lib.mkMerge [
+          { ExecStart = lib.mkDefault "/bin/lost"; }
+          (lib.mkIf false { ExecStart = lib.mkForce "/bin/never"; })
+          (lib.mkIf true { ExecStart = "/bin/prog"; })
+        ];
+        requires = lib.mkIf true [ "a.service" ];
+        after = [ "b.service" ];
+      }`,
+    );
+    expect(setting(rendered, "NAME.service", "ExecStart")).toEqual(["/usr/local/bin/with-secrets /bin/prog"]);
+    expect(setting(rendered, "NAME.service", "Requires")).toEqual(["a.service NAME-secrets.service"]);
+    expect(setting(rendered, "NAME.service", "After")).toEqual(["b.service NAME-secrets.service"]);
+    expect(setting(rendered, "NAME.service", "PrivateTmp")).toEqual(["true"]);
+  });
+
+  test("a script begins with with-secrets, and keeps what other modules append", () => {
+    const rendered = units(
+      `{ script = "cat \${secrets.one}"; scriptArgs = "%i"; }`,
+      `systemd.services.NAME.script = lib.mkAfter "echo appended";`,
+    );
+    const [start = ""] = setting(rendered, "NAME.service", "ExecStart");
+    expect(start).toMatch(/^\/nix\/store\/\S+-unit-script-NAME-start %i$/);
+    expect(evaluation.read(start.split(" ")[0] ?? "")).toBe(`#!/bin/sh
+set -e
+
+if [ "\${WITH_SECRETS-}" != "$$" ]; then
+  WITH_SECRETS=$$ exec /usr/local/bin/with-secrets "$0" "$@"
+fi
+unset WITH_SECRETS
+cat /tmp/one
+echo appended
+`);
+  });
+
+  test("other commands are left alone: they see the files as they are", () => {
+    const rendered = units(
+      `{ serviceConfig = { ExecStart = "/bin/a"; ExecStartPre = "/bin/cat \${secrets.one}"; ExecReload = "!/bin/b"; }; }`,
+    );
+    expect(setting(rendered, "NAME.service", "ExecStartPre")).toEqual(["/bin/cat /tmp/one"]);
+    expect(setting(rendered, "NAME.service", "ExecReload")).toEqual(["!/bin/b"]);
+  });
+
+  test("ids with dots, dashes and spaces are files in /tmp", () => {
+    const rendered = units(`{ serviceConfig.ExecStart = "/bin/a \${secrets."two.key"} '\${secrets."and three"}'"; }`);
+    expect(setting(rendered, "NAME.service", "ExecStart")).toEqual([
+      "/usr/local/bin/with-secrets /bin/a /tmp/two.key '/tmp/and three'",
+    ]);
+    expect(evaluation.config(rendered, "NAME-secrets.service")).toHaveProperty("secrets", {
+      one: {},
+      "two.key": {},
+      "and three": {},
+    });
+  });
+
+  test("ids need not be the names of files and variables", () => {
+    const rendered = units(
+      `{ serviceConfig.ExecStart = "/bin/a \${secrets.tls}"; }`,
+      "",
+      `loadSecrets = {
+        tls = { file = "tls.key"; env = null; mode = "0400"; owner = "web"; group = 12; source.file = "web/tls"; };
+        password = { env = "PGPASSWORD"; optional = true; };
+      };`.replace(/^/, "} // { "),
+    );
+    expect(setting(rendered, "NAME.service", "ExecStart")).toEqual(["/usr/local/bin/with-secrets /bin/a /tmp/tls.key"]);
+    expect(evaluation.config(rendered, "NAME-secrets.service")).toHaveProperty("secrets", {
+      tls: { file: "tls.key", env: null, mode: "0400", owner: "web", group: "12", source: { file: "web/tls" } },
+      password: { env: "PGPASSWORD", optional: true },
+    });
+  });
+
+  test("a service that names its secrets gets no others, and one that names none has no sidecar", () => {
+    const some = units(`{ secrets = [ "one" ]; serviceConfig.ExecStart = "/bin/a"; }`);
+    expect(evaluation.config(some, "NAME-secrets.service")).toHaveProperty("secrets", { one: {} });
+    const none = units(`{ secrets = [ ]; serviceConfig.ExecStart = "/bin/a"; }`);
+    expect(Object.keys(none)).toEqual(["NAME.service"]);
+    expect(none["NAME.service"]?.text).not.toContain("PrivateTmp");
+    expect(evaluation.complaint(module(`{ secrets = [ "for" ]; }`))).toContain(
+      'systemd.services.NAME.secrets: "for" is not in loadSecrets ("and three", "one", "two.key")',
+    );
+  });
+
+  test("a service that shares a namespace already goes on doing so, and its sidecar joins in", () => {
+    for (const joins of [
+      `"a.service b.service"`,
+      `[ "a.service" "b.service" ]`,
+      `lib.mkForce [ "a.service b.service" ]`,
+    ]) {
+      const rendered = units(`{ serviceConfig.ExecStart = "/bin/a"; unitConfig.JoinsNamespaceOf = ${joins}; }`);
+      const target = setting(rendered, "NAME.service", "JoinsNamespaceOf").join(" ").split(" ");
+      expect(target).toEqual(["a.service", "b.service", "NAME-secrets.service"]);
+      expect(setting(rendered, "NAME-secrets.service", "JoinsNamespaceOf")).toEqual(["a.service", "b.service"]);
+    }
+  });
+
+  test("mounts that the service binds already stay", () => {
+    const rendered = units(`{ serviceConfig = { ExecStart = "/bin/a"; BindReadOnlyPaths = [ "/srv" ]; }; }`);
+    expect(setting(rendered, "NAME.service", "BindReadOnlyPaths")).toEqual([
+      "/srv",
+      "/run/NAME-secrets/pub:/tmp/.secrets",
+    ]);
+  });
+
+  test("an instance of a template has a sidecar that is none", () => {
+    const rendered = evaluation.units(module("{ }").replace("{ NAME =", `{ "a@b" =`));
+    expect(Object.keys(rendered)).toEqual(["a-b-secrets.service", "a@b.service"]);
+    expect(setting(rendered, "a-b-secrets.service", "Before")).toEqual(["a@b.service"]);
+    expect(setting(rendered, "a@b.service", "BindReadOnlyPaths")).toEqual(["/run/a-b-secrets/pub:/tmp/.secrets"]);
+    expect(evaluation.complaint(module("{ }").replace("{ NAME =", `{ "a@" =`))).toContain("name the instance");
+  });
+
+  test.each([
+    [`{ serviceConfig.ExecStart = "@/bin/a b"; }`, "serviceConfig.ExecStart has the prefix `@'"],
+    [`{ serviceConfig.ExecStart = "-@/bin/a b"; }`, "exec -a"],
+    [`{ serviceConfig.ExecStart = [ "+/bin/a" ]; }`, "serviceConfig.ExecStart has a command with the prefix `+'"],
+    [`{ serviceConfig.ExecStartPre = [ "/bin/b" "-+/bin/a" ]; }`, "serviceConfig.ExecStartPre has a command with"],
+    [`{ serviceConfig.ExecReload = lib.mkIf true "+/bin/a"; }`, "serviceConfig.ExecReload has a command with"],
+    [`{ serviceConfig.ExecStopPost = "+/bin/a"; }`, "use `!' for privileges"],
+    [`{ serviceConfig.PrivateTmp = false; }`, "serviceConfig.PrivateTmp is false"],
+    [`{ serviceConfig.PrivateTmp = lib.mkForce "no"; }`, "leave the option away"],
+    [`{ serviceConfig.PrivateTmp = "disconnected"; }`, 'serviceConfig.PrivateTmp is "disconnected"'],
+    [`{ unitConfig.DefaultDependencies = false; }`, "unitConfig.DefaultDependencies is false"],
+    [`lib.mkIf true { }`, "put mkIf around the scope"],
+  ])("%s stops the evaluation, and the message says what to do", (service, message) => {
+    const complaint = evaluation.complaint(module(service));
+    expect(complaint).toContain(message);
+    expect(complaint).toContain("systemd.services.NAME");
+  });
+
+  test.each(["", ".", "..", "a/b", ".fetcher-a"])("no id: %j", (id) => {
+    expect(evaluation.complaint(module("{ }", "", `} // { loadSecrets = [ ${JSON.stringify(id)} ];`))).toContain(
+      "is no secret id",
+    );
+  });
+
+  test("onChange and startTimeout are there for a scope, too", () => {
+    const rendered = units(
+      "{ }",
+      "",
+      `onChange = { action = "signal"; signal = "SIGHUP"; splay = 30; }; startTimeout = 90;`,
+    );
+    expect(evaluation.config(rendered, "NAME-secrets.service")).toMatchObject({
+      onChange: { action: "signal", signal: "SIGHUP", splay: 30 },
+      startTimeout: 90,
+    });
+  });
+});

@@ -1,0 +1,88 @@
+/** One wiring: what Nix renders is examples/systemd/fetcher@.service, but for what is listed here. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, lines, project, type RenderedUnits } from "./evaluation.ts";
+
+const example = readFileSync(join(project, "examples/systemd/fetcher@.service"), "utf8");
+
+needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
+  const evaluation = new Evaluation();
+  const units = (config: string): RenderedUnits =>
+    evaluation.units(`{
+      secretsStore.enable = true;
+      secretsStore.folder.secretsDir = "/etc/secrets";
+      systemd.services = (import (nix + "/lib/secrets.nix") {
+        inherit pkgs lib;
+        config.secretsStore = { inherit (pkgs) fetcher; folder.secretsDir = "/etc/secrets"; };
+      }).serviceSecretsScope {
+        loadSecrets = [ "a" ];
+        backendConfig = { backend = "folder"; config = { ${config} }; };
+      } (_: { NAME.serviceConfig.ExecStart = "/bin/true"; });
+    }`);
+
+  /** As the example's instance NAME, with `true` for `yes`. */
+  function normal(text: string, section: "Unit" | "Service"): string[] {
+    return lines(text, section)
+      .map((line) => line.replaceAll("%i", "NAME").replace(/=yes$/, "=true"))
+      .sort();
+  }
+
+  function differences(rendered: string, section: "Unit" | "Service") {
+    const [ours, theirs] = [normal(rendered, section), normal(example, section)];
+    return {
+      rendered: ours.filter((line) => !theirs.includes(line)),
+      example: theirs.filter((line) => !ours.includes(line)),
+    };
+  }
+
+  test("has the example's wiring and sandbox, line by line", () => {
+    const text = units("reloadOnChange = true;")["NAME-secrets.service"]?.text ?? "";
+    expect(differences(text, "Unit")).toEqual({
+      // A folder may be on a mount of its own; the example says so in a comment.
+      rendered: ["RequiresMountsFor=/etc/secrets"],
+      example: [],
+    });
+    expect(differences(text, "Service")).toEqual({
+      rendered: [
+        // NixOS: quotes, its path, and how switch-to-configuration treats the unit.
+        'Environment="NODE_DISABLE_COMPILE_CACHE=1"',
+        'Environment="PATH=/usr/bin:/usr/local/bin"',
+        "ExecReload=/usr/bin/kill -HUP $MAINPID",
+        expect.stringMatching(
+          /^ExecStart=\/usr\/local\/bin\/fetcher --config \/nix\/store\/\w{32}-NAME-secrets\.json$/,
+        ),
+        "X-StopIfChanged=false",
+      ],
+      example: [
+        "Environment=NODE_DISABLE_COMPILE_CACHE=1",
+        "ExecReload=kill -HUP $MAINPID",
+        "ExecStart=/usr/local/bin/fetcher --config /etc/fetcher/NAME.json",
+      ],
+    });
+    expect(normal(example, "Service").length).toBeGreaterThan(35);
+  });
+
+  test("without reloadOnChange also the drop-in fetch-on-restart.conf", () => {
+    const dropIn = readFileSync(join(project, "examples/systemd/fetch-on-restart.conf"), "utf8");
+    const text = units("")["NAME-secrets.service"]?.text ?? "";
+    expect(normal(text, "Unit")).toEqual(expect.arrayContaining(normal(dropIn, "Unit")));
+    expect(normal(dropIn, "Unit")).toEqual(["PartOf=NAME.service"]);
+  });
+
+  test("the target's half is that of the example", () => {
+    const text = units("")["NAME.service"]?.text ?? "";
+    const secrets = readFileSync(join(project, "examples/systemd/hello.service.d/secrets.conf"), "utf8")
+      .replaceAll("%N", "NAME")
+      .replaceAll("fetcher@NAME", "NAME-secrets");
+    const wiring = (section: "Unit" | "Service") =>
+      normal(secrets, section)
+        .filter((line) => !line.startsWith("ExecStart="))
+        .map((line) => line.replace(/^Environment=(.*)/, 'Environment="$1"'));
+    expect(normal(text, "Unit")).toEqual(expect.arrayContaining(wiring("Unit")));
+    expect(normal(text, "Service")).toEqual(expect.arrayContaining(wiring("Service")));
+    expect(wiring("Unit")).toHaveLength(3);
+    expect(wiring("Service")).toHaveLength(3);
+  });
+});
