@@ -1,0 +1,47 @@
+/** Checks what answers must look like. What does not is no fault of the secrets, and nothing of it is shown. */
+import { BackendError } from "../../src/backend.ts";
+import type { Body } from "./client.ts";
+import { isRecord } from "./failures.ts";
+
+/** A token as a login, or a renewal, gives it. */
+export interface Grant {
+  readonly token: string;
+  /** Seconds; 0: without an end. */
+  readonly ttl: number;
+  readonly renewable: boolean;
+  /** 0: as many as one likes. */
+  readonly uses: number;
+}
+
+/** @param place of the answer, for the error. @throws BackendError */
+export function grantOf(body: Body, place: string): Grant {
+  const auth = body?.["auth"];
+  if (isRecord(auth) && isRecord(auth["mfa_requirement"]))
+    throw new BackendError("denied", `${place}: wants a second factor, which a service has not`);
+  if (!isRecord(auth) || typeof auth["client_token"] !== "string" || auth["client_token"] === "")
+    throw strange(place, "no token in the answer");
+  return {
+    token: auth["client_token"],
+    ttl: secondsOf(auth["lease_duration"]),
+    renewable: auth["renewable"] === true,
+    uses: secondsOf(auth["num_uses"]),
+  };
+}
+
+/** @throws BackendError */
+export function dataOf(body: Body, place: string): Readonly<Record<string, unknown>> {
+  if (isRecord(body?.["wrap_info"]))
+    throw new BackendError("invalid", `${place}: the answer comes wrapped: the token's policy has a min_wrapping_ttl`);
+  const data = body?.["data"];
+  if (!isRecord(data)) throw strange(place, "no data in the answer");
+  return data;
+}
+
+/** What cannot be made out is 0. */
+export function secondsOf(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : 0;
+}
+
+export function strange(place: string, what: string): BackendError {
+  return new BackendError("unavailable", `${place}: ${what}: this is not how Vault or OpenBao answers`);
+}

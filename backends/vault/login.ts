@@ -1,0 +1,141 @@
+/** From whatever proves who we are to a token. What proves it is read from its file at every login. */
+import { BackendError } from "../../src/backend.ts";
+import { readFiles } from "../read.ts";
+import { dataOf, type Grant, grantOf, strange } from "./answers.ts";
+import type { Client } from "./client.ts";
+import { ofStatus, Refused } from "./failures.ts";
+import type { Auth, Settings } from "./settings.ts";
+
+type LoginAuth = Exclude<Auth, { method: "token" | "none" }>;
+
+export class Login {
+  readonly #client: Client;
+  readonly #server: string;
+  readonly #auth: LoginAuth;
+  /** A wrapping token opens once: what was in it is kept for the next login. */
+  #unwrapped: { readonly wrappingToken: string; readonly secretId: string } | undefined;
+
+  constructor(client: Client, settings: Settings, auth: LoginAuth) {
+    this.#client = client;
+    this.#server = settings.server;
+    this.#auth = auth;
+  }
+
+  /** For messages: `auth/approle/login`. */
+  get place(): string {
+    return `auth/${this.#auth.mount}/login`;
+  }
+
+  /** @throws BackendError */
+  async login(signal: AbortSignal): Promise<Grant> {
+    const data = await this.#proof(signal);
+    const path = this.place;
+    try {
+      return grantOf(await this.#client.call({ method: "POST", path, data, signal }, undefined), path);
+    } catch (error) {
+      throw error instanceof Refused ? this.#refused(error) : error;
+    }
+  }
+
+  /** Servers say 400 as well as 403 to a login that they refuse. */
+  #refused(refused: Refused): BackendError {
+    const { status } = refused;
+    if (status === 400 || status === 401 || status === 403)
+      return new BackendError("denied", `${this.place}: the login is refused (status ${status}): ${this.#remedy()}`);
+    if (status === 404)
+      return new BackendError("invalid", `${this.place}: there is no such login (status 404): see auth.mount`);
+    return ofStatus(refused, this.place, this.#server);
+  }
+
+  #remedy(): string {
+    const auth = this.#auth;
+    switch (auth.method) {
+      case "approle":
+        return auth.secretIdPath === undefined
+          ? "see the role id"
+          : `see the role id, and the secret id in ${auth.secretIdPath}`;
+      case "jwt":
+      case "kubernetes":
+        return `see the role, and the token in ${auth.jwtPath}`;
+      case "cert":
+        return "see the certificate in tls.certFile";
+      case "aws":
+        return "see the role, and whose AWS credentials these are";
+    }
+  }
+
+  async #proof(signal: AbortSignal): Promise<Record<string, unknown>> {
+    const auth = this.#auth;
+    switch (auth.method) {
+      case "approle": {
+        const roleId = auth.roleId ?? (await readWord(auth.roleIdPath ?? "", "role id", signal));
+        if (auth.secretIdPath === undefined) return { role_id: roleId };
+        const word = await readWord(auth.secretIdPath, auth.wrapped ? "wrapping token" : "secret id", signal);
+        return { role_id: roleId, secret_id: auth.wrapped ? await this.#unwrap(word, signal) : word };
+      }
+      case "jwt":
+      case "kubernetes": {
+        const jwt = await readWord(auth.jwtPath, "token", signal);
+        return auth.role === undefined ? { jwt } : { jwt, role: auth.role };
+      }
+      case "cert":
+        return auth.role === undefined ? {} : { name: auth.role };
+      case "aws": {
+        const { awsProof } = await import("./aws-login.ts");
+        return await awsProof(auth, signal);
+      }
+    }
+  }
+
+  /**
+   * A wrapping token that somebody else opened tells of a theft, and so does one that was made elsewhere than where
+   * secret ids are made: who opened the first can wrap something into a second.
+   */
+  async #unwrap(wrappingToken: string, signal: AbortSignal): Promise<string> {
+    if (this.#unwrapped?.wrappingToken === wrappingToken) return this.#unwrapped.secretId;
+    const auth = this.#auth;
+    if (auth.method !== "approle") throw new TypeError("only AppRole has wrapped secret ids");
+    const file = auth.secretIdPath ?? "";
+    const call = async (path: string, data: Record<string, unknown> | undefined, token: string | undefined) => {
+      try {
+        return dataOf(await this.#client.call({ method: "POST", path, data, signal }, token), path);
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        if (error.status !== 400 && error.status !== 403) throw ofStatus(error, path, this.#server);
+        throw new BackendError(
+          "denied",
+          `the wrapped secret id in ${file} was opened before, or is too old: if nobody here opened it, it may have been stolen`,
+        );
+      }
+    };
+    const { creation_path: madeAt } = await call("sys/wrapping/lookup", { token: wrappingToken }, undefined);
+    const madeFor = typeof madeAt === "string" && madeAt.startsWith(`auth/${auth.mount}/role/`) ? madeAt : "";
+    const [role = "", end, ...more] = madeFor.slice(`auth/${auth.mount}/role/`.length).split("/");
+    if (end !== "secret-id" || more.length > 0 || (auth.role !== undefined && auth.role !== role))
+      throw new BackendError(
+        "denied",
+        `the wrapping token in ${file} was not made for a secret id of ${auth.role ?? "a role"} in auth/${auth.mount}: it may have been replaced by somebody`,
+      );
+    const { secret_id: secretId } = await call("sys/wrapping/unwrap", undefined, wrappingToken);
+    if (typeof secretId !== "string") throw strange("sys/wrapping/unwrap", "no secret id in the answer");
+    this.#unwrapped = { wrappingToken, secretId };
+    return secretId;
+  }
+}
+
+/**
+ * One word in a file, without the spaces and line ends around it.
+ *
+ * @throws BackendError `unavailable` where it is not there yet, `denied` or `invalid` where it cannot be read.
+ */
+export async function readWord(path: string, what: string, signal: AbortSignal): Promise<string> {
+  const outcome = (await readFiles(new Map([["word", path]]), signal)).get("word");
+  if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
+  if (outcome.status === "missing") throw new BackendError("unavailable", `no ${what}: ${outcome.where} (yet)`);
+  const word = outcome.value.toString("utf8").trim();
+  outcome.value.fill(0);
+  if (word === "") throw new BackendError("unavailable", `no ${what}: ${path} is empty (yet)`);
+  if (!/^[\x21-\x7e]+$/.test(word))
+    throw new BackendError("invalid", `${path} is no ${what}: expected one word of printable ASCII`);
+  return word;
+}

@@ -1,0 +1,55 @@
+/** Which mounts are KV version 2, whose paths and answers differ from all others. */
+import { dataOf } from "./answers.ts";
+import { isRecord } from "./failures.ts";
+import type { Session } from "./session.ts";
+import type { Settings } from "./settings.ts";
+
+/** Seconds after which what finds nothing asks again: a mount can be upgraded, or made anew. */
+const STALE = 60;
+
+export class Mounts {
+  readonly #session: Session;
+  readonly #settings: Settings;
+  readonly #now: () => number;
+  readonly #known = new Map<string, { readonly answer: Promise<boolean>; readonly since: number }>();
+
+  constructor(session: Session, settings: Settings, now: () => number) {
+    this.#session = session;
+    this.#settings = settings;
+    this.#now = now;
+  }
+
+  /**
+   * Asked once for each mount. A refusal is no answer: what is taken for version 1 would be "missing" in version 2.
+   *
+   * @throws Refused, BackendError
+   */
+  async isVersion2(mount: string, signal: AbortSignal): Promise<boolean> {
+    const { kvVersion } = this.#settings;
+    if (kvVersion !== undefined && mount === this.#settings.mount) return kvVersion === 2;
+    let known = this.#known.get(mount);
+    if (known === undefined) {
+      known = { answer: this.#ask(mount, signal), since: this.#now() };
+      this.#known.set(mount, known);
+    }
+    try {
+      return await known.answer;
+    } catch (error) {
+      this.#known.delete(mount);
+      throw error;
+    }
+  }
+
+  /** Nothing was found there: next time the mount may be another. */
+  doubt(mount: string): void {
+    const known = this.#known.get(mount);
+    if (known !== undefined && this.#now() - known.since > STALE) this.#known.delete(mount);
+  }
+
+  async #ask(mount: string, signal: AbortSignal): Promise<boolean> {
+    const path = `sys/internal/ui/mounts/${mount}`;
+    const { body } = await this.#session.call({ method: "GET", path, signal });
+    const { type, options } = dataOf(body, path);
+    return type === "kv" && isRecord(options) && options["version"] === "2";
+  }
+}

@@ -1,0 +1,167 @@
+/** Reads one place, or writes to it where its source has data, and takes the secrets out of the answer. */
+import { createHmac, randomBytes } from "node:crypto";
+import { BackendError, type Outcome } from "../../src/backend.ts";
+import { dataOf, secondsOf, strange } from "./answers.ts";
+import { isRecord, ofStatus, Refused } from "./failures.ts";
+import type { Mounts } from "./mounts.ts";
+import type { Answered, Session, Token } from "./session.ts";
+import type { Settings } from "./settings.ts";
+import type { Place } from "./source.ts";
+
+/** What a place holds now. */
+export interface Found {
+  readonly status: "found";
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly version: string;
+  /** `secret/data/app` */
+  readonly where: string;
+  /** Where the server made the secret for us, and will not keep it. */
+  readonly issued: Issued | undefined;
+}
+
+export interface Issued {
+  /** "": there is nothing to renew or revoke. */
+  readonly leaseId: string;
+  /** Seconds; Infinity: no end is known. */
+  readonly ttl: number;
+  readonly renewable: boolean;
+  /** undefined: a batch token, or none. The lease ends with it. */
+  readonly token: Token;
+}
+
+export interface Nothing {
+  readonly status: "nothing";
+  readonly where: string;
+}
+
+export class Reader {
+  readonly #session: Session;
+  readonly #mounts: Mounts;
+  readonly #server: string;
+  readonly #versions = new Versions();
+
+  constructor(session: Session, mounts: Mounts, settings: Settings) {
+    this.#session = session;
+    this.#mounts = mounts;
+    this.#server = settings.server;
+  }
+
+  /** @throws BackendError */
+  async read(place: Place, signal: AbortSignal): Promise<Found | Nothing> {
+    const { mount, path, data, version } = place;
+    let where = `${mount}/${path}`;
+    try {
+      if (data !== undefined)
+        return this.#generic(await this.#session.call({ method: "POST", path: where, data, signal }), place, where);
+      const isVersion2 = await this.#mounts.isVersion2(mount, signal);
+      if (!isVersion2 && version !== undefined)
+        throw new BackendError("invalid", `${where}: has no versions: ${mount} is not of KV version 2`);
+      if (!isVersion2)
+        return this.#generic(await this.#session.call({ method: "GET", path: where, signal }), place, where);
+      where = `${mount}/data/${path}`;
+      const query = version === undefined ? undefined : `version=${version}`;
+      const { body } = await this.#session.call({ method: "GET", path: where, query, signal });
+      return ofVersion2(dataOf(body, where), where, version);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (error.status === 404 && data === undefined) {
+        this.#mounts.doubt(mount);
+        return this.#notFound(error, where, version);
+      }
+      if (error.status === 400 && data !== undefined)
+        throw new BackendError(
+          "invalid",
+          `${where}: the server does not accept what is written there (\`data\`; status 400)`,
+        );
+      throw ofStatus(error, where, this.#server);
+    }
+  }
+
+  /** KV version 2 says by a 404 with data that there was something. */
+  #notFound({ body }: Refused, where: string, version: number | undefined): Nothing {
+    const inner = isRecord(body) && isRecord(body["data"]) ? body["data"]["metadata"] : undefined;
+    if (isRecord(inner)) return gone(inner, where);
+    return { status: "nothing", where: `nothing at ${where}${version === undefined ? "" : `, version ${version}`}` };
+  }
+
+  #generic({ body, token }: Answered, place: Place, where: string): Found {
+    const data = dataOf(body, where);
+    const issued = issuedBy(body ?? {}, data, place, token);
+    const version = issued === undefined ? this.#versions.of(place.identity, data) : this.#versions.next();
+    return { status: "found", data, version, where, issued };
+  }
+}
+
+function ofVersion2(
+  answer: Readonly<Record<string, unknown>>,
+  where: string,
+  version: number | undefined,
+): Found | Nothing {
+  const { data, metadata } = answer;
+  if (!isRecord(metadata) || typeof metadata["version"] !== "number") throw strange(where, "no metadata in the answer");
+  const deletion = metadata["deletion_time"];
+  // A time in the future is a delete_version_after.
+  const isDeleted = typeof deletion === "string" && deletion !== "" && Date.parse(deletion) <= Date.now();
+  if (metadata["destroyed"] === true || isDeleted || data === null) return gone(metadata, where);
+  if (!isRecord(data)) throw strange(where, "no data in the answer");
+  if (version !== undefined && version !== metadata["version"]) throw strange(where, "another version in the answer");
+  return { status: "found", data, version: String(metadata["version"]), where, issued: undefined };
+}
+
+function gone(metadata: Readonly<Record<string, unknown>>, where: string): Nothing {
+  const { version, destroyed } = metadata;
+  const which = typeof version === "number" ? `version ${version} of ${where}` : where;
+  return { status: "nothing", where: `${which} is ${destroyed === true ? "destroyed" : "deleted"}` };
+}
+
+/**
+ * What has a lease was made for us. So was every answer to a write: asking again would make another certificate. Its end
+ * is that of the lease, else what a certificate says of itself (`pki/issue`: `expiration`, seconds since 1970).
+ */
+function issuedBy(
+  body: Readonly<Record<string, unknown>>,
+  data: Readonly<Record<string, unknown>>,
+  place: Place,
+  token: Token,
+): Issued | undefined {
+  const leaseId = typeof body["lease_id"] === "string" ? body["lease_id"] : "";
+  if (leaseId === "" && place.data === undefined) return undefined;
+  const lease = secondsOf(body["lease_duration"]);
+  const expiration = secondsOf(data["expiration"]);
+  const left = expiration === 0 ? Infinity : Math.max(expiration - Date.now() / 1000, 1);
+  return { leaseId, ttl: lease === 0 ? left : Math.min(lease, left), renewable: body["renewable"] === true, token };
+}
+
+/** Secrets without a version of their own get a number, and the time at which they were first seen. */
+class Versions {
+  readonly #key = randomBytes(32);
+  readonly #seen = new Map<string, { readonly mark: string; readonly version: string }>();
+  #count = 0;
+
+  next(): string {
+    this.#count += 1;
+    return `${this.#count} of ${new Date().toISOString().replace(/\.\d+Z$/, "Z")}`;
+  }
+
+  of(identity: string, data: Readonly<Record<string, unknown>>): string {
+    const mark = createHmac("sha256", this.#key).update(JSON.stringify(data)).digest("base64");
+    let seen = this.#seen.get(identity);
+    if (seen?.mark !== mark) {
+      seen = { mark, version: this.next() };
+      this.#seen.set(identity, seen);
+    }
+    return seen.version;
+  }
+}
+
+/** A string as its UTF-8 bytes; anything else as its JSON. */
+export function outcomeOf({ data, version, where }: Found, key: string, refreshAfter: number | undefined): Outcome {
+  const value = Object.hasOwn(data, key) ? data[key] : undefined;
+  if (value === undefined) return { status: "missing", where: `no key ${JSON.stringify(key)} in ${where}` };
+  return {
+    status: "value",
+    value: Buffer.from(typeof value === "string" ? value : JSON.stringify(value)),
+    version,
+    ...(refreshAfter === undefined ? {} : { refreshAfter }),
+  };
+}

@@ -1,0 +1,98 @@
+/** An opened Vault or OpenBao. */
+import { performance } from "node:perf_hooks";
+import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/backend.ts";
+import { BackendError } from "../../src/backend.ts";
+import { Client } from "./client.ts";
+import { ofStatus, Refused } from "./failures.ts";
+import { Leases } from "./leases.ts";
+import { Mounts } from "./mounts.ts";
+import { outcomeOf, Reader } from "./read.ts";
+import { Session } from "./session.ts";
+import type { Settings } from "./settings.ts";
+import type { Place, Source } from "./source.ts";
+
+/** Requests at once. */
+const CONCURRENCY = 8;
+/** Seconds for what is to be revoked at the end. */
+const CLOSE_LIMIT = 4;
+
+export class VaultStore implements Backend<Source> {
+  readonly #client: Client;
+  readonly #session: Session;
+  readonly #leases: Leases;
+  readonly #settings: Settings;
+
+  constructor(settings: Settings, context: BackendContext, now = () => performance.now() / 1000) {
+    this.#settings = settings;
+    this.#client = new Client(settings);
+    this.#session = new Session(this.#client, settings, context, now);
+    const reader = new Reader(this.#session, new Mounts(this.#session, settings, now), settings);
+    this.#leases = new Leases(this.#session, reader, settings, context, now);
+  }
+
+  async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    // Without a token nothing can be said of any secret.
+    await this.#said(() => this.#session.current(signal));
+    const places = new Map<string, { readonly place: Place; readonly requests: SecretRequest<Source>[] }>();
+    for (const request of requests) {
+      const { place } = request.source;
+      const known = places.get(place.identity);
+      if (known === undefined) places.set(place.identity, { place, requests: [request] });
+      else known.requests.push(request);
+    }
+    const outcomes = new Map<string, Outcome>();
+    const entries = places.values();
+    const worker = async () => {
+      for (const { place, requests: asked } of entries)
+        for (const [id, outcome] of await this.#at(place, asked, signal)) outcomes.set(id, outcome);
+    };
+    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, places.size) }, worker));
+    return outcomes;
+  }
+
+  async applied(versions: ReadonlyMap<string, string>): Promise<void> {
+    await this.#leases.applied(versions, AbortSignal.timeout(CLOSE_LIMIT * 1000));
+  }
+
+  async close(): Promise<void> {
+    const { revokeOnStop } = this.#settings;
+    const signal = AbortSignal.timeout(CLOSE_LIMIT * 1000);
+    try {
+      if (revokeOnStop) await this.#leases.revokeAll(signal);
+      await this.#said(() => this.#session.close(revokeOnStop, signal));
+    } finally {
+      this.#client.close();
+    }
+  }
+
+  async #at(
+    place: Place,
+    requests: readonly SecretRequest<Source>[],
+    signal: AbortSignal,
+  ): Promise<Map<string, Outcome>> {
+    const ids = requests.map(({ id }) => id);
+    try {
+      const answer = await this.#said(() => this.#leases.read(place, ids, signal));
+      return new Map(
+        requests.map(({ id, source }) => [
+          id,
+          "found" in answer
+            ? outcomeOf(answer.found, source.key, answer.refreshAfter)
+            : { status: "missing", where: answer.where },
+        ]),
+      );
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error;
+      return new Map(ids.map((id) => [id, error]));
+    }
+  }
+
+  /** Nothing but BackendError gets out, whatever was met on the way. */
+  async #said<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw error instanceof Refused ? ofStatus(error, "the server", this.#settings.server) : error;
+    }
+  }
+}

@@ -1,0 +1,29 @@
+/** When to renew, and a timer that can wait that long. */
+
+/** setTimeout fires at once beyond 2^31-1 ms. */
+const LONGEST = 2_147_483;
+
+/** One wait at a time; it keeps no process alive. */
+export class Timer {
+  #timeout: NodeJS.Timeout | undefined;
+
+  /** @param seconds of any length. */
+  set(seconds: number, run: () => void): void {
+    this.stop();
+    const step = Math.min(Math.max(seconds, 0), LONGEST);
+    this.#timeout = setTimeout(() => {
+      if (seconds > step) this.set(seconds - step, run);
+      else run();
+    }, step * 1000);
+    this.#timeout.unref();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timeout);
+  }
+}
+
+/** Two thirds of the time to live, or up to a tenth earlier: what was issued together is not renewed together. */
+export function renewalTime(ttl: number, random: () => number): number {
+  return (2 / 3) * ttl * (1 - 0.1 * random());
+}

@@ -1,0 +1,44 @@
+/** Certificates for tests, made by the PKI engine of a real server. */
+import { randomBytes } from "node:crypto";
+import type { VaultServer } from "./server.ts";
+
+export interface Issued {
+  /** PEM */
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export class Authority {
+  /** PEM */
+  readonly certificate: string;
+  readonly #server: VaultServer;
+  readonly #mount: string;
+
+  private constructor(server: VaultServer, mount: string, certificate: string) {
+    this.#server = server;
+    this.#mount = mount;
+    this.certificate = certificate;
+  }
+
+  static async create(server: VaultServer): Promise<Authority> {
+    const mount = `authority-${randomBytes(4).toString("hex")}`;
+    await server.write(`sys/mounts/${mount}`, { type: "pki" });
+    const root = { common_name: `test authority ${mount}`, ttl: "24h", key_type: "ec" };
+    const { body } = await server.write(`${mount}/root/generate/internal`, root);
+    await server.write(`${mount}/roles/any`, {
+      allow_any_name: true,
+      key_type: "ec",
+      max_ttl: "12h",
+      not_before_duration: "30s",
+    });
+    return new Authority(server, mount, (body["data"] as { certificate: string }).certificate);
+  }
+
+  /** For a server at 127.0.0.1 where `name` is "127.0.0.1", else for a host or a client of this name. */
+  async issue(name: string, ttl = "1h"): Promise<Issued> {
+    const names = name === "127.0.0.1" ? { common_name: "server.test", ip_sans: name } : { common_name: name };
+    const { body } = await this.#server.write(`${this.#mount}/issue/any`, { ...names, ttl });
+    const { certificate, private_key: key } = body["data"] as { certificate: string; private_key: string };
+    return { certificate, key };
+  }
+}

@@ -1,0 +1,139 @@
+/** The built program with a real server: what its target sees while the server comes, goes and changes its mind. */
+import { randomBytes } from "node:crypto";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { type Daemon, eventually, Place } from "../process/daemon.ts";
+import { needs } from "../requirements.ts";
+import { Forwarder } from "./forwarder.ts";
+import { Canaries } from "./opened.ts";
+import { VaultServer } from "./server.ts";
+
+needs("vault-server").describe("the sidecar with a real server", () => {
+  let server: VaultServer;
+  let forwarder: Forwarder;
+  let canaries: Canaries;
+  let place: Place;
+
+  beforeAll(async () => {
+    server = await VaultServer.dev();
+    await server.write("sys/mounts/pki", { type: "pki" });
+    await server.write("pki/root/generate/internal", { common_name: "root", ttl: "24h", key_type: "ec" });
+    const role = { allow_any_name: true, key_type: "ec", generate_lease: true, max_ttl: "1h" };
+    await server.write("pki/roles/app", role);
+  });
+  afterAll(() => server.dispose());
+  beforeEach(async () => {
+    canaries = new Canaries();
+    canaries.add(server.rootToken);
+    forwarder = await Forwarder.to(server.url);
+    onTestFinished(() => forwarder.down());
+    place = new Place();
+    writeFileSync(place.path("token"), await token());
+  });
+
+  const token = async () =>
+    canaries.add(
+      await server.token('path "secret/*" { capabilities = ["read"] } path "pki/*" { capabilities = ["update"] }'),
+    );
+  const put = async (suffix: string) => {
+    const value = canaries.add(`canary-${randomBytes(8).toString("hex")}-${suffix}`);
+    await server.write("secret/data/app", { data: { db: value } });
+    return value;
+  };
+  const start = (secrets: object = { db: {} }, config: object = {}): Daemon => {
+    const settings = { url: forwarder.url, path: "app", tokenPath: place.path("token"), reloadOnChange: true };
+    const daemon = place.start(
+      {
+        backend: "vault",
+        config: { ...settings, pollingInterval: 0.3, ...config },
+        secrets,
+        output: { directory: place.output },
+        onChange: { settle: 0 },
+      },
+      { args: ["--log-level", "trace"], env: { DEBUG: "*", NODE_DEBUG: "" } },
+    );
+    onTestFinished(() => {
+      canaries.check(daemon.stderr);
+    });
+    return daemon;
+  };
+  const published = (name: string) => eventually(`${name} is published`, () => place.read("db") === name);
+
+  test("a server that comes after the service was started is waited for", async () => {
+    const value = await put("late");
+    await forwarder.down();
+    const daemon = start();
+    await daemon.says(/connection refused; trying again$/);
+    await forwarder.up();
+    await daemon.ready();
+    expect(place.read("db")).toBe(value);
+  });
+
+  test("a new version is published; an outage touches nothing, and what changed in it is published after it", async () => {
+    const first = await put("1");
+    const daemon = await start().ready();
+    expect(place.read("db")).toBe(first);
+    await published(await put("2"));
+    const before = statSync(join(place.output, "db"), { bigint: true });
+    await forwarder.down();
+    await daemon.says(/connection refused; what is published stays$/);
+    const last = await put("3");
+    const during = statSync(join(place.output, "db"), { bigint: true });
+    expect([during.ino, during.mtimeNs]).toEqual([before.ino, before.mtimeNs]);
+    await forwarder.up();
+    await daemon.says(/answers again/);
+    await published(last);
+  });
+
+  test("a revoked token touches nothing; the token that is put in its place goes on", async () => {
+    const first = await put("1");
+    const daemon = await start().ready();
+    await server.write("auth/token/revoke", { token: readFileSync(place.path("token"), "utf8") });
+    await daemon.says(/the token in \S+ is not valid \(any more\); what is published stays$/);
+    expect(place.read("db")).toBe(first);
+    const last = await put("2");
+    writeFileSync(place.path("token"), await token());
+    await published(last);
+  });
+
+  test("token and values are in no log at any level, no argument and no variable of the process", async () => {
+    await put("1");
+    const daemon = await start().ready();
+    const proc = (name: string) => readFileSync(`/proc/${daemon.pid}/${name}`, "utf8");
+    canaries.check(proc("cmdline") + proc("environ"));
+    await published(await put("2"));
+    const { code } = await daemon.end();
+    expect(code).toBe(0);
+  });
+
+  test("a missing secret ends the start with 66, a refused one with 77, and each says where", async () => {
+    await put("1");
+    const missing = await start({ absent: {} }).exit;
+    expect(missing.code).toBe(66);
+    expect(missing.stderr).toContain('vault: secret \\"absent\\": no key \\"absent\\" in secret/data/app');
+    const refused = await start({ db: { source: { mount: "sys", path: "raw/x" } } }).exit;
+    expect(refused.code).toBe(77);
+    expect(refused.stderr).toContain("permission denied (status 403)");
+  });
+
+  test("a certificate is published anew while the old one is valid; polls, SIGHUP and other secrets' changes make none", async () => {
+    await put("1");
+    const source = { mount: "pki", path: "issue/app", data: { common_name: "app.test", ttl: "9s" } };
+    const daemon = await start({
+      db: {},
+      cert: { source: { ...source, key: "certificate" } },
+      key: { source: { ...source, key: "private_key" } },
+    }).ready();
+    const issued = () => forwarder.requests.filter((line) => line.includes("/pki/issue/")).length;
+    const [cert, key] = [place.read("cert"), place.read("key")];
+    daemon.signal("SIGHUP");
+    await daemon.says(/fetched again: nothing has changed/);
+    await published(await put("2"));
+    expect(issued()).toBe(1);
+    await eventually("a new certificate", () => place.read("cert") !== cert && place.read("key") !== key);
+    expect(issued()).toBe(2);
+    const pairs = daemon.lines.filter(({ secrets }) => Array.isArray(secrets) && secrets.includes("cert"));
+    expect(pairs.map(({ secrets }) => secrets)).toContainEqual(["cert", "key"]);
+  });
+});

@@ -1,0 +1,72 @@
+/** A TCP port in front of a server, which can go away, fall silent, and count. */
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+
+export class Forwarder {
+  readonly #target: URL;
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+  #silent = false;
+  /** Connections so far. */
+  connections = 0;
+  /** Lines that begin a request, of HTTP in the clear: `GET /v1/secret/data/app HTTP/1.1`. */
+  readonly requests: string[] = [];
+
+  private constructor(target: string) {
+    this.#target = new URL(target);
+  }
+
+  static async to(target: string): Promise<Forwarder> {
+    const forwarder = new Forwarder(target);
+    await forwarder.up();
+    return forwarder;
+  }
+
+  get url(): string {
+    return `${this.#target.protocol}//127.0.0.1:${this.#port}`;
+  }
+
+  /** Under the port that it had. */
+  async up(): Promise<void> {
+    this.#silent = false;
+    const server = createServer((socket) => {
+      this.#forward(socket);
+    });
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.#port, "127.0.0.1", resolve));
+    this.#port = (server.address() as AddressInfo).port;
+  }
+
+  /** Connections are refused, those that are open break. */
+  async down(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server?.close(resolve));
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  /** Connections are taken, and nothing is ever answered. */
+  silent(): void {
+    this.#silent = true;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #forward(socket: Socket): void {
+    this.connections += 1;
+    const upstream = this.#silent ? undefined : connect(Number(this.#target.port), this.#target.hostname);
+    for (const end of [socket, upstream]) {
+      if (end === undefined) continue;
+      this.#sockets.add(end);
+      end.on("error", () => undefined);
+      end.on("close", () => {
+        this.#sockets.delete(end);
+        socket.destroy();
+        upstream?.destroy();
+      });
+    }
+    socket.on("data", (data) => {
+      this.requests.push(...(data.toString("latin1").match(/^[A-Z]+ \S+ HTTP\/1\.1$/gm) ?? []));
+    });
+    if (upstream !== undefined) socket.pipe(upstream).pipe(socket);
+    else socket.resume();
+  }
+}

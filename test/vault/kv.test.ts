@@ -1,0 +1,170 @@
+/** KV secrets of a real server: what is asked, how often, and what an answer means. */
+import { randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { temporary } from "../contract/temporary.ts";
+import { needs } from "../requirements.ts";
+import { Forwarder } from "./forwarder.ts";
+import { Canaries, openVault, textOf } from "./opened.ts";
+import { VaultServer } from "./server.ts";
+
+needs("vault-server").describe("KV at a real server", () => {
+  let server: VaultServer;
+  let forwarder: Forwarder;
+  let canaries: Canaries;
+  let tokenPath: string;
+  let secret: string;
+
+  beforeAll(async () => {
+    server = await VaultServer.dev();
+    await server.write("sys/mounts/old", { type: "kv", options: { version: "1" } });
+    await server.write("sys/mounts/team/deep", { type: "kv", options: { version: "2" } });
+  });
+  afterAll(() => server.dispose());
+
+  beforeEach(async () => {
+    const { path, dispose } = await temporary();
+    forwarder = await Forwarder.to(server.url);
+    onTestFinished(async () => {
+      await forwarder.down();
+      await dispose();
+    });
+    canaries = new Canaries();
+    secret = canaries.add(`canary-${randomBytes(12).toString("hex")}`);
+    tokenPath = join(path, "token");
+    await writeFile(tokenPath, canaries.add(server.rootToken));
+  });
+
+  const open = (settings: object, sources: Readonly<Record<string, Record<string, unknown>>> = {}) =>
+    openVault({ url: forwarder.url, tokenPath, ...settings }, canaries, sources);
+  /** What the server was asked, but for the token's own affairs. */
+  const asked = () =>
+    forwarder.requests.map((line) => line.split(" ")[1] ?? "").filter((path) => !path.includes("/auth/token/"));
+  const clear = () => forwarder.requests.splice(0);
+
+  test("several paths and mounts of both versions in one scope, each with one request, at the start and at every poll", async () => {
+    await server.write("secret/data/app", { data: { db: `${secret}-db`, api: `${secret}-api` } });
+    await server.write("old/some/where", { user: `${secret}-user`, password: `${secret}-password` });
+    await server.write("team/deep/data/tls", { data: { key: `${secret}-key` } });
+    const vault = await open(
+      { path: "app" },
+      {
+        user: { mount: "old", path: "some/where" },
+        pw: { mount: "old", path: "/some/where/", key: "password" },
+        tls: { mount: "team/deep", path: "tls", key: "key" },
+      },
+    );
+    const ids = ["db", "api", "user", "pw", "tls"];
+    const outcomes = await vault.fetch(...ids);
+    expect(ids.map((id) => (outcomes.get(id) as { value: Buffer }).value.toString())).toEqual(
+      ["db", "api", "user", "password", "key"].map((name) => `${secret}-${name}`),
+    );
+    const reads = ["/v1/old/some/where", "/v1/secret/data/app", "/v1/team/deep/data/tls"];
+    const mounts = ["old", "secret", "team/deep"].map((mount) => `/v1/sys/internal/ui/mounts/${mount}`);
+    expect(asked().sort()).toEqual([...reads, ...mounts].sort());
+    clear();
+    await vault.fetch(...ids);
+    expect(asked().sort()).toEqual(reads);
+  });
+
+  test("with kvVersion, the very first fetch is one request", async () => {
+    await server.write("secret/data/app", { data: { db: secret } });
+    const vault = await open({ path: "app", kvVersion: 2 });
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(asked()).toEqual(["/v1/secret/data/app"]);
+  });
+
+  test("a pinned version stays, whatever is written after it", async () => {
+    for (const round of [1, 2, 3]) await server.write("secret/data/pinned", { data: { db: `${secret}-${round}` } });
+    const vault = await open({ path: "pinned" }, { then: { key: "db", version: 2 }, now: { key: "db" } });
+    expect((await vault.value("then")).value.toString()).toBe(`${secret}-2`);
+    expect(await vault.value("then")).toMatchObject({ version: "2" });
+    expect(await vault.value("now")).toMatchObject({ version: "3" });
+    expect(await (await open({ path: "pinned" }, { db: { version: 9 } })).outcome("db")).toMatchObject({
+      status: "missing",
+      where: "nothing at secret/data/pinned, version 9",
+    });
+    const old = await open({ mount: "old", path: "pinned" }, { db: { version: 2 } });
+    expect(await old.outcome("db")).toMatchObject({
+      kind: "invalid",
+      message: "old/pinned: has no versions: old is not of KV version 2",
+    });
+  });
+
+  test("deleted, destroyed, not there, no such key: each is missing, and says which", async () => {
+    const vault = await open({ path: "gone" });
+    expect(await vault.outcome("db")).toMatchObject({ where: "nothing at secret/data/gone" });
+    await server.write("secret/data/gone", { data: { api: secret } });
+    expect(await vault.outcome("db")).toMatchObject({ where: 'no key "db" in secret/data/gone' });
+    await server.call("DELETE", "secret/data/gone");
+    expect(await vault.outcome("db")).toMatchObject({
+      status: "missing",
+      where: "version 1 of secret/data/gone is deleted",
+    });
+    await server.call("PUT", "secret/destroy/gone", { versions: [1] });
+    expect(await vault.outcome("db")).toMatchObject({
+      status: "missing",
+      where: "version 1 of secret/data/gone is destroyed",
+    });
+  });
+
+  test("what is to be deleted later is there until then", async () => {
+    await server.write("secret/metadata/later", { delete_version_after: "1h" });
+    await server.write("secret/data/later", { data: { db: secret } });
+    expect(await textOf(await open({ path: "later" }), "db")).toBe(secret);
+  });
+
+  test("a mount that may not be asked for its version is refused, never taken for version 1", async () => {
+    await writeFile(tokenPath, canaries.add(await server.token('path "cubbyhole/*" { capabilities = ["read"] }')));
+    const vault = await open({ path: "app" });
+    expect(await vault.outcome("db")).toMatchObject({
+      kind: "denied",
+      message: "secret/app: permission denied (status 403)",
+    });
+    expect(asked().every((path) => path === "/v1/sys/internal/ui/mounts/secret")).toBe(true);
+  });
+
+  test("strings are published as their bytes, everything else as its JSON", async () => {
+    const data = {
+      text: "ä\n",
+      number: 8,
+      flag: false,
+      nothing: null,
+      list: ["a", 1],
+      object: { b: { c: "d" } },
+      "": "x",
+    };
+    await server.write("secret/data/kinds", { data });
+    const vault = await open({ path: "kinds" });
+    const texts = await Promise.all(
+      ["text", "number", "flag", "nothing", "list", "object"].map(async (id) => [id, await textOf(vault, id)]),
+    );
+    expect(Object.fromEntries(texts)).toEqual({
+      text: "ä\n",
+      number: "8",
+      flag: "false",
+      nothing: "null",
+      list: '["a",1]',
+      object: '{"b":{"c":"d"}}',
+    });
+    expect(await vault.outcome("toString")).toMatchObject({ status: "missing" });
+  });
+
+  test("paths and keys of any characters arrive at the server as they are", async () => {
+    const path = "a b/ä%2e%2e/q?x=#y&/+";
+    await server.write(`secret/data/${path.split("/").map(encodeURIComponent).join("/")}`, {
+      data: { "k/e y": secret },
+    });
+    const vault = await open({}, { db: { path, key: "k/e y" } });
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("without a watch or a change, a poll is one request on a connection of its own, and 30 s is its interval", async () => {
+    await server.write("secret/data/app", { data: { db: secret } });
+    const vault = await open({ path: "app", kvVersion: 2 });
+    expect(vault.module.defaultPollingInterval).toBe(30);
+    for (let poll = 0; poll < 5; poll++) await textOf(vault, "db");
+    expect(asked()).toHaveLength(5);
+  });
+});

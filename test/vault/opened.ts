@@ -1,0 +1,48 @@
+/** A vault backend that is used as the engine uses it. What anybody could see of it is searched for canaries at the end. */
+import { inspect } from "node:util";
+import { expect, onTestFinished } from "vitest";
+import { loadBackend } from "../../backends/index.ts";
+import { Observed } from "../contract/observed.ts";
+
+/** Canaries that no test may find in a log or an error; whoever makes a token or a secret adds it. */
+export class Canaries {
+  readonly #all = new Set<string>();
+
+  add<T extends string>(canary: T): T {
+    this.#all.add(canary);
+    return canary;
+  }
+
+  /** Fails where one of them is in `said`, or in base64 of it. */
+  check(said: string): void {
+    for (const canary of this.#all) {
+      expect(said, "no token, secret id or value in what is said").not.toContain(canary);
+      expect(said).not.toContain(Buffer.from(canary).toString("base64url").slice(0, -1));
+    }
+  }
+}
+
+/** @param sources of the ids; `{}` where absent. */
+export async function openVault(
+  settings: Record<string, unknown>,
+  canaries: Canaries,
+  sources: Readonly<Record<string, Record<string, unknown>>> = {},
+): Promise<Observed> {
+  const module = await loadBackend("vault", "/");
+  const observed = await Observed.open(
+    module,
+    settings,
+    (id) => (Object.hasOwn(sources, id) ? sources[id] : undefined) ?? {},
+  );
+  onTestFinished(async () => {
+    await observed.backend.close?.();
+    canaries.check(observed.said.join("\n"));
+    canaries.check(inspect(observed.backend, { depth: 9, showHidden: true }));
+  });
+  return observed;
+}
+
+/** The value of one id as text. */
+export async function textOf(observed: Observed, id: string): Promise<string> {
+  return (await observed.value(id)).value.toString();
+}

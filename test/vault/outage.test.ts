@@ -1,0 +1,423 @@
+/** Whatever a server does wrong is said in one clear line, without a word of its answer, and ends when it does right. */
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import type { ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import type { Observed } from "../contract/observed.ts";
+import { temporary } from "../contract/temporary.ts";
+import { needs } from "../requirements.ts";
+import { Canaries, openVault, textOf } from "./opened.ts";
+import { freePort, VaultServer } from "./server.ts";
+import { type Answering, reply, StandIn } from "./stand-in.ts";
+
+let canaries: Canaries;
+let secret: string;
+let token: string;
+let tokenPath: string;
+
+beforeEach(async () => {
+  const { path, dispose } = await temporary();
+  onTestFinished(dispose);
+  canaries = new Canaries();
+  secret = canaries.add(`canary-${randomBytes(12).toString("hex")}`);
+  token = canaries.add(`token-${randomBytes(12).toString("hex")}`);
+  tokenPath = join(path, "token");
+  await writeFile(tokenPath, token);
+});
+
+const open = (settings: Record<string, unknown>) => openVault({ path: "app", tokenPath, ...settings }, canaries);
+
+describe("a stand-in server", () => {
+  let server: StandIn;
+  beforeEach(async () => {
+    server = await StandIn.start();
+    server.data = { db: secret };
+  });
+
+  /** Fails once as `answering` does, then works. @returns the message, without the server's URL */
+  async function failing(answering: Answering, settings: object = {}): Promise<object> {
+    const vault = await open({ url: server.url, responseTimeout: 0.3, requestTimeout: 1, ...settings });
+    server.answering = answering;
+    const failure = await vault.outage("db");
+    server.answering = () => false;
+    expect(await textOf(vault, "db"), "it works again").toBe(secret);
+    const { kind, message, retryAfter } = failure ?? {};
+    return { kind, message: message?.replace(server.url, "URL"), ...(retryAfter === undefined ? {} : { retryAfter }) };
+  }
+
+  const saying = (response: ServerResponse, status: number, headers: Readonly<Record<string, string>> = {}) => {
+    reply(response, status, { errors: [`${secret} ${token}`], data: secret }, headers);
+    return true;
+  };
+
+  test.each([
+    [400, "invalid", "secret/app: the server does not understand the request (status 400)"],
+    [405, "invalid", "secret/app: the server does not support this operation (status 405)"],
+    [412, "unavailable", "URL: the server has not caught up with the cluster yet (status 412)"],
+    [418, "invalid", "secret/app: the server refuses the request (status 418)"],
+    [429, "unavailable", "URL: the server wants fewer requests (status 429)"],
+    [472, "unavailable", "URL: the server is a standby that answers no requests (status 472)"],
+    [473, "unavailable", "URL: the server is a standby that answers no requests (status 473)"],
+    [500, "unavailable", "URL: the server fails (status 500)"],
+    [501, "unavailable", "URL: the server is not initialized (status 501)"],
+    [502, "unavailable", "URL: the server fails (status 502)"],
+    [503, "unavailable", "URL: the server is sealed or under maintenance (status 503)"],
+    [504, "unavailable", "URL: the server fails (status 504)"],
+  ])("status %i", async (status, kind, message) => {
+    expect(await failing((_, response) => saying(response, status))).toEqual({ kind, message });
+  });
+
+  test("403 where no other token is to be had", async () => {
+    expect(await failing((_, response) => saying(response, 403))).toEqual({
+      kind: "denied",
+      message: `the token in ${tokenPath} is not valid (any more)`,
+    });
+  });
+
+  test.each([
+    ["7", 7],
+    ["0", 0],
+    ["99999999", 3600],
+    ["Thu, 01 Jan 1970 00:00:00 GMT", 0],
+    ["soon", undefined],
+  ])("Retry-After: %s is passed on as %s seconds", async (header, seconds) => {
+    const message = "URL: the server wants fewer requests (status 429)";
+    expect(await failing((_, response) => saying(response, 429, { "retry-after": header }))).toEqual({
+      kind: "unavailable",
+      message,
+      ...(seconds === undefined ? {} : { retryAfter: seconds }),
+    });
+  });
+
+  const page =
+    (status: number, type: string | undefined, text: string): Answering =>
+    (_, response) => {
+      response.writeHead(status, type === undefined ? {} : { "content-type": type });
+      response.end(text);
+      return true;
+    };
+  const strange = (status: number, type: string) => ({
+    kind: "unavailable",
+    message: `URL: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,
+  });
+
+  test("a page of HTML with status 200, 403 or 404 is neither a secret nor a missing one", async () => {
+    for (const status of [200, 403, 404])
+      expect(await failing(page(status, "text/html; charset=utf-8", `<h1>${secret}</h1>`))).toEqual(
+        strange(status, "text/html"),
+      );
+  });
+
+  test("what is no JSON, no object, or has no type is no answer", async () => {
+    for (const text of [`{"data": {"data": {"db": "${secret}"`, `["${secret}"]`, `"${secret}"`, "null"])
+      expect(await failing(page(200, "application/json", text))).toEqual(strange(200, "application/json"));
+    expect(await failing(page(200, undefined, `{"data":{}}`))).toEqual(strange(200, "no content type"));
+  });
+
+  test("JSON of another shape is no answer", async () => {
+    const bodies: [unknown, string][] = [
+      [{}, "no data in the answer"],
+      [{ data: secret }, "no data in the answer"],
+      [{ data: {} }, "no metadata in the answer"],
+      [{ data: { data: {}, metadata: { version: secret } } }, "no metadata in the answer"],
+      [{ data: { data: secret, metadata: { version: 1 } } }, "no data in the answer"],
+    ];
+    for (const [body, what] of bodies)
+      expect(await failing((_, response) => (reply(response, 200, body), true), { kvVersion: 2 })).toEqual({
+        kind: "unavailable",
+        message: `secret/data/app: ${what}: this is not how Vault or OpenBao answers`,
+      });
+  });
+
+  test("an answer that the token's policy wraps is said to be that", async () => {
+    const wrap_info = { token: secret, ttl: 60 };
+    expect(
+      await failing((_, response) => (reply(response, 200, { wrap_info, data: null }), true), { kvVersion: 2 }),
+    ).toEqual({
+      kind: "invalid",
+      message: "secret/data/app: the answer comes wrapped: the token's policy has a min_wrapping_ttl",
+    });
+  });
+
+  test("garbage instead of HTTP", async () => {
+    expect(await failing((_, __, socket) => socket.end(`${secret}\r\n\r\n`).destroyed || true)).toEqual({
+      kind: "unavailable",
+      message: "URL: the answer is no HTTP",
+    });
+  });
+
+  test("a connection that breaks before or within the answer", async () => {
+    expect(await failing((_, __, socket) => socket.destroy().destroyed)).toEqual({
+      kind: "unavailable",
+      message: "URL: connection reset",
+    });
+    const within: Answering = (_, response, socket) => {
+      response.writeHead(200, { "content-type": "application/json", "content-length": "1000" });
+      response.write(`{"data":{"data":{"db":"${secret}"`, () => socket.destroy());
+      return true;
+    };
+    expect(await failing(within)).toEqual({
+      kind: "unavailable",
+      message: expect.stringMatching(/^URL: (the answer breaks off|connection reset)$/) as string,
+    });
+  });
+
+  test("a half-open connection, and an answer that stops in the middle, are given up after responseTimeout", async () => {
+    expect(await failing(() => true)).toEqual({ kind: "unavailable", message: "URL: no answer within 0.3 s" });
+    const stopping: Answering = (_, response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.write("{");
+      return true;
+    };
+    expect(await failing(stopping)).toEqual({ kind: "unavailable", message: "URL: no answer within 0.3 s" });
+  });
+
+  test("an answer that drips for ever is given up after requestTimeout", async () => {
+    const dripping: Answering = (_, response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      const drip = setInterval(() => response.write(" "), 20);
+      response.on("close", () => {
+        clearInterval(drip);
+      });
+      return true;
+    };
+    expect(await failing(dripping)).toEqual({ kind: "unavailable", message: "URL: no complete answer within 1 s" });
+  });
+
+  test("an answer without an end does not fill the memory", async () => {
+    const flooding: Answering = (_, response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      const chunk = Buffer.alloc(1024 * 1024, " ");
+      const pour = () => {
+        while (!response.destroyed && response.write(chunk));
+      };
+      response.on("drain", pour);
+      pour();
+      return true;
+    };
+    expect(await failing(flooding, { requestTimeout: 30 })).toEqual({
+      kind: "invalid",
+      message: "URL: the answer is larger than 32 MiB",
+    });
+  });
+
+  test("a redirect to the same origin is followed with the token, one to another origin gets nothing", async () => {
+    const other = await StandIn.start();
+    const to =
+      (location: string, status = 307): Answering =>
+      ({ path }, response) => {
+        if (path.startsWith("/elsewhere/"))
+          return (reply(response, 200, { data: { data: { db: secret }, metadata: { version: 2 } } }), true);
+        response.writeHead(status, { location });
+        response.end();
+        return true;
+      };
+    const vault = await open({ url: server.url, kvVersion: 2 });
+    for (const [location, status] of [
+      ["/elsewhere/app", 307],
+      [`${server.url}/elsewhere/app`, 302],
+    ] as const) {
+      server.answering = to(location, status);
+      expect(await textOf(vault, "db")).toBe(secret);
+      expect(server.asked.at(-1)).toMatchObject({ path: "/elsewhere/app", headers: { "x-vault-token": token } });
+    }
+    server.answering = to(`${other.url}/v1/secret/data/app?x=${secret}`);
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "invalid",
+      message: `${server.url}: redirects to another origin, ${other.url}, which gets no token of ours: if it is right, put it into \`url\``,
+    });
+    expect(other.asked).toEqual([]);
+    server.answering = to("/v1/secret/data/app");
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "invalid",
+      message: `${server.url}: redirects in a circle`,
+    });
+  });
+
+  test("no proxy, token, namespace or debugging comes from the environment", async () => {
+    const proxy = await StandIn.start();
+    const said: string[] = [];
+    const write = process.stderr.write.bind(process.stderr);
+    process.stderr.write = (chunk: string | Uint8Array) => said.push(chunk.toString()) > 0;
+    const environment = {
+      http_proxy: proxy.url,
+      HTTP_PROXY: proxy.url,
+      all_proxy: proxy.url,
+      VAULT_ADDR: proxy.url,
+      VAULT_TOKEN: "token-of-the-environment",
+      VAULT_NAMESPACE: "namespace-of-the-environment",
+      VAULT_PREFIX: "/prefix",
+      VAULT_SKIP_VERIFY: "1",
+      DEBUG: "*",
+    };
+    onTestFinished(() => {
+      process.stderr.write = write;
+      for (const name of Object.keys(environment)) Reflect.deleteProperty(process.env, name);
+    });
+    Object.assign(process.env, environment);
+    expect(await textOf(await open({ url: server.url }), "db")).toBe(secret);
+    expect(proxy.asked).toEqual([]);
+    canaries.check(said.join(""));
+    for (const { headers, path } of server.asked) {
+      expect(headers["x-vault-token"]).toBe(token);
+      expect(headers["x-vault-request"]).toBe("true");
+      expect(headers["x-vault-namespace"]).toBeUndefined();
+      expect(path).toMatch(/^\/v1\/(secret|sys|auth)\//);
+    }
+  });
+
+  test("a login carries no token, and no request carries the token of before", async () => {
+    server.answering = ({ path }, response) => {
+      if (path !== "/v1/auth/approle/login") return false;
+      reply(response, 200, { auth: { client_token: `${token}-of-login`, lease_duration: 60, renewable: true } });
+      return true;
+    };
+    const secretIdPath = tokenPath;
+    const vault = await openVault(
+      { url: server.url, path: "app", kvVersion: 2, auth: { method: "approle", roleId: "role", secretIdPath } },
+      canaries,
+    );
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(server.asked.map(({ path, headers }) => [path, headers["x-vault-token"]])).toEqual([
+      ["/v1/auth/approle/login", undefined],
+      ["/v1/secret/data/app", `${token}-of-login`],
+    ]);
+  });
+
+  test("a login that is answered strangely, or wants a second factor", async () => {
+    const vault = await openVault(
+      { url: server.url, path: "app", auth: { method: "approle", roleId: "role", secretIdPath: tokenPath } },
+      canaries,
+    );
+    for (const [auth, kind, message] of [
+      [
+        { client_token: "" },
+        "unavailable",
+        "auth/approle/login: no token in the answer: this is not how Vault or OpenBao answers",
+      ],
+      [
+        { mfa_requirement: { x: secret } },
+        "denied",
+        "auth/approle/login: wants a second factor, which a service has not",
+      ],
+    ] as const) {
+      server.answering = (_, response) => (reply(response, 200, { auth }), true);
+      expect(await vault.outage("db")).toMatchObject({ kind, message });
+    }
+  });
+
+  test("an idle connection that the server closes just as it is used does not fail a poll", async () => {
+    const vault = await open({ url: server.url, kvVersion: 2 });
+    expect(await textOf(vault, "db")).toBe(secret);
+    let closed = 0;
+    server.answering = ({ path }, _, socket) => {
+      if (closed > 0 || path !== "/v1/secret/data/app") return false;
+      closed += 1;
+      return socket.destroy().destroyed;
+    };
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(closed).toBe(1);
+  });
+});
+
+describe("no server", () => {
+  test("nobody listens, no such host, no such socket", async () => {
+    const url = `http://127.0.0.1:${await freePort()}`;
+    const directory = await mkdtemp(join(tmpdir(), "fetcher-socket-"));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const cases = [
+      [url, `${url}: connection refused`],
+      // Two addresses, so two refusals.
+      [url.replace("127.0.0.1", "localhost"), `${url.replace("127.0.0.1", "localhost")}: connection refused`],
+      [
+        "http://no-such-host.invalid:8200",
+        expect.stringMatching(/the host's name (is not known|cannot be looked up now)$/) as string,
+      ],
+      [`unix:${directory}/none`, `unix:${directory}/none: no such socket (yet)`],
+    ] as const;
+    for (const [server, message] of cases)
+      expect(await (await open({ url: server })).outage("db")).toMatchObject({
+        kind: "unavailable",
+        message,
+      });
+  });
+});
+
+needs("vault-server").describe("a real server", () => {
+  let server: VaultServer;
+  let key: string;
+  let vault: Observed;
+
+  beforeAll(async () => {
+    server = await VaultServer.stored();
+    key = await server.initialize();
+    await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
+  });
+  afterAll(() => server.dispose());
+
+  beforeEach(async () => {
+    await server.write("secret/data/app", { data: { db: secret } });
+    await writeFile(tokenPath, canaries.add(server.rootToken));
+    vault = await open({ url: server.url, responseTimeout: 0.5 });
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("sealed, and unsealed again", async () => {
+    await server.call("PUT", "sys/seal");
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${server.url}: the server is sealed (status 503)`,
+    });
+    await server.unseal(key);
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("killed, and started again sealed, and unsealed", async () => {
+    await server.stop();
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${server.url}: connection refused`,
+    });
+    await server.start();
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${server.url}: the server is sealed (status 503)`,
+    });
+    await server.unseal(key);
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("stopped by a signal: it takes connections and does not answer", async () => {
+    server.signal("SIGSTOP");
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${server.url}: no answer within 0.5 s`,
+    });
+    server.signal("SIGCONT");
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("a rate limit of its own", async () => {
+    await server.write("sys/quotas/rate-limit/slow", { rate: 1, interval: "1h", path: "secret/" });
+    onTestFinished(async () => {
+      await server.call("DELETE", "sys/quotas/rate-limit/slow");
+    });
+    await expect
+      .poll(() => vault.outage("db"))
+      .toMatchObject({
+        kind: "unavailable",
+        message: `${server.url}: the server wants fewer requests (status 429)`,
+      });
+  });
+
+  test("not initialized yet", async () => {
+    const fresh = await VaultServer.stored();
+    onTestFinished(() => fresh.dispose());
+    expect(await (await open({ url: fresh.url })).outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: expect.stringMatching(/: the server is (not initialized|sealed)/) as string,
+    });
+  });
+});

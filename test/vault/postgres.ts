@@ -1,0 +1,86 @@
+/** A real PostgreSQL of the test's own, in memory as far as the machine lets it. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+  chownSync,
+  mkdtempSync,
+  readdirSync,
+  existsSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { until } from "../contract/until.ts";
+import { freePort } from "./server.ts";
+
+/** Where Debian's package has the server's programs; undefined: not installed. */
+export function postgresPrograms(): string | undefined {
+  const root = "/usr/lib/postgresql";
+  const versions = existsSync(root) ? readdirSync(root) : [];
+  return versions.map((version) => join(root, version, "bin")).find((path) => existsSync(join(path, "initdb")));
+}
+
+export class Postgres {
+  readonly port: number;
+  readonly password = randomBytes(12).toString("hex");
+  readonly #directory: string;
+  #child: ChildProcess | undefined;
+
+  private constructor(port: number, directory: string) {
+    this.port = port;
+    this.#directory = directory;
+  }
+
+  static async start(): Promise<Postgres> {
+    const programs = postgresPrograms();
+    if (programs === undefined) throw new Error("no PostgreSQL: the test should have been skipped");
+    const directory = mkdtempSync(
+      join(existsSync("/dev/shm") ? "/dev/shm" : realpathSync(tmpdir()), "fetcher-postgres-"),
+    );
+    const postgres = new Postgres(await freePort(), directory);
+    // It refuses to run as root.
+    const as = process.getuid?.() === 0 ? accountOf("postgres") : undefined;
+    if (as !== undefined) chownSync(directory, as.uid, as.gid);
+    const passwordFile = join(directory, "password");
+    writeFileSync(passwordFile, postgres.password);
+    const data = join(directory, "data");
+    const initdb = ["-D", data, "-U", "admin", "-A", "scram-sha-256", "--no-sync", `--pwfile=${passwordFile}`];
+    const made = spawnSync(join(programs, "initdb"), initdb, { ...as, cwd: directory, encoding: "utf8" });
+    if (made.status !== 0) throw new Error(`initdb: ${made.stderr}`);
+    const serve = ["-D", data, "-k", directory, "-h", "127.0.0.1", "-p", String(postgres.port), "-F"];
+    postgres.#child = spawn(join(programs, "postgres"), serve, { ...as, cwd: directory, stdio: "ignore" });
+    await until(() => postgres.letsIn("admin", postgres.password));
+    return postgres;
+  }
+
+  /** Whether somebody can log in. */
+  letsIn(user: string, password: string): boolean {
+    const address = ["-h", "127.0.0.1", "-p", String(this.port), "-d", "postgres"];
+    const { status } = spawnSync("psql", [...address, "-U", user, "-w", "-c", "select 1"], {
+      env: { PATH: process.env["PATH"] ?? "", PGPASSWORD: password },
+    });
+    return status === 0;
+  }
+
+  async dispose(): Promise<void> {
+    const child = this.#child;
+    if (child !== undefined) {
+      const ended = new Promise((resolve) => child.once("exit", resolve));
+      // Fast shutdown.
+      child.kill("SIGINT");
+      await ended;
+    }
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+function accountOf(name: string): { uid: number; gid: number } {
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`));
+  const [, , uid, gid] = line?.split(":") ?? [];
+  return { uid: Number(uid), gid: Number(gid) };
+}

@@ -1,0 +1,205 @@
+/** Real Vault or OpenBao servers on free loopback ports. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import https from "node:https";
+import { type AddressInfo, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { until } from "../contract/until.ts";
+import { serverBinary } from "./binary.ts";
+
+export type Json = Readonly<Record<string, unknown>>;
+
+export interface Reply {
+  readonly status: number;
+  readonly body: Json;
+}
+
+export interface CallOptions {
+  readonly token?: string | undefined;
+  readonly namespace?: string;
+  /** Any status will do; else a test that prepares something fails where it is refused. */
+  readonly any?: boolean;
+}
+
+export class VaultServer {
+  readonly url: string;
+  readonly directory: string;
+  rootToken: string;
+  readonly #args: readonly string[];
+  #child: ChildProcess | undefined;
+  #log = "";
+
+  private constructor(url: string, directory: string, rootToken: string, args: readonly string[]) {
+    this.url = url;
+    this.directory = directory;
+    this.rootToken = rootToken;
+    this.#args = args;
+  }
+
+  /** In memory, unsealed, `secret` is KV version 2. */
+  static async dev(): Promise<VaultServer> {
+    const port = await freePort();
+    const directory = await mkdtemp(join(await realpath(tmpdir()), "fetcher-vault-"));
+    const token = `root-${randomBytes(12).toString("hex")}`;
+    const args = [
+      `-dev-listen-address=127.0.0.1:${port}`,
+      `-dev-root-token-id=${token}`,
+      "-dev",
+      "-dev-no-store-token",
+    ];
+    const server = new VaultServer(`http://127.0.0.1:${port}`, directory, token, args);
+    await server.start();
+    return server;
+  }
+
+  /**
+   * On file storage, so that it can be stopped, started and sealed.
+   *
+   * @param listener HCL beside the address: TLS files; without it, there is no TLS.
+   * @param more HCL of the configuration's top level.
+   */
+  static async stored(listener = "tls_disable = true", more = ""): Promise<VaultServer> {
+    const port = await freePort();
+    const directory = await mkdtemp(join(await realpath(tmpdir()), "fetcher-vault-"));
+    const scheme = listener.includes("tls_disable") ? "http" : "https";
+    await mkdir(join(directory, "data"));
+    const config = join(directory, "server.hcl");
+    const url = `${scheme}://127.0.0.1:${port}`;
+    await writeFile(
+      config,
+      `disable_mlock = true
+       api_addr = "${url}"
+       storage "file" { path = "${join(directory, "data")}" }
+       listener "tcp" {
+         address = "127.0.0.1:${port}"
+         ${listener}
+       }
+       ${more}`,
+    );
+    const server = new VaultServer(url, directory, "", [`-config=${config}`]);
+    await server.start();
+    return server;
+  }
+
+  /** What the server itself says. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Starts it, or starts it again; resolves when it answers. */
+  async start(): Promise<void> {
+    const binary = serverBinary();
+    if (binary === undefined) throw new Error("no bao and no vault: the test should have been skipped");
+    const child = spawn(binary, ["server", ...this.#args], {
+      cwd: this.directory,
+      env: { PATH: process.env["PATH"] ?? "", HOME: this.directory },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        this.#log += text;
+      });
+    await until(async () => {
+      if (child.exitCode !== null) throw new Error(`the server ended: ${this.#log}`);
+      try {
+        const { status } = await this.call("GET", "sys/health", undefined, { any: true });
+        return status > 0 && (status === 200 || !this.#args.includes("-dev"));
+      } catch {
+        return false;
+      }
+    });
+  }
+
+  /** Initializes and unseals. @returns the key to unseal it with. */
+  async initialize(): Promise<string> {
+    const { body } = await this.call("PUT", "sys/init", { secret_shares: 1, secret_threshold: 1 });
+    const [key] = body["keys"] as string[];
+    this.rootToken = body["root_token"] as string;
+    await this.unseal(key ?? "");
+    return key ?? "";
+  }
+
+  async unseal(key: string): Promise<void> {
+    await this.call("PUT", "sys/unseal", { key });
+    await until(async () => (await this.call("GET", "sys/health", undefined, { any: true })).status === 200);
+  }
+
+  /** SIGSTOP: connections are still taken by the kernel, and nobody answers. */
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#child;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
+  }
+
+  async dispose(): Promise<void> {
+    await this.stop();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** With the root token where none is given; `token: undefined` sends none. */
+  async call(method: string, path: string, body?: object, options: CallOptions = {}): Promise<Reply> {
+    const token = "token" in options ? options.token : this.rootToken;
+    const { status, text } = await exchange(
+      `${this.url}/v1/${path}`,
+      method,
+      body === undefined ? "" : JSON.stringify(body),
+      {
+        ...(token === undefined || token === "" ? {} : { "x-vault-token": token }),
+        ...(options.namespace === undefined ? {} : { "x-vault-namespace": options.namespace }),
+      },
+    );
+    if (status >= 400 && options.any !== true) throw new Error(`${method} ${path}: ${status} ${text}`);
+    return { status, body: (text === "" ? {} : JSON.parse(text)) as Json };
+  }
+
+  read(path: string, options?: CallOptions): Promise<Reply> {
+    return this.call("GET", path, undefined, options);
+  }
+
+  write(path: string, body: object = {}, options?: CallOptions): Promise<Reply> {
+    return this.call("POST", path, body, options);
+  }
+
+  /** A token of its own with these rules. */
+  async token(rules: string, more: object = {}): Promise<string> {
+    const name = `policy-${randomBytes(4).toString("hex")}`;
+    await this.write(`sys/policies/acl/${name}`, { policy: rules });
+    const { body } = await this.write("auth/token/create", { policies: [name], ...more });
+    return (body["auth"] as { client_token: string }).client_token;
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function exchange(url: string, method: string, body: string, headers: Record<string, string>) {
+  return await new Promise<{ status: number; text: string }>((resolve, reject) => {
+    const client = url.startsWith("https:") ? https : http;
+    const request = client.request(url, { method, headers, rejectUnauthorized: false, agent: false }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.on("end", () => {
+        resolve({ status: response.statusCode ?? 0, text });
+      });
+    });
+    request.on("error", reject);
+    request.end(body);
+  });
+}

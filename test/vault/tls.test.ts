@@ -1,0 +1,212 @@
+/** TLS as an operator sets it up, with a real server on both sides of every mistake. */
+import { randomBytes } from "node:crypto";
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import tls from "node:tls";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { temporary } from "../contract/temporary.ts";
+import { needs } from "../requirements.ts";
+import { Authority } from "./authority.ts";
+import { Forwarder } from "./forwarder.ts";
+import { Canaries, openVault, textOf } from "./opened.ts";
+import { freePort, VaultServer } from "./server.ts";
+
+needs("vault-server").describe("TLS to a real server", () => {
+  let maker: VaultServer;
+  let authority: Authority;
+  let strangers: Authority;
+  let server: VaultServer;
+  let certificates: string;
+  let canaries: Canaries;
+  let directory: string;
+  let secret: string;
+
+  const file = async (name: string, content: string) => {
+    const path = join(directory, name);
+    await writeFile(`${path}.new`, content);
+    await rename(`${path}.new`, path);
+    return path;
+  };
+
+  beforeAll(async () => {
+    maker = await VaultServer.dev();
+    [authority, strangers] = [await Authority.create(maker), await Authority.create(maker)];
+    certificates = (await temporary()).path;
+    const { certificate, key } = await authority.issue("127.0.0.1");
+    await writeFile(join(certificates, "server.pem"), certificate);
+    await writeFile(join(certificates, "server.key"), key);
+    await writeFile(join(certificates, "clients.pem"), authority.certificate);
+    const at = (name: string) => join(certificates, name);
+    server = await VaultServer.stored(
+      `tls_cert_file = "${at("server.pem")}"
+       tls_key_file = "${at("server.key")}"
+       tls_client_ca_file = "${at("clients.pem")}"`,
+    );
+    await server.initialize();
+    await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
+    await server.write("sys/policies/acl/app", { policy: 'path "secret/data/app" { capabilities = ["read"] }' });
+    await server.write("sys/auth/cert", { type: "cert" });
+    await server.write("auth/cert/certs/app", {
+      certificate: authority.certificate,
+      allowed_common_names: ["app.test"],
+      token_policies: ["app"],
+      token_num_uses: 1,
+    });
+  });
+  afterAll(async () => {
+    await server.dispose();
+    await maker.dispose();
+  });
+
+  beforeEach(async () => {
+    const place = await temporary();
+    directory = place.path;
+    onTestFinished(place.dispose);
+    canaries = new Canaries();
+    canaries.add(server.rootToken);
+    secret = canaries.add(`canary-${randomBytes(12).toString("hex")}`);
+    await server.write("secret/data/app", { data: { db: secret } });
+  });
+
+  const open = async (settings: object) =>
+    openVault(
+      { url: server.url, path: "app", tokenPath: await file("token", server.rootToken), ...settings },
+      canaries,
+    );
+
+  test("an authority of one's own is named by a file or by a directory", async () => {
+    const caFile = await file("ca.pem", authority.certificate);
+    expect(await textOf(await open({ tls: { caFile } }), "db")).toBe(secret);
+    const caDirectory = join(directory, "authorities");
+    await mkdir(caDirectory);
+    await writeFile(join(caDirectory, "strangers.crt"), strangers.certificate);
+    await writeFile(join(caDirectory, "ours.pem"), authority.certificate);
+    expect(await textOf(await open({ tls: { caDirectory } }), "db")).toBe(secret);
+  });
+
+  test("a server of an unknown authority gets no token, until the right authority is in the file", async () => {
+    const caFile = await file("ca.pem", strangers.certificate);
+    const vault = await open({ tls: { caFile } });
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "invalid",
+      message: `${server.url}: the server's certificate is of an unknown authority: name it in tls.caFile`,
+    });
+    await file("ca.pem", authority.certificate);
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("without tls, only public authorities are trusted; NODE_TLS_REJECT_UNAUTHORIZED=0 changes nothing", async () => {
+    process.env["NODE_TLS_REJECT_UNAUTHORIZED"] = "0";
+    onTestFinished(() => {
+      delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
+    });
+    expect(await (await open({})).outage("db")).toMatchObject({ kind: "invalid" });
+  });
+
+  test("a certificate for another name is refused; tls.serverName says which name is right", async () => {
+    const caFile = await file("ca.pem", authority.certificate);
+    expect(await (await open({ tls: { caFile, serverName: "other.test" } })).outage("db")).toMatchObject({
+      kind: "invalid",
+      message: `${server.url}: the server's certificate is for another name`,
+    });
+    expect(await textOf(await open({ tls: { caFile, serverName: "server.test" } }), "db")).toBe(secret);
+  });
+
+  test("verification is off only by the option that says so, with a warning", async () => {
+    const vault = await open({ tls: { insecureDoNotVerifyServer: true } });
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(vault.said[0]).toMatch(
+      /^warn .*tls\.insecureDoNotVerifyServer is set: whoever answers there gets the token$/,
+    );
+  });
+
+  test("an expired certificate of the server is an outage, which a renewal mends", async () => {
+    const { certificate, key } = await authority.issue("127.0.0.1", "1s");
+    const url = await tlsServer({ cert: certificate, key });
+    const caFile = await file("ca.pem", authority.certificate);
+    // Until it has expired, the handshake is all that this server does.
+    const vault = await open({ url, tls: { caFile }, responseTimeout: 0.1 });
+    await expect
+      .poll(async () => (await vault.outage("db"))?.message, { timeout: 20_000 })
+      .toBe(`${url}: the server's certificate has expired`);
+    expect(await vault.outage("db")).toMatchObject({ kind: "unavailable" });
+  });
+
+  test("a server with nothing newer than TLS 1.1 gets no token", async () => {
+    const { certificate, key } = await authority.issue("127.0.0.1");
+    const old = { minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "DEFAULT@SECLEVEL=0" } as const;
+    const url = await tlsServer({ cert: certificate, key, ...old });
+    const caFile = await file("ca.pem", authority.certificate);
+    expect(await (await open({ url, tls: { caFile } })).outage("db")).toMatchObject({
+      kind: "invalid",
+      message: `${url}: the server offers no TLS version that is allowed`,
+    });
+  });
+
+  test("an https URL of a server without TLS is said to be that", async () => {
+    const url = maker.url.replace("http:", "https:");
+    expect(await (await open({ url })).outage("db")).toMatchObject({
+      kind: "invalid",
+      message: `${url}: the server does not speak TLS there`,
+    });
+  });
+
+  test("files that are missing are waited for, files that are no PEM are named by their option", async () => {
+    const caFile = join(directory, "late.pem");
+    const vault = await open({ tls: { caFile } });
+    expect(await vault.outage("db")).toMatchObject({ kind: "unavailable", message: `no file ${caFile} (yet)` });
+    await file("late.pem", authority.certificate);
+    expect(await textOf(vault, "db")).toBe(secret);
+    const [certFile, keyFile] = [await file("cert", secret), await file("key", secret)];
+    expect(await (await open({ tls: { caFile, certFile, keyFile } })).outage("db")).toMatchObject({
+      kind: "invalid",
+      message: expect.stringContaining("the files of `tls` are no certificates and key in PEM form") as string,
+    });
+  });
+
+  test("certificate login; a client certificate that is replaced serves the next login", async () => {
+    const caFile = await file("ca.pem", authority.certificate);
+    const put = async (name: string) => {
+      const { certificate, key } = await authority.issue(name);
+      return { certFile: await file("client.pem", certificate), keyFile: await file("client.key", key) };
+    };
+    const files = await put("stranger.test");
+    const auth = { method: "cert", role: "app" };
+    const vault = await openVault(
+      { url: server.url, path: "app", kvVersion: 2, auth, tls: { caFile, ...files } },
+      canaries,
+    );
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "denied",
+      message: expect.stringContaining("see the certificate in tls.certFile") as string,
+    });
+    await put("app.test");
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
+  test("a server that falls silent in the handshake is given up after connectTimeout", async () => {
+    const forwarder = await Forwarder.to(server.url);
+    onTestFinished(() => forwarder.down());
+    forwarder.silent();
+    const caFile = await file("ca.pem", authority.certificate);
+    expect(await (await open({ url: forwarder.url, tls: { caFile }, connectTimeout: 0.3 })).outage("db")).toMatchObject(
+      {
+        kind: "unavailable",
+        message: `${forwarder.url}: no connection within 0.3 s`,
+      },
+    );
+  });
+});
+
+/** A TLS server that is reached by its handshake alone. */
+async function tlsServer(options: tls.TlsOptions): Promise<string> {
+  const port = await freePort();
+  const server = tls.createServer(options);
+  server.on("tlsClientError", () => undefined);
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  onTestFinished(() => {
+    server.close();
+  });
+  return `https://127.0.0.1:${port}`;
+}
