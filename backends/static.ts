@@ -6,6 +6,7 @@ import { object, parse } from "../src/settings.ts";
 
 const Settings = object({
   values: v.pipe(
+    v.custom<object>((input) => !Array.isArray(input), "expected an object of strings"),
     v.record(v.string(), v.string("expected a string"), "expected an object of strings"),
     v.transform((values) => new Map(Object.entries(values))),
   ),

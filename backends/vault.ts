@@ -5,7 +5,7 @@ import { describeSource, parseSource, type Source } from "./vault/source.ts";
 
 const vault: BackendModule<Settings, Source> = {
   name: "vault",
-  defaultPollingInterval: 30,
+  defaultPollingInterval: 60,
   parseSettings,
   parseSource,
   describe: describeSource,

@@ -8,7 +8,8 @@ import { errnoCode } from "./errors.ts";
  */
 export function helperEnvironment(): Record<string, string> {
   const { PATH, RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = process.env;
-  const own = RUNTIME_DIRECTORY?.split(":")[0] ?? XDG_RUNTIME_DIR;
+  // Empty counts as not set (XDG Base Directory Specification).
+  const own = [RUNTIME_DIRECTORY?.split(":")[0], XDG_RUNTIME_DIR].find((path) => path !== undefined && path !== "");
   return {
     PATH: PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     LC_ALL: "C.UTF-8",

@@ -107,6 +107,8 @@ async function daemon(config: Config): Promise<ExitCode> {
 }
 
 function stopSignal(): AbortSignal {
+  // Node's own handler would open a debugger's port, where every local user could read the secrets.
+  process.on("SIGUSR1", () => undefined);
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {

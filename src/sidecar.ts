@@ -122,14 +122,16 @@ export class Sidecar {
       this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
       this.#retrySoon(adopted, "adopted");
     } else this.#checkedAt = clock.now();
-    const differs = found.values !== undefined && this.#differsFrom(found.values);
-    const act = differs && config.reloadOnChange && this.#actions.length > 0;
+    const changed = found.values === undefined ? [] : this.#changedSince(found.values);
+    // Whatever reloadOnChange says: what a lease replaced will end.
+    const due = changed.filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
+    const act = due.length > 0 && this.#actions.length > 0;
     this.#rotation.publishFirst(act);
-    if (act) this.#request(this.#ids);
+    if (act) this.#request(due);
   }
 
-  #differsFrom(published: ReadonlyMap<string, Buffer>): boolean {
-    return this.#ids.some((id) => {
+  #changedSince(published: ReadonlyMap<string, Buffer>): readonly string[] {
+    return this.#ids.filter((id) => {
       const now = this.#held.get(id)?.value;
       const then = published.get(id);
       return now === undefined ? then !== undefined : then?.equals(now) !== true;

@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
-import { motoCommand } from "./aws/moto.ts";
+import { motoServer } from "./aws/moto.ts";
 import { treePath } from "./e2e/boot.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { postgresPrograms } from "./vault/postgres.ts";
@@ -50,7 +50,7 @@ const requirements = {
   },
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
   "aws-emulator": () =>
-    motoCommand() === undefined ? "no moto_server, nor python3-moto in the guests' tree" : undefined,
+    motoServer() === undefined ? "moto_server is not installed" : undefined,
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
 } satisfies Record<string, () => string | undefined>;
 

@@ -1,19 +1,16 @@
-/** moto, an emulator of AWS that speaks HTTP: from $PATH, or Debian's python3-moto in the guests' tree. */
+/** moto, an emulator of AWS that speaks HTTP: from $PATH, or from a virtual environment in the tests' cache. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
+import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { treePath } from "../e2e/boot.ts";
 
-/** The command line before its options; undefined: there is none here. */
-export function motoCommand(): readonly [string, ...string[]] | undefined {
-  const directories = (process.env["PATH"] ?? "").split(delimiter);
-  const found = directories.map((directory) => join(directory, "moto_server")).find((path) => existsSync(path));
-  if (found !== undefined) return [found];
-  const tree = treePath("trixie");
-  if (process.getuid?.() !== 0 || !existsSync(join(tree, "usr/lib/python3/dist-packages/moto"))) return undefined;
-  return ["chroot", tree, "python3", "-c", "from moto.server import main; main()"];
+/** The path of its server; undefined: there is none here. */
+export function motoServer(): string | undefined {
+  const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
+  const directories = [...(process.env["PATH"] ?? "").split(delimiter), join(cache, "moto/bin")];
+  return directories.map((directory) => join(directory, "moto_server")).find((path) => existsSync(path));
 }
 
 export class Moto {
@@ -26,9 +23,8 @@ export class Moto {
   }
 
   static async start(): Promise<Moto> {
-    const [program, ...args] = motoCommand() ?? ["moto_server"];
     const port = await freePort();
-    const child = spawn(program, [...args, "-H", "127.0.0.1", "-p", String(port)], {
+    const child = spawn(motoServer() ?? "moto_server", ["-H", "127.0.0.1", "-p", String(port)], {
       stdio: "ignore",
       env: { PATH: process.env["PATH"], PYTHONDONTWRITEBYTECODE: "1" },
     });

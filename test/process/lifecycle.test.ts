@@ -5,6 +5,16 @@ import { needs } from "../requirements.ts";
 import { countingBackend } from "./counting-backend.ts";
 import { eventually, Place } from "./daemon.ts";
 
+test("SIGUSR1 opens no debugger's port, where any local user could read the secrets", async () => {
+  const place = new Place();
+  place.put({ a: "one" });
+  const daemon = await place.start(place.config(["a"])).ready();
+  daemon.signal("SIGUSR1");
+  daemon.signal("SIGHUP");
+  await daemon.says(/^fetched again/);
+  expect(daemon.stderr).not.toMatch(/debugger|inspector/i);
+});
+
 describe("start", () => {
   test("READY is said when every file is there, complete", async () => {
     const place = new Place();

@@ -184,4 +184,15 @@ describe("the mark of an action that is due", () => {
       expect(life.restarts()).toBe(flag ? 1 : 0);
     }
   });
+
+  test("a restarted sidecar that had to take new leases says so: the target's old ones will end", async () => {
+    const first = await startSidecar({ store: leasing(), config: withoutReload });
+    await first.stop();
+    const store = leasing();
+    store.put("a", "another lease");
+    const life = await startSidecar({ store, directory: first.directory, clock: first.clock, config: withoutReload });
+    await life.clock.advance(10);
+    expect(life.file("a")).toMatch(/^another lease/);
+    expect(life.restarts()).toBe(1);
+  });
 });

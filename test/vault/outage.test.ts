@@ -286,6 +286,32 @@ describe("a stand-in server", () => {
     ]);
   });
 
+  test("a lease whose renewal meets a sealed server is kept, not made anew", async () => {
+    let issued = 0;
+    let sealed = true;
+    server.answering = ({ path }, response) => {
+      if (path === "/v1/sys/leases/renew")
+        if (sealed) reply(response, 503, { errors: ["Vault is sealed"] });
+        else reply(response, 200, { lease_id: "lease", lease_duration: 3, renewable: true });
+      else if (path === "/v1/database/creds/app") {
+        issued += 1;
+        reply(response, 200, { lease_id: "lease", lease_duration: 3, renewable: true, data: { db: secret } });
+      } else if (path === "/v1/sys/internal/ui/mounts/database") reply(response, 200, { data: { type: "database" } });
+      else return false;
+      return true;
+    };
+    const vault = await open({ url: server.url, mount: "database", path: "creds/app" });
+    const { refreshAfter, version } = await vault.value("db");
+    await new Promise((resolve) => setTimeout(resolve, (refreshAfter ?? 0) * 1000));
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${server.url}: the server is sealed (status 503)`,
+    });
+    sealed = false;
+    expect(await vault.value("db")).toMatchObject({ version });
+    expect(issued).toBe(1);
+  });
+
   test("a login that is answered strangely, or wants a second factor", async () => {
     const vault = await openVault(
       { url: server.url, path: "app", auth: { method: "approle", roleId: "role", secretIdPath: tokenPath } },
