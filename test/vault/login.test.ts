@@ -132,14 +132,14 @@ needs("vault-server").describe("login at a real server", () => {
   });
 
   test("a token in the file is renewed for as long as the sidecar runs", async () => {
-    const vault = await open({ tokenPath: await file("token", await token({ period: "2s" })) });
+    const vault = await open({ tokenPath: await file("token", await token({ period: "5s" })) });
     expect(await textOf(vault, "db")).toBe(secret);
     await until(() => requests("renew-self") >= 3);
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
   test("a failed renewal is tried again until the token has really ended", async () => {
-    const vault = await open({ tokenPath: await file("token", await token({ period: "6s" })) });
+    const vault = await open({ tokenPath: await file("token", await token({ period: "24s" })) });
     await textOf(vault, "db");
     await until(() => requests("lookup-self") >= 1);
     await forwarder.down();
@@ -150,7 +150,7 @@ needs("vault-server").describe("login at a real server", () => {
   });
 
   test("a token that cannot live on is announced before it ends: the operator has time to replace it", async () => {
-    const tokenPath = await file("token", await token({ ttl: "3s", renewable: false }));
+    const tokenPath = await file("token", await token({ ttl: "10s", renewable: false }));
     const vault = await open({ tokenPath });
     await textOf(vault, "db");
     await until(() =>
