@@ -1,7 +1,16 @@
 // Bundles src/main.ts to dist/fetcher.js. Backends and the watcher become chunks of their own, which are loaded only
 // when used: time from exec to READY is mostly the time it takes to load JavaScript.
 import { build } from "esbuild";
-import { chmodSync, copyFileSync, existsSync, readFileSync, renameSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { bundleOptions } from "./bundle-options.mjs";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -9,8 +18,9 @@ const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
 
 // Built aside and swapped in: a daemon that is starting finds all chunks of one build.
 const [fresh, old] = [`${root}dist.new-${process.pid}`, `${root}dist.old-${process.pid}`];
-await build({
+const { metafile } = await build({
   ...bundleOptions,
+  metafile: true,
   absWorkingDir: root,
   entryPoints: { fetcher: "src/main.ts" },
   outdir: fresh,
@@ -19,6 +29,21 @@ await build({
 copyFileSync(`${root}src/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
 chmodSync(`${fresh}/fetcher.js`, 0o755);
+writeFileSync(`${fresh}/THIRD-PARTY-LICENSES.txt`, licences());
 if (existsSync(`${root}dist`)) renameSync(`${root}dist`, old);
 renameSync(fresh, `${root}dist`);
 rmSync(old, { recursive: true, force: true });
+
+/** The licence texts of all packages that are in the bundle: they ask to be passed on with it. */
+function licences() {
+  const folders = new Set(
+    Object.keys(metafile.inputs).flatMap((path) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []),
+  );
+  const texts = [...folders].sort().map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(`${root}${folder}/package.json`, "utf8"));
+    const file = readdirSync(`${root}${folder}`).find((entry) => /^licen[cs]e/i.test(entry));
+    const text = file === undefined ? "" : `\n${readFileSync(`${root}${folder}/${file}`, "utf8").trim()}\n`;
+    return `${name} ${version} (${license ?? "see below"})\n${text}`;
+  });
+  return texts.join(`\n${"-".repeat(80)}\n`);
+}

@@ -22,7 +22,8 @@ export const bundleOptions = {
   minifySyntax: true,
   minifyWhitespace: true,
   keepNames: true,
-  legalComments: "linked",
+  // The build writes the licences of all packages to one file.
+  legalComments: "none",
   external: ["sd-notify"],
   plugins: [nodeVaultAlone],
   // CommonJS libraries in the bundle call require(), which ES modules do not have.
