@@ -49,8 +49,7 @@ const requirements = {
     return nspawn() ?? (systemd ? undefined : "systemd is not installed");
   },
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
-  "aws-emulator": () =>
-    motoServer() === undefined ? "moto_server is not installed" : undefined,
+  "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
 } satisfies Record<string, () => string | undefined>;
 
