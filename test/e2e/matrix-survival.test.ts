@@ -15,7 +15,7 @@ onEachGuest("when the sidecar dies", (guest) => {
   for (const [signal, how] of [
     ["KILL", "killed"],
     ["TERM", "terminated from outside"],
-  ] as const)
+  ] as const) {
     scenario(guest, `a sidecar that is ${how} comes back, and the next rotation arrives`, async (pairOf) => {
       const pair = await pairOf({ name: `sidecar-${signal.toLowerCase()}`, ...reloading });
       await pair.start();
@@ -30,25 +30,26 @@ onEachGuest("when the sidecar dies", (guest) => {
       expect(await guest.journal(pair.sidecar)).toContain(`${pair.target}: reload done`);
     });
 
-  scenario(
-    guest,
-    "killed during an outage of the store, it adopts what it published, and the target can restart",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "outage", ...reloading });
-      await pair.start();
-      const before = await pair.pids();
-      await pair.loseStore();
-      await pair.kill(pair.sidecar, "KILL");
-      await untilBack(guest, pair, before);
-      await pair.untilStatus(/published before.*no directory/);
-      await pair.restart();
-      await pair.untilSaid("file=one variable=one");
-      await pair.returnStore();
-      await pair.put("token", "two");
-      await pair.untilSaid("reload file=two");
-      await pair.untilStatus(/^1 secret from folder, version [^;]*$/);
-    },
-  );
+    scenario(
+      guest,
+      `${how} during an outage of the store, it adopts what it published, and the target can restart`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: `outage-${signal.toLowerCase()}`, ...reloading });
+        await pair.start();
+        const before = await pair.pids();
+        await pair.loseStore();
+        await pair.kill(pair.sidecar, signal);
+        await untilBack(guest, pair, before);
+        await pair.untilStatus(/published before.*no directory/);
+        await pair.restart();
+        await pair.untilSaid("file=one variable=one");
+        await pair.returnStore();
+        await pair.put("token", "two");
+        await pair.untilSaid("reload file=two");
+        await pair.untilStatus(/^1 secret from folder, version [^;]*$/);
+      },
+    );
+  }
 
   scenario(guest, "a rotation that fell into its death is seen and acted on", async (pairOf) => {
     const pair = await pairOf({ name: "between" });
