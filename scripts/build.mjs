@@ -30,9 +30,19 @@ copyFileSync(`${root}src/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
 chmodSync(`${fresh}/fetcher.js`, 0o755);
 writeFileSync(`${fresh}/THIRD-PARTY-LICENSES.txt`, licences());
-if (existsSync(`${root}dist`)) renameSync(`${root}dist`, old);
+if (existsSync(`${root}dist`)) setAside(`${root}dist`);
 renameSync(fresh, `${root}dist`);
 rmSync(old, { recursive: true, force: true });
+
+function setAside(path) {
+  try {
+    renameSync(path, old);
+  } catch (error) {
+    // overlayfs does not rename a directory of a lower layer, as in an image that was built with it (EXDEV).
+    if (error.code !== "EXDEV") throw error;
+    rmSync(path, { recursive: true });
+  }
+}
 
 /** The licence texts of all packages that are in the bundle: they ask to be passed on with it. */
 function licences() {
