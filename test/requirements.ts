@@ -39,6 +39,12 @@ const requirements = {
     const { status } = spawnSync("unshare", ["-Urm", "true"]);
     return status === 0 ? undefined : "unshare -Urm does not work here";
   },
+  /** Limits of a user namespace's own: /proc/sys may be read-only in a container. */
+  "inotify-limits": (): string | undefined => {
+    const set = "for limit in watches instances; do echo 100 >/proc/sys/user/max_inotify_$limit || exit 1; done";
+    const { status } = spawnSync("unshare", ["-Urm", "sh", "-c", set]);
+    return status === 0 ? undefined : "the limits of inotify cannot be set in a user namespace here";
+  },
   /** The systemd that is PID 1 of this container: FETCHER_E2E=here. */
   "guest-here": () => {
     const init = readFileSync("/proc/1/comm", "utf8").trim();

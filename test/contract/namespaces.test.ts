@@ -47,7 +47,7 @@ needs("user-namespaces").test(
   },
 );
 
-needs("user-namespaces").test(
+needs("inotify-limits").test(
   "no inotify watches left: the watch ends with the limit's name, so that the operator can raise it, and fetching goes on",
   async () => {
     expect(await inNamespace("watches", ...limited("watches"))).toEqual({
@@ -58,7 +58,7 @@ needs("user-namespaces").test(
   },
 );
 
-needs("user-namespaces").test("no inotify instances left: the same, with the other limit", async () => {
+needs("inotify-limits").test("no inotify instances left: the same, with the other limit", async () => {
   expect(await inNamespace("instances", ...limited("instances"))).toMatchObject({
     instances: ["unavailable", "cannot watch /: no inotify instances left: raise fs.inotify.max_user_instances"],
     fetched: "value",
