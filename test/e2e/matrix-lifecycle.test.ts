@@ -1,10 +1,12 @@
 /** Start, stop and restart of either unit, and starts that cannot work (yet). */
+import { randomBytes } from "node:crypto";
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { saysStart } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
-const CANARY = "canary-8Kq2";
+// Made at run time: in the source, the compiler's own cache would hold it.
+const CANARY = `canary-${randomBytes(6).toString("hex")}`;
 
 onEachGuest("the life of a pair", (guest) => {
   /** Files in memory or in a temporary directory that hold, or are named after, something of a pair. */

@@ -1,4 +1,5 @@
 /** The units that Nix renders, booted: the core of the matrix for each delivery. The full one is on the plain units. */
+import { randomBytes } from "node:crypto";
 import { afterAll, expect } from "vitest";
 import { Evaluation } from "../nix/evaluation.ts";
 import type { Guest } from "./guest.ts";
@@ -7,7 +8,8 @@ import { nixUnits, removeNix, type NixDelivery } from "./nix-units.ts";
 import type { Pair, PairOptions } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
-const CANARY = "canary-3Nv7";
+// Made at run time: in the source, the compiler's own cache would hold it.
+const CANARY = `canary-${randomBytes(6).toString("hex")}`;
 
 /** Where the target's program finds the file, as it is written in sh. */
 const place: Record<NixDelivery, string> = {
