@@ -7,7 +7,7 @@
  * says by its name what the next start must do: a stage is thrown away, a commit is carried to its end.
  */
 import * as fs from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { randomBytes } from "node:crypto";
 import { RESERVED_PREFIX } from "./config.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
@@ -70,7 +70,7 @@ export class OutputDirectory {
     return this.#io("", () => {
       for (const name of fs.readdirSync(this.path)) {
         if (!name.startsWith(STAGE) && !name.startsWith(COMMIT)) continue;
-        const directory = join(this.path, name);
+        const directory = inside(this.path, name);
         if (!this.#isOurs(fs.lstatSync(directory), "directory")) continue;
         if (name.startsWith(COMMIT)) this.#carryOut(directory);
         else fs.rmSync(directory, { recursive: true });
@@ -101,7 +101,7 @@ export class OutputDirectory {
   has(file: OutputFile): boolean {
     const content = this.#readOwn(file.name, file.uid);
     if (content?.equals(file.content) !== true) return false;
-    const stat = fs.lstatSync(join(this.path, file.name));
+    const stat = fs.lstatSync(inside(this.path, file.name));
     return (stat.mode & 0o7777) === this.#finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid);
   }
 
@@ -136,13 +136,13 @@ export class OutputDirectory {
     const obsolete = [...(before?.files ?? []), ...(before?.obsolete ?? [])].filter((name) => !current.has(name));
     const complete: StateFile = { ...state, obsolete };
     try {
-      for (const file of [...files, stateFile(complete)]) this.#write(join(directory, file.name), file);
+      for (const file of [...files, stateFile(complete)]) this.#write(inside(directory, file.name), file);
     } catch (error) {
       discard();
       throw error;
     }
     const commit = () => {
-      const decided = join(this.path, COMMIT + directory.slice(-12));
+      const decided = inside(this.path, COMMIT + directory.slice(-12));
       try {
         for (const name of [STATE, ...files.map((file) => file.name)]) this.#refuseDirectoryAt(name);
         this.finish();
@@ -181,7 +181,7 @@ export class OutputDirectory {
 
   #makeDirectory(): string {
     for (;;) {
-      const path = join(this.path, STAGE + randomBytes(6).toString("hex"));
+      const path = inside(this.path, STAGE + randomBytes(6).toString("hex"));
       try {
         fs.mkdirSync(path, { mode: 0o700 });
         return path;
@@ -226,7 +226,7 @@ export class OutputDirectory {
     const rank = (name: string) => ranks.get(name) ?? -1;
     for (const name of staged.sort((a, b) => rank(a) - rank(b)))
       this.#io(name, () => {
-        fs.renameSync(join(directory, name), join(this.path, name));
+        fs.renameSync(inside(directory, name), inside(this.path, name));
       });
     this.#io("", () => {
       fs.rmdirSync(directory);
@@ -249,7 +249,7 @@ export class OutputDirectory {
 
   /** rename(2) replaces files, links and fifos, whoever made them, but no directory. */
   #refuseDirectoryAt(name: string): void {
-    const path = join(this.path, name);
+    const path = inside(this.path, name);
     if (this.#io(name, () => fs.lstatSync(path, { throwIfNoEntry: false }))?.isDirectory() === true)
       throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
   }
@@ -267,7 +267,7 @@ export class OutputDirectory {
     const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
     let fd: number;
     try {
-      fd = fs.openSync(join(directory, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+      fd = fs.openSync(inside(directory, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     } catch {
       return undefined;
     }
@@ -286,7 +286,7 @@ export class OutputDirectory {
 
   #unlink(name: string): void {
     try {
-      fs.unlinkSync(join(this.path, name));
+      fs.unlinkSync(inside(this.path, name));
     } catch (error) {
       // A directory at a name that is ours no more is somebody else's.
       if (!["ENOENT", "EISDIR"].includes(errnoCode(error) ?? "")) throw this.#explain(error, name, ExitCode.ioError);
@@ -304,7 +304,7 @@ export class OutputDirectory {
   #explain(error: unknown, name: string, exitCode: ExitCode): unknown {
     const code = errnoCode(error);
     if (code === undefined) return error;
-    const path = name === "" ? this.path : join(this.path, name);
+    const path = name === "" ? this.path : inside(this.path, name);
     const device = dirname(path);
     const why =
       {
@@ -327,4 +327,9 @@ function stateFile(state: StateFile): OutputFile {
     uid: undefined,
     gid: undefined,
   };
+}
+
+/** Of plain names: path.join() would look at each of them for dots. */
+function inside(directory: string, name: string): string {
+  return `${directory}/${name}`;
 }
