@@ -30,6 +30,7 @@ const requirements = {
     requirements.root() ??
     (spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "unshare --mount is refused here"),
   "systemd-notify": () => program("systemd-notify"),
+  script: () => program("script"),
   nix: () => program("nix-instantiate"),
   "nixpkgs-lib": (): string | undefined => {
     const found = findNixpkgs();

@@ -1,0 +1,22 @@
+/** In a terminal, which script(1) of util-linux makes: who waits for a store sees what for. */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished } from "vitest";
+import { needs } from "../requirements.ts";
+
+needs("script").test("--check shows in a terminal what it waits for, and takes that away again", () => {
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-terminal-"));
+  onTestFinished(() => {
+    rmSync(directory, { recursive: true });
+  });
+  mkdirSync(join(directory, "store"));
+  writeFileSync(join(directory, "store/id"), "canary-2b81");
+  const program = join(import.meta.dirname, "../../dist/fetcher.js");
+  const command = `"${process.execPath}" "${program}" --check --backend folder --set secretsDir="${directory}/store" id`;
+  const { stdout } = spawnSync("script", ["-qec", command, "/dev/null"], { encoding: "utf8", input: "" });
+  expect(stdout).toContain("asking folder for 1 secrets ...\r\u001b[K");
+  expect(stdout).toContain("there");
+  expect(stdout).not.toContain("canary-2b81");
+});
