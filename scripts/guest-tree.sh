@@ -6,11 +6,13 @@
 set -eu
 suite=${1:-trixie}
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
-packages=systemd,systemd-sysv,dbus,util-linux,procps,e2fsprogs
+packages=systemd,systemd-sysv,dbus,util-linux,procps,e2fsprogs,systemd-container,ca-certificates
+# Put in by apt afterwards: debootstrap cannot get all of them configured in its order. An emulator of AWS, a newer Nix.
+more="python3-moto python3-flask python3-flask-cors nix-bin"
 
 tree=$cache/tree-$suite
 stamp=etc/fetcher-guest-packages
-if [ -e "$tree/$stamp" ] && [ "$(cat "$tree/$stamp")" = "$packages" ]; then
+if [ -e "$tree/$stamp" ] && [ "$(cat "$tree/$stamp")" = "$packages $more" ]; then
   echo "guest tree $suite: $tree is up to date"
   exit
 fi
@@ -35,8 +37,27 @@ unshare --mount debootstrap --variant=minbase --include="$packages" "$suite" "$b
   tail -n 20 "$building.log" >&2
   exit 1
 }
+# shellcheck disable=SC2086 # a list
+unshare --mount sh -euc '
+  tree=$1
+  shift
+  mount --bind /proc "$tree/proc"
+  mount --bind /dev "$tree/dev"
+  # Services are started by the guests that boot the tree, not by the installation.
+  printf "#!/bin/sh\nexit 101\n" >"$tree/usr/sbin/policy-rc.d"
+  chmod 0755 "$tree/usr/sbin/policy-rc.d"
+  cp /etc/resolv.conf "$tree/etc/"
+  cp -r /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
+  apt-config dump | grep -E "^Acquire::(http|https)::" >"$tree/etc/apt/apt.conf.d/90host" || :
+  chroot "$tree" apt-get -q update
+  DEBIAN_FRONTEND=noninteractive chroot "$tree" apt-get -qy install --no-install-recommends "$@"
+  rm "$tree/usr/sbin/policy-rc.d" "$tree/etc/apt/apt.conf.d/90host" "$tree/etc/resolv.conf"
+' sh "$building" $more >"$building.log" 2>&1 || {
+  tail -n 20 "$building.log" >&2
+  exit 1
+}
 rm -rf "$building"/var/cache/apt/archives/*.deb "$building"/var/lib/apt/lists/*
-echo "$packages" >"$building/$stamp"
+echo "$packages $more" >"$building/$stamp"
 rm -rf --one-file-system "$tree"
 mv -T "$building" "$tree"
 echo "guest tree $suite: done"
