@@ -1,5 +1,6 @@
 /** Reads many small files as one consistent picture, without ever blocking on what is no regular file. */
 import fs from "node:fs";
+import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { BackendError, type Outcome } from "../src/backend.ts";
 import { errnoCode } from "../src/errors.ts";
@@ -21,6 +22,8 @@ const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constant
 const TOO_LARGE = `larger than ${MAX_SIZE / 1024 / 1024} MiB`;
 
 const stat = promisify(fs.stat);
+// The native one: the other asks for every component of the path by itself, and a swap may come between two of them.
+const realpath = promisify(fs.realpath.native);
 
 /** What was read, and what `stat` of its path must still say for it to be whole and of the same generation. */
 interface Sight {
@@ -34,7 +37,8 @@ interface Sight {
  *
  * After the last file is read, every path is looked at again. If any leads to another file than the one that was read,
  * or to one that changed since, all are read again: so neither a torn in-place write nor a mixture of two generations of
- * a symlinked directory is returned. What does not come to rest is `unavailable`.
+ * a symlinked directory is returned. What does not come to rest is `unavailable`: a file that is written to without end
+ * alone, but every one where whole directories are swapped, since the rest would be another generation's.
  *
  * @returns an outcome for each id: ENOENT is `missing`; no regular file or over 16 MiB is `invalid`; EACCES is `denied`;
  *   anything else is `unavailable`. Rejects with the signal's reason soon after `signal` aborts, even where a system call
@@ -57,6 +61,8 @@ export async function readFiles(
 async function readConsistently(files: ReadonlyMap<string, string>, signal: AbortSignal) {
   for (let attempt = 0; ; attempt++) {
     const sights = new Map<string, Sight>();
+    const last = attempt >= PAUSES.length;
+    const places = last ? await placesOf(files.values()) : undefined;
     await forEach(files, signal, async (id, path) => {
       sights.set(id, await readFile(path));
     });
@@ -66,17 +72,33 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
       if (before !== null && before !== (await identityOf(path))) changed.add(id);
     });
     await Promise.all(looks);
-    const pause = PAUSES[attempt];
-    if (changed.size > 0 && pause !== undefined && !signal.aborted) {
+    if (changed.size > 0 && !last && !signal.aborted) {
       wipe(outcomesOf(sights));
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await new Promise((resolve) => setTimeout(resolve, PAUSES[attempt]));
       continue;
     }
+    if (changed.size > 0 && places !== undefined && places !== (await placesOf(files.values())))
+      for (const id of files.keys()) changed.add(id);
     const outcomes = outcomesOf(sights);
     wipe(new Map(Array.from(changed, (id) => [id, outcomes.get(id)])));
     for (const id of changed) outcomes.set(id, neverAtRest(files.get(id) ?? id));
     return outcomes;
   }
+}
+
+/** Where the paths lead, and into which directories: both stay the same when a file is replaced by another of its name. */
+async function placesOf(paths: Iterable<string>): Promise<string> {
+  const places = Array.from(paths, async (path) => {
+    try {
+      const place = await realpath(path);
+      const { dev, ino } = await stat(dirname(place), { bigint: true });
+      return `${place}\0${dev}:${ino}`;
+    } catch {
+      // A file that comes and goes says nothing about the others.
+      return "";
+    }
+  });
+  return (await Promise.all(places)).join("\0");
 }
 
 function neverAtRest(path: string): BackendError {

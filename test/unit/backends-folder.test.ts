@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, open as openFile, rename, rm, symlink, unlink, utimes, writeFile, chmod } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -10,6 +10,17 @@ import { BackendError } from "../../src/backend.ts";
 import { ConfigError } from "../../src/errors.ts";
 import { asValue, Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
+
+/** Leads a link to one name after the other, with pauses in which some of the files can be read. */
+const swapWithoutEnd = `
+  const { renameSync, symlinkSync } = require("node:fs");
+  const [link, ...names] = process.argv.slice(1);
+  const rest = new Int32Array(new SharedArrayBuffer(4));
+  for (let n = 0; ; n++) {
+    symlinkSync(names[n % names.length], link + ".new");
+    renameSync(link + ".new", link);
+    Atomics.wait(rest, 0, 0, (n % 30) / 10);
+  }`;
 
 let root: string;
 let directory: string;
@@ -167,15 +178,23 @@ describe("a change in the middle of a fetch", () => {
     await symlink(name, `${link}.new`);
     await rename(`${link}.new`, link);
   }
+  /**
+   * A store that never rests is unavailable, which is right. But as a whole: of a part that did rest, the other part that
+   * is published already would be another generation's.
+   */
+  async function theGeneration(backend: Observed): Promise<string | undefined> {
+    const outcomes = [...(await backend.fetch(...ids)).values()];
+    const unavailable = outcomes.filter((outcome) => outcome instanceof BackendError && outcome.kind === "unavailable");
+    if (unavailable.length === ids.length) return undefined;
+    const generations = outcomes.map((outcome) => asValue(outcome).value.toString());
+    expect(new Set(generations).size).toBe(1);
+    return generations[0];
+  }
   async function expectOneGeneration(backend: Observed): Promise<void> {
     const seen = new Set<string>();
     for (let round = 0; round < 60; round++) {
-      const outcomes = [...(await backend.fetch(...ids)).values()];
-      // A store that never rests is unavailable, which is right; a mixture would not be.
-      if (outcomes.some((outcome) => outcome instanceof BackendError && outcome.kind === "unavailable")) continue;
-      const generations = new Set(outcomes.map((outcome) => asValue(outcome).value.toString()));
-      expect(generations.size).toBe(1);
-      for (const name of generations) seen.add(name);
+      const generation = await theGeneration(backend);
+      if (generation !== undefined) seen.add(generation);
     }
     expect([...seen].sort()).toEqual(["blue", "green"]);
   }
@@ -194,6 +213,26 @@ describe("a change in the middle of a fetch", () => {
       () => expectOneGeneration(backend),
     );
   });
+
+  test("a directory that is swapped without end is unavailable as a whole", async () => {
+    const names = Array.from({ length: 50 }, (_, index) => `generation-${index}`);
+    for (const name of names) await generation(name);
+    const link = join(root, "current");
+    await symlink("generation-0", link);
+    const backend = await open(link);
+    // A process of its own: here the swaps would wait for the reads.
+    const swapper = spawn(process.execPath, ["-e", swapWithoutEnd, link, ...names], { stdio: "ignore" });
+    const ended = once(swapper, "exit");
+    try {
+      let unavailable = 0;
+      for (let round = 0; round < 500 && unavailable < 20; round++)
+        if ((await theGeneration(backend)) === undefined) unavailable++;
+      expect(unavailable).toBe(20);
+    } finally {
+      swapper.kill();
+      await ended;
+    }
+  }, 60_000);
 
   test("never mixes two generations behind Kubernetes' ..data", async () => {
     await generation("blue");
