@@ -28,8 +28,7 @@ onEachGuest("a rotation", (guest) => {
     const config = { onChange: { settle: 1 } };
     const pair = await pairOf({ name: "together", secrets: { token: "one", key: "one" }, program, config });
     await pair.start();
-    await pair.put("token", "two");
-    await pair.put("key", "two");
+    await pair.putTogether({ token: "two", key: "two" });
     await pair.untilSaid("start two");
     await pair.untilStatus(/^2 secrets from folder, [^;]*$/);
     expect(await pair.said()).toEqual(["start one one", "start two two"]);
