@@ -1,17 +1,19 @@
 /** The configuration: JSON of a file, flags over it, checked whole before anything else happens. */
-import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import * as v from "valibot";
+import type * as v from "valibot";
 import type { CommandLine } from "./cli.ts";
+import { readJson, withFlags } from "./config-file.ts";
+import {
+  type Action,
+  component,
+  configSchema,
+  type outputSchema,
+  rotationSchema,
+  secretSchema,
+} from "./config-schema.ts";
 import { checkEnvNames } from "./env-file.ts";
-import { ConfigError, errnoCode, ExitCode, FatalError } from "./errors.ts";
-import { absolutePath, joinPath, object, oneOf, parse, positiveSeconds, seconds, text } from "./settings.ts";
-
-/** Names of the program's own in the output directory; no secret may use them. */
-export const RESERVED_PREFIX = ".fetcher-";
-
-const actions = ["restart", "reload", "signal", "none"] as const;
-export type Action = (typeof actions)[number];
+import { ConfigError } from "./errors.ts";
+import { joinPath, parse } from "./settings.ts";
 
 export interface SecretConfig {
   readonly id: string;
@@ -71,93 +73,6 @@ export interface Config {
   readonly startTimeout: number | null;
 }
 
-const component = v.pipe(
-  text,
-  v.check((name) => !name.includes("/"), "must not contain a slash"),
-  v.check((name) => name !== "." && name !== "..", "must not be . or .."),
-  v.check((name) => Buffer.byteLength(name) <= 255, "must not be longer than 255 bytes"),
-  v.check((name) => !name.startsWith(RESERVED_PREFIX), `must not begin with ${RESERVED_PREFIX}`),
-  v.check((name) => !hasControlCharacter(name), "must not contain control characters"),
-  // Lone surrogates would all become the same bytes in a file name.
-  v.check((name) => !/\p{Surrogate}/u.test(name), "must be Unicode text"),
-);
-
-const principal = v.pipe(
-  v.union([text, v.number()], "expected a name or a number"),
-  v.check((id) => typeof id === "string" || (Number.isSafeInteger(id) && id >= 0), "expected a name or a number"),
-  v.transform(String),
-);
-
-const mode = v.pipe(
-  v.string('expected an octal string such as "0400"'),
-  v.regex(/^0?[0-7]{3}$/, 'expected an octal string such as "0400"'),
-  v.transform((digits) => Number.parseInt(digits, 8)),
-);
-
-const unit = v.pipe(
-  text,
-  v.transform((name) => (/\.[a-z]+$/.test(name) ? name : `${name}.service`)),
-  v.regex(/^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service$/, 'expected the name of a service unit, "grafana.service"'),
-);
-
-const anything = v.custom<Readonly<Record<string, unknown>>>(isObject, "expected an object");
-const flag = v.boolean("expected true or false");
-const argv = v.pipe(
-  v.array(v.string("expected a string"), "expected an array of strings"),
-  v.check((words) => words.length > 0 && words[0] !== "", "expected at least the name of a command"),
-  v.transform((words) => words as [string, ...string[]]),
-);
-
-const secretSchema = object({
-  source: v.optional(anything, {}),
-  file: v.optional(component),
-  env: v.nullish(v.string("expected the name of a variable, or null")),
-  mode: v.optional(mode),
-  owner: v.optional(principal),
-  group: v.optional(principal),
-  optional: v.optional(flag, false),
-});
-
-const rotationSchema = v.object({
-  reloadOnChange: v.optional(flag, false),
-  pollingInterval: v.optional(positiveSeconds),
-  refreshInterval: v.optional(positiveSeconds),
-});
-
-const outputSchema = object({
-  directory: absolutePath,
-  links: v.optional(v.nullable(absolutePath), null),
-  linksTo: v.optional(absolutePath),
-  envFile: v.optional(v.nullable(component), "secrets.env"),
-});
-
-const onChangeSchema = object({
-  action: v.optional(oneOf(actions), "restart"),
-  signal: v.optional(
-    v.nullable(
-      v.pipe(
-        v.string('expected the name of a signal, "SIGHUP"'),
-        v.regex(/^(SIG)?[A-Z][A-Z0-9+-]{1,11}$|^[1-9][0-9]?$/, 'expected the name of a signal, "SIGHUP"'),
-      ),
-    ),
-    null,
-  ),
-  settle: v.optional(seconds, 0.5),
-  minInterval: v.optional(seconds, 3),
-  splay: v.optional(seconds, 0),
-  verify: v.optional(v.nullable(object({ command: argv, timeout: v.optional(positiveSeconds, 30) })), null),
-});
-
-const configSchema = object({
-  service: v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
-  backend: v.optional(text),
-  config: v.optional(anything, {}),
-  secrets: v.optional(anything, {}),
-  output: v.optional(outputSchema),
-  onChange: v.optional(onChangeSchema, {}),
-  startTimeout: v.optional(v.nullable(positiveSeconds), null),
-});
-
 /**
  * Reads and checks the configuration; only the backend's own part is left for `openStore` to check.
  *
@@ -202,65 +117,6 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
     onChange,
     startTimeout: raw.startTimeout,
   };
-}
-
-async function readJson(file: string): Promise<unknown> {
-  let json: string;
-  try {
-    json = readFileSync(file, "utf8");
-  } catch (error) {
-    throw new FatalError(ExitCode.config, `configuration: cannot read ${file}: ${errnoCode(error) ?? "failed"}`);
-  }
-  try {
-    return JSON.parse(json) as unknown;
-  } catch {
-    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${await whereNotJson(json)}`);
-  }
-}
-
-/**
- * JSON.parse's own message quotes the text, which may hold a secret that was put in the wrong place, and often has no
- * position. So another parser, which is loaded only now, is asked for the position alone.
- */
-async function whereNotJson(json: string): Promise<string> {
-  const { parse: parseWithPositions } = await import("@humanwhocodes/momoa");
-  try {
-    parseWithPositions(json, { mode: "json" });
-  } catch (error) {
-    const { line, column } = error as { line?: unknown; column?: unknown };
-    if (typeof line === "number" && typeof column === "number") return ` at line ${line}, column ${column}`;
-  }
-  return "";
-}
-
-function withFlags(
-  settings: Readonly<Record<string, unknown>>,
-  flags: CommandLine["set"],
-): Readonly<Record<string, unknown>> {
-  const merged = { ...settings };
-  for (const { path, value } of flags) {
-    let at: Record<string, unknown> = merged;
-    for (const [index, key] of path.entries()) {
-      if (index === path.length - 1) {
-        setOwn(at, key, value);
-        break;
-      }
-      const next = Object.hasOwn(at, key) ? at[key] : {};
-      if (!isObject(next))
-        throw new ConfigError(
-          joinPath("config", ...path.slice(0, index + 1)),
-          "is no object, --set cannot descend into it",
-        );
-      at = setOwn(at, key, { ...next });
-    }
-  }
-  return merged;
-}
-
-/** An assignment to `__proto__` would vanish, where JSON has it as a key like any other: an unknown one. */
-function setOwn<T>(object: Record<string, unknown>, key: string, value: T): T {
-  Object.defineProperty(object, key, { value, enumerable: true, writable: true, configurable: true });
-  return value;
 }
 
 function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {
@@ -321,12 +177,4 @@ function checkFiles(secrets: readonly SecretConfig[], output: OutputConfig | und
     if (other !== undefined) throw new ConfigError(`${path}.file`, `is the file of ${other} already`);
     taken.set(file, path);
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function hasControlCharacter(name: string): boolean {
-  return Array.from(name).some((character) => character < " " || character === "\x7f");
 }
