@@ -55,6 +55,13 @@ export const secretSchema = object({
   optional: v.optional(flag, false),
 });
 
+export const templateSchema = object({
+  template: text,
+  mode: v.optional(mode),
+  owner: v.optional(principal),
+  group: v.optional(principal),
+});
+
 export const rotationSchema = v.object({
   reloadOnChange: v.optional(flag, false),
   pollingInterval: v.optional(positiveSeconds),
@@ -90,6 +97,7 @@ export const configSchema = object({
   backend: v.optional(text),
   config: v.optional(anything, {}),
   secrets: v.optional(anything, {}),
+  templates: v.optional(anything, {}),
   output: v.optional(outputSchema),
   onChange: v.optional(onChangeSchema, {}),
   startTimeout: v.optional(v.nullable(positiveSeconds), null),

@@ -10,6 +10,7 @@ import {
   type outputSchema,
   rotationSchema,
   secretSchema,
+  templateSchema,
 } from "./config-schema.ts";
 import { checkEnvNames } from "./env-file.ts";
 import { ConfigError } from "./errors.ts";
@@ -27,6 +28,17 @@ export interface SecretConfig {
   readonly owner: string | undefined;
   readonly group: string | undefined;
   readonly optional: boolean;
+}
+
+/** A file that is made from a template and the values of secrets. */
+export interface TemplateConfig {
+  readonly file: string;
+  /** Of the template, absolute. */
+  readonly path: string;
+  /** Permission bits; undefined: as few as those of its secrets leave. */
+  readonly mode: number | undefined;
+  readonly owner: string | undefined;
+  readonly group: string | undefined;
 }
 
 export interface OutputConfig {
@@ -61,12 +73,13 @@ export interface Config {
   readonly backend: string;
   /** The backend's own settings, not checked yet. */
   readonly settings: Readonly<Record<string, unknown>>;
-  /** Where relative paths of backend modules start. */
+  /** Where relative paths of backend modules and templates start. */
   readonly baseDirectory: string;
   readonly reloadOnChange: boolean;
   /** Seconds; undefined: the backend's default. */
   readonly pollingInterval: number | undefined;
   readonly secrets: readonly SecretConfig[];
+  readonly templates: readonly TemplateConfig[];
   readonly output: OutputConfig | undefined;
   readonly onChange: OnChangeConfig;
   /** Seconds until an unreachable store ends the start; null: never. */
@@ -97,7 +110,8 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
 
   const secrets = parseSecrets(raw.secrets, commandLine.ids);
   const output = parseOutput(raw.output, commandLine.output);
-  checkFiles(secrets, output);
+  const templates = parseTemplates(raw.templates, baseDirectory);
+  checkFiles(secrets, templates, output);
   checkEnvNames(secrets);
   const { onChange } = raw;
   if (onChange.action === "signal" && onChange.signal === null)
@@ -113,6 +127,7 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
     reloadOnChange: rotation.reloadOnChange,
     pollingInterval: rotation.pollingInterval ?? rotation.refreshInterval,
     secrets,
+    templates,
     output,
     onChange,
     startTimeout: raw.startTimeout,
@@ -142,6 +157,15 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
   return [...secrets.values()];
 }
 
+function parseTemplates(table: Readonly<Record<string, unknown>>, baseDirectory: string): TemplateConfig[] {
+  return Object.entries(table).map(([file, settings]) => {
+    const path = joinPath("templates", file);
+    parse(component, file, path);
+    const { template, mode, owner, group } = parse(templateSchema, settings, path);
+    return { file, path: resolve(baseDirectory, template), mode, owner, group };
+  });
+}
+
 function parseOutput(
   output: v.InferOutput<typeof outputSchema> | undefined,
   flag: string | undefined,
@@ -167,14 +191,20 @@ function parseOutput(
   return { directory, links, linksTo, envFile };
 }
 
-function checkFiles(secrets: readonly SecretConfig[], output: OutputConfig | undefined): void {
+/** No two may have one file. */
+function checkFiles(
+  secrets: readonly SecretConfig[],
+  templates: readonly TemplateConfig[],
+  output: OutputConfig | undefined,
+): void {
   const envFile = output === undefined ? "secrets.env" : output.envFile;
   const taken = new Map<string, string>();
   if (envFile !== null) taken.set(envFile, "output.envFile");
-  for (const { id, file } of secrets) {
+  const take = (file: string, owner: string, option: string) => {
     const other = taken.get(file);
-    const path = joinPath("secrets", id);
-    if (other !== undefined) throw new ConfigError(`${path}.file`, `is the file of ${other} already`);
-    taken.set(file, path);
-  }
+    if (other !== undefined) throw new ConfigError(option, `is the file of ${other} already`);
+    taken.set(file, owner);
+  };
+  for (const { id, file } of secrets) take(file, joinPath("secrets", id), `${joinPath("secrets", id)}.file`);
+  for (const { file } of templates) take(file, joinPath("templates", file), joinPath("templates", file));
 }
