@@ -108,7 +108,7 @@ const argv = v.pipe(
   v.transform((words) => words as [string, ...string[]]),
 );
 
-const secretSchema = object({
+export const secretSchema = object({
   source: v.optional(anything, {}),
   file: v.optional(component),
   env: v.nullish(v.string("expected the name of a variable, or null")),
@@ -118,20 +118,20 @@ const secretSchema = object({
   optional: v.optional(flag, false),
 });
 
-const rotationSchema = v.object({
+export const rotationSchema = v.object({
   reloadOnChange: v.optional(flag, false),
   pollingInterval: v.optional(positiveSeconds),
   refreshInterval: v.optional(positiveSeconds),
 });
 
-const outputSchema = object({
+export const outputSchema = object({
   directory: absolutePath,
   links: v.optional(v.nullable(absolutePath), null),
   linksTo: v.optional(absolutePath),
   envFile: v.optional(v.nullable(component), "secrets.env"),
 });
 
-const onChangeSchema = object({
+export const onChangeSchema = object({
   action: v.optional(oneOf(actions), "restart"),
   signal: v.optional(
     v.nullable(
@@ -148,7 +148,7 @@ const onChangeSchema = object({
   verify: v.optional(v.nullable(object({ command: argv, timeout: v.optional(positiveSeconds, 30) })), null),
 });
 
-const configSchema = object({
+export const configSchema = object({
   service: v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
   backend: v.optional(text),
   config: v.optional(anything, {}),
