@@ -7,6 +7,8 @@ export const project = join(import.meta.dirname, "..");
 export interface Block {
   /** Below the project. */
   readonly file: string;
+  /** What it stands under; "" before the first one. */
+  readonly heading: string;
   /** Of its first fence, from 1. */
   readonly line: number;
   /** `json`; "" where the fence has none. */
@@ -59,7 +61,7 @@ export function linksOf(file: string): Link[] {
 export function anchorsOf(file: string): string[] {
   const seen = new Map<string, number>();
   return parse(file).prose.flatMap(({ text }) => {
-    const [, heading] = /^#{1,6} +(.*?)(?: +#+)? *$/.exec(text) ?? [];
+    const heading = headingIn(text);
     if (heading === undefined) return [];
     const plain = heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1").toLowerCase();
     const anchor = plain.replaceAll(/[^\p{L}\p{N}\p{M}_ -]/gu, "").replaceAll(" ", "-");
@@ -80,20 +82,26 @@ interface Parsed {
   readonly prose: { readonly line: number; readonly text: string }[];
 }
 
+function headingIn(text: string): string | undefined {
+  return /^#{1,6} +(.*?)(?: +#+)? *$/.exec(text)?.[1];
+}
+
 function parse(file: string): Parsed {
   const blocks: Block[] = [];
   const prose: Parsed["prose"] = [];
+  let heading = "";
   let open: { fence: string; indent: number; line: number; language: string; info: string; code: string } | undefined;
   for (const [index, text] of readFileSync(join(project, file), "utf8").split("\n").entries()) {
     const line = index + 1;
     const [, indent = "", fence = "", language = "", info = ""] =
       /^( *)(`{3,})([^\s`]*)\s*([^`]*?)\s*$/.exec(text) ?? [];
     if (open === undefined) {
+      heading = headingIn(text) ?? heading;
       if (fence === "") prose.push({ line, text });
       else open = { fence, indent: indent.length, line, language, info, code: "" };
     } else if (fence.length >= open.fence.length && language === "") {
       const { line: first, language: of, info: more, code } = open;
-      blocks.push({ file, line: first, language: of, info: more, code });
+      blocks.push({ file, heading, line: first, language: of, info: more, code });
       open = undefined;
     } else open.code += `${text.slice(Math.min(open.indent, text.length - text.trimStart().length))}\n`;
   }
