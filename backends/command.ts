@@ -24,14 +24,14 @@ const environment = v.pipe(
   ),
 );
 
-const Settings = object({
+export const Settings = object({
   command: v.optional(argv),
   timeout: v.optional(positiveSeconds, 30),
   environment: v.optional(environment, {}),
 });
 type Settings = v.InferOutput<typeof Settings>;
 
-const Source = object({
+export const Source = object({
   command: v.optional(argv),
   args: v.optional(v.array(word, "expected an array of strings")),
   timeout: v.optional(positiveSeconds),

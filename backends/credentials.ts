@@ -7,7 +7,7 @@ import { BackendError, type BackendModule, type Outcome } from "../src/backend.t
 import { object, parse, text } from "../src/settings.ts";
 import { readFiles } from "./read.ts";
 
-const Settings = object({});
+export const Settings = object({});
 
 /** systemd refuses other names (systemd 252–257: credential_name_valid()). */
 const credentialName = v.pipe(
@@ -16,7 +16,7 @@ const credentialName = v.pipe(
   v.check((name) => !/[/:]/.test(name), "must have no slash and no colon: it is the name of a systemd credential"),
   v.check((name) => name !== "." && name !== "..", "must not be . or .."),
 );
-const Source = object({ name: v.optional(credentialName) });
+export const Source = object({ name: v.optional(credentialName) });
 interface Source {
   readonly name: string;
 }

@@ -5,10 +5,10 @@ import { absolutePath, object, parse } from "../src/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 import { printable } from "./read.ts";
 
-const Settings = object({ secretsDir: absolutePath });
+export const Settings = object({ secretsDir: absolutePath });
 type Settings = v.InferOutput<typeof Settings>;
 
-const Source = object({ file: v.optional(pathInside) });
+export const Source = object({ file: v.optional(pathInside) });
 interface Source {
   /** Relative to `secretsDir`. */
   readonly file: string;

@@ -5,14 +5,14 @@ import { absolutePath, object, parse } from "../src/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 import { printable } from "./read.ts";
 
-const Settings = object({ keysDir: v.optional(absolutePath, "/run/keys") });
+export const Settings = object({ keysDir: v.optional(absolutePath, "/run/keys") });
 type Settings = v.InferOutput<typeof Settings>;
 
 const keyName = v.pipe(
   pathInside,
   v.check((key) => !key.includes("/"), "expected the name of a key, without a slash"),
 );
-const Source = object({ key: v.optional(keyName) });
+export const Source = object({ key: v.optional(keyName) });
 interface Source {
   readonly key: string;
 }

@@ -4,7 +4,7 @@ import type { BackendModule, Outcome } from "../src/backend.ts";
 import { ConfigError } from "../src/errors.ts";
 import { object, parse } from "../src/settings.ts";
 
-const Settings = object({
+export const Settings = object({
   values: v.pipe(
     v.custom<object>((input) => !Array.isArray(input), "expected an object of strings"),
     v.record(v.string(), v.string("expected a string"), "expected an object of strings"),
@@ -14,7 +14,7 @@ const Settings = object({
 });
 type Settings = v.InferOutput<typeof Settings>;
 
-const Source = object({});
+export const Source = object({});
 interface Source {
   readonly id: string;
 }

@@ -50,7 +50,7 @@ stdenv.mkDerivation {
   src = lib.sourceByRegex ../. [
     "package\\.json"
     "LICENSE"
-    "(src|backends|scripts)(/.*)?"
+    "(src|backends|scripts|man)(/.*)?"
   ];
 
   nativeBuildInputs = [
@@ -89,6 +89,9 @@ stdenv.mkDerivation {
     cp -r node_modules/{bindings,file-uri-to-path} $lib/node_modules/
     makeWrapper ${nodejs_24}/bin/node $out/bin/fetcher --add-flags $lib/dist/fetcher.js
     mv $lib/dist/with-secrets $out/bin/with-secrets
+    for page in man/*; do
+      install -D -m 0644 -t $out/share/man/man''${page##*.} $page
+    done
     runHook postInstall
   '';
 

@@ -1,6 +1,6 @@
 /** The command line of fetcher(8). */
 import { parseArgs } from "node:util";
-import { UsageError } from "./errors.ts";
+import { ExitCode, exitMeanings, UsageError } from "./errors.ts";
 import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "./log.ts";
 
 export type Mode = "daemon" | "once" | "check" | "check-config" | "help" | "version";
@@ -18,28 +18,37 @@ export interface CommandLine {
   readonly logFormat: LogFormat | undefined;
 }
 
-export const helpText = `Usage: fetcher [--config FILE] [--backend NAME] [--set KEY=VALUE]... [--output DIR]
-               [--once | --check] [SECRET_ID...]
+export const usage = [
+  "fetcher [--config FILE] [--backend NAME] [--set KEY=VALUE]... [--output DIR]",
+  "[--once | --check] [SECRET_ID...]",
+] as const;
+
+/** Each option, and what --help and the manual page say of it. */
+export const optionTexts: readonly (readonly [option: string, text: string])[] = [
+  ["--config FILE", "configuration (JSON)"],
+  ["--backend NAME", "where secrets come from: folder, vault, ..., or a path to a module"],
+  ["--set KEY=VALUE", "one setting of the backend; dots descend, JSON values are taken as such"],
+  ["--output DIR", "where the files go"],
+  ["--once", "fetch, publish, print a table (never a value) and exit; no service is touched"],
+  ["--check", "say of every secret whether it is there; write nothing"],
+  ["--check=config", "check the configuration only; no store is asked"],
+  ["--log-level LEVEL", `${logLevels.join(", ")} (default info)`],
+  ["--log-format FORMAT", `${logFormats.join(" or ")} (default: pretty on a terminal)`],
+  ["-h, --help", "this text"],
+  ["--version", "the version"],
+];
+
+export const helpText = `Usage: ${usage.join(`\n${" ".repeat(15)}`)}
 
 Fetches the secrets of one service, publishes them as files and secrets.env, and
 stays to see them rotate. Started by systemd as NAME-secrets.service; in a terminal,
 --once and --check are what you want.
 
-  --config FILE       configuration (JSON)
-  --backend NAME      where secrets come from: folder, nixops, ..., or a path to a module
-  --set KEY=VALUE     one setting of the backend; dots descend, JSON values are taken as such
-  --output DIR        where the files go
-  --once              fetch, publish, print a table (never a value) and exit; no service is touched
-  --check             say of every secret whether it is there; write nothing
-  --check=config      check the configuration only; no store is asked
-  --log-level LEVEL   ${logLevels.join(", ")} (default info)
-  --log-format FORMAT ${logFormats.join(" or ")} (default: pretty on a terminal)
-  --help, --version
-
-Exit codes (sysexits): 0 done or stopped; 64 usage; 66 a required secret does not exist;
-69 the store cannot be reached; 70 a bug; 73, 74 cannot write; 77 the store refuses us;
-78 the configuration is wrong.
-`;
+${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}
+Exit status (sysexits):
+${Object.entries(exitMeanings)
+  .map(([name, text]) => `  ${String(ExitCode[name as keyof typeof ExitCode]).padEnd(3)} ${text}\n`)
+  .join("")}`;
 
 /** @throws UsageError */
 export function parseCommandLine(argv: readonly string[]): CommandLine {

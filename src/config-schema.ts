@@ -75,7 +75,7 @@ export const outputSchema = object({
   envFile: v.optional(v.nullable(component), "secrets.env"),
 });
 
-const onChangeSchema = object({
+export const onChangeSchema = object({
   action: v.optional(oneOf(actions), "restart"),
   signal: v.optional(
     v.nullable(

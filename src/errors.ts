@@ -17,6 +17,19 @@ export const ExitCode = {
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
+/** What each says, for --help and the manual. */
+export const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
+  ok: "done, or stopped",
+  usage: "the command line is wrong",
+  missing: "a required secret does not exist",
+  unavailable: "the store cannot be reached (--once, --check, or past startTimeout)",
+  bug: "a bug of fetcher",
+  cannotCreate: "the output cannot be made",
+  ioError: "the output cannot be written",
+  denied: "the store refuses us",
+  config: "the configuration is wrong",
+};
+
 /** Ends the program with `exitCode` and the one line `message`. */
 export class FatalError extends Error {
   override readonly name: string = "FatalError";

@@ -31,6 +31,8 @@ const requirements = {
     (spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "unshare --mount is refused here"),
   "systemd-notify": () => program("systemd-notify"),
   script: () => program("script"),
+  man: () => program("man"),
+  mandoc: () => program("mandoc"),
   nix: () => program("nix-instantiate"),
   "nixpkgs-lib": (): string | undefined => {
     const found = findNixpkgs();

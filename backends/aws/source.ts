@@ -8,7 +8,7 @@ const url = v.pipe(
   v.check((value) => /^https?:\/\/[^/@\s]+\/?$/.test(value), 'expected a URL without a path, "https://host:port"'),
 );
 
-const Settings = object({
+export const Settings = object({
   region: v.optional(text),
   endpoint: v.optional(url),
   profile: v.optional(text),
@@ -19,7 +19,7 @@ const Settings = object({
 });
 export type Settings = v.InferOutput<typeof Settings>;
 
-const Source = object({
+export const Source = object({
   valueFrom: v.optional(text),
   secretId: v.optional(text),
   jsonKey: v.optional(text),

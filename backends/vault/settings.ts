@@ -35,7 +35,7 @@ const Tls = object({
 });
 export type TlsSettings = v.InferOutput<typeof Tls>;
 
-const Settings = object({
+export const Settings = object({
   url: v.optional(text, "http://localhost:8200"),
   mount: v.optional(pathText, "secret"),
   path: v.optional(pathText),
@@ -51,7 +51,7 @@ const Settings = object({
 });
 
 /** Each login method with its options; `mount` is where the method is mounted under `auth/`. */
-const methods = {
+export const methods = {
   token: object({ method: v.literal("token"), tokenPath: absolutePath }),
   approle: object({
     method: v.literal("approle"),

@@ -4,7 +4,7 @@ import { ConfigError } from "../../src/errors.ts";
 import { object, parse, text } from "../../src/settings.ts";
 import { pathText, type Settings } from "./settings.ts";
 
-const Source = object({
+export const Source = object({
   path: v.optional(pathText),
   key: v.optional(text),
   mount: v.optional(pathText),

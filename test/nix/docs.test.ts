@@ -1,12 +1,10 @@
 /** docs/nixos.md: its examples are tried, so that nobody copies one that does not work. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect, test } from "vitest";
+import { blocksOf, blockWith } from "../markdown.ts";
 import { needs } from "../requirements.ts";
-import { Evaluation, project, setting, type RenderedUnits } from "./evaluation.ts";
+import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 
-const text = readFileSync(join(project, "docs/nixos.md"), "utf8");
-const blocks = [...text.matchAll(/```nix\n(.*?)```/gs)].map(([, code = ""]) => code);
+const page = "docs/nixos.md";
 
 needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
   const evaluation = new Evaluation();
@@ -21,11 +19,7 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
     evaluation.value(
       `(host [ (nix + "/modules/secrets-store.nix") (${around}) (${module}) (${more}) ]).units`,
     ) as RenderedUnits;
-  const block = (has: string) => {
-    const found = blocks.filter((code) => code.includes(has));
-    expect(found).toHaveLength(1);
-    return found[0] ?? "";
-  };
+  const block = (has: string) => blockWith(page, "nix", has).code;
 
   test("the flake makes a host with a service and its sidecar, in 30 lines", () => {
     const code = block("nixosConfigurations");
@@ -68,6 +62,6 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
   });
 
   test("there are no others", () => {
-    expect(blocks).toHaveLength(8);
+    expect(blocksOf(page, "nix")).toHaveLength(8);
   });
 });

@@ -38,7 +38,7 @@ needs("nix", "nixpkgs-lib").describe("evaluation", () => {
     expect(value).toMatchObject({
       pname: "secrets-sidecar",
       buildInputs: ["/systemd"],
-      src: ["LICENSE", "backends", "package.json", "scripts", "src"],
+      src: ["LICENSE", "backends", "man", "package.json", "scripts", "src"],
       mainProgram: "fetcher",
       platforms: ["aarch64-linux", "x86_64-linux"],
       configurePhase: expect.stringContaining("cp -r /built/secrets-sidecar-node-modules-") as string,

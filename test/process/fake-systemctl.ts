@@ -21,12 +21,16 @@ export function fakeSystemctl(place: Place, watched: string) {
 if [ -e '${mute}' ]; then exit 1; fi
 case $1 in
 show) cat '${shown}' ;;
-*) echo "$* -> $(cat '${watched}')" >>'${calls}' ;;
+*)
+  echo "$* -> $(cat '${watched}')" >>'${calls}'
+  if [ -e '${shown}.after' ]; then mv '${shown}.after' '${shown}'; fi
+  ;;
 esac
 `,
     { mode: 0o755 },
   );
-  const setState = (properties: Readonly<Record<string, string | number>>) => {
+  /** @param moment `after`: once the next action is done. */
+  const setState = (properties: Readonly<Record<string, string | number>>, moment: "now" | "after" = "now") => {
     const all = {
       LoadState: "loaded",
       ActiveState: "active",
@@ -47,7 +51,7 @@ esac
         .map(([key, value]) => `${key}=${value}\n`)
         .join(""),
     );
-    fs.renameSync(temporary, shown);
+    fs.renameSync(temporary, moment === "now" ? shown : `${shown}.after`);
   };
   setState({});
   return {

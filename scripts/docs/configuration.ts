@@ -1,0 +1,67 @@
+/** docs/configuration.md */
+import { format } from "prettier";
+import { loadBackend } from "../../backends/index.ts";
+import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
+
+const head = `# Configuration
+
+Made by \`npm run docs\` from the schemas that the program checks a configuration with.
+
+\`fetcher --config FILE\` reads JSON. An unknown key is an error, which is named by its full path. Durations are in seconds.
+\`ID\` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where
+nothing else is said. On NixOS the modules write this file: [options.md](options.md).
+
+    fetcher --check=config --config FILE
+
+checks it without asking any store.
+
+Flags win over the file: \`--backend\`; \`--set KEY=VALUE\`, which sets \`config.KEY\` (dots descend, JSON values are taken as
+such); \`--output DIR\` for \`output.directory\`, then without links; ids as arguments, which are added to \`secrets\`.
+
+\`output\` is required by the daemon (or \`--output\`). \`--check\` needs none, and \`--once\` without \`--output\` makes a fresh
+directory.
+`;
+
+const envFile = `## secrets.env
+
+A line \`NAME='value'\` for each secret, which \`sh\`, bash and systemd's \`EnvironmentFile=\` read alike. Trailing newlines are
+dropped, as \`$(cat file)\` would. A value that no variable can carry (NUL, not UTF-8, 128 KiB or more) is in its file only,
+with a warning; with an explicit \`env\` it is an error. So is what would bring the file over 1 MiB. Two secrets whose derived
+names are the same are both left out, with a warning. Names that mean something to shells and loaders (\`PATH\`, \`LD_PRELOAD\`,
+\`NODE_OPTIONS\` …) need an explicit \`env\`; those that a shell cannot set (\`UID\`, \`RANDOM\` …) are errors.
+`;
+
+export async function configurationPage(): Promise<string> {
+  const backends = await Promise.all(
+    backendSections.map(async ({ name, about, cases, ...section }) => {
+      const { defaultPollingInterval } = await loadBackend(name, "/");
+      const polled =
+        defaultPollingInterval === null
+          ? "Its values cannot change while the sidecar runs: nothing is polled."
+          : `Polled every ${defaultPollingInterval} s by default.`;
+      return [`### ${section.title}`, about, polled, table(section), ...cases.flatMap(part)];
+    }),
+  );
+  const parts = [
+    head,
+    ...programSections.flatMap((section) => [`## ${section.title}`, table(section)]),
+    envFile,
+    "## Backends",
+    "Another one is a module of your own: [writing-a-backend.md](writing-a-backend.md).",
+    ...backends.flat(),
+  ];
+  return format(parts.join("\n\n"), { parser: "markdown", printWidth: 120 });
+}
+
+function part(section: Section): string[] {
+  return [`#### ${section.title}`, table(section)];
+}
+
+function table({ options, texts }: Section): string {
+  const rows = options.map((option) => {
+    const text = texts[option.path] ?? { meaning: "" };
+    const since = text.since === undefined ? "" : ` (since ${text.since})`;
+    return `| \`${option.path}\` | ${defaultOf(option, text)} | ${text.meaning}${since} |`;
+  });
+  return ["| option | default | meaning |", "| --- | --- | --- |", ...rows].join("\n");
+}

@@ -1,0 +1,157 @@
+/** The manual pages fetcher(8), fetcher.json(5) and with-secrets(1). */
+import { optionTexts, usage } from "../../src/cli.ts";
+import { ExitCode, exitMeanings } from "../../src/errors.ts";
+import { list, literal, more, roff, section, subsection, text, title } from "./roff.ts";
+import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
+
+/** The configuration of docs and examples. */
+export const exampleConfiguration = `{
+  "service": "hello.service",
+  "backend": "folder",
+  "config": { "secretsDir": "/etc/fetcher/hello.secrets", "reloadOnChange": true },
+  "secrets": { "greeting": {}, "db_password": {} },
+  "output": { "directory": "/run/hello-secrets/pub", "links": "/tmp" }
+}
+`;
+
+/** File name → text. */
+export function manualPages(version: string): ReadonlyMap<string, string> {
+  return new Map([
+    ["fetcher.8", page(fetcher(version))],
+    ["fetcher.json.5", page(configuration(version))],
+    ["with-secrets.1", page(withSecrets(version))],
+  ]);
+}
+
+function page(parts: readonly string[]): string {
+  return ['.\\" Made by `npm run docs`.', ...parts, ""].join("\n");
+}
+
+function fetcher(version: string): string[] {
+  return [
+    title("fetcher", 8, version),
+    section("NAME", "fetcher \\- the secrets sidecar of a systemd service"),
+    section("SYNOPSIS", ".B fetcher", ...usage.map((line) => roff(line.replace(/^fetcher /, "")))),
+    section(
+      "DESCRIPTION",
+      text(
+        "Fetches the secrets of one service from a store, publishes them as files and as secrets.env, tells systemd that it is ready, and stays to see rotation: new values are in place first, and only then the service is restarted, reloaded or signalled.",
+        "It is started by systemd as a unit of its own, one for each service, before the service. In a terminal, `--once` and `--check` are what you want: they work as an ordinary user and touch no service.",
+        "*SECRET_ID*s are added to those of the configuration.",
+      ),
+    ),
+    section(
+      "OPTIONS",
+      list(optionTexts),
+      more("What the command line says goes over the configuration: see `fetcher.json`(5)."),
+    ),
+    section(
+      "EXIT STATUS",
+      list(Object.entries(ExitCode).map(([name, code]) => [String(code), exitMeanings[name as keyof typeof ExitCode]])),
+      more(
+        "Once it is ready, nothing that the store does ends it: the last values stay, and the status says what is wrong.",
+      ),
+    ),
+    section(
+      "SIGNALS",
+      list([
+        ["SIGHUP", "fetch now, publish what has changed, and act: `systemctl reload`"],
+        ["SIGTERM, SIGINT", "stop. Where systemd did not start it, it removes what it published"],
+      ]),
+    ),
+    section(
+      "ENVIRONMENT",
+      list([
+        ["NOTIFY_SOCKET, WATCHDOG_USEC", "set by systemd: see `sd_notify`(3)"],
+        ["CREDENTIALS_DIRECTORY", "where the backend `credentials` reads"],
+        ["AWS_REGION, AWS_DEFAULT_REGION", "for the backend `aws`, whose SDK reads others, too"],
+        ["XDG_RUNTIME_DIR", "where `--once` makes its directory"],
+      ]),
+    ),
+    section(
+      "FILES",
+      list([
+        ["/etc/fetcher/NAME.json", "the configuration of the example units: `fetcher.json`(5)"],
+        ["/run/NAME-secrets/pub", "what they publish, in memory, for the service alone"],
+        ["/tmp/ID, /tmp/secrets.env", "links to it, in the private /tmp of the service"],
+      ]),
+    ),
+    section(
+      "EXAMPLES",
+      text("Is everything there? This writes nothing and shows no value:"),
+      literal("fetcher --check --config /etc/fetcher/hello.json"),
+      more("Fetch once from a directory of your own:"),
+      literal('fetcher --once --backend folder --set secretsDir="$PWD/my-secrets" db_password'),
+    ),
+    section("SEE ALSO", text("`fetcher.json`(5), `with-secrets`(1), `systemctl`(1), `systemd.exec`(5)")),
+  ];
+}
+
+function configuration(version: string): string[] {
+  return [
+    title("fetcher.json", 5, version),
+    section("NAME", "fetcher.json \\- configuration of fetcher(8)"),
+    section(
+      "DESCRIPTION",
+      text(
+        "A JSON object. An unknown key is an error, which is named by its full path. Durations are in seconds. `ID` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where nothing else is said.",
+        "`fetcher --check=config --config` *FILE* checks a file without asking any store.",
+      ),
+    ),
+    section("OPTIONS", ...programSections.map(part)),
+    section(
+      "BACKENDS",
+      ...backendSections.flatMap((backend) => [
+        subsection(backend.name, text(backend.about), options(backend)),
+        ...backend.cases.map(part),
+      ]),
+    ),
+    section(
+      "EXAMPLE",
+      text("Of a folder, for a service that is restarted when they change:"),
+      literal(exampleConfiguration),
+    ),
+    section("SEE ALSO", text("`fetcher`(8), `with-secrets`(1)")),
+  ];
+}
+
+function part(of: Section): string {
+  return subsection(of.title, options(of));
+}
+
+function options(of: Section): string {
+  return list(
+    of.options.map((option) => {
+      const about = of.texts[option.path] ?? { meaning: "" };
+      const since = about.since === undefined ? "" : ` Since ${about.since}.`;
+      return [option.path, `${about.meaning}. Default: ${defaultOf(option, about)}.${since}`];
+    }),
+  );
+}
+
+function withSecrets(version: string): string[] {
+  return [
+    title("with-secrets", 1, version),
+    section("NAME", "with-secrets \\- run a command with the secrets of its unit as variables"),
+    section("SYNOPSIS", ".B with\\-secrets", roff("*COMMAND* [*ARG*...]")),
+    section(
+      "DESCRIPTION",
+      text(
+        "Reads /tmp/secrets.env, which the sidecar of the unit publishes, and becomes *COMMAND*: the same process, so that the main PID, signals and `Type=notify` stay as they were. It is put before the command in `ExecStart=`.",
+        "It reads nothing but a regular file of root's own, behind links and directories of root's own, in a private /tmp. (A command with the prefix `+` sees the /tmp that everybody shares, where anybody could put such a file.)",
+      ),
+    ),
+    section(
+      "EXIT STATUS",
+      text("That of *COMMAND*, or:"),
+      list([
+        ["64", "no command was given"],
+        ["66", "there is no secrets.env: see the status of the sidecar"],
+        ["77", "this user cannot read it"],
+        ["78", "it, or this /tmp, is not to be trusted"],
+      ]),
+    ),
+    section("ENVIRONMENT", list([["SECRETS_SIDECAR", "the sidecar's name, for messages; *COMMAND* does not get it"]])),
+    section("SEE ALSO", text("`fetcher`(8), `systemd.exec`(5)")),
+  ];
+}

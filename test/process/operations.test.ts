@@ -1,0 +1,308 @@
+/**
+ * docs/operations.md quotes STATUS= and the journal. Under each of its headings the daemon is brought into the trouble that
+ * stands there, and must say what the page says that it says.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { blocksOf, project } from "../markdown.ts";
+import { needs, type Requirement } from "../requirements.ts";
+import { type Daemon, eventually, ordinary, Place, type StartOptions } from "./daemon.ts";
+import { fakeSystemctl } from "./fake-systemctl.ts";
+
+const page = "docs/operations.md";
+const UNIT = "hello.service";
+
+/** A place with the store of the page, and all that its daemons say there. */
+class Machine {
+  readonly place: Place;
+  readonly #owner: typeof ordinary;
+  readonly #daemons: Daemon[] = [];
+  readonly #statuses: string;
+  readonly systemctl: ReturnType<typeof fakeSystemctl>;
+  /** What else was said. */
+  readonly others: string[] = [];
+
+  constructor(owner: typeof ordinary = {}) {
+    this.#owner = owner;
+    this.place = new Place(undefined, owner);
+    this.systemctl = fakeSystemctl(this.place, "/dev/null");
+    this.#statuses = this.place.path("statuses");
+    fs.writeFileSync(this.#statuses, "", { mode: 0o666 });
+    fs.chmodSync(this.#statuses, 0o666);
+    // A fake systemd-notify(1), beside the fake systemctl(1): it notes what systemd would show.
+    fs.writeFileSync(
+      this.place.path("fake-bin", "systemd-notify"),
+      `#!/bin/sh\nfor word; do case $word in --status=*) printf '%s\\n' "\${word#--status=}" >>'${this.#statuses}' ;; esac; done\n`,
+      { mode: 0o755 },
+    );
+    this.place.put({ greeting: "good morning", db_password: "one" });
+  }
+
+  config(more: Parameters<Place["config"]>[1] = {}) {
+    return this.place.config(["greeting", "db_password"], { service: UNIT, ...more });
+  }
+
+  start(config: unknown = this.config(), options: StartOptions = {}): Daemon {
+    const env = { ...this.systemctl.env, NOTIFY_SOCKET: this.place.path("notify"), ...options.env };
+    const daemon = this.place.start(config, { ...options, ...this.#owner, env });
+    this.#daemons.push(daemon);
+    return daemon;
+  }
+
+  /** Waits for a STATUS=. */
+  async shows(status: RegExp): Promise<void> {
+    const all = () => fs.readFileSync(this.#statuses, "utf8").split("\n");
+    await eventually(`STATUS=${status.source}`, () => all().some((line) => status.test(line)));
+  }
+
+  storeAway(): () => void {
+    const away = this.place.path("away");
+    fs.renameSync(this.place.store, away);
+    return () => {
+      fs.renameSync(away, this.place.store);
+    };
+  }
+
+  /** In the words of the page. */
+  said(): ReadonlySet<string> {
+    const { place } = this;
+    const lines = [
+      ...fs.readFileSync(this.#statuses, "utf8").split("\n"),
+      ...this.#daemons.flatMap(({ lines: logged }) => logged.map(({ message }) => message)),
+      ...this.others,
+    ];
+    return new Set(
+      lines.map((line) =>
+        canonical(
+          line
+            .replaceAll(place.path("config.json"), "/etc/fetcher/hello.json")
+            .replaceAll(place.store, "/etc/fetcher/hello.secrets")
+            .replaceAll(place.output, OUTPUT),
+        ),
+      ),
+    );
+  }
+}
+
+const OUTPUT = "/run/hello-secrets/pub";
+
+/** What differs from time to time. */
+function canonical(line: string): string {
+  return line
+    .replaceAll(/\b\d\d:\d\d:\d\d\b/g, "12:03:11")
+    .replaceAll(/attempt \d+, next in [\d.]+ s/g, "attempt 7, next in 8 s")
+    .replaceAll(/in \d+ s \((paced|splay)\)/g, "in 8 s ($1)")
+    .replaceAll(/known here are .*/g, "known here are ...")
+    .replaceAll(/startTimeout, [\d.]+ s/g, "startTimeout, 60 s")
+    .replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8200");
+}
+
+interface Scenario {
+  readonly owner?: typeof ordinary;
+  readonly needs?: readonly Requirement[];
+  readonly run: (machine: Machine) => Promise<void>;
+}
+
+/** By heading. */
+const scenarios: Readonly<Record<string, Scenario>> = {
+  "All is well": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      await machine.shows(/^2 secrets from folder, checked/);
+      machine.place.put({ greeting: "good evening" });
+      await daemon.says(/restart done/);
+      await daemon.end();
+    },
+  },
+  "It waits for the store": {
+    async run(machine) {
+      machine.storeAway();
+      const daemon = machine.start({ ...machine.config(), startTimeout: 1 });
+      await machine.shows(/^waiting for folder/);
+      expect((await daemon.exit).code).toBe(69);
+      const vault = { url: "http://127.0.0.1:9", tokenPath: machine.place.path("token"), path: "hello" };
+      fs.writeFileSync(vault.tokenPath, "t");
+      machine.start({ ...machine.config(), backend: "vault", config: vault });
+      await machine.shows(/^waiting for vault/);
+    },
+  },
+  "A required secret does not exist": {
+    async run(machine) {
+      fs.rmSync(join(machine.place.store, "db_password"));
+      expect((await machine.start().exit).code).toBe(66);
+    },
+  },
+  "The store refuses": {
+    owner: ordinary,
+    async run(machine) {
+      fs.chmodSync(join(machine.place.store, "db_password"), 0);
+      if (ordinary.uid !== undefined) fs.chownSync(join(machine.place.store, "db_password"), 0, 0);
+      expect((await machine.start().exit).code).toBe(77);
+    },
+  },
+  "The configuration is wrong": {
+    async run(machine) {
+      const wrong = { db_password: { mode: "rw" } };
+      expect((await machine.start({ ...machine.config(), secrets: wrong }).exit).code).toBe(78);
+      expect((await machine.start({ ...machine.config(), onchange: {} }).exit).code).toBe(78);
+      expect((await machine.start({ ...machine.config(), output: { directory: "/tmp" } }).exit).code).toBe(78);
+      expect((await machine.start("{ no JSON").exit).code).toBe(78);
+    },
+  },
+  "The store went away": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      const back = machine.storeAway();
+      await daemon.says(/what is published stays/);
+      await machine.shows(/since/);
+      const before = daemon.lines.length;
+      daemon.signal("SIGHUP");
+      await daemon.says(/nothing new is published/, before);
+      back();
+      await daemon.says(/answers again/);
+    },
+  },
+  "A secret vanished from the store": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      fs.rmSync(join(machine.place.store, "db_password"));
+      await daemon.says(/what is published stays/);
+      await machine.shows(/no file/);
+    },
+  },
+  "It started while the store was away": {
+    async run(machine) {
+      await (await machine.start().ready()).end("SIGKILL");
+      machine.storeAway();
+      await machine.start().ready();
+      // The last try before the adoption may have been cut short.
+      await machine.shows(/not checked yet; .*no directory/);
+    },
+  },
+  "Changes are seen late": {
+    async run(machine) {
+      const backend = machine.place.path("my-store.mjs");
+      fs.writeFileSync(
+        backend,
+        `export default {
+          name: "my-store", defaultPollingInterval: 600,
+          parseSettings: () => ({}), parseSource: () => ({}), describe: () => "my-store",
+          open: async () => ({
+            fetch: async (requests) => new Map(requests.map(({ id }) => [id, { status: "value", value: Buffer.from(id), version: "1" }])),
+            watch: async () => { throw Object.assign(new Error("the connection broke"), { name: "BackendError", kind: "unavailable" }); },
+          }),
+        };`,
+      );
+      const daemon = machine.start({ ...machine.config(), backend, config: { reloadOnChange: true } });
+      await daemon.says(/cannot watch/);
+    },
+  },
+  "The new secrets are not good": {
+    async run(machine) {
+      const verify = { command: ["sh", "-c", 'test "$db_password" = one'] };
+      const daemon = await machine.start(machine.config({ onChange: { verify } })).ready();
+      machine.place.put({ db_password: "two" });
+      await daemon.says(/are not published/);
+      await machine.shows(/are not published/);
+    },
+  },
+  "The service has failed": {
+    async run(machine) {
+      machine.systemctl.setState({ ActiveState: "failed" }, "after");
+      const daemon = await machine.start().ready();
+      machine.place.put({ greeting: "two" });
+      await daemon.says(/failed after/);
+      await machine.shows(/failed after/);
+      machine.place.put({ greeting: "three" });
+      await daemon.says(/not revived/);
+      await machine.shows(/not revived/);
+      machine.systemctl.setState({ LoadState: "not-found", ActiveState: "inactive" });
+      machine.place.put({ greeting: "four" });
+      await daemon.says(/does not exist/);
+    },
+  },
+  "The action is late": {
+    async run(machine) {
+      const daemon = await machine.start(machine.config({ onChange: { minInterval: 60 } })).ready();
+      machine.place.put({ greeting: "two" });
+      await daemon.says(/restart done/);
+      machine.place.put({ greeting: "three" });
+      await machine.shows(/paced/);
+      await daemon.end();
+      machine.systemctl.setState({ ActiveState: "activating", SubState: "start" });
+      const splayed = await machine.start(machine.config({ onChange: { splay: 0.1 } })).ready();
+      machine.place.put({ greeting: "four" });
+      await machine.shows(/splay/);
+      await machine.shows(/waits: it is activating/);
+      machine.systemctl.mute();
+      await splayed.says(/did not work/);
+      await machine.shows(/did not work yet/);
+      machine.systemctl.unmute();
+      machine.systemctl.setState({ Type: "oneshot" });
+      await splayed.says(/oneshot/);
+    },
+  },
+  "The disk is full": {
+    needs: ["mount-namespace"],
+    async run(machine) {
+      const { place } = machine;
+      fs.mkdirSync(place.output);
+      execFileSync("mount", ["-t", "tmpfs", "-o", "mode=0700,size=1m", "tmpfs", place.output]);
+      onTestFinished(() => {
+        execFileSync("umount", ["--lazy", place.output]);
+      });
+      const daemon = await machine.start().ready();
+      fs.writeFileSync(join(place.output, ".filler"), Buffer.alloc(900 * 1024));
+      place.put({ db_password: "x".repeat(120_000) });
+      await daemon.says(/no space left/);
+      await machine.shows(/no space left/);
+    },
+  },
+  "Something is in the way": {
+    async run(machine) {
+      fs.mkdirSync(join(machine.place.output, "db_password"), { recursive: true });
+      expect((await machine.start().exit).code).toBe(73);
+    },
+  },
+  "A variable is missing": {
+    async run(machine) {
+      machine.place.put({ db_password: "a\0b" });
+      await machine.start().ready();
+      const script = join(project, "src/with-secrets.sh");
+      machine.others.push(...spawnSync("sh", [script, "true"], { encoding: "utf8" }).stderr.split("\n"));
+    },
+  },
+  "Force a rotation": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      daemon.signal("SIGHUP");
+      await daemon.says(/fetched again/);
+    },
+  },
+};
+
+for (const [heading, { owner, needs: required = [], run }] of Object.entries(scenarios))
+  needs(...required).test(heading, async () => {
+    const quoted = messagesUnder(heading);
+    expect(quoted).not.toEqual([]);
+    const machine = new Machine(owner);
+    await run(machine);
+    const said = machine.said();
+    for (const message of quoted)
+      expect(said, `${page} quotes under ${heading}: ${message}\nIt said:\n${[...said].join("\n")}`).toContain(
+        canonical(message),
+      );
+  });
+
+test("no message is quoted that no test brings about", () => {
+  const headings = new Set(blocksOf(page, "text").map(({ heading }) => heading));
+  expect([...headings].filter((heading) => !Object.hasOwn(scenarios, heading))).toEqual([]);
+});
+
+function messagesUnder(heading: string): string[] {
+  return blocksOf(page, "text")
+    .filter((block) => block.heading === heading)
+    .flatMap(({ code }) => code.trimEnd().split("\n"));
+}
