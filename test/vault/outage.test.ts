@@ -318,6 +318,33 @@ describe("a stand-in server", () => {
     expect(issued).toBe(1);
   });
 
+  test("what a server says to a refused login, unwrapping or renewal is passed on to nobody: it may echo what it got", async () => {
+    const approle = { method: "approle", roleId: "role", secretIdPath: tokenPath };
+    const cases = [
+      [approle, "/v1/auth/approle/login", 400, "denied"],
+      [approle, "/v1/auth/approle/login", 500, "unavailable"],
+      [{ ...approle, wrapped: true }, "/v1/sys/wrapping/lookup", 400, "denied"],
+      [{ ...approle, wrapped: true }, "/v1/sys/wrapping/lookup", 500, "unavailable"],
+      [{ method: "token", tokenPath }, "/v1/secret/data/app", 403, "denied"],
+    ] as const;
+    for (const [auth, failing, status, kind] of cases) {
+      const vault = await openVault({ url: server.url, path: "app", kvVersion: 2, auth }, canaries);
+      let refused = 0;
+      server.answering = ({ path, body, headers }, response) => {
+        if (path !== failing && path !== "/v1/auth/token/lookup-self") return false;
+        refused += 1;
+        reply(response, status, {
+          errors: [body, JSON.stringify(headers), token],
+          warnings: [secret],
+          auth: { secret },
+        });
+        return true;
+      };
+      expect(await vault.outage("db")).toMatchObject({ kind });
+      expect(refused).toBeGreaterThan(0);
+    }
+  });
+
   test("a login that is answered strangely, or wants a second factor", async () => {
     const vault = await openVault(
       { url: server.url, path: "app", auth: { method: "approle", roleId: "role", secretIdPath: tokenPath } },
