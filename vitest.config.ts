@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 /** A guest each; with FETCHER_E2E=here all files share one systemd. */
 const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 2;
 
+const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
+
 /** Counts for a script to read. */
 const file = process.env["FETCHER_TEST_REPORT"];
 const report: ["json", { outputFile: string }][] = file === undefined ? [] : [["json", { outputFile: file }]];
@@ -14,13 +16,23 @@ export default defineConfig({
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
       { test: { name: "contract", include: ["test/contract/**/*.test.ts"] } },
-      // Servers that are started, and times to live of seconds.
+      // Servers that are started.
       {
         test: {
           name: "vault",
           include: ["test/vault/**/*.test.ts"],
+          exclude: [...leases],
           globalSetup: ["test/build.ts"],
-          // Leases of seconds: on a machine that is busy with other tests they would end too early.
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      // Tokens and leases of seconds: on a machine that is busy with other tests they would end too early.
+      {
+        test: {
+          name: "vault-leases",
+          include: [...leases],
+          globalSetup: ["test/build.ts"],
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,

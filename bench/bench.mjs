@@ -1,10 +1,24 @@
-// npm run bench: figures of the folder backend, each beside a baseline of the same run (absolute times say little: they
-// depend on the machine and on what else it does). FETCHER_BENCH_ROUNDS and FETCHER_BENCH_IDLE (seconds) shorten it.
+// npm run bench: figures of one sidecar, each beside a baseline of the same run (absolute times say little: they depend on
+// the machine and on what else it does). FETCHER_BENCH_ROUNDS and FETCHER_BENCH_IDLE (seconds) shorten it.
+// npm run bench -- fleet: 200 sidecars at one real Vault. npm run bench -- simulation: 10,000, simulated.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { bundled } from "./bundled.mjs";
+
+const others = { fleet: ["vault-fleet", "fleet"], simulation: ["fleet-plot", "simulation"] };
+const [wanted, ...rest] = process.argv.slice(2);
+if (wanted !== undefined) {
+  const [file, name] = rest.length === 0 && Object.hasOwn(others, wanted) ? others[wanted] : [];
+  if (file === undefined) {
+    console.error(`usage: npm run bench [-- ${Object.keys(others).join(" | -- ")}]`);
+    process.exit(64);
+  }
+  await (await bundled(file))[name]();
+  process.exit(0);
+}
 
 const program = new URL("../dist/fetcher.js", import.meta.url).pathname;
 const rounds = Number(process.env.FETCHER_BENCH_ROUNDS ?? 21);
@@ -15,9 +29,12 @@ process.on("exit", () => rmSync(place, { recursive: true, force: true }));
 
 const two = scope("two", 2);
 const thousand = scope("thousand", 1000);
+const { openKv, serverBinary } = await bundled("vault-kv");
+const kv = serverBinary() === undefined ? undefined : await openKv(place);
 const rows = [];
 
 await measureStart();
+await kv?.dispose();
 await measureLatency();
 await measureIdle();
 printTable();
@@ -69,10 +86,11 @@ function start({ config }) {
 }
 
 async function measureStart() {
-  const times = { node: [], two: [], thousand: [], shell: [] };
+  const times = { node: [], two: [], kv: [], thousand: [], shell: [] };
+  const scopes = { two, ...(kv === undefined ? {} : { kv }), thousand };
   for (let round = 0; round < rounds; round += 1) {
     times.node.push(timed(() => spawnSync(process.execPath, ["-e", "0"])));
-    for (const [name, of] of Object.entries({ two, thousand })) {
+    for (const [name, of] of Object.entries(scopes)) {
       const daemon = start(of);
       times[name].push(await daemon.ready);
       await daemon.stop();
@@ -81,6 +99,18 @@ async function measureStart() {
   }
   const [node, small, large, shell] = [times.node, times.two, times.thousand, times.shell].map(median);
   row("exec to READY, 2 secrets", ms(small), "node -e 0", ms(node), `${ratio(small, node)} x`, "<= 1.5 x");
+  if (kv === undefined) console.log("neither bao nor vault is installed: no figure of a start with Vault\n");
+  else {
+    const vault = median(times.kv);
+    row(
+      "exec to READY, one KV2 path of Vault",
+      ms(vault),
+      "node -e 0",
+      ms(node),
+      `${ratio(vault, node)} x`,
+      "<= 2.5 x",
+    );
+  }
   row("exec to READY, 1,000 secrets", ms(large), "2 secrets", ms(small), `${ratio(large, small)} x`, "<= 4 x");
   const faster = `${ratio(shell, large)} x faster`;
   row("exec to READY, 1,000 secrets", ms(large), "shell loop, 1,000 files", ms(shell), faster, ">= 10 x faster");

@@ -1,18 +1,20 @@
-/** What a fleet of sidecars does to its server: see vault-fleet.mjs. */
+/**
+ * npm run bench -- fleet: 200 sidecars in one process poll one real server every 10 s, before, in and after an outage of 20 s.
+ * It needs `bao` or `vault`. Figures, not a test: what is expected is printed beside what was counted.
+ */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { systemClock } from "../src/clock.ts";
 import { parseConfig } from "../src/config.ts";
-import type { Log } from "../src/log.ts";
-import type { Notifier } from "../src/notify.ts";
 import { Publisher } from "../src/publisher.ts";
 import { Sidecar } from "../src/sidecar.ts";
 import { openStore } from "../src/store.ts";
 import { systemctl } from "../src/systemd.ts";
 import { Forwarder } from "../test/vault/forwarder.ts";
 import { VaultServer } from "../test/vault/server.ts";
+import { silentLog, silentNotifier } from "./silent.ts";
 
 const SIDECARS = Number(process.env["FETCHER_BENCH_FLEET"] ?? 200);
 /** Seconds. */
@@ -20,24 +22,6 @@ const INTERVAL = 10;
 const STEADY = 60;
 const OUTAGE = 20;
 const AFTER = 40;
-
-const nothing = () => undefined;
-const silentLog: Log = {
-  error: nothing,
-  warn: nothing,
-  notice: nothing,
-  info: nothing,
-  debug: nothing,
-  trace: nothing,
-};
-const silent: Notifier = {
-  how: "none",
-  ready: nothing,
-  status: nothing,
-  watchdog: nothing,
-  stopping: nothing,
-  flush: () => Promise.resolve(),
-};
 
 export async function fleet(): Promise<void> {
   const server = await VaultServer.dev();
@@ -86,7 +70,7 @@ async function start(output: string, url: string, tokenPath: string, stop: Abort
   const store = await openStore(config, silentLog, Math.random);
   if (config.output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, config.output);
-  const parts = { config, store, publisher, notifier: silent, systemd: systemctl, log: silentLog };
+  const parts = { config, store, publisher, notifier: silentNotifier, systemd: systemctl, log: silentLog };
   return { run: new Sidecar({ ...parts, clock: systemClock, random: Math.random }).run(stop) };
 }
 

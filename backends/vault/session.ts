@@ -72,8 +72,7 @@ export class Session {
       if (this.#token?.text === text) return this.#token;
       return this.#take({ token: text, ttl: 0, renewable: false, uses: 0 });
     }
-    if (token !== undefined && token.uses > 0 && this.#now() < token.endsAt) return token;
-    return await this.#logIn(signal);
+    return token !== undefined && this.#isUsable(token) ? token : await this.#logIn(signal);
   }
 
   /**
@@ -81,20 +80,34 @@ export class Session {
    *
    * @throws Refused, BackendError
    */
-  async call(call: Call, token?: Token): Promise<Answered> {
-    const first = token ?? this.#token ?? (await this.current(call.signal));
+  async call(call: Call): Promise<Answered> {
+    const token = await this.#claim(call.signal);
     try {
-      return await this.#send(call, first);
+      return await this.#send(call, token);
     } catch (error) {
       if (!(error instanceof Refused) || error.status !== 403) throw error;
-      const second = await this.#insteadOf(first, call.signal);
-      if (second === undefined) throw error;
-      return await this.#send(call, second);
+      if (!(await this.#hasOtherThan(token, call.signal))) throw error;
+      return await this.#send(call, await this.#claim(call.signal));
     }
   }
 
+  /** A token, and one of its uses: requests that go out together do not count on the same one. */
+  async #claim(signal: AbortSignal): Promise<Token> {
+    for (;;) {
+      const token = this.#token ?? (await this.current(signal));
+      if (this.#login === undefined || this.#isUsable(token)) {
+        token.uses -= 1;
+        return token;
+      }
+      await this.#logIn(signal);
+    }
+  }
+
+  #isUsable(token: Token): boolean {
+    return token.uses > 0 && this.#now() < token.endsAt;
+  }
+
   async #send(call: Call, token: Token): Promise<Answered> {
-    token.uses -= 1;
     const body = await this.#client.call(call, token.text);
     token.proven = true;
     this.#lookUpSoon(token);
@@ -107,34 +120,35 @@ export class Session {
     this.#token = undefined;
     this.#stop.abort();
     this.#timer.stop();
-    if (!revoke || this.#login === undefined || token?.text === undefined) return;
+    if (!revoke || this.#login === undefined || token?.text === undefined || !this.#isUsable(token)) return;
     await this.#client.call({ method: "POST", path: "auth/token/revoke-self", signal }, token.text);
   }
 
-  /** @returns undefined where there is no other token to be had, or this one is good and the answer stands. */
-  async #insteadOf(refused: Token, signal: AbortSignal): Promise<Token | undefined> {
+  /** Whether there is another token than the refused one now; not where that is good, and the answer stands. */
+  async #hasOtherThan(refused: Token, signal: AbortSignal): Promise<boolean> {
     const { method } = this.#auth;
-    if (method === "none") return undefined;
-    const current = await this.current(signal);
-    if (current !== refused) return current;
+    if (method === "none") return false;
+    if ((await this.current(signal)) !== refused) return true;
     const isGood = await this.#isGood(refused, signal);
     if (method === "token") {
       if (!isGood) throw new BackendError("denied", `the token in ${this.#auth.tokenPath} is not valid (any more)`);
-      return undefined;
+      return false;
     }
+    // Meanwhile another request may have got one.
+    if (this.#token !== refused) return true;
     const now = this.#now();
     const worthIt = isGood ? now - refused.since > OLD : refused.proven;
-    // Meanwhile another request may have got one.
-    if (this.#token !== refused) return await this.current(signal);
-    if (!worthIt || now - this.#lastForced < LOGIN_PAUSE) return undefined;
+    if (!worthIt || now - this.#lastForced < LOGIN_PAUSE) return false;
     this.#lastForced = now;
     if (!isGood) this.#context.log("notice", "the token is not valid any more: logging in again");
-    return await this.#logIn(signal);
+    await this.#logIn(signal);
+    return true;
   }
 
   /** Every valid token may look itself up, unless somebody took the default policy from it. */
   async #isGood(token: Token, signal: AbortSignal): Promise<boolean> {
     if (token.uses <= 0) return false;
+    token.uses -= 1;
     try {
       await this.#client.call({ method: "GET", path: "auth/token/lookup-self", signal }, token.text);
       return true;

@@ -1,8 +1,9 @@
 /** The TLS side of a connection: authorities, client certificate and key, read again when their files are replaced. */
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { SecureContextOptions } from "node:tls";
+import { createSecureContext, type SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/backend.ts";
+import { errnoCode } from "../../src/errors.ts";
 import { failure, printable, readFiles } from "../read.ts";
 import type { TlsSettings } from "./settings.ts";
 
@@ -16,7 +17,7 @@ export class TlsFiles {
 
   /**
    * @returns undefined where nothing has changed since the last call; the first call always has a result.
-   * @throws BackendError where a file cannot be read, or is no PEM.
+   * @throws BackendError where a file cannot be read, is no PEM, or certificate and key are no pair.
    */
   async changed(signal: AbortSignal): Promise<SecureContextOptions | undefined> {
     const { caFile, caDirectory, certFile, keyFile } = this.#settings;
@@ -36,8 +37,21 @@ export class TlsFiles {
     if (authorities.length > 0) context.ca = authorities.map(read).map(pem);
     if (certFile !== undefined) context.cert = read(certFile);
     if (keyFile !== undefined) context.key = read(keyFile);
+    check(context);
     this.#identity = identity;
     return context;
+  }
+}
+
+function check(context: SecureContextOptions): void {
+  try {
+    createSecureContext(context);
+  } catch (error) {
+    const code = errnoCode(error) ?? "unknown error";
+    // One of the two has been replaced already.
+    if (code === "ERR_OSSL_X509_KEY_VALUES_MISMATCH" || code === "ERR_OSSL_X509_KEY_TYPE_MISMATCH")
+      throw new BackendError("unavailable", "tls.certFile and tls.keyFile do not belong together (yet)");
+    throw new BackendError("invalid", `the files of \`tls\` are no certificates and key in PEM form (${code})`);
   }
 }
 

@@ -2,7 +2,7 @@
 import http from "node:http";
 import https from "node:https";
 import { isIP } from "node:net";
-import { createSecureContext, type SecureContextOptions } from "node:tls";
+import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/backend.ts";
 import { errnoCode } from "../../src/errors.ts";
 import { isRecord, ofConnection, Refused } from "./failures.ts";
@@ -79,12 +79,6 @@ export class Transport {
   #tlsOptions(context: SecureContextOptions): https.AgentOptions {
     const { minVersion, serverName, insecureDoNotVerifyServer } = this.#settings.tls;
     const { hostname } = new URL(this.#settings.url);
-    try {
-      createSecureContext(context);
-    } catch (error) {
-      const code = errnoCode(error) ?? "unknown error";
-      throw new BackendError("invalid", `the files of \`tls\` are no certificates and key in PEM form (${code})`);
-    }
     const name = serverName ?? (isIP(hostname.replace(/^\[|\]$/g, "")) === 0 ? hostname : undefined);
     return {
       ...context,

@@ -1,4 +1,7 @@
-/** Services under a real systemd whose secrets are in a real Vault or OpenBao: it is late, goes, comes back, refuses. */
+/**
+ * Services under a real systemd whose secrets are in a real Vault or OpenBao: it is late, goes, comes back sealed, refuses.
+ * FETCHER_TEST_OUTAGE=60 keeps it away for a minute under a running target, and not for ten seconds: the states are the same.
+ */
 import { readFileSync } from "node:fs";
 import { beforeAll, expect } from "vitest";
 import { serverBinary } from "../vault/binary.ts";
@@ -8,11 +11,16 @@ import type { Pair, PairOptions } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 const url = "http://127.0.0.1:8200";
+/** Where the server can be reached while it is down for the services. */
+const elsewhere = "http://127.0.0.1:8300";
+/** Seconds. */
+const OUTAGE = Number(process.env["FETCHER_TEST_OUTAGE"] ?? 10);
 const bao = "/opt/vault-server/bao";
 
 /** The server in the guest, on file storage, as a unit of its own. */
 class Server {
   readonly #guest: Guest;
+  #url = url;
   #token = "";
   #key = "";
 
@@ -22,20 +30,13 @@ class Server {
 
   async install(): Promise<void> {
     await this.#guest.write(bao, readFileSync(serverBinary() ?? ""), 0o755);
-    await this.#guest.write(
-      "/etc/vault-server.hcl",
-      `disable_mlock = true
-       api_addr = "${url}"
-       storage "file" { path = "/var/lib/vault-server" }
-       listener "tcp" { address = "127.0.0.1:8200", tls_disable = true }`,
-    );
-    await this.#run();
+    await this.#run(url);
     const made = JSON.parse(await this.command("operator init -format=json -key-shares=1 -key-threshold=1")) as {
       root_token: string;
       unseal_keys_b64: [string];
     };
     [this.#token, this.#key] = [made.root_token, made.unseal_keys_b64[0]];
-    await this.#unseal();
+    await this.unseal();
     await this.command("secrets enable -version=2 -path=secret kv");
     await this.#guest.run([bao, "policy", "write", "app", "-"], {
       env: this.#environment(),
@@ -43,9 +44,25 @@ class Server {
     });
   }
 
+  /** As a server is after its start: sealed. */
   async up(): Promise<void> {
-    await this.#run();
-    await this.#unseal();
+    await this.#run(url);
+  }
+
+  async unseal(): Promise<void> {
+    await this.command(`operator unseal ${this.#key}`);
+    await this.#guest.until("the server is unsealed", async () => {
+      const { code } = await this.#guest.run([bao, "token", "lookup"], { env: this.#environment(), check: false });
+      return code === 0;
+    });
+  }
+
+  /** What somebody does with the server while nobody finds it under its URL. */
+  async whileDown(work: () => Promise<void>): Promise<void> {
+    await this.#run(elsewhere);
+    await this.unseal();
+    await work();
+    await this.down();
   }
 
   /** Killed, and not there until `up`. */
@@ -74,7 +91,15 @@ class Server {
     return token;
   }
 
-  async #run(): Promise<void> {
+  async #run(at: string): Promise<void> {
+    this.#url = at;
+    await this.#guest.write(
+      "/etc/vault-server.hcl",
+      `disable_mlock = true
+       api_addr = "${at}"
+       storage "file" { path = "/var/lib/vault-server" }
+       listener "tcp" { address = "${new URL(at).host}", tls_disable = true }`,
+    );
     await this.#guest.run(
       `systemd-run --quiet --unit=vault-server --setenv=HOME=/root -- ${bao} server -config=/etc/vault-server.hcl`,
     );
@@ -84,16 +109,9 @@ class Server {
     });
   }
 
-  async #unseal(): Promise<void> {
-    await this.command(`operator unseal ${this.#key}`);
-    await this.#guest.until("the server is unsealed", async () => {
-      const { code } = await this.#guest.run([bao, "token", "lookup"], { env: this.#environment(), check: false });
-      return code === 0;
-    });
-  }
-
   #environment(): Record<string, string> {
-    return { HOME: "/root", BAO_ADDR: url, VAULT_ADDR: url, BAO_TOKEN: this.#token, VAULT_TOKEN: this.#token };
+    const [address, token] = [this.#url, this.#token];
+    return { HOME: "/root", BAO_ADDR: address, VAULT_ADDR: address, BAO_TOKEN: token, VAULT_TOKEN: token };
   }
 }
 
@@ -150,7 +168,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a server that is down at boot: the start waits and says for what, and goes on 20 s later",
+      "a server that is down at boot, and 20 s later up, but sealed: the start waits, says for what, and goes on in the end",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "late");
         await server.down();
@@ -162,8 +180,52 @@ onEachGuest(
         await new Promise((resolve) => setTimeout(resolve, 20_000));
         expect(await pair.state(pair.sidecar)).toBe("activating");
         await server.up();
+        await pair.untilStatus(/^waiting for vault: \S+ the server is sealed \(status 503\) \(attempt /, 60);
+        expect(await pair.state(pair.target)).toBe("inactive");
+        await server.unseal();
         await pair.untilSaid("file=one variable=one", { timeout: 60 });
         await pair.untilState(pair.target, "active");
+      },
+      alone,
+    );
+
+    /** All that an outage may not touch. */
+    async function untouched(pair: Pair) {
+      const files = await guest.text(`cd ${pair.runtime}/pub && stat --format='%n %i %y %z %s %a %u' * && sha256sum *`);
+      const shown = await guest.show(pair.target, "MainPID", "ActiveState", "NRestarts", "InvocationID");
+      return { files, ...shown, sidecar: await guest.mainPid(pair.sidecar), said: await pair.said() };
+    }
+
+    scenario(
+      guest,
+      "a server that is killed while the target runs, and comes back sealed: nothing is touched, and what changed meanwhile comes in the end",
+      async (pairOf) => {
+        const pair = await pairWith(pairOf, "away");
+        await pair.start();
+        const before = await untouched(pair);
+        const after = await guest.journalCursor();
+        const end = performance.now() + OUTAGE * 1000;
+        await server.down();
+        await pair.untilStatus(/connection refused, since /);
+        await server.whileDown(() => server.put("away", "two"));
+        do {
+          expect(await untouched(pair)).toEqual(before);
+          await new Promise((resolve) => setTimeout(resolve, 500));
+        } while (performance.now() < end);
+        await server.up();
+        await pair.untilStatus(/the server is sealed \(status 503\), since /, 60);
+        expect(await untouched(pair)).toEqual(before);
+        await server.unseal();
+        await pair.untilSaid("file=two variable=two", { lines: 2, timeout: 60 });
+        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+$/, 60);
+        expect(await pair.said()).toHaveLength(2);
+        const journal = (await guest.journal(pair.sidecar, { after }))
+          .split("\n")
+          .filter((line) => line.includes("vault: "));
+        expect(journal, "one line at the beginning, one at the end").toEqual([
+          expect.stringMatching(/connection refused; what is published stays/) as string,
+          expect.stringMatching(/vault: answers again/) as string,
+        ]);
       },
       alone,
     );
@@ -185,6 +247,7 @@ onEachGuest(
         await pair.untilSaid("file=one variable=one", { lines: 2 });
         const lines = (await pair.said()).length;
         await server.up();
+        await server.unseal();
         await server.put("killed", "two");
         await pair.untilSaid("file=two variable=two", { lines: lines + 1, timeout: 60 });
         await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+$/, 60);

@@ -1,5 +1,7 @@
 /** Certificates for tests, made by the PKI engine of a real server. */
 import { randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { VaultServer } from "./server.ts";
 
 export interface Issued {
@@ -40,5 +42,15 @@ export class Authority {
     const { body } = await this.#server.write(`${this.#mount}/issue/any`, { ...names, ttl });
     const { certificate, private_key: key } = body["data"] as { certificate: string; private_key: string };
     return { certificate, key };
+  }
+  /** Writes what a TLS listener at 127.0.0.1 wants. @returns its HCL, and the file that clients are to trust. */
+  async listener(directory: string): Promise<{ hcl: string; caFile: string }> {
+    const { certificate, key } = await this.issue("127.0.0.1");
+    const caFile = join(directory, "authority.pem");
+    const [certFile, keyFile] = [join(directory, "server.pem"), join(directory, "server.key")];
+    await writeFile(caFile, this.certificate);
+    await writeFile(certFile, certificate);
+    await writeFile(keyFile, key);
+    return { hcl: `tls_cert_file = "${certFile}"\ntls_key_file = "${keyFile}"`, caFile };
   }
 }

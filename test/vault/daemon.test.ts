@@ -107,6 +107,36 @@ needs("vault-server").describe("the sidecar with a real server", () => {
     expect(code).toBe(0);
   });
 
+  test("role, wrapped secret id and the token of a login are in no log either; with revokeOnStop the token ends", async () => {
+    const value = await put("1");
+    await server.write("sys/auth/approle", { type: "approle" });
+    await server.write("sys/policies/acl/app", { policy: 'path "secret/*" { capabilities = ["read"] }' });
+    await server.write("auth/approle/role/app", { token_policies: ["app"] });
+    const { body } = await server.read("auth/approle/role/app/role-id");
+    const response = await fetch(`${server.url}/v1/auth/approle/role/app/secret-id`, {
+      method: "POST",
+      headers: { "x-vault-token": server.rootToken, "x-vault-wrap-ttl": "300s" },
+    });
+    const { wrap_info: wrapped } = (await response.json()) as { wrap_info: { token: string } };
+    writeFileSync(place.path("wrapped"), canaries.add(wrapped.token));
+    const { role_id: roleId } = body["data"] as { role_id: string };
+    const auth = { method: "approle", roleId, secretIdPath: place.path("wrapped"), wrapped: true, role: "app" };
+    const logins = async () => {
+      const { body: found } = await server.call("LIST", "sys/leases/lookup/auth/approle/login", undefined, {
+        any: true,
+      });
+      return ((found["data"] as { keys?: string[] } | undefined)?.keys ?? []).length;
+    };
+    const daemon = await start({ db: {} }, { tokenPath: undefined, auth, revokeOnStop: true }).ready();
+    expect(place.read("db")).toBe(value);
+    expect(await logins()).toBe(1);
+    expect((await daemon.end()).code).toBe(0);
+    expect(await logins()).toBe(0);
+    const opened = await start({ db: {} }, { tokenPath: undefined, auth }).exit;
+    expect(opened.code).toBe(77);
+    expect(opened.stderr).toContain("if nobody here opened it, it may have been stolen");
+  });
+
   test("a missing secret ends the start with 66, a refused one with 77, and each says where", async () => {
     await put("1");
     const missing = await start({ absent: {} }).exit;
@@ -133,7 +163,8 @@ needs("vault-server").describe("the sidecar with a real server", () => {
     expect(issued()).toBe(1);
     await eventually("a new certificate", () => place.read("cert") !== cert && place.read("key") !== key);
     expect(issued()).toBe(2);
-    const pairs = daemon.lines.filter(({ secrets }) => Array.isArray(secrets) && secrets.includes("cert"));
-    expect(pairs.map(({ secrets }) => secrets)).toContainEqual(["cert", "key"]);
+    // The line comes after the files.
+    const { secrets } = await daemon.says(/^published 2 changed secrets/);
+    expect(secrets).toEqual(["cert", "key"]);
   });
 });

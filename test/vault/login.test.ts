@@ -16,6 +16,7 @@ import { Canaries, openVault, textOf } from "./opened.ts";
 import { VaultServer } from "./server.ts";
 
 const rules = `path "secret/data/app" { capabilities = ["read"] }
+               path "secret/data/many/*" { capabilities = ["read"] }
                path "secret/data/denied" { capabilities = ["deny"] }`;
 
 needs("vault-server").describe("login at a real server", () => {
@@ -211,6 +212,18 @@ needs("vault-server").describe("login at a real server", () => {
     for (let poll = 0; poll < 6; poll++) expect(await textOf(vault, "db")).toBe(secret);
     expect(requests("auth/approle/login")).toBe(3);
     expect(requests("renew-self") + requests("lookup-self")).toBe(0);
+  });
+
+  test("AppRole: tokens of one use serve several paths that are fetched at once", async () => {
+    const { roleId, secretId } = await role("single", { token_num_uses: 1 });
+    const auth = { method: "approle", roleId, secretIdPath: await file("secret-id", await secretId()) };
+    const ids = ["one", "two", "three", "four", "five"];
+    for (const id of ids) await server.write(`secret/data/many/${id}`, { data: { [id]: secret } });
+    const vault = await open({ auth, kvVersion: 2 }, Object.fromEntries(ids.map((id) => [id, { path: `many/${id}` }])));
+    for (let poll = 0; poll < 2; poll++)
+      for (const [id, outcome] of await vault.fetch(...ids))
+        expect({ id, outcome }).toMatchObject({ outcome: { status: "value" } });
+    expect(requests("secret/data/many/"), "none is refused").toBe(10);
   });
 
   test("AppRole: a path that is refused at every poll leads to no storm of logins", async () => {

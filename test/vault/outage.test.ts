@@ -8,6 +8,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test
 import type { Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
 import { needs } from "../requirements.ts";
+import { until } from "../contract/until.ts";
+import { Authority } from "./authority.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { freePort, VaultServer } from "./server.ts";
 import { type Answering, reply, StandIn } from "./stand-in.ts";
@@ -38,7 +40,7 @@ describe("a stand-in server", () => {
 
   /** Fails once as `answering` does, then works. @returns the message, without the server's URL */
   async function failing(answering: Answering, settings: object = {}): Promise<object> {
-    const vault = await open({ url: server.url, responseTimeout: 0.3, requestTimeout: 1, ...settings });
+    const vault = await open({ url: server.url, ...settings });
     server.answering = answering;
     const failure = await vault.outage("db");
     server.answering = () => false;
@@ -165,13 +167,14 @@ describe("a stand-in server", () => {
   });
 
   test("a half-open connection, and an answer that stops in the middle, are given up after responseTimeout", async () => {
-    expect(await failing(() => true)).toEqual({ kind: "unavailable", message: "URL: no answer within 0.3 s" });
+    const givenUp = { kind: "unavailable", message: "URL: no answer within 1 s" };
+    expect(await failing(() => true, { responseTimeout: 1 })).toEqual(givenUp);
     const stopping: Answering = (_, response) => {
       response.writeHead(200, { "content-type": "application/json" });
       response.write("{");
       return true;
     };
-    expect(await failing(stopping)).toEqual({ kind: "unavailable", message: "URL: no answer within 0.3 s" });
+    expect(await failing(stopping, { responseTimeout: 1 })).toEqual(givenUp);
   });
 
   test("an answer that drips for ever is given up after requestTimeout", async () => {
@@ -183,7 +186,10 @@ describe("a stand-in server", () => {
       });
       return true;
     };
-    expect(await failing(dripping)).toEqual({ kind: "unavailable", message: "URL: no complete answer within 1 s" });
+    expect(await failing(dripping, { requestTimeout: 1 })).toEqual({
+      kind: "unavailable",
+      message: "URL: no complete answer within 1 s",
+    });
   });
 
   test("an answer without an end does not fill the memory", async () => {
@@ -197,7 +203,7 @@ describe("a stand-in server", () => {
       pour();
       return true;
     };
-    expect(await failing(flooding, { requestTimeout: 30 })).toEqual({
+    expect(await failing(flooding)).toEqual({
       kind: "invalid",
       message: "URL: the answer is larger than 32 MiB",
     });
@@ -312,6 +318,33 @@ describe("a stand-in server", () => {
     expect(issued).toBe(1);
   });
 
+  test("what a server says to a refused login, unwrapping or renewal is passed on to nobody: it may echo what it got", async () => {
+    const approle = { method: "approle", roleId: "role", secretIdPath: tokenPath };
+    const cases = [
+      [approle, "/v1/auth/approle/login", 400, "denied"],
+      [approle, "/v1/auth/approle/login", 500, "unavailable"],
+      [{ ...approle, wrapped: true }, "/v1/sys/wrapping/lookup", 400, "denied"],
+      [{ ...approle, wrapped: true }, "/v1/sys/wrapping/lookup", 500, "unavailable"],
+      [{ method: "token", tokenPath }, "/v1/secret/data/app", 403, "denied"],
+    ] as const;
+    for (const [auth, failing, status, kind] of cases) {
+      const vault = await openVault({ url: server.url, path: "app", kvVersion: 2, auth }, canaries);
+      let refused = 0;
+      server.answering = ({ path, body, headers }, response) => {
+        if (path !== failing && path !== "/v1/auth/token/lookup-self") return false;
+        refused += 1;
+        reply(response, status, {
+          errors: [body, JSON.stringify(headers), token],
+          warnings: [secret],
+          auth: { secret },
+        });
+        return true;
+      };
+      expect(await vault.outage("db")).toMatchObject({ kind });
+      expect(refused).toBeGreaterThan(0);
+    }
+  });
+
   test("a login that is answered strangely, or wants a second factor", async () => {
     const vault = await openVault(
       { url: server.url, path: "app", auth: { method: "approle", roleId: "role", secretIdPath: tokenPath } },
@@ -371,79 +404,95 @@ describe("no server", () => {
   });
 });
 
-needs("vault-server").describe("a real server", () => {
-  let server: VaultServer;
-  let key: string;
-  let vault: Observed;
+for (const storage of ["file", "raft"] as const)
+  needs("vault-server").describe(`a real server with TLS, on ${storage} storage`, () => {
+    let server: VaultServer;
+    let key: string;
+    let caFile: string;
+    let vault: Observed;
+    let removeCertificates: () => Promise<void>;
 
-  beforeAll(async () => {
-    server = await VaultServer.stored();
-    key = await server.initialize();
-    await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
-  });
-  afterAll(() => server.dispose());
+    const connect = (settings: object = {}) => open({ url: server.url, tls: { caFile }, ...settings });
 
-  beforeEach(async () => {
-    await server.write("secret/data/app", { data: { db: secret } });
-    await writeFile(tokenPath, canaries.add(server.rootToken));
-    vault = await open({ url: server.url, responseTimeout: 0.5 });
-    expect(await textOf(vault, "db")).toBe(secret);
-  });
-
-  test("sealed, and unsealed again", async () => {
-    await server.call("PUT", "sys/seal");
-    expect(await vault.outage("db")).toMatchObject({
-      kind: "unavailable",
-      message: `${server.url}: the server is sealed (status 503)`,
+    beforeAll(async () => {
+      const { path, dispose } = await temporary();
+      removeCertificates = dispose;
+      const maker = await VaultServer.dev();
+      const { hcl, caFile: file } = await (await Authority.create(maker)).listener(path);
+      await maker.dispose();
+      caFile = file;
+      server = await VaultServer.stored(hcl, storage);
     });
-    await server.unseal(key);
-    expect(await textOf(vault, "db")).toBe(secret);
-  });
+    afterAll(async () => {
+      await server.dispose();
+      await removeCertificates();
+    });
 
-  test("killed, and started again sealed, and unsealed", async () => {
-    await server.stop();
-    expect(await vault.outage("db")).toMatchObject({
-      kind: "unavailable",
-      message: `${server.url}: connection refused`,
-    });
-    await server.start();
-    expect(await vault.outage("db")).toMatchObject({
-      kind: "unavailable",
-      message: `${server.url}: the server is sealed (status 503)`,
-    });
-    await server.unseal(key);
-    expect(await textOf(vault, "db")).toBe(secret);
-  });
+    const sealed = () => ({ kind: "unavailable", message: `${server.url}: the server is sealed (status 503)` });
+    /** A new secret, which the backend has read once. */
+    async function working(settings: object = {}): Promise<void> {
+      await server.write("secret/data/app", { data: { db: secret } });
+      await writeFile(tokenPath, canaries.add(server.rootToken));
+      vault = await connect(settings);
+      expect(await textOf(vault, "db")).toBe(secret);
+    }
 
-  test("stopped by a signal: it takes connections and does not answer", async () => {
-    server.signal("SIGSTOP");
-    expect(await vault.outage("db")).toMatchObject({
-      kind: "unavailable",
-      message: `${server.url}: no answer within 0.5 s`,
+    test("not initialized yet, then sealed, and at last there", async () => {
+      vault = await connect();
+      expect(await vault.outage("db")).toMatchObject({
+        kind: "unavailable",
+        message: expect.stringMatching(/: the server is (not initialized|sealed)/) as string,
+      });
+      key = await server.initialize();
+      await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
+      await server.write("secret/data/app", { data: { db: secret } });
+      await writeFile(tokenPath, canaries.add(server.rootToken));
+      expect(await textOf(vault, "db")).toBe(secret);
     });
-    server.signal("SIGCONT");
-    expect(await textOf(vault, "db")).toBe(secret);
-  });
 
-  test("a rate limit of its own", async () => {
-    await server.write("sys/quotas/rate-limit/slow", { rate: 1, interval: "1h", path: "secret/" });
-    onTestFinished(async () => {
-      await server.call("DELETE", "sys/quotas/rate-limit/slow");
+    test("sealed, and unsealed again", async () => {
+      await working();
+      await server.call("PUT", "sys/seal");
+      expect(await vault.outage("db")).toMatchObject(sealed());
+      await server.unseal(key);
+      expect(await textOf(vault, "db")).toBe(secret);
     });
-    await expect
-      .poll(() => vault.outage("db"))
-      .toMatchObject({
+
+    test("killed, started again on the same storage, sealed as after every boot, and unsealed later", async () => {
+      await working();
+      await server.stop();
+      expect(await vault.outage("db")).toMatchObject({
+        kind: "unavailable",
+        message: `${server.url}: connection refused`,
+      });
+      await server.start();
+      expect(await vault.outage("db")).toMatchObject(sealed());
+      await server.unseal(key);
+      expect(await textOf(vault, "db")).toBe(secret);
+    });
+
+    test("stopped by a signal: it takes connections and does not answer", async () => {
+      await working({ connectTimeout: 1, responseTimeout: 1 });
+      server.signal("SIGSTOP");
+      expect(await vault.outage("db")).toMatchObject({
+        kind: "unavailable",
+        message: expect.stringMatching(/: no (answer|connection) within 1 s$/) as string,
+      });
+      server.signal("SIGCONT");
+      await until(async () => (await vault.outage("db")) === undefined);
+      expect(await textOf(vault, "db")).toBe(secret);
+    });
+
+    test("a rate limit of its own", async () => {
+      await working();
+      await server.write("sys/quotas/rate-limit/slow", { rate: 1, interval: "1h", path: "secret/" });
+      onTestFinished(async () => {
+        await server.call("DELETE", "sys/quotas/rate-limit/slow");
+      });
+      await until(async () => (await vault.outage("db")) !== undefined);
+      expect(await vault.outage("db")).toMatchObject({
         kind: "unavailable",
         message: `${server.url}: the server wants fewer requests (status 429)`,
       });
-  });
-
-  test("not initialized yet", async () => {
-    const fresh = await VaultServer.stored();
-    onTestFinished(() => fresh.dispose());
-    expect(await (await open({ url: fresh.url })).outage("db")).toMatchObject({
-      kind: "unavailable",
-      message: expect.stringMatching(/: the server is (not initialized|sealed)/) as string,
     });
   });
-});

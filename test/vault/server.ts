@@ -24,6 +24,9 @@ export interface CallOptions {
   readonly any?: boolean;
 }
 
+/** `raft` is what both projects advise; it elects a leader after each start. */
+export type Storage = "file" | "raft";
+
 export class VaultServer {
   readonly url: string;
   readonly directory: string;
@@ -56,28 +59,32 @@ export class VaultServer {
   }
 
   /**
-   * On file storage, so that it can be stopped, started and sealed.
+   * On a disk, so that it can be stopped, started and sealed.
    *
    * @param listener HCL beside the address: TLS files; without it, there is no TLS.
-   * @param more HCL of the configuration's top level.
    */
-  static async stored(listener = "tls_disable = true", more = ""): Promise<VaultServer> {
-    const port = await freePort();
+  static async stored(listener = "tls_disable = true", storage: Storage = "file"): Promise<VaultServer> {
+    const [port, cluster] = [await freePort(), await freePort()];
     const directory = await mkdtemp(join(await realpath(tmpdir()), "fetcher-vault-"));
     const scheme = listener.includes("tls_disable") ? "http" : "https";
-    await mkdir(join(directory, "data"));
+    const data = join(directory, "data");
+    await mkdir(data);
     const config = join(directory, "server.hcl");
     const url = `${scheme}://127.0.0.1:${port}`;
     await writeFile(
       config,
       `disable_mlock = true
        api_addr = "${url}"
-       storage "file" { path = "${join(directory, "data")}" }
+       cluster_addr = "https://127.0.0.1:${cluster}"
+       storage "${storage}" {
+         path = "${data}"
+         ${storage === "raft" ? 'node_id = "one"' : ""}
+       }
        listener "tcp" {
          address = "127.0.0.1:${port}"
+         cluster_address = "127.0.0.1:${cluster}"
          ${listener}
-       }
-       ${more}`,
+       }`,
     );
     const server = new VaultServer(url, directory, "", [`-config=${config}`]);
     await server.start();

@@ -16,7 +16,7 @@ needs("vault-server").describe("TLS to a real server", () => {
   let authority: Authority;
   let strangers: Authority;
   let server: VaultServer;
-  let certificates: string;
+  let removeCertificates: () => Promise<void>;
   let canaries: Canaries;
   let directory: string;
   let secret: string;
@@ -31,17 +31,10 @@ needs("vault-server").describe("TLS to a real server", () => {
   beforeAll(async () => {
     maker = await VaultServer.dev();
     [authority, strangers] = [await Authority.create(maker), await Authority.create(maker)];
-    certificates = (await temporary()).path;
-    const { certificate, key } = await authority.issue("127.0.0.1");
-    await writeFile(join(certificates, "server.pem"), certificate);
-    await writeFile(join(certificates, "server.key"), key);
-    await writeFile(join(certificates, "clients.pem"), authority.certificate);
-    const at = (name: string) => join(certificates, name);
-    server = await VaultServer.stored(
-      `tls_cert_file = "${at("server.pem")}"
-       tls_key_file = "${at("server.key")}"
-       tls_client_ca_file = "${at("clients.pem")}"`,
-    );
+    const { path: certificates, dispose } = await temporary();
+    removeCertificates = dispose;
+    const { hcl, caFile } = await authority.listener(certificates);
+    server = await VaultServer.stored(`${hcl}\ntls_client_ca_file = "${caFile}"`);
     await server.initialize();
     await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
     await server.write("sys/policies/acl/app", { policy: 'path "secret/data/app" { capabilities = ["read"] }' });
@@ -56,6 +49,7 @@ needs("vault-server").describe("TLS to a real server", () => {
   afterAll(async () => {
     await server.dispose();
     await maker.dispose();
+    await removeCertificates();
   });
 
   beforeEach(async () => {
@@ -162,6 +156,25 @@ needs("vault-server").describe("TLS to a real server", () => {
       kind: "invalid",
       message: expect.stringContaining("the files of `tls` are no certificates and key in PEM form") as string,
     });
+  });
+
+  test("a certificate whose key is not there yet, in the middle of a renewal, is waited for", async () => {
+    const caFile = await file("ca.pem", authority.certificate);
+    const [before, after] = [await authority.issue("app.test"), await authority.issue("app.test")];
+    const certFile = await file("client.pem", after.certificate);
+    const keyFile = await file("client.key", before.key);
+    const vault = await open({ tls: { caFile, certFile, keyFile } });
+    for (let attempt = 0; attempt < 2; attempt++)
+      expect(await vault.outage("db")).toMatchObject({
+        kind: "unavailable",
+        message: "tls.certFile and tls.keyFile do not belong together (yet)",
+      });
+    await file("client.key", after.key);
+    expect(await textOf(vault, "db")).toBe(secret);
+    await file("client.key", before.key);
+    expect(await vault.outage("db"), "never with half of the old pair").toMatchObject({ kind: "unavailable" });
+    await file("client.pem", before.certificate);
+    expect(await textOf(vault, "db")).toBe(secret);
   });
 
   test("certificate login; a client certificate that is replaced serves the next login", async () => {

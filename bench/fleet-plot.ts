@@ -1,0 +1,100 @@
+/**
+ * npm run bench -- simulation: 10,000 sidecars over an hour with an outage in it, drawn beside the same fleet without
+ * anything random (docs/vault-fleet.svg), and the figures that docs/vault.md tells of it.
+ */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Course, type Plan, simulate } from "./fleet-simulation.ts";
+
+const plan = {
+  sidecars: 10_000,
+  interval: 60,
+  duration: 3600,
+  startWithin: 5,
+  outage: { from: 1800, to: 2100 },
+  seed: 59,
+} as const;
+const mean = plan.sidecars / plan.interval;
+
+export async function simulation(): Promise<void> {
+  const jittered = await courseOf({ ...plan, jitter: true });
+  console.log(figures("random phase and jitter, as the program has it", jittered));
+  const fixed = await courseOf({ ...plan, jitter: false });
+  console.log(figures("a fixed interval, nothing random", fixed));
+  const file = new URL("../docs/vault-fleet.svg", `file://${process.cwd()}/bench/`);
+  writeFileSync(file, drawing(jittered, fixed));
+  console.log(`drawn: ${file.pathname}`);
+}
+
+async function courseOf(of: Plan): Promise<Course> {
+  // Memory, where there is some: 10,000 directories on a disk would only be waited for.
+  const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "fetcher-simulation-"));
+  try {
+    return await simulate(of, directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function figures(what: string, { perSecond, allCurrent }: Course): string {
+  const { from, to } = plan.outage;
+  const parts = [
+    ["before the outage", 2 * plan.interval, from],
+    ["in it", from, to],
+    ["in the minute after it", to, to + 60],
+    ["later", to + 60, plan.duration],
+  ] as const;
+  const peaks = parts.map(([name, begin, end]) => {
+    const peak = Math.max(...perSecond.slice(begin, end));
+    return `  peak second ${name}: ${peak} = ${(peak / mean).toFixed(1)} × the mean`;
+  });
+  const total = perSecond.reduce((sum, count) => sum + count, 0);
+  const heading = `${what}: ${total} requests, ${mean.toFixed(0)} in a second on average but for the outage`;
+  return [heading, ...peaks, `  all current ${allCurrent.toFixed(0)} s after the outage`].join("\n");
+}
+
+/** Pixels. */
+const [WIDTH, HEIGHT, LEFT, TOP, GAP] = [720, 180, 60, 48, 62];
+/** Seconds of one column: its highest second is drawn. */
+const COLUMN = plan.duration / WIDTH;
+
+function drawing(jittered: Course, fixed: Course): string {
+  const highest = Math.max(...jittered.perSecond, ...fixed.perSecond);
+  const height = TOP + 2 * HEIGHT + GAP + 44;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${LEFT + WIDTH + 20} ${height}" font-family="sans-serif" font-size="12">
+<title>Requests in a second: 10,000 sidecars that poll every minute</title>
+<rect width="100%" height="100%" fill="#fff"/>
+<text x="${LEFT}" y="20" font-size="14">Requests in a second: 10,000 sidecars, started within 5 s, poll every minute</text>
+${panel(TOP, "random phase, ±10 % at each poll, retries at random moments: what fetcher does", jittered, highest)}
+${panel(TOP + HEIGHT + GAP, "the same with a fixed interval and nothing random", fixed, highest)}
+<text x="${LEFT + WIDTH / 2}" y="${height - 8}" text-anchor="middle">minutes</text>
+</svg>
+`;
+}
+
+function panel(top: number, title: string, { perSecond }: Course, highest: number): string {
+  const bottom = top + HEIGHT;
+  const x = (second: number) => LEFT + second / COLUMN;
+  const y = (count: number) => Math.round(bottom - (count / highest) * HEIGHT);
+  const { from, to } = plan.outage;
+  const path = Array.from({ length: WIDTH }, (_, column) => {
+    const peak = Math.max(...perSecond.slice(column * COLUMN, (column + 1) * COLUMN));
+    return `${column === 0 ? "M" : "L"}${LEFT + column} ${y(peak)}`;
+  });
+  const step = 10 ** Math.floor(Math.log10(highest));
+  const counts = Array.from({ length: Math.floor(highest / step) + 1 }, (_, index) => index * step);
+  const minutes = Array.from({ length: 7 }, (_, index) => index * 10);
+  return [
+    `<text x="${LEFT}" y="${top - 8}">${title}</text>`,
+    `<rect x="${x(from)}" y="${top}" width="${x(to) - x(from)}" height="${HEIGHT}" fill="#f3d9d0"/>`,
+    `<text x="${x((from + to) / 2)}" y="${top + 14}" text-anchor="middle" fill="#8a3a20">outage</text>`,
+    ...counts.map(
+      (count) =>
+        `<path d="M${LEFT} ${y(count)}h${WIDTH}" stroke="#ddd"/><text x="${LEFT - 6}" y="${y(count) + 4}" text-anchor="end">${count}</text>`,
+    ),
+    `<path d="M${LEFT} ${y(mean)}h${WIDTH}" stroke="#444" stroke-dasharray="4 3"/>`,
+    `<path d="${path.join("")}" fill="none" stroke="#1f5f8b"/>`,
+    ...minutes.map((minute) => `<text x="${x(minute * 60)}" y="${bottom + 16}" text-anchor="middle">${minute}</text>`),
+  ].join("\n");
+}

@@ -1,0 +1,23 @@
+/** For many sidecars in one process: nobody reads what each of them says. */
+import type { Log } from "../src/log.ts";
+import type { Notifier } from "../src/notify.ts";
+
+const nothing = () => undefined;
+
+export const silentLog: Log = {
+  error: nothing,
+  warn: nothing,
+  notice: nothing,
+  info: nothing,
+  debug: nothing,
+  trace: nothing,
+};
+
+export const silentNotifier: Notifier = {
+  how: "none",
+  ready: nothing,
+  status: nothing,
+  watchdog: nothing,
+  stopping: nothing,
+  flush: () => Promise.resolve(),
+};
