@@ -77,12 +77,14 @@ in
         backend = mkOption {
           type =
             # A path of Nix is copied to the store.
-            types.coercedTo types.path (path: "${path}") (types.either (types.enum (lib.attrNames backends)) (
-              types.addCheck types.str isModulePath
-              // {
-                description = "path of an ES module";
-              }
-            ))
+            types.coercedTo types.path (path: "${path}") (
+              types.either (types.enum (lib.attrNames backends)) (
+                types.addCheck types.str isModulePath
+                // {
+                  description = "path of an ES module";
+                }
+              )
+            )
             // {
               description = "one of ${lib.concatStringsSep ", " (lib.attrNames backends)}, or the path of an ES module";
             };

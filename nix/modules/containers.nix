@@ -24,7 +24,7 @@ let
       secrets = mkOption {
         type = lib.types.attrsOf types.secret;
         default = { };
-        example = literalExpression ''{ greeting = { }; }'';
+        example = literalExpression "{ greeting = { }; }";
         description = "The container's secrets by their ids. Each is a credential of its system, named as `file`.";
       };
       secretsConfig = mkOption {
@@ -72,9 +72,9 @@ let
 
   flags =
     name: container:
-    map (secret: "--load-credential=${secret.file}:${render.publicDirectory (sidecarOf name)}/${secret.file}") (
-      lib.attrValues container.secrets
-    );
+    map (
+      secret: "--load-credential=${secret.file}:${render.publicDirectory (sidecarOf name)}/${secret.file}"
+    ) (lib.attrValues container.secrets);
 
   unitsOf =
     name: container:
@@ -110,7 +110,9 @@ let
       };
     in
     map fail (
-      lib.optional (container.secrets == { }) "${option}.secrets is empty: name a secret, or leave the container away"
+      lib.optional (
+        container.secrets == { }
+      ) "${option}.secrets is empty: name a secret, or leave the container away"
       ++ map (
         file:
         "${option}.secrets: \"${file}\" cannot be the name of a container's credential (letters, digits, _.,@%+=~-): set secrets.<id>.file"
@@ -119,9 +121,9 @@ let
         id: "${option}.secrets.${id}.optional: a container does not start without one of its credentials"
       ) optional
       ++ map (id: "${option}.services: \"${id}\" is not in ${option}.secrets") unknown
-      ++
-        lib.optional (container.onChange.action == "signal")
-          "${option}.onChange.action: a signal would find the old credentials: use \"restart\""
+      ++ lib.optional (
+        container.onChange.action == "signal"
+      ) "${option}.onChange.action: a signal would find the old credentials: use \"restart\""
     );
 in
 {

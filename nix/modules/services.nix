@@ -45,7 +45,7 @@ let
         secrets = mkOption {
           type = lib.types.attrsOf secret;
           default = { };
-          example = literalExpression ''{ db_password = { }; }'';
+          example = literalExpression "{ db_password = { }; }";
           description = "The service's secrets by their ids.";
         };
         secretsConfig = mkOption {
@@ -91,14 +91,18 @@ let
   variables =
     { environment, secrets, ... }:
     if builtins.isBool environment then
-      lib.mapAttrs (_: secret: lib.optionalAttrs (secret.json ? env) { inherit (secret.json) env; }) secrets
+      lib.mapAttrs (
+        _: secret: lib.optionalAttrs (secret.json ? env) { inherit (secret.json) env; }
+      ) secrets
     else
       lib.mapAttrs (
         id: _:
         let
           names = lib.attrNames (lib.filterAttrs (_: wanted: wanted == id) environment);
         in
-        { env = if names == [ ] then null else lib.head names; }
+        {
+          env = if names == [ ] then null else lib.head names;
+        }
       ) secrets;
 
   hasEnvironment = service: service.environment != false && service.environment != { };
@@ -189,17 +193,17 @@ let
       };
     in
     map fail (
-      lib.optional (service.secrets == { }) "${option}.secrets is empty: name a secret, or leave the service away"
-      ++
-        lib.optional (lib.hasSuffix "@" name)
-          "${option}: a template cannot have secrets, each instance has its own: name the instance"
+      lib.optional (
+        service.secrets == { }
+      ) "${option}.secrets is empty: name a secret, or leave the service away"
+      ++ lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot have secrets, each instance has its own: name the instance"
       ++ map (
         id:
         "${option}.environment: \"${id}\" is not in ${option}.secrets (${lib.concatStringsSep ", " (lib.attrNames service.secrets)})"
       ) unknown
-      ++ map (
-        id: "${option}.environment: \"${id}\" is the value of two variables; a secret has one"
-      ) (lib.unique twice)
+      ++ map (id: "${option}.environment: \"${id}\" is the value of two variables; a secret has one") (
+        lib.unique twice
+      )
       ++ lib.optionals credentials (
         map (
           file:

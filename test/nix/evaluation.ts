@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 import { findNixpkgs } from "./nixpkgs.ts";
+import { nix } from "./programs.ts";
 
 export const project = join(import.meta.dirname, "../..");
 
@@ -17,9 +18,14 @@ export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
 /** A Nix store of the test's own, so that what evaluation writes can be read, and nothing of it stays. */
 export class Evaluation {
   readonly #store: string;
+  readonly #nix: readonly string[];
 
-  /** For one test file; its store goes with it. */
-  constructor() {
+  /**
+   * For one test file; its store goes with it.
+   * @param command `nix-instantiate`, this machine's or another one.
+   */
+  constructor(command = nix) {
+    this.#nix = command;
     this.#store = mkdtempSync(join(tmpdir(), "fetcher-nix-"));
     afterAll(() => {
       // What is in a store is read-only.
@@ -43,8 +49,9 @@ export class Evaluation {
         nix = ${project}/nix;
       in
       ${expression}`;
+    const [program = "", ...given] = this.#nix;
     const flags = ["--read-write-mode", "--store", this.#store, "--eval", "--strict", "--json"];
-    const { status, stdout, stderr } = spawnSync("nix-instantiate", [...flags, "-E", whole], {
+    const { status, stdout, stderr } = spawnSync(program, [...given, ...flags, "-E", whole], {
       encoding: "utf8",
       env: { ...process.env, HOME: this.#store, NIX_PATH: "" },
     });
