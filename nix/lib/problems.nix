@@ -61,6 +61,16 @@ in
     ++ lib.optional at "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
     ++ ofPrivateTmp option service;
 
+  # `config`: the program's; `option`: where `resident` was set; `follow`: where `reloadOnChange` can be.
+  ofResident =
+    {
+      option,
+      follow,
+      config,
+    }:
+    lib.optional (!(config.resident or true) && config.config.reloadOnChange)
+      "${option} is false, so nothing would see a change, but reloadOnChange is true: set ${follow} = false, or leave resident away";
+
   # Names of the units in JoinsNamespaceOf=, as strings, lists and lists of strings with spaces have them.
   joinsOf =
     unitConfig:

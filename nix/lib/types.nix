@@ -198,6 +198,15 @@ in
     }
   );
 
+  resident = mkOption {
+    type = types.bool;
+    default = true;
+    description = ''
+      Whether the sidecar stays after it has published. Otherwise no process is left, nothing follows a change or renews
+      a lease, and the secrets are loaded again when the service is restarted.
+    '';
+  };
+
   onChange = types.submodule {
     options = {
       action = mkOption {

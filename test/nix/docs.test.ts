@@ -42,6 +42,7 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
   test.each([
     ["environment.GF_DATABASE_PASSWORD", `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
     ["sops.secrets.db_password", "{ }", "grafana-secrets.service"],
+    ['templates."secrets.ini"', `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
     ["secretsStore.vault =", "{ }", "grafana-secrets.service"],
     ["LoadCredentialEncrypted", "{ }", "grafana-secrets.service"],
     [
@@ -68,6 +69,6 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
   });
 
   test("there are no others", () => {
-    expect(blocks).toHaveLength(8);
+    expect(blocks).toHaveLength(9);
   });
 });
