@@ -32,6 +32,7 @@ const requirements = {
     (spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "unshare --mount is refused here"),
   "systemd-notify": () => program("systemd-notify"),
   script: () => program("script"),
+  python: () => program("python3"),
   nix: () => program("nix-instantiate"),
   "nix-newer": () =>
     newerNix() === undefined ? `none in ${treePath("trixie")}; npm run test:systemd builds that tree` : undefined,

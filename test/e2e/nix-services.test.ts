@@ -5,10 +5,11 @@ import { Evaluation, project, type RenderedUnits } from "../nix/evaluation.ts";
 import { onEachGuest } from "./guests.ts";
 import { installNix, removeNix } from "./nix-units.ts";
 
+const evaluation = new Evaluation();
+
 onEachGuest(
   "services in a secrets scope",
   (guest) => {
-    const evaluation = new Evaluation();
     const log = "/var/lib/nix-services.log";
 
     beforeAll(async () => {

@@ -29,7 +29,7 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
 
   test("the flake makes a host with a service and its sidecar, in 30 lines", () => {
     const code = block("nixosConfigurations");
-    expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(31);
+    expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(30);
     const rendered = evaluation.value(`((${code}).outputs {
       nixpkgs.lib.nixosSystem = { system, modules }: host modules;
       secrets-sidecar.nixosModules.default = nix + "/modules/secrets-store.nix";

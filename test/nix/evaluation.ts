@@ -19,6 +19,8 @@ export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
 export class Evaluation {
   readonly #store: string;
   readonly #nix: readonly string[];
+  /** Nix has no side effects: what was asked before has the same answer. */
+  readonly #known = new Map<string, unknown>();
 
   /**
    * For one test file; its store goes with it.
@@ -40,6 +42,11 @@ export class Evaluation {
    * @throws with what Nix says.
    */
   value(expression: string): unknown {
+    if (!this.#known.has(expression)) this.#known.set(expression, this.#evaluate(expression));
+    return this.#known.get(expression);
+  }
+
+  #evaluate(expression: string): unknown {
     const whole = `
       let
         nixpkgs = ${findNixpkgs() ?? 'throw "no nixpkgs"'};
