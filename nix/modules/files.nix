@@ -58,7 +58,8 @@ let
           default = { };
           example = literalExpression "{ db_password = { }; }";
           description = ''
-            With `template` or `text`: the secrets in it, by their ids. They are files beside it that only root can read.
+            With `template` or `text`: the secrets in it, by their ids. They are files beside it that only root can
+            read.
           '';
         };
         secretsConfig = mkOption {
