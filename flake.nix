@@ -62,7 +62,7 @@
           default = pkgs.mkShell {
             inputsFrom = [ pkgs.fetcher ];
             packages = [
-              pkgs.nixfmt-rfc-style
+              pkgs.nixfmt
               pkgs.openbao
             ];
             # For the evaluation tests.
@@ -71,6 +71,6 @@
         }
       );
 
-      formatter = eachSystem (system: nixpkgs.legacyPackages.${system}.nixfmt-rfc-style);
+      formatter = eachSystem (system: nixpkgs.legacyPackages.${system}.nixfmt-tree);
     };
 }

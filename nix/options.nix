@@ -16,7 +16,9 @@ let
   root = toString ../. + "/";
 in
 lib.pipe (lib.optionAttrSetToDocList (removeAttrs evaluated.options [ "_module" ])) [
-  (lib.filter (option: option.visible && !option.internal && lib.hasPrefix "secretsStore" option.name))
+  (lib.filter (
+    option: option.visible && !option.internal && lib.hasPrefix "secretsStore" option.name
+  ))
   (map (option: {
     inherit (option) name type readOnly;
     description = lib.trim (text option.description);

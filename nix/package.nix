@@ -40,7 +40,8 @@ let
     dontFixup = true;
     impureEnvVars = lib.fetchers.proxyImpureEnvVars;
     outputHashMode = "recursive";
-    outputHash = hashes.${system} or (throw "secrets-sidecar: no hash for ${system} in nix/npm-deps.json");
+    outputHash =
+      hashes.${system} or (throw "secrets-sidecar: no hash for ${system} in nix/npm-deps.json");
   };
 in
 stdenv.mkDerivation {

@@ -12,6 +12,7 @@ import { treePath } from "./e2e/boot.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { postgresPrograms } from "./vault/postgres.ts";
 import { findNixpkgs } from "./nix/nixpkgs.ts";
+import { findNixfmt, newerNix } from "./nix/programs.ts";
 
 declare module "vitest" {
   interface TaskMeta {
@@ -33,7 +34,12 @@ const requirements = {
   script: () => program("script"),
   man: () => program("man"),
   mandoc: () => program("mandoc"),
+  python: () => program("python3"),
   nix: () => program("nix-instantiate"),
+  "nix-newer": () =>
+    newerNix() === undefined ? `none in ${treePath("trixie")}; npm run test:systemd builds that tree` : undefined,
+  nixfmt: () =>
+    findNixfmt() === undefined ? "none in PATH or the tests' cache; .ci/run installs one with cargo" : undefined,
   "nixpkgs-lib": (): string | undefined => {
     const found = findNixpkgs();
     return found === undefined ? "no nixpkgs in NIXPKGS, <nixpkgs> or the tests' cache" : undefined;

@@ -38,7 +38,13 @@ let
 
   trimStart =
     text:
-    if lib.elem (builtins.substring 0 1 text) [ " " "\t" "\n" ] then
+    if
+      lib.elem (builtins.substring 0 1 text) [
+        " "
+        "\t"
+        "\n"
+      ]
+    then
       trimStart (builtins.substring 1 (-1) text)
     else
       text;

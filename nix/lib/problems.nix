@@ -33,8 +33,7 @@ let
         commands.ofService serviceConfig
       );
     in
-    lib.optional (isFalse privateTmp)
-      "${option}.serviceConfig.PrivateTmp is false, but its secrets are in a private /tmp: leave the option away, or use `delivery = \"credentials\"' of secretsStore.services"
+    lib.optional (isFalse privateTmp) "${option}.serviceConfig.PrivateTmp is false, but its secrets are in a private /tmp: leave the option away, or use `delivery = \"credentials\"' of secretsStore.services"
     ++
       lib.optional (privateTmp == "disconnected")
         "${option}.serviceConfig.PrivateTmp is \"disconnected\", which no other unit can share: set it to true, or use `delivery = \"credentials\"' of secretsStore.services"
@@ -58,12 +57,19 @@ in
         commands.ofService (service.serviceConfig or { })
       );
     in
-    lib.optional (lib.hasSuffix "@" name)
-      "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
-    ++
-      lib.optional at
-        "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
+    lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
+    ++ lib.optional at "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
     ++ ofPrivateTmp option service;
+
+  # `config`: the program's; `option`: where `resident` was set; `follow`: where `reloadOnChange` can be.
+  ofResident =
+    {
+      option,
+      follow,
+      config,
+    }:
+    lib.optional (!(config.resident or true) && config.config.reloadOnChange)
+      "${option} is false, so nothing would see a change, but reloadOnChange is true: set ${follow} = false, or leave resident away";
 
   # Names of the units in JoinsNamespaceOf=, as strings, lists and lists of strings with spaces have them.
   joinsOf =
@@ -73,7 +79,9 @@ in
         plain: lib.concatMap lib.toList (commands.contents (plain.JoinsNamespaceOf or [ ]))
       ) (commands.contents unitConfig);
     in
-    lib.unique (lib.concatMap (text: lib.filter (unit: unit != "") (lib.splitString " " text)) definitions);
+    lib.unique (
+      lib.concatMap (text: lib.filter (unit: unit != "") (lib.splitString " " text)) definitions
+    );
 
   # Names of credentials are narrower than those of files (systemd.exec(5): ASCII, no `:'); quotes and backslashes would
   # mean something in a unit file.

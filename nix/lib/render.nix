@@ -115,6 +115,7 @@ rec {
 
   # `targets`: units that it is there for. `joins`: units whose namespaces they join, too, and `joinsAfter`: those of
   # them that the targets wait for. What starts first makes the namespace: at one time with them, it would make another.
+  # `restartIfChanged`: whether a switch may restart the targets; they are restarted with it.
   sidecar =
     {
       name,
@@ -122,6 +123,7 @@ rec {
       targets,
       joins ? [ ],
       joinsAfter ? [ ],
+      restartIfChanged ? true,
       description ? "Secrets of ${lib.concatStringsSep ", " targets}",
     }:
     let
@@ -139,6 +141,7 @@ rec {
       partOf = lib.optionals (!config.config.reloadOnChange) targets;
       # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
       stopIfChanged = false;
+      inherit restartIfChanged;
       environment.NODE_DISABLE_COMPILE_CACHE = "1";
       unitConfig = {
         StopWhenUnneeded = true;
@@ -147,22 +150,33 @@ rec {
       // store.unitConfig
       // lib.optionalAttrs (joins != [ ]) { JoinsNamespaceOf = joins; };
       serviceConfig = {
-        Type = "notify";
         NotifyAccess = "all";
         ExecStart = "${package}/bin/fetcher --config ${configFile name config}";
-        ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
         PrivateTmp = true;
         RuntimeDirectory = name;
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
-        Restart = "always";
-        RestartMode = "direct";
-        RestartSec = 1;
-        RestartPreventExitStatus = "64 66 69 77 78";
         TimeoutStartSec = "infinity";
       }
+      // (if config.resident or true then daemon else once)
       // sandbox;
     };
+
+  # It stays to see rotation, and nothing but systemd ends it.
+  daemon = {
+    Type = "notify";
+    ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
+    Restart = "always";
+    RestartMode = "direct";
+    RestartSec = 1;
+    RestartPreventExitStatus = "64 66 69 77 78";
+  };
+
+  # It publishes and is gone; what it has published stays as long as the unit counts as active.
+  once = {
+    Type = "oneshot";
+    RemainAfterExit = true;
+  };
 
   sandbox = {
     LimitCORE = 0;

@@ -11,6 +11,7 @@ let
   types = import ./types.nix { inherit lib; };
   commands = import ./commands.nix { inherit lib; };
   problems = import ./problems.nix { inherit lib; };
+  templateFiles = import ./templates.nix { inherit lib pkgs; };
 
   store = config.secretsStore or { };
   package = store.package or pkgs.fetcher or (pkgs.callPackage ../package.nix { });
@@ -29,6 +30,14 @@ let
     }).config.${name};
 
   withSecrets = "${package}/bin/with-secrets";
+
+  # What is said in a service of the scope and is none of systemd's.
+  withoutOurs =
+    service:
+    removeAttrs service [
+      "secrets"
+      "templates"
+    ];
 
   # The definition as it was, with the wiring added and ExecStart behind with-secrets.
   target =
@@ -73,7 +82,7 @@ let
         plain: plain // lib.optionalAttrs (plain ? ExecStart) { ExecStart = wrapAll plain.ExecStart; }
       ) (service.serviceConfig or { });
     in
-    removeAttrs service [ "secrets" ]
+    withoutOurs service
     // {
       requires = append "requires";
       after = append "after";
@@ -92,13 +101,17 @@ in
   # { loadSecrets; backendConfig; } → ({ secret1, ... }: attrsOf service) → attrsOf service
   #
   # loadSecrets: ids, or a set of ids with what there is to say about each (`{ secret1 = { file = "s1"; }; }`).
-  # Each service n of the result is joined by n-secrets. A service with `secrets = [ "secret1" ];` gets those only.
+  # templates: files with secrets in them, by their names; each is an argument of the function as well.
+  # Each service n of the result is joined by n-secrets. A service with `secrets = [ "secret1" ];` gets those only, and
+  # of the templates those that it names (`templates = [ "app.ini" ];`).
   serviceSecretsScope =
     {
       loadSecrets,
       backendConfig,
+      templates ? { },
       onChange ? { },
       startTimeout ? null,
+      resident ? true,
     }:
     let
       secretsConfig = checked "backendConfig" types.secretsConfig backendConfig;
@@ -107,32 +120,80 @@ in
         if builtins.isList loadSecrets then lib.genAttrs loadSecrets (_: { }) else loadSecrets
       );
       invalid = lib.filter (id: !types.isComponent id) (lib.attrNames loaded);
+      made = checked "templates" (lib.types.attrsOf templateFiles.template) templates;
+      both = lib.attrNames (builtins.intersectAttrs loaded made);
 
-      secretsOf =
-        name: service:
+      # What a service names of what the scope has.
+      chosen =
+        {
+          option,
+          names,
+          all,
+          from,
+        }:
         let
-          ids = service.secrets or (lib.attrNames loaded);
-          unknown = lib.filter (id: !loaded ? ${id}) ids;
+          unknown = lib.filter (name: !all ? ${name}) names;
+          quoted = lib.concatMapStringsSep ", " (name: "\"${name}\"") (lib.attrNames all);
         in
         if unknown != [ ] then
-          throw "systemd.services.${name}.secrets: \"${lib.head unknown}\" is not in loadSecrets (${
-            lib.concatMapStringsSep ", " (id: "\"${id}\"") (lib.attrNames loaded)
-          })"
+          throw "systemd.services.${option}: \"${lib.head unknown}\" is not in ${from} (${quoted})"
         else
-          lib.genAttrs ids (id: loaded.${id});
+          lib.genAttrs names (name: all.${name});
+      secretsOf =
+        name: service:
+        chosen {
+          option = "${name}.secrets";
+          names = service.secrets or (lib.attrNames loaded);
+          all = loaded;
+          from = "loadSecrets";
+        };
+      templatesOf =
+        name: service:
+        chosen {
+          option = "${name}.templates";
+          names = service.templates or (if service ? secrets then [ ] else lib.attrNames made);
+          all = made;
+          from = "templates";
+        };
+
+      configOf =
+        name: service:
+        {
+          service = "${name}.service";
+          inherit (secretsConfig) backend;
+          config = render.settings {
+            inherit store secretsConfig;
+            path = "backendConfig";
+          };
+          secrets = lib.mapAttrs (_: secret: secret.json) (secretsOf name service);
+          output = {
+            directory = render.publicDirectory (render.sidecarOf name);
+            links = "/tmp";
+          };
+          onChange = render.onChange actions;
+        }
+        // templateFiles.render (templatesOf name service)
+        // lib.optionalAttrs (startTimeout != null) { inherit startTimeout; }
+        // lib.optionalAttrs (!resident) { inherit resident; };
 
       join =
         name: service:
         let
-          secrets = secretsOf name service;
           sidecar = render.sidecarOf name;
-          wrong = problems.ofScope name service;
+          config = configOf name service;
+          wrong =
+            problems.ofScope name service
+            ++ problems.ofResident {
+              option = "resident";
+              follow = "backendConfig.config.reloadOnChange";
+              inherit config;
+            };
           joins = problems.joinsOf (service.unitConfig or { });
         in
         if service ? _type then
           throw "systemd.services.${name}: a service in a secrets scope is a plain set; put mkIf around the scope, or inside the service"
-        else if secrets == { } then
-          { ${name} = removeAttrs service [ "secrets" ]; }
+        else if secretsOf name service == { } && templatesOf name service == { } then
+          { ${name} = withoutOurs service; }
         else if wrong != [ ] then
           throw (lib.concatStringsSep "\n" wrong)
         else
@@ -143,31 +204,20 @@ in
               targets = [ "${name}.service" ];
               inherit joins;
               joinsAfter = lib.intersectLists joins (lib.concatLists (commands.contents (service.after or [ ])));
-              config = {
-                service = "${name}.service";
-                inherit (secretsConfig) backend;
-                config = render.settings {
-                  inherit store secretsConfig;
-                  path = "backendConfig";
-                };
-                secrets = lib.mapAttrs (_: secret: secret.json) secrets;
-                output = {
-                  directory = render.publicDirectory sidecar;
-                  links = "/tmp";
-                };
-                onChange = render.onChange actions;
-              }
-              // lib.optionalAttrs (startTimeout != null) { inherit startTimeout; };
+              restartIfChanged = service.restartIfChanged or true;
+              inherit config;
             };
           };
     in
     services:
     if invalid != [ ] then
       throw "loadSecrets: ${builtins.toJSON (lib.head invalid)} is no secret id: expected one file name without a slash"
+    else if both != [ ] then
+      throw "templates: \"${lib.head both}\" is a secret in loadSecrets already: give one of them another name"
     else if !(store.enable or true) then
       lib.warn "secretsStore.enable is false: the services of this secrets scope are left out" { }
     else
-      lib.concatMapAttrs join (services (lib.mapAttrs (_: secret: "/tmp/${secret.file}") loaded));
+      lib.concatMapAttrs join (services (lib.mapAttrs (_: file: "/tmp/${file.file}") (loaded // made)));
 
   # The option by which a module's user says where the secrets come from.
   secretsBackendOption = lib.mkOption {

@@ -77,12 +77,14 @@ in
         backend = mkOption {
           type =
             # A path of Nix is copied to the store.
-            types.coercedTo types.path (path: "${path}") (types.either (types.enum (lib.attrNames backends)) (
-              types.addCheck types.str isModulePath
-              // {
-                description = "path of an ES module";
-              }
-            ))
+            types.coercedTo types.path (path: "${path}") (
+              types.either (types.enum (lib.attrNames backends)) (
+                types.addCheck types.str isModulePath
+                // {
+                  description = "path of an ES module";
+                }
+              )
+            )
             // {
               description = "one of ${lib.concatStringsSep ", " (lib.attrNames backends)}, or the path of an ES module";
             };
@@ -195,6 +197,15 @@ in
       };
     }
   );
+
+  resident = mkOption {
+    type = types.bool;
+    default = true;
+    description = ''
+      Whether the sidecar stays after it has published. Otherwise no process is left, nothing follows a change or renews
+      a lease, and the secrets are loaded again when the service is restarted.
+    '';
+  };
 
   onChange = types.submodule {
     options = {

@@ -12,6 +12,7 @@ let
 
   cfg = config.secretsStore;
   types = import ../lib/types.nix { inherit lib; };
+  problems = import ../lib/problems.nix { inherit lib; };
   render = import ../lib/render.nix {
     inherit lib pkgs;
     inherit (cfg) package;
@@ -24,7 +25,7 @@ let
       secrets = mkOption {
         type = lib.types.attrsOf types.secret;
         default = { };
-        example = literalExpression ''{ greeting = { }; }'';
+        example = literalExpression "{ greeting = { }; }";
         description = "The container's secrets by their ids. Each is a credential of its system, named as `file`.";
       };
       secretsConfig = mkOption {
@@ -48,33 +49,37 @@ let
           after a restart only.
         '';
       };
+      inherit (types) resident;
     };
   };
 
-  configOf = name: container: {
-    service = "container@${name}.service";
-    inherit (container.secretsConfig) backend;
-    config = render.settings {
-      store = cfg;
-      inherit (container) secretsConfig;
-      path = "secretsStore.containers.${name}.secretsConfig";
-    };
-    secrets = lib.mapAttrs (_: secret: secret.json) container.secrets;
-    output = {
-      directory = render.publicDirectory (sidecarOf name);
-      envFile = null;
-    };
-    onChange = render.onChange (
-      container.onChange
-      // lib.optionalAttrs (container.onChange.action == "reload") { action = "restart"; }
-    );
-  };
+  configOf =
+    name: container:
+    {
+      service = "container@${name}.service";
+      inherit (container.secretsConfig) backend;
+      config = render.settings {
+        store = cfg;
+        inherit (container) secretsConfig;
+        path = "secretsStore.containers.${name}.secretsConfig";
+      };
+      secrets = lib.mapAttrs (_: secret: secret.json) container.secrets;
+      output = {
+        directory = render.publicDirectory (sidecarOf name);
+        envFile = null;
+      };
+      onChange = render.onChange (
+        container.onChange
+        // lib.optionalAttrs (container.onChange.action == "reload") { action = "restart"; }
+      );
+    }
+    // lib.optionalAttrs (!container.resident) { inherit (container) resident; };
 
   flags =
     name: container:
-    map (secret: "--load-credential=${secret.file}:${render.publicDirectory (sidecarOf name)}/${secret.file}") (
-      lib.attrValues container.secrets
-    );
+    map (
+      secret: "--load-credential=${secret.file}:${render.publicDirectory (sidecarOf name)}/${secret.file}"
+    ) (lib.attrValues container.secrets);
 
   unitsOf =
     name: container:
@@ -89,6 +94,7 @@ let
       ${sidecar} = render.sidecar {
         name = sidecar;
         targets = [ "container@${name}.service" ];
+        inherit (config.systemd.services."container@${name}") restartIfChanged;
         config = configOf name container;
       };
     };
@@ -110,7 +116,9 @@ let
       };
     in
     map fail (
-      lib.optional (container.secrets == { }) "${option}.secrets is empty: name a secret, or leave the container away"
+      lib.optional (
+        container.secrets == { }
+      ) "${option}.secrets is empty: name a secret, or leave the container away"
       ++ map (
         file:
         "${option}.secrets: \"${file}\" cannot be the name of a container's credential (letters, digits, _.,@%+=~-): set secrets.<id>.file"
@@ -119,9 +127,14 @@ let
         id: "${option}.secrets.${id}.optional: a container does not start without one of its credentials"
       ) optional
       ++ map (id: "${option}.services: \"${id}\" is not in ${option}.secrets") unknown
-      ++
-        lib.optional (container.onChange.action == "signal")
-          "${option}.onChange.action: a signal would find the old credentials: use \"restart\""
+      ++ problems.ofResident {
+        option = "${option}.resident";
+        follow = "${option}.secretsConfig.config.reloadOnChange";
+        config = configOf name container;
+      }
+      ++ lib.optional (
+        container.onChange.action == "signal"
+      ) "${option}.onChange.action: a signal would find the old credentials: use \"restart\""
     );
 in
 {

@@ -12,6 +12,8 @@ let
 
   cfg = config.secretsStore;
   types = import ../lib/types.nix { inherit lib; };
+  problems = import ../lib/problems.nix { inherit lib; };
+  templates = import ../lib/templates.nix { inherit lib pkgs; };
   contract = import ../lib/contract.nix { inherit lib; };
   render = import ../lib/render.nix {
     inherit lib pkgs;
@@ -26,7 +28,12 @@ let
   root = "/run";
 
   file = lib.types.submodule (
-    { name, ... }:
+    {
+      config,
+      name,
+      options,
+      ...
+    }:
     {
       imports = [
         (contract.provider {
@@ -34,7 +41,7 @@ let
           defaultPath = ''"/run/secret-files/NAME/NAME"'';
         })
       ];
-      options = {
+      options = templates.sourceOptions // {
         id = mkOption {
           type = types.component;
           default = fileOf name;
@@ -45,6 +52,15 @@ let
           type = lib.types.attrsOf types.json;
           default = { };
           description = "Where it lives in the store, in the backend's words; derived from the id where empty.";
+        };
+        secrets = mkOption {
+          type = lib.types.attrsOf types.secret;
+          default = { };
+          example = literalExpression "{ db_password = { }; }";
+          description = ''
+            With `template` or `text`: the secrets in it, by their ids. They are files beside it that only root can
+            read.
+          '';
         };
         secretsConfig = mkOption {
           type = types.secretsConfig;
@@ -63,6 +79,7 @@ let
           default = { };
           description = "What is done to the consumers when the secret has changed and `reloadOnChange` is set.";
         };
+        inherit (types) resident;
         unit = mkOption {
           type = lib.types.str;
           readOnly = true;
@@ -70,9 +87,43 @@ let
           defaultText = literalExpression ''"secret-file-NAME.service"'';
           description = "The unit after which the file is there, for a consumer that is not in `consumers`.";
         };
+        isTemplate = mkOption {
+          type = lib.types.bool;
+          internal = true;
+          readOnly = true;
+          default = options.template.isDefined;
+          description = "Whether it is made of a template.";
+        };
       };
+      config.template = lib.mkIf (config.text != null) (
+        templates.fromText {
+          name = fileOf name;
+          inherit options;
+        }
+      );
     }
   );
+
+  # The secret itself, or those of the template with what is made of them.
+  contentOf =
+    name: file:
+    if file.isTemplate then
+      {
+        secrets = lib.mapAttrs (_: secret: secret.json) file.secrets;
+        templates.${fileOf name} = {
+          inherit (file) template;
+          inherit (file.request) mode owner group;
+        };
+      }
+    else
+      {
+        secrets.${file.id} = {
+          file = fileOf name;
+          env = null;
+          inherit (file.request) mode owner group;
+        }
+        // lib.optionalAttrs (file.source != { }) { inherit (file) source; };
+      };
 
   configOf =
     name: file:
@@ -83,19 +134,19 @@ let
         inherit (file) secretsConfig;
         path = "secretsStore.files.${name}.secretsConfig";
       };
-      secrets.${file.id} = {
-        file = fileOf name;
-        env = null;
-        inherit (file.request) mode owner group;
-      }
-      // lib.optionalAttrs (file.source != { }) { inherit (file) source; };
       output = {
         directory = "${root}/${directoryOf name}";
         envFile = null;
       };
       onChange = render.onChange file.onChange;
     }
-    // lib.optionalAttrs (file.consumers != [ ]) { service = file.consumers; };
+    // contentOf name file
+    // lib.optionalAttrs (file.consumers != [ ]) { service = file.consumers; }
+    // lib.optionalAttrs (!file.resident) { inherit (file) resident; };
+
+  # A unit that is not one of this host's systemd.services is anybody's.
+  mayRestart =
+    unit: config.systemd.services.${lib.removeSuffix ".service" unit}.restartIfChanged or true;
 
   unitsOf =
     name: file:
@@ -104,6 +155,7 @@ let
         name = unitOf name;
         targets = file.consumers;
         description = "Secret file ${name}";
+        restartIfChanged = lib.all mayRestart file.consumers;
         config = configOf name file;
       };
     in
@@ -124,6 +176,26 @@ let
 
   names = lib.attrNames cfg.files;
   twice = lib.filter (name: lib.count (other: unitOf other == unitOf name) names > 1) names;
+
+  problemsOf =
+    name: file:
+    let
+      option = "secretsStore.files.${name}";
+    in
+    lib.optional (
+      file.isTemplate && file.secrets == { }
+    ) "${option} is made of a template: name the secrets in it in ${option}.secrets"
+    ++ lib.optional (
+      file.isTemplate && file.source != { }
+    ) "${option}.source is that of a single secret: with a template, set ${option}.secrets.<id>.source"
+    ++
+      lib.optional (!file.isTemplate && file.secrets != { })
+        "${option}.secrets are those of a template: set ${option}.template or text, or id for a single secret"
+    ++ problems.ofResident {
+      option = "${option}.resident";
+      follow = "${option}.secretsConfig.config.reloadOnChange";
+      config = configOf name file;
+    };
 in
 {
   options.secretsStore.files = mkOption {
@@ -143,9 +215,18 @@ in
 
   config = lib.mkIf cfg.enable {
     systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.files);
-    assertions = map (name: {
-      assertion = false;
-      message = "secretsStore.files: ${lib.concatStringsSep " and " twice} would share the unit ${unitOf name}.service: rename one";
-    }) (lib.take 1 twice);
+    assertions =
+      map
+        (message: {
+          assertion = false;
+          inherit message;
+        })
+        (
+          map (
+            name:
+            "secretsStore.files: ${lib.concatStringsSep " and " twice} would share the unit ${unitOf name}.service: rename one"
+          ) (lib.take 1 twice)
+          ++ lib.concatLists (lib.mapAttrsToList problemsOf cfg.files)
+        );
   };
 }

@@ -12,6 +12,7 @@ let
   cfg = config.secretsStore;
   types = import ../lib/types.nix { inherit lib; };
   problems = import ../lib/problems.nix { inherit lib; };
+  templates = import ../lib/templates.nix { inherit lib pkgs; };
   render = import ../lib/render.nix {
     inherit lib pkgs;
     inherit (cfg) package;
@@ -25,28 +26,38 @@ let
   service = lib.types.submodule (
     { config, name, ... }:
     let
-      secret = lib.types.submodule [
-        {
-          imports = types.secret.getSubModules;
-        }
-        (secret: {
-          options.path = mkOption {
-            type = lib.types.str;
-            readOnly = true;
-            default = pathOf.${config.delivery} name secret.config.file;
-            defaultText = literalExpression ''"/run/credentials/NAME.service/FILE", or "/tmp/FILE"'';
-            description = "Where the service finds it.";
-          };
-        })
-      ];
+      withPath =
+        type:
+        lib.types.submodule [
+          {
+            imports = type.getSubModules;
+          }
+          (file: {
+            options.path = mkOption {
+              type = lib.types.str;
+              readOnly = true;
+              default = pathOf.${config.delivery} name file.config.file;
+              defaultText = literalExpression ''"/run/credentials/NAME.service/FILE", or "/tmp/FILE"'';
+              description = "Where the service finds it.";
+            };
+          })
+        ];
     in
     {
       options = {
         secrets = mkOption {
-          type = lib.types.attrsOf secret;
+          type = lib.types.attrsOf (withPath types.secret);
           default = { };
-          example = literalExpression ''{ db_password = { }; }'';
+          example = literalExpression "{ db_password = { }; }";
           description = "The service's secrets by their ids.";
+        };
+        templates = mkOption {
+          type = lib.types.attrsOf (withPath templates.template);
+          default = { };
+          example = literalExpression ''{ "app.ini".text = "password = {{db_password}}"; }'';
+          description = ''
+            Files with secrets in them, by their names: made of a template, delivered as the secrets are.
+          '';
         };
         secretsConfig = mkOption {
           type = types.secretsConfig;
@@ -83,6 +94,7 @@ let
           default = null;
           description = "Seconds after which an unreachable store fails the start; `null` waits for ever.";
         };
+        inherit (types) resident;
       };
     }
   );
@@ -91,14 +103,18 @@ let
   variables =
     { environment, secrets, ... }:
     if builtins.isBool environment then
-      lib.mapAttrs (_: secret: lib.optionalAttrs (secret.json ? env) { inherit (secret.json) env; }) secrets
+      lib.mapAttrs (
+        _: secret: lib.optionalAttrs (secret.json ? env) { inherit (secret.json) env; }
+      ) secrets
     else
       lib.mapAttrs (
         id: _:
         let
           names = lib.attrNames (lib.filterAttrs (_: wanted: wanted == id) environment);
         in
-        { env = if names == [ ] then null else lib.head names; }
+        {
+          env = if names == [ ] then null else lib.head names;
+        }
       ) secrets;
 
   hasEnvironment = service: service.environment != false && service.environment != { };
@@ -127,7 +143,15 @@ let
         }
       );
     }
-    // lib.optionalAttrs (service.startTimeout != null) { inherit (service) startTimeout; };
+    // templates.render service.templates
+    // lib.optionalAttrs (service.startTimeout != null) { inherit (service) startTimeout; }
+    // lib.optionalAttrs (!service.resident) { inherit (service) resident; };
+
+  # file → whether it may be missing.
+  filesOf =
+    service:
+    lib.mapAttrs' (_: secret: lib.nameValuePair secret.file secret.optional) service.secrets
+    // lib.mapAttrs' (_: template: lib.nameValuePair template.file false) service.templates;
 
   unitsOf =
     name: service:
@@ -143,7 +167,7 @@ let
           {
             serviceConfig = render.credentials {
               inherit sidecar;
-              secrets = lib.mapAttrs' (_: secret: lib.nameValuePair secret.file secret.optional) service.secrets;
+              secrets = filesOf service;
             };
           }
         else
@@ -169,6 +193,7 @@ let
         targets = [ "${name}.service" ];
         inherit joins;
         joinsAfter = lib.intersectLists joins target.after;
+        inherit (target) restartIfChanged;
         config = configOf name service;
       };
     };
@@ -178,8 +203,7 @@ let
     let
       option = "secretsStore.services.${name}";
       credentials = service.delivery == "credentials";
-      files = lib.mapAttrsToList (_: secret: secret.file) service.secrets;
-      wide = lib.filter (file: !problems.isCredentialName file) files;
+      wide = lib.filter (file: !problems.isCredentialName file) (lib.attrNames (filesOf service));
       wanted = lib.optionals (!builtins.isBool service.environment) (lib.attrValues service.environment);
       unknown = lib.filter (id: !service.secrets ? ${id}) wanted;
       twice = lib.filter (id: lib.count (other: other == id) wanted > 1) wanted;
@@ -189,21 +213,26 @@ let
       };
     in
     map fail (
-      lib.optional (service.secrets == { }) "${option}.secrets is empty: name a secret, or leave the service away"
-      ++
-        lib.optional (lib.hasSuffix "@" name)
-          "${option}: a template cannot have secrets, each instance has its own: name the instance"
+      lib.optional (
+        service.secrets == { }
+      ) "${option}.secrets is empty: name a secret, or leave the service away"
+      ++ lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot have secrets, each instance has its own: name the instance"
       ++ map (
         id:
         "${option}.environment: \"${id}\" is not in ${option}.secrets (${lib.concatStringsSep ", " (lib.attrNames service.secrets)})"
       ) unknown
-      ++ map (
-        id: "${option}.environment: \"${id}\" is the value of two variables; a secret has one"
-      ) (lib.unique twice)
+      ++ map (id: "${option}.environment: \"${id}\" is the value of two variables; a secret has one") (
+        lib.unique twice
+      )
+      ++ problems.ofResident {
+        option = "${option}.resident";
+        follow = "${option}.secretsConfig.config.reloadOnChange";
+        config = configOf name service;
+      }
       ++ lib.optionals credentials (
         map (
           file:
-          "${option}.secrets: \"${file}\" is no name of a credential (ASCII, no colon, quote or backslash): set secrets.<id>.file, or delivery = \"private-tmp\""
+          "${option}: \"${file}\" is no name of a credential (ASCII, no colon, quote or backslash): set secrets.<id>.file or rename the template, or set delivery = \"private-tmp\""
         ) wide
         ++
           lib.optional (service.onChange.action == "signal")

@@ -18,10 +18,11 @@ const place: Record<NixDelivery, string> = {
   credentials: "$CREDENTIALS_DIRECTORY/token",
 };
 
+const evaluation = new Evaluation();
+
 onEachGuest(
   "the units that Nix renders",
   (guest) => {
-    const evaluation = new Evaluation();
     afterAll(async () => {
       await removeNix(guest);
     });

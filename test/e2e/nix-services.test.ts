@@ -5,10 +5,11 @@ import { Evaluation, project, type RenderedUnits } from "../nix/evaluation.ts";
 import { onEachGuest } from "./guests.ts";
 import { installNix, removeNix } from "./nix-units.ts";
 
+const evaluation = new Evaluation();
+
 onEachGuest(
   "services in a secrets scope",
   (guest) => {
-    const evaluation = new Evaluation();
     const log = "/var/lib/nix-services.log";
 
     beforeAll(async () => {
@@ -128,7 +129,43 @@ onEachGuest(
       expect(await start(units, /end/)).toEqual(["shared it's one end"]);
     });
 
-    test("a file of the contract has the content, mode, owner and group that were asked for, and goes with its unit", async () => {
+    // The contract's generic test: whoever provides it, what is at `result.path` is what `request` asked for.
+    test.each([
+      [
+        "secretsStore.files",
+        "secretsStore.files",
+        `secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; files."stash/one".secretsConfig.backend = "folder"; };`,
+      ],
+      ["the provider for tests", "hardcodedSecrets", `hardcodedSecrets."stash/one".content = "it's one";`],
+    ])(
+      "%s has the content, mode, owner and group that were asked for, and ends with its unit",
+      async (_, provider, more) => {
+        const asked: [mode: string, owner: string, group: string][] = [
+          ["0440", "daemon", "mail"],
+          ["0400", "root", "root"],
+        ];
+        for (const [mode, owner, group] of asked) {
+          const { units, path } = evaluation.value(`
+          let it = host [ (nix + "/modules/hardcoded-secrets.nix") {
+            ${more}
+            ${provider}."stash/one".request = { mode = "${mode}"; owner = "${owner}"; group = "${group}"; };
+          } ]; in { inherit (it) units; inherit (it.config.${provider}."stash/one".result) path; }`) as {
+            units: RenderedUnits;
+            path: string;
+          };
+          const [unit = ""] = Object.keys(units);
+          await installNix(guest, evaluation, units);
+          await guest.systemctl("daemon-reload");
+          await guest.systemctl("start", unit);
+          expect(await guest.text(["stat", "-c", "%F 0%a %U %G", path])).toBe(`regular file ${mode} ${owner} ${group}`);
+          expect(await guest.read(path)).toBe("it's one");
+          await guest.systemctl("stop", unit);
+          expect(await guest.exists(path)).toBe(false);
+        }
+      },
+    );
+
+    test("a file of the contract follows a rotation, and keeps its mode, owner and group", async () => {
       const units = evaluation.units(`{
         secretsStore.enable = true;
         secretsStore.folder.secretsDir = "/etc/secrets";
@@ -143,7 +180,6 @@ onEachGuest(
       await installNix(guest, evaluation, units);
       await guest.systemctl("daemon-reload");
       await guest.systemctl("start", unit);
-      expect(await guest.text(["stat", "-c", "%F %a %U %G", path])).toBe("regular file 440 daemon mail");
       expect(await guest.read(path)).toBe("it's one");
       await guest.replace("/etc/secrets/one", "another", 0o400);
       await guest.until(

@@ -19,20 +19,31 @@ export function nixUnits(evaluation: Evaluation, delivery: NixDelivery): UnitSou
 /** Written by installNix, for a guest that is not thrown away. */
 const installed = new WeakMap<Guest, Set<string>>();
 
+/** Reads path, mode and content of file after file, each with a NUL behind it. */
+const writeFiles = `while IFS= read -r -d "" path && IFS= read -r -d "" mode && IFS= read -r -d "" content; do
+  mkdir -p "\${path%/*}" && printf %s "$content" >"$path" && chmod "$mode" "$path" || exit
+done`;
+
 /** Writes unit files, their links, and every file of the store that they name, at the same paths. */
 export async function installNix(guest: Guest, evaluation: Evaluation, units: RenderedUnits): Promise<void> {
   const paths = installed.get(guest) ?? new Set();
   installed.set(guest, paths);
-  for (const [name, { text, links }] of Object.entries(units)) {
+  const files: string[] = [];
+  for (const [name, { text }] of Object.entries(units)) {
     for (const [path, content] of evaluation.closure(text)) {
+      // What is in a store does not change.
+      if (!paths.has(path)) files.push(path, "0755", content);
       paths.add(path);
-      await guest.write(path, content, 0o755);
     }
-    await guest.write(`${etc}/${name}`, text);
-    for (const path of [name, ...links]) paths.add(`${etc}/${path}`);
-    for (const link of links)
-      await guest.run(["sh", "-c", 'mkdir -p "${1%/*}" && ln -sf "../$2" "$1"', "sh", `${etc}/${link}`, name]);
+    files.push(`${etc}/${name}`, "0644", text);
+    paths.add(`${etc}/${name}`);
   }
+  await guest.run(["bash", "-c", writeFiles], { input: files.map((field) => `${field}\0`).join("") });
+  for (const [name, { links }] of Object.entries(units))
+    for (const link of links) {
+      paths.add(`${etc}/${link}`);
+      await guest.run(["sh", "-c", 'mkdir -p "${1%/*}" && ln -sf "../$2" "$1"', "sh", `${etc}/${link}`, name]);
+    }
 }
 
 /** Removes all that installNix has written. */

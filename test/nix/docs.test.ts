@@ -23,7 +23,7 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
 
   test("the flake makes a host with a service and its sidecar, in 30 lines", () => {
     const code = block("nixosConfigurations");
-    expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(31);
+    expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(30);
     const rendered = evaluation.value(`((${code}).outputs {
       nixpkgs.lib.nixosSystem = { system, modules }: host modules;
       secrets-sidecar.nixosModules.default = nix + "/modules/secrets-store.nix";
@@ -36,6 +36,7 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
   test.each([
     ["environment.GF_DATABASE_PASSWORD", `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
     ["sops.secrets.db_password", "{ }", "grafana-secrets.service"],
+    ['templates."secrets.ini"', `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
     ["secretsStore.vault =", "{ }", "grafana-secrets.service"],
     ["LoadCredentialEncrypted", "{ }", "grafana-secrets.service"],
     [
@@ -62,6 +63,6 @@ needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
   });
 
   test("there are no others", () => {
-    expect(blocksOf(page, "nix")).toHaveLength(8);
+    expect(blocksOf(page, "nix")).toHaveLength(9);
   });
 });

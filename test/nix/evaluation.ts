@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 import { findNixpkgs } from "./nixpkgs.ts";
+import { nix } from "./programs.ts";
 
 export const project = join(import.meta.dirname, "../..");
 
@@ -17,9 +18,16 @@ export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
 /** A Nix store of the test's own, so that what evaluation writes can be read, and nothing of it stays. */
 export class Evaluation {
   readonly #store: string;
+  readonly #nix: readonly string[];
+  /** Nix has no side effects: what was asked before has the same answer. */
+  readonly #known = new Map<string, unknown>();
 
-  /** For one test file; its store goes with it. */
-  constructor() {
+  /**
+   * For one test file; its store goes with it.
+   * @param command `nix-instantiate`, this machine's or another one.
+   */
+  constructor(command = nix) {
+    this.#nix = command;
     this.#store = mkdtempSync(join(tmpdir(), "fetcher-nix-"));
     afterAll(() => {
       // What is in a store is read-only.
@@ -34,6 +42,11 @@ export class Evaluation {
    * @throws with what Nix says.
    */
   value(expression: string): unknown {
+    if (!this.#known.has(expression)) this.#known.set(expression, this.#evaluate(expression));
+    return this.#known.get(expression);
+  }
+
+  #evaluate(expression: string): unknown {
     const whole = `
       let
         nixpkgs = ${findNixpkgs() ?? 'throw "no nixpkgs"'};
@@ -43,8 +56,9 @@ export class Evaluation {
         nix = ${project}/nix;
       in
       ${expression}`;
+    const [program = "", ...given] = this.#nix;
     const flags = ["--read-write-mode", "--store", this.#store, "--eval", "--strict", "--json"];
-    const { status, stdout, stderr } = spawnSync("nix-instantiate", [...flags, "-E", whole], {
+    const { status, stdout, stderr } = spawnSync(program, [...given, ...flags, "-E", whole], {
       encoding: "utf8",
       env: { ...process.env, HOME: this.#store, NIX_PATH: "" },
     });

@@ -100,22 +100,25 @@ let
         environment.PATH = lib.mkIf (config.path != [ ]) (
           lib.concatStringsSep ":" (lib.unique (map (package: "${package}/bin") config.path))
         );
-        unitConfig =
-          lib.filterAttrs (_: value: value != "") {
-            Description = config.description;
-            Requires = toString config.requires;
-            Wants = toString config.wants;
-            After = toString config.after;
-            Before = toString config.before;
-            BindsTo = toString config.bindsTo;
-            PartOf = toString config.partOf;
-          };
+        unitConfig = lib.filterAttrs (_: value: value != "") {
+          Description = config.description;
+          Requires = toString config.requires;
+          Wants = toString config.wants;
+          After = toString config.after;
+          Before = toString config.before;
+          BindsTo = toString config.bindsTo;
+          PartOf = toString config.partOf;
+        };
         serviceConfig = lib.mkMerge [
-          (lib.mkIf (config.preStart != "") { ExecStartPre = [ (jobScript "${name}-pre-start" config.preStart) ]; })
+          (lib.mkIf (config.preStart != "") {
+            ExecStartPre = [ (jobScript "${name}-pre-start" config.preStart) ];
+          })
           (lib.mkIf (config.script != "") {
             ExecStart = "${jobScript "${name}-start" config.script} ${config.scriptArgs}";
           })
-          (lib.mkIf (config.postStart != "") { ExecStartPost = [ (jobScript "${name}-post-start" config.postStart) ]; })
+          (lib.mkIf (config.postStart != "") {
+            ExecStartPost = [ (jobScript "${name}-post-start" config.postStart) ];
+          })
           (lib.mkIf (config.reload != "") { ExecReload = jobScript "${name}-reload" config.reload; })
           (lib.mkIf (config.preStop != "") { ExecStop = jobScript "${name}-pre-stop" config.preStop; })
           (lib.mkIf (config.postStop != "") { ExecStopPost = jobScript "${name}-post-stop" config.postStop; })
@@ -135,7 +138,9 @@ let
   settings =
     attrs:
     lib.concatStrings (
-      lib.concatLists (lib.mapAttrsToList (name: v: map (one: "${name}=${value one}\n") (lib.toList v)) attrs)
+      lib.concatLists (
+        lib.mapAttrsToList (name: v: map (one: "${name}=${value one}\n") (lib.toList v)) attrs
+      )
     );
   unitText =
     service:
@@ -146,8 +151,9 @@ let
     ''
     + lib.concatMapStrings (
       name:
-      lib.optionalString (service.environment.${name} != null)
-        "Environment=${builtins.toJSON "${name}=${service.environment.${name}}"}\n"
+      lib.optionalString (
+        service.environment.${name} != null
+      ) "Environment=${builtins.toJSON "${name}=${service.environment.${name}}"}\n"
     ) (lib.attrNames service.environment)
     + lib.optionalString service.reloadIfChanged "X-ReloadIfChanged=true\n"
     + lib.optionalString (!service.restartIfChanged) "X-RestartIfChanged=false\n"

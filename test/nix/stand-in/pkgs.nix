@@ -15,7 +15,9 @@ let
   };
   file =
     name: text:
-    builtins.toFile (lib.strings.sanitizeDerivationName name) (builtins.unsafeDiscardStringContext text);
+    builtins.toFile (lib.strings.sanitizeDerivationName name) (
+      builtins.unsafeDiscardStringContext text
+    );
 in
 {
   inherit lib;
@@ -44,7 +46,9 @@ in
   # The one derivation of nix/ that is no package: configuration that is checked as it is copied. The tests check it.
   runCommand =
     name: env: script:
-    assert lib.hasInfix "fetcher --check=config --config \"$jsonPath\"" script || lib.hasInfix "cp \"$jsonPath\"" script;
+    assert
+      lib.hasInfix "fetcher --check=config --config \"$jsonPath\"" script
+      || lib.hasInfix "cp \"$jsonPath\"" script;
     file name env.json;
 
   callPackage = _: throw "the stand-in has fetcher already";

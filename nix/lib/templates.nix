@@ -1,0 +1,106 @@
+# Files that are made of a template and the values of secrets. The template itself holds none and is in the Nix store.
+{ lib, pkgs }:
+
+let
+  inherit (lib) literalExpression mkOption types;
+  inherit (import ./values.nix { inherit lib; }) component mode principal;
+
+  # The program reads it when the host is built, to find a wrong one then; so it is nowhere else.
+  fileInStore = lib.mkOptionType {
+    name = "fileInStore";
+    description = "file, as a path of Nix or in the Nix store";
+    descriptionClass = "noun";
+    check =
+      value:
+      builtins.isPath value
+      || lib.isDerivation value
+      || builtins.isString value && lib.hasPrefix "${builtins.storeDir}/" value;
+    merge = loc: defs: "${lib.mergeEqualOption loc defs}";
+  };
+in
+rec {
+  # What makes the file, where its name and owner are said elsewhere.
+  sourceOptions = {
+    template = mkOption {
+      type = fileInStore;
+      example = literalExpression "./app.ini.mustache";
+      description = ''
+        The file with `{{ID}}` in the places of secrets; between `{{#ID}}` and `{{/ID}}` is what is written only where
+        there is such a secret. It is in the Nix store, for everybody to read.
+      '';
+    };
+    text = mkOption {
+      type = types.nullOr types.lines;
+      default = null;
+      example = "password = {{db_password}}";
+      description = "The template itself, instead of a file.";
+    };
+  };
+
+  # What `text` says of `template`.
+  fromText =
+    { name, options }:
+    lib.mkDerivedConfig options.text (
+      pkgs.writeText (lib.strings.sanitizeDerivationName "template-${name}")
+    );
+
+  # One template, by the name of its file.
+  template = types.submodule (
+    {
+      config,
+      name,
+      options,
+      ...
+    }:
+    {
+      options = sourceOptions // {
+        mode = mkOption {
+          type = types.nullOr mode;
+          default = null;
+          example = "0440";
+          description = "Mode of the file; where not set, nobody can read it who cannot read its secrets.";
+        };
+        owner = mkOption {
+          type = types.nullOr principal;
+          default = null;
+          example = "grafana";
+          description = "Owner of the file, a name or a number; root where not set.";
+        };
+        group = mkOption {
+          type = types.nullOr principal;
+          default = null;
+          example = "grafana";
+          description = "Group of the file, a name or a number.";
+        };
+        file = mkOption {
+          type = component;
+          internal = true;
+          readOnly = true;
+          default = name;
+          description = "The file's name.";
+        };
+        json = mkOption {
+          type = types.raw or types.unspecified;
+          internal = true;
+          readOnly = true;
+          default = lib.filterAttrs (_: value: value != null) {
+            inherit (config) template mode;
+            owner = lib.mapNullable toString config.owner;
+            group = lib.mapNullable toString config.group;
+          };
+          description = "As the program's configuration has it.";
+        };
+      };
+      config.template = lib.mkIf (config.text != null) (fromText {
+        inherit name options;
+      });
+    }
+  );
+
+  # In the program's configuration; nothing where there is none.
+  render =
+    templates:
+    lib.optionalAttrs (templates != { }) {
+      templates = lib.mapAttrs' (_: one: lib.nameValuePair one.file one.json) templates;
+    };
+}

@@ -1,0 +1,29 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { cache, treePath } from "../e2e/boot.ts";
+
+/** This machine's. */
+export const nix: readonly string[] = ["nix-instantiate"];
+
+/** A newer one, out of the guest tree: it is started by that tree's own loader, so nothing is booted and root not needed. */
+export function newerNix(): readonly string[] | undefined {
+  const tree = treePath("trixie");
+  const program = join(tree, "usr/bin/nix-instantiate");
+  if (!existsSync(program)) return undefined;
+  const libraries = join(tree, "usr/lib", `${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`);
+  const loader = readdirSync(libraries).find((name) => /^ld-linux-.*\.so\.\d$/.test(name)) ?? "";
+  return [join(libraries, loader), "--library-path", libraries, "--argv0", "nix-instantiate", program];
+}
+
+/** `nixfmt` of the PATH, or of the tests' cache, whoever wrote it, if it formats as RFC 166 says. */
+export function findNixfmt(): string | undefined {
+  const directories = [...(process.env["PATH"] ?? "").split(delimiter), join(cache, "nixfmt/bin")];
+  return directories.map((directory) => join(directory, "nixfmt")).find(isOfToday);
+}
+
+/** Those of before the RFC leave a short list on one line. */
+function isOfToday(nixfmt: string): boolean {
+  if (!existsSync(nixfmt)) return false;
+  return spawnSync(nixfmt, ["-"], { input: "[ 1 2 3 ]" }).stdout.toString() === "[\n  1\n  2\n  3\n]\n";
+}

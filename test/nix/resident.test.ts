@@ -1,0 +1,88 @@
+/** `resident = false`: a sidecar that publishes and is gone, for services that need no rotation. */
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
+
+needs("nix", "nixpkgs-lib").describe("a sidecar that does not stay", () => {
+  const evaluation = new Evaluation();
+  const folder = `secretsConfig.backend = "folder";`;
+  /** One host with a sidecar of each kind; `also` goes into each of them, `reload` beside what says where secrets are. */
+  const host = (also: string, reload = "") => `({ config, lib, pkgs, ... }: {
+    secretsStore = {
+      enable = true;
+      folder = { secretsDir = "/etc/secrets"; ${reload} };
+      services.app = { secrets.a = { }; ${folder} ${also} };
+      files.file = { ${folder} ${also} };
+      containers.web = { secrets.a = { }; ${folder} ${also} };
+    };
+    containers.web.config.system.stateVersion = "26.05";
+    systemd.services = lib.mkMerge [
+      { app.serviceConfig.ExecStart = "/bin/app"; }
+      ((import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+        loadSecrets = [ "a" ];
+        backendConfig.backend = "folder";
+        ${also}
+      } (_: { scoped.serviceConfig.ExecStart = "/bin/app"; }))
+    ];
+  })`;
+  const sidecars = [
+    ["app", "app-secrets.service"],
+    ["scoped", "scoped-secrets.service"],
+    ["a file", "secret-file-file.service"],
+    ["a container", "container-web-secrets.service"],
+  ] as const;
+  const daemonOnly = ["ExecReload", "Restart", "RestartMode", "RestartSec", "RestartPreventExitStatus"];
+
+  let once: RenderedUnits | undefined;
+  let staying: RenderedUnits | undefined;
+  test.each(sidecars)("of %s is a oneshot that counts as active, and nothing starts it again", (_, sidecar) => {
+    once ??= evaluation.units(host("resident = false;"));
+    const of = (name: string) => setting(once ?? {}, sidecar, name);
+    expect([of("Type"), of("RemainAfterExit")]).toEqual([["oneshot"], ["true"]]);
+    expect(daemonOnly.flatMap(of)).toEqual([]);
+    // What it has published outlasts it, and a restart that finds no store goes on with it.
+    expect(of("RuntimeDirectoryPreserve")).toEqual(["restart"]);
+    expect(of("TimeoutStartSec")).toEqual(["infinity"]);
+    expect(evaluation.config(once, sidecar)).toHaveProperty("resident", false);
+  });
+
+  test.each(sidecars)("of %s: by default it stays", (_, sidecar) => {
+    staying ??= evaluation.units(host(""));
+    const of = (name: string) => setting(staying ?? {}, sidecar, name);
+    expect([of("Type"), of("RemainAfterExit"), of("Restart")]).toEqual([["notify"], [], ["always"]]);
+    expect(daemonOnly.filter((name) => of(name).length !== 1)).toEqual([]);
+    expect(evaluation.config(staying, sidecar)).not.toHaveProperty("resident");
+  });
+
+  test("nothing else in the units differs", () => {
+    const rest = (units: RenderedUnits | undefined, sidecar: string) =>
+      (units?.[sidecar]?.text ?? "")
+        .split("\n")
+        .filter((line) => !/^(Type|RemainAfterExit|ExecReload|Restart\w*|ExecStart)=/.test(line));
+    for (const [, sidecar] of sidecars) {
+      expect(rest(once, sidecar)).toEqual(rest(staying, sidecar));
+      expect(rest(once, sidecar).length).toBeGreaterThan(25);
+    }
+  });
+
+  test("cannot follow changes: the evaluation says which option, and the way out", () => {
+    const assertions = evaluation.complaint(host("resident = false;", "reloadOnChange = true;"));
+    for (const option of ["services.app", "files.file", "containers.web"])
+      expect(assertions).toContain(
+        `secretsStore.${option}.resident is false, so nothing would see a change, but reloadOnChange is true: set secretsStore.${option}.secretsConfig.config.reloadOnChange = false, or leave resident away`,
+      );
+    // The scope's is an error of its own.
+    expect(
+      evaluation.complaint(`({ config, lib, pkgs, ... }: {
+        systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+          loadSecrets = [ "a" ];
+          backendConfig = { backend = "folder"; config = { secretsDir = "/s"; reloadOnChange = true; }; };
+          resident = false;
+        } (_: { scoped.serviceConfig.ExecStart = "/bin/app"; });
+        secretsStore.enable = true;
+      })`),
+    ).toContain(
+      "resident is false, so nothing would see a change, but reloadOnChange is true: set backendConfig.config.reloadOnChange = false, or leave resident away",
+    );
+  });
+});

@@ -1,0 +1,17 @@
+# Options that modules around ours set and nothing here reads: anything goes.
+{ lib, ... }:
+
+let
+  anything = lib.mkOption {
+    type = lib.types.anything;
+    default = { };
+  };
+in
+{
+  options = {
+    environment = anything;
+    specialisation = anything;
+    systemd.tmpfiles = anything;
+    users = anything;
+  };
+}

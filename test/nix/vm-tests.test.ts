@@ -1,0 +1,70 @@
+/**
+ * The tests in virtual machines, which only a machine with Nix's builders and KVM can run: as far as they can be looked at
+ * without. What they boot is evaluated, and their scripts are checked as NixOS would.
+ */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, project, type RenderedUnits } from "./evaluation.ts";
+
+needs("nix", "nixpkgs-lib").describe("the tests in virtual machines", () => {
+  const evaluation = new Evaluation();
+  const tests = `(import (nix + "/tests") {
+    inherit lib;
+    self.nixosModules = { default = nix + "/modules/secrets-store.nix"; hardcoded-secrets = nix + "/modules/hardcoded-secrets.nix"; };
+    self.lib.secrets = import (nix + "/lib/secrets.nix");
+  })`;
+  const scripts = () =>
+    evaluation.value(`lib.mapAttrs (_: test: test.testScript) ${tests}`) as Readonly<Record<string, string>>;
+
+  test("are there for each scenario of the matrix, every delivery, and upgrades", () => {
+    expect(Object.keys(scripts())).toEqual([
+      ...["container", "contract", "credentials", "killBothWithoutStore", "killSidecar", "killTarget", "lateStore"],
+      ...[
+        "manyRotations",
+        "missingSecret",
+        "once",
+        "reexec",
+        "restartSidecar",
+        "restartTarget",
+        "restartTargetFetches",
+      ],
+      ...["rotation", "start", "stopSidecar", "template", "upgrade", "vault"],
+    ]);
+  });
+
+  test("boot hosts that can be evaluated, each with the unit that its script starts, and a sidecar", () => {
+    const hosts = evaluation.value(`
+      lib.mapAttrs (_: test: (host [
+        ${import.meta.dirname}/stand-in/elsewhere.nix
+        { config._module.args.pkgs = lib.mkForce (pkgs // { openbao = "/bao"; }); }
+        test.nodes.machine
+      ]).units) ${tests}`) as Readonly<Record<string, RenderedUnits>>;
+    for (const [name, units] of Object.entries(hosts)) {
+      const started = /systemctl start (?:--no-block )?(\S+)"/.exec(scripts()[name] ?? "")?.[1] ?? "greeter";
+      expect(Object.keys(units), name).toContain(`${started}.service`);
+      expect(Object.values(units).filter(({ text }) => text.includes("/fetcher --config"))).not.toEqual([]);
+    }
+  });
+
+  needs("python").test("have scripts in which every name is defined", () => {
+    const checked = (given: Readonly<Record<string, string>>): unknown => {
+      const checker = join(import.meta.dirname, "vm-scripts.py");
+      const { stdout, stderr } = spawnSync("python3", [checker], { input: JSON.stringify(given), encoding: "utf8" });
+      expect(stderr).toBe("");
+      return JSON.parse(stdout);
+    };
+    expect(checked(scripts())).toEqual({});
+    // It does see what is wrong.
+    expect(checked({ a: "machine.succeed('x'\n", b: "x = 1\nassert x == y\n" })).toEqual({
+      a: ["line 1: '(' was never closed"],
+      b: ["line 2: y is not defined"],
+    });
+  });
+});
+
+test("they wait for states, never for a time", () => {
+  const { stdout } = spawnSync("grep", ["-rnE", "sleep\\([0-9]|time\\.sleep", join(project, "nix/tests")]);
+  expect(stdout.toString()).toBe("");
+});
