@@ -10,8 +10,8 @@ onEachGuest("the example units", (guest) => {
       `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} &&
        cp -r fetcher@.service hello.service hello.service.d ${etc}/ && cp hello.json /etc/fetcher/`,
     );
-    await guest.write("/etc/fetcher/hello.secrets/greeting", "good morning", 0o400);
-    await guest.write("/etc/fetcher/hello.secrets/db_password", "it's a secret", 0o400);
+    await guest.write("/etc/fetcher/hello/secrets/greeting", "good morning", 0o400);
+    await guest.write("/etc/fetcher/hello/secrets/db_password", "it's a secret", 0o400);
     await guest.systemctl("daemon-reload");
   });
   afterAll(async () => {
@@ -43,7 +43,7 @@ onEachGuest("the example units", (guest) => {
 
   test("a new value is there after the service's next start, which comes by itself", async () => {
     const before = await guest.mainPid("hello");
-    await guest.replace("/etc/fetcher/hello.secrets/greeting", "good evening, all", 0o400);
+    await guest.replace("/etc/fetcher/hello/secrets/greeting", "good evening, all", 0o400);
     await guest.until(
       "the service was restarted",
       async () => await guest.mainPid("hello"),

@@ -205,13 +205,13 @@ export class Pair {
 
   /** Stops what is still there and removes the files. */
   async remove(): Promise<void> {
-    const { guest, name, target, sidecar, store, runtime } = this;
+    const { guest, name, target, sidecar, runtime } = this;
     await guest.run(["systemctl", "stop", "--", target, sidecar], { check: false, timeout: 60 });
     await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
     await guest.run(["umount", runtime], { check: false });
-    await guest.run(`rm -rf ${[...files, store, `${store}.away`, `${home}/${name}.*`].join(" ")}`);
+    await guest.run(`rm -rf ${[...files, `/etc/fetcher/${name}`, `${home}/${name}.*`].join(" ")}`);
   }
 }
 
@@ -221,7 +221,7 @@ export async function comesBackAlone(guest: Guest): Promise<boolean> {
 }
 
 function storeOf(name: string): string {
-  return `/etc/fetcher/${name}.secrets`;
+  return `/etc/fetcher/${name}/secrets`;
 }
 
 function configOf({ name, config = {}, secrets }: PairOptions): Record<string, unknown> {
