@@ -327,7 +327,7 @@ let
   };
 
   # What is in the table for a name; nothing for a module's path, which may be one in the store.
-  backendOf = name: backends.${builtins.unsafeDiscardStringContext name} or { sandbox = open; };
+  backendOf = name: backends.${builtins.unsafeDiscardStringContext name} or { };
 
   isModulePath = name: lib.hasInfix "/" name || lib.hasSuffix ".mjs" name || lib.hasSuffix ".js" name;
 in
@@ -336,6 +336,7 @@ in
     backendOf
     backends
     isModulePath
+    open
     rotation
     ;
 }

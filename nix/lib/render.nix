@@ -7,7 +7,7 @@
 }:
 
 let
-  inherit (import ./types.nix { inherit lib; }) backendOf isModulePath;
+  inherit (import ./backends.nix { inherit lib; }) backendOf isModulePath open;
 
   # "foo@bar-secrets" would be an instance of foo@.service.
   flat = lib.replaceStrings [ "@" ] [ "-" ];
@@ -227,7 +227,7 @@ rec {
       ];
     }
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
-    // store.sandbox or { };
+    // store.sandbox or (if isModulePath config.backend then open else { });
 
   # The target's half: it needs the sidecar, and sees its files at /tmp/ID.
   privateTmp = sidecar: {
