@@ -72,6 +72,7 @@ export class Pair {
   static async install(guest: Guest, options: PairOptions, source: UnitSource): Promise<Pair> {
     const { name } = options;
     const { secrets = "secrets" in options ? undefined : { token: "one" } } = options;
+    await guest.run(["install", "-d", "-m", "0700", `/etc/fetcher/${name}`]);
     await guest.write(`${home}/${name}.sh`, options.program ?? program);
     await guest.write(`${home}/${name}.log`, "", 0o622);
     const sidecar = await source(guest, {

@@ -30,10 +30,11 @@ async function install(guest: Guest, { name, config, target, sidecar }: Wiring, 
   const command = ["/usr/local/bin/fetcher", ...sidecar.flags, "--config", `/etc/fetcher/${name}.json`].join(" ");
   const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
   await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
-  if (!reloadsOnChange(config)) {
-    const conf = "fetch-on-restart.conf";
-    await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));
-  }
+  const dropIns = [
+    ...(reloadsOnChange(config) ? [] : ["fetch-on-restart.conf"]),
+    ...(["vault", "aws"].includes(String(config["backend"])) ? ["network.conf"] : []),
+  ];
+  for (const conf of dropIns) await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));
   return instance;
 }
 

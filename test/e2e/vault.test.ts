@@ -97,7 +97,7 @@ class Server {
   }
 }
 
-const tokenPath = (name: string) => `/etc/fetcher/${name}.token`;
+const tokenPath = (name: string) => `/etc/fetcher/${name}/token`;
 
 onEachGuest(
   "Vault",
