@@ -35,9 +35,23 @@ let
     inherit description;
   };
 
+  # Nobody knows what a command or somebody else's module needs: its keys, an agent's socket, the network.
+  open = {
+    TemporaryFileSystem = "";
+    BindReadOnlyPaths = "";
+    ProtectHome = "read-only";
+    PrivateNetwork = false;
+    IPAddressDeny = "";
+    RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
+  };
+
+  # `network`: whether the sidecar talks to other hosts. `reads`: files and directories outside the Nix store, from its
+  # settings, that may be replaced at any time; `stays`: directories that are not. `sandbox`: what its unit has
+  # otherwise.
   backends = {
     folder = {
       description = "a directory of files that only root can read: /etc/secrets, sops-nix, agenix";
+      reads = config: [ config.secretsDir ];
       required = [ "secretsDir" ];
       settings.secretsDir = {
         type = secretPath;
@@ -49,6 +63,25 @@ let
     vault = {
       description = "HashiCorp Vault or OpenBao";
       network = true;
+      reads =
+        config:
+        let
+          auth = config.auth or { };
+          tls = config.tls or { };
+        in
+        [
+          (config.tokenPath or null)
+          (auth.tokenPath or null)
+          (auth.roleIdPath or null)
+          (auth.secretIdPath or null)
+          (auth.jwtPath or null)
+        ]
+        ++ map (name: lib.mapNullable toString (tls.${name} or null)) [
+          "caFile"
+          "caDirectory"
+          "certFile"
+          "keyFile"
+        ];
       settings = {
         url = {
           type = types.str;
@@ -63,7 +96,7 @@ let
         path = {
           type = types.str;
           example = "nixos-testsecrets";
-          description = "Path below `mount` whose keys are the secrets' ids, unless a secret's `source` says otherwise.";
+          description = "Path below `mount` whose keys are the ids, unless a secret's `source` says otherwise.";
         };
         tokenPath = {
           type = secretPath;
@@ -203,6 +236,8 @@ let
 
     nixops = {
       description = "keys that NixOps uploads after boot";
+      # A mount of NixOps' own.
+      stays = config: [ (config.keysDir or "/run/keys") ];
       settings.keysDir = {
         type = secretPath;
         example = "/run/keys";
@@ -213,6 +248,8 @@ let
     aws = {
       description = "AWS Secrets Manager";
       network = true;
+      # Where ~/.aws may be.
+      sandbox.ProtectHome = "read-only";
       settings = {
         region = {
           type = types.str;
@@ -253,6 +290,7 @@ let
 
     command = {
       description = "what a command prints: `sops -d`, `pass`, `keyctl pipe`";
+      sandbox = open;
       required = [ "command" ];
       settings = {
         command = {
@@ -299,6 +337,7 @@ in
     backendOf
     backends
     isModulePath
+    open
     rotation
     ;
 }

@@ -7,7 +7,7 @@
 }:
 
 let
-  inherit (import ./types.nix { inherit lib; }) backendOf isModulePath;
+  inherit (import ./backends.nix { inherit lib; }) backendOf isModulePath open;
 
   # "foo@bar-secrets" would be an instance of foo@.service.
   flat = lib.replaceStrings [ "@" ] [ "-" ];
@@ -159,7 +159,7 @@ rec {
         TimeoutStartSec = "infinity";
       }
       // (if config.resident or true then daemon else once)
-      // sandbox;
+      // sandbox { inherit name config; };
     };
 
   # It stays to see rotation, and nothing but systemd ends it.
@@ -178,35 +178,71 @@ rec {
     RemainAfterExit = true;
   };
 
-  sandbox = {
-    LimitCORE = 0;
-    MemorySwapMax = 0;
-    UMask = "0077";
-    UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
-    CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH";
-    NoNewPrivileges = true;
-    ProtectSystem = "strict";
-    ProtectHome = "read-only";
-    ProtectProc = "invisible";
-    ProtectClock = true;
-    ProtectHostname = true;
-    ProtectKernelLogs = true;
-    ProtectKernelModules = true;
-    ProtectKernelTunables = true;
-    ProtectControlGroups = true;
-    PrivateDevices = true;
-    LockPersonality = true;
-    RestrictNamespaces = true;
-    RestrictRealtime = true;
-    RestrictSUIDSGID = true;
-    RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
-    SystemCallArchitectures = "native";
-    SystemCallFilter = [
-      "@system-service @pkey"
-      "~@privileged @resources"
-      "@chown"
-    ];
-  };
+  # The narrowest that works for this configuration; what depends on the store is in its table.
+  sandbox =
+    { name, config }:
+    let
+      store = backendOf config.backend;
+      network = store.network or false;
+      reads = lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config);
+      below = above: path: lib.hasPrefix "${above}/" path;
+      # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.
+      hidden = lib.optional (!lib.any (below "/run") reads) "/run" ++ [ "/var" ];
+      # Of the others the directory above each: so it is seen when the path itself is replaced.
+      bound =
+        map dirOf (lib.filter (path: lib.any (below "/var") [ (dirOf path) ]) reads)
+        ++ (store.stays or (_: [ ])) config.config;
+      owners = lib.any (secret: secret.owner or null != null || secret.group or null != null) (
+        lib.attrValues config.secrets
+      );
+    in
+    {
+      LimitCORE = 0;
+      MemorySwapMax = 0;
+      UMask = "0077";
+      UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
+      # Of the host's secrets the sidecar sees its own. A `-`: what is not there is not bound, and no error.
+      TemporaryFileSystem = lib.concatMapStringsSep " " (path: "${path}:ro") hidden;
+      BindPaths = "/run/${name}";
+      BindReadOnlyPaths =
+        # Of systemd, for its sockets: they are made anew when it is reexecuted, which a bind of the sockets would miss.
+        lib.optional (lib.elem "/run" hidden) "/run/systemd:/run/systemd:norbind -/run/dbus -/run/nscd"
+        ++ lib.optional (network && lib.elem "/run" hidden) "-/run/resolvconf -/run/NetworkManager"
+        ++ map (place: "-${unitPath place}") (lib.unique bound);
+      InaccessiblePaths = [
+        "-/etc/shadow -/etc/gshadow -/etc/ssh -/etc/ssl/private -/etc/credstore -/etc/credstore.encrypted"
+      ]
+      ++ lib.optional network "-/run/NetworkManager/system-connections";
+      ProtectHome =
+        if lib.any (path: below "/home" path || below "/root" path) reads then "read-only" else true;
+      ProtectProc = "invisible";
+      PrivateUsers = "identity";
+      # With an owner a file is given away.
+      CapabilityBoundingSet = lib.optionalString owners "CAP_CHOWN " + "CAP_DAC_READ_SEARCH";
+      NoNewPrivileges = true;
+      ProtectSystem = "strict";
+      ProtectClock = true;
+      ProtectHostname = true;
+      ProtectKernelLogs = true;
+      ProtectKernelModules = true;
+      ProtectKernelTunables = true;
+      ProtectControlGroups = true;
+      PrivateDevices = true;
+      LockPersonality = true;
+      RestrictNamespaces = true;
+      RestrictRealtime = true;
+      RestrictSUIDSGID = true;
+      PrivateNetwork = !network;
+      RestrictAddressFamilies = if network then "AF_UNIX AF_INET AF_INET6" else "AF_UNIX";
+      SystemCallArchitectures = "native";
+      SystemCallFilter = [
+        "@system-service @pkey"
+        "~@privileged @resources"
+        (if owners then "@chown" else "~@chown:EPERM")
+      ];
+    }
+    // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
+    // store.sandbox or (if isModulePath config.backend then open else { });
 
   # The target's half: it needs the sidecar, and sees its files at /tmp/ID.
   privateTmp = sidecar: {

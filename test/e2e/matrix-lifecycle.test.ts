@@ -156,7 +156,7 @@ onEachGuest("the life of a pair", (guest) => {
         program: `ls /tmp/token\n${saysStart}\nexec sleep 9999\n`,
       });
       await guest.systemctl("start", "--no-block", pair.target);
-      await pair.untilStatus(/^waiting for folder: no directory \/etc\/fetcher\/late\.secrets.*attempt [2-9]/);
+      await pair.untilStatus(/^waiting for folder: no directory \/etc\/fetcher\/late\/secrets.*attempt [2-9]/);
       expect([await pair.state(pair.sidecar), await pair.state(pair.target)]).toEqual(["activating", "inactive"]);
       expect(await pair.said()).toEqual([]);
       await guest.write(`${pair.store}.away/token`, "one", 0o400);
@@ -185,7 +185,7 @@ onEachGuest("the life of a pair", (guest) => {
       NRestarts: "0",
     });
     expect(await pair.said()).toEqual([]);
-    const why = 'folder: secret \\"token\\": no file /etc/fetcher/missing.secrets/token';
+    const why = 'folder: secret \\"token\\": no file /etc/fetcher/missing/secrets/token';
     expect(await guest.status(pair.sidecar)).toContain(why.replaceAll("\\", ""));
     const lines = (await guest.journal(pair.sidecar)).split("\n");
     expect(lines.filter((line) => line.includes("token"))).toEqual([expect.stringContaining(why)]);

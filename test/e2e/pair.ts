@@ -72,6 +72,7 @@ export class Pair {
   static async install(guest: Guest, options: PairOptions, source: UnitSource): Promise<Pair> {
     const { name } = options;
     const { secrets = "secrets" in options ? undefined : { token: "one" } } = options;
+    await guest.run(["install", "-d", "-m", "0700", `/etc/fetcher/${name}`]);
     await guest.write(`${home}/${name}.sh`, options.program ?? program);
     await guest.write(`${home}/${name}.log`, "", 0o622);
     const sidecar = await source(guest, {
@@ -215,13 +216,13 @@ export class Pair {
 
   /** Stops what is still there and removes the files. */
   async remove(): Promise<void> {
-    const { guest, name, target, sidecar, store, runtime } = this;
+    const { guest, name, target, sidecar, runtime } = this;
     await guest.run(["systemctl", "stop", "--", target, sidecar], { check: false, timeout: 60 });
     await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
     await guest.run(["umount", runtime], { check: false });
-    await guest.run(`rm -rf ${[...files, store, `${store}.away`, `${home}/${name}.*`].join(" ")}`);
+    await guest.run(`rm -rf ${[...files, `/etc/fetcher/${name}`, `${home}/${name}.*`].join(" ")}`);
   }
 }
 
@@ -231,7 +232,7 @@ export async function comesBackAlone(guest: Guest): Promise<boolean> {
 }
 
 function storeOf(name: string): string {
-  return `/etc/fetcher/${name}.secrets`;
+  return `/etc/fetcher/${name}/secrets`;
 }
 
 function configOf({ name, config = {}, secrets }: PairOptions): Record<string, unknown> {

@@ -7,7 +7,17 @@ const examples = join(import.meta.dirname, "../../examples/systemd");
 const etc = "/etc/systemd/system";
 
 /** The pair as an operator of plain systemd installs it: the template and the drop-ins of examples/systemd. */
-export async function plainUnits(guest: Guest, { name, config, target, sidecar }: Wiring): Promise<string> {
+export async function plainUnits(guest: Guest, wiring: Wiring): Promise<string> {
+  return await install(guest, wiring, privateTmp(wiring));
+}
+
+/** The same with the secrets as credentials: no link, no wrapper, no shared /tmp. */
+export async function plainCredentials(guest: Guest, wiring: Wiring): Promise<string> {
+  const { directory } = wiring.config["output"] as { directory: string };
+  return await install(guest, { ...wiring, config: { ...wiring.config, output: { directory } } }, credentials(wiring));
+}
+
+async function install(guest: Guest, { name, config, target, sidecar }: Wiring, dropIn: string): Promise<string> {
   const instance = `fetcher@${name}.service`;
   await guest.write(`/etc/fetcher/${name}.json`, JSON.stringify(config, null, 2));
   // Others may be doing the same at this moment.
@@ -16,14 +26,15 @@ export async function plainUnits(guest: Guest, { name, config, target, sidecar }
      cat ${guest.project}/examples/systemd/fetcher@.service > "$new" && mv -T "$new" ${etc}/fetcher@.service`,
   );
   await guest.write(`${etc}/${name}.service`, unitText(target, [`ExecStart=${target.command}`]));
-  await guest.write(`${etc}/${name}.service.d/secrets.conf`, dropIn(config, target));
+  await guest.write(`${etc}/${name}.service.d/secrets.conf`, dropIn);
   const command = ["/usr/local/bin/fetcher", ...sidecar.flags, "--config", `/etc/fetcher/${name}.json`].join(" ");
   const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
   await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
-  if (!reloadsOnChange(config)) {
-    const conf = "fetch-on-restart.conf";
-    await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));
-  }
+  const dropIns = [
+    ...(reloadsOnChange(config) ? [] : ["fetch-on-restart.conf"]),
+    ...(["vault", "aws"].includes(String(config["backend"])) ? ["network.conf"] : []),
+  ];
+  for (const conf of dropIns) await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));
   return instance;
 }
 
@@ -32,14 +43,31 @@ function unitText({ unit, service }: UnitLines, more: readonly string[] = []): s
 }
 
 /** The drop-in of the example, with this target's command line, and without the mount where files are in /tmp itself. */
-function dropIn(config: Wiring["config"], { command, wrap }: Wiring["target"]): string {
+function privateTmp({ config, target: { command, wrap } }: Wiring): string {
   const { directory } = config["output"] as { directory: string };
-  const lines = readFileSync(join(examples, "hello.service.d/secrets.conf"), "utf8")
-    .split("\n")
+  const lines = exampleLines("hello.service.d/secrets.conf")
     .filter((line) => !line.startsWith("ExecStart="))
     .filter((line) => directory !== "/tmp" || !line.startsWith("BindReadOnlyPaths="));
   const wrapped = wrap ? ["ExecStart=", `ExecStart=/usr/local/bin/with-secrets ${command}`] : [];
   return [...lines, ...wrapped, ""].join("\n");
+}
+
+/** The drop-in of the example, with its line of a secret for each of these. */
+function credentials({ config, target: { wrap } }: Wiring): string {
+  const secrets = Object.entries(config["secrets"] as Record<string, { optional?: boolean }>);
+  const lines = exampleLines("greeter.service.d/secrets.conf").flatMap((line) => {
+    if (line.startsWith("EnvironmentFile=")) return wrap ? [line] : [];
+    const example = /^(?:Load|Set)Credential=(greeting|motto)\b/.exec(line)?.[1];
+    if (example === undefined) return [line];
+    return secrets
+      .filter(([, { optional = false }]) => optional === (example === "motto"))
+      .map(([id]) => line.replaceAll(example, id));
+  });
+  return [...lines, ""].join("\n");
+}
+
+function exampleLines(path: string): string[] {
+  return readFileSync(join(examples, path), "utf8").split("\n");
 }
 
 function reloadsOnChange(config: Wiring["config"]): boolean {

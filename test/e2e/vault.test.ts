@@ -115,7 +115,7 @@ class Server {
   }
 }
 
-const tokenPath = (name: string) => `/etc/fetcher/${name}.token`;
+const tokenPath = (name: string) => `/etc/fetcher/${name}/token`;
 
 onEachGuest(
   "Vault",

@@ -25,6 +25,11 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
   /** As the example's instance NAME, with `true` for `yes`. */
   function normal(text: string, section: "Unit" | "Service"): string[] {
     return lines(text, section)
+      .flatMap((line) => {
+        // One setting on several lines, or several values on one.
+        const [, key, values] = /^((?:Bind|Inaccessible|Temporary)\w+)=(.*)$/.exec(line) ?? [];
+        return values === undefined ? [line] : values.split(" ").map((value) => `${key ?? ""}=${value}`);
+      })
       .map((line) => line.replaceAll("%i", "NAME").replace(/=yes$/, "=true"))
       .sort();
   }
@@ -46,6 +51,10 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
     });
     expect(differences(text, "Service")).toEqual({
       rendered: [
+        // Users and hosts are looked up there.
+        "BindReadOnlyPaths=-/run/nscd",
+        // No secret has an owner here.
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
         // NixOS: quotes, its path, and how switch-to-configuration treats the unit.
         'Environment="NODE_DISABLE_COMPILE_CACHE=1"',
         'Environment="PATH=/usr/bin:/usr/local/bin"',
@@ -53,12 +62,21 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
         expect.stringMatching(
           /^ExecStart=\/usr\/local\/bin\/fetcher --config \/nix\/store\/\w{32}-NAME-secrets\.json$/,
         ),
+        "SystemCallFilter=~@chown:EPERM",
         "X-StopIfChanged=false",
       ],
       example: [
+        // The configuration is in the Nix store, and the secrets in a folder of their own.
+        "BindReadOnlyPaths=/etc/fetcher/NAME",
+        "BindReadOnlyPaths=/etc/fetcher/NAME.json",
+        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",
+        "ConfigurationDirectory=fetcher/NAME",
+        "ConfigurationDirectoryMode=0700",
         "Environment=NODE_DISABLE_COMPILE_CACHE=1",
         "ExecReload=kill -HUP $MAINPID",
         "ExecStart=/usr/local/bin/fetcher --config /etc/fetcher/NAME.json",
+        "SystemCallFilter=@chown",
+        "TemporaryFileSystem=/etc/fetcher:ro",
       ],
     });
     expect(normal(example, "Service").length).toBeGreaterThan(35);

@@ -1,0 +1,97 @@
+/** Secrets as files that the whole host can see, with an owner each, on plain units: reader.service of the examples. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { onEachGuest } from "./guests.ts";
+
+onEachGuest("files on the host", (guest) => {
+  const etc = "/etc/systemd/system";
+  const sidecar = "fetcher@shared.service";
+  const file = "/run/shared-secrets/pub/tls.key";
+  const look = async () => await guest.text(["stat", "-c", "%F %a %U %G", file]);
+
+  beforeAll(async () => {
+    await guest.run(
+      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc}/${sidecar}.d &&
+       cp -r fetcher@.service reader.service reader.service.d ${etc}/ && cp shared.json /etc/fetcher/ &&
+       cp files.conf ${etc}/${sidecar}.d/ && install -d -m 0700 /etc/fetcher/shared/secrets`,
+    );
+    await guest.write("/etc/fetcher/shared/secrets/tls.key", "one", 0o400);
+    await guest.systemctl("daemon-reload");
+    await guest.systemctl("add-wants", "multi-user.target", sidecar);
+  });
+  afterAll(async () => {
+    await guest.run(
+      `systemctl stop reader ${sidecar}; rm -rf /etc/fetcher/shared* ${etc}/reader.service* ${etc}/${sidecar}.d \
+         ${etc}/multi-user.target.wants/${sidecar}; systemctl daemon-reload`,
+    );
+  });
+
+  test("are there before anybody who starts after them, and stay without one", async () => {
+    expect((await guest.show("multi-user.target", "Wants")).Wants).toContain(sidecar);
+    await guest.systemctl("start", sidecar);
+    expect((await guest.show(sidecar, "ActiveState")).ActiveState).toBe("active");
+    const start = await guest.journalCursor();
+    await guest.systemctl("start", "reader");
+    await guest.until(
+      "the reader has read",
+      async () => await guest.journal("reader", { after: start }),
+      (text) => text.includes("reader: 3 bytes"),
+    );
+    await guest.systemctl("stop", "reader");
+    expect((await guest.show(sidecar, "ActiveState")).ActiveState).toBe("active");
+  });
+
+  test("have the mode, owner and group that were asked for, and nobody else can read them", async () => {
+    expect(await look()).toBe("regular file 440 nobody daemon");
+    const as = (id: string) =>
+      guest.run(["setpriv", `--reuid=${id}`, `--regid=${id}`, "--clear-groups", "cat", file], { check: false });
+    expect((await as("nobody")).stdout).toBe("one");
+    // The group of daemon, and a stranger.
+    expect((await as("1")).stdout).toBe("one");
+    expect((await as("7")).stderr).toMatch(/Permission denied/);
+    expect(await guest.text(["stat", "-f", "-c", "%T", file])).toBe("tmpfs");
+  });
+
+  test("rotate by a rename, so that whoever has one open reads it whole, and consumers are restarted then", async () => {
+    await guest.systemctl("start", "reader");
+    const [before, inode] = [await guest.mainPid("reader"), await guest.text(["stat", "-c", "%i", file])];
+    const open = guest.run(`exec 3< ${file}; until [ -e /run/files-rotated ]; do sleep 0.1; done; cat <&3`, {
+      timeout: 60,
+    });
+    await guest.replace("/etc/fetcher/shared/secrets/tls.key", "another", 0o400);
+    await guest.until(
+      "the reader was restarted",
+      async () => await guest.mainPid("reader"),
+      (pid) => pid !== before,
+    );
+    await guest.write("/run/files-rotated", "");
+    expect((await open).stdout).toBe("one");
+    expect(await guest.read(file)).toBe("another");
+    expect(await guest.text(["stat", "-c", "%i", file])).not.toBe(inode);
+    expect(await look()).toBe("regular file 440 nobody daemon");
+    await guest.run("rm /run/files-rotated");
+  });
+
+  test("survive a kill of their sidecar, which goes on rotating them", async () => {
+    const before = await guest.mainPid(sidecar);
+    await guest.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", sidecar]);
+    await guest.until(
+      "it is back",
+      async () => await guest.show(sidecar, "MainPID", "ActiveState"),
+      ({ MainPID, ActiveState }) => ActiveState === "active" && MainPID !== "0" && MainPID !== String(before),
+    );
+    expect(await guest.read(file)).toBe("another");
+    await guest.replace("/etc/fetcher/shared/secrets/tls.key", "third", 0o400);
+    await guest.until("it rotated", async () => (await guest.read(file)) === "third");
+    expect(await look()).toBe("regular file 440 nobody daemon");
+  });
+
+  test("are removed when the sidecar stops, and the consumer that requires them stops too", async () => {
+    await guest.systemctl("start", "reader");
+    await guest.systemctl("stop", sidecar);
+    expect(await guest.exists("/run/shared-secrets")).toBe(false);
+    await guest.until(
+      "the reader stopped",
+      async () => (await guest.show("reader", "ActiveState")).ActiveState === "inactive",
+    );
+  });
+});

@@ -1,0 +1,33 @@
+/** docs/deliveries.md: its snippets are those of examples/systemd, which are tested under a real systemd. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "../..");
+const examples = join(root, "examples/systemd");
+const document = readFileSync(join(root, "docs/deliveries.md"), "utf8");
+const files = readdirSync(examples, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name));
+
+function withoutComments(text: string): string {
+  return text
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .join("\n");
+}
+
+test("each unit file in it is an example, line by line; one is a drop-in that the sandbox's test has", () => {
+  const units = [...document.matchAll(/^```ini\n([\s\S]*?)^```/gm)].map(([, text = ""]) => withoutComments(text));
+  expect(units).toHaveLength(4);
+  const known = files.map((file) => withoutComments(readFileSync(file, "utf8")));
+  known.push("[Service]\nBindReadOnlyPaths=/var/lib/elsewhere");
+  expect(units.filter((text) => !known.includes(text))).toEqual([]);
+  expect(readFileSync(join(root, "test/e2e/sandbox.test.ts"), "utf8")).toContain('"/var/lib/elsewhere"');
+});
+
+test("each file that it names is there", () => {
+  const links = [...document.matchAll(/\]\((?!http)([^)#]+)/g)].map(([, path = ""]) => join(root, "docs", path));
+  expect(links.length).toBeGreaterThan(4);
+  for (const path of links) expect(() => readFileSync(path)).not.toThrow();
+});
