@@ -1,0 +1,106 @@
+/** A real Vault or OpenBao in a guest, which tests can take away and bring back. */
+import { readFileSync } from "node:fs";
+import { serverBinary } from "../vault/binary.ts";
+import type { Guest } from "./guest.ts";
+
+export const url = "http://127.0.0.1:8200";
+const bao = "/opt/vault-server/bao";
+
+/** The server in the guest, on file storage, as a unit of its own. */
+export class GuestVault {
+  readonly #guest: Guest;
+  #token = "";
+  #key = "";
+
+  constructor(guest: Guest) {
+    this.#guest = guest;
+  }
+
+  async install(): Promise<void> {
+    await this.#guest.write(bao, readFileSync(serverBinary() ?? ""), 0o755);
+    await this.#guest.write(
+      "/etc/vault-server.hcl",
+      `disable_mlock = true
+       api_addr = "${url}"
+       storage "file" { path = "/var/lib/vault-server" }
+       listener "tcp" { address = "127.0.0.1:8200", tls_disable = true }`,
+    );
+    await this.#run();
+    const made = JSON.parse(await this.command("operator init -format=json -key-shares=1 -key-threshold=1")) as {
+      root_token: string;
+      unseal_keys_b64: [string];
+    };
+    [this.#token, this.#key] = [made.root_token, made.unseal_keys_b64[0]];
+    await this.unseal();
+    await this.command("secrets enable -version=2 -path=secret kv");
+    await this.#guest.run([bao, "policy", "write", "app", "-"], {
+      env: this.#environment(),
+      input: 'path "secret/*" { capabilities = ["read"] } path "pki/*" { capabilities = ["update"] }',
+    });
+  }
+
+  async up(): Promise<void> {
+    await this.#run();
+    await this.unseal();
+  }
+
+  /** Killed, and not there until `up`. */
+  async down(): Promise<void> {
+    await this.#guest.run("systemctl kill --signal=SIGKILL vault-server; systemctl reset-failed vault-server", {
+      check: false,
+    });
+    await this.#guest.until(
+      "the server is gone",
+      async () => (await this.#guest.show("vault-server", "MainPID")).MainPID === "0",
+    );
+  }
+
+  /** SIGSTOP: connections are still taken by the kernel, and nobody answers. */
+  async signal(signal: string): Promise<void> {
+    await this.#guest.run(["systemctl", "kill", `--signal=${signal}`, "vault-server"]);
+  }
+
+  async seal(): Promise<void> {
+    await this.command("operator seal");
+  }
+
+  async command(line: string): Promise<string> {
+    return await this.#guest.text([bao, ...line.split(" ")], { env: this.#environment() });
+  }
+
+  async put(name: string, value: string): Promise<void> {
+    await this.command(`kv put secret/${name} token=${value}`);
+  }
+
+  /** Writes a new token for a pair over its old one. @returns it */
+  async grant(name: string): Promise<string> {
+    const token = await this.command("token create -orphan -period=1h -policy=app -field=token");
+    await this.#guest.replace(tokenPath(name), token, 0o400);
+    return token;
+  }
+
+  async #run(): Promise<void> {
+    await this.#guest.run(
+      `systemd-run --quiet --unit=vault-server --setenv=HOME=/root -- ${bao} server -config=/etc/vault-server.hcl`,
+    );
+    await this.#guest.until("the server listens", async () => {
+      const { code } = await this.#guest.run([bao, "status"], { env: this.#environment(), check: false });
+      return code === 0 || code === 2;
+    });
+  }
+
+  async unseal(): Promise<void> {
+    await this.command(`operator unseal ${this.#key}`);
+    await this.#guest.until("the server is unsealed", async () => {
+      const { code } = await this.#guest.run([bao, "token", "lookup"], { env: this.#environment(), check: false });
+      return code === 0;
+    });
+  }
+
+  #environment(): Record<string, string> {
+    return { HOME: "/root", BAO_ADDR: url, VAULT_ADDR: url, BAO_TOKEN: this.#token, VAULT_TOKEN: this.#token };
+  }
+}
+
+/** Where the token of a pair is, for its sidecar. */
+export const tokenPath = (name: string) => `/etc/fetcher/${name}.token`;
