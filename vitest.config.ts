@@ -69,6 +69,15 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      // Two minutes of random events, alone: `npm run soak` makes it longer.
+      {
+        test: {
+          name: "soak",
+          include: ["test/soak/**/*.test.ts"],
+          globalSetup: ["test/build.ts"],
+          sequence: { groupOrder: 3 },
+        },
+      },
     ],
   },
 });

@@ -10,6 +10,7 @@ import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
 import { treePath } from "./e2e/boot.ts";
 import { serverBinary } from "./vault/binary.ts";
+import { fakeClock } from "./soak/fake-clock.ts";
 import { postgresPrograms } from "./vault/postgres.ts";
 import { findNixpkgs } from "./nix/nixpkgs.ts";
 import { findNixfmt, newerNix } from "./nix/programs.ts";
@@ -65,6 +66,7 @@ const requirements = {
   },
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
+  "fake-clock": () => (fakeClock() === undefined ? "libfaketime is not installed" : undefined),
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
 } satisfies Record<string, () => string | undefined>;
 

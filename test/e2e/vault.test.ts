@@ -2,125 +2,19 @@
  * Services under a real systemd whose secrets are in a real Vault or OpenBao: it is late, goes, comes back sealed, refuses.
  * FETCHER_TEST_OUTAGE=60 keeps it away for a minute under a running target, and not for ten seconds: the states are the same.
  */
-import { readFileSync } from "node:fs";
 import { beforeAll, expect } from "vitest";
-import { serverBinary } from "../vault/binary.ts";
-import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
 import type { Pair, PairOptions } from "./pair.ts";
 import { scenario } from "./scenario.ts";
+import { GuestVault, tokenPath, url } from "./vault-server.ts";
 
-const url = "http://127.0.0.1:8200";
-/** Where the server can be reached while it is down for the services. */
-const elsewhere = "http://127.0.0.1:8300";
 /** Seconds. */
 const OUTAGE = Number(process.env["FETCHER_TEST_OUTAGE"] ?? 10);
-const bao = "/opt/vault-server/bao";
-
-/** The server in the guest, on file storage, as a unit of its own. */
-class Server {
-  readonly #guest: Guest;
-  #url = url;
-  #token = "";
-  #key = "";
-
-  constructor(guest: Guest) {
-    this.#guest = guest;
-  }
-
-  async install(): Promise<void> {
-    await this.#guest.write(bao, readFileSync(serverBinary() ?? ""), 0o755);
-    await this.#run(url);
-    const made = JSON.parse(await this.command("operator init -format=json -key-shares=1 -key-threshold=1")) as {
-      root_token: string;
-      unseal_keys_b64: [string];
-    };
-    [this.#token, this.#key] = [made.root_token, made.unseal_keys_b64[0]];
-    await this.unseal();
-    await this.command("secrets enable -version=2 -path=secret kv");
-    await this.#guest.run([bao, "policy", "write", "app", "-"], {
-      env: this.#environment(),
-      input: 'path "secret/*" { capabilities = ["read"] } path "pki/*" { capabilities = ["update"] }',
-    });
-  }
-
-  /** As a server is after its start: sealed. */
-  async up(): Promise<void> {
-    await this.#run(url);
-  }
-
-  async unseal(): Promise<void> {
-    await this.command(`operator unseal ${this.#key}`);
-    await this.#guest.until("the server is unsealed", async () => {
-      const { code } = await this.#guest.run([bao, "token", "lookup"], { env: this.#environment(), check: false });
-      return code === 0;
-    });
-  }
-
-  /** What somebody does with the server while nobody finds it under its URL. */
-  async whileDown(work: () => Promise<void>): Promise<void> {
-    await this.#run(elsewhere);
-    await this.unseal();
-    await work();
-    await this.down();
-  }
-
-  /** Killed, and not there until `up`. */
-  async down(): Promise<void> {
-    await this.#guest.run("systemctl kill --signal=SIGKILL vault-server; systemctl reset-failed vault-server", {
-      check: false,
-    });
-    await this.#guest.until(
-      "the server is gone",
-      async () => (await this.#guest.show("vault-server", "MainPID")).MainPID === "0",
-    );
-  }
-
-  async command(line: string): Promise<string> {
-    return await this.#guest.text([bao, ...line.split(" ")], { env: this.#environment() });
-  }
-
-  async put(name: string, value: string): Promise<void> {
-    await this.command(`kv put secret/${name} token=${value}`);
-  }
-
-  /** Writes a new token for a pair over its old one. @returns it */
-  async grant(name: string): Promise<string> {
-    const token = await this.command("token create -orphan -period=1h -policy=app -field=token");
-    await this.#guest.replace(tokenPath(name), token, 0o400);
-    return token;
-  }
-
-  async #run(at: string): Promise<void> {
-    this.#url = at;
-    await this.#guest.write(
-      "/etc/vault-server.hcl",
-      `disable_mlock = true
-       api_addr = "${at}"
-       storage "file" { path = "/var/lib/vault-server" }
-       listener "tcp" { address = "${new URL(at).host}", tls_disable = true }`,
-    );
-    await this.#guest.run(
-      `systemd-run --quiet --unit=vault-server --setenv=HOME=/root -- ${bao} server -config=/etc/vault-server.hcl`,
-    );
-    await this.#guest.until("the server listens", async () => {
-      const { code } = await this.#guest.run([bao, "status"], { env: this.#environment(), check: false });
-      return code === 0 || code === 2;
-    });
-  }
-
-  #environment(): Record<string, string> {
-    const [address, token] = [this.#url, this.#token];
-    return { HOME: "/root", BAO_ADDR: address, VAULT_ADDR: address, BAO_TOKEN: token, VAULT_TOKEN: token };
-  }
-}
-
-const tokenPath = (name: string) => `/etc/fetcher/${name}/token`;
 
 onEachGuest(
   "Vault",
   (guest) => {
-    const server = new Server(guest);
+    const server = new GuestVault(guest);
 
     beforeAll(async () => {
       await server.install();

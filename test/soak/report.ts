@@ -1,0 +1,37 @@
+import type { Slope } from "./memory.ts";
+import type { Soak } from "./soak.ts";
+
+/** MiB per hour that a sidecar may grow by, where it was looked at for long enough to tell. */
+const GROWTH = 1;
+/** Seconds. */
+const LONG_ENOUGH = 600;
+/** MiB that no sidecar may ever have: in a short run, all that can be said. */
+const LARGEST = 160;
+
+/** What happened and what was looked at, for people; and the sidecars whose memory grows. */
+export function report(soak: Soak, seconds: number): { readonly text: string; readonly leaking: readonly string[] } {
+  const events = [...soak.counts].sort(([, a], [, b]) => b - a);
+  const total = events.reduce((sum, [, count]) => sum + count, 0);
+  const leaking: string[] = [];
+  const memory = soak.services.map(({ name, memory: series, lines, history }) => {
+    const slope = series.slope(soak.halfway);
+    const largest = series.largest / 1024;
+    if (largest > LARGEST) leaking.push(`${name}: ${largest.toFixed(1)} MiB`);
+    if (slope !== undefined && slope.span >= LONG_ENOUGH && slope.uss > GROWTH)
+      leaking.push(`${name}: grows by ${slope.uss.toFixed(2)} MiB per hour`);
+    return `  ${name.padEnd(8)} ${history.length} values, ${lines.length} starts and reloads, ${series.processes} sidecar processes; USS at most ${largest.toFixed(1)} MiB${slope === undefined ? "" : growth(slope)}`;
+  });
+  const text = [
+    `soak: ${seconds} s, seed ${soak.random.seed}: ${total} events, ${soak.looks} looks, ${soak.rests} times at rest, ${soak.checks} checks`,
+    ...events.map(([name, count]) => `  ${String(count).padStart(5)} ${name}`),
+    "services, and the memory of the sidecar process that was looked at longest in the second half:",
+    ...memory,
+    "",
+  ].join("\n");
+  return { text, leaking };
+}
+
+function growth({ samples, span, first, last, uss, pss }: Slope): string {
+  const figures = `USS ${uss.toFixed(2)}, PSS ${pss.toFixed(2)} MiB per hour`;
+  return `; ${samples} samples in ${span.toFixed(0)} s: ${first.toFixed(1)} to ${last.toFixed(1)} MiB, slope ${figures}`;
+}

@@ -1,0 +1,180 @@
+/** One target with its sidecar and its store, and what must hold of them whatever happens. */
+import type { Guest } from "../e2e/guest.ts";
+import { Pair } from "../e2e/pair.ts";
+import { plainUnits } from "../e2e/plain-units.ts";
+import { History } from "./history.ts";
+import { MemorySeries } from "./memory.ts";
+import type { Outage, SoakStore } from "./stores.ts";
+
+/** What observe.mjs tells of one pair. */
+export interface Observation {
+  readonly name: string;
+  readonly target: Readonly<Record<string, string>>;
+  readonly sidecar: Readonly<Record<string, string>>;
+  readonly published?: string;
+  readonly seen?: string;
+  /** KiB. */
+  readonly memory?: { readonly pss: number; readonly uss: number };
+  readonly log: string;
+}
+
+/** Seconds that a unit may be on its way up. Far beyond what a busy machine needs. */
+const PATIENCE = 90;
+
+export class Service {
+  readonly pair: Pair;
+  readonly store: SoakStore;
+  readonly history: History;
+  readonly memory = new MemorySeries();
+  /** Lines that the target has said. */
+  readonly lines: string[] = [];
+  outage: Outage | undefined;
+  /** Its output directory takes no byte more. */
+  full = false;
+  /** The newest value in the store is one that the verify command refuses. */
+  refused = false;
+  stopped = false;
+  /** When an event last started the target, in seconds: its own start limit holds for events, too. */
+  startedAt = -Infinity;
+  logSize = 0;
+  #partial = "";
+  /** Places in the history: of the newest line, and of what was published at the last look and at the one before. */
+  #read = -1;
+  #published: readonly [number, number] = [-1, -1];
+  readonly #downSince = new Map<string, number>();
+  #last: Observation | undefined;
+
+  private constructor(pair: Pair, store: SoakStore, history: History) {
+    this.pair = pair;
+    this.store = store;
+    this.history = history;
+  }
+
+  /** @param sidecar lines for the sidecar's unit. */
+  static async install(
+    guest: Guest,
+    name: string,
+    store: SoakStore,
+    sidecar: readonly string[],
+    reach: string | undefined,
+  ): Promise<Service> {
+    await store.install();
+    const { options } = store;
+    const service = [...(options.sidecar?.service ?? []), ...sidecar];
+    // The default start limit: rotations and what happens besides must not bring the target to it.
+    const target = { service: ["Restart=always", "RestartSec=0.2", ...(options.target?.service ?? [])] };
+    const pair = await Pair.install(
+      guest,
+      {
+        name,
+        ...options,
+        config: {
+          ...options.config,
+          onChange: { settle: 0.2, minInterval: 3, ...(options.config?.["onChange"] as object) },
+        },
+        target,
+        sidecar: { service },
+      },
+      plainUnits,
+    );
+    if (reach !== undefined) await guest.tmpfs(pair.runtime, reach);
+    const made = new Service(pair, store, new History(name));
+    await guest.run(["mkdir", "-p", pair.store]);
+    await made.rotate();
+    return made;
+  }
+
+  get name(): string {
+    return this.pair.name;
+  }
+
+  /** Whether its store can be asked and takes values. */
+  get untroubled(): boolean {
+    return this.outage === undefined && !this.full && !this.refused && !this.stopped;
+  }
+
+  get writable(): boolean {
+    return this.outage?.writable !== false;
+  }
+
+  async rotate(refused = false): Promise<void> {
+    await this.store.put(this.history.next(refused));
+    this.refused = refused;
+  }
+
+  get last(): Observation | undefined {
+    return this.#last;
+  }
+
+  /** The value of the newest line of the target, and of its variable where the line tells it. */
+  get used(): { readonly file: string | undefined; readonly variable: string | undefined } {
+    const [, file, variable] = / file=(\S*)(?: variable=(\S*))?$/.exec(this.lines.at(-1) ?? "") ?? [];
+    return { file, variable };
+  }
+
+  /** @param now seconds. @returns what is wrong, and how much was looked at. */
+  check(observation: Observation, now: number): { readonly wrong: readonly string[]; readonly checks: number } {
+    this.#last = observation;
+    const { target, sidecar, published, seen, memory, log } = observation;
+    const wrong: string[] = [];
+    let checks = 0;
+    const judge = (what: string, text: string | undefined, atLeast = -1): number => {
+      if (text === undefined) return atLeast;
+      checks += 1;
+      const place = this.history.place(text);
+      if (place === undefined) wrong.push(`${what} is no value that the store held: ${text.length} bytes`);
+      else if (text.includes("refused")) wrong.push(`${what} is a value that the verify command refuses`);
+      else if (place < atLeast) wrong.push(`${what} is value ${place}; value ${atLeast} was there before`);
+      return Math.max(place ?? -1, atLeast);
+    };
+    const [last, before] = this.#published;
+    for (const line of this.#take(log)) {
+      const [, file, variable] = / file=(\S*)(?: variable=(\S*))?$/.exec(line) ?? [];
+      // It may have been written while the last look was under way.
+      this.#read = judge("the target's file", file, Math.max(this.#read, before));
+      // secrets.env is renamed last: a start between the two reads the value before, and is followed by the action.
+      judge("the target's variable", variable);
+    }
+    this.#published = [judge("what is published", published, Math.max(this.#read, last)), last];
+    judge("what the target sees", seen);
+    for (const [what, unit] of Object.entries({ target, sidecar })) {
+      checks += 1;
+      const state = unit["ActiveState"] ?? "";
+      if (state === "active") {
+        this.#downSince.delete(what);
+        continue;
+      }
+      const since = this.#downSince.get(what) ?? now;
+      this.#downSince.set(what, since);
+      if (this.stopped) this.#downSince.delete(what);
+      else if (state === "failed") wrong.push(`the ${what} has failed: ${unit["Result"] ?? ""}`);
+      else if (now - since > PATIENCE && !(what === "sidecar" && this.full))
+        wrong.push(`the ${what} is ${state} (${unit["SubState"] ?? ""}) for ${(now - since).toFixed(0)} s`);
+    }
+    if (memory !== undefined) this.memory.add(Number(sidecar["MainPID"]), now, memory);
+    return { wrong, checks };
+  }
+
+  /** Why it is not at rest with the newest value; undefined: it is. */
+  unsettled(): string | undefined {
+    const { target, sidecar, published } = this.#last ?? {};
+    const { latest } = this.history;
+    const place = (text: string | undefined) => (text === undefined ? "nothing" : this.history.place(text));
+    for (const [what, unit] of Object.entries({ target, sidecar }))
+      if (unit?.["ActiveState"] !== "active") return `the ${what} is ${unit?.["ActiveState"] ?? "not seen"}`;
+    if (published !== latest) return `published is ${place(published)} of ${this.history.length - 1}`;
+    const { file, variable } = this.used;
+    if (file !== latest) return `the target read ${place(file)} of ${this.history.length - 1}`;
+    if (variable !== undefined && variable !== latest)
+      return `the target's variable is ${place(variable)} of ${this.history.length - 1}`;
+    return undefined;
+  }
+
+  #take(log: string): readonly string[] {
+    this.logSize += Buffer.byteLength(log);
+    const lines = (this.#partial + log).split("\n");
+    this.#partial = lines.pop() ?? "";
+    this.lines.push(...lines);
+    return lines;
+  }
+}

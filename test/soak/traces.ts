@@ -1,0 +1,80 @@
+/** What a system looks like, so that what was left behind can be told. */
+import type { Guest } from "../e2e/guest.ts";
+import type { GuestVault } from "../e2e/vault-server.ts";
+import { CANARY } from "./history.ts";
+import type { Service } from "./service.ts";
+import { LEASE } from "./stores.ts";
+
+export interface Traces {
+  readonly processes: readonly string[];
+  readonly mounts: readonly string[];
+  readonly files: readonly string[];
+}
+
+export async function looksLike(guest: Guest): Promise<Traces> {
+  const lines = async (command: string) => (await guest.text(command)).split("\n").filter(Boolean).sort();
+  return {
+    processes: await lines("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done"),
+    mounts: await lines("cut -d' ' -f5 /proc/self/mountinfo"),
+    // libfaketime has files of its own there.
+    files: await lines(
+      "ls -A -d /run/*-secrets /tmp/* /tmp/.[!.]* /var/tmp/* /dev/shm/* 2>/dev/null | grep -v faketime || :",
+    ),
+  };
+}
+
+/** @returns the number of checks. @throws with what is there that was not there before. */
+export async function expectNothingLeft(
+  guest: Guest,
+  before: Traces | undefined,
+  services: readonly Service[],
+  vault: GuestVault | undefined,
+): Promise<number> {
+  for (const { pair } of services)
+    for (const unit of [pair.target, pair.sidecar]) {
+      await pair.untilState(unit, "inactive");
+      const group = `/sys/fs/cgroup/system.slice/${unit}`;
+      if (await guest.exists(group)) throw new Error(`the control group of ${unit} is still there`);
+    }
+  await guest.until(
+    "there is nothing that was not there before",
+    async () => {
+      const after = await looksLike(guest);
+      const more = (key: keyof Traces) => after[key].filter((line) => before?.[key].includes(line) !== true);
+      // Not other services' own, nor those of this look.
+      const processes = more("processes").filter((line) =>
+        /bin\/fetcher|with-secrets|sleep|systemctl|notify/.test(line),
+      );
+      return [...processes, ...more("mounts"), ...more("files")];
+    },
+    (left) => left.length === 0,
+    { timeout: 60 },
+  );
+  // -s: not what cannot be read; the stores, in /etc/fetcher and in the server's own directory, have it of course.
+  const holding = await guest.text(`grep -rlsF ${CANARY} /run /tmp /var/tmp /var/log /dev/shm || :`);
+  const strange = holding.split("\n").filter((path) => path !== "" && !path.startsWith("/run/keys-"));
+  if (strange.length > 0) throw new Error(`secrets are left in ${strange.join(", ")}`);
+  if (vault !== undefined) await expectNoLease(guest, vault);
+  return services.length * 2 + 4;
+}
+
+/** Sidecars that were killed could revoke nothing: what they had runs out by itself. */
+async function expectNoLease(guest: Guest, vault: GuestVault): Promise<void> {
+  const list = async (path: string): Promise<readonly unknown[]> => {
+    const text = await vault.command(`list -format=json ${path}`).catch(() => "{}");
+    const keys: unknown = JSON.parse(text);
+    return Array.isArray(keys) ? (keys as unknown[]) : [];
+  };
+  await guest.until(
+    "no lease is left",
+    async () => await list("sys/leases/lookup/pki/issue/soak"),
+    (leases) => leases.length === 0,
+    { timeout: LEASE * 2 + 60 },
+  );
+  await guest.until(
+    "no token but the root's is left",
+    async () => await list("auth/token/accessors"),
+    (tokens) => tokens.length === 1,
+    { timeout: LEASE * 2 + 60 },
+  );
+}
