@@ -58,6 +58,9 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
   const { status } = refused;
   switch (status) {
     case 400:
+      // As KV answers while a mount becomes version 2; it takes a moment.
+      if (refused.says(/\bfrom non-versioned to versioned data\b/))
+        return ["unavailable", "the secrets engine is being upgraded to KV version 2", false];
       return ["invalid", "the server does not understand the request", false];
     case 401:
     case 403:

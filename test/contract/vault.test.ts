@@ -30,7 +30,7 @@ needs("vault-server").describe("against a real server", () => {
   /** A mount of its own, behind a port of its own, and a token that may read it and nothing else. */
   async function prepare(version: 1 | 2) {
     const mount = `kv${version}-${randomBytes(4).toString("hex")}`;
-    await server.write(`sys/mounts/${mount}`, { type: "kv", options: { version: String(version) } });
+    await server.mountKv(mount, version);
     const { path: directory, dispose } = await temporary();
     const tokenPath = join(directory, "token");
     await writeFile(

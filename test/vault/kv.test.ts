@@ -18,8 +18,8 @@ needs("vault-server").describe("KV at a real server", () => {
 
   beforeAll(async () => {
     server = await VaultServer.dev();
-    await server.write("sys/mounts/old", { type: "kv", options: { version: "1" } });
-    await server.write("sys/mounts/team/deep", { type: "kv", options: { version: "2" } });
+    await server.mountKv("old", 1);
+    await server.mountKv("team/deep", 2);
   });
   afterAll(() => server.dispose());
 

@@ -121,10 +121,10 @@ needs("vault-server", "postgresql").describe("database credentials of a real ser
   });
 
   test("renewed in time, the same credentials live on beyond their first end", async () => {
-    const vault = await credentials("3s", "1h");
+    const vault = await credentials("6s", "1h");
     const first = await pairOf(vault);
     canaries.add(first.password);
-    const end = Date.now() + 5000;
+    const end = Date.now() + 7000;
     while (Date.now() < end) {
       const { refreshAfter, version } = await pairOf(vault);
       expect(version).toBe(first.version);
@@ -136,7 +136,7 @@ needs("vault-server", "postgresql").describe("database credentials of a real ser
   });
 
   test("before the longest life ends others come; the old ones work until the target has the new ones, and end then", async () => {
-    const vault = await credentials("4s", "7s");
+    const vault = await credentials("9s", "13s");
     const first = await pairOf(vault);
     canaries.add(first.password);
     let second = first;

@@ -365,7 +365,7 @@ needs("vault-server").describe("login at a real server", () => {
   test("a namespace of its own: login, mount and secret are looked for there", async () => {
     await server.write("sys/namespaces/team");
     const there = { namespace: "team" };
-    await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } }, there);
+    await server.mountKv("secret", 2, there);
     await server.write("secret/data/app", { data: { db: `${secret}-team` } }, there);
     await server.write("sys/policies/acl/app", { policy: rules }, there);
     const { body } = await server.write("auth/token/create", { policies: ["app"] }, there);

@@ -71,6 +71,16 @@ describe("a stand-in server", () => {
     expect(await failing((_, response) => saying(response, status))).toEqual({ kind, message });
   });
 
+  test("a KV engine that is being upgraded to version 2, as the real one says it", async () => {
+    const errors = [
+      "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period and will resume service shortly.",
+    ];
+    expect(await failing((_, response) => (reply(response, 400, { errors }), true))).toEqual({
+      kind: "unavailable",
+      message: "secret/app: the secrets engine is being upgraded to KV version 2 (status 400)",
+    });
+  });
+
   test("403 where no other token is to be had", async () => {
     expect(await failing((_, response) => saying(response, 403))).toEqual({
       kind: "denied",
@@ -444,7 +454,7 @@ for (const storage of ["file", "raft"] as const)
         message: expect.stringMatching(/: the server is (not initialized|sealed)/) as string,
       });
       key = await server.initialize();
-      await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
+      await server.mountKv("secret", 2);
       await server.write("secret/data/app", { data: { db: secret } });
       await writeFile(tokenPath, canaries.add(server.rootToken));
       expect(await textOf(vault, "db")).toBe(secret);

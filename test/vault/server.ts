@@ -177,6 +177,13 @@ export class VaultServer {
     return this.call("POST", path, body, options);
   }
 
+  /** A KV engine, which answers 400 for a moment where it is of version 2. */
+  async mountKv(path: string, version: 1 | 2, options: CallOptions = {}): Promise<void> {
+    await this.write(`sys/mounts/${path}`, { type: "kv", options: { version: String(version) } }, options);
+    const isThere = async () => (await this.read(`${path}/config`, { ...options, any: true })).status === 200;
+    if (version === 2) await until(isThere);
+  }
+
   /** A token of its own with these rules. */
   async token(rules: string, more: object = {}): Promise<string> {
     const name = `policy-${randomBytes(4).toString("hex")}`;

@@ -36,7 +36,7 @@ needs("vault-server").describe("TLS to a real server", () => {
     const { hcl, caFile } = await authority.listener(certificates);
     server = await VaultServer.stored(`${hcl}\ntls_client_ca_file = "${caFile}"`);
     await server.initialize();
-    await server.write("sys/mounts/secret", { type: "kv", options: { version: "2" } });
+    await server.mountKv("secret", 2);
     await server.write("sys/policies/acl/app", { policy: 'path "secret/data/app" { capabilities = ["read"] }' });
     await server.write("sys/auth/cert", { type: "cert" });
     await server.write("auth/cert/certs/app", {
