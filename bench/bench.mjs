@@ -21,6 +21,8 @@ await measureStart();
 await measureLatency();
 await measureIdle();
 printTable();
+console.log();
+await import("./fleet-memory.mjs");
 
 /** A folder of `count` secrets and a configuration for it. */
 function scope(name, count) {
