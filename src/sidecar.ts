@@ -328,7 +328,10 @@ export class Sidecar {
   #logReady(): void {
     const { log, store, publisher, notifier } = this.#parts;
     const files = publisher.directory;
-    log.info(`ready: ${count([...this.#held.versions], "secret")} from ${store.name}`, { directory: files, notify: notifier.how });
+    log.info(`ready: ${count([...this.#held.versions], "secret")} from ${store.name}`, {
+      directory: files,
+      notify: notifier.how,
+    });
   }
 }
 
