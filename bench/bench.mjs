@@ -38,6 +38,8 @@ await kv?.dispose();
 await measureLatency();
 await measureIdle();
 printTable();
+console.log();
+await import("./fleet-memory.mjs");
 
 /** A folder of `count` secrets and a configuration for it. */
 function scope(name, count) {

@@ -64,7 +64,7 @@ export async function simulate(plan: Plan, directory: string): Promise<Course> {
   });
 
   const stops: AbortController[] = [];
-  const runs: Promise<void>[] = [];
+  const runs: Promise<unknown>[] = [];
   for (let index = 0; index < plan.sidecars; index++) {
     behind.add(index);
     const stop = new AbortController();

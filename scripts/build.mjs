@@ -28,6 +28,7 @@ const { metafile } = await build({
 });
 copyFileSync(`${root}src/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
+copyFileSync(`${root}src/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);
 chmodSync(`${fresh}/fetcher.js`, 0o755);
 writeFileSync(`${fresh}/THIRD-PARTY-LICENSES.txt`, licences());
 if (existsSync(`${root}dist`)) setAside(`${root}dist`);

@@ -11,7 +11,7 @@ here=$(dirname "$0")
 }
 
 need=
-for package in systemd-container debootstrap debian-archive-keyring util-linux dash bash; do
+for package in systemd-container debootstrap debian-archive-keyring util-linux dash bash busybox; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || need="$need $package"
 done
 if [ -n "$need" ]; then

@@ -15,7 +15,10 @@ export interface ActionsParts {
   readonly random: Random;
   /** Called when a status has changed. */
   readonly changed: () => void;
-  /** Called when every target uses what is published. */
+  /**
+   * Called when every target uses what is published. Never where nobody is told: when a service has looked by itself is
+   * not known, and what it may still be using (an older lease) must not be ended, but run out.
+   */
   readonly applied: () => void;
 }
 

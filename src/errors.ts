@@ -14,6 +14,8 @@ export const ExitCode = {
   ioError: 74,
   denied: 77,
   config: 78,
+  /** As a shell has it for SIGTERM. With Type=oneshot, 0 would tell systemd that the secrets are there. */
+  stoppedEarly: 143,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
@@ -28,6 +30,7 @@ export const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
   ioError: "the output cannot be written",
   denied: "the store refuses us",
   config: "the configuration is wrong",
+  stoppedEarly: 'stopped before anything was published ("resident": false)',
 };
 
 /** Ends the program with `exitCode` and the one line `message`. */

@@ -27,6 +27,7 @@ const requirements = {
   root: notRoot,
   bash: () => program("bash"),
   dash: () => program("dash"),
+  busybox: () => program("busybox"),
   /** A /tmp of the test's own. */
   "mount-namespace": (): string | undefined =>
     requirements.root() ??

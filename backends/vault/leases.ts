@@ -65,6 +65,9 @@ export class Leases {
       this.#current.delete(place.identity);
       return { found, refreshAfter: undefined };
     }
+    // Where nobody says that the new one is applied (no action, no service), the old ones run out by themselves.
+    const now = this.#now();
+    this.#superseded = this.#superseded.filter(({ endsAt }) => now < endsAt);
     if (held !== undefined) this.#superseded.push(held);
     const lease = this.#begin(found, found.issued);
     this.#current.set(place.identity, lease);

@@ -27,6 +27,10 @@ export const scope: OptionTexts = {
     meaning:
       "file → a template from which it is rendered, with secrets in it ([templates.md](templates.md)); published and rotated with the set",
   },
+  resident: {
+    meaning:
+      "`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit's `no-resident.conf`",
+  },
   startTimeout: {
     meaning: "give up (exit status 69) when the store does not answer for so long at the start; `null`: wait for ever",
   },
@@ -95,7 +99,7 @@ export const output: OptionTexts = {
 export const onChange: OptionTexts = {
   "onChange.action": {
     meaning:
-      "`restart`; `reload` (a restart where the unit cannot); `signal`; `none`. A unit that does not run is never started",
+      "`restart`; `reload` (a restart where the unit cannot); `signal`; `none`: the service looks by itself. A unit that does not run is never started",
   },
   "onChange.signal": { meaning: 'for the action `signal`, sent to the main process: `"SIGHUP"`' },
   "onChange.settle": { meaning: "all that changes within this time is one publish and one action" },

@@ -31,7 +31,7 @@ async function install(guest: Guest, { name, config, target, sidecar }: Wiring, 
   const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
   await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
   const dropIns = [
-    ...(reloadsOnChange(config) ? [] : ["fetch-on-restart.conf"]),
+    ...(reloadsOnChange(config) ? [] : [config["resident"] === false ? "no-resident.conf" : "fetch-on-restart.conf"]),
     ...(["vault", "aws"].includes(String(config["backend"])) ? ["network.conf"] : []),
   ];
   for (const conf of dropIns) await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));

@@ -85,6 +85,17 @@ describe("a lease", () => {
   });
 });
 
+test.each([
+  ["no action", { onChange: { action: "none" } }],
+  ["no service", { service: [] }],
+])("with %s nobody knows what is in use: older leases are left to run out", async (_, config) => {
+  const { store, clock, file, pending } = await startSidecar({ store: leasing(), config });
+  await clock.advance(1300);
+  expect(file("a")).not.toBe("lease-1");
+  expect(store.applications).toEqual([]);
+  expect(pending()).toBeNull();
+});
+
 describe("after an adoption", () => {
   async function adopted(config: Readonly<Record<string, object>>, changes: (store: FakeStore) => void) {
     const first = await startSidecar({ config });
