@@ -30,9 +30,10 @@
       );
 
       nixosModules = {
-        default = ./nix/modules/secrets-store.nix;
+        # Not the bare paths, which the `nix flake check` of 2.8 refuses.
+        default.imports = [ ./nix/modules/secrets-store.nix ];
         # For tests of consumers: secrets that are in the configuration.
-        hardcoded-secrets = ./nix/modules/hardcoded-secrets.nix;
+        hardcoded-secrets.imports = [ ./nix/modules/hardcoded-secrets.nix ];
       };
 
       lib = {

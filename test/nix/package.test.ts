@@ -68,7 +68,7 @@ needs("nix", "nixpkgs-lib").describe("evaluation", () => {
     expect(
       withStandIn(`{
         names = builtins.attrNames flake;
-        modules = lib.mapAttrs (_: builtins.pathExists) flake.nixosModules;
+        modules = lib.mapAttrs (_: module: lib.all builtins.pathExists module.imports) flake.nixosModules;
         packages = builtins.attrNames flake.packages.aarch64-linux;
         checks = lib.length (builtins.attrNames flake.checks.aarch64-linux);
         package = flake.checks.x86_64-linux ? package;

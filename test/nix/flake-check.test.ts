@@ -1,0 +1,50 @@
+/** `nix flake check --no-build` by the real one, with a stand-in for nixpkgs: all outputs are what their names promise. */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { project } from "./evaluation.ts";
+import { findNixpkgs } from "./nixpkgs.ts";
+import { newerNix, nix } from "./programs.ts";
+
+needs("nix", "nix-newer", "nixpkgs-lib").describe("nix flake check", () => {
+  let place = "";
+  beforeAll(() => {
+    place = mkdtempSync(join(tmpdir(), "fetcher-flake-"));
+    const parts = ["flake.nix", "nix", "package.json", "package-lock.json", "LICENSE", "src", "backends", "scripts"];
+    for (const part of parts) cpSync(join(project, part), join(place, "source", part), { recursive: true });
+    cpSync(join(findNixpkgs() ?? "", "lib"), join(place, "nixpkgs/lib"), { recursive: true });
+    cpSync(join(import.meta.dirname, "stand-in/flake.nix"), join(place, "nixpkgs/flake.nix"));
+  });
+  afterAll(() => {
+    spawnSync("chmod", ["-R", "u+w", place]);
+    rmSync(place, { recursive: true });
+  });
+
+  /** `nix` is the same program as nix-instantiate, by another name. */
+  function check(command: readonly string[], ...flags: readonly string[]) {
+    const [program = "", ...given] = command.map((word) => word.replace(/nix-instantiate$/, "nix"));
+    const features = ["--extra-experimental-features", "nix-command flakes", "--store", join(place, "store")];
+    const input = ["--override-input", "nixpkgs", `path:${place}/nixpkgs`, "--no-write-lock-file"];
+    const what = ["flake", "check", `path:${place}/source`, "--no-build", ...input, ...flags];
+    const { status, stderr } = spawnSync(program, [...given, ...features, ...what], {
+      encoding: "utf8",
+      env: { ...process.env, HOME: place, NIX_PATH: "" },
+    });
+    return { status, errors: stderr.split("\n").filter((line) => line.includes("error")), stderr };
+  }
+
+  test("accepts the flake, by an older Nix", () => {
+    expect(check(nix)).toMatchObject({ status: 0, errors: [] });
+  });
+
+  test("accepts the flake, by a newer one, for every system", () => {
+    const { stderr, ...outcome } = check(newerNix() ?? [], "--all-systems");
+    expect(outcome).toEqual({ status: 0, errors: [] });
+    for (const system of ["x86_64-linux", "aarch64-linux"])
+      for (const output of [`packages.${system}.default`, `checks.${system}.rotation`, `devShells.${system}.default`])
+        expect(stderr).toContain(output);
+  });
+});

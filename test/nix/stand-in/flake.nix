@@ -1,0 +1,60 @@
+# A stand-in for the flake of nixpkgs, of our own, beside a lib of nixpkgs: what flake.nix asks of it, in derivations
+# that nobody builds.
+{
+  outputs =
+    _:
+    let
+      lib = import ./lib;
+      pkgsOf =
+        system:
+        let
+          made =
+            name:
+            builtins.derivation {
+              inherit name system;
+              builder = "/bin/sh";
+            };
+          call =
+            packages: file: more:
+            let
+              function = import file;
+            in
+            function (builtins.intersectAttrs (builtins.functionArgs function) packages // more);
+          packages =
+            lib.genAttrs [
+              "cacert"
+              "makeBinaryWrapper"
+              "nixfmt"
+              "nixfmt-tree"
+              "nodejs_24"
+              "openbao"
+              "python3"
+              "systemd"
+            ] made
+            // {
+              inherit lib;
+              stdenv = {
+                hostPlatform = {
+                  inherit system;
+                  node.arch = "any";
+                };
+                mkDerivation = given: made (given.name or given.pname) // { inherit (given) meta; };
+              };
+              mkShell = _: made "shell";
+              testers.runNixOSTest = test: made test.name;
+              callPackage = call packages;
+              extend =
+                overlay:
+                let
+                  final = packages // { callPackage = call final; } // overlay final packages;
+                in
+                final;
+            };
+        in
+        packages;
+    in
+    {
+      inherit lib;
+      legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] pkgsOf;
+    };
+}
