@@ -1,17 +1,20 @@
 /** The configuration: JSON of a file, flags over it, checked whole before anything else happens. */
-import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import * as v from "valibot";
+import type * as v from "valibot";
 import type { CommandLine } from "./cli.ts";
+import { readJson, withFlags } from "./config-file.ts";
+import {
+  type Action,
+  component,
+  configSchema,
+  type outputSchema,
+  rotationSchema,
+  secretSchema,
+  templateSchema,
+} from "./config-schema.ts";
 import { checkEnvNames } from "./env-file.ts";
-import { ConfigError, errnoCode, ExitCode, FatalError } from "./errors.ts";
-import { absolutePath, joinPath, object, oneOf, parse, positiveSeconds, seconds, text } from "./settings.ts";
-
-/** Names of the program's own in the output directory; no secret may use them. */
-export const RESERVED_PREFIX = ".fetcher-";
-
-const actions = ["restart", "reload", "signal", "none"] as const;
-export type Action = (typeof actions)[number];
+import { ConfigError } from "./errors.ts";
+import { joinPath, parse } from "./settings.ts";
 
 export interface SecretConfig {
   readonly id: string;
@@ -25,6 +28,17 @@ export interface SecretConfig {
   readonly owner: string | undefined;
   readonly group: string | undefined;
   readonly optional: boolean;
+}
+
+/** A file that is made from a template and the values of secrets. */
+export interface TemplateConfig {
+  readonly file: string;
+  /** Of the template, absolute. */
+  readonly path: string;
+  /** Permission bits; undefined: as few as those of its secrets leave. */
+  readonly mode: number | undefined;
+  readonly owner: string | undefined;
+  readonly group: string | undefined;
 }
 
 export interface OutputConfig {
@@ -59,104 +73,18 @@ export interface Config {
   readonly backend: string;
   /** The backend's own settings, not checked yet. */
   readonly settings: Readonly<Record<string, unknown>>;
-  /** Where relative paths of backend modules start. */
+  /** Where relative paths of backend modules and templates start. */
   readonly baseDirectory: string;
   readonly reloadOnChange: boolean;
   /** Seconds; undefined: the backend's default. */
   readonly pollingInterval: number | undefined;
   readonly secrets: readonly SecretConfig[];
+  readonly templates: readonly TemplateConfig[];
   readonly output: OutputConfig | undefined;
   readonly onChange: OnChangeConfig;
   /** Seconds until an unreachable store ends the start; null: never. */
   readonly startTimeout: number | null;
 }
-
-const component = v.pipe(
-  text,
-  v.check((name) => !name.includes("/"), "must not contain a slash"),
-  v.check((name) => name !== "." && name !== "..", "must not be . or .."),
-  v.check((name) => Buffer.byteLength(name) <= 255, "must not be longer than 255 bytes"),
-  v.check((name) => !name.startsWith(RESERVED_PREFIX), `must not begin with ${RESERVED_PREFIX}`),
-  v.check((name) => !hasControlCharacter(name), "must not contain control characters"),
-  // Lone surrogates would all become the same bytes in a file name.
-  v.check((name) => !/\p{Surrogate}/u.test(name), "must be Unicode text"),
-);
-
-const principal = v.pipe(
-  v.union([text, v.number()], "expected a name or a number"),
-  v.check((id) => typeof id === "string" || (Number.isSafeInteger(id) && id >= 0), "expected a name or a number"),
-  v.transform(String),
-);
-
-const mode = v.pipe(
-  v.string('expected an octal string such as "0400"'),
-  v.regex(/^0?[0-7]{3}$/, 'expected an octal string such as "0400"'),
-  v.transform((digits) => Number.parseInt(digits, 8)),
-);
-
-const unit = v.pipe(
-  text,
-  v.transform((name) => (/\.[a-z]+$/.test(name) ? name : `${name}.service`)),
-  v.regex(/^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service$/, 'expected the name of a service unit, "grafana.service"'),
-);
-
-const anything = v.custom<Readonly<Record<string, unknown>>>(isObject, "expected an object");
-const flag = v.boolean("expected true or false");
-const argv = v.pipe(
-  v.array(v.string("expected a string"), "expected an array of strings"),
-  v.check((words) => words.length > 0 && words[0] !== "", "expected at least the name of a command"),
-  v.transform((words) => words as [string, ...string[]]),
-);
-
-const secretSchema = object({
-  source: v.optional(anything, {}),
-  file: v.optional(component),
-  env: v.nullish(v.string("expected the name of a variable, or null")),
-  mode: v.optional(mode),
-  owner: v.optional(principal),
-  group: v.optional(principal),
-  optional: v.optional(flag, false),
-});
-
-const rotationSchema = v.object({
-  reloadOnChange: v.optional(flag, false),
-  pollingInterval: v.optional(positiveSeconds),
-  refreshInterval: v.optional(positiveSeconds),
-});
-
-const outputSchema = object({
-  directory: absolutePath,
-  links: v.optional(v.nullable(absolutePath), null),
-  linksTo: v.optional(absolutePath),
-  envFile: v.optional(v.nullable(component), "secrets.env"),
-});
-
-const onChangeSchema = object({
-  action: v.optional(oneOf(actions), "restart"),
-  signal: v.optional(
-    v.nullable(
-      v.pipe(
-        v.string('expected the name of a signal, "SIGHUP"'),
-        v.regex(/^(SIG)?[A-Z][A-Z0-9+-]{1,11}$|^[1-9][0-9]?$/, 'expected the name of a signal, "SIGHUP"'),
-      ),
-    ),
-    null,
-  ),
-  settle: v.optional(seconds, 0.5),
-  minInterval: v.optional(seconds, 3),
-  splay: v.optional(seconds, 0),
-  verify: v.optional(v.nullable(object({ command: argv, timeout: v.optional(positiveSeconds, 30) })), null),
-});
-
-const configSchema = object({
-  service: v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
-  backend: v.optional(text),
-  config: v.optional(anything, {}),
-  secrets: v.optional(anything, {}),
-  output: v.optional(outputSchema),
-  onChange: v.optional(onChangeSchema, {}),
-  startTimeout: v.optional(v.nullable(positiveSeconds), null),
-});
 
 /**
  * Reads and checks the configuration; only the backend's own part is left for `openStore` to check.
@@ -182,7 +110,8 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
 
   const secrets = parseSecrets(raw.secrets, commandLine.ids);
   const output = parseOutput(raw.output, commandLine.output);
-  checkFiles(secrets, output);
+  const templates = parseTemplates(raw.templates, baseDirectory);
+  checkFiles(secrets, templates, output);
   checkEnvNames(secrets);
   const { onChange } = raw;
   if (onChange.action === "signal" && onChange.signal === null)
@@ -198,69 +127,11 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
     reloadOnChange: rotation.reloadOnChange,
     pollingInterval: rotation.pollingInterval ?? rotation.refreshInterval,
     secrets,
+    templates,
     output,
     onChange,
     startTimeout: raw.startTimeout,
   };
-}
-
-async function readJson(file: string): Promise<unknown> {
-  let json: string;
-  try {
-    json = readFileSync(file, "utf8");
-  } catch (error) {
-    throw new FatalError(ExitCode.config, `configuration: cannot read ${file}: ${errnoCode(error) ?? "failed"}`);
-  }
-  try {
-    return JSON.parse(json) as unknown;
-  } catch {
-    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${await whereNotJson(json)}`);
-  }
-}
-
-/**
- * JSON.parse's own message quotes the text, which may hold a secret that was put in the wrong place, and often has no
- * position. So another parser, which is loaded only now, is asked for the position alone.
- */
-async function whereNotJson(json: string): Promise<string> {
-  const { parse: parseWithPositions } = await import("@humanwhocodes/momoa");
-  try {
-    parseWithPositions(json, { mode: "json" });
-  } catch (error) {
-    const { line, column } = error as { line?: unknown; column?: unknown };
-    if (typeof line === "number" && typeof column === "number") return ` at line ${line}, column ${column}`;
-  }
-  return "";
-}
-
-function withFlags(
-  settings: Readonly<Record<string, unknown>>,
-  flags: CommandLine["set"],
-): Readonly<Record<string, unknown>> {
-  const merged = { ...settings };
-  for (const { path, value } of flags) {
-    let at: Record<string, unknown> = merged;
-    for (const [index, key] of path.entries()) {
-      if (index === path.length - 1) {
-        setOwn(at, key, value);
-        break;
-      }
-      const next = Object.hasOwn(at, key) ? at[key] : {};
-      if (!isObject(next))
-        throw new ConfigError(
-          joinPath("config", ...path.slice(0, index + 1)),
-          "is no object, --set cannot descend into it",
-        );
-      at = setOwn(at, key, { ...next });
-    }
-  }
-  return merged;
-}
-
-/** An assignment to `__proto__` would vanish, where JSON has it as a key like any other: an unknown one. */
-function setOwn<T>(object: Record<string, unknown>, key: string, value: T): T {
-  Object.defineProperty(object, key, { value, enumerable: true, writable: true, configurable: true });
-  return value;
 }
 
 function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {
@@ -284,6 +155,15 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
   }
   if (secrets.size === 0) throw new ConfigError("secrets", "names no secret (nor does the command line)");
   return [...secrets.values()];
+}
+
+function parseTemplates(table: Readonly<Record<string, unknown>>, baseDirectory: string): TemplateConfig[] {
+  return Object.entries(table).map(([file, settings]) => {
+    const path = joinPath("templates", file);
+    parse(component, file, path);
+    const { template, mode, owner, group } = parse(templateSchema, settings, path);
+    return { file, path: resolve(baseDirectory, template), mode, owner, group };
+  });
 }
 
 function parseOutput(
@@ -311,22 +191,20 @@ function parseOutput(
   return { directory, links, linksTo, envFile };
 }
 
-function checkFiles(secrets: readonly SecretConfig[], output: OutputConfig | undefined): void {
+/** No two may have one file. */
+function checkFiles(
+  secrets: readonly SecretConfig[],
+  templates: readonly TemplateConfig[],
+  output: OutputConfig | undefined,
+): void {
   const envFile = output === undefined ? "secrets.env" : output.envFile;
   const taken = new Map<string, string>();
   if (envFile !== null) taken.set(envFile, "output.envFile");
-  for (const { id, file } of secrets) {
+  const take = (file: string, owner: string, option: string) => {
     const other = taken.get(file);
-    const path = joinPath("secrets", id);
-    if (other !== undefined) throw new ConfigError(`${path}.file`, `is the file of ${other} already`);
-    taken.set(file, path);
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function hasControlCharacter(name: string): boolean {
-  return Array.from(name).some((character) => character < " " || character === "\x7f");
+    if (other !== undefined) throw new ConfigError(option, `is the file of ${other} already`);
+    taken.set(file, owner);
+  };
+  for (const { id, file } of secrets) take(file, joinPath("secrets", id), `${joinPath("secrets", id)}.file`);
+  for (const { file } of templates) take(file, joinPath("templates", file), joinPath("templates", file));
 }

@@ -3,13 +3,14 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Fetched, Outcome } from "./backend.ts";
-import type { Config, OutputConfig } from "./config.ts";
+import type { Config, OutputConfig, TemplateConfig } from "./config.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { fatal } from "./first-load.ts";
 import { type Problem, problemOf } from "./problems.ts";
 import { Publisher } from "./publisher.ts";
 import { SecretLayout } from "./secret-set.ts";
 import type { Store } from "./store.ts";
+import { ValueError } from "./value.ts";
 
 export interface Terminal {
   readonly out: (text: string) => void;
@@ -46,42 +47,73 @@ export async function once(
   const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
   const staged = publisher.stage(bytes, false);
   staged.commit();
-  terminal.out(
-    table(
-      ["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"],
-      config.secrets.map(({ id }) => {
-        const fetched = values.get(id);
-        if (fetched === undefined) return [id, "-", "-", "-", "missing (optional)", store.describe(id)];
-        const variable = staged.env?.names.get(id) ?? "-";
-        const file = publisher.fileOf(id) ?? "-";
-        return [id, file, variable, String(fetched.value.length), fetched.version, store.describe(id)];
-      }),
-    ),
-  );
+  const rows = config.secrets.map(({ id }) => {
+    const fetched = values.get(id);
+    if (fetched === undefined) return [id, "-", "-", "-", "missing (optional)", store.describe(id)];
+    const variable = staged.env?.names.get(id) ?? "-";
+    const file = publisher.fileOf(id) ?? "-";
+    return [id, file, variable, String(fetched.value.length), fetched.version, store.describe(id)];
+  });
+  const paths = new Map(config.templates.map(({ file, path }) => [file, path]));
+  const rendered = publisher.render(bytes).map(({ name, content }) => {
+    return ["-", name, "-", String(content.length), "-", `template ${paths.get(name) ?? ""}`];
+  });
+  terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
   for (const [id, why] of staged.env?.leftOut ?? [])
     terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? "secrets.env"}: ${why}\n`);
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
 }
 
-/** Says of every secret whether it is there. Writes nothing. @returns the exit code, as `once` does. */
+/**
+ * Says of every secret whether it is there, and of every template whether it can be rendered. Writes nothing.
+ *
+ * @returns the exit code, as `once` does.
+ */
 export async function check(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
-  await SecretLayout.of(config);
+  // 0444: what is not written anywhere has no place that could be open to others.
+  const layout = await SecretLayout.of(config, 0o444);
   const outcomes = await fetchAll(config, store, terminal, stop);
-  terminal.out(
-    table(
-      ["ID", "STATE", "BYTES", "VERSION", "FROM"],
-      config.secrets.map(({ id, optional }) => {
-        const outcome = outcomes.get(id);
-        const problem = problemOf(outcome);
-        if (problem !== undefined)
-          return [id, problem.kind + (optional ? " (optional)" : ""), "-", "-", store.describe(id)];
-        const { value, version } = outcome as Fetched;
-        return [id, "there", String(value.length), version, store.describe(id)];
-      }),
-    ),
-  );
-  return judge(config, store, outcomes, terminal).exitCode;
+  const rows = config.secrets.map(({ id, optional }) => {
+    const outcome = outcomes.get(id);
+    const problem = problemOf(outcome);
+    if (problem !== undefined)
+      return [id, problem.kind + (optional ? " (optional)" : ""), "-", "-", store.describe(id)];
+    const { value, version } = outcome as Fetched;
+    return [id, "there", String(value.length), version, store.describe(id)];
+  });
+  const problems: string[] = [];
+  const rendered = config.templates.map((template) => {
+    const [state, bytes] = rendering(layout, template, config, outcomes, problems);
+    return [template.file, state, bytes, "-", `template ${template.path}`];
+  });
+  terminal.out(table(["ID", "STATE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
+  const { exitCode } = judge(config, store, outcomes, terminal);
+  for (const problem of problems) terminal.err(`${problem}\n`);
+  return problems.length > 0 ? ExitCode.config : exitCode;
+}
+
+/** Its state and its size. */
+function rendering(
+  layout: SecretLayout,
+  template: TemplateConfig,
+  { secrets }: Config,
+  outcomes: ReadonlyMap<string, Outcome>,
+  problems: string[],
+): readonly [string, string] {
+  const values = new Map<string, Buffer>();
+  for (const { id, optional } of secrets) {
+    const outcome = outcomes.get(id);
+    if (problemOf(outcome) === undefined) values.set(id, (outcome as Fetched).value);
+    else if (!optional) return ["waits for secrets", "-"];
+  }
+  try {
+    return ["can be rendered", String(layout.renderOne(template, values)?.content.length)];
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error;
+    problems.push(error.message);
+    return ["cannot be rendered", "-"];
+  }
 }
 
 async function fetchAll(config: Config, store: Store, terminal: Terminal, stop: AbortSignal) {

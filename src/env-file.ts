@@ -5,6 +5,7 @@
 import { deriveName, isSpecialName, nameProblem } from "./env-names.ts";
 import { ConfigError } from "./errors.ts";
 import { joinPath } from "./settings.ts";
+import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
 export { deriveName };
 
@@ -28,16 +29,9 @@ export interface EnvFile {
   readonly leftOut: ReadonlyMap<string, string>;
 }
 
-/** A secret whose explicit variable cannot carry its value. `reason` and the message never hold the value. */
-export class EnvError extends Error {
+/** A secret whose explicit variable cannot carry its value. */
+export class EnvError extends ValueError {
   override readonly name = "EnvError";
-  readonly id: string;
-  readonly reason: string;
-  constructor(id: string, reason: string) {
-    super(`secret ${JSON.stringify(id)}: ${reason}`);
-    this.id = id;
-    this.reason = reason;
-  }
 }
 
 /** Bytes of NAME=value that execve(2) takes (MAX_ARG_STRLEN, 32 pages of 4 KiB, less the final NUL). */
@@ -151,13 +145,6 @@ const EQUALS = 0x3d;
 const QUOTE = 0x27;
 /** An embedded quote. Inside '…' systemd 252 to 262 know no other byte, and none reads '\'' as a shell does. */
 const EMBEDDED_QUOTE = Buffer.from(`'"'"'`);
-
-/** As `$(cat file)` drops them. A view, not a copy. */
-function withoutTrailingNewlines(value: Buffer): Buffer {
-  let end = value.length;
-  while (end > 0 && value[end - 1] === NEWLINE) end -= 1;
-  return value.subarray(0, end);
-}
 
 function lineBytes(name: string, value: Buffer): number {
   let quotes = 0;

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join, relative } from "node:path";
-import { RESERVED_PREFIX } from "./config.ts";
+import { RESERVED_PREFIX } from "./config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { checkDirectory } from "./output-directory.ts";
 import { tmpDirectoryOf } from "./private-tmp.ts";

@@ -5,7 +5,6 @@ import { type CommandLine, helpText, parseCommandLine } from "./cli.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { check, once, type Terminal } from "./debug.ts";
-import { EnvError } from "./env-file.ts";
 import { ExitCode, FatalError } from "./errors.ts";
 import { type Log, openLog } from "./log.ts";
 import { openNotifier, watchdogPeriod } from "./notify.ts";
@@ -13,6 +12,8 @@ import { Publisher } from "./publisher.ts";
 import { Sidecar } from "./sidecar.ts";
 import { checkStore, openStore } from "./store.ts";
 import { systemctl } from "./systemd.ts";
+import { loadTemplates } from "./template.ts";
+import { ValueError } from "./value.ts";
 
 declare const FETCHER_VERSION: string;
 
@@ -40,7 +41,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
       terminal.out(`fetcher ${FETCHER_VERSION}\n`);
       return ExitCode.ok;
     case "check-config":
-      await checkStore(await loadConfig(commandLine));
+      await checkConfig(await loadConfig(commandLine));
       terminal.out("the configuration is good\n");
       return ExitCode.ok;
     case "once":
@@ -49,6 +50,12 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "daemon":
       return daemon(await loadConfig(commandLine));
   }
+}
+
+/** What can be said without a store, an output and accounts. @throws ConfigError */
+async function checkConfig(config: Config): Promise<void> {
+  await checkStore(config);
+  await loadTemplates(config);
 }
 
 async function debug(commandLine: CommandLine, command: typeof once): Promise<ExitCode> {
@@ -98,7 +105,7 @@ async function daemon(config: Config): Promise<ExitCode> {
     log.info("stopped");
     return ExitCode.ok;
   } catch (error) {
-    if (error instanceof FatalError || error instanceof EnvError) notifier.status(error.message);
+    if (error instanceof FatalError || error instanceof ValueError) notifier.status(error.message);
     throw error;
   } finally {
     clearInterval(watchdog);
@@ -122,7 +129,7 @@ function explain(error: unknown): ExitCode {
     log.error(error.message);
     return error.exitCode;
   }
-  if (error instanceof EnvError) {
+  if (error instanceof ValueError) {
     log.error(`configuration: ${error.message}`);
     return ExitCode.config;
   }

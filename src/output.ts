@@ -9,7 +9,7 @@
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { randomBytes } from "node:crypto";
-import { RESERVED_PREFIX } from "./config.ts";
+import { RESERVED_PREFIX } from "./config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./output-directory.ts";
 import { type OutputState, parseState, type StateFile } from "./output-state.ts";

@@ -4,7 +4,7 @@ import type { Config, OutputConfig } from "./config.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "./links.ts";
 import type { OutputState, PendingAction } from "./output-state.ts";
-import { OutputDirectory } from "./output.ts";
+import { OutputDirectory, type OutputFile } from "./output.ts";
 import { SecretLayout } from "./secret-set.ts";
 
 /** What a sidecar finds that starts beside its own earlier work. */
@@ -35,16 +35,17 @@ export class Publisher {
   /** What is on disk. */
   #state: OutputState = { files: [], pending: null };
 
-  private constructor(config: Config, output: OutputConfig, layout: SecretLayout) {
+  private constructor(config: Config, output: OutputConfig, directory: OutputDirectory, layout: SecretLayout) {
     this.#config = config;
-    this.#output = new OutputDirectory(output.directory);
+    this.#output = directory;
     this.#links = output.links === null ? undefined : new LinkDirectory(output.links, output.linksTo);
     this.#layout = layout;
   }
 
   /** @throws PublishError, ConfigError */
   static async open(config: Config, output: OutputConfig): Promise<Publisher> {
-    return new Publisher(config, output, await SecretLayout.of(config));
+    const directory = new OutputDirectory(output.directory);
+    return new Publisher(config, output, directory, await SecretLayout.of(config, directory.defaultMode));
   }
 
   get directory(): string {
@@ -74,10 +75,10 @@ export class Publisher {
    * Writes what differs from the published set where nobody looks.
    *
    * @param actionDue the target must hear of this set.
-   * @throws PublishError, EnvError
+   * @throws PublishError, ValueError
    */
   stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): Staged {
-    const { files, env, warnings } = this.#layout.build(values, this.#output.defaultMode);
+    const { files, env, warnings } = this.#layout.build(values);
     const state: OutputState = {
       files: files.map(({ name }) => name),
       pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
@@ -105,6 +106,25 @@ export class Publisher {
         this.#linksBehind = false;
       },
     };
+  }
+
+  /** Files that templates make of these values. @throws ValueError */
+  render(values: ReadonlyMap<string, Buffer>): readonly OutputFile[] {
+    return this.#layout.render(values);
+  }
+
+  /** Names of the files whose template makes something else of these values than is published. @throws ValueError */
+  outdated(values: ReadonlyMap<string, Buffer>): readonly string[] {
+    return this.render(values).flatMap((file) => (this.#output.has(file) ? [] : [file.name]));
+  }
+
+  /**
+   * Reads the templates again. Those that were read before stay where this fails.
+   *
+   * @throws ConfigError; ValueError where they cannot take these values.
+   */
+  async reloadTemplates(values: ReadonlyMap<string, Buffer>): Promise<void> {
+    await this.#layout.reload(values);
   }
 
   /** Notes when the set that is waiting for its action was complete; null: the action is done. */

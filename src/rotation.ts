@@ -3,12 +3,12 @@ import { createHmac, randomBytes } from "node:crypto";
 import type { Fetched, Outcome } from "./backend.ts";
 import { isAborted } from "./clock.ts";
 import type { VerifyConfig } from "./config.ts";
-import { EnvError } from "./env-file.ts";
 import { FatalError } from "./errors.ts";
 import type { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
 import { problemOf } from "./problems.ts";
 import type { Publisher } from "./publisher.ts";
+import { ValueError } from "./value.ts";
 import { verify } from "./verify.ts";
 
 export class RotationPublisher {
@@ -44,7 +44,7 @@ export class RotationPublisher {
   /**
    * Publishes what is held. No verify command gates the first set: nothing better is there.
    *
-   * @throws PublishError, EnvError
+   * @throws PublishError, ValueError
    */
   publishFirst(act: boolean): void {
     const staged = this.#publisher.stage(this.#held.bytes, act);
@@ -81,8 +81,8 @@ export class RotationPublisher {
       staged.commit();
       this.#warnLeftOut(staged.warnings);
     } catch (error) {
-      if (!(error instanceof FatalError || error instanceof EnvError)) throw error;
-      if (error instanceof EnvError) return await this.#publishOthers(error, changes, digest, act, again, signal);
+      if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
+      if (error instanceof ValueError) return await this.#publishOthers(error, changes, digest, act, again, signal);
       this.#fail(error.message);
       return "failed";
     }
@@ -93,7 +93,7 @@ export class RotationPublisher {
 
   /** One secret whose value its variable cannot carry holds up no other. */
   async #publishOthers(
-    error: EnvError,
+    error: ValueError,
     changes: ReadonlyMap<string, Fetched>,
     digest: string,
     act: boolean,

@@ -1,14 +1,9 @@
-/** From the values of a scope to the files of its output: one per secret, and secrets.env. */
-import { accountId } from "./accounts.ts";
-import type { Config, SecretConfig } from "./config.ts";
+/** From the values of a scope to the files of its output: one per secret, those of templates, and secrets.env. */
+import type { Config, TemplateConfig } from "./config.ts";
 import { encodeEnvFile, type EnvFile } from "./env-file.ts";
 import type { OutputFile } from "./output.ts";
-import { joinPath } from "./settings.ts";
-
-interface Owner {
-  readonly uid: number | undefined;
-  readonly gid: number | undefined;
-}
+import { FilePermissions } from "./permissions.ts";
+import { loadTemplates, type Template } from "./template.ts";
 
 export interface SecretSet {
   /** secrets.env, where there is one, is the last. */
@@ -19,79 +14,98 @@ export interface SecretSet {
 }
 
 export class SecretLayout {
-  readonly #secrets: readonly SecretConfig[];
-  readonly #envFile: string | null;
-  readonly #owners: ReadonlyMap<string, Owner>;
+  readonly #config: Config;
+  readonly #permissions: FilePermissions;
+  #templates: ReadonlyMap<string, Template>;
 
-  private constructor(secrets: readonly SecretConfig[], envFile: string | null, owners: ReadonlyMap<string, Owner>) {
-    this.#secrets = secrets;
-    this.#envFile = envFile;
-    this.#owners = owners;
+  private constructor(config: Config, permissions: FilePermissions, templates: ReadonlyMap<string, Template>) {
+    this.#config = config;
+    this.#permissions = permissions;
+    this.#templates = templates;
   }
 
-  /** @throws ConfigError where an owner or a group does not exist. */
-  static async of(config: Config): Promise<SecretLayout> {
-    const owners = new Map<string, Owner>();
-    // Mostly many secrets have one owner, and asking getent(1) takes a process.
-    const known = new Map<string, number>();
-    const ask = async (database: "passwd" | "group", name: string | undefined, path: string) => {
-      if (name === undefined) return undefined;
-      const id = known.get(`${database}:${name}`) ?? (await accountId(database, name, path));
-      known.set(`${database}:${name}`, id);
-      return id;
-    };
-    for (const { id, owner, group } of config.secrets) {
-      const path = joinPath("secrets", id);
-      const uid = await ask("passwd", owner, `${path}.owner`);
-      owners.set(id, { uid, gid: await ask("group", group, `${path}.group`) });
-    }
-    return new SecretLayout(
-      config.secrets,
-      config.output === undefined ? "secrets.env" : config.output.envFile,
-      owners,
-    );
+  /**
+   * @param defaultMode of a file that asks for none.
+   * @throws ConfigError where an owner or a group does not exist, or a template is no good.
+   */
+  static async of(config: Config, defaultMode: number): Promise<SecretLayout> {
+    const permissions = await FilePermissions.of(config, defaultMode);
+    const templates = await loadTemplates(config);
+    checkTemplates(config, permissions, templates);
+    return new SecretLayout(config, permissions, templates);
   }
 
   /** File name → the one besides us who may own it. */
   get owners(): ReadonlyMap<string, number> {
     return new Map(
-      this.#secrets.flatMap(({ id, file }) => {
-        const uid = this.#owners.get(id)?.uid;
-        return uid === undefined ? [] : [[file, uid] as const];
+      this.#config.secrets.flatMap((secret) => {
+        const { uid } = this.#permissions.ofSecret(secret);
+        return uid === undefined ? [] : [[secret.file, uid] as const];
       }),
     );
   }
 
   fileOf(id: string): string | undefined {
-    return this.#secrets.find((secret) => secret.id === id)?.file;
+    return this.#config.secrets.find((secret) => secret.id === id)?.file;
+  }
+
+  /**
+   * Reads the templates again. Those that were read before stay where this fails.
+   *
+   * @throws ConfigError; ValueError where they cannot take these values.
+   */
+  async reload(values: ReadonlyMap<string, Buffer>): Promise<void> {
+    const templates = await loadTemplates(this.#config);
+    checkTemplates(this.#config, this.#permissions, templates);
+    for (const template of templates.values()) template.render(values);
+    this.#templates = templates;
   }
 
   /**
    * @param values id → bytes; a secret without a value gets no file.
-   * @param defaultMode of a file that asks for none.
-   * @throws EnvError where a variable was asked for by name and its value cannot be carried.
+   * @throws EnvError where a variable was asked for by name and its value cannot be carried, ValueError where a template
+   *   cannot carry it.
    */
-  build(values: ReadonlyMap<string, Buffer>, defaultMode: number): SecretSet {
-    const present = this.#secrets.flatMap((secret) => {
+  build(values: ReadonlyMap<string, Buffer>): SecretSet {
+    const present = this.#config.secrets.flatMap((secret) => {
       const value = values.get(secret.id);
-      return value === undefined ? [] : [{ ...secret, value, ...this.#owners.get(secret.id) }];
+      return value === undefined ? [] : [{ secret, value }];
     });
-    const files = present.map(({ file, value, mode, uid, gid }): OutputFile => {
-      const own = uid !== undefined || gid !== undefined;
-      return { name: file, content: value, mode: mode ?? (own ? 0o400 : defaultMode), uid, gid };
+    const files = present.map(({ secret, value }): OutputFile => {
+      return { name: secret.file, content: value, ...this.#permissions.ofSecret(secret) };
     });
-    if (this.#envFile === null) return { files, env: undefined, warnings: new Map() };
-    const requests = present.map(({ id, value, env: name, mode, uid, gid }) => ({
-      id,
-      value,
-      env: name,
-      restricted:
-        uid !== undefined || gid !== undefined || (mode !== undefined && (mode & defaultMode) !== defaultMode),
-    }));
+    files.push(...this.render(values));
+    const envFile = this.#config.output === undefined ? "secrets.env" : this.#config.output.envFile;
+    if (envFile === null) return { files, env: undefined, warnings: new Map() };
+    const requests = present.map(({ secret, value }) => {
+      const { id, env: name } = secret;
+      return { id, value, env: name, restricted: this.#permissions.isRestricted(secret) };
+    });
     const env = encodeEnvFile(requests);
     const restricted = new Set(requests.filter((request) => request.restricted).map(({ id }) => id));
     const warnings = new Map([...env.leftOut].filter(([id]) => !restricted.has(id)));
-    const envFile = { name: this.#envFile, content: env.content, mode: defaultMode, uid: undefined, gid: undefined };
-    return { files: [...files, envFile], env, warnings };
+    return { files: [...files, { name: envFile, content: env.content, ...this.#permissions.usual }], env, warnings };
   }
+
+  /** The files of templates alone. @throws ValueError */
+  render(values: ReadonlyMap<string, Buffer>): readonly OutputFile[] {
+    return this.#config.templates.flatMap((template) => this.renderOne(template, values) ?? []);
+  }
+
+  /** @throws ValueError */
+  renderOne(template: TemplateConfig, values: ReadonlyMap<string, Buffer>): OutputFile | undefined {
+    const loaded = this.#templates.get(template.file);
+    if (loaded === undefined) return undefined;
+    const permissions = this.#permissions.ofTemplate(template, loaded.ids);
+    return { name: template.file, content: loaded.render(values), ...permissions };
+  }
+}
+
+/** @throws ConfigError where nobody can say who may read a file. */
+function checkTemplates(
+  { templates }: Config,
+  permissions: FilePermissions,
+  loaded: ReadonlyMap<string, Template>,
+): void {
+  for (const template of templates) permissions.ofTemplate(template, loaded.get(template.file)?.ids ?? new Set());
 }

@@ -1,5 +1,5 @@
 /** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
-import { TargetAction } from "./action.ts";
+import { TargetActions } from "./actions.ts";
 import { Alarm } from "./alarm.ts";
 import type { Fetched, Outcome } from "./backend.ts";
 import { backoff, type Clock, clockTime, isAborted, jittered, type Random } from "./clock.ts";
@@ -14,6 +14,8 @@ import type { Found, Publisher } from "./publisher.ts";
 import { RotationPublisher } from "./rotation.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "./systemd.ts";
+import { ValueError } from "./value.ts";
+import { keepWatching } from "./watch.ts";
 
 export interface SidecarParts {
   readonly config: Config;
@@ -26,7 +28,7 @@ export interface SidecarParts {
   readonly random: Random;
 }
 
-/** Seconds between two looks at the links in /tmp, and before a broken watch is tried again. */
+/** Seconds between two looks at the links in /tmp. */
 const MAINTENANCE = 60;
 
 type Reason = "hint" | "reload";
@@ -40,7 +42,7 @@ export class Sidecar {
   readonly #held: HeldValues;
   readonly #problems: Problems;
   readonly #alarm: Alarm<Reason>;
-  readonly #actions: readonly TargetAction[];
+  readonly #actions: TargetActions;
   readonly #rotation: RotationPublisher;
   #checkedAt: Date | undefined;
   #ready = false;
@@ -53,22 +55,23 @@ export class Sidecar {
   #nextMaintenance = Infinity;
   #failures = 0;
   #leaseFailures = 0;
+  /** Why templates of before are in use. */
+  #templateProblem: string | undefined;
 
   constructor(parts: SidecarParts) {
     this.#parts = parts;
-    const { config, clock, log, store, random, systemd, publisher } = parts;
+    const { config, clock, log, store, publisher } = parts;
     this.#ids = config.secrets.map(({ id }) => id);
     this.#held = new HeldValues(clock);
     this.#problems = new Problems(store.name, log, clock);
     this.#alarm = new Alarm(clock);
-    const { onChange } = config;
-    const changed = () => {
-      this.#tellStatus();
-    };
-    this.#actions =
-      onChange.action === "none"
-        ? []
-        : config.targets.map((unit) => new TargetAction(unit, { onChange, systemd, clock, random, log, changed }));
+    this.#actions = new TargetActions({
+      ...parts,
+      changed: () => {
+        this.#tellStatus();
+      },
+      applied: () => void store.applied(this.#held.versions),
+    });
     this.#rotation = new RotationPublisher(config.onChange.verify, publisher, this.#held, log);
   }
 
@@ -83,7 +86,7 @@ export class Sidecar {
    * @throws FatalError where the first set cannot be published; never after READY.
    */
   async run(stop: AbortSignal): Promise<void> {
-    const { publisher, store, notifier } = this.#parts;
+    const { config, publisher, store, notifier } = this.#parts;
     try {
       const found = publisher.recover();
       await this.#begin(found, stop);
@@ -91,12 +94,12 @@ export class Sidecar {
       this.#ready = true;
       notifier.ready(this.#status());
       this.#logReady();
-      this.#resumePending(found);
-      await Promise.all([
-        this.#stay(stop),
-        this.#watch(stop),
-        ...this.#actions.map((action) => this.#act(action, stop)),
-      ]);
+      this.#actions.resume(found);
+      const hint = () => {
+        this.#alarm.ring("hint");
+      };
+      const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
+      await Promise.all([this.#stay(stop), watching, this.#actions.run(stop)]);
     } finally {
       await store.close();
       this.#held.clear();
@@ -104,7 +107,7 @@ export class Sidecar {
   }
 
   async #begin(found: Found, stop: AbortSignal): Promise<void> {
-    const { config, clock, notifier } = this.#parts;
+    const { config, clock, notifier, publisher } = this.#parts;
     const adopted = await firstLoad(
       {
         ...this.#parts,
@@ -125,9 +128,10 @@ export class Sidecar {
     const changed = found.values === undefined ? [] : this.#changedSince(found.values);
     // Whatever reloadOnChange says: what a lease replaced will end.
     const due = changed.filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
-    const act = due.length > 0 && this.#actions.length > 0;
+    const anew = found.values !== undefined && config.reloadOnChange ? publisher.outdated(this.#held.bytes) : [];
+    const act = (due.length > 0 || anew.length > 0) && !this.#actions.none;
     this.#rotation.publishFirst(act);
-    if (act) this.#request(due);
+    if (act) this.#actions.request(due);
   }
 
   #changedSince(published: ReadonlyMap<string, Buffer>): readonly string[] {
@@ -136,15 +140,6 @@ export class Sidecar {
       const then = published.get(id);
       return now === undefined ? then !== undefined : then?.equals(now) !== true;
     });
-  }
-
-  /** An action that a crash kept from being done is done now, unless the target has started since. */
-  #resumePending({ pending }: Found): void {
-    const { publisher, clock } = this.#parts;
-    if (pending === undefined) return;
-    if (this.#actions.length === 0) publisher.setPending(null);
-    else if (this.#actions.every(({ idle }) => idle))
-      for (const action of this.#actions) action.request(pending.publishedAt ?? clock.monotonic());
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
@@ -211,7 +206,8 @@ export class Sidecar {
     }
     const failed = this.#note(outcomes);
     const act = this.#mustAct(why, changes);
-    const needed = changes.size > 0 || publisher.halfDone;
+    const anew = why === "reload" ? await this.#reloadTemplates(changes) : [];
+    const needed = changes.size > 0 || anew.length > 0 || publisher.halfDone;
     const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
     if (result === "unchanged") this.#rotation.unchanged(outcomes);
     const published = typeof result === "string" ? [] : result;
@@ -222,17 +218,32 @@ export class Sidecar {
       else this.#failures = 0;
     }
     if (typeof result !== "string") {
-      log.notice(`published ${published.length} changed secret${published.length === 1 ? "" : "s"}`, {
-        secrets: published,
-      });
-      if (act) this.#request(published);
+      const what = published.length === 0 && anew.length > 0 ? "changed templates" : count(published, "changed secret");
+      log.notice(`published ${what}`, { secrets: published });
+      if (act) this.#actions.request(published);
     } else if (why === "reload") {
-      const problem = this.#rotation.problem ?? this.#problems.summary;
+      const problem = this.#rotation.problem ?? this.#problems.summary ?? this.#templateProblem;
       if (problem === undefined) log.notice("fetched again: nothing has changed");
       else log.notice(`fetched again: nothing new is published: ${problem}`);
     }
     if (why === "reload" && publisher.hasLinks) this.#maintain();
     this.#tellStatus();
+  }
+
+  /** @returns the files that another template makes of the same values. */
+  async #reloadTemplates(changes: ReadonlyMap<string, Fetched>): Promise<readonly string[]> {
+    const { log, publisher } = this.#parts;
+    const values = new Map(this.#held.bytes);
+    for (const [id, { value }] of changes) values.set(id, value);
+    try {
+      await publisher.reloadTemplates(values);
+      this.#templateProblem = undefined;
+    } catch (error) {
+      if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
+      this.#templateProblem = `${error.message}; the templates read before stay in use`;
+      log.error(this.#templateProblem);
+    }
+    return publisher.outdated(this.#held.bytes);
   }
 
   /** @returns whether there are failures that may heal soon. */
@@ -246,7 +257,7 @@ export class Sidecar {
 
   /** Without reloadOnChange, a change that is found beside the way (after an adoption) is no reason to touch the target. */
   #mustAct(why: Why, changes: ReadonlyMap<string, Fetched>): boolean {
-    if (this.#actions.length === 0) return false;
+    if (this.#actions.none) return false;
     if (why !== "adopted" || this.#parts.config.reloadOnChange) return true;
     return [...changes.values()].some(({ refreshAfter }) => refreshAfter !== undefined);
   }
@@ -260,56 +271,6 @@ export class Sidecar {
 
   #backoff(failures: number): number {
     return backoff(failures + 1, this.#parts.random, this.#retryAfter);
-  }
-
-  #request(ids: readonly string[]): void {
-    const { clock, publisher, log } = this.#parts;
-    const publishedAt = clock.monotonic();
-    try {
-      publisher.setPending(publishedAt);
-    } catch (error) {
-      // The mark that is on disk already has no time: at worst the action is done twice after a crash.
-      log.warn(error instanceof Error ? error.message : "cannot write the mark of the pending action");
-    }
-    log.debug("asking for the action", { secrets: ids });
-    for (const action of this.#actions) action.request(publishedAt);
-  }
-
-  async #act(action: TargetAction, stop: AbortSignal): Promise<void> {
-    const { publisher, store, log } = this.#parts;
-    await action.run(stop, () => {
-      if (!this.#actions.every(({ idle }) => idle)) return;
-      try {
-        publisher.setPending(null);
-      } catch (error) {
-        log.warn(error instanceof Error ? error.message : "cannot clear the mark of the pending action");
-      }
-      void store.applied(this.#held.versions);
-    });
-  }
-
-  /** A watch that breaks is tried again now and then; polling goes on all the time. */
-  async #watch(stop: AbortSignal): Promise<void> {
-    const { config, store, clock, log } = this.#parts;
-    if (!config.reloadOnChange || store.watch === undefined) return;
-    let broken = false;
-    const hint = () => {
-      if (broken) log.notice(`${store.name}: watches again`);
-      broken = false;
-      this.#alarm.ring("hint");
-    };
-    while (!isAborted(stop)) {
-      let why = "it ended";
-      try {
-        await store.watch(hint, stop);
-      } catch (error) {
-        why = error instanceof Error ? error.message : "failed";
-      }
-      if (isAborted(stop)) return;
-      log[broken ? "debug" : "warn"](`${store.name}: cannot watch: ${why}; polling goes on`);
-      broken = true;
-      await clock.sleep(MAINTENANCE, stop);
-    }
   }
 
   #maintain(): void {
@@ -331,13 +292,14 @@ export class Sidecar {
     const { store } = this.#parts;
     const versions = new Set(this.#held.versions.values());
     const [version = ""] = versions;
-    const count = `${this.#held.size} secret${this.#held.size === 1 ? "" : "s"} from ${store.name}`;
+    const secrets = `${count([...this.#held.versions], "secret")} from ${store.name}`;
     const known = versions.size === 1 && version.length <= 40 ? `, version ${version}` : "";
     return [
-      `${count}${known}, ${this.#checkedAt === undefined ? "not checked yet" : `checked at ${clockTime(this.#checkedAt)}`}`,
+      `${secrets}${known}, ${this.#checkedAt === undefined ? "not checked yet" : `checked at ${clockTime(this.#checkedAt)}`}`,
       this.#problems.summary,
       this.#rotation.problem,
-      ...this.#actions.map(({ status }) => status),
+      this.#templateProblem,
+      ...this.#actions.statuses,
     ]
       .filter((part) => part !== undefined)
       .join("; ");
@@ -348,4 +310,8 @@ export class Sidecar {
     const files = publisher.directory;
     log.info(`ready: ${this.#held.size} secrets from ${store.name}`, { directory: files, notify: notifier.how });
   }
+}
+
+function count(things: readonly unknown[], name: string): string {
+  return `${things.length} ${name}${things.length === 1 ? "" : "s"}`;
 }

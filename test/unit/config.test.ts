@@ -45,6 +45,7 @@ test("what is not said has the documented default", () => {
         optional: false,
       },
     ],
+    templates: [],
     output: undefined,
     onChange: { action: "restart", signal: null, settle: 0.5, minInterval: 3, splay: 0, verify: null },
     startTimeout: null,
@@ -58,6 +59,7 @@ test("every option arrives where it belongs", () => {
     secrets: { tls: { source: { file: "x" }, file: "tls.key", env: null, mode: "0440", owner: 33, group: "ssl-cert" } },
     output: { directory: "/run/x/pub/", links: "/tmp/", envFile: null },
     onChange: { action: "signal", signal: "SIGHUP", settle: 0, minInterval: 0, splay: 9, verify: { command: ["/v"] } },
+    templates: { "app.ini": { template: "app.mustache", mode: "0440", owner: 33, group: "ssl-cert" } },
     startTimeout: 60,
   });
   expect(config).toMatchObject({
@@ -65,6 +67,7 @@ test("every option arrives where it belongs", () => {
     settings: { secretsDir: "/s" },
     pollingInterval: 7,
     secrets: [{ id: "tls", source: { file: "x" }, file: "tls.key", env: null, mode: 0o440, owner: "33" }],
+    templates: [{ file: "app.ini", path: "/etc/fetcher/app.mustache", mode: 0o440, owner: "33", group: "ssl-cert" }],
     output: { directory: "/run/x/pub", links: "/tmp", linksTo: "/tmp/.secrets", envFile: null },
     onChange: { action: "signal", signal: "SIGHUP", verify: { command: ["/v"], timeout: 30 } },
     startTimeout: 60,
@@ -79,7 +82,7 @@ describe("each error names its option, and never shows what was found there", ()
     ["expected an object", null],
     ["expected an object", canary],
     [
-      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, output, onChange, startTimeout`,
+      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout`,
       { bakend: canary },
     ],
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],
@@ -111,6 +114,25 @@ describe("each error names its option, and never shows what was found there", ()
       { ...good, secrets: { a: { file: canary }, b: { file: canary } } },
     ],
     ['secrets["secrets.env"].file: is the file of output.envFile already', { ...good, secrets: { "secrets.env": {} } }],
+    [
+      "templates.x: is the file of secrets.a already",
+      { ...good, secrets: { a: { file: "x" } }, templates: { x: { template: "/t" } } },
+    ],
+    [
+      'templates["secrets.env"]: is the file of output.envFile already',
+      { ...good, templates: { "secrets.env": { template: "/t" } } },
+    ],
+    ['templates["a/b"]: must not contain a slash', { ...good, templates: { "a/b": { template: "/t" } } }],
+    [
+      'templates[".fetcher-x"]: must not begin with .fetcher-',
+      { ...good, templates: { ".fetcher-x": { template: "/t" } } },
+    ],
+    ["templates.x.template: is required", { ...good, templates: { x: {} } }],
+    ["templates.x: expected an object", { ...good, templates: { x: canary } }],
+    [
+      "templates.x.optional: unknown option: known here are template, mode, owner, group",
+      { ...good, templates: { x: { template: "/t", optional: true } } },
+    ],
     [
       "secrets.a.env: expected a variable name: letters, digits and _, not beginning with a digit",
       { ...good, secrets: { a: { env: `1${canary}` } } },
