@@ -156,6 +156,9 @@ rec {
         RuntimeDirectory = name;
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
+        RestartMode = "direct";
+        RestartSec = 1;
+        RestartPreventExitStatus = "64 66 69 77 78";
         TimeoutStartSec = "infinity";
       }
       // (if config.resident or true then daemon else once)
@@ -167,15 +170,14 @@ rec {
     Type = "notify";
     ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
     Restart = "always";
-    RestartMode = "direct";
-    RestartSec = 1;
-    RestartPreventExitStatus = "64 66 69 77 78";
   };
 
   # It publishes and is gone; what it has published stays as long as the unit counts as active.
   once = {
     Type = "oneshot";
     RemainAfterExit = true;
+    # systemd refuses `always` for oneshot; what ended well is done.
+    Restart = "on-failure";
   };
 
   sandbox = {
