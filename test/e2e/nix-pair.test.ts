@@ -109,6 +109,39 @@ onEachGuest(
         expect(await pair.untilSaid("file=two variable=two", { lines: 2 })).toHaveLength(2);
       });
 
+      core(
+        "no process that stays: what it published lasts as long as the target, a restart fetches anew",
+        async (pairOf) => {
+          const pair = await pairOf({
+            name: "once",
+            secrets: { token: CANARY },
+            config: { resident: false, config: { reloadOnChange: false } },
+          });
+          await pair.start();
+          expect(await guest.show(pair.sidecar, "ActiveState", "SubState", "MainPID")).toEqual({
+            ActiveState: "active",
+            SubState: "exited",
+            MainPID: "0",
+          });
+          await pair.put("token", "two");
+          await pair.restart();
+          await pair.untilSaid("file=two variable=two", { lines: 2 });
+          const before = await pair.pids();
+          await pair.loseStore();
+          await pair.kill(pair.target, "KILL");
+          await pair.untilState(pair.target, "failed");
+          expect(before.sidecar).toBe(0);
+          await pair.returnStore();
+          await pair.start();
+          await pair.stop();
+          await guest.until(
+            "nothing is left",
+            async () => await traces(guest, pair),
+            (found) => found === "",
+          );
+        },
+      );
+
       core("a missing secret: the start fails at once, and the sidecar's status says why", async (pairOf) => {
         const pair = await pairOf({ name: "missing", secrets: { other: "x" }, config: { secrets: { token: {} } } });
         await expect(pair.start()).rejects.toThrow(/dependency job|failed/i);
