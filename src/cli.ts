@@ -38,7 +38,7 @@ stays to see them rotate. Started by systemd as NAME-secrets.service; in a termi
 
 Exit codes (sysexits): 0 done or stopped; 64 usage; 66 a required secret does not exist;
 69 the store cannot be reached; 70 a bug; 73, 74 cannot write; 77 the store refuses us;
-78 the configuration is wrong.
+78 the configuration is wrong; 143 stopped before anything was published ("resident": false).
 `;
 
 /** @throws UsageError */

@@ -101,6 +101,7 @@ export const configSchema = object({
   output: v.optional(outputSchema),
   onChange: v.optional(onChangeSchema, {}),
   startTimeout: v.optional(v.nullable(positiveSeconds), null),
+  resident: v.optional(flag, true),
 });
 
 export function isObject(value: unknown): value is Record<string, unknown> {

@@ -84,6 +84,8 @@ export interface Config {
   readonly onChange: OnChangeConfig;
   /** Seconds until an unreachable store ends the start; null: never. */
   readonly startTimeout: number | null;
+  /** false: the process ends when the first set is published. */
+  readonly resident: boolean;
 }
 
 /**
@@ -108,6 +110,9 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
     throw new ConfigError("config.refreshInterval", "is another name of pollingInterval: give one of them");
   const ownSettings = Object.fromEntries(Object.entries(settings).filter(([key]) => !Object.hasOwn(rotation, key)));
 
+  if (!raw.resident && rotation.reloadOnChange)
+    throw new ConfigError("resident", "false leaves nobody to see changes: leave it out, or config.reloadOnChange");
+
   const secrets = parseSecrets(raw.secrets, commandLine.ids);
   const output = parseOutput(raw.output, commandLine.output);
   const templates = parseTemplates(raw.templates, baseDirectory);
@@ -131,6 +136,7 @@ export function parseConfig(json: unknown, commandLine: CommandLine, baseDirecto
     output,
     onChange,
     startTimeout: raw.startTimeout,
+    resident: raw.resident,
   };
 }
 

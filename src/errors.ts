@@ -14,6 +14,8 @@ export const ExitCode = {
   ioError: 74,
   denied: 77,
   config: 78,
+  /** As a shell has it for SIGTERM. With Type=oneshot, 0 would tell systemd that the secrets are there. */
+  stoppedEarly: 143,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 

@@ -7,8 +7,13 @@ import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { checkDirectory } from "./output-directory.ts";
 import { tmpDirectoryOf } from "./private-tmp.ts";
 
-/** A link cannot carry the sticky bit that systemd-tmpfiles spares: it is touched before it is a day old. */
-const TOUCH_AFTER_MS = 12 * 3600 * 1000;
+/**
+ * A link cannot carry the sticky bit that systemd-tmpfiles spares. But that removes only what is old by all of its times
+ * (measured with 252 and 257): with one of them in the future a link is never old, and nobody need be there to touch it.
+ * In seconds, the year 9999; a file system that cannot go so far takes the last that it can (2038 or later).
+ */
+const NEVER_OLD = 253_402_300_799;
+const FAR_MS = 365 * 24 * 3600 * 1000;
 
 const TEMPORARY = `${RESERVED_PREFIX}link-`;
 
@@ -31,13 +36,13 @@ export class LinkDirectory {
     if (tmpDirectoryOf(path) !== undefined && reader.startsWith(`${path}/`)) keepMountPoint(reader);
   }
 
-  /** Makes, mends or touches the link of every name. @throws PublishError where a name is taken by a directory. */
+  /** Makes or mends the link of every name. @throws PublishError where a name is taken by a directory. */
   ensure(names: readonly string[]): void {
     for (const name of names) {
       const path = join(this.path, name);
       const stat = fs.lstatSync(path, { throwIfNoEntry: false });
       if (stat !== undefined && this.#isOurs(path, stat)) {
-        if (Date.now() - stat.mtimeMs > TOUCH_AFTER_MS || stat.mtimeMs > Date.now()) touch(path);
+        if (stat.mtimeMs < Date.now() + FAR_MS) fs.lutimesSync(path, NEVER_OLD, NEVER_OLD);
       } else if (stat?.isDirectory() === true) {
         throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
       } else this.#replace(name);
@@ -74,6 +79,7 @@ export class LinkDirectory {
       const temporary = join(this.path, TEMPORARY + randomBytes(6).toString("hex"));
       try {
         fs.symlinkSync(join(this.#target, name), temporary);
+        fs.lutimesSync(temporary, NEVER_OLD, NEVER_OLD);
       } catch (error) {
         if (errnoCode(error) === "EEXIST") continue;
         throw cannotLink(path, error);
@@ -105,11 +111,6 @@ function keepMountPoint(path: string): void {
   } catch (error) {
     if (errnoCode(error) !== "EEXIST") throw cannotLink(path, error);
   }
-}
-
-function touch(path: string): void {
-  const now = new Date();
-  fs.lutimesSync(path, now, now);
 }
 
 function cannotLink(path: string, error: unknown): unknown {

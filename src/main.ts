@@ -98,7 +98,8 @@ async function daemon(config: Config): Promise<ExitCode> {
           notifier.watchdog();
         }, period);
   try {
-    await sidecar.run(stop);
+    const published = await sidecar.run(stop);
+    if (!config.resident) return published ? ExitCode.ok : ExitCode.stoppedEarly;
     notifier.stopping();
     // systemd removes the directories of what it started; nobody else would remove these.
     if (process.env["INVOCATION_ID"] === undefined) publisher.remove();

@@ -136,7 +136,7 @@ export class Publisher {
     this.#state = state;
   }
 
-  /** Mends and touches the links, which systemd-tmpfiles removes from /tmp when they are old. */
+  /** Mends the links, whoever removed them. */
   maintain(): void {
     this.#links?.ensure(this.#state.files);
   }

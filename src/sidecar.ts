@@ -4,7 +4,7 @@ import { Alarm } from "./alarm.ts";
 import type { Fetched, Outcome } from "./backend.ts";
 import { backoff, type Clock, clockTime, isAborted, jittered, type Random } from "./clock.ts";
 import type { Config } from "./config.ts";
-import { FatalError } from "./errors.ts";
+import { ConfigError, FatalError } from "./errors.ts";
 import { firstLoad } from "./first-load.ts";
 import { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
@@ -81,25 +81,32 @@ export class Sidecar {
   }
 
   /**
-   * Runs until `stop` aborts.
+   * Runs until `stop` aborts, or with `resident: false` until the first set is published.
    *
+   * @returns whether it was published.
    * @throws FatalError where the first set cannot be published; never after READY.
    */
-  async run(stop: AbortSignal): Promise<void> {
+  async run(stop: AbortSignal): Promise<boolean> {
     const { config, publisher, store, notifier } = this.#parts;
     try {
       const found = publisher.recover();
       await this.#begin(found, stop);
-      if (isAborted(stop)) return;
+      if (isAborted(stop)) return false;
       this.#ready = true;
       notifier.ready(this.#status());
       this.#logReady();
+      if (!config.resident) {
+        // The target starts after this process has ended, and so with what it published.
+        publisher.setPending(null);
+        return true;
+      }
       this.#actions.resume(found);
       const hint = () => {
         this.#alarm.ring("hint");
       };
       const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
       await Promise.all([this.#stay(stop), watching, this.#actions.run(stop)]);
+      return true;
     } finally {
       await store.close();
       this.#held.clear();
@@ -125,6 +132,11 @@ export class Sidecar {
       this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
       this.#retrySoon(adopted, "adopted");
     } else this.#checkedAt = clock.now();
+    if (!config.resident) {
+      this.#refuseLeases();
+      this.#rotation.publishFirst(false);
+      return;
+    }
     const changed = found.values === undefined ? [] : this.#changedSince(found.values);
     // Whatever reloadOnChange says: what a lease replaced will end.
     const due = changed.filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
@@ -132,6 +144,14 @@ export class Sidecar {
     const act = (due.length > 0 || anew.length > 0) && !this.#actions.none;
     this.#rotation.publishFirst(act);
     if (act) this.#actions.request(due);
+  }
+
+  /** @throws ConfigError */
+  #refuseLeases(): void {
+    const lease = this.#ids.find((id) => this.#held.get(id)?.refreshAt !== undefined);
+    if (lease === undefined) return;
+    const why = `false leaves nobody to renew the lease of secret ${JSON.stringify(lease)}: leave it out`;
+    throw new ConfigError("resident", why);
   }
 
   #changedSince(published: ReadonlyMap<string, Buffer>): readonly string[] {
@@ -308,7 +328,7 @@ export class Sidecar {
   #logReady(): void {
     const { log, store, publisher, notifier } = this.#parts;
     const files = publisher.directory;
-    log.info(`ready: ${this.#held.size} secrets from ${store.name}`, { directory: files, notify: notifier.how });
+    log.info(`ready: ${count([...this.#held.versions], "secret")} from ${store.name}`, { directory: files, notify: notifier.how });
   }
 }
 

@@ -6,42 +6,44 @@ import type { Pair } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 onEachGuest("an aged /tmp", (guest) => {
-  scenario(
-    guest,
-    "keeps the mount of the files, and gets its links back by systemctl reload of the sidecar",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "aged-reload" });
-      await pair.start();
-      await age(guest, pair);
-      expect(await links(guest, pair)).toEqual([]);
-      expect((await guest.inUnit(pair.target, "mountpoint /tmp/.secrets && cat /tmp/.secrets/token")).stdout).toMatch(
-        /one$/,
-      );
-      await guest.systemctl("reload", pair.sidecar);
-      await guest.until("the links are back", async () => (await links(guest, pair)).length === 2);
-      await pair.restart();
-      await pair.untilSaid("file=one variable=one", { lines: 2 });
-      await pair.put("token", "two");
-      await pair.untilSaid("file=two variable=two");
-    },
-  );
-
-  scenario(guest, "gets its links back by a rotation, before the target restarts", async (pairOf) => {
-    const pair = await pairOf({ name: "aged-rotation" });
+  scenario(guest, "keeps the mount of the files and the links, which are never old", async (pairOf) => {
+    const pair = await pairOf({ name: "aged-links" });
     await pair.start();
     await age(guest, pair);
-    expect(await links(guest, pair)).toEqual([]);
+    expect((await links(guest, pair)).toSorted()).toEqual(["secrets.env", "token"]);
+    expect((await guest.inUnit(pair.target, "mountpoint /tmp/.secrets && cat /tmp/.secrets/token")).stdout).toMatch(
+      /one$/,
+    );
+    await pair.restart();
+    await pair.untilSaid("file=one variable=one", { lines: 2 });
     await pair.put("token", "two");
     await pair.untilSaid("file=two variable=two");
   });
 
-  scenario(guest, "gets its links back within a minute if nothing else happens", async (pairOf) => {
-    const pair = await pairOf({ name: "aged-minute" });
+  scenario(guest, "gets links that somebody removed back by systemctl reload of the sidecar", async (pairOf) => {
+    const pair = await pairOf({ name: "unlinked-reload" });
     await pair.start();
-    await age(guest, pair);
-    expect(await links(guest, pair)).toEqual([]);
+    await unlink(guest, pair);
+    await guest.systemctl("reload", pair.sidecar);
+    await guest.until("the links are back", async () => (await links(guest, pair)).length === 2);
+    await pair.restart();
+    await pair.untilSaid("file=one variable=one", { lines: 2 });
+  });
+
+  scenario(guest, "gets them back by a rotation, before the target restarts", async (pairOf) => {
+    const pair = await pairOf({ name: "unlinked-rotation" });
+    await pair.start();
+    await unlink(guest, pair);
+    await pair.put("token", "two");
+    await pair.untilSaid("file=two variable=two");
+  });
+
+  scenario(guest, "gets them back within a minute if nothing else happens", async (pairOf) => {
+    const pair = await pairOf({ name: "unlinked-minute" });
+    await pair.start();
+    await unlink(guest, pair);
     await guest.until("the links are back", async () => (await links(guest, pair)).length === 2, Boolean, {
-      timeout: 75,
+      timeout: 100,
     });
     await pair.restart();
     await pair.untilSaid("file=one variable=one", { lines: 2 });
@@ -74,6 +76,12 @@ async function age(guest: Guest, { name, target }: Pair): Promise<void> {
     },
     (names) => !names.includes("witness"),
   );
+}
+
+async function unlink(guest: Guest, pair: Pair): Promise<void> {
+  const pid = await guest.mainPid(pair.target);
+  await guest.run(`find /proc/${pid}/root/tmp -maxdepth 1 -type l -delete`);
+  expect(await links(guest, pair)).toEqual([]);
 }
 
 /** Names of the symbolic links that are in the target's /tmp. */

@@ -34,7 +34,7 @@ export interface PairOptions {
   /** id → value, in the pair's own folder; undefined: there is no folder yet. */
   readonly secrets?: Readonly<Record<string, string | Uint8Array>> | undefined;
   /** Merged into the configuration, one level deep. */
-  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>> | string | readonly string[]>>;
+  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>> | string | boolean | readonly string[]>>;
   /** The target: a program for `sh`, which begins as it likes. The default says what it reads and then sleeps. */
   readonly program?: string;
   readonly target?: Partial<UnitLines>;

@@ -21,7 +21,7 @@ export async function plainUnits(guest: Guest, { name, config, target, sidecar }
   const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
   await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
   if (!reloadsOnChange(config)) {
-    const conf = "fetch-on-restart.conf";
+    const conf = config["resident"] === false ? "no-resident.conf" : "fetch-on-restart.conf";
     await guest.write(`${etc}/${instance}.d/${conf}`, readFileSync(join(examples, conf)));
   }
   return instance;

@@ -49,6 +49,7 @@ test("what is not said has the documented default", () => {
     output: undefined,
     onChange: { action: "restart", signal: null, settle: 0.5, minInterval: 3, splay: 0, verify: null },
     startTimeout: null,
+    resident: true,
   });
 });
 
@@ -82,7 +83,7 @@ describe("each error names its option, and never shows what was found there", ()
     ["expected an object", null],
     ["expected an object", canary],
     [
-      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout`,
+      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident`,
       { bakend: canary },
     ],
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],
@@ -181,6 +182,11 @@ describe("each error names its option, and never shows what was found there", ()
     ],
     ["onChange.verify.command[1]: expected a string", { ...good, onChange: { verify: { command: ["x", 1] } } }],
     ["onChange.verify: expected an object", { ...good, onChange: { verify: canary } }],
+    [
+      "resident: false leaves nobody to see changes: leave it out, or config.reloadOnChange",
+      { ...good, resident: false, config: { reloadOnChange: true } },
+    ],
+    ["resident: expected true or false", { ...good, resident: canary }],
     ["startTimeout: expected at least 0.05 seconds", { ...good, startTimeout: 0 }],
   ])("%s", (message, json) => {
     expect(refusal(json)).toBe(message);

@@ -48,7 +48,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const stop = new AbortController();
   let end: unknown = "runs";
   const run = sidecar.run(stop.signal).then(
-    () => (end = "stopped"),
+    (published) => (end = published ? "stopped" : "stopped early"),
     (error: unknown) => (end = error),
   );
   onTestFinished(async () => {

@@ -292,7 +292,7 @@ describe("stop", () => {
         await clock.advance(when === "settling" ? 0.2 : 2);
       }
       await stop();
-      expect(end()).toBe("stopped");
+      expect(end()).toBe(when === "loading" ? "stopped early" : "stopped");
       expect(clock.sleepers).toBe(0);
       expect(store.closed).toBe(true);
     }
