@@ -202,8 +202,8 @@ in
     type = types.bool;
     default = true;
     description = ''
-      Whether the sidecar stays after it has published. Otherwise no process is left, nothing follows a change or renews
-      a lease, and the secrets are loaded again when the service is restarted.
+      Whether the sidecar stays after it has published. Otherwise no process is left to follow a change or to renew a
+      lease, and the secrets are loaded again when the service is restarted.
     '';
   };
 
