@@ -93,6 +93,40 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     expect(await pair.untilSaid("file=two variable=two", { lines: 2 })).toHaveLength(2);
   });
 
+  core(
+    "no process that stays: what it published lasts as long as the target, a restart fetches anew",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "once",
+        secrets: { token: CANARY },
+        target: { service: ["Restart=on-failure"] },
+        config: { resident: false, config: { reloadOnChange: false } },
+      });
+      await pair.start();
+      expect(await guest.show(pair.sidecar, "ActiveState", "SubState", "MainPID")).toEqual({
+        ActiveState: "active",
+        SubState: "exited",
+        MainPID: "0",
+      });
+      await pair.put("token", "two");
+      await pair.restart();
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+      // Killed, and the store away: what was published still lies there.
+      const pid = await guest.mainPid(pair.target);
+      await pair.loseStore();
+      await pair.kill(pair.target, "KILL");
+      await pair.untilRestarted(pair.target, pid);
+      await pair.untilSaid("file=two variable=two", { lines: 3 });
+      await pair.returnStore();
+      await pair.stop();
+      await guest.until(
+        "nothing is left",
+        async () => await traces(guest, pair),
+        (found) => found === "",
+      );
+    },
+  );
+
   core("a missing secret: the start fails at once, and the sidecar's status says why", async (pairOf) => {
     const pair = await pairOf({ name: "missing", secrets: { other: "x" }, config: { secrets: { token: {} } } });
     await expect(pair.start()).rejects.toThrow(/dependency job|failed/i);

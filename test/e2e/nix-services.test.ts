@@ -129,6 +129,54 @@ onEachGuest(
       expect(await start(units, /end/)).toEqual(["shared it's one end"]);
     });
 
+    test.each(["credentials", "private-tmp"])(
+      "a template is made of its secrets, and again when one rotates (%s)",
+      async (delivery) => {
+        const units = evaluation.units(`({ config, ... }: {
+        secretsStore.enable = true;
+        secretsStore.folder.secretsDir = "/etc/secrets";
+        secretsStore.services.app = {
+          delivery = "${delivery}";
+          secrets = { one = { }; "three.key" = { }; absent.optional = true; };
+          templates."app.ini".text = "one={{one}} three={{three.key}}{{#absent}} absent={{absent}}{{/absent}}";
+          secretsConfig = { backend = "folder"; config.reloadOnChange = true; };
+          onChange = { settle = 0.1; minInterval = 0; };
+        };
+        systemd.services.app = {
+          script = "echo \\"$(cat \${config.secretsStore.services.app.templates."app.ini".path})\\"; exec sleep infinity";
+          serviceConfig = { DynamicUser = true; StandardOutput = "append:${log}"; };
+        };
+      })`);
+        expect(await start(units, /three/)).toEqual(["one=it's one three=three"]);
+        await guest.replace("/etc/secrets/one", "another", 0o400);
+        expect(await said(/another/)).toContain("one=another three=three");
+        await guest.systemctl("stop", "app.service");
+        await guest.replace("/etc/secrets/one", "it's one", 0o400);
+      },
+    );
+
+    test("a template is a file of the contract, with the mode, owner and group that were asked for", async () => {
+      const units = evaluation.units(`{
+        secretsStore.enable = true;
+        secretsStore.folder.secretsDir = "/etc/secrets";
+        secretsStore.files."stash/app.ini" = {
+          text = "one={{one}}";
+          secrets.one = { };
+          request = { mode = "0440"; owner = "daemon"; group = "mail"; };
+          secretsConfig.backend = "folder";
+        };
+      }`);
+      const path = "/run/secret-files/stash-app.ini/app.ini";
+      await installNix(guest, evaluation, units);
+      await guest.systemctl("daemon-reload");
+      await guest.systemctl("start", "secret-file-stash-app.ini.service");
+      expect(await guest.text(["stat", "-c", "%F %a %U %G", path])).toBe("regular file 440 daemon mail");
+      expect(await guest.read(path)).toBe("one=it's one");
+      // What it is made of, nobody but root can read.
+      expect(await guest.text(["stat", "-c", "%a %U %G", "/run/secret-files/stash-app.ini/one"])).toBe("400 root root");
+      await guest.systemctl("stop", "secret-file-stash-app.ini.service");
+    });
+
     // The contract's generic test: whoever provides it, what is at `result.path` is what `request` asked for.
     test.each([
       [

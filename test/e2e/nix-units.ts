@@ -58,7 +58,7 @@ export function nixValue(value: unknown): string {
 }
 
 function scopeModule({ name, config, target, sidecar }: Wiring): string {
-  const { backend, config: settings, secrets, onChange, startTimeout } = parts(config);
+  const { backend, config: settings, secrets, onChange, startTimeout, resident } = parts(config);
   return `({ config, lib, pkgs, ... }: {
     secretsStore.enable = true;
     systemd.services = lib.mkMerge [
@@ -67,6 +67,7 @@ function scopeModule({ name, config, target, sidecar }: Wiring): string {
         backendConfig = { backend = "${backend}"; config = ${nixValue(settings)}; };
         onChange = ${nixValue(onChange)};
         startTimeout = ${nixValue(startTimeout)};
+      resident = ${nixValue(resident)};
       } (_: { ${JSON.stringify(name)} = ${unit(target, target.command)}; }))
       { ${JSON.stringify(`${name}-secrets`)} = ${unit(sidecar)}; }
     ];
@@ -74,7 +75,7 @@ function scopeModule({ name, config, target, sidecar }: Wiring): string {
 }
 
 function servicesModule({ name, config, target, sidecar }: Wiring, delivery: NixDelivery): string {
-  const { backend, config: settings, secrets, onChange, startTimeout } = parts(config);
+  const { backend, config: settings, secrets, onChange, startTimeout, resident } = parts(config);
   return `{
     secretsStore.enable = true;
     secretsStore.services.${JSON.stringify(name)} = {
@@ -84,6 +85,7 @@ function servicesModule({ name, config, target, sidecar }: Wiring, delivery: Nix
       environment = ${String(target.wrap)};
       onChange = ${nixValue(onChange)};
       startTimeout = ${nixValue(startTimeout)};
+      resident = ${nixValue(resident)};
     };
     systemd.services.${JSON.stringify(name)} = ${unit(target, target.command)};
     systemd.services.${JSON.stringify(`${name}-secrets`)} = ${unit(sidecar)};
@@ -91,8 +93,8 @@ function servicesModule({ name, config, target, sidecar }: Wiring, delivery: Nix
 }
 
 function parts(config: Wiring["config"]) {
-  const { backend, config: settings, secrets, onChange = {}, startTimeout = null } = config;
-  return { backend: String(backend), config: settings, secrets, onChange, startTimeout };
+  const { backend, config: settings, secrets, onChange = {}, startTimeout = null, resident = true } = config;
+  return { backend: String(backend), config: settings, secrets, onChange, startTimeout, resident };
 }
 
 /** Lines of a unit as attributes; the same setting again makes a list. */

@@ -89,6 +89,21 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
     expect(normal(dropIn, "Unit")).toEqual(["PartOf=NAME.service"]);
   });
 
+  test("without a process that stays, what the drop-in no-resident.conf says", () => {
+    const dropIn = readFileSync(join(project, "examples/systemd/no-resident.conf"), "utf8");
+    const rendered = evaluation.units(`{
+      secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
+      secretsStore.services.NAME = { secrets.a = { }; secretsConfig.backend = "folder"; resident = false; };
+      systemd.services.NAME.script = "x";
+    }`);
+    const text = rendered["NAME-secrets.service"]?.text ?? "";
+    const said = (section: "Unit" | "Service") => normal(dropIn, section).filter((line) => line !== "ExecReload=");
+    expect(normal(text, "Unit")).toEqual(expect.arrayContaining(said("Unit")));
+    expect(normal(text, "Service")).toEqual(expect.arrayContaining(said("Service")));
+    expect(said("Service").length).toBeGreaterThan(2);
+    expect(text).not.toContain("ExecReload=");
+  });
+
   test("the target's half is that of the example", () => {
     const text = units("")["NAME.service"]?.text ?? "";
     const secrets = readFileSync(join(project, "examples/systemd/hello.service.d/secrets.conf"), "utf8")

@@ -1,7 +1,10 @@
 /** Files with secrets in them: where they can be asked for, and what the program is told. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, setting } from "./evaluation.ts";
+import { configPath, Evaluation, project, setting } from "./evaluation.ts";
 
 needs("nix", "nixpkgs-lib").describe("templates", () => {
   const evaluation = new Evaluation();
@@ -98,6 +101,27 @@ needs("nix", "nixpkgs-lib").describe("templates", () => {
     ${store}
     secretsStore.files."app/app.ini" = { secretsConfig.backend = "folder"; ${options} };
   }`;
+
+  test("are read by the program when the host is built: a name that is no secret never reaches the host", () => {
+    const check = (text: string) => {
+      const units = evaluation.units(
+        service(`templates."app.ini" = { text = "${text}"; mode = "0440"; group = 12; };`),
+      );
+      const config = evaluation.physical(configPath(units, "app-secrets.service"));
+      // The test's store is not at its place.
+      const moved = `${config}.moved`;
+      const json = readFileSync(config, "utf8").replaceAll("/nix/store", evaluation.physical("/nix/store"));
+      writeFileSync(moved, json);
+      const flags = ["--check=config", "--log-format=pretty", "--config", moved];
+      return spawnSync(process.execPath, [join(project, "dist/fetcher.js"), ...flags], { encoding: "utf8" });
+    };
+    chmodSync(evaluation.physical("/nix/store"), 0o755);
+    expect(check("{{a}}")).toMatchObject({ status: 0, stderr: "" });
+    const { status, stderr } = check("{{b}}");
+    expect(status).toBe(78);
+    expect(stderr).toContain('templates["app.ini"].template');
+    expect(stderr).toContain('there is no secret "b"');
+  });
 
   test("can be a file of the contract, with the mode, owner and group of the request", () => {
     const units = evaluation.units(
