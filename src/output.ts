@@ -7,29 +7,17 @@
  * says by its name what the next start must do: a stage is thrown away, a commit is carried to its end.
  */
 import * as fs from "node:fs";
-import { dirname } from "node:path";
 import { randomBytes } from "node:crypto";
 import { RESERVED_PREFIX } from "./config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
+import { inside, type OutputFile, OutputFiles } from "./output-files.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./output-directory.ts";
 import { type OutputState, parseState, type StateFile } from "./output-state.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 
-/** One file of a published set. */
-export interface OutputFile {
-  readonly name: string;
-  readonly content: Buffer;
-  /** Permission bits. */
-  readonly mode: number;
-  /** undefined: stays with this process. */
-  readonly uid: number | undefined;
-  readonly gid: number | undefined;
-}
-
 const STATE = `${RESERVED_PREFIX}state`;
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
-const STICKY = 0o1000;
 
 /** A complete new set that nobody reads yet. */
 export interface StagedSet {
@@ -43,8 +31,7 @@ export class OutputDirectory {
   readonly path: string;
   /** Mode of a file that asks for none: 0444 where only the service and its sidecar can look, else 0400. */
   readonly defaultMode: number;
-  readonly #sticky: boolean;
-  readonly #durable: boolean;
+  readonly #files: OutputFiles;
   readonly #created: boolean;
   /** A commit that failed half-way: it comes before any other. */
   #unfinished: string | undefined;
@@ -59,19 +46,17 @@ export class OutputDirectory {
     const checked = checkDirectory(path);
     this.#created = checked.created;
     const tmp = tmpDirectoryOf(path);
-    // systemd-tmpfiles deletes what is old inside a private /tmp too, but for files with the sticky bit.
-    this.#sticky = tmp !== undefined;
     this.defaultMode = (tmp !== undefined && isPrivateTmp(tmp)) || onlyOwnersCanReach(path) ? 0o444 : 0o400;
-    this.#durable = !liesInMemory(path);
+    this.#files = new OutputFiles(path, tmp !== undefined, !liesInMemory(path));
   }
 
   /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */
   recover(): StateFile | undefined {
-    return this.#io("", () => {
+    return this.#files.io("", () => {
       for (const name of fs.readdirSync(this.path)) {
         if (!name.startsWith(STAGE) && !name.startsWith(COMMIT)) continue;
         const directory = inside(this.path, name);
-        if (!this.#isOurs(fs.lstatSync(directory), "directory")) continue;
+        if (!this.#files.isOurs(fs.lstatSync(directory), "directory")) continue;
         if (name.startsWith(COMMIT)) this.#carryOut(directory);
         else fs.rmSync(directory, { recursive: true });
       }
@@ -90,7 +75,7 @@ export class OutputDirectory {
   read(names: readonly string[], owners: ReadonlyMap<string, number>): Map<string, Buffer> | undefined {
     const files = new Map<string, Buffer>();
     for (const name of names) {
-      const content = this.#readOwn(name, owners.get(name));
+      const content = this.#files.readOwn(name, owners.get(name));
       if (content === undefined) return undefined;
       files.set(name, content);
     }
@@ -99,10 +84,12 @@ export class OutputDirectory {
 
   /** Whether this file is published as it should be: bytes, mode and owner. */
   has(file: OutputFile): boolean {
-    const content = this.#readOwn(file.name, file.uid);
+    const content = this.#files.readOwn(file.name, file.uid);
     if (content?.equals(file.content) !== true) return false;
     const stat = fs.lstatSync(inside(this.path, file.name));
-    return (stat.mode & 0o7777) === this.#finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid);
+    return (
+      (stat.mode & 0o7777) === this.#files.finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid)
+    );
   }
 
   /** A commit failed half-way: some names may have their new bytes already. */
@@ -136,7 +123,7 @@ export class OutputDirectory {
     const obsolete = [...(before?.files ?? []), ...(before?.obsolete ?? [])].filter((name) => !current.has(name));
     const complete: StateFile = { ...state, obsolete };
     try {
-      for (const file of [...files, stateFile(complete)]) this.#write(inside(directory, file.name), file);
+      for (const file of [...files, stateFile(complete)]) this.#files.write(inside(directory, file.name), file);
     } catch (error) {
       discard();
       throw error;
@@ -146,7 +133,7 @@ export class OutputDirectory {
       try {
         for (const name of [STATE, ...files.map((file) => file.name)]) this.#refuseDirectoryAt(name);
         this.finish();
-        this.#io("", () => {
+        this.#files.io("", () => {
           fs.renameSync(directory, decided);
         });
       } catch (error) {
@@ -168,7 +155,7 @@ export class OutputDirectory {
   /** Removes every published file, for a daemon without systemd. @returns the names that were published. */
   remove(): readonly string[] {
     const names = this.#readState()?.files ?? [];
-    for (const name of [...names, STATE]) this.#unlink(name);
+    for (const name of [...names, STATE]) this.#files.unlink(name);
     if (this.#created) {
       try {
         fs.rmdirSync(this.path);
@@ -187,70 +174,36 @@ export class OutputDirectory {
         return path;
       } catch (error) {
         // Somebody who guessed the name only makes us take another.
-        if (errnoCode(error) !== "EEXIST") throw this.#explain(error, "", ExitCode.cannotCreate);
+        if (errnoCode(error) !== "EEXIST") throw this.#files.explain(error, "", ExitCode.cannotCreate);
       }
     }
   }
 
-  /** Mode before owner: the other order needs CAP_FOWNER. Both are final before anybody can see the file. */
-  #write(path: string, file: OutputFile): void {
-    this.#io(file.name, () => {
-      this.#writeFile(path, file);
-    });
-  }
-
-  #writeFile(path: string, file: OutputFile): void {
-    const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
-    const fd = fs.openSync(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0o600);
-    try {
-      for (let at = 0; at < file.content.length;) at += fs.writeSync(fd, file.content, at);
-      fs.fchmodSync(fd, this.#finalMode(file.mode));
-      if (file.uid !== undefined || file.gid !== undefined)
-        fs.fchownSync(fd, file.uid ?? process.geteuid?.() ?? 0, file.gid ?? process.getegid?.() ?? 0);
-      if (this.#durable) fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
-  }
-
-  #finalMode(mode: number): number {
-    return this.#sticky ? mode | STICKY : mode;
-  }
-
   /** The state goes first, so that a pending action is known before the first new byte; secrets.env goes last. */
   #carryOut(directory: string): void {
-    const staged = this.#io("", () => fs.readdirSync(directory));
+    const staged = this.#files.io("", () => fs.readdirSync(directory));
     // After a crash between two renames the state is already where it belongs.
     const files = (this.#stateIn(directory) ?? this.#readState())?.files ?? [];
     const ranks = new Map(files.map((name, index) => [name, index]));
     const rank = (name: string) => ranks.get(name) ?? -1;
     for (const name of staged.sort((a, b) => rank(a) - rank(b)))
-      this.#io(name, () => {
+      this.#files.io(name, () => {
         fs.renameSync(inside(directory, name), inside(this.path, name));
       });
-    this.#io("", () => {
+    this.#files.io("", () => {
       fs.rmdirSync(directory);
-      if (this.#durable) this.#sync();
+      this.#files.sync();
     });
   }
 
   #removeObsolete(state: StateFile | undefined): void {
-    for (const name of state?.obsolete ?? []) this.#unlink(name);
-  }
-
-  #sync(): void {
-    const fd = fs.openSync(this.path, fs.constants.O_DIRECTORY | fs.constants.O_RDONLY);
-    try {
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
+    for (const name of state?.obsolete ?? []) this.#files.unlink(name);
   }
 
   /** rename(2) replaces files, links and fifos, whoever made them, but no directory. */
   #refuseDirectoryAt(name: string): void {
     const path = inside(this.path, name);
-    if (this.#io(name, () => fs.lstatSync(path, { throwIfNoEntry: false }))?.isDirectory() === true)
+    if (this.#files.io(name, () => fs.lstatSync(path, { throwIfNoEntry: false }))?.isDirectory() === true)
       throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
   }
 
@@ -259,63 +212,8 @@ export class OutputDirectory {
   }
 
   #stateIn(directory: string): StateFile | undefined {
-    const json = this.#readOwn(STATE, undefined, directory);
+    const json = this.#files.readOwn(STATE, undefined, directory);
     return json === undefined ? undefined : parseState(json.toString());
-  }
-
-  #readOwn(name: string, uid: number | undefined, directory = this.path): Buffer | undefined {
-    const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
-    let fd: number;
-    try {
-      fd = fs.openSync(inside(directory, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    } catch {
-      return undefined;
-    }
-    try {
-      const stat = fs.fstatSync(fd);
-      return this.#isOurs(stat, "file", uid) ? fs.readFileSync(fd) : undefined;
-    } finally {
-      fs.closeSync(fd);
-    }
-  }
-
-  #isOurs(stat: fs.Stats, kind: "file" | "directory", uid = process.geteuid?.()): boolean {
-    if (kind === "directory") return stat.isDirectory() && stat.uid === uid;
-    return stat.isFile() && stat.uid === uid && stat.nlink === 1;
-  }
-
-  #unlink(name: string): void {
-    try {
-      fs.unlinkSync(inside(this.path, name));
-    } catch (error) {
-      // A directory at a name that is ours no more is somebody else's.
-      if (!["ENOENT", "EISDIR"].includes(errnoCode(error) ?? "")) throw this.#explain(error, name, ExitCode.ioError);
-    }
-  }
-
-  #io<T>(name: string, work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw this.#explain(error, name, ExitCode.ioError);
-    }
-  }
-
-  #explain(error: unknown, name: string, exitCode: ExitCode): unknown {
-    const code = errnoCode(error);
-    if (code === undefined) return error;
-    const path = name === "" ? this.path : inside(this.path, name);
-    const device = dirname(path);
-    const why =
-      {
-        ENOSPC: `no space left on ${device}`,
-        EDQUOT: `the quota on ${device} is used up`,
-        EROFS: `${device} is read-only`,
-        EACCES: `no permission to write in ${device}`,
-        EPERM: `not allowed to give it its mode or owner in ${device}`,
-        EISDIR: "it is a directory, remove it",
-      }[code] ?? code;
-    return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
   }
 }
 
@@ -327,9 +225,4 @@ function stateFile(state: StateFile): OutputFile {
     uid: undefined,
     gid: undefined,
   };
-}
-
-/** Of plain names: path.join() would look at each of them for dots. */
-function inside(directory: string, name: string): string {
-  return `${directory}/${name}`;
 }

@@ -4,7 +4,8 @@ import type { Config, OutputConfig } from "./config.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "./links.ts";
 import type { OutputState, PendingAction } from "./output-state.ts";
-import { OutputDirectory, type OutputFile } from "./output.ts";
+import { OutputDirectory } from "./output.ts";
+import type { OutputFile } from "./output-files.ts";
 import { SecretLayout } from "./secret-set.ts";
 
 /** What a sidecar finds that starts beside its own earlier work. */

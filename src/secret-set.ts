@@ -1,7 +1,7 @@
 /** From the values of a scope to the files of its output: one per secret, those of templates, and secrets.env. */
 import type { Config, TemplateConfig } from "./config.ts";
 import { encodeEnvFile, type EnvFile } from "./env-file.ts";
-import type { OutputFile } from "./output.ts";
+import type { OutputFile } from "./output-files.ts";
 import { FilePermissions } from "./permissions.ts";
 import { loadTemplates, type Template } from "./template.ts";
 
