@@ -55,6 +55,14 @@ const requirements = {
     const systemd = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"].some((path) => existsSync(path));
     return nspawn() ?? (systemd ? undefined : "systemd is not installed");
   },
+  /** Of this machine's systemd, so of the guest `host`. */
+  "import-credential": () => {
+    const { stdout } = spawnSync("systemctl", ["--version"], { encoding: "utf8" });
+    const version = Number(/\d+/.exec(stdout)?.[0] ?? 0);
+    return version >= 254 ? undefined : `ImportCredential= is of systemd 254, and this is ${version}`;
+  },
+  tpm2: () =>
+    spawnSync("systemd-creds", ["has-tpm2"]).status === 0 ? undefined : "systemd-creds has-tpm2 finds none to use",
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),

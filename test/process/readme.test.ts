@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { helpText } from "../../src/cli.ts";
 import { ExitCode } from "../../src/errors.ts";
+import { blocks, documentation } from "../markdown.ts";
 
 const root = join(import.meta.dirname, "../..");
-const readme = readFileSync(join(root, "README.md"), "utf8");
+const readme = documentation("README.md");
 const program = join(root, "dist/fetcher.js");
 
 let directory: string;
@@ -19,16 +20,9 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-/** The fenced blocks of one language. */
-function blocks(language: string): string[] {
-  return [...readme.matchAll(new RegExp(`^ *\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\``, "gm"))].map(
-    ([, text]) => text ?? "",
-  );
-}
-
 describe("the README", () => {
   test("has a first command that works on one's own folder, and never shows a value", () => {
-    const [command = ""] = blocks("sh").filter((block) => block.includes("--once"));
+    const [command = ""] = blocks(readme, "sh").filter((block) => block.includes("--once"));
     mkdirSync(join(directory, "my-secrets"));
     writeFileSync(join(directory, "my-secrets/db_password"), "canary-7f3a91\n");
     const env = { ...process.env, XDG_RUNTIME_DIR: directory, PWD: directory };
@@ -43,7 +37,7 @@ describe("the README", () => {
   });
 
   test("has configurations that the program accepts", () => {
-    const configurations = blocks("json");
+    const configurations = blocks(readme, "json");
     expect(configurations.length).toBeGreaterThan(0);
     for (const configuration of configurations) {
       const file = join(directory, "fetcher.json");
@@ -56,7 +50,7 @@ describe("the README", () => {
 
   test("has the configuration that stands in the example", () => {
     const example: unknown = JSON.parse(readFileSync(join(root, "examples/systemd/hello.json"), "utf8"));
-    expect(blocks("json").map((text) => JSON.parse(text) as unknown)).toContainEqual(example);
+    expect(blocks(readme, "json").map((text) => JSON.parse(text) as unknown)).toContainEqual(example);
   });
 
   test("and --help name every exit code that the program has", () => {

@@ -1,16 +1,15 @@
 /** The ten commands of docs/vault.md, as they are written there. Only systemd's are left out, and the daemon started by hand. */
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
+import { block, documentation, numbered } from "../markdown.ts";
 import { eventually, Place } from "../process/daemon.ts";
 import { needs } from "../requirements.ts";
 import { serverBinary } from "./binary.ts";
 import { freePort } from "./server.ts";
 
-const text = readFileSync(join(import.meta.dirname, "../../docs/vault.md"), "utf8");
-const [, block = ""] = /```sh\n([^]*?)```/.exec(text) ?? [];
-const commands = block.split(/^# \d+\. .*\n/m).slice(1);
+const commands = numbered(block(documentation("docs/vault.md"), "sh"));
 
 needs("vault-server", "bash").test("the ten commands of the documentation lead to secrets that rotate", async () => {
   expect(commands).toHaveLength(10);
