@@ -5,10 +5,11 @@
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
 import { treePath } from "./e2e/boot.ts";
+import { programPath } from "./programs.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { postgresPrograms } from "./vault/postgres.ts";
 import { findNixpkgs } from "./nix/nixpkgs.ts";
@@ -64,6 +65,13 @@ const requirements = {
   tpm2: () =>
     spawnSync("systemd-creds", ["has-tpm2"]).status === 0 ? undefined : "systemd-creds has-tpm2 finds none to use",
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
+  age: () => program("age"),
+  gpg: () => program("gpg"),
+  pass: () => program("pass"),
+  sops: () => program("sops"),
+  /** Its system calls may be refused in a container. */
+  keyctl: () => program("keyctl") ?? (spawnSync("keyctl", ["show", "@u"]).status === 0 ? undefined : "refused here"),
+  "aws-cli": () => program("aws"),
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
 } satisfies Record<string, () => string | undefined>;
@@ -116,8 +124,7 @@ function notRoot(): string | undefined {
 }
 
 function program(name: string): string | undefined {
-  const found = (process.env["PATH"] ?? "").split(delimiter).some((directory) => existsSync(join(directory, name)));
-  return found ? undefined : "not installed";
+  return programPath(name) === undefined ? "not installed" : undefined;
 }
 
 function guestTree(suite: string): string | undefined {
