@@ -34,7 +34,7 @@ interface Sight {
  *
  * After the last file is read, every path is looked at again. If any leads to another file than the one that was read,
  * or to one that changed since, all are read again: so neither a torn in-place write nor a mixture of two generations of
- * a symlinked directory is returned. What does not come to rest is `unavailable`.
+ * a symlinked directory is returned. What does not come to rest is `unavailable`; where that is more than one file, all are.
  *
  * @returns an outcome for each id: ENOENT is `missing`; no regular file or over 16 MiB is `invalid`; EACCES is `denied`;
  *   anything else is `unavailable`. Rejects with the signal's reason soon after `signal` aborts, even where a system call
@@ -73,8 +73,10 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
       continue;
     }
     const outcomes = outcomesOf(sights);
-    wipe(new Map(Array.from(changed, (id) => [id, outcomes.get(id)])));
-    for (const id of changed) outcomes.set(id, neverAtRest(files.get(id) ?? id));
+    // More than one: generations are swapped. What rests by now does not go with what the caller has of the one before.
+    const unsure = changed.size > 1 ? [...files.keys()] : [...changed];
+    wipe(new Map(unsure.map((id) => [id, outcomes.get(id)])));
+    for (const id of unsure) outcomes.set(id, neverAtRest(files.get(id) ?? id));
     return outcomes;
   }
 }

@@ -11,7 +11,8 @@ import { type Daemon, eventually, Place } from "./daemon.ts";
 const NEVER = 2_000_000;
 const KEYS = 996;
 const OWNER = 65_534;
-const ids = ["tls.crt", "tls.key", "db_password", "nested"];
+/** So many that reading them takes longer than a swap. */
+const ids = ["tls.crt", "tls.key", "db_password", "nested", ...Array.from({ length: 200 }, (_, n) => `more${n}`)];
 /** A secret may have directories in its name. */
 const fileOf = (id: string) => (id === "nested" ? "app/nested" : id);
 
@@ -78,7 +79,7 @@ const agenix: Activate = (secrets, value) => {
     fs.mkdirSync(join(path, ".."), { recursive: true });
     fs.writeFileSync(`${path}.tmp`, value(id), { mode: 0o400 });
     fs.chmodSync(`${path}.tmp`, 0o440);
-    run("mv", "-f", `${path}.tmp`, path);
+    fs.renameSync(`${path}.tmp`, path);
   }
   run("ln", "-sfn", directory, secrets.link);
   if (before > 0) fs.rmSync(join(secrets.mountPoint, String(before)), { recursive: true });
@@ -107,11 +108,11 @@ for (const [name, directory, activate] of managers) {
       expect(secrets.newest).toBe(n);
       expect(fs.readdirSync(secrets.mountPoint)).toEqual([String(n)]);
     }
-    for (let n = 7; n <= 30; n += 1) {
+    for (let n = 7; n <= 50; n += 1) {
       activate(secrets, generation(n));
-      if (n % 5 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, n % 10));
     }
-    await eventually("the last generation", () => holds(place, generation(30)));
+    await eventually("the last generation", () => holds(place, generation(50)));
     const envs = seen();
     expect(envs.length).toBeGreaterThan(5);
     for (const env of envs) expect(new Set(env.match(/of \d+/g)).size, env).toBe(1);

@@ -171,8 +171,8 @@ describe("a change in the middle of a fetch", () => {
     const seen = new Set<string>();
     for (let round = 0; round < 60; round++) {
       const outcomes = [...(await backend.fetch(...ids)).values()];
-      // A store that never rests is unavailable, which is right; a mixture would not be.
-      if (outcomes.some((outcome) => outcome instanceof BackendError && outcome.kind === "unavailable")) continue;
+      // A store that never rests is unavailable, which is right; a part of it would be mixed with what was published before.
+      if (outcomes.every((outcome) => outcome instanceof BackendError && outcome.kind === "unavailable")) continue;
       const generations = new Set(outcomes.map((outcome) => asValue(outcome).value.toString()));
       expect(generations.size).toBe(1);
       for (const name of generations) seen.add(name);
@@ -193,7 +193,7 @@ describe("a change in the middle of a fetch", () => {
       },
       () => expectOneGeneration(backend),
     );
-  });
+  }, 60_000);
 
   test("never mixes two generations behind Kubernetes' ..data", async () => {
     await generation("blue");
@@ -209,7 +209,7 @@ describe("a change in the middle of a fetch", () => {
       },
       () => expectOneGeneration(backend),
     );
-  });
+  }, 60_000);
 
   test("never gives a torn value while a writer is at work in place", async () => {
     const path = join(directory, "one");
