@@ -10,7 +10,7 @@ import {
 } from "../src/backend.ts";
 import { outcomesIn } from "./aws/answer.ts";
 import { BATCH_SIZE, type Client, openClient } from "./aws/client.ts";
-import { failureOf } from "./aws/failure.ts";
+import { failureOf, isOfCredentials } from "./aws/failure.ts";
 import { describeSource, parseSettings, parseSource, regionOf, type Settings, type Source } from "./aws/source.ts";
 
 type Requests = readonly SecretRequest<Source>[];
@@ -39,7 +39,9 @@ export default aws;
 class SecretsManager implements Backend<Source> {
   readonly #settings: Settings;
   readonly #context: BackendContext;
-  readonly #clients = new Map<string, Promise<Client>>();
+  readonly #clients = new Map<string, Client>();
+  /** Their credentials were refused, or not to be had: the next fetch looks on the machine again. */
+  readonly #stale = new Set<string>();
   /** BatchGetSecretValue has an IAM permission of its own, and not every stand-in of the service knows it. */
   #mayBatch = true;
 
@@ -49,6 +51,7 @@ class SecretsManager implements Backend<Source> {
   }
 
   async fetch(requests: Requests, signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    this.#reopen();
     const { places, outcomes } = this.#places(requests);
     const single: Place[] = [];
     for (const ofRegion of groupBy(places, ({ region }) => region)) {
@@ -67,8 +70,17 @@ class SecretsManager implements Backend<Source> {
     return outcomes;
   }
 
-  async close(): Promise<void> {
-    for (const client of this.#clients.values()) (await client).close();
+  close(): Promise<void> {
+    for (const client of this.#clients.values()) client.close();
+    return Promise.resolve();
+  }
+
+  #reopen(): void {
+    for (const region of this.#stale) {
+      this.#clients.get(region)?.close();
+      this.#clients.delete(region);
+    }
+    this.#stale.clear();
   }
 
   #places(requests: Requests): { places: Place[]; outcomes: Map<string, Outcome> } {
@@ -99,14 +111,15 @@ class SecretsManager implements Backend<Source> {
     if (!this.#mayBatch || places.length < 2 || first === undefined) return places;
     let batch;
     try {
-      const client = await this.#client(first.region);
-      batch = await client.batch(
+      batch = await this.#client(first.region).batch(
         places.map(({ source }) => source.secretId),
         signal,
       );
     } catch (error) {
+      const unknown = isOfCredentials(error);
+      if (unknown) this.#stale.add(first.region);
       const failure = failureOf(error, `BatchGetSecretValue in ${first.region}`);
-      if (isBackendError(failure) && failure.kind === "unavailable") {
+      if (unknown || (isBackendError(failure) && failure.kind === "unavailable")) {
         for (const place of places) fail(place, failure, outcomes);
         return [];
       }
@@ -127,16 +140,17 @@ class SecretsManager implements Backend<Source> {
 
   async #get(place: Place, outcomes: Map<string, Outcome>, signal: AbortSignal): Promise<void> {
     try {
-      const client = await this.#client(place.region);
-      addAll(outcomes, outcomesIn(await client.get(place.source, signal), place.requests));
+      const answer = await this.#client(place.region).get(place.source, signal);
+      addAll(outcomes, outcomesIn(answer, place.requests));
     } catch (error) {
+      if (isOfCredentials(error)) this.#stale.add(place.region);
       const { versionStage, versionId, secretId } = place.source;
       const what = describeSource({ secretId, versionStage, versionId, jsonKey: undefined });
       fail(place, failureOf(error, `${what} in ${place.region}`), outcomes);
     }
   }
 
-  #client(region: string): Promise<Client> {
+  #client(region: string): Client {
     const client = this.#clients.get(region) ?? openClient(this.#settings, region);
     this.#clients.set(region, client);
     return client;

@@ -48,6 +48,16 @@ export function blockWith(file: string, language: string, part: string): Block {
   return found;
 }
 
+/** The code of the blocks of `language` under one heading. */
+export function codeUnder(file: string, heading: string, language: string): string[] {
+  return blocksOf(file, language).flatMap((block) => (block.heading === heading ? [block.code] : []));
+}
+
+/** The commands of a block that numbers them: `# 1. What it does.` goes before each. */
+export function numbered(code: string): string[] {
+  return code.split(/^# \d+\. .*\n/m).slice(1);
+}
+
 /** Outside code. */
 export function linksOf(file: string): Link[] {
   return parse(file).prose.flatMap(({ line, text }) =>

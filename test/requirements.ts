@@ -5,10 +5,11 @@
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
 import { treePath } from "./e2e/boot.ts";
+import { programPath } from "./programs.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { fakeClock } from "./soak/fake-clock.ts";
 import { postgresPrograms } from "./vault/postgres.ts";
@@ -65,7 +66,22 @@ const requirements = {
     const systemd = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"].some((path) => existsSync(path));
     return nspawn() ?? (systemd ? undefined : "systemd is not installed");
   },
+  /** Of this machine's systemd, so of the guest `host`. */
+  "import-credential": () => {
+    const { stdout } = spawnSync("systemctl", ["--version"], { encoding: "utf8" });
+    const version = Number(/\d+/.exec(stdout)?.[0] ?? 0);
+    return version >= 254 ? undefined : `ImportCredential= is of systemd 254, and this is ${version}`;
+  },
+  tpm2: () =>
+    spawnSync("systemd-creds", ["has-tpm2"]).status === 0 ? undefined : "systemd-creds has-tpm2 finds none to use",
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
+  age: () => program("age"),
+  gpg: () => program("gpg"),
+  pass: () => program("pass"),
+  sops: () => program("sops"),
+  /** Its system calls may be refused in a container. */
+  keyctl: () => program("keyctl") ?? (spawnSync("keyctl", ["show", "@u"]).status === 0 ? undefined : "refused here"),
+  "aws-cli": () => program("aws"),
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   "fake-clock": () => (fakeClock() === undefined ? "libfaketime is not installed" : undefined),
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
@@ -119,8 +135,7 @@ function notRoot(): string | undefined {
 }
 
 function program(name: string): string | undefined {
-  const found = (process.env["PATH"] ?? "").split(delimiter).some((directory) => existsSync(join(directory, name)));
-  return found ? undefined : "not installed";
+  return programPath(name) === undefined ? "not installed" : undefined;
 }
 
 function guestTree(suite: string): string | undefined {

@@ -6,7 +6,9 @@ import {
   SecretsManagerClient,
   type SecretsManagerClientConfig,
 } from "@aws-sdk/client-secrets-manager";
+import { unlessAborted } from "../read.ts";
 import type { Answer } from "./answer.ts";
+import { credentialsOf } from "./credentials.ts";
 import type { Settings, Source } from "./source.ts";
 
 /** The service's own limit (BatchGetSecretValue, SecretIdList). */
@@ -20,17 +22,17 @@ const ATTEMPTS = 2;
 export type Batch = Pick<BatchGetSecretValueCommandOutput, "SecretValues" | "Errors">;
 
 export interface Client {
-  /** Rejects with the SDK's own errors. */
+  /** Rejects with the SDK's own errors, and with what `credentialsOf` throws. */
   get(source: Source, signal: AbortSignal): Promise<Answer>;
   /** Current versions only. At most `BATCH_SIZE` ids. */
   batch(secretIds: readonly string[], signal: AbortSignal): Promise<Batch>;
   close(): void;
 }
 
-export async function openClient(settings: Settings, region: string): Promise<Client> {
+export function openClient(settings: Settings, region: string): Client {
   // Advice about Node for whoever updates the SDK; here it would go to the journal of every start.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
-  const client = new SecretsManagerClient({ ...common(settings, region), ...(await credentials(settings, region)) });
+  const client = new SecretsManagerClient(configuration(settings, region));
   return {
     async get({ secretId, versionStage, versionId }, signal) {
       const command = new GetSecretValueCommand({
@@ -38,7 +40,7 @@ export async function openClient(settings: Settings, region: string): Promise<Cl
         VersionStage: versionStage,
         VersionId: versionId,
       });
-      return await client.send(command, { abortSignal: signal });
+      return await unlessAborted(signal, client.send(command, { abortSignal: signal }));
     },
     async batch(secretIds, signal) {
       const values: Required<Batch>["SecretValues"] = [];
@@ -46,7 +48,7 @@ export async function openClient(settings: Settings, region: string): Promise<Cl
       let token: string | undefined;
       do {
         const command = new BatchGetSecretValueCommand({ SecretIdList: [...secretIds], NextToken: token });
-        const page = await client.send(command, { abortSignal: signal });
+        const page = await unlessAborted(signal, client.send(command, { abortSignal: signal }));
         values.push(...(page.SecretValues ?? []));
         errors.push(...(page.Errors ?? []));
         token = page.NextToken;
@@ -59,9 +61,11 @@ export async function openClient(settings: Settings, region: string): Promise<Cl
   };
 }
 
-function common({ endpoint, profile, timeout }: Settings, region: string): SecretsManagerClientConfig {
+function configuration(settings: Settings, region: string): SecretsManagerClientConfig {
+  const { endpoint, profile, timeout } = settings;
   return {
     region,
+    credentials: credentialsOf(settings, region),
     maxAttempts: ATTEMPTS,
     requestHandler: {
       connectionTimeout: CONNECTION_TIMEOUT * 1000,
@@ -70,27 +74,5 @@ function common({ endpoint, profile, timeout }: Settings, region: string): Secre
     },
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(profile === undefined ? {} : { profile }),
-  };
-}
-
-async function credentials(
-  { endpoint, profile, roleArn, externalId }: Settings,
-  region: string,
-): Promise<Pick<SecretsManagerClientConfig, "credentials">> {
-  if (roleArn === undefined) return {};
-  const { fromTemporaryCredentials } = await import("@aws-sdk/credential-providers");
-  return {
-    credentials: fromTemporaryCredentials({
-      params: {
-        RoleArn: roleArn,
-        RoleSessionName: "fetcher",
-        ...(externalId === undefined ? {} : { ExternalId: externalId }),
-      },
-      clientConfig: {
-        region,
-        ...(profile === undefined ? {} : { profile }),
-        ...(endpoint === undefined ? {} : { endpoint }),
-      },
-    }),
   };
 }

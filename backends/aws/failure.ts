@@ -4,7 +4,8 @@ import { BackendError, type BackendErrorKind, type Missing } from "../../src/bac
 /** By the error's name, which is the service's error code. Whatever is not here may heal with time. */
 const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   AccessDeniedException: ["denied", "access denied: the role needs secretsmanager:GetSecretValue"],
-  AccessDenied: ["denied", "access denied"],
+  // Of STS.
+  AccessDenied: ["denied", "access denied: sts:AssumeRole must be allowed to us, and the role must trust us"],
   UnrecognizedClientException: ["denied", "the access key is not known"],
   InvalidClientTokenId: ["denied", "the access key is not known"],
   InvalidSignatureException: ["denied", "the secret access key is wrong"],
@@ -36,19 +37,50 @@ const network: Readonly<Record<string, string>> = {
   ENETUNREACH: "no route to the network",
 };
 
+/** What a person or another program may replace on this machine while we run. */
+const ofCredentials = new Set([
+  "ExpiredTokenException",
+  "ExpiredToken",
+  "UnrecognizedClientException",
+  "InvalidClientTokenId",
+  "InvalidSignatureException",
+  "IncompleteSignature",
+  "MissingAuthenticationToken",
+]);
+
+/** Whether it is the credentials that the service does not take, or that could not be had. */
+export function isOfCredentials(error: unknown): boolean {
+  return error instanceof BackendError || ofCredentials.has(read(error).name);
+}
+
 /** @param place for people: which secret, in which region. */
 export function failureOf(error: unknown, place: string): BackendError | Missing {
-  const { name, code, message, status, retryAfter } = read(error);
+  if (error instanceof BackendError)
+    return new BackendError(error.kind, `${place}: ${error.message}`, error.retryAfter);
+  const { name, message, retryAfter } = read(error);
   // A secret that is scheduled for deletion has the name of a wrong request; only the text tells.
   if (name === "ResourceNotFoundException" || (name === "InvalidRequestException" && /deletion|deleted/i.test(message)))
     return { status: "missing", where: `no secret ${place}` };
-  const known = kinds[name];
-  if (known !== undefined) return new BackendError(known[0], `${place}: ${known[1]}`, retryAfter);
   if (name === "InvalidRequestException")
     return new BackendError("invalid", `${place}: the secret has no such version`);
+  const [kind, why] = judge(error);
+  return new BackendError(kind, `${place}: ${why}`, retryAfter);
+}
+
+/** @param what goes before the reason. */
+export function loginFailure(error: unknown, what: string): BackendError {
+  if (error instanceof BackendError) return new BackendError(error.kind, `${what}${error.message}`, error.retryAfter);
+  const [kind, why] = judge(error);
+  return new BackendError(kind, `${what}${why}`, read(error).retryAfter);
+}
+
+function judge(error: unknown): readonly [BackendErrorKind, string] {
+  const { name, code, status } = read(error);
+  const known = kinds[name];
+  if (known !== undefined) return known;
   const why = network[code] ?? (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
   const refused = status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
-  return new BackendError(refused ? "denied" : "unavailable", `${place}: ${why}`, retryAfter);
+  return [refused ? "denied" : "unavailable", why];
 }
 
 function read(error: unknown) {

@@ -1,16 +1,12 @@
 /** moto, an emulator of AWS that speaks HTTP: from $PATH, or from a virtual environment in the tests' cache. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { createServer } from "node:net";
-import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { programPath } from "../programs.ts";
 
 /** The path of its server; undefined: there is none here. */
 export function motoServer(): string | undefined {
-  const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
-  const directories = [...(process.env["PATH"] ?? "").split(delimiter), join(cache, "moto/bin")];
-  return directories.map((directory) => join(directory, "moto_server")).find((path) => existsSync(path));
+  return programPath("moto_server");
 }
 
 export class Moto {

@@ -1,13 +1,15 @@
 /**
- * A stand-in for AWS Secrets Manager, after its API reference (AWS JSON 1.1 over HTTP), only for what the emulator cannot
- * be made to answer: throttling, partial failures of a batch, refusals, garbage, silence.
+ * A stand-in for AWS Secrets Manager and STS, after their API references (AWS JSON 1.1, and query with XML, over HTTP),
+ * only for what the emulator cannot be made to answer: throttling, partial failures of a batch, refusals, garbage, silence.
  */
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface Call {
-  /** `GetSecretValue`, `BatchGetSecretValue`. */
+  /** `GetSecretValue`, `BatchGetSecretValue`, `AssumeRole`. */
   readonly operation: string;
+  /** The access key that the request is signed with. */
+  readonly accessKey: string | undefined;
   readonly body: Readonly<Record<string, unknown>>;
 }
 
@@ -61,9 +63,34 @@ export function refusal(code: string, message: string, headers: Readonly<Record<
   return { status: 400, headers, body: { __type: code, message } };
 }
 
+/** STS says yes. */
+export function assumed(accessKey: string): Reply {
+  const Credentials = `<AccessKeyId>${accessKey}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>`;
+  return xml(
+    200,
+    `<AssumeRoleResponse><AssumeRoleResult><Credentials>${Credentials}</Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+  );
+}
+
+/** STS says no. */
+export function notAssumed(code: string, message: string): Reply {
+  return xml(403, `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`);
+}
+
+function xml(status: number, body: string): Reply {
+  return { status, headers: { "content-type": "text/xml" }, body };
+}
+
 async function read(request: IncomingMessage): Promise<Call> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
-  const operation = String(request.headers["x-amz-target"]).replace("secretsmanager.", "");
-  return { operation, body: JSON.parse(Buffer.concat(chunks).toString()) as Record<string, unknown> };
+  const text = Buffer.concat(chunks).toString();
+  const accessKey = / Credential=([^/]*)/.exec(request.headers.authorization ?? "")?.[1];
+  const target = request.headers["x-amz-target"];
+  if (target !== undefined) {
+    const operation = String(target).replace("secretsmanager.", "");
+    return { operation, accessKey, body: JSON.parse(text) as Record<string, unknown> };
+  }
+  const body = Object.fromEntries(new URLSearchParams(text));
+  return { operation: body["Action"] ?? "", accessKey, body };
 }

@@ -17,6 +17,8 @@ export interface BootOptions {
   readonly tmp?: "disk" | "memory" | "image";
   /** The Node binary that the guest gets as /usr/local/bin/node. */
   readonly node?: string;
+  /** Further options of systemd-nspawn: `--set-credential=ID:VALUE`. */
+  readonly nspawn?: readonly string[];
 }
 
 /** A systemd that is running, as Guest uses it. */
@@ -57,9 +59,11 @@ export function guestCommand({
   tree,
   tmp = "disk",
   node = nodeFor(tree),
+  nspawn = [],
 }: BootOptions): [name: string, argv: string[]] {
   const name = `fetcher-${tree}-${randomBytes(4).toString("hex")}`;
-  return [name, [join(import.meta.dirname, "guest.sh"), name, treePath(tree), checkout, realpathSync(node), tmp]];
+  const script = join(import.meta.dirname, "guest.sh");
+  return [name, [script, name, treePath(tree), checkout, realpathSync(node), tmp, ...nspawn]];
 }
 
 async function bootGuest(options: BootOptions): Promise<System> {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# guest.sh NAME TREE PROJECT NODE disk|memory|image
+# guest.sh NAME TREE PROJECT NODE disk|memory|image [OPTION-OF-SYSTEMD-NSPAWN...]
 #
 # Boots systemd from TREE ("/" or a debootstrap tree) under an overlay in memory, and ends it when standard input ends.
 # The test process holds the other end, so that the guest ends with it however it dies: this script is the watchdog,
@@ -60,7 +60,8 @@ for h in $hierarchies; do mkdir "$h/$name"; done
   read -r self _ < /proc/self/stat
   for h in $hierarchies; do echo "$self" > "$h/$name/cgroup.procs"; done
   exec unshare --mount --propagation private sh -euc '
-    name=$1 tree=$2 project=$3 node=$4 tmp=$5 work=$6
+    work=$1 name=$2 tree=$3 project=$4 node=$5 tmp=$6
+    shift 6
     cd "$work"
     mkdir layers root project nspawn tmp vartmp
     chmod 1777 tmp vartmp
@@ -101,9 +102,9 @@ for h in $hierarchies; do mkdir "$h/$name"; done
       --private-network --resolv-conf=off --timezone=off --console=pipe \
       --capability=CAP_IPC_LOCK --system-call-filter="@keyring memfd_secret" \
       --tmpfs=/etc/systemd/system --bind="$work/vartmp:/var/tmp" \
-      --bind-ro="$work/project:/opt/fetcher" --bind-ro="$work/node:/usr/local/bin/node" "$tmp" \
+      --bind-ro="$work/project:/opt/fetcher" --bind-ro="$work/node:/usr/local/bin/node" "$tmp" "$@" \
       --boot systemd.unit=fetcher-guest.target systemd.mask=timers.target
-  ' sh "$@" "$work"
+  ' sh "$work" "$@"
 ) < /dev/null > "$work/console.log" 2>&1 &
 nspawn=$!
 echo "nspawn $nspawn"

@@ -9,15 +9,18 @@ const trees =
     ? ["here"]
     : (process.env["FETCHER_E2E_GUESTS"] ?? "host,trixie").split(",").filter(Boolean);
 
-/** Runs the same tests on each guest, which is booted before them and ended after them; `also` is what else they need. */
+/**
+ * Runs the same tests on each guest, which is booted before them and ended after them; `also` is what else they need, on
+ * each or on that one.
+ */
 export function onEachGuest(
   title: string,
   body: (guest: Guest) => void,
   options: Omit<BootOptions, "tree"> = {},
-  also: readonly Requirement[] = [],
+  also: readonly Requirement[] | ((tree: string) => readonly Requirement[]) = [],
 ): void {
   for (const tree of trees) {
-    needs(`guest-${tree}`, ...also).describe(`${title} on ${tree}`, () => {
+    needs(`guest-${tree}`, ...(typeof also === "function" ? also(tree) : also)).describe(`${title} on ${tree}`, () => {
       const guest = new Guest({ ...options, tree });
       beforeAll(async () => {
         await guest.boot();

@@ -1,4 +1,5 @@
 import { test } from "vitest";
+import { needs, type Requirement } from "../requirements.ts";
 import type { Guest } from "./guest.ts";
 import { Pair, type PairOptions, type UnitSource } from "./pair.ts";
 import { plainUnits } from "./plain-units.ts";
@@ -6,6 +7,8 @@ import { plainUnits } from "./plain-units.ts";
 export interface ScenarioOptions {
   /** Not beside others: it does something to the whole system. */
   readonly alone?: boolean;
+  /** What it needs beyond the guest. Such a one runs alone. */
+  readonly also?: readonly Requirement[];
   /** What writes the unit files. */
   readonly source?: UnitSource;
 }
@@ -18,9 +21,10 @@ export function scenario(
   guest: Guest,
   title: string,
   body: (pairOf: (options: PairOptions) => Promise<Pair>) => Promise<void>,
-  { alone = false, source = plainUnits }: ScenarioOptions = {},
+  { alone = false, also = [], source = plainUnits }: ScenarioOptions = {},
 ): void {
-  (alone ? test : test.concurrent)(title, async () => {
+  const run = also.length > 0 ? needs(...also).test : alone ? test : test.concurrent;
+  run(title, async () => {
     const pairs: Pair[] = [];
     try {
       await body(async (options) => {

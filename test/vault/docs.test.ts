@@ -3,15 +3,13 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
-import { blockWith, project } from "../markdown.ts";
+import { blockWith, numbered, project } from "../markdown.ts";
 import { eventually, Place } from "../process/daemon.ts";
 import { needs } from "../requirements.ts";
 import { serverBinary } from "./binary.ts";
 import { freePort } from "./server.ts";
 
-const commands = blockWith("docs/vault.md", "sh", "bao server")
-  .code.split(/^# \d+\. .*\n/m)
-  .slice(1);
+const commands = numbered(blockWith("docs/vault.md", "sh", "bao server").code);
 
 needs("vault-server", "bash").test("the ten commands of the documentation lead to secrets that rotate", async () => {
   expect(commands).toHaveLength(10);

@@ -1,0 +1,142 @@
+/** What docs/ says of each store, done as it is written there, in a guest that is thrown away. */
+import { dirname } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { blocksOf, codeUnder, numbered } from "../markdown.ts";
+import { programPath } from "../programs.ts";
+import { needs, type Requirement } from "../requirements.ts";
+import type { Guest } from "./guest.ts";
+import { onEachGuest } from "./guests.ts";
+
+const etc = "/etc/systemd/system";
+const sidecar = "fetcher@hello.service";
+const password = "/tmp/db_password";
+
+onEachGuest("the documentation of the stores", (guest) => {
+  beforeEach(async () => {
+    await guest.run(
+      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} && cp -r fetcher@.service hello.service hello.service.d ${etc}/`,
+    );
+  });
+  afterEach(async () => {
+    await guest.run(
+      `systemctl stop hello ${sidecar}; systemctl reset-failed hello ${sidecar}
+       rm -rf /etc/fetcher ${etc}/hello.service ${etc}/hello.service.d ${etc}/fetcher@*; systemctl daemon-reload`,
+      { check: false, timeout: 60 },
+    );
+  });
+
+  test("docs/credentials.md: from a plain file to a secret that only this host can decrypt, and a new value", async () => {
+    const page = "docs/credentials.md";
+    const [first = "", anew = ""] = blocksOf(page, "sh").map(({ code }) => code);
+    const [configuration = ""] = blocksOf(page, "json").map(({ code }) => code);
+    const commands = numbered(first);
+    expect(commands).toHaveLength(4);
+    await guest.write("/etc/fetcher/hello.json", configuration);
+    await guest.write("/root/db_password.txt", "first", 0o600);
+    for (const command of commands) await type(guest, command);
+    expect(await seen(guest)).toBe("first");
+    expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("hello");
+    expect(await guest.exists("/root/db_password.txt")).toBe(false);
+    await guest.write("/root/db_password.txt", "second", 0o600);
+    await type(guest, anew);
+    await untilSeen(guest, "second");
+    await guest.run(["rm", "-r", "/etc/credstore.encrypted"]);
+  });
+
+  // The programs are those of the machine, which the guest of a suite of its own does not have.
+  if (guest.name !== "host" && guest.name !== "here") return;
+
+  const recipes = "docs/commands.md";
+  const programs: Readonly<Record<string, readonly Requirement[]>> = {
+    age: ["age"],
+    sops: ["sops", "age"],
+    gpg: ["gpg"],
+    pass: ["pass", "gpg"],
+    "The kernel's keyring": ["keyctl"],
+  };
+
+  test("docs/commands.md has no recipe that is not tried here", () => {
+    expect([...new Set(blocksOf(recipes, "sh").map(({ heading }) => heading))]).toEqual(Object.keys(programs));
+  });
+
+  for (const [title, required] of Object.entries(programs))
+    needs(...required).test(
+      `docs/commands.md: ${title}: the service gets what the program prints, in the sidecar's sandbox`,
+      async () => {
+        const [commands = ""] = codeUnder(recipes, title, "sh");
+        const [configuration = ""] = codeUnder(recipes, title, "json");
+        const [dropIn] = codeUnder(recipes, title, "ini");
+        const config = JSON.parse(configuration) as { config: { environment?: Record<string, string> } };
+        await guest.run(`command -v sops >/dev/null || ln -s ${programPath("sops") ?? ""} /usr/local/bin/sops`, {
+          check: false,
+        });
+        try {
+          await type(guest, commands);
+          // An agent that is left outside of the sandbox would do the work that is tried inside.
+          await guest.run("gpgconf --kill gpg-agent", { env: config.config.environment ?? {}, check: false });
+          const whole = { service: "hello.service", output: { directory: "/run/hello-secrets/pub", links: "/tmp" } };
+          await guest.write("/etc/fetcher/hello.json", JSON.stringify({ ...whole, ...config }));
+          if (dropIn !== undefined) await guest.write(`${etc}/${sidecar}.d/command.conf`, dropIn);
+          const since = await guest.journalCursor();
+          await type(guest, "systemctl daemon-reload && systemctl start hello");
+          expect((await seen(guest)).trimEnd()).toBe("the password");
+          await guest.until(
+            "the variable",
+            async () => await guest.journal("hello", { after: since }),
+            (said) => said.includes("and 12 are in the variable"),
+          );
+          expect(await guest.journal(sidecar, { after: since })).not.toContain("the password");
+        } finally {
+          // The kernel's keyring is not the guest's own.
+          await guest.run("keyctl unlink %user:db_password @u", { check: false });
+        }
+      },
+      120_000,
+    );
+
+  needs("aws-cli", "aws-emulator").test(
+    "docs/aws.md: from an empty account to a service whose secrets rotate",
+    async () => {
+      const [first = ""] = blocksOf("docs/aws.md", "sh").map(({ code }) => code);
+      const [start = "", ...commands] = numbered(first);
+      expect(commands).toHaveLength(6);
+      const exported = /^export .*\n/m.exec(start)?.[0] ?? "";
+      const directories = ["moto_server", "aws"].map((name) => dirname(programPath(name) ?? "/"));
+      const env = { PATH: [...directories, "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"].join(":") };
+      await type(guest, start, env);
+      await guest.until(
+        "the emulator answers",
+        async () => (await type(guest, `${exported}aws secretsmanager list-secrets`, env)).includes("SecretList"),
+        Boolean,
+        { timeout: 60 },
+      );
+      for (const command of commands.slice(0, -1)) {
+        const said = await type(guest, exported + command, env);
+        if (command.includes("--check")) expect(said).toContain("prod/hello");
+        expect(said).not.toContain("first");
+      }
+      expect(await seen(guest)).toBe("first");
+      await type(guest, exported + (commands.at(-1) ?? ""), env);
+      await untilSeen(guest, "second");
+    },
+    180_000,
+  );
+});
+
+/** Types it as root in root's directory. @returns what it wrote */
+async function type(guest: Guest, command: string, env: Readonly<Record<string, string>> = {}): Promise<string> {
+  return await guest.text(`set -e; cd /root\n${command}`, { env, timeout: 90 });
+}
+
+async function seen(guest: Guest): Promise<string> {
+  return (await guest.inUnit("hello", ["cat", password])).stdout;
+}
+
+async function untilSeen(guest: Guest, value: string): Promise<void> {
+  await guest.until(
+    `hello reads ${value}`,
+    async () => await seen(guest),
+    (text) => text === value,
+    { timeout: 60 },
+  );
+}
