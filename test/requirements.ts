@@ -33,6 +33,7 @@ const requirements = {
   script: () => program("script"),
   man: () => program("man"),
   mandoc: () => program("mandoc"),
+  "systemd-analyze": () => program("systemd-analyze"),
   nix: () => program("nix-instantiate"),
   "nixpkgs-lib": (): string | undefined => {
     const found = findNixpkgs();
