@@ -38,6 +38,7 @@ const requirements = {
   man: () => program("man"),
   mandoc: () => program("mandoc"),
   python: () => program("python3"),
+  "systemd-analyze": () => program("systemd-analyze"),
   nix: () => program("nix-instantiate"),
   "nix-newer": () =>
     newerNix() === undefined ? `none in ${treePath("trixie")}; npm run test:systemd builds that tree` : undefined,

@@ -11,7 +11,9 @@ Made by \`npm run docs\` from the schemas that the program checks a configuratio
 \`ID\` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where
 nothing else is said. On NixOS the modules write this file: [options.md](options.md).
 
-    fetcher --check=config --config FILE
+\`\`\`sh
+fetcher --check=config --config FILE
+\`\`\`
 
 checks it without asking any store.
 

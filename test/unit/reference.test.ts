@@ -12,6 +12,7 @@ import { backendSections, defaultOf, described, programSections } from "../../sc
 import { optionTexts, parseCommandLine } from "../../src/cli.ts";
 import * as config from "../../src/config.ts";
 import { ExitCode } from "../../src/errors.ts";
+import { ADOPTION_LIMIT } from "../../src/first-load.ts";
 import { object, positiveSeconds } from "../../src/settings.ts";
 import { blockWith, project } from "../markdown.ts";
 import { needs } from "../requirements.ts";
@@ -94,6 +95,40 @@ describe("the command line in --help and in the manual", () => {
   });
 });
 
+test("the manual of with-secrets has its exit statuses, and no other", () => {
+  const page = manualPages("1.2.3").get("with-secrets.1") ?? "";
+  const script = readFileSync(join(project, "src/with-secrets.sh"), "utf8");
+  const given = [...script.matchAll(/\bfail (\d+) /g)].map(([, status]) => status);
+  expect(given.length).toBeGreaterThan(5);
+  const told = [...page.matchAll(/^\\fB(\d+)\\fR$/gm)].map(([, status]) => status);
+  expect(new Set(told)).toEqual(new Set(given));
+});
+
+describe("what is said of options elsewhere", () => {
+  const options = sections.flatMap((section) => section.options);
+
+  test("in the README is of options and backends that there are", () => {
+    const readme = readFileSync(join(project, "README.md"), "utf8");
+    const named = [...readme.matchAll(/^\| `([\w.]+)` /gm)].map(([, name = ""]) => name);
+    const known = [...options.flatMap(({ path }) => [path, path.split(".").slice(0, -1).join(".")]), ...backendNames];
+    expect(named.length).toBeGreaterThan(12);
+    expect(named.filter((name) => !known.includes(name))).toEqual([]);
+    for (const name of backendNames) expect(named).toContain(name);
+  });
+
+  test("in docs/rotation.md has the defaults of the schema, and the limits of the code", () => {
+    const page = readFileSync(join(project, "docs/rotation.md"), "utf8");
+    for (const [, name = "", value] of page.matchAll(/^\*\*`(\w+)`\*\* \(([\d.]+)(?: s)?\)/gm))
+      expect({ name, value: Number(value) }).toEqual({
+        name,
+        value: options.find(({ path }) => path === `onChange.${name}`)?.default,
+      });
+    expect(page.match(/^\*\*`\w+`\*\* \([\d.]+/gm)).toHaveLength(3);
+    expect(ADOPTION_LIMIT).toBe(5);
+    expect(page).toContain("gives the store five seconds");
+  });
+});
+
 describe("the documents that are made of the code", () => {
   test("are current (npm run docs)", async () => {
     for (const [path, text] of await generatedDocuments(project))
@@ -120,12 +155,10 @@ describe("the documents that are made of the code", () => {
   });
 
   needs("man").test("are shown by man, with nothing left of the markup", () => {
-    for (const name of ["fetcher.8", "fetcher.json.5", "with-secrets.1"]) {
+    for (const [name, page] of manualPages("1.2.3")) {
       const env = { ...process.env, MANWIDTH: "100", LC_ALL: "C.UTF-8", MAN_KEEP_FORMATTING: "" };
-      const { stdout, stderr, status } = spawnSync("man", ["-l", "--warnings", join(project, "man", name)], {
-        encoding: "utf8",
-        env,
-      });
+      const options = { encoding: "utf8", env, input: page } as const;
+      const { stdout, stderr, status } = spawnSync("man", ["--warnings", "-l", "-"], options);
       expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: "" });
       expect(stdout).toContain("DESCRIPTION");
       expect(stdout).not.toMatch(/\\f|`|\]\(|undefined/);

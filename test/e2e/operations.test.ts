@@ -1,0 +1,115 @@
+/** docs/operations.md: its commands do on a real machine what the page says that they do. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { blocksOf, blockWith } from "../markdown.ts";
+import { onEachGuest } from "./guests.ts";
+
+const page = "docs/operations.md";
+const etc = "/etc/systemd/system";
+
+onEachGuest("the commands of the operations page", (guest) => {
+  const status = async () => (await guest.text(blockWith(page, "sh", "StatusText").code)).trim();
+  const state = async (unit: string) => (await guest.show(unit, "ActiveState")).ActiveState;
+
+  const stopped = () =>
+    guest.until(
+      "both are stopped",
+      async () => [await state("hello.service"), await state("fetcher@hello.service")],
+      (states) => states.every((each) => each === "inactive"),
+    );
+
+  beforeAll(async () => {
+    await guest.run(
+      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} &&
+       cp -r fetcher@.service hello.service hello.service.d ${etc}/ && cp hello.json /etc/fetcher/`,
+    );
+    await guest.systemctl("daemon-reload");
+  });
+  afterAll(async () => {
+    await guest.run(
+      `systemctl stop hello; rm -rf /etc/fetcher ${etc}/hello.service ${etc}/hello.service.d ${etc}/fetcher@*
+       systemctl daemon-reload`,
+    );
+  });
+
+  test("a start that waits for the store says so, and can be taken back", async () => {
+    await guest.systemctl("start", "--no-block", "hello");
+    await guest.until("it waits", status, (text) => text.startsWith("waiting for folder: no directory"));
+    await guest.systemctl("stop", "hello", "fetcher@hello");
+    await stopped();
+  });
+
+  test("a sidecar whose service was stopped meanwhile stops when it is ready", async () => {
+    await guest.systemctl("start", "--no-block", "hello");
+    await guest.until("it waits", status, (text) => text.startsWith("waiting for folder: no directory"));
+    await guest.systemctl("stop", "hello");
+    expect(await state("fetcher@hello.service")).toBe("activating");
+    await guest.write("/etc/fetcher/aside/greeting", "good morning", 0o400);
+    await guest.write("/etc/fetcher/aside/db_password", "one", 0o400);
+    await guest.run("mv /etc/fetcher/aside /etc/fetcher/hello.secrets");
+    await stopped();
+    expect(await guest.journal("fetcher@hello")).toContain("ready: 2 secrets from folder");
+  });
+
+  test("status, journal and reload", async () => {
+    await guest.systemctl("start", "hello");
+    expect(await status()).toMatch(/^2 secrets from folder, checked at \d\d:\d\d:\d\d$/);
+    const from = await guest.journalCursor();
+    await guest.run(blockWith(page, "sh", "systemctl reload").code);
+    await guest.until(
+      "it fetched again",
+      async () => await guest.journal("fetcher@hello", { after: from }),
+      (text) => text.includes("fetched again: nothing has changed"),
+    );
+    const [all = "", warnings = "", plain = ""] = blockWith(page, "sh", "journalctl").code.split("\n");
+    expect(await guest.text(`${all} --no-pager`.replace(/#.*? --/, "--"))).toContain("ready: 2 secrets from folder");
+    const warned = await guest.text(`${warnings} --no-pager`.replace(/#.*? --/, "--"));
+    expect(warned).toContain("trying again");
+    expect(warned).not.toContain("ready:");
+    const objects = (await guest.text(`${plain} --no-pager`.replace(/#.*? --/, "--")))
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line) as object);
+    expect(objects).toContainEqual(expect.objectContaining({ level: "info", message: "ready: 2 secrets from folder" }));
+  });
+
+  test("an output that cannot be made is tried again by systemd, as the table of exit statuses has it", async () => {
+    await guest.systemctl("stop", "hello");
+    // The sidecar follows, and takes its directory away.
+    await stopped();
+    await guest.run("mkdir -p /run/hello-secrets/pub/greeting");
+    await guest.systemctl("start", "--no-block", "hello");
+    await guest.until(
+      "it was started more than once",
+      async () => Number((await guest.show("fetcher@hello.service", "NRestarts")).NRestarts),
+      (restarts) => restarts > 0,
+    );
+    await guest.run("rm -rf /run/hello-secrets/pub/greeting; systemctl start hello");
+    expect(await state("hello.service")).toBe("active");
+  });
+
+  test("the log level is raised by the drop-in", async () => {
+    const [dropIn] = blocksOf(page, "systemd");
+    await guest.write(`${etc}/fetcher@hello.service.d/override.conf`, dropIn?.code ?? "");
+    await guest.systemctl("daemon-reload");
+    await guest.systemctl("start", "hello");
+    await guest.systemctl("restart", "fetcher@hello");
+    const pid = async () => (await guest.show("hello", "MainPID")).MainPID;
+    const before = await pid();
+    await guest.replace("/etc/fetcher/hello.secrets/greeting", "good evening", 0o400);
+    await guest.until("the service was restarted", pid, (now) => now !== before && now !== "0");
+    expect(await guest.journal("fetcher@hello")).toContain("asking for the action");
+  });
+
+  test("with nothing that needs it a sidecar stops at once", async () => {
+    await guest.systemctl("stop", "hello");
+    await stopped();
+    const from = await guest.journalCursor();
+    await guest.systemctl("start", "fetcher@hello");
+    await guest.until(
+      "it was ready",
+      async () => await guest.journal("fetcher@hello", { after: from }),
+      (text) => text.includes("ready:"),
+    );
+    await stopped();
+  });
+});
