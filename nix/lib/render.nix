@@ -176,7 +176,7 @@ rec {
       hidden = lib.optional (!lib.any (below "/run") reads) "/run" ++ [ "/var" ];
       # Of the others the directory above each: so it is seen when the path itself is replaced.
       bound =
-        map dirOf (lib.filter (path: lib.any (below "/var") [ (dirOf path) ]) reads)
+        map dirOf (lib.filter (path: below "/var" (dirOf path)) reads)
         ++ (store.stays or (_: [ ])) config.config;
       owners = lib.any (secret: secret.owner or null != null || secret.group or null != null) (
         lib.attrValues config.secrets
@@ -199,7 +199,8 @@ rec {
         "-/etc/shadow -/etc/gshadow -/etc/ssh -/etc/ssl/private -/etc/credstore -/etc/credstore.encrypted"
       ]
       ++ lib.optional network "-/run/NetworkManager/system-connections";
-      ProtectHome = if lib.any (path: below "/home" path || below "/root" path) reads then "read-only" else true;
+      ProtectHome =
+        if lib.any (path: below "/home" path || below "/root" path) reads then "read-only" else true;
       ProtectProc = "invisible";
       PrivateUsers = "identity";
       # With an owner a file is given away.
