@@ -157,7 +157,7 @@ export class TargetAction {
     log.notice(`${this.unit}: ${onChange.action} for the new secrets`);
     this.#lastAction = clock.monotonic();
     this.#waitingSince = undefined;
-    const result = await this.#job(signal);
+    const result = await this.#job(before, signal);
     const after = await systemd.show(this.unit, signal);
     // Waiting for a target that is itself stopped, or restarted after us, would never end. The mark is still there.
     if (isAborted(signal)) return;
@@ -175,13 +175,13 @@ export class TargetAction {
     }
   }
 
-  #job(signal: AbortSignal): Promise<JobResult> {
+  #job(before: UnitState | undefined, signal: AbortSignal): Promise<JobResult> {
     const { onChange, systemd } = this.#parts;
     switch (onChange.action) {
       case "restart":
         return systemd.restart(this.unit, signal);
       case "reload":
-        return systemd.reload(this.unit, signal);
+        return before?.canReload === false ? systemd.restart(this.unit, signal) : systemd.reload(this.unit, signal);
       case "signal":
         return systemd.signal(this.unit, onChange.signal ?? "SIGHUP", signal);
       case "none":

@@ -1,4 +1,5 @@
 /** The one place that talks to systemd about other units, by systemctl(1). */
+import { getsCopies } from "./credential-copies.ts";
 import { type CommandResult, runCommand } from "./helper-command.ts";
 
 /** What the actions need to know of a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
@@ -8,6 +9,7 @@ export interface UnitState {
   readonly subState: string;
   readonly type: string;
   readonly remainAfterExit: boolean;
+  /** Whether a reload shows it new secrets: not where it has copies of its start. */
   readonly canReload: boolean;
   /** When the unit last left the state inactive: all that it reads at its start, it read later. */
   readonly leftInactiveAt: number;
@@ -39,6 +41,9 @@ const properties = [
   "Type",
   "RemainAfterExit",
   "CanReload",
+  "FragmentPath",
+  "DropInPaths",
+  "RefreshOnReload",
   "InactiveExitTimestampMonotonic",
   "ExecMainStartTimestampMonotonic",
   "StartLimitIntervalUSec",
@@ -51,7 +56,7 @@ export const systemctl: Systemd = {
       timeout: 15,
       signal: stop,
     });
-    return result.end === "exit" && result.code === 0 ? parseShow(result.stdout) : undefined;
+    return result.end === "exit" && result.code === 0 ? parseShow(result.stdout, unit) : undefined;
   },
   async restart(unit, stop) {
     return job(await runCommand(["systemctl", "--no-ask-password", "try-restart", "--", unit], { signal: stop }));
@@ -80,7 +85,7 @@ function job(result: CommandResult): JobResult {
 }
 
 /** Exported for its test. @returns undefined where the answer is not that of `systemctl show`. */
-export function parseShow(output: string): UnitState | undefined {
+export function parseShow(output: string, unit = ""): UnitState | undefined {
   const values = new Map(
     output.split("\n").flatMap((line) => {
       const equals = line.indexOf("=");
@@ -89,13 +94,16 @@ export function parseShow(output: string): UnitState | undefined {
   );
   const activeState = values.get("ActiveState");
   if (activeState === undefined) return undefined;
+  const unitFiles = [values.get("FragmentPath"), ...(values.get("DropInPaths") ?? "").split(" ")];
+  // systemd 260+ can make new copies on a reload.
+  const refreshes = values.get("RefreshOnReload")?.includes("credentials") === true;
   return {
     loaded: values.get("LoadState") === "loaded",
     activeState,
     subState: values.get("SubState") ?? "",
     type: values.get("Type") ?? "",
     remainAfterExit: values.get("RemainAfterExit") === "yes",
-    canReload: values.get("CanReload") === "yes",
+    canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles)),
     leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
     mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
     startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),

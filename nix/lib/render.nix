@@ -188,11 +188,13 @@ rec {
       network = store.network or false;
       reads = lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config);
       below = above: path: lib.hasPrefix "${above}/" path;
-      # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.
-      hidden = lib.optional (!lib.any (below "/run") reads) "/run" ++ [ "/var" ];
+      hidden =
+        # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.
+        lib.optional (!lib.any (below "/run") reads) "/run"
+        ++ lib.optional (!lib.any (path: dirOf path == "/var") reads) "/var";
       # Of the others the directory above each: so it is seen when the path itself is replaced.
       bound =
-        map dirOf (lib.filter (path: lib.any (below "/var") [ (dirOf path) ]) reads)
+        map dirOf (lib.filter (path: below "/var" (dirOf path)) reads)
         ++ (store.stays or (_: [ ])) config.config;
       owners = lib.any (secret: secret.owner or null != null || secret.group or null != null) (
         lib.attrValues config.secrets

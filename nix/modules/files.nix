@@ -168,6 +168,7 @@ let
         unitConfig = removeAttrs sidecar.unitConfig [ "StopWhenUnneeded" ];
         serviceConfig = sidecar.serviceConfig // {
           RuntimeDirectory = directoryOf name;
+          BindPaths = "${root}/${directoryOf name}";
           # The file's own mode decides who reads it.
           RuntimeDirectoryMode = "0755";
         };

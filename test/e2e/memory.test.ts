@@ -1,5 +1,6 @@
 /** Secrets are in memory alone: with /tmp on a real ext4, nothing of them is ever written to its blocks or elsewhere. */
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { beforeAll, expect, test } from "vitest";
 import { execute } from "./command.ts";
 import type { Guest } from "./guest.ts";
@@ -24,9 +25,10 @@ onEachGuest(
       const control = `control-${randomBytes(8).toString("hex")}`;
       await guest.write("/tmp/control", control.repeat(1000));
       await guest.write(`${home}/control`, control);
+      await guest.write("/var/tmp/control", control);
       await guest.run("sync; rm /tmp/control; sync");
-      expect(await traces(guest, control)).toEqual(["tmp.img", `${home}/control`]);
-      await guest.run(`rm ${home}/control`);
+      expect(await traces(guest, control)).toEqual(["tmp.img", `layers/upper${home}/control`, "vartmp/control"]);
+      await guest.run(`rm ${home}/control /var/tmp/control`);
     });
 
     const deliveries: [string, UnitSource, Partial<PairOptions>, (name: string) => string[]][] = [
@@ -38,6 +40,38 @@ onEachGuest(
         () => ["/run/credentials/memory-credentials.service/token"],
       ],
     ];
+
+    test("files: on tmpfs, and on no disk after rotation, kill and stop", async () => {
+      const [unit, file, store] = [
+        "fetcher@shared.service",
+        "/run/shared-secrets/pub/tls.key",
+        "/etc/fetcher/shared/secrets/tls.key",
+      ];
+      const etc = "/etc/systemd/system";
+      await guest.run(
+        `cd ${guest.project}/examples/systemd && mkdir -p ${etc}/${unit}.d && install -d -m 0700 /etc/fetcher/shared &&
+         cp fetcher@.service ${etc}/ && cp files.conf ${etc}/${unit}.d/ && cp shared.json /etc/fetcher/`,
+      );
+      await guest.write(store, `${CANARY} one`, 0o400);
+      await guest.systemctl("daemon-reload");
+      await guest.systemctl("start", unit);
+      expect(await guest.text(["stat", "-f", "-c", "%T", file])).toBe("tmpfs");
+      const before = await guest.mainPid(unit);
+      await guest.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit]);
+      await guest.until(
+        "it is back",
+        async () => await guest.show(unit, "MainPID", "ActiveState"),
+        ({ MainPID, ActiveState }) => ActiveState === "active" && MainPID !== "0" && MainPID !== String(before),
+      );
+      await guest.replace(store, `${CANARY} two`, 0o400);
+      await guest.until("it rotated", async () => (await guest.read(file)).endsWith("two"));
+      expect(await traces(guest, CANARY)).toEqual([]);
+      await guest.systemctl("stop", unit);
+      expect(await traces(guest, CANARY)).toEqual([]);
+      expect((await guest.run(`grep -rlF ${CANARY} /run /tmp /dev/shm`, { check: false })).stdout).toBe("");
+      await guest.run(`rm -r ${etc}/${unit}.d`);
+    });
+
     for (const [delivery, source, options, published] of deliveries)
       scenario(
         guest,
@@ -74,6 +108,8 @@ onEachGuest(
       );
   },
   { tmp: "image" },
+  // Not in somebody else's container, whose /tmp may be anything.
+  ["guest-host"],
 );
 
 /** Where the bytes are: in the blocks of /tmp's disk, deleted files' too, or in a file of the guest's own. */
@@ -81,8 +117,12 @@ async function traces(guest: Guest, bytes: string): Promise<string[]> {
   const { name } = guest.system;
   await guest.run("sync");
   const image = await execute(["grep", "-cF", bytes, `/var/tmp/${name ?? ""}/tmp.img`], { check: false });
-  // All that was changed since the boot: what the guest's overlay has in its upper layer. And /var/tmp, a disk too.
-  const find = `find / /var/tmp -xdev -type f -newerct "@$(stat -c %Z /proc/1)" -exec grep -lF ${bytes} {} +`;
-  const files = (await guest.text(find, { check: false, timeout: 60 })).split("\n").filter(Boolean);
-  return [...(image.code === 0 ? ["tmp.img"] : []), ...files];
+  // What the guest has written to its own tree, and to /var/tmp. nspawn, the parent of its init, sees the layers.
+  const init = guest.system.enter.map((word) => /^--target=(\d+)$/.exec(word)?.[1]).find((pid) => pid !== undefined);
+  const nspawn = /^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${init ?? ""}/status`, "utf8"))?.[1] ?? "";
+  const root = `/proc/${nspawn}/root/var/tmp/${name ?? ""}`;
+  const places = [`${root}/layers/upper`, `${root}/vartmp`];
+  const { stdout } = await execute(["grep", "-rlF", bytes, ...places], { check: false, timeout: 120 });
+  const files = stdout.toString().split("\n").filter(Boolean);
+  return [...(image.code === 0 ? ["tmp.img"] : []), ...files.map((file) => file.replace(`${root}/`, ""))];
 }

@@ -157,7 +157,7 @@ onEachGuest(
         await pair.start();
         const before = await pair.pids();
         await server.command(`token revoke ${(await guest.read(tokenPath("revoked"))).trim()}`);
-        await pair.untilStatus(/the token in \/etc\/fetcher\/revoked\.token is not valid \(any more\), since /);
+        await pair.untilStatus(/the token in \/etc\/fetcher\/revoked\/token is not valid \(any more\), since /);
         expect(await pair.pids()).toEqual(before);
         await server.put("revoked", "two");
         const token = await server.grant("revoked");

@@ -82,6 +82,21 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
     expect(normal(example, "Service").length).toBeGreaterThan(35);
   });
 
+  for (const [place, hidden, bound] of [
+    ["/etc/secrets", ["/run:ro", "/var:ro"], []],
+    // A link that is swapped in /run could not be seen from where /run is hidden.
+    ["/run/secrets", ["/var:ro"], []],
+    ["/var/lib/app/secrets", ["/run:ro", "/var:ro"], ["-/var/lib/app"]],
+    ["/var/secrets", ["/run:ro"], []],
+  ] as const)
+    test(`a folder ${place} can be seen, also when it is replaced`, () => {
+      const text = units(`secretsDir = "${place}";`)["NAME-secrets.service"]?.text ?? "";
+      const values = (key: string) =>
+        normal(text, "Service").flatMap((line) => (line.startsWith(`${key}=`) ? [line.slice(key.length + 1)] : []));
+      expect(values("TemporaryFileSystem")).toEqual(hidden);
+      expect(values("BindReadOnlyPaths").filter((path) => !/\/run\b/.test(path))).toEqual(bound);
+    });
+
   test("without reloadOnChange also the drop-in fetch-on-restart.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/fetch-on-restart.conf"), "utf8");
     const text = units("")["NAME-secrets.service"]?.text ?? "";

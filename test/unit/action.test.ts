@@ -143,7 +143,7 @@ describe("pacing", () => {
       unable.publish();
       await unable.clock.advance(0.1);
     }
-    expect(unable.count("reload app.service")).toBe(1);
+    expect(unable.count("restart app.service")).toBe(1);
   });
 
   test("a target that stays activating gets the action after a while, paced like any other", async () => {
