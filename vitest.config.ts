@@ -14,8 +14,9 @@ export default defineConfig({
     // First: vitest's own counts stay at the end.
     reporters: ["./test/skip-reporter.ts", "default", ...report],
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
-      { test: { name: "contract", include: ["test/contract/**/*.test.ts"] } },
+      // A machine may be busy with other things: no test is about time.
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 30_000 } },
+      { test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000 } },
       // Servers that are started.
       {
         test: {

@@ -8,7 +8,7 @@ import { backendSections, defaultOf, programSections, type Section } from "./sec
 export const exampleConfiguration = `{
   "service": "hello.service",
   "backend": "folder",
-  "config": { "secretsDir": "/etc/fetcher/hello.secrets", "reloadOnChange": true },
+  "config": { "secretsDir": "/etc/fetcher/hello/secrets", "reloadOnChange": true },
   "secrets": { "greeting": {}, "db_password": {} },
   "output": { "directory": "/run/hello-secrets/pub", "links": "/tmp" }
 }

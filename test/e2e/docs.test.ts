@@ -125,7 +125,8 @@ onEachGuest("the documentation of the stores", (guest) => {
 
 /** Types it as root in root's directory. @returns what it wrote */
 async function type(guest: Guest, command: string, env: Readonly<Record<string, string>> = {}): Promise<string> {
-  return await guest.text(`set -e; cd /root\n${command}`, { env, timeout: 90 });
+  const installed = command.replaceAll("$(npm root -g)/secrets-sidecar", guest.project);
+  return await guest.text(`set -e; cd /root\n${installed}`, { env, timeout: 90 });
 }
 
 async function seen(guest: Guest): Promise<string> {

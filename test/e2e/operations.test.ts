@@ -45,7 +45,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     expect(await state("fetcher@hello.service")).toBe("activating");
     await guest.write("/etc/fetcher/aside/greeting", "good morning", 0o400);
     await guest.write("/etc/fetcher/aside/db_password", "one", 0o400);
-    await guest.run("mv /etc/fetcher/aside /etc/fetcher/hello.secrets");
+    await guest.run("mv /etc/fetcher/aside /etc/fetcher/hello/secrets");
     await stopped();
     expect(await guest.journal("fetcher@hello")).toContain("ready: 2 secrets from folder");
   });
@@ -95,7 +95,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.systemctl("restart", "fetcher@hello");
     const pid = async () => (await guest.show("hello", "MainPID")).MainPID;
     const before = await pid();
-    await guest.replace("/etc/fetcher/hello.secrets/greeting", "good evening", 0o400);
+    await guest.replace("/etc/fetcher/hello/secrets/greeting", "good evening", 0o400);
     await guest.until("the service was restarted", pid, (now) => now !== before && now !== "0");
     expect(await guest.journal("fetcher@hello")).toContain("asking for the action");
   });

@@ -78,7 +78,7 @@ class Machine {
         canonical(
           line
             .replaceAll(place.path("config.json"), "/etc/fetcher/hello.json")
-            .replaceAll(place.store, "/etc/fetcher/hello.secrets")
+            .replaceAll(place.store, "/etc/fetcher/hello/secrets")
             .replaceAll(place.output, OUTPUT),
         ),
       ),

@@ -163,7 +163,8 @@ test("the page on templates works as it is written", async () => {
   // The places that it names are root's: these are in theirs.
   const moved = (text: string) =>
     text
-      .replaceAll("/etc/fetcher/app.secrets", place.store)
+      .replaceAll("/etc/fetcher/app/secrets", place.store)
+      .replaceAll("/etc/fetcher/app/", `${place.root}/`)
       .replaceAll("/etc/fetcher/", `${place.root}/`)
       .replaceAll("/run/app-secrets/pub", place.output);
   place.writeConfig(moved(block("json")), "app.json");

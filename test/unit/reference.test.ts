@@ -10,7 +10,7 @@ import { manualPages } from "../../scripts/docs/manual.ts";
 import { optionsIn } from "../../scripts/docs/schema.ts";
 import { backendSections, defaultOf, described, programSections } from "../../scripts/docs/sections.ts";
 import { optionTexts, parseCommandLine } from "../../src/cli.ts";
-import * as config from "../../src/config.ts";
+import * as config from "../../src/config-schema.ts";
 import { ExitCode } from "../../src/errors.ts";
 import { ADOPTION_LIMIT } from "../../src/first-load.ts";
 import { object, positiveSeconds } from "../../src/settings.ts";
