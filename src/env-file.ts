@@ -3,7 +3,7 @@
  * alike. What one of them would misread stays out of the file.
  */
 import { deriveName, isSpecialName, nameProblem } from "./env-names.ts";
-import { ConfigError } from "./errors.ts";
+import { ConfigError, printable } from "./errors.ts";
 import { joinPath } from "./settings.ts";
 
 export { deriveName };
@@ -34,7 +34,7 @@ export class EnvError extends Error {
   readonly id: string;
   readonly reason: string;
   constructor(id: string, reason: string) {
-    super(`secret ${JSON.stringify(id)}: ${reason}`);
+    super(printable(`secret ${JSON.stringify(id)}: ${reason}`));
     this.id = id;
     this.reason = reason;
   }

@@ -5,7 +5,7 @@ import type { Fetched, Outcome } from "./backend.ts";
 import { backoff, type Clock, clockTime, isAborted, jittered, type Random } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { FatalError } from "./errors.ts";
-import { firstLoad } from "./first-load.ts";
+import { firstLoad, PUBLISHED_BEFORE } from "./first-load.ts";
 import { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
 import type { Notifier } from "./notify.ts";
@@ -122,12 +122,17 @@ export class Sidecar {
       this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
       this.#retrySoon(adopted, "adopted");
     } else this.#checkedAt = clock.now();
-    const changed = found.values === undefined ? [] : this.#changedSince(found.values);
+    const changed = found.values === undefined ? undefined : this.#changedSince(found.values);
     // Whatever reloadOnChange says: what a lease replaced will end.
-    const due = changed.filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
+    const due = (changed ?? []).filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
     const act = due.length > 0 && this.#actions.length > 0;
-    this.#rotation.publishFirst(act);
-    if (act) this.#request(due);
+    const result = await this.#rotation.publishFirst(act, changed, stop);
+    if (result === "published") {
+      if (act) this.#request(due);
+    } else if (found.values !== undefined) {
+      this.#held.restore(found.values, PUBLISHED_BEFORE);
+      if (result === "failed") this.#retrySoon(this.#ids, "adopted");
+    }
   }
 
   #changedSince(published: ReadonlyMap<string, Buffer>): readonly string[] {
