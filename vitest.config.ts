@@ -70,6 +70,16 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      // `npm run fuzz` makes it longer.
+      {
+        test: {
+          name: "fuzz",
+          include: ["test/fuzz/**/*.test.ts"],
+          maxWorkers: 1,
+          // Programs, sockets and files by the thousand.
+          sequence: { groupOrder: 1 },
+        },
+      },
       // Two minutes of random events, alone: `npm run soak` makes it longer.
       {
         test: {

@@ -2,10 +2,9 @@
 import { createHmac, randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../src/backend.ts";
-import { ConfigError } from "../src/errors.ts";
+import { ConfigError, printable } from "../src/errors.ts";
 import { type CommandResult, runForBytes } from "../src/helper-command.ts";
 import { object, parse, positiveSeconds } from "../src/settings.ts";
-import { printable } from "./read.ts";
 
 const word = v.pipe(
   v.string("expected a string"),

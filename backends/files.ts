@@ -3,9 +3,9 @@ import fs from "node:fs";
 import { promisify } from "node:util";
 import * as v from "valibot";
 import { BackendError, type Backend, type BackendContext, type Outcome, type SecretRequest } from "../src/backend.ts";
-import { errnoCode } from "../src/errors.ts";
+import { errnoCode, printable } from "../src/errors.ts";
 import { text } from "../src/settings.ts";
-import { failure, printable, readFiles, unlessAborted, wipe } from "./read.ts";
+import { failure, readFiles, unlessAborted, wipe } from "./read.ts";
 import type { FileWatch } from "./watch.ts";
 
 const stat = promisify(fs.stat);

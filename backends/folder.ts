@@ -1,9 +1,9 @@
 /** Secrets as files in a directory: /etc/secrets, sops-nix, agenix, a Kubernetes volume. */
 import * as v from "valibot";
 import { BackendError, type BackendModule } from "../src/backend.ts";
+import { printable } from "../src/errors.ts";
 import { absolutePath, object, parse } from "../src/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
-import { printable } from "./read.ts";
 
 export const Settings = object({ secretsDir: absolutePath });
 type Settings = v.InferOutput<typeof Settings>;

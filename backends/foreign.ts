@@ -15,8 +15,7 @@ import {
   type Outcome,
   type SecretRequest,
 } from "../src/backend.ts";
-import { ConfigError, errnoCode } from "../src/errors.ts";
-import { printable } from "./read.ts";
+import { ConfigError, errnoCode, printable } from "../src/errors.ts";
 
 /** @throws ConfigError at "backend". */
 export async function loadForeignBackend(name: string, baseDirectory: string): Promise<BackendModule> {
@@ -85,6 +84,14 @@ function nameOf(error: unknown): string {
 }
 
 function problemsOf(exported: unknown): string[] {
+  try {
+    return whatLacks(exported);
+  } catch {
+    return ["it throws where it is looked at"];
+  }
+}
+
+function whatLacks(exported: unknown): string[] {
   if (exported === undefined) return ["there is none"];
   if (typeof exported !== "object" || exported === null) return ["it is no object"];
   const module = exported as Record<keyof BackendModule, unknown>;
@@ -109,8 +116,12 @@ function adopt(module: BackendModule): BackendModule {
     defaultPollingInterval: module.defaultPollingInterval,
     parseSettings: (settings) => guard(name, () => module.parseSettings(settings)),
     parseSource: (id, source, settings) => guard(name, () => module.parseSource(id, source, settings)),
-    describe: (source, settings) => printable(guard(name, () => module.describe(source, settings))),
-    open: async (settings, context) => adoptOpened(name, await guardAsync(name, () => module.open(settings, context))),
+    describe: (source, settings) => {
+      const text: unknown = guard(name, () => module.describe(source, settings));
+      return guard(name, () => printable(String(text)));
+    },
+    open: (settings, context) =>
+      guardAsync(name, async () => adoptOpened(name, await module.open(settings, context)), "invalid"),
   };
 }
 
@@ -137,6 +148,16 @@ function adoptOutcomes(
 }
 
 function adoptOutcome(name: string, given: unknown): Outcome {
+  try {
+    const outcome = outcomeOf(given);
+    if (outcome !== undefined) return outcome;
+  } catch {
+    // It throws where it is looked at. The other secrets are none the worse for it.
+  }
+  return new BackendError("invalid", `${name}: what its fetch() gave is no outcome`);
+}
+
+function outcomeOf(given: unknown): Outcome | undefined {
   const outcome = (given ?? {}) as Record<string, unknown>;
   if (isBackendError(outcome)) return ours(outcome);
   if (outcome["status"] === "missing" && typeof outcome["where"] === "string") {
@@ -152,8 +173,11 @@ function adoptOutcome(name: string, given: unknown): Outcome {
       ...(typeof refreshAfter === "number" && refreshAfter > 0 ? { refreshAfter } : {}),
     };
   }
-  return new BackendError("invalid", `${name}: what its fetch() gave is no outcome`);
+  return undefined;
 }
+
+/** Seconds; beyond an hour it is a mistake. */
+const LONGEST_RETRY_AFTER = 3600;
 
 interface ErrorFields {
   readonly message?: unknown;
@@ -171,31 +195,54 @@ function isBackendError(error: ErrorFields): boolean {
 }
 
 function ours(error: ErrorFields): BackendError {
-  const retryAfter = typeof error.retryAfter === "number" && error.retryAfter >= 0 ? error.retryAfter : undefined;
-  return new BackendError(error.kind as BackendErrorKind, printable(String(error.message)), retryAfter);
+  const { retryAfter } = error;
+  return new BackendError(
+    error.kind as BackendErrorKind,
+    saidBy(error.message),
+    typeof retryAfter === "number" && retryAfter >= 0 ? Math.min(retryAfter, LONGEST_RETRY_AFTER) : undefined,
+  );
 }
 
-function translate(name: string, error: unknown): Error {
-  const fields = (error ?? {}) as ErrorFields;
-  if (isBackendError(fields)) return ours(fields);
-  if (fields.name === "ConfigError" && typeof fields.problem === "string") {
-    return new ConfigError(typeof fields.path === "string" ? fields.path : "", printable(fields.problem));
-  }
-  return new Error(`backend ${name} failed with an unexpected error (${nameOf(error)})`);
+function saidBy(message: unknown): string {
+  return String(message) || "gives no reason";
 }
 
-function guard<T>(name: string, call: () => T): T {
+/** @param kind of an error that the contract does not know: whether time may heal it. */
+function translate(name: string, error: unknown, kind: BackendErrorKind): Error {
+  let known = "no Error";
   try {
-    return call();
-  } catch (error) {
-    throw translate(name, error);
+    const fields = (error ?? {}) as ErrorFields;
+    if (isBackendError(fields)) return ours(fields);
+    if (fields.name === "ConfigError" && typeof fields.problem === "string")
+      return new ConfigError(typeof fields.path === "string" ? fields.path : "", saidBy(fields.problem));
+    known = nameOf(error);
+  } catch {
+    // It throws where it is looked at.
   }
+  return new BackendError(kind, `backend ${name} failed with an unexpected error (${known})`);
 }
 
-async function guardAsync<T>(name: string, call: () => Promise<T> | T): Promise<T> {
+/** Of a method that is not async: the promise of one that is all the same would be taken for what it promises. */
+function guard<T>(name: string, call: () => T): T {
+  let result: T;
+  try {
+    result = call();
+  } catch (error) {
+    throw translate(name, error, "invalid");
+  }
+  if (!(result instanceof Promise)) return result;
+  result.catch(() => undefined);
+  throw new BackendError("invalid", `backend ${name}: parseSettings(), parseSource() and describe() must not be async`);
+}
+
+async function guardAsync<T>(
+  name: string,
+  call: () => Promise<T> | T,
+  kind: BackendErrorKind = "unavailable",
+): Promise<T> {
   try {
     return await call();
   } catch (error) {
-    throw translate(name, error);
+    throw translate(name, error, kind);
   }
 }

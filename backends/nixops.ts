@@ -1,9 +1,9 @@
 /** Keys that NixOps uploads after boot: as a folder, but a key that is not there yet is waited for. */
 import * as v from "valibot";
 import type { BackendModule } from "../src/backend.ts";
+import { printable } from "../src/errors.ts";
 import { absolutePath, object, parse } from "../src/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
-import { printable } from "./read.ts";
 
 export const Settings = object({ keysDir: v.optional(absolutePath, "/run/keys") });
 type Settings = v.InferOutput<typeof Settings>;

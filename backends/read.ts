@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { BackendError, type Outcome } from "../src/backend.ts";
-import { errnoCode } from "../src/errors.ts";
+import { errnoCode, printable } from "../src/errors.ts";
 
 /** Bytes. A file beyond this is no secret but a mistake, and would sit in memory several times. */
 const MAX_SIZE = 16 * 1024 * 1024;
@@ -248,13 +248,6 @@ export function failure(error: unknown, doing: string, path: string): BackendErr
     default:
       return new BackendError("unavailable", `cannot ${doing} ${where}: ${code}`);
   }
-}
-
-/** One line: a path may hold any character, and messages go to terminals and journals. */
-export function printable(path: string): string {
-  return path.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (character) =>
-    JSON.stringify(character).slice(1, -1),
-  );
 }
 
 /** Leaves `work` behind when `signal` aborts: a system call on a file system that hangs cannot be cancelled. */

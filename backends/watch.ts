@@ -14,8 +14,7 @@
 import { FSWatcher } from "chokidar";
 import { setTimeout as delay } from "node:timers/promises";
 import { BackendError, type BackendContext } from "../src/backend.ts";
-import { errnoCode } from "../src/errors.ts";
-import { printable } from "./read.ts";
+import { errnoCode, printable } from "../src/errors.ts";
 import { survey, type Place } from "./survey.ts";
 
 /** Milliseconds between two walks of the ways: a storm of events costs 20 of them a second at most. */

@@ -3,6 +3,8 @@
  * only fetches, and may give hints. A third party's ES module exports a `BackendModule` as its default export.
  */
 
+import { printable } from "./errors.ts";
+
 /** Why a backend cannot deliver. `unavailable` may heal with time and is retried; the others need a person. */
 export type BackendErrorKind = "unavailable" | "denied" | "invalid";
 
@@ -18,7 +20,7 @@ export class BackendError extends Error {
   /** Seconds after which the store asked to be tried again (Retry-After). */
   readonly retryAfter: number | undefined;
   constructor(kind: BackendErrorKind, message: string, retryAfter?: number) {
-    super(message);
+    super(printable(message));
     this.kind = kind;
     this.retryAfter = retryAfter;
   }

@@ -111,7 +111,7 @@ function parseWords(argv: readonly string[]) {
     });
   } catch (error) {
     // Its messages name the option ("Unknown option '--foo'"); only the first sentence is about what is wrong.
-    const message = error instanceof Error ? (error.message.split(". ")[0] ?? "") : "wrong command line";
+    const message = error instanceof Error ? (error.message.split(/\.(?: |\n)/)[0] ?? "") : "wrong command line";
     throw new UsageError(`${message} (see fetcher --help)`);
   }
 }

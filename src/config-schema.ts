@@ -108,6 +108,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Those beyond ASCII too, and what ends a line: a terminal obeys them. */
 function hasControlCharacter(name: string): boolean {
-  return Array.from(name).some((character) => character < " " || character === "\x7f");
+  return /[\p{Cc}\u2028\u2029]/u.test(name);
 }

@@ -38,7 +38,7 @@ export class FatalError extends Error {
   override readonly name: string = "FatalError";
   readonly exitCode: ExitCode;
   constructor(exitCode: ExitCode, message: string) {
-    super(message);
+    super(printable(message));
     this.exitCode = exitCode;
   }
 }
@@ -71,6 +71,15 @@ export class ConfigError extends FatalError {
 /** Cannot write the output (73 where a file cannot be made at all, 74 where writing it fails). */
 export class PublishError extends FatalError {
   override readonly name = "PublishError";
+}
+
+/** One line of a terminal or the journal, whatever names are in it: control characters are told as escapes. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\u2028\u2029]/gu, (character) => {
+    const escaped = JSON.stringify(character).slice(1, -1);
+    // It lets those beyond U+001F through.
+    return escaped === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : escaped;
+  });
 }
 
 /** `ENOENT` and the like of a failed system call; undefined where `error` is none. */

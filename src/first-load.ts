@@ -9,6 +9,8 @@ import type { Log } from "./log.ts";
 import { longestRetryAfter, type Problem, problemOf, type Problems } from "./problems.ts";
 import { FETCH_LIMIT, type Store } from "./store.ts";
 
+/** The version of what was adopted: nobody knows another. */
+export const PUBLISHED_BEFORE = "published before";
 /** Seconds that a store is given while a published set of an earlier life stands ready. */
 export const ADOPTION_LIMIT = 5;
 
@@ -118,7 +120,7 @@ function adopt(
   const adopted = [...failed.keys()].filter((id) => published.has(id));
   for (const id of adopted) {
     const value = published.get(id);
-    if (value !== undefined) held.set(id, { value: Buffer.from(value), version: "published before" });
+    if (value !== undefined) held.set(id, { value: Buffer.from(value), version: PUBLISHED_BEFORE });
   }
   return adopted;
 }

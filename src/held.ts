@@ -48,6 +48,16 @@ export class HeldValues {
     this.#held.set(id, { value, version, refreshAt });
   }
 
+  /** Goes back to what an earlier life published, and to no more than that. */
+  restore(published: ReadonlyMap<string, Buffer>, version: string): void {
+    for (const [id, { value }] of this.#held) {
+      if (published.has(id)) continue;
+      value.fill(0);
+      this.#held.delete(id);
+    }
+    for (const [id, value] of published) this.set(id, { value, version });
+  }
+
   /** Splits what was fetched into what is new and what is held already; the latter's version is noted. */
   changesIn(outcomes: ReadonlyMap<string, Outcome>): Map<string, Fetched> {
     const changes = new Map<string, Fetched>();

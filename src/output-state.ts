@@ -30,7 +30,7 @@ export function parseState(json: string): StateFile | undefined {
 }
 
 function areNames(value: unknown): value is string[] {
-  return Array.isArray(value) && value.every((name) => typeof name === "string" && name !== "" && !name.includes("/"));
+  return Array.isArray(value) && value.every((name) => typeof name === "string" && /^(?!\.{0,2}$)[^/\0]+$/.test(name));
 }
 
 function isPending(value: unknown): value is PendingAction {

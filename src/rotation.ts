@@ -42,14 +42,39 @@ export class RotationPublisher {
   }
 
   /**
-   * Publishes what is held. No verify command gates the first set: nothing better is there.
+   * Publishes what is held. Where nothing is published yet, no verify command gates it: nothing better is there.
    *
-   * @throws PublishError, ValueError
+   * @param changed ids that differ from a complete set that an earlier life published; undefined: there is none.
+   * @returns `kept` where that set stays, and `held` is no more what is published; `failed` where trying again may help.
+   * @throws PublishError, ValueError where there is none.
    */
-  publishFirst(act: boolean): void {
-    const staged = this.#publisher.stage(this.#held.bytes, act);
-    staged.commit();
-    this.#warnLeftOut(staged.warnings);
+  async publishFirst(
+    act: boolean,
+    changed: readonly string[] | undefined,
+    signal: AbortSignal,
+  ): Promise<"published" | "kept" | "failed"> {
+    const values = this.#held.bytes;
+    try {
+      const staged = this.#publisher.stage(values, act);
+      if (this.#verify !== null && changed !== undefined && changed.length > 0) {
+        const why = await verify(this.#verify, staged, values, signal);
+        if (why !== undefined) {
+          staged.discard();
+          if (isAborted(signal)) return "failed";
+          this.#unpublished = changed;
+          this.#refuse(this.#digest(values), why);
+          return "kept";
+        }
+      }
+      staged.commit();
+      this.#warnLeftOut(staged.warnings);
+      return "published";
+    } catch (error) {
+      if (changed === undefined || !(error instanceof FatalError || error instanceof ValueError)) throw error;
+      this.#unpublished = changed;
+      this.#fail(error.message);
+      return "failed";
+    }
   }
 
   /**

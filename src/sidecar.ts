@@ -5,7 +5,7 @@ import type { Fetched, Outcome } from "./backend.ts";
 import { backoff, type Clock, clockTime, isAborted, jittered, type Random } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { ConfigError, FatalError } from "./errors.ts";
-import { firstLoad } from "./first-load.ts";
+import { firstLoad, PUBLISHED_BEFORE } from "./first-load.ts";
 import { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
 import type { Notifier } from "./notify.ts";
@@ -114,7 +114,7 @@ export class Sidecar {
   }
 
   async #begin(found: Found, stop: AbortSignal): Promise<void> {
-    const { config, clock, notifier, publisher } = this.#parts;
+    const { config, clock, notifier } = this.#parts;
     const adopted = await firstLoad(
       {
         ...this.#parts,
@@ -132,18 +132,29 @@ export class Sidecar {
       this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
       this.#retrySoon(adopted, "adopted");
     } else this.#checkedAt = clock.now();
-    if (!config.resident) {
-      this.#refuseLeases();
-      this.#rotation.publishFirst(false);
-      return;
-    }
-    const changed = found.values === undefined ? [] : this.#changedSince(found.values);
+    if (!config.resident) this.#refuseLeases();
+    const changed = found.values === undefined ? undefined : this.#changedSince(found.values);
     // Whatever reloadOnChange says: what a lease replaced will end.
-    const due = changed.filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
-    const anew = found.values !== undefined && config.reloadOnChange ? publisher.outdated(this.#held.bytes) : [];
-    const act = (due.length > 0 || anew.length > 0) && !this.#actions.none;
-    this.#rotation.publishFirst(act);
-    if (act) this.#actions.request(due);
+    const due = (changed ?? []).filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
+    const anew = changed !== undefined && config.reloadOnChange && this.#rendersAnew();
+    const act = config.resident && (due.length > 0 || anew) && !this.#actions.none;
+    const result = await this.#rotation.publishFirst(act, changed, stop);
+    if (result === "published") {
+      if (act) this.#actions.request(due);
+    } else if (found.values !== undefined) {
+      this.#held.restore(found.values, PUBLISHED_BEFORE);
+      if (result === "failed") this.#retrySoon(this.#ids, "adopted");
+    }
+  }
+
+  /** A template may have changed where no secret has. What cannot be rendered is for the publish to say. */
+  #rendersAnew(): boolean {
+    try {
+      return this.#parts.publisher.outdated(this.#held.bytes).length > 0;
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      return false;
+    }
   }
 
   /** @throws ConfigError */

@@ -10,6 +10,7 @@ import {
 } from "./backend.ts";
 import type { Random } from "./clock.ts";
 import type { Config } from "./config.ts";
+import { printable } from "./errors.ts";
 import { joinPath, under } from "./settings.ts";
 import type { Log } from "./log.ts";
 
@@ -56,7 +57,7 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
   const { module, settings, requests } = await checkStore(config);
   const backend = await module.open(settings, {
     log: (level, message) => {
-      log[level](`${module.name}: ${message}`);
+      log[level](`${module.name}: ${printable(message)}`);
     },
     random,
   });
@@ -65,7 +66,7 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
     name: module.name,
     pollingInterval:
       module.defaultPollingInterval === null ? null : (config.pollingInterval ?? module.defaultPollingInterval),
-    describe: (id) => module.describe(byId.get(id)?.source, settings),
+    describe: (id) => printable(module.describe(byId.get(id)?.source, settings)),
     fetch: (ids, signal, limit = FETCH_LIMIT) => {
       const wanted = new Set(ids);
       return guardedFetch(
@@ -144,7 +145,7 @@ async function askFor(
 /** A third party's backend may not keep to the contract. */
 function checkOutcome(outcome: Outcome | null | undefined): Outcome {
   if (isBackendError(outcome)) return outcome;
-  if (outcome?.status === "missing" && isText(outcome.where)) return outcome;
+  if (outcome?.status === "missing" && isText(outcome.where)) return { ...outcome, where: printable(outcome.where) };
   if (outcome?.status === "value" && Buffer.isBuffer(outcome.value) && isText(outcome.version)) {
     const { refreshAfter } = outcome;
     if (refreshAfter === undefined) return outcome;

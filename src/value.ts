@@ -1,12 +1,14 @@
 /** What a secret's bytes must be where a configuration asks for text: in a variable, in a template. */
 
+import { printable } from "./errors.ts";
+
 /** A secret whose value cannot be carried where it was asked for. `reason` and the message never hold the value. */
 export class ValueError extends Error {
   override readonly name: string = "ValueError";
   readonly id: string;
   readonly reason: string;
   constructor(id: string, reason: string) {
-    super(`secret ${JSON.stringify(id)}: ${reason}`);
+    super(printable(`secret ${JSON.stringify(id)}: ${reason}`));
     this.id = id;
     this.reason = reason;
   }

@@ -19,12 +19,16 @@ export const Settings = object({
 });
 export type Settings = v.InferOutput<typeof Settings>;
 
+const word = v.pipe(
+  text,
+  v.check((value) => !/[\p{Cc}\u2028\u2029]/u.test(value), "must not contain control characters"),
+);
 export const Source = object({
-  valueFrom: v.optional(text),
-  secretId: v.optional(text),
-  jsonKey: v.optional(text),
-  versionStage: v.optional(text),
-  versionId: v.optional(text),
+  valueFrom: v.optional(word),
+  secretId: v.optional(word),
+  jsonKey: v.optional(word),
+  versionStage: v.optional(word),
+  versionId: v.optional(word),
 });
 
 /** One value in the store. */

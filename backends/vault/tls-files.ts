@@ -3,8 +3,8 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createSecureContext, type SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/backend.ts";
-import { errnoCode } from "../../src/errors.ts";
-import { failure, printable, readFiles } from "../read.ts";
+import { errnoCode, printable } from "../../src/errors.ts";
+import { failure, readFiles } from "../read.ts";
 import type { TlsSettings } from "./settings.ts";
 
 export class TlsFiles {

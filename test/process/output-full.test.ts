@@ -44,6 +44,23 @@ needs("mount-namespace").describe("a full output", () => {
   });
 
   needs("mount-namespace").test(
+    "a sidecar that was killed starts all the same, with the set of its earlier life, and publishes when there is space",
+    async () => {
+      const place = smallPlace("size=1m");
+      place.put({ large: large("1"), other: "one" });
+      await (await place.start(config(place)).ready()).end("SIGKILL");
+      fs.writeFileSync(place.path("small", "filler"), Buffer.alloc(750 * KIB));
+      place.put({ large: large("2"), other: "two" });
+      const daemon = await place.start(config(place)).ready();
+      await daemon.says(/are not published: .*no space left on/);
+      expect([read(place, "large"), read(place, "other")]).toEqual([large("1"), "one"]);
+      fs.rmSync(place.path("small", "filler"));
+      await daemon.says(/^published/);
+      expect([read(place, "large"), read(place, "other")]).toEqual([large("2"), "two"]);
+    },
+  );
+
+  needs("mount-namespace").test(
     "after READY: the old set stays whole, and the new one comes when there is space",
     async () => {
       const place = smallPlace("size=1m");

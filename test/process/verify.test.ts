@@ -136,3 +136,25 @@ function isRunning(pid: string): boolean {
     return false;
   }
 }
+
+test("a sidecar that was killed does not publish what the command refuses: the set of its earlier life stays", async () => {
+  const place = new Place();
+  place.put({ id: "good 1", "sometimes there": "good" });
+  const onChange = script(place, 'case "$id$sometimes_there" in *bad*) exit 3; esac');
+  const config = place.config(
+    { id: {}, "sometimes there": { optional: true }, late: { optional: true } },
+    { onChange },
+  );
+  await (await place.start(config).ready()).end("SIGKILL");
+  const before = place.published();
+  place.put({ id: `bad ${CANARY}`, late: "good" });
+  const daemon = await place.start(config).ready();
+  const refused = daemon.lines.find(({ message }) => message.includes("are not published"));
+  expect(refused).toMatchObject({ level: "error", message: expect.stringContaining("exited with 3") as string });
+  expect(place.published()).toEqual(before);
+  // What it refused is asked for no more; the next change is published, with all that came meanwhile.
+  place.put({ id: "good 2" });
+  await daemon.says(/^published/);
+  expect(place.published()).toMatchObject({ id: "good 2", late: "good" });
+  expect(daemon.stderr).not.toContain(CANARY);
+});

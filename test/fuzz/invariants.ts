@@ -1,0 +1,74 @@
+/** What must hold of everything that the program says. */
+import { randomBytes } from "node:crypto";
+import { inspect } from "node:util";
+import { expect } from "vitest";
+import { BackendError, type Outcome } from "../../src/backend.ts";
+import { EnvError } from "../../src/env-file.ts";
+import { ConfigError, FatalError } from "../../src/errors.ts";
+
+/** In every value, token and body: no plain word, and in no source file. */
+export const CANARY = `c4n4ry-${randomBytes(6).toString("hex")}`;
+
+const sysexits = [64, 66, 69, 73, 74, 77, 78];
+
+/** One line, of a length that a person reads, without a secret, and without anything that moves a terminal's cursor. */
+export function expectFitToSay(text: string): void {
+  expect(text).not.toMatch(/[\p{Cc}\u2028\u2029]/u);
+  expect(text.length).toBeLessThan(4000);
+  expect(text).not.toContain(CANARY);
+  expect(text).not.toContain(JSON.stringify(CANARY).slice(1, -1));
+  expect(text).not.toContain(Buffer.from(CANARY).toString("base64").slice(0, -4));
+}
+
+/** One of our own, fit for the journal, and with nothing attached that is not. */
+export function expectOurs(error: unknown): void {
+  if (!(error instanceof FatalError || error instanceof BackendError || error instanceof EnvError))
+    throw new Error(`not an error of ours: ${inspect(error)}`);
+  expect(error.message).not.toBe("");
+  expectFitToSay(error.message);
+  expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
+  if (error instanceof FatalError) expect(sysexits).toContain(error.exitCode);
+}
+
+/** The same of the configuration's: it names the option. */
+export function expectConfigError(error: unknown, roots: readonly string[]): void {
+  expectOurs(error);
+  if (!(error instanceof ConfigError)) throw new Error(`no configuration error: ${inspect(error)}`);
+  expect(error.exitCode).toBe(78);
+  expect(error.problem).not.toBe("");
+  // An option that nobody knows has the name that it has.
+  if (!error.problem.startsWith("unknown option")) expect(roots).toContain(/^[\w$]*/.exec(error.path)?.[0]);
+}
+
+/** A value, or words for people. */
+export function expectFitOutcome(outcome: Outcome | undefined): void {
+  if (outcome instanceof BackendError) {
+    expectOurs(outcome);
+    if (outcome.retryAfter !== undefined) {
+      expect(outcome.retryAfter).toBeGreaterThanOrEqual(0);
+      expect(outcome.retryAfter).toBeLessThanOrEqual(3600);
+    }
+  } else if (outcome?.status === "missing") expectFitToSay(outcome.where);
+  else if (outcome?.status === "value") {
+    expect(Buffer.isBuffer(outcome.value)).toBe(true);
+    expect(outcome.version).not.toBe("");
+    // The store's own word for it, which is shown: whatever it is, it is short and can be printed.
+    expect(outcome.version).toMatch(/^\P{Cc}{1,200}$/u);
+    if (outcome.refreshAfter !== undefined) expect(outcome.refreshAfter).toBeGreaterThan(0);
+  } else throw new Error(`no outcome: ${inspect(outcome)}`);
+}
+
+/** Fails where it takes longer than anything may that has limits of a second or two. */
+export async function expectEnd<T>(what: string, work: Promise<T>, seconds = 60): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => {
+      fail(new Error(`${what} hangs`));
+    }, seconds * 1000);
+  });
+  try {
+    return await Promise.race([work, over]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
