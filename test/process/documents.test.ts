@@ -19,8 +19,14 @@ describe("a configuration", () => {
     // A module of one's own that the page builds.
     for (const { info, code } of blocksOf(block.file, "js"))
       writeFileSync(join(directory, info), code, { flag: "a", mode: 0o644 });
+    const config = complete(block);
+    // And a template of the page: where it is, is root's.
+    for (const [index, template] of Object.values(config.templates ?? {}).entries()) {
+      template.template = join(directory, `${index}.mustache`);
+      writeFileSync(template.template, blocksOf(block.file, "mustache")[index]?.code ?? "");
+    }
     const file = join(directory, "fetcher.json");
-    writeFileSync(file, JSON.stringify(complete(block)));
+    writeFileSync(file, JSON.stringify(config));
     const args = [join(project, "dist/fetcher.js"), "--check=config", "--config", file];
     const { status, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
@@ -35,9 +41,15 @@ const bases: Readonly<Record<string, object>> = {
   command: { command: ["pass", "show"] },
 };
 
+interface Fragment {
+  readonly backend?: string;
+  readonly config?: object;
+  readonly templates?: Readonly<Record<string, { template: string }>>;
+}
+
 /** A block without a `backend` is a fragment, with or without its outer braces. */
-function complete({ file, code }: Block): object {
-  const given = JSON.parse(/^\s*\{/.test(code) ? code : `{${code}}`) as { backend?: string; config?: object };
+function complete({ file, code }: Block): Fragment {
+  const given = JSON.parse(/^\s*\{/.test(code) ? code : `{${code}}`) as Fragment;
   if (given.backend !== undefined) return given;
   const backend =
     [basename(file, ".md"), basename(file, "s.md")].find((name) => Object.hasOwn(bases, name)) ?? "folder";
@@ -127,7 +139,7 @@ test.each(of("mermaid"))("a picture: %s", (_, { code }) => {
 });
 
 test("every block says what it is, and there is a test for that", () => {
-  const tried = ["json", "sh", "bash", "js", "ts", "nix", "systemd", "ini", "mermaid"];
+  const tried = ["json", "sh", "bash", "js", "ts", "nix", "systemd", "ini", "mermaid", "mustache"];
   // What a program prints: docs/operations.md has a test of its own.
   const others = blocks.filter(({ language }) => language !== "text" && !tried.includes(language));
   expect(others.map(titleOf)).toEqual([]);
