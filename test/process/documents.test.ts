@@ -43,6 +43,7 @@ const bases: Readonly<Record<string, object>> = {
 
 interface Fragment {
   readonly backend?: string;
+  readonly secrets?: object;
   readonly config?: object;
   readonly templates?: Readonly<Record<string, { template: string }>>;
 }
