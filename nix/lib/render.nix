@@ -196,8 +196,8 @@ rec {
       bound =
         map dirOf (lib.filter (path: below "/var" (dirOf path)) reads)
         ++ (store.stays or (_: [ ])) config.config;
-      owners = lib.any (secret: secret.owner or null != null || secret.group or null != null) (
-        lib.attrValues config.secrets
+      owners = lib.any (file: file.owner or null != null || file.group or null != null) (
+        lib.attrValues config.secrets ++ lib.attrValues (config.templates or { })
       );
     in
     {
@@ -216,6 +216,8 @@ rec {
       InaccessiblePaths = [
         "-/etc/shadow -/etc/gshadow -/etc/ssh -/etc/ssl/private -/etc/credstore -/etc/credstore.encrypted"
       ]
+      # Other services' copies, where /run is not hidden as a whole.
+      ++ lib.optional (!lib.elem "/run" hidden) "-/run/credentials"
       ++ lib.optional network "-/run/NetworkManager/system-connections";
       ProtectHome =
         if lib.any (path: below "/home" path || below "/root" path) reads then "read-only" else true;

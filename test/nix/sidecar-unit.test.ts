@@ -94,6 +94,10 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
       const values = (key: string) =>
         normal(text, "Service").flatMap((line) => (line.startsWith(`${key}=`) ? [line.slice(key.length + 1)] : []));
       expect(values("TemporaryFileSystem")).toEqual(hidden);
+      const credentials = values("InaccessiblePaths").includes("-/run/credentials");
+      expect(credentials, "other services' credentials are hidden, with /run or by themselves").toBe(
+        !(hidden as readonly string[]).includes("/run:ro"),
+      );
       expect(values("BindReadOnlyPaths").filter((path) => !/\/run\b/.test(path))).toEqual(bound);
     });
 
