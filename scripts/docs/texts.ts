@@ -111,7 +111,7 @@ export const onChange: OptionTexts = {
   },
   "onChange.verify.command": {
     meaning:
-      "argv, no shell; run with `$SECRETS_DIRECTORY` and the variables before a changed set is published. Any status but 0 refuses the set. The first set is not verified",
+      "argv, no shell; run with `$SECRETS_DIRECTORY` and the variables before a changed set is published. Any status but 0 refuses the set. Where nothing is published yet, the first set is not verified",
     otherwise: "no verification",
   },
   "onChange.verify.timeout": { meaning: "a command that takes longer refuses the set" },

@@ -161,7 +161,7 @@ onEachGuest(
       guest,
       "credentials that appear after the start: it waits for them, and the target starts when their file is there",
       async (pairOf) => {
-        const file = "/etc/fetcher/nobody.credentials";
+        const file = "/etc/fetcher/nobody/credentials";
         const pair = await pairWith(pairOf, "nobody", [`Environment=AWS_SHARED_CREDENTIALS_FILE=${file}`]);
         await guest.systemctl("start", "--no-block", pair.target);
         await pair.untilStatus(/^waiting for aws: nobody in eu-central-1: there are no credentials \(yet\)/, 60);
