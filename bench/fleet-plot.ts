@@ -5,6 +5,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gridLine, line, svg, text } from "./svg.ts";
 import { type Course, type Plan, simulate } from "./fleet-simulation.ts";
 
 const plan = {
@@ -62,15 +63,12 @@ const COLUMN = plan.duration / WIDTH;
 function drawing(jittered: Course, fixed: Course): string {
   const highest = Math.max(...jittered.perSecond, ...fixed.perSecond);
   const height = TOP + 2 * HEIGHT + GAP + 44;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${LEFT + WIDTH + 20} ${height}" font-family="sans-serif" font-size="12">
-<title>Requests in a second: 10,000 sidecars that poll every minute</title>
-<rect width="100%" height="100%" fill="#fff"/>
-<text x="${LEFT}" y="20" font-size="14">Requests in a second: 10,000 sidecars, started within 5 s, poll every minute</text>
-${panel(TOP, "random phase, ±10 % at each poll, retries at random moments: what fetcher does", jittered, highest)}
-${panel(TOP + HEIGHT + GAP, "the same with a fixed interval and nothing random", fixed, highest)}
-<text x="${LEFT + WIDTH / 2}" y="${height - 8}" text-anchor="middle">minutes</text>
-</svg>
-`;
+  return svg(LEFT + WIDTH + 20, height, "Requests in a second: 10,000 sidecars that poll every minute", [
+    text(LEFT, 20, "Requests in a second: 10,000 sidecars, started within 5 s, poll every minute", { size: 14 }),
+    panel(TOP, "random phase, ±10 % at each poll, retries at random moments: what fetcher does", jittered, highest),
+    panel(TOP + HEIGHT + GAP, "the same with a fixed interval and nothing random", fixed, highest),
+    text(LEFT + WIDTH / 2, height - 8, "minutes", { anchor: "middle" }),
+  ]);
 }
 
 function panel(top: number, title: string, { perSecond }: Course, highest: number): string {
@@ -78,23 +76,20 @@ function panel(top: number, title: string, { perSecond }: Course, highest: numbe
   const x = (second: number) => LEFT + second / COLUMN;
   const y = (count: number) => Math.round(bottom - (count / highest) * HEIGHT);
   const { from, to } = plan.outage;
-  const path = Array.from({ length: WIDTH }, (_, column) => {
+  const points = Array.from({ length: WIDTH }, (_, column): [number, number] => {
     const peak = Math.max(...perSecond.slice(column * COLUMN, (column + 1) * COLUMN));
-    return `${column === 0 ? "M" : "L"}${LEFT + column} ${y(peak)}`;
+    return [LEFT + column, y(peak)];
   });
   const step = 10 ** Math.floor(Math.log10(highest));
   const counts = Array.from({ length: Math.floor(highest / step) + 1 }, (_, index) => index * step);
   const minutes = Array.from({ length: 7 }, (_, index) => index * 10);
   return [
-    `<text x="${LEFT}" y="${top - 8}">${title}</text>`,
+    text(LEFT, top - 8, title),
     `<rect x="${x(from)}" y="${top}" width="${x(to) - x(from)}" height="${HEIGHT}" fill="#f3d9d0"/>`,
-    `<text x="${x((from + to) / 2)}" y="${top + 14}" text-anchor="middle" fill="#8a3a20">outage</text>`,
-    ...counts.map(
-      (count) =>
-        `<path d="M${LEFT} ${y(count)}h${WIDTH}" stroke="#ddd"/><text x="${LEFT - 6}" y="${y(count) + 4}" text-anchor="end">${count}</text>`,
-    ),
+    text((x(from) + x(to)) / 2, top + 14, "outage", { anchor: "middle", fill: "#8a3a20" }),
+    ...counts.map((count) => gridLine(LEFT, y(count), WIDTH, count)),
     `<path d="M${LEFT} ${y(mean)}h${WIDTH}" stroke="#444" stroke-dasharray="4 3"/>`,
-    `<path d="${path.join("")}" fill="none" stroke="#1f5f8b"/>`,
-    ...minutes.map((minute) => `<text x="${x(minute * 60)}" y="${bottom + 16}" text-anchor="middle">${minute}</text>`),
+    line(points, "#1f5f8b"),
+    ...minutes.map((minute) => text(x(minute * 60), bottom + 16, minute, { anchor: "middle" })),
   ].join("\n");
 }

@@ -1,0 +1,113 @@
+/** npm run bench: measures, and writes docs/figures.md (between its marks) and docs/figures.svg. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { format } from "prettier";
+import { chart } from "./figures-chart.ts";
+import { type GuestTimes, measureInGuest, whyNoGuest } from "./guest-start.ts";
+import { ms, project, ratio } from "./measure.ts";
+import { type Memories, type Memory, measureMemory } from "./memory.ts";
+import { type Idle, type Latency, measureIdle, measureLatency } from "./resident.ts";
+import { measureStarts, type Starts } from "./start.ts";
+import { COUNTS, openStores } from "./stores.ts";
+
+const IDLE_SECONDS = 30;
+const [page, drawing] = ["docs/figures.md", "docs/figures.svg"].map((name) => join(project, name)) as [string, string];
+const marks = ["<!-- From here `npm run bench` writes. -->", "<!-- To here. -->"] as const;
+
+export async function figures(rounds: number): Promise<void> {
+  // Memory, as on a host: /run. Else the disk would be measured.
+  const place = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "fetcher-bench-"));
+  process.on("exit", () => {
+    rmSync(place, { recursive: true, force: true });
+  });
+  const step = (what: string) => {
+    console.log(`measuring ${what} ...`);
+  };
+  step("starts");
+  const stores = await openStores(place);
+  const missing = [...stores.missing];
+  const starts = await measureStarts(stores, place, rounds).finally(() => stores.dispose());
+  step("changes");
+  const latency = await measureLatency(place, rounds);
+  step("what an idle sidecar does");
+  const idle = await measureIdle(place, IDLE_SECONDS);
+  step("memory");
+  const memories = await measureMemory(place);
+  const noGuest = whyNoGuest();
+  if (noGuest !== undefined) missing.push(`under systemd 257: ${noGuest}`);
+  else step("services under systemd 257");
+  const guest = noGuest === undefined ? await measureInGuest(rounds) : undefined;
+
+  const rows = [
+    ...startRows(starts),
+    ...memoryRows(memories),
+    ...otherRows(latency, idle),
+    ...(guest ? guestRows(guest) : []),
+  ];
+  const table = [["", "1", "10", "100", "1,000", "baseline"], Array.from({ length: 6 }, () => "-"), ...rows];
+  const text = [
+    `Node ${process.version}, ${cpus().length} processors, medians of ${rounds} rounds.`,
+    "",
+    ...table.map((cells) => `| ${cells.join(" | ")} |`),
+    ...(missing.length === 0 ? [] : ["", "Not measured here:", "", ...missing.map((what) => `- ${what}`)]),
+  ].join("\n");
+  await write(text);
+  writeFileSync(drawing, chart(starts));
+  console.log(`\n${text}\n\nwritten: ${page}, ${drawing}`);
+}
+
+async function write(text: string): Promise<void> {
+  const before = readFileSync(page, "utf8");
+  const [from, to] = marks.map((mark) => before.indexOf(mark)) as [number, number];
+  if (from < 0 || to < from) throw new Error(`${page}: its marks are not there`);
+  const after = `${before.slice(0, from)}${marks[0]}\n\n${text}\n\n${before.slice(to)}`;
+  writeFileSync(page, await format(after, { parser: "markdown", printWidth: 128 }));
+}
+
+function startRows({ rows, shell, node }: Starts): string[][] {
+  const cell = (time: number | undefined) => (time === undefined ? "left out" : `${ms(time)}, ${ratio(time, node)}`);
+  const baseline = `\`node -e 0\`: ${ms(node)}`;
+  return [
+    ...Array.from(rows, ([row, times]) => [`exec to READY, ${row}, 1 to 1,000 secrets`, ...times.map(cell), baseline]),
+    ["a shell loop that copies as many files", ...shell.map(cell), baseline],
+  ];
+}
+
+function memoryRows({ onChange, withoutWatch, notResident, node }: Memories): string[][] {
+  const kinds: [string, Memory][] = [
+    ["resident, watching", onChange],
+    ["resident, without a watch", withoutWatch],
+    ["not resident", notResident],
+  ];
+  const mib = (value: number) => `${value.toFixed(0)} MiB`;
+  const rowsOf = (what: "pss" | "uss") =>
+    kinds.map(([kind, memory]) => [
+      `${what.toUpperCase()} of 1 to 100 sidecars, ${kind}`,
+      ...memory[what].map(mib),
+      "",
+      `as many bare Nodes: ${node[what].map((value) => value.toFixed(0)).join(", ")} MiB`,
+    ]);
+  return [...rowsOf("pss"), ...rowsOf("uss")];
+}
+
+function otherRows({ published, noticed }: Latency, { seconds, sidecar, node }: Idle): string[][] {
+  return [
+    single("change to published, beyond `settle`", ms(published), `a bare \`fs.watch\` notices: ${ms(noticed)}`),
+    single(`processor time in ${seconds} idle seconds`, ms(sidecar), `idle bare Node: ${ms(node)}`),
+  ];
+}
+
+function guestRows({ alone, node, resident, notResident, restart, byHand }: GuestTimes): string[][] {
+  const what = "start of a service under systemd 257";
+  const baseline = `alone: ${ms(alone)}; after \`node -e 0\` as a unit: ${ms(node)}`;
+  return [
+    single(`${what}, with a sidecar`, `${ms(resident)}, ${ratio(resident, node)}`, baseline),
+    single(`${what}, with one that is not resident`, `${ms(notResident)}, ${ratio(notResident, node)}`, baseline),
+    single("change to restarted, beyond `settle`", ms(restart), `\`systemctl restart\` by hand: ${ms(byHand)}`),
+  ];
+}
+
+function single(what: string, figure: string, baseline: string): string[] {
+  return [what, figure, ...COUNTS.slice(1).map(() => ""), baseline];
+}
