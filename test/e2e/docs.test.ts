@@ -34,7 +34,7 @@ onEachGuest("the documentation of the stores", (guest) => {
     await guest.write("/etc/fetcher/hello.json", configuration);
     await guest.write("/root/db_password.txt", "first", 0o600);
     for (const command of commands) await type(guest, command);
-    expect(await seen(guest)).toBe("first");
+    await untilSeen(guest, "first");
     expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("hello");
     expect(await guest.exists("/root/db_password.txt")).toBe(false);
     await guest.write("/root/db_password.txt", "second", 0o600);
@@ -80,7 +80,7 @@ onEachGuest("the documentation of the stores", (guest) => {
           if (dropIn !== undefined) await guest.write(`${etc}/${sidecar}.d/command.conf`, dropIn);
           const since = await guest.journalCursor();
           await type(guest, "systemctl daemon-reload && systemctl start hello");
-          expect((await seen(guest)).trimEnd()).toBe("the password");
+          await untilSeen(guest, "the password");
           await guest.until(
             "the variable",
             async () => await guest.journal("hello", { after: since }),
@@ -116,7 +116,7 @@ onEachGuest("the documentation of the stores", (guest) => {
         if (command.includes("--check")) expect(said).toContain("prod/hello");
         expect(said).not.toContain("first");
       }
-      expect(await seen(guest)).toBe("first");
+      await untilSeen(guest, "first");
       await type(guest, exported + (commands.at(-1) ?? ""), env);
       await untilSeen(guest, "second");
     },
@@ -131,9 +131,10 @@ async function type(guest: Guest, command: string, env: Readonly<Record<string, 
 }
 
 async function seen(guest: Guest): Promise<string> {
-  return (await guest.inUnit("hello", ["cat", password])).stdout;
+  return (await guest.inUnit("hello", ["cat", password])).stdout.trimEnd();
 }
 
+/** Started is a service whose process is there: it may not be in its own namespaces yet. */
 async function untilSeen(guest: Guest, value: string): Promise<void> {
   await guest.until(
     `hello reads ${value}`,
