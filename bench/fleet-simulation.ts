@@ -83,6 +83,7 @@ export async function simulate(plan: Plan, directory: string): Promise<Course> {
       log: silentLog,
       clock,
       random: plan.jitter ? random : () => 0.5,
+      idle: () => undefined,
     });
     const start = random() * plan.startWithin;
     runs.push(clock.sleep(start, stop.signal).then(() => sidecar.run(stop.signal)));
@@ -119,13 +120,15 @@ class SimulatedClock implements Clock {
   sleep(seconds: number, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return Promise.resolve();
     return new Promise((done) => {
-      signal.addEventListener("abort", () => {
+      const finish = () => {
+        signal.removeEventListener("abort", finish);
         done();
-      });
+      };
+      signal.addEventListener("abort", finish);
       const at = this.#now + Math.ceil(Math.max(0, seconds) * 1000);
       const others = this.#sleepers.get(at);
-      if (others === undefined) this.#sleepers.set(at, [done]);
-      else others.push(done);
+      if (others === undefined) this.#sleepers.set(at, [finish]);
+      else others.push(finish);
     });
   }
 

@@ -71,7 +71,7 @@ async function start(output: string, url: string, tokenPath: string, stop: Abort
   if (config.output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, config.output);
   const parts = { config, store, publisher, notifier: silentNotifier, systemd: systemctl, log: silentLog };
-  return { run: new Sidecar({ ...parts, clock: systemClock, random: Math.random }).run(stop) };
+  return { run: new Sidecar({ ...parts, clock: systemClock, random: Math.random, idle: () => undefined }).run(stop) };
 }
 
 /** Until every sidecar has published `value`. */

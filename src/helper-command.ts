@@ -101,6 +101,8 @@ function execute(
     const stdout = collect(child.stdout, limit ?? OUTPUT_LIMIT, overflow);
     const stderr = collect(child.stderr, OUTPUT_LIMIT, () => undefined);
     const finish = (result: CommandResult<Buffer> | { readonly end: "overflow" }) => {
+      stdout.drop();
+      stderr.drop();
       clearTimeout(timer);
       options.signal?.removeEventListener("abort", kill);
       done(result);
@@ -110,8 +112,8 @@ function execute(
     });
     child.once("close", (code, signal) => {
       if (cutShort !== undefined) finish({ end: cutShort });
-      else if (code !== null) finish({ end: "exit", code, stdout: stdout(), stderr: stderr() });
-      else finish({ end: "signal", signal: signal ?? "unknown", stdout: stdout(), stderr: stderr() });
+      else if (code !== null) finish({ end: "exit", code, stdout: stdout.whole(), stderr: stderr.whole() });
+      else finish({ end: "signal", signal: signal ?? "unknown", stdout: stdout.whole(), stderr: stderr.whole() });
     });
     if (options.signal?.aborted === true) kill();
   });
@@ -131,17 +133,38 @@ function start([program, ...args]: readonly [string, ...string[]], options: Comm
   }
 }
 
-function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: () => void): () => Buffer {
-  const chunks: Buffer[] = [];
+/** What a stream gives, up to `limit` bytes; `whole` hands a copy over, `drop` gives the memory back. */
+function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: () => void) {
+  // Not from malloc, which would keep many MiB for later: what it shrinks by goes back to the system at once.
+  const memory = new ArrayBuffer(0, { maxByteLength: limit });
+  const bytes = new Uint8Array(memory);
   let size = 0;
   stream?.on("data", (chunk: Buffer) => {
-    if (size < limit) chunks.push(chunk);
+    const kept = chunk.subarray(0, limit - Math.min(size, limit));
+    const end = Math.min(size, limit) + kept.length;
+    if (end > memory.byteLength) memory.resize(Math.min(limit, Math.max(end, 2 * memory.byteLength)));
+    bytes.set(kept, end - kept.length);
     size += chunk.length;
+    release(chunk);
     if (size > limit) overflow();
   });
-  return () => {
-    const whole = Buffer.concat(chunks).subarray(0, limit);
-    for (const chunk of chunks) chunk.fill(0);
-    return whole;
+  return {
+    whole: () => Buffer.from(bytes.subarray(0, Math.min(size, limit))),
+    drop: () => {
+      bytes.fill(0);
+      memory.resize(0);
+    },
   };
+}
+
+/** A port that leads nowhere. */
+const { port1: nowhere } = new MessageChannel();
+nowhere.close();
+
+/** Overwrites a chunk of a stream and frees it: the garbage collector lets 64 MiB of them come together. */
+function release(chunk: Buffer): void {
+  chunk.fill(0);
+  // Its own memory, not a part of what others use.
+  const memory = chunk.buffer;
+  if (memory instanceof ArrayBuffer && memory.byteLength === chunk.length) nowhere.postMessage(undefined, [memory]);
 }

@@ -7,6 +7,7 @@ import { type Config, loadConfig } from "./config.ts";
 import { check, once, type Terminal } from "./debug.ts";
 import { ExitCode, FatalError } from "./errors.ts";
 import { type Log, openLog } from "./log.ts";
+import { growLittle, openCollector } from "./memory.ts";
 import { openNotifier, watchdogPeriod } from "./notify.ts";
 import { Publisher } from "./publisher.ts";
 import { Sidecar } from "./sidecar.ts";
@@ -73,6 +74,7 @@ async function daemon(config: Config): Promise<ExitCode> {
   const { output } = config;
   if (output === undefined)
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
+  growLittle();
   const stop = stopSignal();
   const notifier = openNotifier(process.env);
   const [store, publisher] = await Promise.all([openStore(config, log, Math.random), Publisher.open(config, output)]);
@@ -85,6 +87,7 @@ async function daemon(config: Config): Promise<ExitCode> {
     log,
     clock: systemClock,
     random: Math.random,
+    idle: openCollector(),
   };
   const sidecar = new Sidecar(parts);
   process.on("SIGHUP", () => {

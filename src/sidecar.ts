@@ -26,6 +26,8 @@ export interface SidecarParts {
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
+  /** Called whenever there is nothing more to do for now. */
+  readonly idle: () => void;
 }
 
 /** Seconds between two looks at the links in /tmp. */
@@ -174,7 +176,7 @@ export class Sidecar {
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
-    const { config, clock, random, publisher, store } = this.#parts;
+    const { config, clock, random, publisher, store, idle } = this.#parts;
     const interval = config.reloadOnChange ? store.pollingInterval : null;
     // A random phase: sidecars that a boot starts together do not ask together.
     if (interval !== null) this.#nextPoll = clock.monotonic() + random() * interval * 1e6;
@@ -197,6 +199,7 @@ export class Sidecar {
       else if (retry) await this.#cycle(this.#held.unleased(this.#retry.ids), this.#retry.why, stop);
       const due = this.#held.due();
       if (due.length > 0 && !isAborted(stop)) await this.#refresh(due, stop);
+      idle();
     }
   }
 

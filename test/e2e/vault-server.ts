@@ -58,12 +58,11 @@ export class GuestVault {
 
   /** Killed, and not there until `up`. */
   async down(): Promise<void> {
-    await this.#guest.run("systemctl kill --signal=SIGKILL vault-server; systemctl reset-failed vault-server", {
-      check: false,
-    });
+    await this.#guest.run("systemctl kill --signal=SIGKILL vault-server", { check: false });
+    // The unit too: as long as it is loaded, no other of its name can be started.
     await this.#guest.until(
       "the server is gone",
-      async () => (await this.#guest.show("vault-server", "MainPID")).MainPID === "0",
+      async () => (await this.#guest.show("vault-server", "LoadState")).LoadState === "not-found",
     );
   }
 
@@ -101,7 +100,7 @@ export class GuestVault {
        listener "tcp" { address = "${new URL(at).host}", tls_disable = true }`,
     );
     await this.#guest.run(
-      `systemd-run --quiet --unit=vault-server --setenv=HOME=/root -- ${bao} server -config=/etc/vault-server.hcl`,
+      `systemd-run --quiet --collect --unit=vault-server --setenv=HOME=/root -- ${bao} server -config=/etc/vault-server.hcl`,
     );
     await this.#guest.until("the server listens", async () => {
       const { code } = await this.#guest.run([bao, "status"], { env: this.#environment(), check: false });

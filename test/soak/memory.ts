@@ -20,7 +20,9 @@ export interface Slope {
 }
 
 /** Seconds after its start for which a process is still taking what it needs. */
-const WARM_UP = 60;
+export const WARM_UP = 60;
+/** Seconds of a process's life in which a leak can be told from chance. */
+export const LONG_ENOUGH = 600;
 
 export class MemorySeries {
   readonly #byProcess = new Map<number, Sample[]>();

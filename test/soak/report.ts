@@ -1,10 +1,8 @@
-import type { Slope } from "./memory.ts";
+import { LONG_ENOUGH, type Slope } from "./memory.ts";
 import type { Soak } from "./soak.ts";
 
 /** MiB per hour that a sidecar may grow by, where it was looked at for long enough to tell. */
 const GROWTH = 1;
-/** Seconds. */
-const LONG_ENOUGH = 600;
 /** MiB that no sidecar may ever have: in a short run, all that can be said. */
 const LARGEST = 160;
 

@@ -5,6 +5,7 @@ import type { Guest } from "../e2e/guest.ts";
 import { CLOCK, type Event, events, type World } from "./events.ts";
 import { fakeClock } from "./fake-clock.ts";
 import { CANARY } from "./history.ts";
+import { LONG_ENOUGH, WARM_UP } from "./memory.ts";
 import { expectNothingLeft, looksLike, type Traces } from "./traces.ts";
 import type { Seeded } from "./random.ts";
 import { type Observation, Service } from "./service.ts";
@@ -77,7 +78,8 @@ export class Soak implements World {
   /** @throws with what was wrong first. */
   async run(seconds: number): Promise<void> {
     this.#begun = performance.now();
-    this.#halfway = seconds / 2;
+    // In short runs, half of the time; where the whole allows it, as long as it takes to tell a leak.
+    this.#halfway = Math.min(seconds / 2, Math.max(seconds / 4, seconds - LONG_ENOUGH - 2 * WARM_UP));
     const over = new AbortController();
     const looking = this.#keepLooking(over.signal);
     try {

@@ -199,7 +199,7 @@ export function aws(guest: Guest, name: string): SoakStore {
   let value = "";
   const start = async () => {
     await guest.run(
-      "systemd-run --quiet --unit=aws-emulator --setenv=PYTHONDONTWRITEBYTECODE=1 -- moto_server -H 127.0.0.1 -p 5000",
+      "systemd-run --quiet --collect --unit=aws-emulator --setenv=PYTHONDONTWRITEBYTECODE=1 -- moto_server -H 127.0.0.1 -p 5000",
     );
     await guest.until(
       "the emulator answers",
@@ -253,7 +253,10 @@ export function aws(guest: Guest, name: string): SoakStore {
         writable: false,
         begin: async () => {
           await signal("SIGKILL");
-          await guest.run("systemctl reset-failed aws-emulator", { check: false });
+          await guest.until(
+            "the emulator is gone",
+            async () => (await guest.show("aws-emulator", "LoadState")).LoadState === "not-found",
+          );
         },
         end: async () => {
           await start();

@@ -44,7 +44,17 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const { output } = config;
   if (output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, output);
-  const sidecar = new Sidecar({ config, store, publisher, notifier, systemd, log, clock, random: () => random });
+  const sidecar = new Sidecar({
+    config,
+    store,
+    publisher,
+    notifier,
+    systemd,
+    log,
+    clock,
+    random: () => random,
+    idle: () => undefined,
+  });
   const stop = new AbortController();
   let end: unknown = "runs";
   const run = sidecar.run(stop.signal).then(
