@@ -2,16 +2,18 @@
 import { TargetActions } from "./actions.ts";
 import { Alarm } from "./alarm.ts";
 import type { Fetched, Outcome } from "./backend.ts";
-import { backoff, type Clock, clockTime, isAborted, jittered, type Random } from "./clock.ts";
+import { backoff, type Clock, isAborted, jittered, type Random } from "./clock.ts";
 import type { Config } from "./config.ts";
-import { ConfigError, FatalError } from "./errors.ts";
-import { firstLoad, PUBLISHED_BEFORE } from "./first-load.ts";
+import { FatalError } from "./errors.ts";
+import { firstLoad } from "./first-load.ts";
+import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
 import type { Notifier } from "./notify.ts";
 import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
 import type { Found, Publisher } from "./publisher.ts";
 import { RotationPublisher } from "./rotation.ts";
+import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "./systemd.ts";
 import { ValueError } from "./value.ts";
@@ -116,7 +118,7 @@ export class Sidecar {
   }
 
   async #begin(found: Found, stop: AbortSignal): Promise<void> {
-    const { config, clock, notifier } = this.#parts;
+    const { clock, notifier } = this.#parts;
     const adopted = await firstLoad(
       {
         ...this.#parts,
@@ -134,45 +136,12 @@ export class Sidecar {
       this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
       this.#retrySoon(adopted, "adopted");
     } else this.#checkedAt = clock.now();
-    if (!config.resident) this.#refuseLeases();
-    const changed = found.values === undefined ? undefined : this.#changedSince(found.values);
-    // Whatever reloadOnChange says: what a lease replaced will end.
-    const due = (changed ?? []).filter((id) => config.reloadOnChange || this.#held.get(id)?.refreshAt !== undefined);
-    const anew = changed !== undefined && config.reloadOnChange && this.#rendersAnew();
-    const act = config.resident && (due.length > 0 || anew) && !this.#actions.none;
-    const result = await this.#rotation.publishFirst(act, changed, stop);
-    if (result === "published") {
-      if (act) this.#actions.request(due);
-    } else if (found.values !== undefined) {
-      this.#held.restore(found.values, PUBLISHED_BEFORE);
-      if (result === "failed") this.#retrySoon(this.#ids, "adopted");
-    }
-  }
-
-  /** A template may have changed where no secret has. What cannot be rendered is for the publish to say. */
-  #rendersAnew(): boolean {
-    try {
-      return this.#parts.publisher.outdated(this.#held.bytes).length > 0;
-    } catch (error) {
-      if (!(error instanceof ValueError)) throw error;
-      return false;
-    }
-  }
-
-  /** @throws ConfigError */
-  #refuseLeases(): void {
-    const lease = this.#ids.find((id) => this.#held.get(id)?.refreshAt !== undefined);
-    if (lease === undefined) return;
-    const why = `false leaves nobody to renew the lease of secret ${JSON.stringify(lease)}: leave it out`;
-    throw new ConfigError("resident", why);
-  }
-
-  #changedSince(published: ReadonlyMap<string, Buffer>): readonly string[] {
-    return this.#ids.filter((id) => {
-      const now = this.#held.get(id)?.value;
-      const then = published.get(id);
-      return now === undefined ? then !== undefined : then?.equals(now) !== true;
-    });
+    const result = await publishFirst(
+      { ...this.#parts, held: this.#held, rotation: this.#rotation, actions: this.#actions },
+      found,
+      stop,
+    );
+    if (result === "failed") this.#retrySoon(this.#ids, "adopted");
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
@@ -252,7 +221,8 @@ export class Sidecar {
       else this.#failures = 0;
     }
     if (typeof result !== "string") {
-      const what = published.length === 0 && anew.length > 0 ? "changed templates" : count(published, "changed secret");
+      const what =
+        published.length === 0 && anew.length > 0 ? "changed templates" : counted(published.length, "changed secret");
       log.notice(`published ${what}`, { secrets: published });
       if (act) this.#actions.request(published);
     } else if (why === "reload") {
@@ -321,34 +291,21 @@ export class Sidecar {
     if (this.#ready) this.#parts.notifier.status(this.#status());
   }
 
-  /** `3 secrets from vault, version 63, checked at 12:03:11`, and what is wrong or under way. */
   #status(): string {
-    const { store } = this.#parts;
-    const versions = new Set(this.#held.versions.values());
-    const [version = ""] = versions;
-    const secrets = `${count([...this.#held.versions], "secret")} from ${store.name}`;
-    const known = versions.size === 1 && version.length <= 40 ? `, version ${version}` : "";
-    return [
-      `${secrets}${known}, ${this.#checkedAt === undefined ? "not checked yet" : `checked at ${clockTime(this.#checkedAt)}`}`,
+    return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, [
       this.#problems.summary,
       this.#rotation.problem,
       this.#templateProblem,
       ...this.#actions.statuses,
-    ]
-      .filter((part) => part !== undefined)
-      .join("; ");
+    ]);
   }
 
   #logReady(): void {
     const { log, store, publisher, notifier } = this.#parts;
     const files = publisher.directory;
-    log.info(`ready: ${count([...this.#held.versions], "secret")} from ${store.name}`, {
+    log.info(`ready: ${counted(this.#held.size, "secret")} from ${store.name}`, {
       directory: files,
       notify: notifier.how,
     });
   }
-}
-
-function count(things: readonly unknown[], name: string): string {
-  return `${things.length} ${name}${things.length === 1 ? "" : "s"}`;
 }

@@ -1,0 +1,69 @@
+/** The first publish of a life: of what was loaded, or not at all where what an earlier life published must stay. */
+import type { TargetActions } from "./actions.ts";
+import type { Config } from "./config.ts";
+import { ConfigError } from "./errors.ts";
+import { PUBLISHED_BEFORE } from "./first-load.ts";
+import type { HeldValues } from "./held.ts";
+import type { Found, Publisher } from "./publisher.ts";
+import type { RotationPublisher } from "./rotation.ts";
+import { ValueError } from "./value.ts";
+
+export interface FirstPublishParts {
+  readonly config: Config;
+  readonly publisher: Publisher;
+  readonly held: HeldValues;
+  readonly rotation: RotationPublisher;
+  readonly actions: TargetActions;
+}
+
+/**
+ * Publishes what is held, and asks for the action where a target runs with something else.
+ *
+ * @param found what an earlier life published.
+ * @returns `kept` and `failed` where that stays, and is held again; after `failed` trying again may help.
+ * @throws ConfigError for a lease that nobody would renew; PublishError and ValueError where nothing is published yet.
+ */
+export async function publishFirst(
+  parts: FirstPublishParts,
+  found: Found,
+  stop: AbortSignal,
+): Promise<"published" | "kept" | "failed"> {
+  const { config, held, rotation, actions } = parts;
+  if (!config.resident) refuseLeases(parts);
+  const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
+  // Whatever reloadOnChange says: what a lease replaced will end.
+  const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
+  const anew = changed !== undefined && config.reloadOnChange && rendersAnew(parts);
+  const act = config.resident && (due.length > 0 || anew) && !actions.none;
+  const result = await rotation.publishFirst(act, changed, stop);
+  if (result === "published") {
+    if (act) actions.request(due);
+  } else if (found.values !== undefined) held.restore(found.values, PUBLISHED_BEFORE);
+  return result;
+}
+
+function changedSince({ config, held }: FirstPublishParts, published: ReadonlyMap<string, Buffer>): readonly string[] {
+  const changed = config.secrets.filter(({ id }) => {
+    const now = held.get(id)?.value;
+    const then = published.get(id);
+    return now === undefined ? then !== undefined : then?.equals(now) !== true;
+  });
+  return changed.map(({ id }) => id);
+}
+
+/** A template may have changed where no secret has. What cannot be rendered is for the publish to say. */
+function rendersAnew({ publisher, held }: FirstPublishParts): boolean {
+  try {
+    return publisher.outdated(held.bytes).length > 0;
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error;
+    return false;
+  }
+}
+
+function refuseLeases({ config, held }: FirstPublishParts): void {
+  const lease = config.secrets.find(({ id }) => held.get(id)?.refreshAt !== undefined);
+  if (lease === undefined) return;
+  const why = `false leaves nobody to renew the lease of secret ${JSON.stringify(lease.id)}: leave it out`;
+  throw new ConfigError("resident", why);
+}
