@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-/** A guest each; with FETCHER_E2E=here all files share one systemd. */
-const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 2;
+/** A guest each, which mostly waits; with FETCHER_E2E=here all files share one systemd. */
+const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 3;
 
 const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
 
@@ -80,13 +80,14 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
-      // Two minutes of random events, alone: `npm run soak` makes it longer.
+      // Two minutes of random events, in a guest beside the others: `npm run soak` makes it longer.
       {
         test: {
           name: "soak",
           include: ["test/soak/**/*.test.ts"],
           globalSetup: ["test/build.ts"],
-          sequence: { groupOrder: 3 },
+          maxWorkers: guests,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
