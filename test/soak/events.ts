@@ -131,6 +131,7 @@ export const events: readonly Event[] = [
       await guest.run(["systemctl", "stop", service.pair.target], { timeout: 120 });
       later(random.between(0, 5), async () => {
         service.startedAt = now();
+        service.unseen();
         await guest.run(["systemctl", "start", "--no-block", service.pair.target]);
         service.stopped = false;
       });

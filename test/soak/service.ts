@@ -88,9 +88,15 @@ export class Service {
     return this.pair.name;
   }
 
-  /** Whether its store can be asked and takes values. */
+  /** Whether its store can be asked and takes values, and its sidecar has begun: a first start is refused by a bad store. */
   get untroubled(): boolean {
-    return this.outage === undefined && !this.full && !this.refused && !this.stopped;
+    const isUp = this.#last?.sidecar["ActiveState"] === "active";
+    return isUp && this.outage === undefined && !this.full && !this.refused && !this.stopped;
+  }
+
+  /** Its sidecar starts anew: what was seen before says nothing. */
+  unseen(): void {
+    this.#last = undefined;
   }
 
   get writable(): boolean {

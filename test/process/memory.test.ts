@@ -1,0 +1,82 @@
+/**
+ * What a sidecar takes of the memory, seen from outside. If these fail, each of a host's sidecars grows for as long as it
+ * runs, though all that it holds is a few secrets.
+ */
+import * as fs from "node:fs";
+import { expect, test } from "vitest";
+import { eventually, Place } from "./daemon.ts";
+
+const loud = 'head -c 20000000 /dev/zero; echo x >>"$1"';
+
+test("a program that prints more than a secret may have leaves nothing behind in memory, however often", async () => {
+  const place = new Place();
+  const runs = place.path("runs");
+  place.put({ token: "good" });
+  fs.writeFileSync(place.path("program"), `if test -e "$1"; then ${loud}; else cat "$2/token"; fi`);
+  const command = ["sh", place.path("program"), runs, place.store];
+  const daemon = await place
+    .start(
+      place.config(["token"], {
+        backend: "command",
+        config: { command, secretsDir: undefined, pollingInterval: 0.05 },
+      }),
+    )
+    .ready();
+  const before = privateMemory(daemon.pid);
+  for (let outage = 1; outage <= 8; outage++) {
+    const from = daemon.lines.length;
+    fs.writeFileSync(runs, "");
+    await daemon.says(/printed more than 16 MiB/, from);
+    fs.rmSync(runs);
+    await daemon.says(/answers again/, from);
+  }
+  // Of 8 times 16 MiB.
+  expect(privateMemory(daemon.pid) - before).toBeLessThan(8);
+});
+
+test("hundreds of rotations leave nothing behind in memory", async () => {
+  const place = new Place();
+  const [backend, count] = [place.path("changing.mjs"), place.path("count")];
+  fs.writeFileSync(count, "0");
+  fs.writeFileSync(
+    backend,
+    `import fs from "node:fs";
+let count = 0;
+export default {
+  name: "changing",
+  defaultPollingInterval: 600,
+  parseSettings: () => ({}),
+  parseSource: (id) => ({ id }),
+  describe: ({ id }) => id,
+  open: async () => ({
+    async watch(requests, hint, signal) {
+      for (; !signal.aborted; await new Promise((done) => setTimeout(done, 2))) hint();
+    },
+    async fetch(requests) {
+      fs.writeFileSync(${JSON.stringify(count)}, String(++count));
+      return new Map(requests.map(({ id }) => [id, { status: "value", value: Buffer.from("value " + count), version: "1" }]));
+    },
+  }),
+};
+`,
+  );
+  const config = { secretsDir: undefined };
+  const onChange = { action: "none", settle: 0 };
+  const daemon = place.start(place.config(["token"], { backend, config, onChange }), {
+    args: ["--log-level", "error"],
+  });
+  const rotations = async (least: number) => {
+    await eventually(`${least} rotations`, () => Number(fs.readFileSync(count, "utf8")) >= least);
+    return privateMemory(daemon.pid);
+  };
+  const before = await rotations(200);
+  const after = await rotations(1500);
+  expect(after - before).toBeLessThan(3);
+});
+
+/** MiB that nobody shares. */
+function privateMemory(pid: number): number {
+  const rollup = fs.readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  const sizes = Array.from(rollup.matchAll(/^Private_(?:Clean|Dirty): +(\d+)/gm), ([, size]) => Number(size));
+  return sizes.reduce((sum, size) => sum + size, 0) / 1024;
+}
