@@ -1,10 +1,10 @@
 // npm run bench [-- ROUNDS]: the figures of docs/figures.md, each beside a baseline of the same run (absolute times say
-// little: they depend on the machine and on what else it does). 11 rounds take about five minutes.
+// little: they depend on the machine and on what else it does). 7 rounds take about five minutes.
 // npm run bench -- fleet: 200 sidecars at one real Vault. npm run bench -- simulation: 10,000, simulated.
 import { bundled } from "./bundled.mjs";
 
 const others = { fleet: "vault-fleet", simulation: "fleet-plot" };
-const [wanted = "11", ...rest] = process.argv.slice(2);
+const [wanted = "7", ...rest] = process.argv.slice(2);
 process.chdir(new URL("..", import.meta.url).pathname);
 if (rest.length === 0 && /^[1-9]\d*$/.test(wanted)) await (await bundled("figures")).figures(Number(wanted));
 else if (rest.length === 0 && Object.hasOwn(others, wanted)) await (await bundled(others[wanted]))[wanted]();

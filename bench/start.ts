@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { median, startDaemon, timed } from "./measure.ts";
 import { COUNTS, idsOf, type Stores } from "./stores.ts";
 
+/** Milliseconds: what takes longer is measured in every fourth round only. */
+const SLOW = 2000;
+
 export interface Starts {
   /** Medians, milliseconds; one for each of COUNTS, undefined where it was left out. */
   readonly rows: ReadonlyMap<string, readonly (number | undefined)[]>;
@@ -25,11 +28,11 @@ export async function measureStarts(stores: Stores, place: string, rounds: numbe
   for (let round = 0; round < rounds; round++) {
     for (const [index, count] of COUNTS.entries()) {
       node.push(timed(() => spawnSync(process.execPath, ["-e", "0"])));
-      // 1,000 take seconds: a few of them are enough for a median.
-      if (count < 1000 || round % 4 === 0) shell[index]?.push(copyByShell(stores.files, count, place));
+      const isDue = (earlier: readonly number[] = []) => (earlier[0] ?? 0) < SLOW || round % 4 === 0;
+      if (isDue(shell[index])) shell[index]?.push(copyByShell(stores.files, count, place));
       for (const [row, scopes] of stores.scopes) {
         const scope = scopes[index];
-        if (scope === undefined) continue;
+        if (scope === undefined || !isDue(times.get(row)?.[index])) continue;
         const daemon = await startDaemon(scope.config, scope.env);
         times.get(row)?.[index]?.push(daemon.ready);
         await daemon.stop();

@@ -119,6 +119,7 @@ async function openAws(add: Add, closers: Closers): Promise<string | undefined> 
   const keys = { AWS_ACCESS_KEY_ID: "bench", AWS_SECRET_ACCESS_KEY: "bench" };
   const settings = { region: "eu-central-1", endpoint: moto.url };
   const credentials = { accessKeyId: keys.AWS_ACCESS_KEY_ID, secretAccessKey: keys.AWS_SECRET_ACCESS_KEY };
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
   const client = new SecretsManagerClient({ ...settings, credentials });
   for (const id of idsOf(1000)) await client.send(new CreateSecretCommand({ Name: id, SecretString: valueOf(id) }));
   client.destroy();

@@ -11,6 +11,19 @@ const nodeVaultAlone = {
   },
 };
 
+// src/log.ts gives pino a stream of its own: the files, worker threads and exit handlers of pino would only be loaded.
+const pinoAlone = {
+  name: "pino-alone",
+  setup({ onResolve, onLoad }) {
+    onResolve(
+      { filter: /^(\.\/(?:lib\/)?transport|sonic-boom|on-exit-leak-free|worker_threads)$/ },
+      ({ path, importer }) =>
+        importer.includes("/node_modules/pino/") ? { path, namespace: "pino-left-out" } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: "pino-left-out" }, () => ({ contents: "module.exports = function () {};" }));
+  },
+};
+
 /** @type {import("esbuild").BuildOptions} */
 export const bundleOptions = {
   chunkNames: "chunks/[name]-[hash]",
@@ -21,11 +34,10 @@ export const bundleOptions = {
   target: "node20.19",
   minifySyntax: true,
   minifyWhitespace: true,
-  keepNames: true,
   // The build writes the licences of all packages to one file.
   legalComments: "none",
   external: ["sd-notify"],
-  plugins: [nodeVaultAlone],
+  plugins: [nodeVaultAlone, pinoAlone],
   // CommonJS libraries in the bundle call require(), which ES modules do not have.
   banner: {
     js: 'import { createRequire as createRequireForBundle } from "node:module"; const require = createRequireForBundle(import.meta.url);',
