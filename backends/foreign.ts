@@ -5,6 +5,7 @@
  * `name: "BackendError"` and `kind` (and `retryAfter`), or `name: "ConfigError"`, `path` and `problem`.
  */
 import { realpath, stat } from "node:fs/promises";
+import { constants } from "node:os";
 import { dirname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
@@ -75,12 +76,23 @@ function loadFailure(error: unknown, shown: string): string {
   return `fails when it is loaded (${nameOf(error)}): see it with: node ${shown}`;
 }
 
+/** Codes of system calls, and Node's own of loading a module: any other code of a foreign error may be anything. */
+const knownCodes = new Set([
+  ...Object.keys(constants.errno),
+  "ERR_MODULE_NOT_FOUND",
+  "ERR_PACKAGE_PATH_NOT_EXPORTED",
+  "ERR_UNSUPPORTED_DIR_IMPORT",
+  "ERR_DLOPEN_FAILED",
+]);
+
 /** The names of built-in errors tell nothing but a kind; any other name may be anything. */
 function nameOf(error: unknown): string {
   for (const known of [TypeError, RangeError, ReferenceError, SyntaxError]) {
     if (error instanceof known) return known.name;
   }
-  return errnoCode(error) ?? (error instanceof Error ? "Error" : "no Error");
+  const code = errnoCode(error);
+  if (code !== undefined && knownCodes.has(code)) return code;
+  return error instanceof Error ? "Error" : "no Error";
 }
 
 function problemsOf(exported: unknown): string[] {
