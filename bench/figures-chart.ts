@@ -10,10 +10,15 @@ const colours = ["#1f5f8b", "#8a3a20", "#3c7d3c", "#8a6d1f", "#6a3d8a", "#1f8b85
 export function chart({ rows, shell, node }: Starts): string {
   const lines: [string, readonly (number | undefined)[], string, string][] = Array.from(
     rows,
-    ([name, times], index) => [name.replaceAll("`", ""), times, colours[index % colours.length] ?? "#000", ""],
+    ([name, times], index) => [
+      name.replaceAll("`", ""),
+      times.map((start) => start?.ready),
+      colours[index % colours.length] ?? "#000",
+      "",
+    ],
   );
   lines.push(["shell loop that copies files", shell, "#000", ' stroke-dasharray="2 3"']);
-  lines.push(["node -e 0", COUNTS.map(() => node), "#000", ' stroke-dasharray="8 4"']);
+  lines.push(["node -e 0", COUNTS.map(() => node.ready), "#000", ' stroke-dasharray="8 4"']);
   const times = lines.flatMap(([, values]) => values.filter((time) => time !== undefined));
   const [lowest, highest] = [10 ** Math.floor(Math.log10(Math.min(...times))), Math.max(...times) * 1.2];
   const x = (index: number) => Math.round(LEFT + 20 + (index / (COUNTS.length - 1)) * (WIDTH - 40));

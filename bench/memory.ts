@@ -49,7 +49,7 @@ async function grow(start: (index: number) => Promise<Daemon | undefined>): Prom
       const daemon = await start(started);
       if (daemon !== undefined) running.push(daemon);
     }
-    if (running.length > 0) await sleep(3000);
+    if (running.length > 0) await sleep(1500);
     const sum = memoryOf(running.map(({ child }) => child));
     pss.push(sum.pss);
     uss.push(sum.uss);
