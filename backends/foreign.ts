@@ -176,7 +176,7 @@ function outcomeOf(given: unknown): Outcome | undefined {
     return { status: "missing", where: printable(outcome["where"]), mayAppear: outcome["mayAppear"] === true };
   }
   const { status, value, version, refreshAfter } = outcome;
-  if (status === "value" && value instanceof Uint8Array && typeof version === "string" && version !== "") {
+  if (status === "value" && value instanceof Uint8Array && isVersion(version)) {
     return {
       status,
       // A copy: the engine overwrites what it was given, and a module may hand out the same bytes again.
@@ -187,6 +187,9 @@ function outcomeOf(given: unknown): Outcome | undefined {
   }
   return undefined;
 }
+
+/** Characters. */
+const LONGEST_VERSION = 200;
 
 /** Seconds; beyond an hour it is a mistake. */
 const LONGEST_RETRY_AFTER = 3600;
@@ -213,6 +216,11 @@ function ours(error: ErrorFields): BackendError {
     saidBy(error.message),
     typeof retryAfter === "number" && retryAfter >= 0 ? Math.min(retryAfter, LONGEST_RETRY_AFTER) : undefined,
   );
+}
+
+/** It is shown in tables and in STATUS. */
+function isVersion(version: unknown): version is string {
+  return typeof version === "string" && version !== "" && version.length <= LONGEST_VERSION;
 }
 
 function saidBy(message: unknown): string {

@@ -38,7 +38,10 @@ export interface Fetched {
   readonly status: "value";
   /** The bytes. The receiver owns them, and overwrites them when they are replaced. */
   readonly value: Buffer;
-  /** Printable and opaque, from the same answer as the value: a version number, a time stamp. Never made of the value. */
+  /**
+   * Printable and opaque, 200 characters at most, from the same answer as the value: a version number, a time stamp. Never
+   * made of the value.
+   */
   readonly version: string;
   /** Seconds until the secret must be fetched again whatever `reloadOnChange` says (a lease that ends). */
   readonly refreshAfter?: number;

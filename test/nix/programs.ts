@@ -6,6 +6,13 @@ import { cache, treePath } from "../e2e/boot.ts";
 /** This machine's. */
 export const nix: readonly string[] = ["nix-instantiate"];
 
+/** For a Nix that is to touch nothing of this machine's, which an ordinary user may not: all is below `directory`. */
+export function nixEnvironment(directory: string): NodeJS.ProcessEnv {
+  const own = (name: string) => join(directory, name);
+  const places = { NIX_STORE_DIR: own("store"), NIX_STATE_DIR: own("state"), NIX_LOG_DIR: own("log"), HOME: directory };
+  return { ...process.env, ...places, NIX_PATH: "" };
+}
+
 /** A newer one, out of the guest tree: it is started by that tree's own loader, so nothing is booted and root not needed. */
 export function newerNix(): readonly string[] | undefined {
   const tree = treePath("trixie");

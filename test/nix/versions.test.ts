@@ -1,10 +1,12 @@
 /** Old Nix and new: hosts have anything from 2.8 on, and both must make the same units of the same configuration. */
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, project, type RenderedUnits } from "./evaluation.ts";
-import { newerNix, nix } from "./programs.ts";
+import { newerNix, nix, nixEnvironment } from "./programs.ts";
 import { files } from "./text.ts";
 
 needs("nix").test("all files parse with this machine's Nix", () => {
@@ -96,7 +98,13 @@ needs("nix", "nix-newer", "nixpkgs-lib").describe("an older and a newer Nix", ()
 
 /** What a Nix says of all Nix files, when it only parses them. */
 function complaints([program = "", ...given]: readonly string[]): string {
-  const { status, stderr } = spawnSync(program, [...given, "--parse", ...files], { cwd: project, encoding: "utf8" });
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-parse-"));
+  const { status, stderr } = spawnSync(program, [...given, "--parse", ...files], {
+    cwd: project,
+    encoding: "utf8",
+    env: nixEnvironment(directory),
+  });
+  rmSync(directory, { recursive: true });
   const said = stderr.replace(/^warning: the group 'nixbld'.*\n/gm, "");
   return status === 0 ? said : `exit status ${String(status)}\n${said}`;
 }

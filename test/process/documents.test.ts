@@ -7,6 +7,7 @@ import { transformSync } from "esbuild";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { parseCommandLine } from "../../src/cli.ts";
 import { type Block, blocksOf, markdownFiles, project } from "../markdown.ts";
+import { nixEnvironment } from "../nix/programs.ts";
 import { needs } from "../requirements.ts";
 
 const blocks = markdownFiles().flatMap((file) => blocksOf(file));
@@ -97,7 +98,11 @@ needs("nix").describe("Nix", () => {
   test.each(of("nix"))("%s", (_, { code }) => {
     // An example may be of the middle of a module.
     const input = `{ config, lib, pkgs }: (${code})`;
-    const { status, stderr } = spawnSync("nix-instantiate", ["--parse", "-"], { input, encoding: "utf8" });
+    const { status, stderr } = spawnSync("nix-instantiate", ["--parse", "-"], {
+      input,
+      encoding: "utf8",
+      env: nixEnvironment(temporary()),
+    });
     expect({ status, stderr: status === 0 ? "" : stderr }).toEqual({ status: 0, stderr: "" });
   });
 });

@@ -161,12 +161,13 @@ test("--check finds an owner that does not exist", async () => {
   expect(exit.stderr).toContain("secrets.id.owner");
 });
 
-test("an id that would move the cursor shows as ? in a table", async () => {
+test("an id that would move the cursor is refused, and not shown as it is", async () => {
   const place = new Place();
   place.put({ "\u009b31mred": VALUE });
   const exit = await place.run(["--check", ...folder(place), "\u009b31mred"]);
-  expect(exit).toMatchObject({ code: 0 });
-  expect(exit.stdout).not.toContain("\u009b");
+  expect(exit).toMatchObject({ code: 78, stdout: "" });
+  expect(exit.stderr).toContain("must not contain control characters");
+  expect(exit.stderr).not.toContain("\u009b");
 });
 
 function folder(place: Place): string[] {

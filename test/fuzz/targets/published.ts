@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -119,6 +120,8 @@ async function publish(out: string, secrets: readonly (readonly [string, object,
   const published = readdirSync(out).filter((name) => !name.startsWith(".fetcher-"));
   for (const { id, file } of config.secrets) {
     expect(lstatSync(join(out, file)).isFile()).toBe(true);
+    // Its mode may keep out its own owner.
+    if (process.getuid?.() !== 0) chmodSync(join(out, file), 0o600);
     expect(readFileSync(join(out, file)).equals(bytes.get(id) ?? Buffer.alloc(0))).toBe(true);
     expect(published).toContain(file);
   }
