@@ -23,11 +23,31 @@ onEachGuest("credentials of plain units", (guest) => {
       await pair.start();
       await pair.put("token", "two");
       await pair.untilSaid("file=two", { lines: 2 });
-      const version = Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
-      // Newer ones might make new copies on a reload.
-      if (version < 260) expect(await pair.said()).toEqual(["start file=one", "start file=two"]);
+      expect(await pair.said()).toEqual(["start file=one", "start file=two"]);
       await guest.systemctl("reload", pair.target);
       await pair.untilSaid(/^reload file=/, { lines: 3 });
+    },
+    { source: plainCredentials },
+  );
+
+  scenario(
+    guest,
+    "RefreshOnReload=credentials: a reload shows the new copy where systemd knows it (260), elsewhere it is a restart",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "refreshes",
+        program: `trap 'echo "reload file=$(cat ${place})"' HUP\necho "start file=$(cat ${place})"\nwhile :; do sleep 0.1; done\n`,
+        config: { onChange: { action: "reload" } },
+        target: { service: ["ExecReload=kill -HUP $MAINPID", "RefreshOnReload=credentials"] },
+      });
+      await pair.start();
+      const before = await pair.pids();
+      await pair.put("token", "two");
+      await pair.untilSaid("file=two", { lines: 2 });
+      const version = Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
+      const how = version < 260 ? "start" : "reload";
+      expect(await pair.said()).toEqual(["start file=one", `${how} file=two`]);
+      expect((await pair.pids()).target === before.target).toBe(how === "reload");
     },
     { source: plainCredentials },
   );
