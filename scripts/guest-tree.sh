@@ -49,7 +49,8 @@ unshare --mount sh -euc '
   cp /etc/resolv.conf "$tree/etc/"
   cp -r /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
   apt-config dump | grep -E "^Acquire::(http|https)::" >"$tree/etc/apt/apt.conf.d/90host" || :
-  chroot "$tree" apt-get -q update
+  # A mirror may stand still: debootstrap does not mind, either.
+  chroot "$tree" apt-get -q -o Acquire::Check-Valid-Until=false update
   DEBIAN_FRONTEND=noninteractive chroot "$tree" apt-get -qy install --no-install-recommends "$@"
   rm "$tree/usr/sbin/policy-rc.d" "$tree/etc/apt/apt.conf.d/90host" "$tree/etc/resolv.conf"
 ' sh "$building" $more >"$building.log" 2>&1 || {
