@@ -71,15 +71,7 @@ export default defineConfig({
         },
       },
       // `npm run fuzz` makes it longer.
-      {
-        test: {
-          name: "fuzz",
-          include: ["test/fuzz/**/*.test.ts"],
-          maxWorkers: 1,
-          // Programs, sockets and files by the thousand.
-          sequence: { groupOrder: 1 },
-        },
-      },
+      { test: { name: "fuzz", include: ["test/fuzz/**/*.test.ts"] } },
       // Two minutes of random events, in a guest beside the others: `npm run soak` makes it longer.
       {
         test: {
