@@ -204,7 +204,9 @@ export class Session {
       token.renewable = data["renewable"] === true;
       token.endsAt = token.ttl === 0 ? Infinity : this.#now() + token.ttl;
       if (token === this.#token) this.#schedule(token, token.ttl);
-    })().catch(() => {
+    })().catch((error: unknown) => {
+      // An outage is no answer: without one the token would never be renewed. The next request asks again.
+      if (!(error instanceof Refused) || error.status >= 500) this.#lookedUp = undefined;
       this.#context.log("debug", "the token cannot be looked up; it is used as it is");
     });
   }

@@ -11,6 +11,8 @@ export class Forwarder {
   connections = 0;
   /** Lines that begin a request, of HTTP in the clear: `GET /v1/secret/data/app HTTP/1.1`. */
   readonly requests: string[] = [];
+  /** Answers that went back, of HTTP in the clear. */
+  answers = 0;
 
   private constructor(target: string) {
     this.#target = new URL(target);
@@ -65,6 +67,9 @@ export class Forwarder {
     }
     socket.on("data", (data) => {
       this.requests.push(...(data.toString("latin1").match(/^[A-Z]+ \S+ HTTP\/1\.1$/gm) ?? []));
+    });
+    upstream?.on("data", (data: Buffer) => {
+      this.answers += data.toString("latin1").match(/^HTTP\/1\.1 \d/gm)?.length ?? 0;
     });
     if (upstream !== undefined) socket.pipe(upstream).pipe(socket);
     else socket.resume();

@@ -71,6 +71,31 @@ describe("a stand-in server", () => {
     expect(await failing((_, response) => saying(response, status))).toEqual({ kind, message });
   });
 
+  test("a token whose look-up met an outage is looked up again, and so renewed: else it would end one day", async () => {
+    const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
+    server.answering = ({ path }, response) => {
+      if (path.endsWith("lookup-self")) {
+        if (seen("lookup-self") < 3) return saying(response, 503);
+        reply(response, 200, { data: { ttl: 3, renewable: true, num_uses: 0 } });
+        return true;
+      }
+      if (!path.endsWith("renew-self")) return false;
+      reply(response, 200, { auth: { lease_duration: 3600, renewable: true, client_token: token } });
+      return true;
+    };
+    const vault = await open({ url: server.url });
+    for (const times of [1, 2, 3]) {
+      expect(await textOf(vault, "db")).toBe(secret);
+      await until(() => seen("lookup-self") === times);
+      await until(
+        () => vault.said.filter((line) => line.includes("cannot be looked up")).length === Math.min(times, 2),
+      );
+    }
+    await until(() => seen("renew-self") > 0);
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(seen("lookup-self"), "not again where it was answered").toBe(3);
+  });
+
   test("a KV engine that is being upgraded to version 2, as the real one says it", async () => {
     const errors = [
       "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period and will resume service shortly.",
