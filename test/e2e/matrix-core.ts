@@ -111,13 +111,6 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
       await pair.put("token", "two");
       await pair.restart();
       await pair.untilSaid("file=two variable=two", { lines: 2 });
-      // Killed, and the store away: what was published still lies there.
-      const pid = await guest.mainPid(pair.target);
-      await pair.loseStore();
-      await pair.kill(pair.target, "KILL");
-      await pair.untilRestarted(pair.target, pid);
-      await pair.untilSaid("file=two variable=two", { lines: 3 });
-      await pair.returnStore();
       await pair.stop();
       await guest.until(
         "nothing is left",
