@@ -14,6 +14,7 @@ import { publishedSets, staleStates } from "./targets/published.ts";
 import { awsAnswers } from "./targets/aws.ts";
 import { systemctlAnswers } from "./targets/systemd.ts";
 import type { Target } from "./target.ts";
+import { templates } from "./targets/templates.ts";
 import { valueFroms } from "./targets/value-from.ts";
 import { vaultAnswers, vaultBytes } from "./targets/vault.ts";
 
@@ -23,6 +24,7 @@ const targets: readonly Target[] = [
   valueFroms,
   publishedSets,
   staleStates,
+  templates,
   vaultAnswers,
   vaultBytes,
   awsAnswers,
