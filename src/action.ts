@@ -36,8 +36,8 @@ export class TargetAction {
   /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
   #publishedAt: number | undefined;
   #status: string | undefined;
-  /** When starts of the target were seen, in µs of CLOCK_MONOTONIC. */
-  #starts: number[] = [];
+  /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
+  #starts: readonly number[] = [];
   #lastAction: number | undefined;
   #waitingSince: number | undefined;
   /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
@@ -59,6 +59,18 @@ export class TargetAction {
   /** Nothing is due. */
   get idle(): boolean {
     return this.#publishedAt === undefined;
+  }
+
+  /** When the target was seen to start, in µs of CLOCK_MONOTONIC. */
+  get starts(): readonly number[] {
+    return this.#starts;
+  }
+
+  /** Starts that an earlier life of this sidecar has seen count, too. */
+  remember(starts: readonly number[]): void {
+    const now = this.#parts.clock.monotonic();
+    const both = new Set([...starts.filter((time) => time <= now), ...this.#starts]);
+    this.#starts = [...both].sort((a, b) => a - b);
   }
 
   /** Asks for the action. One that is still waiting serves this set too. */
@@ -220,9 +232,8 @@ export class TargetAction {
 
   #noteStart(state: UnitState): void {
     const time = Math.max(state.leftInactiveAt, state.mainStartedAt);
-    if (time > 0 && !this.#starts.includes(time)) this.#starts.push(time);
-    this.#starts.sort((a, b) => a - b);
-    this.#starts = this.#starts.slice(-1000);
+    if (time > 0) this.remember([time]);
+    this.#starts = this.#starts.slice(-Math.max(state.startLimitBurst, 1));
   }
 
   /** Seconds until one more start keeps one in reserve. */

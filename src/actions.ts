@@ -48,7 +48,7 @@ export class TargetActions {
     const { clock, publisher, log } = this.#parts;
     const publishedAt = clock.monotonic();
     try {
-      publisher.setPending(publishedAt);
+      publisher.setPending(publishedAt, this.#starts());
     } catch (error) {
       // The mark that is on disk already has no time: at worst the action is done twice after a crash.
       log.warn(error instanceof Error ? error.message : "cannot write the mark of the pending action");
@@ -58,8 +58,9 @@ export class TargetActions {
   }
 
   /** An action that a crash kept from being done is done now, unless the target has started since. */
-  resume({ pending }: Found): void {
+  resume({ pending, starts }: Found): void {
     const { publisher, clock } = this.#parts;
+    for (const action of this.#actions) action.remember(starts.get(action.unit) ?? []);
     if (pending === undefined) return;
     if (this.none) publisher.setPending(null);
     else if (this.#allIdle())
@@ -81,11 +82,15 @@ export class TargetActions {
     const { publisher, log, applied } = this.#parts;
     if (!this.#allIdle()) return;
     try {
-      publisher.setPending(null);
+      publisher.setPending(null, this.#starts());
     } catch (error) {
       log.warn(error instanceof Error ? error.message : "cannot clear the mark of the pending action");
     }
     applied();
+  }
+
+  #starts(): ReadonlyMap<string, readonly number[]> {
+    return new Map(this.#actions.map(({ unit, starts }) => [unit, starts]));
   }
 
   #allIdle(): boolean {

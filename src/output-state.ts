@@ -7,10 +7,18 @@ export interface PendingAction {
   readonly bootId: string;
 }
 
+/** When starts of the targets were seen, so that the start limit is kept across a restart of the sidecar. */
+export interface SeenStarts {
+  readonly bootId: string;
+  /** Unit → microseconds of CLOCK_MONOTONIC, the earliest first. */
+  readonly units: Readonly<Record<string, readonly number[]>>;
+}
+
 export interface OutputState {
   /** Names of the published files, secrets.env last. */
   readonly files: readonly string[];
   readonly pending: PendingAction | null;
+  readonly starts: SeenStarts | null;
 }
 
 /** The state as it is written: with the names that were published before and are no more. */
@@ -21,9 +29,14 @@ export interface StateFile extends OutputState {
 /** @returns undefined where this is no state that we wrote: of another version, or damaged. */
 export function parseState(json: string): StateFile | undefined {
   try {
-    const { files, obsolete, pending } = JSON.parse(json) as Partial<Record<keyof StateFile, unknown>>;
+    const { files, obsolete, pending, starts } = JSON.parse(json) as Partial<Record<keyof StateFile, unknown>>;
     if (!areNames(files) || !areNames(obsolete)) return undefined;
-    return { files, obsolete, pending: isPending(pending) ? pending : null };
+    return {
+      files,
+      obsolete,
+      pending: isPending(pending) ? pending : null,
+      starts: areStarts(starts) ? starts : null,
+    };
   } catch {
     return undefined;
   }
@@ -34,7 +47,18 @@ function areNames(value: unknown): value is string[] {
 }
 
 function isPending(value: unknown): value is PendingAction {
-  if (typeof value !== "object" || value === null) return false;
-  const { publishedAt, bootId } = value as Partial<Record<keyof PendingAction, unknown>>;
+  if (!isRecord(value)) return false;
+  const { publishedAt, bootId } = value;
   return (publishedAt === null || typeof publishedAt === "number") && typeof bootId === "string";
+}
+
+function areStarts(value: unknown): value is SeenStarts {
+  if (!isRecord(value)) return false;
+  const { bootId, units } = value;
+  const areTimes = (times: unknown) => Array.isArray(times) && times.every((time) => typeof time === "number");
+  return typeof bootId === "string" && isRecord(units) && Object.values(units).every(areTimes);
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null;
 }

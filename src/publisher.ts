@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { Config, OutputConfig } from "./config.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "./links.ts";
-import type { OutputState, PendingAction } from "./output-state.ts";
+import type { OutputState, PendingAction, SeenStarts } from "./output-state.ts";
 import { OutputDirectory } from "./output.ts";
 import type { OutputFile } from "./output-files.ts";
 import { SecretLayout } from "./secret-set.ts";
@@ -14,6 +14,8 @@ export interface Found {
   readonly values: ReadonlyMap<string, Buffer> | undefined;
   /** An action that a crash kept from being done. Its time is null where it is not known or of another boot. */
   readonly pending: { readonly publishedAt: number | null } | undefined;
+  /** Unit → when it was seen to start, in µs of CLOCK_MONOTONIC of this boot. */
+  readonly starts: ReadonlyMap<string, readonly number[]>;
 }
 
 /** A complete new set that nobody reads yet. */
@@ -34,7 +36,7 @@ export class Publisher {
   readonly #config: Config;
   #linksBehind = false;
   /** What is on disk. */
-  #state: OutputState = { files: [], pending: null };
+  #state: OutputState = { files: [], pending: null, starts: null };
 
   private constructor(config: Config, output: OutputConfig, directory: OutputDirectory, layout: SecretLayout) {
     this.#config = config;
@@ -61,14 +63,15 @@ export class Publisher {
   /** Mends what a crash left, and reads what is published. */
   recover(): Found {
     const state = this.#output.recover();
-    if (state === undefined) return { values: undefined, pending: undefined };
+    if (state === undefined) return { values: undefined, pending: undefined, starts: new Map() };
     this.#state = state;
     // A crash may have come between the removal of a file and that of its link.
     this.#links?.remove(state.obsolete);
-    const { pending } = state;
+    const { pending, starts } = state;
     return {
       values: this.#readValues(state),
       pending: pending === null ? undefined : { publishedAt: pending.bootId === bootId() ? pending.publishedAt : null },
+      starts: new Map(starts?.bootId === bootId() ? Object.entries(starts.units) : []),
     };
   }
 
@@ -83,6 +86,7 @@ export class Publisher {
     const state: OutputState = {
       files: files.map(({ name }) => name),
       pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
+      starts: this.#state.starts,
     };
     // A verify command wants to see the whole set; else only what differs is written.
     const whole = this.#config.onChange.verify !== null;
@@ -128,11 +132,17 @@ export class Publisher {
     await this.#layout.reload(values);
   }
 
-  /** Notes when the set that is waiting for its action was complete; null: the action is done. */
-  setPending(publishedAt: number | null): void {
+  /**
+   * Notes when the set that is waiting for its action was complete; null: the action is done.
+   *
+   * @param seen unit → when it was seen to start; without it, what was noted before.
+   */
+  setPending(publishedAt: number | null, seen?: ReadonlyMap<string, readonly number[]>): void {
     const pending: PendingAction | null = publishedAt === null ? null : { publishedAt, bootId: bootId() };
     if (pending === null && this.#state.pending === null) return;
-    const state = { ...this.#state, pending };
+    const starts: SeenStarts | null =
+      seen === undefined ? this.#state.starts : { bootId: bootId(), units: Object.fromEntries(seen) };
+    const state = { ...this.#state, pending, starts };
     this.#output.writeState(state);
     this.#state = state;
   }

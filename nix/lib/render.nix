@@ -156,6 +156,7 @@ rec {
         RuntimeDirectory = name;
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
+        ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped}'";
         RestartMode = "direct";
         RestartSec = 1;
         RestartPreventExitStatus = "64 66 69 77 78";
@@ -164,6 +165,12 @@ rec {
       // (if config.resident or true then daemon else once)
       // sandbox { inherit name config; };
     };
+
+  # systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that.
+  emptyWhenStopped = lib.concatStringsSep " " [
+    "systemctl list-jobs --full --no-legend | while read -r _ unit job _; do"
+    ''if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done''
+  ];
 
   # It stays to see rotation, and nothing but systemd ends it.
   daemon = {

@@ -6,7 +6,7 @@ import type { Pair, PairOptions, UnitSource } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 // Made at run time: in the source, the compiler's own cache would hold it.
-const CANARY = `canary-${randomBytes(6).toString("hex")}`;
+const canary = () => `canary-${randomBytes(6).toString("hex")}`;
 
 /** @param place where the target's program finds the file of the secret `token`, as it is written in sh. */
 export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, source: UnitSource): void {
@@ -34,15 +34,12 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
   });
 
   core("stop: the sidecar goes with the target, and nothing of a secret is left", async (pairOf) => {
-    const pair = await pairOf({ name: "stop", secrets: { token: CANARY } });
+    const secret = canary();
+    const pair = await pairOf({ name: "stop", secrets: { token: secret } });
     await pair.start();
-    expect(await traces(guest, pair)).toContain(`${pair.runtime}/pub/token`);
+    expect(await pair.traces(secret)).toContain(`${pair.runtime}/pub/token`);
     await pair.stop();
-    await guest.until(
-      "nothing is left",
-      async () => await traces(guest, pair),
-      (found) => found === "",
-    );
+    await pair.untilNothingIsLeft(secret);
   });
 
   core("stop of the sidecar: the target does not run on without its secrets, and starts again", async (pairOf) => {
@@ -94,11 +91,10 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
   });
 
   core(
-    "no process that stays: what it published is there while the target runs, a restart fetches anew",
+    "no process that stays: what it published lasts as long as the target, a restart fetches anew",
     async (pairOf) => {
       const pair = await pairOf({
         name: "once",
-        secrets: { token: CANARY },
         target: { service: ["Restart=on-failure"] },
         config: { resident: false, config: { reloadOnChange: false } },
       });
@@ -108,10 +104,19 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
         SubState: "exited",
         MainPID: "0",
       });
-      await pair.put("token", "two");
+      const two = canary();
+      await pair.put("token", two);
       await pair.restart();
-      await pair.untilSaid("file=two variable=two", { lines: 2 });
+      await pair.untilSaid(`file=${two} variable=${two}`, { lines: 2 });
+      // Killed, and the store away: what was published still lies there.
+      const pid = await guest.mainPid(pair.target);
+      await pair.loseStore();
+      await pair.kill(pair.target, "KILL");
+      await pair.untilRestarted(pair.target, pid);
+      await pair.untilSaid(`file=${two} variable=${two}`, { lines: 3 });
+      await pair.returnStore();
       await pair.stop();
+      await pair.untilNothingIsLeft(two);
     },
   );
 
@@ -136,13 +141,4 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     await pair.start();
     await pair.untilSaid(isCredential ? /^start token=one maybe=$/ : /^start token=one maybe=.*No such file/);
   });
-}
-
-/** Files in memory or in a temporary directory that hold, or are named after, something of a pair. */
-async function traces(guest: Guest, { name }: Pair): Promise<string> {
-  return await guest.text(
-    `grep -rlF ${CANARY} /run /tmp /var/tmp /dev/shm
-     ls -d /run/${name}-secrets /run/credentials/${name}.service /tmp/systemd-private-*${name}* 2>/dev/null`,
-    { check: false },
-  );
 }

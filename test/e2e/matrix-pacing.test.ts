@@ -49,6 +49,30 @@ onEachGuest("pacing", (guest) => {
     },
   );
 
+  scenario(guest, "a sidecar that was killed counts the starts that the one before has seen", async (pairOf) => {
+    const pair = await pairOf({
+      name: "lives",
+      config: { onChange: { settle: 0, minInterval: 0 } },
+      target: { unit: ["StartLimitIntervalSec=300", "StartLimitBurst=3"] },
+    });
+    await pair.start();
+    await pair.put("token", "two");
+    await pair.untilSaid("file=two variable=two", { lines: 2 });
+    await pair.untilStatus(/^1 secret\b/);
+    const { sidecar } = await pair.pids();
+    await pair.kill(pair.sidecar, "KILL");
+    await pair.untilRestarted(pair.sidecar, sidecar);
+    await pair.untilState(pair.target, "active");
+    const { target } = await pair.pids();
+    await pair.put("token", "three");
+    await pair.untilStatus(/restart of lives\.service in \d+ s \(paced\)/);
+    expect((await pair.pids()).target).toBe(target);
+    expect(await guest.show(pair.target, "ActiveState", "Result")).toEqual({
+      ActiveState: "active",
+      Result: "success",
+    });
+  });
+
   scenario(
     guest,
     "splay: STATUS says when, the files are new already, the target is left alone so long",

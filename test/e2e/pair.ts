@@ -214,6 +214,31 @@ export class Pair {
     );
   }
 
+  /**
+   * Files in memory or in a temporary directory that hold these bytes in whosever directory, or are there for this pair.
+   * But for an empty runtime directory: systemd 254+ may forget that of a unit to which nothing refers.
+   */
+  async traces(secret: string): Promise<readonly string[]> {
+    const { guest, name, runtime } = this;
+    const unit = (directory: string) =>
+      `${directory}/systemd-private-*[-@]${name}.service-* ${directory}/systemd-private-*-${name}-secrets.service-*`;
+    const text = await guest.text(
+      `grep -rlF ${secret} /run /tmp /var/tmp /dev/shm
+       find ${runtime} -mindepth 1 2>/dev/null
+       ls -d /run/credentials/${name}.service ${unit("/tmp")} ${unit("/var/tmp")} 2>/dev/null`,
+      { check: false },
+    );
+    return text.split("\n").filter(Boolean);
+  }
+
+  async untilNothingIsLeft(secret: string): Promise<void> {
+    await this.guest.until(
+      `nothing is left of ${this.name}`,
+      async () => await this.traces(secret),
+      (found) => found.length === 0,
+    );
+  }
+
   /** Stops what is still there and removes the files. */
   async remove(): Promise<void> {
     const { guest, name, target, sidecar, runtime } = this;

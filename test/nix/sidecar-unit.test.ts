@@ -7,6 +7,11 @@ import { Evaluation, lines, project, type RenderedUnits } from "./evaluation.ts"
 
 const example = readFileSync(join(project, "examples/systemd/fetcher@.service"), "utf8");
 
+const emptyWhenStopped = `sh -c '${[
+  "systemctl list-jobs --full --no-legend | while read -r _ unit job _; do",
+  'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done',
+].join(" ")}'`;
+
 needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
   const evaluation = new Evaluation();
   const units = (config: string): RenderedUnits =>
@@ -24,7 +29,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
 
   /** As the example's instance NAME, with `true` for `yes`. */
   function normal(text: string, section: "Unit" | "Service"): string[] {
-    return lines(text, section)
+    return lines(text.replaceAll(/\\\n\s*/g, ""), section)
       .flatMap((line) => {
         // One setting on several lines, or several values on one.
         const [, key, values] = /^((?:Bind|Inaccessible|Temporary)\w+)=(.*)$/.exec(line) ?? [];
@@ -62,6 +67,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
         expect.stringMatching(
           /^ExecStart=\/usr\/local\/bin\/fetcher --config \/nix\/store\/\w{32}-NAME-secrets\.json$/,
         ),
+        `ExecStopPost=-/usr/bin/${emptyWhenStopped}`,
         "SystemCallFilter=~@chown:EPERM",
         "X-StopIfChanged=false",
       ],
@@ -75,6 +81,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
         "Environment=NODE_DISABLE_COMPILE_CACHE=1",
         "ExecReload=kill -HUP $MAINPID",
         "ExecStart=/usr/local/bin/fetcher --config /etc/fetcher/NAME.json",
+        `ExecStopPost=-${emptyWhenStopped}`,
         "SystemCallFilter=@chown",
         "TemporaryFileSystem=/etc/fetcher:ro",
       ],

@@ -87,6 +87,23 @@ describe("pacing", () => {
     expect(systemd.starts.length).toBeGreaterThan(8);
   });
 
+  test("starts that an earlier life has seen count, but for what is still to come", async () => {
+    const { clock, systemd, publish, action } = target({ startLimitInterval: 60 }, { minInterval: 0 });
+    const now = clock.monotonic();
+    action.remember([now - 70e6, now - 3e6, now - 2e6, now - 1e6, now + 9e6]);
+    systemd.state = { ...systemd.state, leftInactiveAt: now - 1e6, mainStartedAt: now - 1e6 };
+    publish();
+    await clock.advance(0.1);
+    // One more is below 5 by one, and a second is not.
+    expect(systemd.starts).toHaveLength(1);
+    publish();
+    await clock.advance(50);
+    expect(systemd.starts).toHaveLength(1);
+    await clock.advance(10);
+    expect(systemd.starts).toHaveLength(2);
+    expect(action.starts).toHaveLength(5);
+  });
+
   test("actions are minInterval apart", async () => {
     const { clock, systemd, publish } = target({ startLimitBurst: 0 }, { minInterval: 7 });
     for (let rotation = 0; rotation < 30; rotation += 1) {

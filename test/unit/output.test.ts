@@ -18,7 +18,7 @@ const file = (name: string, content: string, mode = 0o400): OutputFile => ({
 });
 
 function publish(output: OutputDirectory, files: readonly OutputFile[]): void {
-  output.stage(files, { files: files.map(({ name }) => name), pending: null }).commit();
+  output.stage(files, { files: files.map(({ name }) => name), pending: null, starts: null }).commit();
 }
 
 const visible = (path: string) =>
@@ -49,7 +49,7 @@ describe("a publish", () => {
     const path = freshDirectory();
     const output = new OutputDirectory(path);
     publish(output, [file("a", "old")]);
-    const staged = output.stage([file("a", "new")], { files: ["a"], pending: null });
+    const staged = output.stage([file("a", "new")], { files: ["a"], pending: null, starts: null });
     expect(fs.statSync(staged.directory).mode & 0o777).toBe(0o700);
     expect(text(staged.directory, "a")).toBe("new");
     expect(text(path, "a")).toBe("old");
@@ -114,6 +114,7 @@ describe("what a crash leaves", () => {
       {
         files: ["a", "b", "secrets.env"],
         pending: { publishedAt: null, bootId: "boot" },
+        starts: null,
       },
     );
     const left = join(path, `.fetcher-${kind}-0123456789ab`);
@@ -124,7 +125,11 @@ describe("what a crash leaves", () => {
 
   test("before the decision is thrown away", () => {
     const path = crashed("stage", []);
-    expect(new OutputDirectory(path).recover()).toMatchObject({ files: ["a", "gone", "secrets.env"], pending: null });
+    expect(new OutputDirectory(path).recover()).toMatchObject({
+      files: ["a", "gone", "secrets.env"],
+      pending: null,
+      starts: null,
+    });
     expect(visible(path)).toEqual(["a", "gone", "secrets.env"]);
     expect(text(path, "a")).toBe("old a");
   });
@@ -140,6 +145,7 @@ describe("what a crash leaves", () => {
     expect(new OutputDirectory(path).recover()).toMatchObject({
       files: ["a", "b", "secrets.env"],
       pending: { publishedAt: null, bootId: "boot" },
+      starts: null,
     });
     expect(visible(path)).toEqual(["a", "b", "secrets.env"]);
     expect([text(path, "a"), text(path, "b"), text(path, "secrets.env")]).toEqual(["new a", "new b", "new env"]);
@@ -244,12 +250,18 @@ describe("publisher", () => {
   test("finds its own set again, whole, and the mark of this boot with its time", async () => {
     const directory = freshDirectory();
     const publisher = await open(directory);
-    expect(publisher.recover()).toEqual({ values: undefined, pending: undefined });
+    expect(publisher.recover()).toEqual({ values: undefined, pending: undefined, starts: new Map() });
     publisher.stage(values({ a: "1" }), true).commit();
+    publisher.setPending(42);
+    publisher.setPending(43, new Map([["app.service", [40, 41]]]));
     publisher.setPending(42);
     const found = (await open(directory)).recover();
     expect([...(found.values ?? [])].map(([id, bytes]) => [id, bytes.toString()])).toEqual([["a", "1"]]);
     expect(found.pending).toEqual({ publishedAt: 42 });
+    expect(found.starts).toEqual(new Map([["app.service", [40, 41]]]));
+    const state = join(directory, ".fetcher-state");
+    fs.writeFileSync(state, fs.readFileSync(state, "utf8").replaceAll(/"bootId":"[^"]*"/g, '"bootId":"another"'));
+    expect((await open(directory)).recover()).toMatchObject({ pending: { publishedAt: null }, starts: new Map() });
   });
 
   test.each([

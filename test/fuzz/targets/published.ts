@@ -45,12 +45,17 @@ export const publishedSets = target({
     }),
 });
 
-const state = { files: ["a", "b", "secrets.env"], obsolete: ["c"], pending: { publishedAt: 5, bootId: "x" } };
+const state = {
+  files: ["a", "b", "secrets.env"],
+  obsolete: ["c"],
+  pending: { publishedAt: 5, bootId: "x" },
+  starts: { bootId: "x", units: { "a.service": [5] } },
+};
 
 /** What lies in the output directory when a sidecar starts: of another version, of a crash, of somebody else. */
 const left = fc.record({
   state: fc.oneof(
-    mutated(state, json("files", "obsolete", "pending")).map((value) => JSON.stringify(value)),
+    mutated(state, json("files", "obsolete", "pending", "starts", "units")).map((value) => JSON.stringify(value)),
     text,
   ),
   entries: fc.array(
