@@ -3,7 +3,8 @@
 
 let
   inherit (lib) literalExpression mkOption types;
-  inherit (import ./values.nix { inherit lib; }) component mode principal;
+  inherit (import ./values.nix { inherit lib; }) component mode;
+  inherit (import ./types.nix { inherit lib; }) ownership ownershipOf;
 
   # The program reads it when the host is built, to find a wrong one then; so it is nowhere else.
   fileInStore = lib.mkOptionType {
@@ -53,44 +54,36 @@ rec {
       ...
     }:
     {
-      options = sourceOptions // {
-        mode = mkOption {
-          type = types.nullOr mode;
-          default = null;
-          example = "0440";
-          description = "Mode of the file; where not set, nobody can read it who cannot read its secrets.";
-        };
-        owner = mkOption {
-          type = types.nullOr principal;
-          default = null;
-          example = "grafana";
-          description = "Owner of the file, a name or a number; root where not set.";
-        };
-        group = mkOption {
-          type = types.nullOr principal;
-          default = null;
-          example = "grafana";
-          description = "Group of the file, a name or a number.";
-        };
-        file = mkOption {
-          type = component;
-          internal = true;
-          readOnly = true;
-          default = name;
-          description = "The file's name.";
-        };
-        json = mkOption {
-          type = types.raw or types.unspecified;
-          internal = true;
-          readOnly = true;
-          default = lib.filterAttrs (_: value: value != null) {
-            inherit (config) template mode;
-            owner = lib.mapNullable toString config.owner;
-            group = lib.mapNullable toString config.group;
+      options =
+        sourceOptions
+        // ownership
+        // {
+          mode = mkOption {
+            type = types.nullOr mode;
+            default = null;
+            example = "0440";
+            description = "Mode of the file; where not set, nobody can read it who cannot read its secrets.";
           };
-          description = "As the program's configuration has it.";
+          file = mkOption {
+            type = component;
+            internal = true;
+            readOnly = true;
+            default = name;
+            description = "The file's name.";
+          };
+          json = mkOption {
+            type = types.raw or types.unspecified;
+            internal = true;
+            readOnly = true;
+            default = lib.filterAttrs (_: value: value != null) (
+              ownershipOf config
+              // {
+                inherit (config) template mode;
+              }
+            );
+            description = "As the program's configuration has it.";
+          };
         };
-      };
       config.template = lib.mkIf (config.text != null) (fromText {
         inherit name options;
       });

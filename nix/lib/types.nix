@@ -36,8 +36,32 @@ let
         // lib.filterAttrs (key: _: key == "example" || key == "apply") setting
       )
     ) settings;
+
+  # Whose file it is.
+  ownership = {
+    owner = mkOption {
+      type = types.nullOr principal;
+      default = null;
+      example = "grafana";
+      description = "Owner of the file, a name or a number; root where not set.";
+    };
+    group = mkOption {
+      type = types.nullOr principal;
+      default = null;
+      example = "grafana";
+      description = "Group of the file, a name or a number.";
+    };
+  };
+
+  # The same in the program's configuration.
+  ownershipOf = config: {
+    owner = lib.mapNullable toString config.owner;
+    group = lib.mapNullable toString config.group;
+  };
 in
 {
+  inherit ownership ownershipOf;
+
   inherit (values)
     component
     isComponent
@@ -135,7 +159,7 @@ in
       ...
     }:
     {
-      options = {
+      options = ownership // {
         source = mkOption {
           type = types.attrsOf json;
           default = { };
@@ -159,18 +183,6 @@ in
           example = "0400";
           description = "Mode of the file; what only the service can reach is 0444.";
         };
-        owner = mkOption {
-          type = types.nullOr principal;
-          default = null;
-          example = "grafana";
-          description = "Owner of the file, a name or a number; root where not set.";
-        };
-        group = mkOption {
-          type = types.nullOr principal;
-          default = null;
-          example = "grafana";
-          description = "Group of the file, a name or a number.";
-        };
         optional = mkOption {
           type = types.bool;
           default = false;
@@ -183,14 +195,15 @@ in
           internal = true;
           readOnly = true;
           default =
-            lib.filterAttrs (_: value: value != null) {
-              source = if config.source == { } then null else config.source;
-              file = if config.file == name then null else config.file;
-              inherit (config) mode;
-              owner = lib.mapNullable toString config.owner;
-              group = lib.mapNullable toString config.group;
-              optional = if config.optional then true else null;
-            }
+            lib.filterAttrs (_: value: value != null) (
+              ownershipOf config
+              // {
+                source = if config.source == { } then null else config.source;
+                file = if config.file == name then null else config.file;
+                inherit (config) mode;
+                optional = if config.optional then true else null;
+              }
+            )
             // lib.optionalAttrs options.env.isDefined { inherit (config) env; };
           description = "As the program's configuration has it.";
         };
