@@ -26,6 +26,11 @@ const { metafile } = await build({
   outdir: fresh,
   define: { FETCHER_VERSION: JSON.stringify(version) },
 });
+// Those that call no require() need not make one, in each chunk, at every start.
+for (const [path, { bytes }] of Object.entries(metafile.outputs)) {
+  const code = bytes === 0 ? "" : readFileSync(`${root}${path}`, "utf8").replace(`${bundleOptions.banner.js}\n`, "");
+  if (path.endsWith(".js") && code !== "" && !/\brequire\b/.test(code)) writeFileSync(`${root}${path}`, code);
+}
 copyFileSync(`${root}src/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
 copyFileSync(`${root}src/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);

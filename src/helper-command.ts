@@ -1,5 +1,5 @@
 /** Runs other programs: systemctl, a verify command, getent. No shell, and nothing of this process's environment. */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { errnoCode } from "./errors.ts";
 
 /**
@@ -122,7 +122,8 @@ function execute(
 /** @returns the code of the error where spawn() throws it: a NUL in an argument, too long an environment (E2BIG). */
 function start([program, ...args]: readonly [string, ...string[]], options: CommandOptions): ChildProcess | string {
   try {
-    return spawn(program, args, {
+    // Loaded when it is needed: most starts need none.
+    return process.getBuiltinModule("node:child_process").spawn(program, args, {
       env: { ...helperEnvironment(), ...options.environment },
       stdio: options.output === "drop" ? "ignore" : ["ignore", "pipe", "pipe"],
       // A process group of its own, so that a timeout reaches the program's children too.

@@ -1,11 +1,11 @@
 /** Symbolic links to the published files, in the /tmp that the target shares. */
 import * as fs from "node:fs";
-import { randomBytes } from "node:crypto";
 import { join, relative } from "node:path";
 import { RESERVED_PREFIX } from "./config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { checkDirectory } from "./output-directory.ts";
 import { tmpDirectoryOf } from "./private-tmp.ts";
+import { randomName } from "./random-name.ts";
 
 /**
  * A link cannot carry the sticky bit that systemd-tmpfiles spares. But that removes only what is old by all of its times
@@ -76,7 +76,7 @@ export class LinkDirectory {
   #replace(name: string): void {
     const path = join(this.path, name);
     for (;;) {
-      const temporary = join(this.path, TEMPORARY + randomBytes(6).toString("hex"));
+      const temporary = join(this.path, TEMPORARY + randomName());
       try {
         fs.symlinkSync(join(this.#target, name), temporary);
         fs.lutimesSync(temporary, NEVER_OLD, NEVER_OLD);

@@ -4,7 +4,6 @@
  * sd-notify is an addon that is built against libsystemd and one Node's headers. Where it does not load, each message is
  * sent by systemd-notify(1); the unit then needs NotifyAccess=all.
  */
-import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { helperEnvironment } from "./helper-command.ts";
 
@@ -106,11 +105,13 @@ function bySystemdNotify(socket: string): Notifier {
 /** A message that cannot be sent is lost: there is nobody else to tell. */
 function run(socket: string, args: readonly string[]): Promise<void> {
   return new Promise((done) => {
-    const child = spawn("systemd-notify", [`--pid=${process.pid}`, ...args], {
-      env: { ...helperEnvironment(), NOTIFY_SOCKET: socket },
-      stdio: "ignore",
-      timeout: 10_000,
-    });
+    const child = process
+      .getBuiltinModule("node:child_process")
+      .spawn("systemd-notify", [`--pid=${process.pid}`, ...args], {
+        env: { ...helperEnvironment(), NOTIFY_SOCKET: socket },
+        stdio: "ignore",
+        timeout: 10_000,
+      });
     child.once("error", () => {
       done();
     });

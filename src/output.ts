@@ -7,13 +7,13 @@
  * says by its name what the next start must do: a stage is thrown away, a commit is carried to its end.
  */
 import * as fs from "node:fs";
-import { randomBytes } from "node:crypto";
 import { RESERVED_PREFIX } from "./config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "./errors.ts";
 import { inside, type OutputFile, OutputFiles } from "./output-files.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./output-directory.ts";
 import { type OutputState, parseState, type StateFile } from "./output-state.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
+import { randomName } from "./random-name.ts";
 
 const STATE = `${RESERVED_PREFIX}state`;
 const STAGE = `${RESERVED_PREFIX}stage-`;
@@ -168,7 +168,7 @@ export class OutputDirectory {
 
   #makeDirectory(): string {
     for (;;) {
-      const path = inside(this.path, STAGE + randomBytes(6).toString("hex"));
+      const path = inside(this.path, STAGE + randomName());
       try {
         fs.mkdirSync(path, { mode: 0o700 });
         return path;

@@ -1,5 +1,4 @@
 /** Publishes what has changed: verified first where the operator asked for it, and never by halves. */
-import { createHmac, randomBytes } from "node:crypto";
 import type { Fetched, Outcome } from "./backend.ts";
 import { isAborted } from "./clock.ts";
 import type { VerifyConfig } from "./config.ts";
@@ -17,7 +16,7 @@ export class RotationPublisher {
   readonly #held: HeldValues;
   readonly #log: Log;
   /** A key of this process, so that a digest says nothing to anybody else. */
-  readonly #key = randomBytes(32);
+  #key: Buffer | undefined;
   #refused: string | undefined;
   readonly #leftOut = new Map<string, string>();
   #problem: string | undefined;
@@ -165,6 +164,8 @@ export class RotationPublisher {
   }
 
   #digest(values: ReadonlyMap<string, Buffer>): string {
+    const { createHmac, randomBytes } = process.getBuiltinModule("node:crypto");
+    this.#key ??= randomBytes(32);
     const hmac = createHmac("sha256", this.#key);
     for (const [id, value] of values) hmac.update(`${id}\0${value.length}\0`).update(value);
     return hmac.digest("base64");
