@@ -1,7 +1,8 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
-/** A guest each, which mostly waits; with FETCHER_E2E=here all files share one systemd. */
-const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 3;
+/** A guest each, and guests mostly wait; with FETCHER_E2E=here all files share one systemd. */
+const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 5;
 
 const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
 
@@ -11,6 +12,8 @@ const report: ["json", { outputFile: string }][] = file === undefined ? [] : [["
 
 export default defineConfig({
   test: {
+    // One less by default: with two processors that is one. The programs under test wait as often as they work.
+    maxWorkers: availableParallelism(),
     // First: vitest's own counts stay at the end.
     reporters: ["./test/skip-reporter.ts", "default", ...report],
     projects: [
