@@ -10,9 +10,10 @@ import { randomName } from "./random-name.ts";
 /**
  * A link cannot carry the sticky bit that systemd-tmpfiles spares. But that removes only what is old by all of its times
  * (measured with 252 and 257): with one of them in the future a link is never old, and nobody need be there to touch it.
- * In seconds, the year 9999; a file system that cannot go so far takes the last that it can (2038 or later).
+ * In seconds, the year 2445, which ext4 just has; a file system that cannot go so far takes the last that it can (2038 or
+ * later). On a tmpfs, which takes any, systemd-tmpfiles counts in nanoseconds of 64 bits: what is past 2554 is no time to it.
  */
-const NEVER_OLD = 253_402_300_799;
+const NEVER_OLD = 15_000_000_000;
 const FAR_MS = 365 * 24 * 3600 * 1000;
 
 const TEMPORARY = `${RESERVED_PREFIX}link-`;

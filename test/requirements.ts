@@ -63,9 +63,16 @@ const requirements = {
     const init = readFileSync("/proc/1/comm", "utf8").trim();
     return notRoot() ?? (init === "systemd" ? undefined : `PID 1 is ${init}, not systemd`);
   },
+  /** A guest that the test boots itself, with options of its own. */
+  "own-guest": () => (process.env["FETCHER_E2E"] === "here" ? "all tests are in the one system" : undefined),
   "guest-host": () => {
     const systemd = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"].some((path) => existsSync(path));
     return nspawn() ?? (systemd ? undefined : "systemd is not installed");
+  },
+  /** Some builds of Node refuse it (io_uring). */
+  seteuid: () => {
+    const { status } = spawnSync(process.execPath, ["-e", "process.seteuid(process.geteuid())"]);
+    return status === 0 ? undefined : "this Node refuses process.seteuid()";
   },
   /** Of this machine's systemd, so of the guest `host`. */
   "import-credential": () => {

@@ -107,9 +107,9 @@ X
         "the sidecar has stopped",
         async () => (await guest.show(sidecar, "ActiveState")).ActiveState === "inactive",
       );
-      expect(await guest.exists("/run/systemd-nspawn@web-secrets")).toBe(false);
+      expect(await guest.exists("/run/systemd-nspawn@web-secrets/pub")).toBe(false);
     });
   },
   {},
-  ["guest-host"],
+  ["guest-host", "own-guest"],
 );

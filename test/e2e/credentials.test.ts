@@ -1,4 +1,5 @@
 /** Secrets that systemd itself hands to the sidecar: encrypted for this host alone, of the machine, or of the unit. */
+import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { expect } from "vitest";
 import type { Requirement } from "../requirements.ts";
@@ -7,7 +8,8 @@ import { onEachGuest } from "./guests.ts";
 import type { Pair, PairOptions } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
-const canary = "canary-8c1f60d2";
+// Made at run time: in the source, the cache of the compiler would hold it in a /tmp.
+const canary = `canary-${randomBytes(6).toString("hex")}`;
 /** A file of one line on the machine that boots the guests. */
 const ofMachine = "/etc/hostname";
 const stored = "/etc/credstore.encrypted";
@@ -138,7 +140,7 @@ onEachGuest(
     );
 
     scenario(guest, "missing: the start fails, and the status names the setting that is missing", async (pairOf) => {
-      const pair = await pairWith(pairOf, "missing", "SetCredential=other:one");
+      const pair = await pairWith(pairOf, "not-given", "SetCredential=other:one");
       const { code } = await guest.run(["systemctl", "start", pair.target], { check: false, timeout: 60 });
       expect(code).not.toBe(0);
       expect(await guest.show(pair.sidecar, "StatusText", "ExecMainStatus")).toEqual({

@@ -88,7 +88,7 @@ onEachGuest("files on the host", (guest) => {
   test("are removed when the sidecar stops, and the consumer that requires them stops too", async () => {
     await guest.systemctl("start", "reader");
     await guest.systemctl("stop", sidecar);
-    expect(await guest.exists("/run/shared-secrets")).toBe(false);
+    expect(await guest.exists("/run/shared-secrets/pub")).toBe(false);
     await guest.until(
       "the reader stopped",
       async () => (await guest.show("reader", "ActiveState")).ActiveState === "inactive",

@@ -109,7 +109,7 @@ onEachGuest(
   },
   { tmp: "image" },
   // Not in somebody else's container, whose /tmp may be anything.
-  ["guest-host"],
+  ["guest-host", "own-guest"],
 );
 
 /** Where the bytes are: in the blocks of /tmp's disk, deleted files' too, or in a file of the guest's own. */
