@@ -130,7 +130,9 @@ function adopt(module: BackendModule): BackendModule {
     parseSource: (id, source, settings) => guard(name, () => module.parseSource(id, source, settings)),
     describe: (source, settings) => {
       const text: unknown = guard(name, () => module.describe(source, settings));
-      return guard(name, () => printable(String(text)));
+      // Bytes, say, could be a value.
+      if (typeof text !== "string") throw new BackendError("invalid", `backend ${name}: describe() gave no text`);
+      return printable(text);
     },
     open: (settings, context) =>
       guardAsync(name, async () => adoptOpened(name, await module.open(settings, context)), "invalid"),

@@ -42,8 +42,11 @@ export function parseState(json: string): StateFile | undefined {
   }
 }
 
+/** Names that a directory of Linux can have. */
 function areNames(value: unknown): value is string[] {
-  return Array.isArray(value) && value.every((name) => typeof name === "string" && /^(?!\.{0,2}$)[^/\0]+$/.test(name));
+  const isName = (name: unknown) =>
+    typeof name === "string" && /^(?!\.{0,2}$)[^/\0]+$/.test(name) && Buffer.byteLength(name) <= 255;
+  return Array.isArray(value) && value.every(isName);
 }
 
 function isPending(value: unknown): value is PendingAction {

@@ -182,6 +182,7 @@ export const foreignAnswers = target({
     // Its own rejection, which nobody would handle.
     { ...works, source: { how: "reject", what: new Error(CANARY) } },
     { ...works, describe: { how: "return", what: Object.create(null) } },
+    { ...works, describe: { how: "return", what: Buffer.from(CANARY) } },
     { ...works, fetch: { how: "throw", what: Object.assign(new Error(), { name: "BackendError", kind: "denied" }) } },
     {
       ...works,

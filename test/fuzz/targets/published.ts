@@ -74,8 +74,11 @@ export const staleStates = target({
   title: "whatever lies in the output directory, the next start publishes over it or says what is in its way",
   weight: 2,
   input: left,
-  // A name that no system call takes.
-  found: [{ state: JSON.stringify({ ...state, obsolete: ["c\0"] }), entries: [] }],
+  // Names that no system call takes.
+  found: ["c\0", "x".repeat(256)].flatMap((name) => [
+    { state: JSON.stringify({ ...state, files: [name] }), entries: [] },
+    { state: JSON.stringify({ ...state, obsolete: [name] }), entries: [] },
+  ]),
   check: ({ state: written, entries }) =>
     inPlace(async (place) => {
       const out = join(place, "out");
