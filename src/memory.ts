@@ -2,8 +2,8 @@
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Bytes of new objects and buffers after which the old ones are looked through; most are garbage then. */
-const GROWTH = 2 * 1024 * 1024;
+/** Bytes more in use after which the old ones are looked through; most are garbage then. */
+const GROWTH = 512 * 1024;
 
 /**
  * The space for new objects stays as small as it begins, and no code is compiled twice to make it faster: both grow for
@@ -25,8 +25,8 @@ export function openCollector(): () => void {
   let least = inUse();
   return () => {
     const now = inUse();
-    least = Math.min(least, now);
-    if (now - least < GROWTH) return;
+    least = least.map((before, index) => Math.min(before, now[index] ?? before));
+    if (!now.some((bytes, index) => bytes - (least[index] ?? bytes) >= GROWTH)) return;
     collect ??= garbageCollection();
     collect();
     least = inUse();
@@ -39,7 +39,8 @@ function garbageCollection(): () => void {
   return runInNewContext("gc") as () => void;
 }
 
-function inUse(): number {
+/** Objects and buffers; and all memory of the process: what belongs to a child process that has ended is in no heap. */
+function inUse(): readonly number[] {
   const { used_heap_size: heap, external_memory: buffers } = getHeapStatistics();
-  return heap + buffers;
+  return [heap + buffers, process.memoryUsage.rss()];
 }

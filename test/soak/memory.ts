@@ -11,7 +11,7 @@ export interface Slope {
   readonly samples: number;
   /** Seconds from the first sample to the last. */
   readonly span: number;
-  /** MiB. */
+  /** The least of the first window and of the last, in MiB. */
   readonly first: number;
   readonly last: number;
   /** MiB per hour. */
@@ -23,6 +23,11 @@ export interface Slope {
 export const WARM_UP = 60;
 /** Seconds of a process's life in which a leak can be told from chance. */
 export const LONG_ENOUGH = 600;
+/**
+ * Seconds of which the least counts: garbage comes together until it is collected, again and again, and what is left
+ * then is what matters.
+ */
+const WINDOW = 120;
 
 export class MemorySeries {
   readonly #byProcess = new Map<number, Sample[]>();
@@ -49,15 +54,16 @@ export class MemorySeries {
       return samples.filter(({ at }) => at >= from && at >= begun + WARM_UP);
     });
     const longest = candidates.reduce((best, samples) => (span(samples) > span(best) ? samples : best), []);
-    const [first, last] = [longest[0], longest.at(-1)];
-    if (longest.length < 10 || first === undefined || last === undefined) return undefined;
+    const least = leastOfWindows(longest);
+    const [first, last] = [least[0], least.at(-1)];
+    if (least.length < 2 || first === undefined || last === undefined) return undefined;
     return {
       samples: longest.length,
       span: span(longest),
       first: first.uss / 1024,
       last: last.uss / 1024,
-      uss: perHour(longest, ({ uss }) => uss),
-      pss: perHour(longest, ({ pss }) => pss),
+      uss: perHour(least, ({ uss }) => uss),
+      pss: perHour(least, ({ pss }) => pss),
     };
   }
 }
@@ -66,20 +72,27 @@ function span(samples: readonly Sample[]): number {
   return (samples.at(-1)?.at ?? 0) - (samples[0]?.at ?? 0);
 }
 
+/** The smallest sample of each whole window. */
+function leastOfWindows(samples: readonly Sample[]): readonly Sample[] {
+  const begun = samples[0]?.at ?? 0;
+  const whole = Math.floor(span(samples) / WINDOW);
+  const least: Sample[] = [];
+  for (const sample of samples) {
+    const window = Math.floor((sample.at - begun) / WINDOW);
+    if (window < whole && (least[window]?.uss ?? Infinity) > sample.uss) least[window] = sample;
+  }
+  return least.filter(Boolean);
+}
+
 /**
- * The median of the slopes between all pairs of samples (Theil and Sen): a garbage collection now and then does not
- * bend it.
+ * The median of the slopes between all pairs (Theil and Sen): one that is odd does not bend it.
  *
  * @returns MiB per hour.
  */
-export function perHour(samples: readonly Sample[], kib: (sample: Sample) => number): number {
-  // A few hundred points tell as much as thousands, and their pairs can be counted.
-  const step = Math.ceil(samples.length / 400);
-  const points = samples.filter((_, index) => index % step === 0);
+function perHour(samples: readonly Sample[], kib: (sample: Sample) => number): number {
   const slopes: number[] = [];
-  for (const [index, one] of points.entries())
-    for (const other of points.slice(index + 1))
-      if (other.at > one.at) slopes.push((kib(other) - kib(one)) / (other.at - one.at));
+  for (const [index, one] of samples.entries())
+    for (const other of samples.slice(index + 1)) slopes.push((kib(other) - kib(one)) / (other.at - one.at));
   slopes.sort((a, b) => a - b);
   return ((slopes[Math.floor(slopes.length / 2)] ?? 0) * 3600) / 1024;
 }

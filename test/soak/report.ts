@@ -31,5 +31,5 @@ export function report(soak: Soak, seconds: number): { readonly text: string; re
 
 function growth({ samples, span, first, last, uss, pss }: Slope): string {
   const figures = `USS ${uss.toFixed(2)}, PSS ${pss.toFixed(2)} MiB per hour`;
-  return `; ${samples} samples in ${span.toFixed(0)} s: ${first.toFixed(1)} to ${last.toFixed(1)} MiB, slope ${figures}`;
+  return `; ${samples} samples in ${span.toFixed(0)} s: ${first.toFixed(2)} to ${last.toFixed(2)} MiB, slope of the least ${figures}`;
 }

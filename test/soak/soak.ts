@@ -29,6 +29,7 @@ export class Soak implements World {
   rests = 0;
   #begun = performance.now();
   #halfway = Infinity;
+  #lastEnd = Infinity;
   #undo: { readonly at: number; readonly what: () => Promise<void> }[] = [];
   #wrong: string[] = [];
   #before: Traces | undefined;
@@ -78,8 +79,9 @@ export class Soak implements World {
   /** @throws with what was wrong first. */
   async run(seconds: number): Promise<void> {
     this.#begun = performance.now();
-    // In short runs, half of the time; where the whole allows it, as long as it takes to tell a leak.
-    this.#halfway = Math.min(seconds / 2, Math.max(seconds / 4, seconds - LONG_ENOUGH - 2 * WARM_UP));
+    this.#halfway = seconds / 2;
+    // Where there is time enough to tell a leak, what it looks at has lived, and has seen rotations, for some time.
+    this.#lastEnd = seconds / 2 >= LONG_ENOUGH + WARM_UP ? seconds / 4 : seconds / 2;
     const over = new AbortController();
     const looking = this.#keepLooking(over.signal);
     try {
@@ -114,8 +116,8 @@ export class Soak implements World {
 
   async #something(): Promise<void> {
     const service = this.random.one(this.services);
-    // The memory of a process is looked at for as long as possible: no sidecar is ended in the second half.
-    const endsNone = this.now() >= this.#halfway;
+    // The memory of a process is looked at for as long as possible: no sidecar is ended in the end.
+    const endsNone = this.now() >= this.#lastEnd;
     const possible = events.filter(
       (event) => !(endsNone && event.endsSidecar === true) && event.possible(service, this),
     );

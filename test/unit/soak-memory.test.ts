@@ -1,0 +1,30 @@
+/** What the soak calls a leak: if this fails, it overlooks one, or calls garbage one. */
+import { expect, test } from "vitest";
+import { MemorySeries } from "../soak/memory.ts";
+
+/** A quarter of an hour of a process that makes garbage for 70 s and collects it, and keeps something for good. */
+function slopeOf(keptPerHour: number): number {
+  const series = new MemorySeries();
+  for (let at = 0; at <= 1000; at += 1) {
+    const garbage = (at % 70) * 10;
+    const kib = 12_000 + garbage + (keptPerHour * 1024 * at) / 3600;
+    series.add(1, at, { uss: kib, pss: kib + 1000 });
+  }
+  // Another one, which was not there for as long.
+  for (let at = 900; at <= 1000; at += 1) series.add(2, at, { uss: at * 100, pss: at * 100 });
+  return series.slope(100)?.uss ?? NaN;
+}
+
+test("garbage that comes and goes is no growth", () => {
+  expect(Math.abs(slopeOf(0))).toBeLessThan(0.5);
+});
+
+test.each([1.5, 3, 30])("%s MiB per hour that stay are told below the garbage", (kept) => {
+  expect(Math.abs(slopeOf(kept) - kept)).toBeLessThan(0.5 + kept / 20);
+});
+
+test("too short a life tells nothing", () => {
+  const series = new MemorySeries();
+  for (let at = 0; at < 200; at += 1) series.add(1, at, { uss: at, pss: at });
+  expect(series.slope(0)).toBeUndefined();
+});
