@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 /** A guest each, and guests mostly wait; with FETCHER_E2E=here all files share one systemd. */
-const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 5;
+const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 4;
 
 const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
 

@@ -192,7 +192,8 @@ export class Guest {
     { timeout = 20 }: UntilOptions = {},
   ): Promise<Seen> {
     const end = performance.now() + timeout * 1000;
-    for (let pause = 20; ; pause = Math.min(pause * 1.3, 200)) {
+    // Each look is a process or two, and many scenarios look at once.
+    for (let pause = 20; ; pause = Math.min(pause * 1.4, 350)) {
       let last: unknown;
       try {
         const seen = await observe();
