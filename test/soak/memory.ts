@@ -2,21 +2,22 @@
 export interface Sample {
   /** Seconds. */
   readonly at: number;
-  /** KiB, as `uss` is. */
+  /** KiB, as the others are. */
   readonly pss: number;
   readonly uss: number;
+  /** What is no file's. Pages of Node's binary count in the others, more or fewer as other processes come and go. */
+  readonly own: number;
 }
 
 export interface Slope {
   readonly samples: number;
   /** Seconds from the first sample to the last. */
   readonly span: number;
-  /** The least of the first window and of the last, in MiB. */
+  /** The least of the first window and of the last, of what is no file's, in MiB. */
   readonly first: number;
   readonly last: number;
   /** MiB per hour. */
-  readonly uss: number;
-  readonly pss: number;
+  readonly own: number;
 }
 
 /** Seconds after its start for which a process is still taking what it needs. */
@@ -60,10 +61,9 @@ export class MemorySeries {
     return {
       samples: longest.length,
       span: span(longest),
-      first: first.uss / 1024,
-      last: last.uss / 1024,
-      uss: perHour(least, ({ uss }) => uss),
-      pss: perHour(least, ({ pss }) => pss),
+      first: first.own / 1024,
+      last: last.own / 1024,
+      own: perHour(least, ({ own }) => own),
     };
   }
 }
@@ -79,7 +79,7 @@ function leastOfWindows(samples: readonly Sample[]): readonly Sample[] {
   const least: Sample[] = [];
   for (const sample of samples) {
     const window = Math.floor((sample.at - begun) / WINDOW);
-    if (window < whole && (least[window]?.uss ?? Infinity) > sample.uss) least[window] = sample;
+    if (window < whole && (least[window]?.own ?? Infinity) > sample.own) least[window] = sample;
   }
   return least.filter(Boolean);
 }

@@ -15,21 +15,21 @@ export function report(soak: Soak, seconds: number): { readonly text: string; re
     const slope = series.slope(soak.halfway);
     const largest = series.largest / 1024;
     if (largest > LARGEST) leaking.push(`${name}: ${largest.toFixed(1)} MiB`);
-    if (slope !== undefined && slope.span >= LONG_ENOUGH && slope.uss > GROWTH)
-      leaking.push(`${name}: grows by ${slope.uss.toFixed(2)} MiB per hour`);
+    if (slope !== undefined && slope.span >= LONG_ENOUGH && slope.own > GROWTH)
+      leaking.push(`${name}: grows by ${slope.own.toFixed(2)} MiB per hour`);
     return `  ${name.padEnd(8)} ${history.length} values, ${lines.length} starts and reloads, ${series.processes} sidecar processes; USS at most ${largest.toFixed(1)} MiB${slope === undefined ? "" : growth(slope)}`;
   });
   const text = [
     `soak: ${seconds} s, seed ${soak.random.seed}: ${total} events, ${soak.looks} looks, ${soak.rests} times at rest, ${soak.checks} checks`,
     ...events.map(([name, count]) => `  ${String(count).padStart(5)} ${name}`),
-    "services, and the memory of the sidecar process that was looked at longest in the second half:",
+    "services, and the anonymous memory of the sidecar process that was looked at longest in the second half:",
     ...memory,
     "",
   ].join("\n");
   return { text, leaking };
 }
 
-function growth({ samples, span, first, last, uss, pss }: Slope): string {
-  const figures = `USS ${uss.toFixed(2)}, PSS ${pss.toFixed(2)} MiB per hour`;
-  return `; ${samples} samples in ${span.toFixed(0)} s: ${first.toFixed(2)} to ${last.toFixed(2)} MiB, slope of the least ${figures}`;
+function growth({ samples, span, first, last, own }: Slope): string {
+  const figures = `${own.toFixed(2)} MiB per hour`;
+  return `; ${samples} samples in ${span.toFixed(0)} s: ${first.toFixed(2)} to ${last.toFixed(2)} MiB, slope of the least of each two minutes ${figures}`;
 }

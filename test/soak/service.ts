@@ -3,7 +3,7 @@ import type { Guest } from "../e2e/guest.ts";
 import { Pair } from "../e2e/pair.ts";
 import { plainUnits } from "../e2e/plain-units.ts";
 import { History } from "./history.ts";
-import { MemorySeries } from "./memory.ts";
+import { MemorySeries, type Sample } from "./memory.ts";
 import type { Outage, SoakStore } from "./stores.ts";
 
 /** What observe.mjs tells of one pair. */
@@ -14,7 +14,7 @@ export interface Observation {
   readonly published?: string;
   readonly seen?: string;
   /** KiB. */
-  readonly memory?: { readonly pss: number; readonly uss: number };
+  readonly memory?: Omit<Sample, "at">;
   readonly log: string;
 }
 
