@@ -37,7 +37,7 @@
         put("two")
         said("file=two variable=two")
         machine.succeed("systemctl stop app")
-        machine.wait_until_fails("test -e /run/app-secrets/pub")
+        machine.wait_until_fails("ls -d /run/app-secrets/*")
       '';
 
   contract =

@@ -14,7 +14,7 @@
       said("file=one variable=one")
       machine.succeed("systemctl stop app")
       machine.wait_until_fails("systemctl is-active app-secrets")
-      machine.fail("ls -d /run/app-secrets/pub /tmp/systemd-private-*app*")
+      machine.fail("ls -d /run/app-secrets/* /tmp/systemd-private-*app*")
     '';
 
   stopSidecar =
@@ -192,6 +192,6 @@
         said("file=two variable=two")
         machine.succeed("systemctl stop app")
         machine.wait_until_fails("systemctl is-active app-secrets")
-        machine.fail("ls -d /run/app-secrets/pub")
+        machine.fail("ls -d /run/app-secrets/*")
       '';
 }

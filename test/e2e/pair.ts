@@ -216,7 +216,7 @@ export class Pair {
 
   /**
    * Files in memory or in a temporary directory that hold these bytes in whosever directory, or are there for this pair.
-   * But for an empty runtime directory: systemd 254+ may forget that of a unit to which nothing refers.
+   * But for an empty runtime directory where systemd may forget it.
    */
   async traces(secret: string): Promise<readonly string[]> {
     const { guest, name, runtime } = this;
@@ -224,7 +224,7 @@ export class Pair {
       `${directory}/systemd-private-*[-@]${name}.service-* ${directory}/systemd-private-*-${name}-secrets.service-*`;
     const text = await guest.text(
       `grep -rlF ${secret} /run /tmp /var/tmp /dev/shm
-       find ${runtime} -mindepth 1 2>/dev/null
+       find ${runtime} -mindepth ${(await forgetsDirectories(guest)) ? 1 : 0} 2>/dev/null
        ls -d /run/credentials/${name}.service ${unit("/tmp")} ${unit("/var/tmp")} 2>/dev/null`,
       { check: false },
     );
@@ -251,9 +251,18 @@ export class Pair {
   }
 }
 
+/** systemd 254+ may forget the runtime directory of a unit to which nothing refers; the unit itself has emptied it. */
+export async function forgetsDirectories(guest: Guest): Promise<boolean> {
+  return (await versionOf(guest)) >= 254;
+}
+
+async function versionOf(guest: Guest): Promise<number> {
+  return Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
+}
+
 /** systemd 254+ (RestartMode=direct) brings a sidecar back without the target noticing; older ones restart both. */
 export async function comesBackAlone(guest: Guest): Promise<boolean> {
-  return Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]) >= 254;
+  return (await versionOf(guest)) >= 254;
 }
 
 function storeOf(name: string): string {

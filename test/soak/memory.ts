@@ -2,10 +2,9 @@
 export interface Sample {
   /** Seconds. */
   readonly at: number;
-  /** KiB, as the others are. */
-  readonly pss: number;
+  /** KiB, as the other is. */
   readonly uss: number;
-  /** What is no file's. Pages of Node's binary count in the others, more or fewer as other processes come and go. */
+  /** What is no file's. Pages of Node's binary count in the other, more or fewer as other processes come and go. */
   readonly own: number;
 }
 

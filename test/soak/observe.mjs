@@ -61,7 +61,6 @@ function memory(pid) {
   if (rollup === undefined || rollup === "") return undefined;
   const sum = (pattern) => [...rollup.matchAll(pattern)].reduce((total, [, size]) => total + Number(size), 0);
   return {
-    pss: sum(/^Pss: +(\d+)/gm),
     uss: sum(/^Private_(?:Clean|Dirty): +(\d+)/gm),
     own: sum(/^(?:Anonymous|Swap): +(\d+)/gm),
   };

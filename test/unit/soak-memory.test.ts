@@ -8,10 +8,10 @@ function slopeOf(keptPerHour: number): number {
   for (let at = 0; at <= 1000; at += 1) {
     const garbage = (at % 70) * 10;
     const kib = 12_000 + garbage + (keptPerHour * 1024 * at) / 3600;
-    series.add(1, at, { own: kib, uss: kib + at, pss: kib + 1000 });
+    series.add(1, at, { own: kib, uss: kib + at });
   }
   // Another one, which was not there for as long.
-  for (let at = 900; at <= 1000; at += 1) series.add(2, at, { own: at * 100, uss: at * 100, pss: at * 100 });
+  for (let at = 900; at <= 1000; at += 1) series.add(2, at, { own: at * 100, uss: at * 100 });
   return series.slope(100)?.own ?? NaN;
 }
 
@@ -25,6 +25,6 @@ test.each([1.5, 3, 30])("%s MiB per hour that stay are told below the garbage", 
 
 test("too short a life tells nothing", () => {
   const series = new MemorySeries();
-  for (let at = 0; at < 200; at += 1) series.add(1, at, { own: at, uss: at, pss: at });
+  for (let at = 0; at < 200; at += 1) series.add(1, at, { own: at, uss: at });
   expect(series.slope(0)).toBeUndefined();
 });
