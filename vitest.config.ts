@@ -1,10 +1,34 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** A guest each, and guests mostly wait; with FETCHER_E2E=here all files share one systemd. */
 const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 4;
 
 const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
+
+/** By what takes longest, so that none of these is left alone at the end of its group, with a processor idle. */
+const longest = [
+  "e2e/vault",
+  "soak/soak",
+  "e2e/matrix-ageing",
+  "e2e/matrix-pacing",
+  "process/crash",
+  "fuzz/fuzz",
+  "e2e/nix-services",
+  "e2e/nix-switch",
+].map((name) => `/test/${name}.test.ts`);
+
+/** vitest goes by the times of an earlier run, or else by size. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const index = longest.findIndex((name) => moduleId.endsWith(name));
+      return index === -1 ? longest.length : index;
+    };
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 /** Counts for a script to read. */
 const file = process.env["FETCHER_TEST_REPORT"];
@@ -14,6 +38,7 @@ export default defineConfig({
   test: {
     // One less by default: with two processors that is one. The programs under test wait as often as they work.
     maxWorkers: availableParallelism(),
+    sequence: { sequencer: LongestFirst },
     // First: vitest's own counts stay at the end.
     reporters: ["./test/skip-reporter.ts", "default", ...report],
     projects: [

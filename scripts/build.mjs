@@ -1,6 +1,6 @@
 // Bundles src/main.ts to dist/fetcher.js. Backends and the watcher become chunks of their own, which are loaded only
 // when used: time from exec to READY is mostly the time it takes to load JavaScript.
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 import {
   chmodSync,
   copyFileSync,
@@ -20,17 +20,15 @@ const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
 const [fresh, old] = [`${root}dist.new-${process.pid}`, `${root}dist.old-${process.pid}`];
 const { metafile } = await build({
   ...bundleOptions,
+  banner: {},
   metafile: true,
   absWorkingDir: root,
   entryPoints: { fetcher: "src/main.ts" },
   outdir: fresh,
   define: { FETCHER_VERSION: JSON.stringify(version) },
 });
-// Those that call no require() need not make one, in each chunk, at every start.
-for (const [path, { bytes }] of Object.entries(metafile.outputs)) {
-  const code = bytes === 0 ? "" : readFileSync(`${root}${path}`, "utf8").replace(`${bundleOptions.banner.js}\n`, "");
-  if (path.endsWith(".js") && code !== "" && !/\brequire\b/.test(code)) writeFileSync(`${root}${path}`, code);
-}
+for (const [path, output] of Object.entries(metafile.outputs)) await makeCommonJs(path, output);
+writeFileSync(`${fresh}/package.json`, '{ "type": "commonjs" }\n');
 copyFileSync(`${root}src/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
 copyFileSync(`${root}src/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);
@@ -48,6 +46,27 @@ function setAside(path) {
     if (error.code !== "EXDEV") throw error;
     rmSync(path, { recursive: true });
   }
+}
+
+/**
+ * Node starts CommonJS sooner than ES modules, but esbuild splits only the latter. What a third party wrote is imported:
+ * it may be of either kind.
+ */
+async function makeCommonJs(path, { inputs, imports }) {
+  const importsOthers = "backends/foreign.ts" in inputs;
+  if (importsOthers && imports.some(({ kind }) => kind === "dynamic-import"))
+    throw new Error(`${path}: a chunk that imports others' modules cannot have chunks of its own`);
+  const { platform, target, minifySyntax, minifyWhitespace } = bundleOptions;
+  const { code } = await transform(readFileSync(`${root}${path}`, "utf8"), {
+    format: "cjs",
+    platform,
+    target,
+    minifySyntax,
+    minifyWhitespace,
+    define: { "import.meta.url": "__filename" },
+    supported: importsOthers ? {} : { "dynamic-import": false },
+  });
+  writeFileSync(`${root}${path}`, code);
 }
 
 /** The licence texts of all packages that are in the bundle: they ask to be passed on with it. */

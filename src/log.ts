@@ -1,5 +1,6 @@
 /** Logs to stderr: one JSON line with the `<N>` priority that journald reads, or a line for people. */
 import { type DestinationStream, pino } from "pino";
+import { writeToStandardError } from "./standard-error.ts";
 
 export const logLevels = ["error", "warn", "notice", "info", "debug", "trace"] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -29,11 +30,7 @@ const priorities = new Map<number, number>([
   [50, 3],
 ]);
 
-export function openLog(
-  level: LogLevel,
-  format: LogFormat,
-  write: (line: string) => void = (line) => process.stderr.write(line),
-): Log {
+export function openLog(level: LogLevel, format: LogFormat, write: (line: string) => void = writeToStandardError): Log {
   const destination: DestinationStream & { [metadata]: true; lastLevel: number } = {
     [metadata]: true,
     lastLevel: numbers.info,

@@ -11,6 +11,7 @@ import { growLittle, openCollector } from "./memory.ts";
 import { openNotifier, watchdogPeriod } from "./notify.ts";
 import { Publisher } from "./publisher.ts";
 import { Sidecar } from "./sidecar.ts";
+import { standardErrorIsTerminal } from "./standard-error.ts";
 import { checkStore, openStore } from "./store.ts";
 import { systemctl } from "./systemd.ts";
 import { loadTemplates } from "./template.ts";
@@ -18,32 +19,25 @@ import { ValueError } from "./value.ts";
 
 declare const FETCHER_VERSION: string;
 
-const terminal: Terminal = {
-  out: (text) => process.stdout.write(text),
-  err: (text) => process.stderr.write(text),
-  progress: (text) => {
-    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
-  },
-};
-
 /** Until the command line is read, errors go out as a person or the journal reads them by default. */
-let log: Log = openLog("info", process.stderr.isTTY ? "pretty" : "json");
+const defaultFormat = standardErrorIsTerminal() ? "pretty" : "json";
+let log: Log = openLog("info", defaultFormat);
 
 async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
   const commandLine = parseCommandLine(argv);
-  log = openLog(commandLine.logLevel, commandLine.logFormat ?? (process.stderr.isTTY ? "pretty" : "json"));
+  log = openLog(commandLine.logLevel, commandLine.logFormat ?? defaultFormat);
   switch (commandLine.mode) {
     case "help":
-      terminal.out(helpText);
+      openTerminal().out(helpText);
       return ExitCode.ok;
     case "version":
-      terminal.out(`fetcher ${FETCHER_VERSION}\n`);
+      openTerminal().out(`fetcher ${FETCHER_VERSION}\n`);
       return ExitCode.ok;
     case "check-config":
       await checkConfig(await loadConfig(commandLine));
-      terminal.out("the configuration is good\n");
+      openTerminal().out("the configuration is good\n");
       return ExitCode.ok;
     case "once":
     case "check":
@@ -59,12 +53,26 @@ async function checkConfig(config: Config): Promise<void> {
   await loadTemplates(config);
 }
 
+/** Only where a person asks: the modules of Node's streams would be a part of each start. */
+function openTerminal(): Terminal {
+  const { stdout, stderr } = process;
+  // A reader that went away (`fetcher --once | head`) is no reason to end.
+  for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
+  return {
+    out: (text) => stdout.write(text),
+    err: (text) => stderr.write(text),
+    progress: (text) => {
+      if (stderr.isTTY) stderr.write(`\r\x1b[K${text}`);
+    },
+  };
+}
+
 async function debug(commandLine: CommandLine, command: typeof once): Promise<ExitCode> {
   const config = await loadConfig(commandLine);
   const stop = stopSignal();
   const store = await openStore(config, log, Math.random);
   try {
-    return await command(config, store, terminal, stop, commandLine.output !== undefined);
+    return await command(config, store, openTerminal(), stop, commandLine.output !== undefined);
   } finally {
     await store.close();
   }
@@ -148,8 +156,6 @@ function explain(error: unknown): ExitCode {
   return ExitCode.bug;
 }
 
-// A reader that went away (`fetcher --once | head`, a journal that restarts) is no reason to end.
-for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 process.on("uncaughtException", (error) => process.exit(explain(error)));
 process.on("unhandledRejection", (error) => process.exit(explain(error)));
 

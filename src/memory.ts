@@ -24,8 +24,9 @@ export function openCollector(): () => void {
   let least = inUse();
   let started = false;
   return () => {
-    // The space for new objects grows for hours, too. Not before the start is over: a thousand secrets need it then.
-    if (!started) setFlagsFromString("--semi-space-growth-factor=1");
+    // The space for new objects grows for hours, too, and so does what the simplest of the compilers makes. Not before
+    // the start is over: a thousand secrets need both then.
+    if (!started) for (const flag of ["--semi-space-growth-factor=1", "--no-sparkplug"]) setFlagsFromString(flag);
     started = true;
     const now = inUse();
     least = least.map((before, index) => Math.min(before, now[index] ?? before));

@@ -19,6 +19,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly uid?: number;
   readonly gid?: number;
+  /** A descriptor in the place of the pipe whose text the daemon's `lines` are. */
+  readonly stderr?: number;
 }
 
 /** What a test wants other than usual; the rest of the top level as it is. */
@@ -202,9 +204,9 @@ export class Place {
     return this.spawn(args, options).exit;
   }
 
-  spawn(args: readonly string[], { env = {}, uid, gid }: StartOptions = {}): Daemon {
+  spawn(args: readonly string[], { env = {}, uid, gid, stderr }: StartOptions = {}): Daemon {
     const { tmp, runtime, cwd } = this.#directories;
-    const stdio: StdioOptions = ["ignore", "pipe", "pipe"];
+    const stdio: StdioOptions = ["ignore", "pipe", stderr ?? "pipe"];
     const child = spawn(process.execPath, [builtProgram(), ...args], {
       // Neither $INVOCATION_ID nor $NOTIFY_SOCKET, where the tests themselves run in a unit.
       env: { PATH: process.env["PATH"] ?? "", TMPDIR: tmp, XDG_RUNTIME_DIR: runtime, ...env },
@@ -255,7 +257,6 @@ function builtProgram(): string {
     built = fs.mkdtempSync(join(fs.realpathSync(tmpdir()), "fetcher-dist-"));
     fs.chmodSync(built, 0o755);
     fs.cpSync(join(import.meta.dirname, "../../dist"), join(built, "dist"), { recursive: true });
-    fs.writeFileSync(join(built, "package.json"), '{ "type": "module" }\n');
   }
   return join(built, "dist/fetcher.js");
 }

@@ -225,10 +225,11 @@ describe("a change in the middle of a fetch", () => {
     const swapper = spawn(process.execPath, ["-e", swapWithoutEnd, link, ...names], { stdio: "ignore" });
     const ended = once(swapper, "exit");
     try {
+      // Some get through; where others have the processors, most do.
       let unavailable = 0;
-      for (let round = 0; round < 500 && unavailable < 20; round++)
+      for (let round = 0; round < 5000 && unavailable < 3; round++)
         if ((await theGeneration(backend)) === undefined) unavailable++;
-      expect(unavailable).toBe(20);
+      expect(unavailable).toBe(3);
     } finally {
       swapper.kill();
       await ended;
