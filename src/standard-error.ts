@@ -14,7 +14,7 @@ export function writeToStandardError(text: string): void {
     while (stream === undefined && rest.length > 0) rest = rest.subarray(writeSync(STDERR, rest));
   } catch (error) {
     if (errnoCode(error) !== "EAGAIN") return;
-    stream = process.stderr;
+    stream = process.stderr.on("error", () => undefined);
   }
   stream?.write(rest);
 }

@@ -206,8 +206,12 @@ export class Place {
 
   spawn(args: readonly string[], { env = {}, uid, gid, stderr }: StartOptions = {}): Daemon {
     const { tmp, runtime, cwd } = this.#directories;
-    const stdio: StdioOptions = ["ignore", "pipe", stderr ?? "pipe"];
-    const child = spawn(process.execPath, [builtProgram(), ...args], {
+    const stdio: StdioOptions = ["ignore", "pipe", "pipe", stderr ?? "ignore"];
+    const command = [process.execPath, builtProgram(), ...args];
+    // By way of another number: of the first three Node takes O_NONBLOCK away, from this process's end too.
+    const [program = "", ...words] =
+      stderr === undefined ? command : ["sh", "-c", 'exec "$@" 2>&3 3>&-', "sh", ...command];
+    const child = spawn(program, words, {
       // Neither $INVOCATION_ID nor $NOTIFY_SOCKET, where the tests themselves run in a unit.
       env: { PATH: process.env["PATH"] ?? "", TMPDIR: tmp, XDG_RUNTIME_DIR: runtime, ...env },
       cwd,

@@ -4,15 +4,11 @@ import * as fs from "node:fs";
 import { expect, onTestFinished, test } from "vitest";
 import { eventually, logLines, Place } from "./daemon.ts";
 
-/** A pipe of which this process has both ends, and neither blocks. */
-function openPipe(place: Place): number {
+/** A descriptor of a pipe that does not block. @param access O_RDWR for both ends in one. */
+function openPipe(place: Place, access: number): number {
   const path = place.path("log");
   execFileSync("mkfifo", [path]);
-  const descriptor = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_NONBLOCK);
-  onTestFinished(() => {
-    fs.closeSync(descriptor);
-  });
-  return descriptor;
+  return fs.openSync(path, access | fs.constants.O_NONBLOCK);
 }
 
 function fill(descriptor: number): void {
@@ -33,8 +29,12 @@ function drain(descriptor: number): string {
   let text = "";
   for (;;) {
     try {
-      text += buffer.toString("utf8", 0, fs.readSync(descriptor, buffer));
-    } catch {
+      const length = fs.readSync(descriptor, buffer);
+      // Nobody has the other end open.
+      if (length === 0) return text;
+      text += buffer.toString("utf8", 0, length);
+    } catch (error) {
+      expect((error as NodeJS.ErrnoException).code).toBe("EAGAIN");
       return text;
     }
   }
@@ -43,7 +43,10 @@ function drain(descriptor: number): string {
 test("a log that is full and does not block loses no line, and their order stays", async () => {
   const place = new Place();
   place.put({ id: "first" });
-  const log = openPipe(place);
+  const log = openPipe(place, fs.constants.O_RDWR);
+  onTestFinished(() => {
+    fs.closeSync(log);
+  });
   fill(log);
   const daemon = place.start(place.config(["id"]), { stderr: log });
   await eventually("published", () => place.read("id") === "first");
@@ -64,11 +67,12 @@ test("a log that is full and does not block loses no line, and their order stays
 test("a log that nobody reads any more ends nothing", async () => {
   const place = new Place();
   place.put({ id: "first" });
-  const reader = openPipe(place);
+  const reader = openPipe(place, fs.constants.O_RDONLY);
   const log = fs.openSync(place.path("log"), fs.constants.O_WRONLY);
   const daemon = place.start(place.config(["id"]), { stderr: log });
   fs.closeSync(log);
-  await eventually("ready", () => /"message":"ready:/.test(drain(reader)));
+  await eventually("ready", () => drain(reader).includes('"message":"ready:'));
+  fs.closeSync(reader);
   place.put({ id: "second" });
   await eventually("published", () => place.read("id") === "second");
   expect(daemon.running).toBe(true);
