@@ -49,8 +49,8 @@ function setAside(path) {
 }
 
 /**
- * Node starts CommonJS sooner than ES modules, but esbuild splits only the latter. What a third party wrote is imported:
- * it may be of either kind.
+ * Node starts CommonJS sooner than ES modules, but esbuild splits only the latter. A third party's backend stays an ES
+ * module, which is imported.
  */
 async function makeCommonJs(path, { inputs, imports }) {
   const importsOthers = "backends/foreign.ts" in inputs;
