@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** A guest each, and guests mostly wait; with FETCHER_E2E=here all files share one systemd. */
-const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 4;
+const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 5;
 
 const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
 
@@ -36,8 +36,8 @@ const report: ["json", { outputFile: string }][] = file === undefined ? [] : [["
 
 export default defineConfig({
   test: {
-    // One less by default: with two processors that is one. The programs under test wait as often as they work.
-    maxWorkers: availableParallelism(),
+    // One less than there are processors by default. The programs under test wait as often as they work.
+    maxWorkers: availableParallelism() + 1,
     sequence: { sequencer: LongestFirst },
     // First: vitest's own counts stay at the end.
     reporters: ["./test/skip-reporter.ts", "default", ...report],
@@ -56,13 +56,13 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
-      // Tokens and leases of seconds: on a machine that is busy with other tests they would end too early.
+      // Tokens and leases of seconds: on a machine that is busy with other tests they would end too early. They wait.
       {
         test: {
           name: "vault-leases",
           include: [...leases],
           globalSetup: ["test/build.ts"],
-          maxWorkers: 1,
+          maxWorkers: leases.length,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,
           hookTimeout: 60_000,
