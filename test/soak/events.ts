@@ -99,11 +99,12 @@ export const events: readonly Event[] = [
     weight: 1,
     possible: (service) => service.untroubled,
     async happen({ pair }, { random }) {
-      await pair.guest.run(["systemctl", "kill", "--kill-whom=main", "--signal=SIGSTOP", pair.sidecar]);
+      // The process may have been killed just now.
+      const send = (signal: string) =>
+        pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, pair.sidecar], { check: false });
+      await send("SIGSTOP");
       await sleep(random.between(500, 4000));
-      await pair.guest.run(["systemctl", "kill", "--kill-whom=main", "--signal=SIGCONT", pair.sidecar], {
-        check: false,
-      });
+      await send("SIGCONT");
       return undefined;
     },
   },
