@@ -115,6 +115,11 @@ export class Daemon {
     return this;
   }
 
+  /** Reads no more of its log, which is a socket. */
+  hangUp(): void {
+    this.#child.stderr?.destroy();
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }

@@ -1,15 +1,23 @@
-/** Where the log goes may be slow or gone: neither ends the program or costs it the secrets. */
-import { execFileSync } from "node:child_process";
+/** Where the log goes may be slow or gone: neither ends the program, holds it up or costs a line. */
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { eventually, logLines, Place } from "./daemon.ts";
+import { needs } from "../requirements.ts";
+import { type Daemon, eventually, logLines, Place } from "./daemon.ts";
 
-/** A descriptor of a pipe that does not block. @param access O_RDWR for both ends in one. */
-function openPipe(place: Place, access: number): number {
+const { O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
+
+/** @returns a pipe's path, and this process's end of it, which does not block. */
+function openPipe(place: Place, access: number): { path: string; descriptor: number } {
   const path = place.path("log");
   execFileSync("mkfifo", [path]);
-  return fs.openSync(path, access | fs.constants.O_NONBLOCK);
+  return { path, descriptor: fs.openSync(path, access | O_NONBLOCK) };
 }
+
+/** What a test writes and no log line begins with. */
+const filling = /^x+/;
 
 function fill(descriptor: number): void {
   const block = Buffer.alloc(4096, "x");
@@ -40,41 +48,90 @@ function drain(descriptor: number): string {
   }
 }
 
-test("a log that is full and does not block loses no line, and their order stays", async () => {
+test("a pipe that is full, with a reader that hangs, holds up no rotation and loses no line", async () => {
   const place = new Place();
   place.put({ id: "first" });
-  const log = openPipe(place, fs.constants.O_RDWR);
+  const { path, descriptor } = openPipe(place, O_RDWR);
+  fill(descriptor);
+  const blocking = fs.openSync(path, "w");
   onTestFinished(() => {
-    fs.closeSync(log);
+    fs.closeSync(descriptor);
   });
-  fill(log);
-  const daemon = place.start(place.config(["id"]), { stderr: log });
+  const daemon = place.start(place.config(["id"]), { stderr: blocking });
+  fs.closeSync(blocking);
   await eventually("published", () => place.read("id") === "first");
-  expect(daemon.running).toBe(true);
-  let text = drain(log).replace(/^x+/, "");
-  const said = (message: RegExp) => () => {
-    text += drain(log);
-    return text.endsWith("\n") && logLines(text.replace(/^x+/, "")).some((line) => message.test(line.message));
-  };
-  await eventually("ready", said(/^ready:/));
+  // Seen before the watch is there, or by it.
   place.put({ id: "second" });
-  await eventually("published anew", said(/^published/));
-  const messages = logLines(text.replace(/^x+/, "")).map(({ message }) => message);
-  expect(messages.findIndex((message) => message.startsWith("ready:"))).toBe(0);
-  expect(messages.findIndex((message) => message.startsWith("published"))).toBeGreaterThan(0);
+  await eventually("published anew", () => {
+    if (place.read("id") === "first") daemon.signal("SIGHUP");
+    return place.read("id") === "second";
+  });
+  let text = "";
+  const messages = () => logLines(text.slice(0, text.lastIndexOf("\n") + 1).replace(filling, ""));
+  await eventually("both lines", () => {
+    text += drain(descriptor);
+    return text.includes("\n") && messages().some(({ message }) => message.startsWith("published"));
+  });
+  expect(messages()[0]?.message).toMatch(/^ready:/);
 });
 
-test("a log that nobody reads any more ends nothing", async () => {
+// Node takes O_NONBLOCK away from what it hands on.
+needs("python").test("a full socket that does not block loses no line", async () => {
   const place = new Place();
   place.put({ id: "first" });
-  const reader = openPipe(place, fs.constants.O_RDONLY);
-  const log = fs.openSync(place.path("log"), fs.constants.O_WRONLY);
-  const daemon = place.start(place.config(["id"]), { stderr: log });
-  fs.closeSync(log);
-  await eventually("ready", () => drain(reader).includes('"message":"ready:'));
-  fs.closeSync(reader);
+  const config = place.writeConfig(place.config(["id"]));
+  const program = `
+import socket, subprocess, sys
+ours, theirs = socket.socketpair()
+theirs.setblocking(False)
+try:
+    while True: theirs.send(b"x" * 100)
+except BlockingIOError: pass
+daemon = subprocess.Popen(sys.argv[1:], stderr=theirs)
+theirs.close()
+sys.stdin.read()
+while data := ours.recv(65536):
+    sys.stdout.buffer.write(data)
+    if b"ready:" in data: daemon.terminate()
+sys.exit(daemon.wait())
+`;
+  const argv = [process.execPath, join(import.meta.dirname, "../../dist/fetcher.js"), "--config", config];
+  const parent = spawn("python3", ["-c", program, ...argv, "--log-format", "json"], {
+    stdio: ["pipe", "pipe", "inherit"],
+    env: { PATH: process.env["PATH"] },
+  });
+  let text = "";
+  parent.stdout.setEncoding("utf8").on("data", (data: string) => (text += data));
+  await eventually("published", () => place.read("id") === "first");
+  parent.stdin.end();
+  expect(await once(parent, "close")).toEqual([0, null]);
+  const messages = logLines(text.replace(filling, "")).map(({ message }) => message);
+  expect(messages).toEqual([expect.stringMatching(/^ready:/), "stopped"]);
+});
+
+async function expectRotation(place: Place, daemon: Daemon): Promise<void> {
   place.put({ id: "second" });
   await eventually("published", () => place.read("id") === "second");
   expect(daemon.running).toBe(true);
   expect((await daemon.end()).code).toBe(0);
+}
+
+test("a pipe that nobody reads any more ends nothing", async () => {
+  const place = new Place();
+  place.put({ id: "first" });
+  const { path, descriptor } = openPipe(place, O_RDONLY);
+  const log = fs.openSync(path, "w");
+  const daemon = place.start(place.config(["id"]), { stderr: log });
+  fs.closeSync(log);
+  await eventually("ready", () => drain(descriptor).includes('"message":"ready:'));
+  fs.closeSync(descriptor);
+  await expectRotation(place, daemon);
+});
+
+test("a socket that nobody reads any more ends nothing", async () => {
+  const place = new Place();
+  place.put({ id: "first" });
+  const daemon = await place.start(place.config(["id"])).ready();
+  daemon.hangUp();
+  await expectRotation(place, daemon);
 });
