@@ -2,8 +2,12 @@
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Bytes more in use after which the old ones are looked through; most are garbage then. */
-const GROWTH = 512 * 1024;
+/** Bytes more in use after which the old ones are looked through at once; most are garbage then. */
+const MUCH = 512 * 1024;
+/** The same where they have not been looked through for a while. */
+const SOME = 128 * 1024;
+/** Milliseconds. */
+const A_WHILE = 60_000;
 
 /**
  * No code is compiled twice to make it faster: that grows for hours, by some MiB, and a program that mostly waits gains
@@ -22,6 +26,7 @@ export function growLittle(): void {
 export function openCollector(): () => void {
   let collect: (() => void) | undefined;
   let least = inUse();
+  let collected = performance.now();
   let started = false;
   return () => {
     // The space for new objects grows for hours, too, and so does what the simplest of the compilers makes. Not before
@@ -30,9 +35,11 @@ export function openCollector(): () => void {
     started = true;
     const now = inUse();
     least = least.map((before, index) => Math.min(before, now[index] ?? before));
-    if (!now.some((bytes, index) => bytes - (least[index] ?? bytes) >= GROWTH)) return;
+    const enough = performance.now() - collected < A_WHILE ? MUCH : SOME;
+    if (!now.some((bytes, index) => bytes - (least[index] ?? bytes) >= enough)) return;
     collect ??= garbageCollection();
     collect();
+    collected = performance.now();
     least = inUse();
   };
 }
