@@ -89,7 +89,7 @@ export class Soak implements World {
       while (this.now() < seconds) {
         await this.#undoDue();
         await this.#something();
-        await sleep(this.random.between(100, 2500));
+        await sleep(this.random.between(100, this.#warmingUp ? 500 : 2500));
         this.#complain();
         if (this.now() >= nextRest) {
           await this.#rest();
@@ -101,6 +101,14 @@ export class Soak implements World {
       over.abort();
       await looking;
     }
+  }
+
+  /**
+   * What a process takes for good it takes in its first hundreds of rotations, however long those last: before its memory
+   * is looked at there are many.
+   */
+  get #warmingUp(): boolean {
+    return this.now() >= this.#lastEnd && this.now() < this.#halfway;
   }
 
   /** Stops everything, and finds that nothing is left of it. */
