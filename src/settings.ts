@@ -60,7 +60,9 @@ export function parse<const Schema extends v.GenericSchema>(
 ): v.InferOutput<Schema> {
   const result = v.safeParse(schema, input);
   if (result.success) return result.output;
-  const [issue] = result.issues;
+  // A name that is mistyped says more than that the right one is missing.
+  const issue =
+    result.issues.find(({ expected, type }) => type === "strict_object" && expected === "never") ?? result.issues[0];
   const keys = (issue.path ?? []).map((item) => (item as { key?: unknown }).key);
   throw new ConfigError(joinPath(path, ...keys), explain(issue));
 }
