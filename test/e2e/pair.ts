@@ -216,7 +216,6 @@ export class Pair {
 
   /**
    * Files in memory or in a temporary directory that hold these bytes in whosever directory, or are there for this pair.
-   * But for an empty runtime directory where systemd may forget it.
    */
   async traces(secret: string): Promise<readonly string[]> {
     const { guest, name, runtime } = this;
@@ -224,11 +223,10 @@ export class Pair {
       `${directory}/systemd-private-*[-@]${name}.service-* ${directory}/systemd-private-*-${name}-secrets.service-*`;
     const text = await guest.text(
       `grep -rlF ${secret} /run /tmp /var/tmp /dev/shm
-       find ${runtime} -mindepth ${(await forgetsDirectories(guest)) ? 1 : 0} 2>/dev/null
        ls -d /run/credentials/${name}.service ${unit("/tmp")} ${unit("/var/tmp")} 2>/dev/null`,
       { check: false },
     );
-    return text.split("\n").filter(Boolean);
+    return [text, await leftIn(guest, runtime)].join("\n").split("\n").filter(Boolean);
   }
 
   async untilNothingIsLeft(secret: string): Promise<void> {
@@ -251,9 +249,13 @@ export class Pair {
   }
 }
 
-/** systemd 254+ may forget the runtime directory of a unit to which nothing refers; the unit itself has emptied it. */
-export async function forgetsDirectories(guest: Guest): Promise<boolean> {
-  return (await versionOf(guest)) >= 254;
+/**
+ * Paths that are left of a sidecar's runtime directory. Not the directory itself where systemd may forget it: 254+ does so
+ * with that of a unit to which nothing refers; the unit itself has emptied it.
+ */
+export async function leftIn(guest: Guest, runtime: string): Promise<string> {
+  const least = (await versionOf(guest)) >= 254 ? 1 : 0;
+  return await guest.text(`find ${runtime} -mindepth ${least} 2>/dev/null`, { check: false });
 }
 
 async function versionOf(guest: Guest): Promise<number> {
