@@ -1,6 +1,7 @@
 /** What can happen, and how often. Each says whether it can happen to this service now. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Guest } from "../e2e/guest.ts";
+import type { Pair } from "../e2e/pair.ts";
 import type { Seeded } from "./random.ts";
 import type { Service } from "./service.ts";
 
@@ -99,12 +100,10 @@ export const events: readonly Event[] = [
     weight: 1,
     possible: (service) => service.untroubled,
     async happen({ pair }, { random }) {
-      // The process may have been killed just now.
-      const send = (signal: string) =>
-        pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, pair.sidecar], { check: false });
-      await send("SIGSTOP");
+      const { code, stderr } = await send(pair, "sidecar", "SIGSTOP");
+      if (code !== 0 && !stderr.includes("No main process to kill")) throw new Error(`SIGSTOP: ${stderr}`);
       await sleep(random.between(500, 4000));
-      await send("SIGCONT");
+      await send(pair, "sidecar", "SIGCONT");
       return undefined;
     },
   },
@@ -186,15 +185,16 @@ function kill(whom: "target" | "sidecar", signal: string, weight: number): Event
         ? !service.stopped
         : mayStart(service, world) && service.last?.target["ActiveState"] === "active",
     async happen(service, { now }) {
-      const { pair } = service;
       if (whom === "target") service.startedAt = now();
-      // It may be between two lives.
-      await pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, pair[whom]], {
-        check: false,
-      });
+      await send(service.pair, whom, signal);
       return undefined;
     },
   };
+}
+
+/** To its main process, where there is one: it may be between two lives. */
+function send(pair: Pair, whom: "target" | "sidecar", signal: string) {
+  return pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, pair[whom]], { check: false });
 }
 
 async function start(service: Service, { guest, now }: World, verb: string, unit: string): Promise<undefined> {
