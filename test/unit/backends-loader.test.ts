@@ -213,7 +213,7 @@ describe("what a third party's module does wrong stays at the border", () => {
     'new Map([["one", { status: "value", value: new Uint8Array(1), version: "" }]])',
     'new Map([["one", { status: "missing" }]])',
     'new Map([["one", new Error("no BackendError")]])',
-  ])("an answer that is no outcome is an error of that secret: %s", async (outcomes) => {
+  ])("an answer that is no outcome is an error of that secret: case %#", async (outcomes) => {
     expect(await fetchOne(outcomes)).toMatchObject({
       kind: "invalid",
       message: "mine: what its fetch() gave is no outcome",

@@ -291,7 +291,7 @@ describe("the file", () => {
     [`{"backend": "${canary}`, " at line 1, column "],
     ["", " at line 1, column "],
     ['{"a": 1} trailing', " at line 1, column "],
-  ])("that is not JSON is refused with the place, without the text: %j", async (json, place) => {
+  ])("that is not JSON is refused with the place, without the text: case %#", async (json, place) => {
     const file = join(freshDirectory(), "c.json");
     writeFileSync(file, json);
     chmodSync(file, 0o600);

@@ -53,11 +53,11 @@ describe("verify", () => {
   });
 
   test.each([
-    [`echo ${canary}; echo ${canary} >&2; exit 7`, "the verify command exited with 7"],
-    ["kill -9 $$", "the verify command was ended by SIGKILL"],
+    ["the verify command exited with 7", `echo ${canary}; echo ${canary} >&2; exit 7`],
+    ["the verify command was ended by SIGKILL", "kill -9 $$"],
   ])(
     "%s: the old set stays, the target is not touched, and why is said, without what it printed",
-    async (script, why) => {
+    async (why, script) => {
       const { rotate, file, log, notifier, directory, systemd, clock } = await verifying(script);
       await rotate(canary);
       await clock.advance(0);
