@@ -2,7 +2,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../src/backend.ts";
-import { ConfigError, printable } from "../src/errors.ts";
+import { ConfigError, errnoText, printable } from "../src/errors.ts";
 import { type CommandResult, runForBytes } from "../src/helper-command.ts";
 import { object, parse, positiveSeconds } from "../src/settings.ts";
 
@@ -114,7 +114,7 @@ async function run(source: Source, settings: Settings, signal: AbortSignal): Pro
     case "not-started":
       return result.reason === "ENOENT"
         ? new BackendError("invalid", `there is no program ${name} (PATH, or an absolute path in the command)`)
-        : new BackendError("invalid", `${name} cannot be run: ${result.reason}`);
+        : new BackendError("invalid", `${name} cannot be run: ${errnoText(result.reason)}`);
   }
 }
 

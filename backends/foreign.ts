@@ -16,7 +16,7 @@ import {
   type Outcome,
   type SecretRequest,
 } from "../src/backend.ts";
-import { ConfigError, errnoCode, printable } from "../src/errors.ts";
+import { ConfigError, errnoCode, errnoText, printable } from "../src/errors.ts";
 
 /** @throws ConfigError at "backend". */
 export async function loadForeignBackend(name: string, baseDirectory: string): Promise<BackendModule> {
@@ -63,7 +63,7 @@ async function trusted(named: string): Promise<string> {
     if (error instanceof ConfigError) throw error;
     const code = errnoCode(error);
     if (code === "ENOENT") throw new ConfigError("backend", `no file ${printable(named)}`);
-    throw new ConfigError("backend", `cannot read ${printable(named)}: ${code ?? "unknown error"}`);
+    throw new ConfigError("backend", `cannot read ${printable(named)}: ${errnoText(code)}`);
   }
 }
 

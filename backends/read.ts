@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { BackendError, type Outcome } from "../src/backend.ts";
-import { errnoCode, printable } from "../src/errors.ts";
+import { errnoCode, errnoText, printable } from "../src/errors.ts";
 
 /** Bytes. A file beyond this is no secret but a mistake, and would sit in memory several times. */
 const MAX_SIZE = 16 * 1024 * 1024;
@@ -244,9 +244,9 @@ export function failure(error: unknown, doing: string, path: string): BackendErr
       return invalid(`${where} is not a regular file`);
     case "EACCES":
     case "EPERM":
-      return new BackendError("denied", `cannot ${doing} ${where}: permission denied (${code})`);
+      return new BackendError("denied", `cannot ${doing} ${where}: ${errnoText(code)}`);
     default:
-      return new BackendError("unavailable", `cannot ${doing} ${where}: ${code}`);
+      return new BackendError("unavailable", `cannot ${doing} ${where}: ${errnoText(code)}`);
   }
 }
 

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { CommandLine } from "./cli.ts";
 import { isObject } from "./config-schema.ts";
-import { ConfigError, errnoCode, ExitCode, FatalError } from "./errors.ts";
+import { ConfigError, errnoCode, errnoText, ExitCode, FatalError } from "./errors.ts";
 import { joinPath } from "./settings.ts";
 
 /** @throws FatalError (78) where the file cannot be read, or is not JSON. */
@@ -11,7 +11,7 @@ export async function readJson(file: string): Promise<unknown> {
   try {
     json = readFileSync(file, "utf8");
   } catch (error) {
-    throw new FatalError(ExitCode.config, `configuration: cannot read ${file}: ${errnoCode(error) ?? "failed"}`);
+    throw new FatalError(ExitCode.config, `configuration: cannot read ${file}: ${errnoText(errnoCode(error))}`);
   }
   try {
     return JSON.parse(json) as unknown;

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Fetched, Outcome } from "./backend.ts";
 import type { Config, OutputConfig, TemplateConfig } from "./config.ts";
-import { errnoCode, ExitCode, PublishError } from "./errors.ts";
+import { errnoCode, errnoText, ExitCode, PublishError } from "./errors.ts";
 import { fatal } from "./first-load.ts";
 import { type Problem, problemOf } from "./problems.ts";
 import { Publisher } from "./publisher.ts";
@@ -152,7 +152,7 @@ function freshOutput(envFile: string | null = "secrets.env"): OutputConfig {
     const directory = mkdtempSync(join(parent, "fetcher-"));
     return { directory, links: null, linksTo: directory, envFile };
   } catch (error) {
-    const why = `output: cannot make a directory in ${parent}: ${errnoCode(error) ?? "failed"} (or --output DIR)`;
+    const why = `output: cannot make a directory in ${parent}: ${errnoText(errnoCode(error))} (or --output DIR)`;
     throw new PublishError(ExitCode.cannotCreate, why);
   }
 }

@@ -2,6 +2,7 @@
  * Errors are written for the operator who reads them in `systemctl status`: one line that says what, where and what to
  * do. They never hold a secret, a token or a foreign error (those carry tokens), so they may be logged as they are.
  */
+import { getSystemErrorMap } from "node:util";
 
 /** Exit codes of sysexits(3). The units act on them: RestartPreventExitStatus=64 66 69 77 78. */
 export const ExitCode = {
@@ -86,4 +87,10 @@ export function printable(text: string): string {
 export function errnoCode(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;
+}
+
+/** The code of a failed system call in words, and for a search: `no such file or directory (ENOENT)`. */
+export function errnoText(code: string | undefined): string {
+  for (const [name, text] of getSystemErrorMap().values()) if (name === code) return `${text} (${name})`;
+  return code ?? "failed";
 }

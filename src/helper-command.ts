@@ -26,6 +26,7 @@ export type CommandResult<Output = string> =
   | ({ readonly end: "exit"; readonly code: number } & Ended<Output>)
   | ({ readonly end: "signal"; readonly signal: string } & Ended<Output>)
   | { readonly end: "timeout" }
+  /** `reason`: the code of the error, `ENOENT`. */
   | { readonly end: "not-started"; readonly reason: string };
 
 export interface CommandOptions {

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { join, relative } from "node:path";
 import { RESERVED_PREFIX } from "./config-schema.ts";
-import { errnoCode, ExitCode, PublishError } from "./errors.ts";
+import { errnoCode, errnoText, ExitCode, PublishError } from "./errors.ts";
 import { checkDirectory } from "./output-directory.ts";
 import { tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
@@ -118,5 +118,5 @@ function cannotLink(path: string, error: unknown): unknown {
   const code = errnoCode(error);
   return code === undefined
     ? error
-    : new PublishError(ExitCode.cannotCreate, `output: cannot make the link ${path}: ${code}`);
+    : new PublishError(ExitCode.cannotCreate, `output: cannot make the link ${path}: ${errnoText(code)}`);
 }

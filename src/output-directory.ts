@@ -1,7 +1,7 @@
 /** Which directories are safe to publish in. */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
-import { errnoCode, ExitCode, FatalError, PublishError } from "./errors.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "./errors.ts";
 import { isPrivateTmp } from "./private-tmp.ts";
 
 /**
@@ -32,7 +32,7 @@ function realParent(path: string): string {
     const parent = fs.realpathSync(dirname(path));
     return name === "" ? parent : `${parent === "/" ? "" : parent}/${name}`;
   } catch (error) {
-    throw refuse(path, `cannot be made: ${errnoCode(error) ?? "failed"}`);
+    throw refuse(path, `cannot be made: ${errnoText(errnoCode(error))}`);
   }
 }
 
@@ -44,7 +44,7 @@ function make(path: string): boolean {
     return true;
   } catch (error) {
     if (errnoCode(error) === "EEXIST") return false;
-    throw refuse(path, `cannot be made: ${errnoCode(error) ?? "failed"}`);
+    throw refuse(path, `cannot be made: ${errnoText(errnoCode(error))}`);
   }
 }
 

@@ -1,7 +1,7 @@
 /** One file after the other in the output directory: written, read and removed so that no trap at its name matters. */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
-import { errnoCode, ExitCode, PublishError } from "./errors.ts";
+import { errnoCode, errnoText, ExitCode, PublishError } from "./errors.ts";
 
 /** One file of a published set. */
 export interface OutputFile {
@@ -123,7 +123,7 @@ export class OutputFiles {
         EACCES: `no permission to write in ${device}`,
         EPERM: `not allowed to give it its mode or owner in ${device}`,
         EISDIR: "it is a directory, remove it",
-      }[code] ?? code;
+      }[code] ?? errnoText(code);
     return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
   }
 }

@@ -1,5 +1,6 @@
 /** The one place that talks to systemd about other units, by systemctl(1). */
 import { getsCopies } from "./credential-copies.ts";
+import { errnoText } from "./errors.ts";
 import { type CommandResult, runCommand } from "./helper-command.ts";
 
 /** What the actions need to know of a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
@@ -80,7 +81,7 @@ function job(result: CommandResult): JobResult {
     case "timeout":
       return { ok: false, detail: "systemctl did not answer" };
     case "not-started":
-      return { ok: false, detail: `cannot run systemctl: ${result.reason}` };
+      return { ok: false, detail: `cannot run systemctl: ${errnoText(result.reason)}` };
   }
 }
 

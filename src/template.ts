@@ -6,7 +6,7 @@
 import { isUtf8 } from "node:buffer";
 import * as fs from "node:fs";
 import type { Config, SecretConfig, TemplateConfig } from "./config.ts";
-import { ConfigError, errnoCode } from "./errors.ts";
+import { ConfigError, errnoCode, errnoText } from "./errors.ts";
 import { joinPath } from "./settings.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
@@ -104,7 +104,7 @@ class Reader {
       // Opening a fifo would wait for a writer.
       fd = fs.openSync(this.#template.path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
     } catch (error) {
-      throw this.#refuse(`cannot be read: ${errnoCode(error) ?? "failed"}`);
+      throw this.#refuse(`cannot be read: ${errnoText(errnoCode(error))}`);
     }
     try {
       if (!fs.fstatSync(fd).isFile()) throw this.#refuse("is no regular file");

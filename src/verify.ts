@@ -1,5 +1,6 @@
 /** Asks a command of the operator's whether a new set is good, before anybody can see it. */
 import type { VerifyConfig } from "./config.ts";
+import { errnoText } from "./errors.ts";
 import { runCommand } from "./helper-command.ts";
 import type { Staged } from "./publisher.ts";
 
@@ -33,6 +34,6 @@ export async function verify(
     case "timeout":
       return `the verify command took longer than ${timeout} s`;
     case "not-started":
-      return `the verify command cannot be run: ${result.reason}`;
+      return `the verify command cannot be run: ${errnoText(result.reason)}`;
   }
 }

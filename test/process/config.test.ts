@@ -134,8 +134,8 @@ describe("a file that is no JSON", () => {
   test("that is not there or a directory: says so, with its path", async () => {
     const place = new Place();
     for (const [path, code] of [
-      [place.path("absent.json"), "ENOENT"],
-      [place.root, "EISDIR"],
+      [place.path("absent.json"), "no such file or directory (ENOENT)"],
+      [place.root, "illegal operation on a directory (EISDIR)"],
     ] as const) {
       const exit = await place.run(["--config", path, "--check=config"]);
       expect(exit.code).toBe(78);

@@ -142,7 +142,7 @@ describe("in a terminal", () => {
   test.each([
     ["a name that is not declared", "x\n{{dp_password}}", /app\.mustache line 2: there is no secret .*dp_password/],
     ["a section without an end", "{{#a}}", /app\.mustache line 1: the section .*a.* is not closed/],
-    ["a file that is not there", undefined, /app\.mustache cannot be read: ENOENT/],
+    ["a file that is not there", undefined, /app\.mustache cannot be read: no such file or directory \(ENOENT\)/],
   ])("--check=config, and the daemon, refuse %s", async (_, text, message) => {
     const { place, template, templates } = withTemplate(text ?? "");
     if (text === undefined) fs.rmSync(template);

@@ -281,9 +281,13 @@ describe("the file", () => {
   });
 
   test("that is not there, or is no file, is named", async () => {
-    expect(await load("/no/such/file.json")).toBe("configuration: cannot read /no/such/file.json: ENOENT");
+    expect(await load("/no/such/file.json")).toBe(
+      "configuration: cannot read /no/such/file.json: no such file or directory (ENOENT)",
+    );
     const directory = freshDirectory();
-    expect(await load(directory)).toBe(`configuration: cannot read ${directory}: EISDIR`);
+    expect(await load(directory)).toBe(
+      `configuration: cannot read ${directory}: illegal operation on a directory (EISDIR)`,
+    );
   });
 
   test.each([

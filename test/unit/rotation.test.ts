@@ -85,7 +85,9 @@ describe("verify", () => {
     store.hint();
     await clock.advance(1);
     await until(() => log.at("error").length > 0);
-    expect(log.at("error")).toEqual(["the new secrets are not published: the verify command cannot be run: ENOENT"]);
+    expect(log.at("error")).toEqual([
+      "the new secrets are not published: the verify command cannot be run: no such file or directory (ENOENT)",
+    ]);
     expect(file("a")).toBe("a1");
   });
 

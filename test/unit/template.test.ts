@@ -104,7 +104,7 @@ describe("each error says the line, and what is wrong there", () => {
   });
 
   test.each([
-    ["/no/such/file", "/no/such/file cannot be read: ENOENT"],
+    ["/no/such/file", "/no/such/file cannot be read: no such file or directory (ENOENT)"],
     ["/", "/ is no regular file"],
     ["/dev/null", "/dev/null is no regular file"],
   ])("a template at %s", async (template, message) => {
