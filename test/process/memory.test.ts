@@ -2,7 +2,10 @@
  * What a sidecar takes of the memory, seen from outside. If these fail, each of a host's sidecars grows for as long as it
  * runs, though all that it holds is a few secrets.
  */
+import { build } from "esbuild";
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { eventually, Place } from "./daemon.ts";
 
@@ -72,6 +75,46 @@ export default {
   const before = await rotations(200);
   const after = await rotations(1500);
   expect(after - before).toBeLessThan(3);
+});
+
+/**
+ * The collector alone, with a clock of its own, and the heap alone: what a process has grows a little whatever it does. In
+ * so small a heap V8 collects nothing by itself.
+ */
+const collector = `import { openCollector } from "./memory.ts";
+let now = 0;
+performance.now = () => now;
+process.memoryUsage.rss = () => 0;
+const collectIfWorthIt = openCollector();
+const garbage = (bytes) => new WeakRef(new Uint8Array(bytes).fill(1));
+const keptAfter = async (bytes, milliseconds) => {
+  const old = garbage(bytes);
+  now += milliseconds;
+  await new Promise((done) => setTimeout(done, 1));
+  collectIfWorthIt();
+  return old.deref() !== undefined;
+};
+collectIfWorthIt();
+const kept = [];
+for (const [bytes, milliseconds] of JSON.parse(process.argv[2])) kept.push(await keptAfter(bytes, milliseconds));
+console.log(JSON.stringify(kept));
+`;
+
+test("what is no longer used is collected at once where it is much, and within a minute or so where it is some", async () => {
+  const place = new Place();
+  const script = place.path("collector.mjs");
+  await build({
+    stdin: { contents: collector, resolveDir: join(import.meta.dirname, "../../src"), loader: "ts" },
+    outfile: script,
+    bundle: true,
+    format: "esm",
+    platform: "node",
+  });
+  const [much, some, minute] = [600 * 1024, 200 * 1024, 60_000];
+  const kept = (...steps: readonly (readonly [bytes: number, milliseconds: number])[]): unknown =>
+    JSON.parse(execFileSync(process.execPath, [script, JSON.stringify(steps)], { encoding: "utf8" }));
+  expect(kept([much, 1])).toEqual([false]);
+  expect(kept([some, 1], [some, minute + 1])).toEqual([true, false]);
 });
 
 /** MiB that nobody shares. */

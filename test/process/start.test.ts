@@ -1,0 +1,61 @@
+/** What a start loads: the time from exec to READY is mostly the time that this takes. */
+import * as fs from "node:fs";
+import { basename } from "node:path";
+import { expect, test } from "vitest";
+import { Place } from "./daemon.ts";
+
+const costly = ["net", "tls", "http", "https", "http2", "dns", "crypto", "zlib", "worker_threads", "child_process"];
+
+/** Tells `$LOADED` at the end what require() has loaded, and which of Node's own modules are there. */
+const hook = `process.on("exit", () => {
+  const files = Object.keys(require.cache);
+  require("node:fs").writeFileSync(process.env.LOADED, JSON.stringify({ files, builtins: process.moduleLoadList }));
+});
+`;
+
+interface Loaded {
+  /** Of the bundle, by name without the hash; what several chunks share is `chunk`. */
+  readonly files: readonly string[];
+  readonly bytes: number;
+  readonly builtins: readonly string[];
+}
+
+function watched(place: Place) {
+  const [script, result] = [place.path("hook.cjs"), place.path("loaded.json")];
+  fs.writeFileSync(script, hook);
+  return {
+    env: { NODE_OPTIONS: `--require=${script}`, LOADED: result },
+    loaded: (): Loaded => {
+      const { files, builtins } = JSON.parse(fs.readFileSync(result, "utf8")) as Record<"files" | "builtins", string[]>;
+      const bundle = files.filter((file) => file !== fs.realpathSync(script));
+      return {
+        files: [...new Set(bundle.map((file) => basename(file).replace(/(-[A-Z0-9]{8})?\.js$/, "")))].sort(),
+        bytes: bundle.reduce((sum, file) => sum + fs.statSync(file).size, 0),
+        builtins: builtins.flatMap((entry) => /^NativeModule ((?!internal\/)\S+)$/.exec(entry)?.[1] ?? []),
+      };
+    },
+  };
+}
+
+test("a sidecar of a folder loads no other backend, and nothing of Node's for a network", async () => {
+  const place = new Place();
+  place.put({ token: "good" });
+  const { env, loaded } = watched(place);
+  const daemon = await place.start(place.config(["token"]), { env }).ready();
+  await daemon.end();
+  const { files, bytes, builtins } = loaded();
+  // They are in require.cache, so that the bundle is CommonJS: Node starts ES modules later.
+  expect(files).toEqual(["chunk", "fetcher", "folder", "watch"]);
+  expect(bytes).toBeLessThan(320 * 1024);
+  expect(builtins).toContain("fs");
+  expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
+});
+
+test("fetching once also loads no watch", async () => {
+  const place = new Place();
+  place.put({ token: "good" });
+  const { env, loaded } = watched(place);
+  const args = ["--once", "--backend", "folder", "--set", `secretsDir=${place.store}`, "token"];
+  expect(await place.run(args, { env })).toMatchObject({ code: 0 });
+  expect(loaded().files).toEqual(["chunk", "fetcher", "folder"]);
+});
