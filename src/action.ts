@@ -27,7 +27,13 @@ export interface ActionParts {
   readonly changed: () => void;
 }
 
-type Step = { readonly wait: number } | { readonly done: string; readonly level: "debug" | "notice" | "warn" } | "act";
+/** What ends a request. `told`: the target has the new set, or is not there to use an older one. */
+interface Done {
+  readonly done: string;
+  readonly level: "debug" | "notice" | "warn";
+  readonly told: boolean;
+}
+type Step = { readonly wait: number } | Done | "act";
 
 export class TargetAction {
   readonly unit: string;
@@ -35,6 +41,7 @@ export class TargetAction {
   readonly #alarm: Alarm<"requested">;
   /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
   #publishedAt: number | undefined;
+  #told = true;
   #status: string | undefined;
   /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
   #starts: readonly number[] = [];
@@ -59,6 +66,11 @@ export class TargetAction {
   /** Nothing is due. */
   get idle(): boolean {
     return this.#publishedAt === undefined;
+  }
+
+  /** Whether it has the newest set, or is not there to use an older one. */
+  get told(): boolean {
+    return this.#told;
   }
 
   /** When the target was seen to start, in µs of CLOCK_MONOTONIC. */
@@ -106,7 +118,7 @@ export class TargetAction {
       const step = state === undefined ? this.#retry("systemd does not answer") : this.#next(state);
       if (step === "act") await this.#act(state, signal);
       else if ("wait" in step) await this.#parts.clock.sleep(step.wait, signal);
-      else this.#finish(publishedAt, step.done, step.level);
+      else this.#finish(publishedAt, step);
     }
   }
 
@@ -114,13 +126,18 @@ export class TargetAction {
   #next(state: UnitState): Step {
     const { action } = this.#parts.onChange;
     this.#noteStart(state);
-    if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn" };
-    if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice" };
+    // One whose unit file was removed may be running all the same.
+    if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn", told: false };
+    if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice", told: true };
     switch (state.activeState) {
       case "failed":
-        return { done: "has failed; not revived, the new secrets are there for its next start", level: "warn" };
+        return {
+          done: "has failed; not revived, the new secrets are there for its next start",
+          level: "warn",
+          told: true,
+        };
       case "inactive":
-        return { done: "is not running; the new secrets are there for its next start", level: "debug" };
+        return { done: "is not running; the new secrets are there for its next start", level: "debug", told: true };
       case "active":
         this.#waitingSince = undefined;
         break;
@@ -158,7 +175,11 @@ export class TargetAction {
 
   /** It would be killed in the middle of its work and begin again. */
   #oneshot(): Step {
-    return { done: "is a oneshot service: not touched, its next run has the new secrets", level: "notice" };
+    return {
+      done: "is a oneshot service: not touched, its next run has the new secrets",
+      level: "notice",
+      told: false,
+    };
   }
 
   async #act(before: UnitState | undefined, signal: AbortSignal): Promise<void> {
@@ -175,11 +196,11 @@ export class TargetAction {
     if (isAborted(signal)) return;
     if (after !== undefined) this.#noteStart(after);
     if (after?.activeState === "failed") {
-      this.#settle(publishedAt);
+      this.#settle(publishedAt, true);
       this.#say(`${this.unit} failed after the ${onChange.action}`);
       log.error(`${this.unit} failed after the ${onChange.action} (see systemctl status ${this.unit})`);
     } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
-      this.#settle(publishedAt);
+      this.#settle(publishedAt, true);
       this.#say(undefined);
       log.info(`${this.unit}: ${onChange.action} done`);
     } else {
@@ -202,10 +223,11 @@ export class TargetAction {
   }
 
   /** A set that was published since then needs an action of its own. */
-  #settle(publishedAt: number | undefined): void {
+  #settle(publishedAt: number | undefined, told: boolean): void {
     this.#failures = 0;
     if (this.#publishedAt !== publishedAt) return;
     this.#publishedAt = undefined;
+    this.#told = told;
     // Before the log says that it is done: the mark on disk must not outlive that line.
     this.#settled();
   }
@@ -219,10 +241,10 @@ export class TargetAction {
     return { wait };
   }
 
-  #finish(publishedAt: number, why: string, level: "debug" | "notice" | "warn"): void {
-    this.#settle(publishedAt);
-    this.#parts.log[level](`${this.unit} ${why}`);
-    this.#say(level === "warn" ? `${this.unit} ${why}` : undefined);
+  #finish(publishedAt: number, { done, level, told }: Done): void {
+    this.#settle(publishedAt, told);
+    this.#parts.log[level](`${this.unit} ${done}`);
+    this.#say(level === "warn" ? `${this.unit} ${done}` : undefined);
   }
 
   #untilMinInterval(): number {

@@ -16,7 +16,7 @@ export interface ActionsParts {
   /** Called when a status has changed. */
   readonly changed: () => void;
   /**
-   * Called when every target uses what is published. Never where nobody is told: when a service has looked by itself is
+   * Called when every target uses what is published. Never where one is not told: when a service has looked by itself is
    * not known, and what it may still be using (an older lease) must not be ended, but run out.
    */
   readonly applied: () => void;
@@ -45,26 +45,29 @@ export class TargetActions {
 
   /** Asks for the action, for the set that has just been published. */
   request(ids: readonly string[]): void {
-    const { clock, publisher, log } = this.#parts;
+    const { clock, log } = this.#parts;
     const publishedAt = clock.monotonic();
-    try {
-      publisher.setPending(publishedAt, this.#starts());
-    } catch (error) {
-      // The mark that is on disk already has no time: at worst the action is done twice after a crash.
-      log.warn(error instanceof Error ? error.message : "cannot write the mark of the pending action");
-    }
+    this.#mark(publishedAt);
     log.debug("asking for the action", { secrets: ids });
     for (const action of this.#actions) action.request(publishedAt);
   }
 
-  /** An action that a crash kept from being done is done now, unless the target has started since. */
-  resume({ pending, starts }: Found): void {
-    const { publisher, clock } = this.#parts;
+  /** Starts that an earlier life has seen count. To be called before the first request, which writes them down again. */
+  remember({ starts }: Found): void {
     for (const action of this.#actions) action.remember(starts.get(action.unit) ?? []);
+  }
+
+  /** An action that a crash kept from being done is done now, unless the target has started since. */
+  resume({ pending }: Found): void {
     if (pending === undefined) return;
-    if (this.none) publisher.setPending(null);
+    if (this.none) this.forget();
     else if (this.#allIdle())
-      for (const action of this.#actions) action.request(pending.publishedAt ?? clock.monotonic());
+      for (const action of this.#actions) action.request(pending.publishedAt ?? this.#parts.clock.monotonic());
+  }
+
+  /** An action of an earlier life is not due any more. */
+  forget(): void {
+    this.#mark(null);
   }
 
   /** Serves requests until `stop` aborts. */
@@ -79,18 +82,22 @@ export class TargetActions {
   }
 
   #settled(): void {
-    const { publisher, log, applied } = this.#parts;
     if (!this.#allIdle()) return;
-    try {
-      publisher.setPending(null, this.#starts());
-    } catch (error) {
-      log.warn(error instanceof Error ? error.message : "cannot clear the mark of the pending action");
-    }
-    applied();
+    this.#mark(null);
+    if (this.#actions.every(({ told }) => told)) this.#parts.applied();
   }
 
-  #starts(): ReadonlyMap<string, readonly number[]> {
-    return new Map(this.#actions.map(({ unit, starts }) => [unit, starts]));
+  /**
+   * Where it cannot be written, the one on disk has no time, or says that an action is due that is done: at worst it is
+   * done twice after a crash.
+   */
+  #mark(publishedAt: number | null): void {
+    const { publisher, log } = this.#parts;
+    try {
+      publisher.setPending(publishedAt, new Map(this.#actions.map(({ unit, starts }) => [unit, starts])));
+    } catch (error) {
+      log.warn(error instanceof Error ? error.message : "cannot write the mark of the pending action");
+    }
   }
 
   #allIdle(): boolean {

@@ -30,14 +30,14 @@ export interface FirstLoadParts {
  * taken from `published` where the whole scope is there.
  *
  * @param published id → bytes of a complete set that an earlier life published.
- * @returns ids that were taken from `published`.
+ * @returns what the store failed, and is to be asked for again: those of it that are in `published` were taken from there.
  * @throws FatalError 66, 77, 78 for what a person must mend; 69 after `startTimeout`.
  */
 export async function firstLoad(
   parts: FirstLoadParts,
   published: ReadonlyMap<string, Buffer> | undefined,
   stop: AbortSignal,
-): Promise<readonly string[]> {
+): Promise<ReadonlyMap<string, Problem>> {
   const { config, store, held, problems, clock, random } = parts;
   const alarm = new Alarm<"hint">(clock);
   const watching = new AbortController();
@@ -55,31 +55,34 @@ export async function firstLoad(
     for (let attempt = 0; ; attempt += 1) {
       const left = (published === undefined ? (config.startTimeout ?? Infinity) : ADOPTION_LIMIT) - elapsed();
       const outcomes = await store.fetch(wanted, stop, Math.min(FETCH_LIMIT, Math.max(left, 0.05)));
-      if (isAborted(stop)) return [];
+      if (isAborted(stop)) return new Map();
       for (const [id, outcome] of outcomes)
         if ("status" in outcome && outcome.status === "value") held.set(id, outcome);
       const failed = failures(parts, outcomes, published);
       if (failed.size === 0) {
         problems.note(outcomes, "published without it");
-        return [];
+        return failed;
       }
       const final = [...failed].find(([, problem]) => !mayHeal(problem));
       if (published !== undefined && (final !== undefined || elapsed() + 0.1 >= ADOPTION_LIMIT)) {
         problems.note(outcomes, "what was published before stays in use");
-        return adopt(held, failed, published);
+        adopt(held, failed, published);
+        return failed;
       }
       if (final !== undefined) throw fatal(store.name, final[0], final[1]);
       const delay = backoff(attempt, random, longestRetryAfter(failed.values()));
       const limit =
         published === undefined ? untilGivingUp(config, elapsed(), failed, store.name) : ADOPTION_LIMIT - elapsed();
-      const wait = Math.min(delay, limit);
+      // A lease that was fetched already may end before the last of the others is there.
+      const due = held.untilDue();
+      const wait = Math.min(delay, limit, due > 0 ? due : Infinity);
       problems.note(new Map([...outcomes].filter(([id]) => !failed.has(id))), "published without it");
       problems.note(new Map([...outcomes].filter(([id]) => failed.has(id))), "trying again");
       parts.status(waitingFor(store.name, failed, attempt + 1, wait));
-      wanted = [...failed.keys()];
       if (attempt === 0 && published === undefined) void watch(parts, alarm, watching.signal);
       await alarm.wait(wait, stop);
-      if (isAborted(stop)) return [];
+      if (isAborted(stop)) return new Map();
+      wanted = [...new Set([...failed.keys(), ...held.due()])];
     }
   } finally {
     watching.abort();
@@ -112,17 +115,11 @@ function mayHeal(problem: Problem): boolean {
   return problem.kind === "unavailable" || problem.mayAppear;
 }
 
-function adopt(
-  held: HeldValues,
-  failed: ReadonlyMap<string, Problem>,
-  published: ReadonlyMap<string, Buffer>,
-): readonly string[] {
-  const adopted = [...failed.keys()].filter((id) => published.has(id));
-  for (const id of adopted) {
+function adopt(held: HeldValues, failed: ReadonlyMap<string, Problem>, published: ReadonlyMap<string, Buffer>): void {
+  for (const id of failed.keys()) {
     const value = published.get(id);
-    if (value !== undefined) held.set(id, { value: Buffer.from(value), version: PUBLISHED_BEFORE });
+    if (value !== undefined && !held.has(id)) held.set(id, { value: Buffer.from(value), version: PUBLISHED_BEFORE });
   }
-  return adopted;
 }
 
 const exitCodes = {

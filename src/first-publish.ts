@@ -6,7 +6,6 @@ import { PUBLISHED_BEFORE } from "./first-load.ts";
 import type { HeldValues } from "./held.ts";
 import type { Found, Publisher } from "./publisher.ts";
 import type { RotationPublisher } from "./rotation.ts";
-import { ValueError } from "./value.ts";
 
 export interface FirstPublishParts {
   readonly config: Config;
@@ -28,17 +27,22 @@ export async function publishFirst(
   found: Found,
   stop: AbortSignal,
 ): Promise<"published" | "kept" | "failed"> {
-  const { config, held, rotation, actions } = parts;
+  const { config, publisher, held, rotation, actions } = parts;
   if (!config.resident) refuseLeases(parts);
   const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
   // Whatever reloadOnChange says: what a lease replaced will end.
   const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
-  const anew = changed !== undefined && config.reloadOnChange && rendersAnew(parts);
+  // A template may have changed where no secret has.
+  const anew = changed !== undefined && config.reloadOnChange && publisher.outdated(held.bytes).length > 0;
   const act = config.resident && (due.length > 0 || anew) && !actions.none;
   const result = await rotation.publishFirst(act, changed, stop);
   if (result === "published") {
     if (act) actions.request(due);
-  } else if (found.values !== undefined) held.restore(found.values, PUBLISHED_BEFORE);
+  } else if (found.values !== undefined) {
+    held.restore(found.values, PUBLISHED_BEFORE);
+    // The settings may make other files of the same values.
+    rotation.layoutChanged(anew && act);
+  }
   return result;
 }
 
@@ -49,16 +53,6 @@ function changedSince({ config, held }: FirstPublishParts, published: ReadonlyMa
     return now === undefined ? then !== undefined : then?.equals(now) !== true;
   });
   return changed.map(({ id }) => id);
-}
-
-/** A template may have changed where no secret has. What cannot be rendered is for the publish to say. */
-function rendersAnew({ publisher, held }: FirstPublishParts): boolean {
-  try {
-    return publisher.outdated(held.bytes).length > 0;
-  } catch (error) {
-    if (!(error instanceof ValueError)) throw error;
-    return false;
-  }
 }
 
 function refuseLeases({ config, held }: FirstPublishParts): void {

@@ -8,7 +8,7 @@ import { check, once, type Terminal } from "./debug.ts";
 import { ExitCode, FatalError } from "./errors.ts";
 import { type Log, openLog } from "./log.ts";
 import { growLittle, openCollector } from "./memory.ts";
-import { openNotifier, watchdogPeriod } from "./notify.ts";
+import { type Notifier, openNotifier, watchdogPeriod } from "./notify.ts";
 import { Publisher } from "./publisher.ts";
 import { Sidecar } from "./sidecar.ts";
 import { standardErrorIsTerminal } from "./standard-error.ts";
@@ -43,7 +43,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "check":
       return debug(commandLine, commandLine.mode === "once" ? once : check);
     case "daemon":
-      return daemon(await loadConfig(commandLine));
+      return daemon(commandLine);
   }
 }
 
@@ -78,13 +78,25 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
   }
 }
 
-async function daemon(config: Config): Promise<ExitCode> {
+async function daemon(commandLine: CommandLine): Promise<ExitCode> {
+  const notifier = openNotifier(process.env);
+  try {
+    return await serve(await loadConfig(commandLine), notifier);
+  } catch (error) {
+    const told = error instanceof FatalError || error instanceof ValueError || isBackendError(error);
+    if (told) notifier.status(error.message);
+    throw error;
+  } finally {
+    await notifier.flush();
+  }
+}
+
+async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   const { output } = config;
   if (output === undefined)
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
   growLittle();
   const stop = stopSignal();
-  const notifier = openNotifier(process.env);
   const [store, publisher] = await Promise.all([openStore(config, log, Math.random), Publisher.open(config, output)]);
   const parts = {
     config,
@@ -116,12 +128,8 @@ async function daemon(config: Config): Promise<ExitCode> {
     if (process.env["INVOCATION_ID"] === undefined) publisher.remove();
     log.info("stopped");
     return ExitCode.ok;
-  } catch (error) {
-    if (error instanceof FatalError || error instanceof ValueError) notifier.status(error.message);
-    throw error;
   } finally {
     clearInterval(watchdog);
-    await notifier.flush();
   }
 }
 

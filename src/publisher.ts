@@ -7,6 +7,7 @@ import type { OutputState, PendingAction, SeenStarts } from "./output-state.ts";
 import { OutputDirectory } from "./output.ts";
 import type { OutputFile } from "./output-files.ts";
 import { SecretLayout } from "./secret-set.ts";
+import { ValueError } from "./value.ts";
 
 /** What a sidecar finds that starts beside its own earlier work. */
 export interface Found {
@@ -118,9 +119,17 @@ export class Publisher {
     return this.#layout.render(values);
   }
 
-  /** Names of the files whose template makes something else of these values than is published. @throws ValueError */
+  /**
+   * Names of the files whose template makes something else of these values than is published. What cannot be rendered is
+   * for the publish to say.
+   */
   outdated(values: ReadonlyMap<string, Buffer>): readonly string[] {
-    return this.render(values).flatMap((file) => (this.#output.has(file) ? [] : [file.name]));
+    try {
+      return this.render(values).flatMap((file) => (this.#output.has(file) ? [] : [file.name]));
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      return [];
+    }
   }
 
   /**

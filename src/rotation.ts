@@ -22,6 +22,7 @@ export class RotationPublisher {
   #problem: string | undefined;
   /** Ids whose newest values are not published. */
   #unpublished: readonly string[] = [];
+  #layoutDue: { readonly act: boolean } | undefined;
 
   constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
     this.#verify = verifyConfig;
@@ -33,6 +34,16 @@ export class RotationPublisher {
   /** For STATUS=: why the newest set is not the published one. */
   get problem(): string | undefined {
     return this.#problem;
+  }
+
+  /** Templates or settings make something else of the same values: a publish is due that no changed value asks for. */
+  layoutChanged(act: boolean): void {
+    this.#layoutDue = { act: act || this.#layoutDue?.act === true };
+  }
+
+  /** Whether that is so, and whether the target must hear of it. */
+  get layoutDue(): { readonly act: boolean } | undefined {
+    return this.#layoutDue;
   }
 
   /** Notes that the store is back at what is published. @param outcomes without a change. */
@@ -135,6 +146,7 @@ export class RotationPublisher {
   }
 
   #forget(): void {
+    this.#layoutDue = undefined;
     this.#refused = undefined;
     this.#problem = undefined;
     this.#unpublished = [];

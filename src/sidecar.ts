@@ -12,6 +12,7 @@ import type { Log } from "./log.ts";
 import type { Notifier } from "./notify.ts";
 import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
 import type { Found, Publisher } from "./publisher.ts";
+import { Retries } from "./retries.ts";
 import { RotationPublisher } from "./rotation.ts";
 import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
@@ -37,8 +38,8 @@ const MAINTENANCE = 60;
 
 type Reason = "hint" | "reload";
 
-/** Why the store is asked. `adopted`: for what was published before and is in use until the store answers. */
-type Why = "reload" | "hint" | "poll" | "lease" | "adopted";
+/** Why the store is asked. */
+type Why = "reload" | "hint" | "poll" | "lease" | "retry";
 
 export class Sidecar {
   readonly #parts: SidecarParts;
@@ -48,16 +49,14 @@ export class Sidecar {
   readonly #alarm: Alarm<Reason>;
   readonly #actions: TargetActions;
   readonly #rotation: RotationPublisher;
+  readonly #retries: Retries;
   #checkedAt: Date | undefined;
   #ready = false;
   /** µs of CLOCK_MONOTONIC; Infinity: never. */
   #nextPoll = Infinity;
-  #nextRetry = Infinity;
-  #retry: { readonly ids: readonly string[]; readonly why: Why } = { ids: [], why: "poll" };
   /** Seconds that the store asked to be left alone. */
   #retryAfter = 0;
   #nextMaintenance = Infinity;
-  #failures = 0;
   #leaseFailures = 0;
   /** Why templates of before are in use. */
   #templateProblem: string | undefined;
@@ -77,6 +76,7 @@ export class Sidecar {
       applied: () => void store.applied(this.#held.versions),
     });
     this.#rotation = new RotationPublisher(config.onChange.verify, publisher, this.#held, log);
+    this.#retries = new Retries(clock, parts.random, this.#held);
   }
 
   /** SIGHUP: fetch everything now. */
@@ -94,16 +94,15 @@ export class Sidecar {
     const { config, publisher, store, notifier } = this.#parts;
     try {
       const found = publisher.recover();
+      this.#actions.remember(found);
       await this.#begin(found, stop);
       if (isAborted(stop)) return false;
+      // The target starts after this process has ended, and so with what it published.
+      if (!config.resident) this.#actions.forget();
       this.#ready = true;
       notifier.ready(this.#status());
       this.#logReady();
-      if (!config.resident) {
-        // The target starts after this process has ended, and so with what it published.
-        publisher.setPending(null);
-        return true;
-      }
+      if (!config.resident) return true;
       this.#actions.resume(found);
       const hint = () => {
         this.#alarm.ring("hint");
@@ -119,7 +118,7 @@ export class Sidecar {
 
   async #begin(found: Found, stop: AbortSignal): Promise<void> {
     const { clock, notifier } = this.#parts;
-    const adopted = await firstLoad(
+    const failed = await firstLoad(
       {
         ...this.#parts,
         held: this.#held,
@@ -132,16 +131,16 @@ export class Sidecar {
       stop,
     );
     if (isAborted(stop)) return;
-    if (adopted.length > 0) {
-      this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
-      this.#retrySoon(adopted, "adopted");
-    } else this.#checkedAt = clock.now();
+    const adopted = [...failed.keys()].filter((id) => this.#held.has(id));
+    if (adopted.length > 0) this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
+    if (failed.size === 0) this.#checkedAt = clock.now();
     const result = await publishFirst(
       { ...this.#parts, held: this.#held, rotation: this.#rotation, actions: this.#actions },
       found,
       stop,
     );
-    if (result === "failed") this.#retrySoon(this.#ids, "adopted");
+    const silent = [...failed.values()].some(({ kind }) => kind === "unavailable");
+    this.#retries.await(result === "published" ? failed.keys() : this.#ids, silent || result === "failed");
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
@@ -151,21 +150,21 @@ export class Sidecar {
     if (interval !== null) this.#nextPoll = clock.monotonic() + random() * interval * 1e6;
     if (publisher.hasLinks) this.#nextMaintenance = clock.monotonic() + MAINTENANCE * 1e6;
     while (!isAborted(stop)) {
-      const next = Math.min(this.#nextPoll, this.#nextRetry, this.#nextMaintenance);
+      const next = Math.min(this.#nextPoll, this.#retries.at, this.#nextMaintenance);
       const seconds = Math.min((next - clock.monotonic()) / 1e6, this.#held.untilDue());
       const rung = await this.#alarm.wait(Math.max(seconds, 0), stop);
       if (isAborted(stop)) return;
       const now = clock.monotonic();
       if (now >= this.#nextMaintenance) this.#maintain();
       const poll = now >= this.#nextPoll;
-      const retry = now >= this.#nextRetry;
+      const retry = now >= this.#retries.at;
       if (poll && interval !== null) this.#nextPoll = now + jittered(interval, random) * 1e6;
       if (rung.has("reload")) await this.#cycle(this.#ids, "reload", stop);
       else if (rung.has("hint")) {
         const asked = await this.#settle(stop);
         await this.#cycle(asked ? this.#ids : this.#held.unleased(this.#ids), asked ? "reload" : "hint", stop);
       } else if (poll) await this.#cycle(this.#held.unleased(this.#ids), "poll", stop);
-      else if (retry) await this.#cycle(this.#held.unleased(this.#retry.ids), this.#retry.why, stop);
+      else if (retry) await this.#cycle(this.#held.unleased(this.#retries.ids), "retry", stop);
       const due = this.#held.due();
       if (due.length > 0 && !isAborted(stop)) await this.#refresh(due, stop);
       idle();
@@ -183,23 +182,24 @@ export class Sidecar {
 
   /** What could not be replaced is not asked for again at once: each answer of the store issues another lease. */
   async #refresh(due: readonly string[], stop: AbortSignal): Promise<void> {
+    const { random } = this.#parts;
     await this.#cycle(due, "lease", stop);
     const now = new Set(this.#held.due());
     const still = due.filter((id) => now.has(id));
     this.#leaseFailures = still.length === 0 ? 0 : this.#leaseFailures + 1;
     const unpublished = this.#rotation.problem !== undefined;
-    this.#held.postpone(still, unpublished ? MAINTENANCE : this.#backoff(this.#leaseFailures));
+    this.#held.postpone(still, unpublished ? MAINTENANCE : backoff(this.#leaseFailures + 1, random, this.#retryAfter));
   }
 
   /** fetch → compare → verify → publish → act. Whatever fails, what is published stays. */
   async #cycle(ids: readonly string[], why: Why, stop: AbortSignal): Promise<void> {
     const { config, clock, log, publisher, store } = this.#parts;
-    if (why !== "lease") this.#nextRetry = Infinity;
-    if (ids.length === 0) return;
+    if (why !== "lease") this.#retries.cancel();
+    if (ids.length === 0 && this.#rotation.layoutDue === undefined) return;
     const outcomes = new Map(await store.fetch(ids, stop));
     if (isAborted(stop)) return;
     let changes = this.#held.changesIn(outcomes);
-    if (changes.size > 0 && why === "poll" && config.onChange.settle > 0) {
+    if (changes.size > 0 && (why === "poll" || why === "retry") && config.onChange.settle > 0) {
       // Others may be changing now: what changes within `settle` goes out together.
       await clock.sleep(config.onChange.settle, stop);
       for (const [id, outcome] of await store.fetch(ids, stop))
@@ -207,19 +207,20 @@ export class Sidecar {
       if (isAborted(stop)) return;
       changes = this.#held.changesIn(outcomes);
     }
-    const failed = this.#note(outcomes);
-    const act = this.#mustAct(why, changes);
+    this.#note(outcomes);
     const anew = why === "reload" ? await this.#reloadTemplates(changes) : [];
-    const needed = changes.size > 0 || anew.length > 0 || publisher.halfDone;
+    if (anew.length > 0) this.#rotation.layoutChanged(!this.#actions.none);
+    const { layoutDue } = this.#rotation;
+    const valuesDue = changes.size > 0 || publisher.halfDone;
+    const act = (valuesDue && this.#mustAct(why, changes)) || layoutDue?.act === true;
+    const needed = valuesDue || layoutDue !== undefined;
     const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
     if (result === "unchanged") this.#rotation.unchanged(outcomes);
     const published = typeof result === "string" ? [] : result;
     const kept = new Set(published);
     for (const [id, { value }] of changes) if (!kept.has(id)) value.fill(0);
-    if (why !== "lease") {
-      if (failed || result === "failed") this.#retrySoon(ids, why);
-      else this.#failures = 0;
-    }
+    if (why !== "lease")
+      this.#retries.plan(outcomes, result === "failed" ? [...changes.keys()] : undefined, this.#retryAfter);
     if (typeof result !== "string") {
       const what =
         published.length === 0 && anew.length > 0 ? "changed templates" : counted(published.length, "changed secret");
@@ -250,31 +251,18 @@ export class Sidecar {
     return publisher.outdated(this.#held.bytes);
   }
 
-  /** @returns whether there are failures that may heal soon. */
-  #note(outcomes: ReadonlyMap<string, Outcome>): boolean {
+  #note(outcomes: ReadonlyMap<string, Outcome>): void {
     this.#problems.note(outcomes, "what is published stays");
     const problems = [...outcomes.values()].flatMap((outcome) => problemOf(outcome) ?? []);
     this.#retryAfter = longestRetryAfter(problems);
     if (problems.every(({ kind }) => kind === "missing")) this.#checkedAt = this.#parts.clock.now();
-    return problems.some(({ kind }) => kind === "unavailable");
   }
 
-  /** Without reloadOnChange, a change that is found beside the way (after an adoption) is no reason to touch the target. */
+  /** Without reloadOnChange, what the store has of what the start could not get is no reason to touch the target. */
   #mustAct(why: Why, changes: ReadonlyMap<string, Fetched>): boolean {
     if (this.#actions.none) return false;
-    if (why !== "adopted" || this.#parts.config.reloadOnChange) return true;
-    return [...changes.values()].some(({ refreshAfter }) => refreshAfter !== undefined);
-  }
-
-  /** Sooner than the next poll, which may be an hour away, or never come. */
-  #retrySoon(ids: readonly string[], why: Why): void {
-    this.#failures += 1;
-    this.#retry = { ids, why: why === "adopted" ? why : "poll" };
-    this.#nextRetry = this.#parts.clock.monotonic() + this.#backoff(this.#failures) * 1e6;
-  }
-
-  #backoff(failures: number): number {
-    return backoff(failures + 1, this.#parts.random, this.#retryAfter);
+    if (why !== "retry" || this.#parts.config.reloadOnChange) return true;
+    return [...changes].some(([id, { refreshAfter }]) => !this.#retries.isAwaited(id) || refreshAfter !== undefined);
   }
 
   #maintain(): void {

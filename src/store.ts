@@ -16,6 +16,8 @@ import type { Log } from "./log.ts";
 
 /** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
 export const FETCH_LIMIT = 120;
+/** Seconds in which it may say then what it has got. */
+const LAST_WORD = 0.5;
 /** Seconds that a backend may take to close: the process ends all the same. */
 const CLOSE_LIMIT = 5;
 /** A lease that ends sooner would only be issued again and again. Seconds. */
@@ -105,27 +107,49 @@ async function guardedFetch(
     abort.abort();
   };
   signal.addEventListener("abort", onStop, { once: true });
-  let timer: NodeJS.Timeout | undefined;
-  // A backend that does not listen to its signal must not hang the sidecar.
-  const over = new Promise<BackendError>((done) => {
-    timer = setTimeout(() => {
-      done(new BackendError("unavailable", `no answer within ${Number(limit.toFixed(1))} s`));
-      abort.abort();
-    }, limit * 1000);
-    abort.signal.addEventListener("abort", () => {
-      done(new BackendError("unavailable", "stopped"));
-    });
-  });
   if (signal.aborted) onStop();
   try {
-    const answer = await Promise.race([askFor(backend, requests, abort.signal), over]);
-    return new Map(
-      requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
-    );
+    const asked = askFor(backend, requests, abort.signal);
+    const answer = await within(limit, signal, asked);
+    if (answer !== undefined) return eachOutcome(requests, answer);
+    if (signal.aborted) return eachOutcome(requests, new BackendError("unavailable", "stopped"));
+    abort.abort();
+    // What it has got by now is not lost because of one secret that nobody answers for.
+    const late = await within(LAST_WORD, signal, asked);
+    const silence = new BackendError("unavailable", `no answer within ${Number(limit.toFixed(1))} s`);
+    const outcomes = eachOutcome(requests, late ?? silence);
+    return new Map([...outcomes].map(([id, outcome]) => [id, isBackendError(outcome) ? silence : outcome]));
   } finally {
-    clearTimeout(timer);
     signal.removeEventListener("abort", onStop);
   }
+}
+
+/** A backend that does not listen to its signal must not hang the sidecar. @returns undefined where time is over. */
+async function within<T>(seconds: number, signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
+  if (signal.aborted) return undefined;
+  let done: (result: T | undefined) => void = () => undefined;
+  const first = new Promise<T | undefined>((resolve) => (done = resolve));
+  const end = () => {
+    done(undefined);
+  };
+  const timer = setTimeout(end, seconds * 1000);
+  signal.addEventListener("abort", end, { once: true });
+  void work.then(done);
+  try {
+    return await first;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
+  }
+}
+
+function eachOutcome(
+  requests: readonly SecretRequest<unknown>[],
+  answer: ReadonlyMap<string, Outcome> | BackendError,
+): Map<string, Outcome> {
+  return new Map(
+    requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
+  );
 }
 
 async function askFor(

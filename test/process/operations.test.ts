@@ -149,6 +149,8 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       expect((await machine.start({ ...machine.config(), onchange: {} }).exit).code).toBe(78);
       expect((await machine.start({ ...machine.config(), output: { directory: "/tmp" } }).exit).code).toBe(78);
       expect((await machine.start("{ no JSON").exit).code).toBe(78);
+      for (const status of [/^configuration: secrets\.db_password\.mode/, /^configuration: onchange/, /is not JSON/])
+        await machine.shows(status);
     },
   },
   "The store went away": {

@@ -33,7 +33,7 @@ function load(store: FakeStore, { published, random = 1, ...json }: Options = {}
     status: (text: string) => statuses.push(text),
   };
   void firstLoad(parts, published, stop.signal).then(
-    (adopted) => (end = { adopted }),
+    (failed) => (end = { adopted: [...failed.keys()].filter((id) => published?.has(id) === true) }),
     (error: unknown) => (end = { error }),
   );
   const texts = () => Object.fromEntries([...held.bytes].map(([id, bytes]) => [id, bytes.toString()]));
@@ -100,6 +100,20 @@ describe("a store that answers", () => {
 });
 
 describe("a store that does not answer", () => {
+  test("for one secret does not let the lease of another one end meanwhile", async () => {
+    const store = new FakeStore({ a: "lease", b: refused });
+    store.leases.set("a", 10);
+    store.watch = undefined;
+    const { clock, texts, ended } = load(store);
+    await clock.advance(60);
+    const asked = store.fetches.flatMap((ids, index) => (ids.includes("a") ? [index] : []));
+    expect(asked.length).toBeGreaterThanOrEqual(5);
+    store.put("b", "2");
+    await clock.until(ended, 31);
+    expect(Object.keys(texts()).sort()).toEqual(["a", "b"]);
+    expect(texts()["a"]).not.toBe("lease-1");
+  });
+
   test("is asked again with growing delays, only for what failed, and said once", async () => {
     const store = new FakeStore({ a: "1", b: refused });
     store.watch = undefined;

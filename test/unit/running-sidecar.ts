@@ -14,6 +14,9 @@ export interface Options {
   /** An earlier life's. */
   readonly directory?: string;
   readonly random?: number;
+  readonly systemd?: Partial<Pick<FakeSystemd, "answers">>;
+  /** Runs between the read of what is published and the first fetch. */
+  readonly opened?: () => void;
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
 }
 
@@ -40,7 +43,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   });
   const log = recordingLog();
   const notifier = new RecordingNotifier();
-  const systemd = new FakeSystemd(clock);
+  const systemd = Object.assign(new FakeSystemd(clock), options.systemd);
   const { output } = config;
   if (output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, output);
@@ -56,6 +59,14 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     idle: () => undefined,
   });
   const stop = new AbortController();
+  const { opened } = options;
+  const { before } = store;
+  if (opened !== undefined)
+    store.before = (signal) => {
+      opened();
+      store.before = before;
+      return before(signal);
+    };
   let end: unknown = "runs";
   const run = sidecar.run(stop.signal).then(
     (published) => (end = published ? "stopped" : "stopped early"),

@@ -1,3 +1,5 @@
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FakeStore, missing, refused } from "./fakes.ts";
 import { startSidecar } from "./running-sidecar.ts";
@@ -85,6 +87,19 @@ describe("a lease", () => {
   });
 });
 
+test("a oneshot service that is at work keeps its lease: it is not told, and goes on with it", async () => {
+  const { store, clock, systemd, file } = await startSidecar({ store: leasing() });
+  const { state } = systemd;
+  systemd.state = { ...state, type: "oneshot", activeState: "activating", subState: "start" };
+  await clock.advance(500);
+  expect(file("a")).not.toBe("lease-1");
+  expect(systemd.jobs).toEqual([]);
+  expect(store.applications).toEqual([]);
+  systemd.state = { ...state, type: "oneshot", activeState: "inactive", subState: "dead" };
+  await clock.advance(400);
+  expect(store.applications).toHaveLength(1);
+});
+
 test.each([
   ["no action", { onChange: { action: "none" } }],
   ["no service", { service: [] }],
@@ -163,6 +178,46 @@ describe("the mark of an action that is due", () => {
       directory: first.directory,
       clock: first.clock,
     });
+
+  test("that cannot be taken away does not end a sidecar, which has nobody to tell any more", async () => {
+    const first = await interrupted();
+    const life = await startSidecar({
+      store: new FakeStore({ a: "a2", b: "b1" }),
+      directory: first.directory,
+      clock: first.clock,
+      config: { service: [] },
+      // A directory in the place of the state: like a full disk, it stops the write.
+      opened: () => {
+        const state = join(first.directory, ".fetcher-state");
+        rmSync(state);
+        mkdirSync(state);
+      },
+    });
+    await life.clock.advance(10);
+    expect(life.end()).toBe("runs");
+    expect(life.log.at("warn").join()).toMatch(/\.fetcher-state/);
+  });
+
+  test("comes with the starts that were seen: a second crash does not forget them", async () => {
+    const first = await startSidecar();
+    const starts = () =>
+      (JSON.parse(readFileSync(join(first.directory, ".fetcher-state"), "utf8")) as { starts: object }).starts;
+    first.store.put("a", "a2");
+    first.store.hint();
+    await first.clock.advance(5);
+    await first.stop();
+    const seen = starts();
+    expect(seen).toHaveProperty(["units", "app.service", 0], expect.any(Number));
+    const life = await startSidecar({
+      store: new FakeStore({ a: "a3", b: "b1" }),
+      directory: first.directory,
+      clock: first.clock,
+      systemd: { answers: false },
+    });
+    await life.stop();
+    expect(life.pending()).not.toBeNull();
+    expect(starts()).toEqual(seen);
+  });
 
   test("leads to the action after a crash, although nothing differs any more", async () => {
     const first = await interrupted();

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
-import type { Backend, Outcome } from "../../src/backend.ts";
+import { type Backend, BackendError, type Outcome } from "../../src/backend.ts";
 import type { Store } from "../../src/store.ts";
 import { openStore } from "../../src/store.ts";
 import { configOf } from "./command-line.ts";
@@ -126,6 +126,24 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     const { store } = await open({ fetch });
     expect(await messageOf(store, 0.0521)).toBe("unavailable: no answer within 0.1 s");
     expect(aborted).toBe(true);
+  });
+
+  test("a backend that says at its end what it has got is heard: one secret's silence holds up no other", async () => {
+    const fetch = (_: never, signal: AbortSignal) =>
+      new Promise((done) => {
+        signal.addEventListener("abort", () => {
+          done(
+            new Map<string, unknown>([
+              ["a", value("x")],
+              ["b", new BackendError("unavailable", "stopped")],
+            ]),
+          );
+        });
+      });
+    const { store } = await open({ fetch });
+    const answer = await outcomes(store, 0.05);
+    expect(answer.get("a")).toMatchObject({ status: "value" });
+    expect(answer.get("b")).toMatchObject({ kind: "unavailable", message: "no answer within 0.1 s" });
   });
 
   test.each(["before", "during"])("a stop that comes %s the fetch ends it at once", async (when) => {
