@@ -41,6 +41,8 @@ export class TargetAction {
   readonly #alarm: Alarm<"requested">;
   /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
   #publishedAt: number | undefined;
+  /** How many were asked for: what is done for one is not done for a later one. */
+  #requests = 0;
   #told = true;
   #status: string | undefined;
   /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
@@ -88,6 +90,7 @@ export class TargetAction {
   /** Asks for the action. One that is still waiting serves this set too. */
   request(publishedAt: number): void {
     this.#publishedAt = publishedAt;
+    this.#requests += 1;
     this.#seenDownAt = undefined;
     this.#alarm.ring("requested");
   }
@@ -112,13 +115,13 @@ export class TargetAction {
     this.#waitingSince = this.#parts.clock.monotonic();
     this.#failures = 0;
     while (this.#publishedAt !== undefined && !isAborted(signal)) {
-      const publishedAt = this.#publishedAt;
+      const request = this.#requests;
       const state = await this.#parts.systemd.show(this.unit, signal);
       if (isAborted(signal)) return;
       const step = state === undefined ? this.#retry("systemd does not answer") : this.#next(state);
       if (step === "act") await this.#act(state, signal);
       else if ("wait" in step) await this.#parts.clock.sleep(step.wait, signal);
-      else this.#finish(publishedAt, step);
+      else this.#finish(request, step);
     }
   }
 
@@ -184,7 +187,7 @@ export class TargetAction {
 
   async #act(before: UnitState | undefined, signal: AbortSignal): Promise<void> {
     const { clock, log, systemd, onChange } = this.#parts;
-    const publishedAt = this.#publishedAt;
+    const request = this.#requests;
     this.#say(`${this.#verb()} is under way`);
     // Before, not only after: if the target fails, systemd may take this process along.
     log.notice(`${this.unit}: ${onChange.action} for the new secrets`);
@@ -196,11 +199,11 @@ export class TargetAction {
     if (isAborted(signal)) return;
     if (after !== undefined) this.#noteStart(after);
     if (after?.activeState === "failed") {
-      this.#settle(publishedAt, true);
+      this.#settle(request, true);
       this.#say(`${this.unit} failed after the ${onChange.action}`);
       log.error(`${this.unit} failed after the ${onChange.action} (see systemctl status ${this.unit})`);
     } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
-      this.#settle(publishedAt, true);
+      this.#settle(request, true);
       this.#say(undefined);
       log.info(`${this.unit}: ${onChange.action} done`);
     } else {
@@ -223,9 +226,9 @@ export class TargetAction {
   }
 
   /** A set that was published since then needs an action of its own. */
-  #settle(publishedAt: number | undefined, told: boolean): void {
+  #settle(request: number, told: boolean): void {
     this.#failures = 0;
-    if (this.#publishedAt !== publishedAt) return;
+    if (this.#requests !== request) return;
     this.#publishedAt = undefined;
     this.#told = told;
     // Before the log says that it is done: the mark on disk must not outlive that line.
@@ -241,8 +244,8 @@ export class TargetAction {
     return { wait };
   }
 
-  #finish(publishedAt: number, { done, level, told }: Done): void {
-    this.#settle(publishedAt, told);
+  #finish(request: number, { done, level, told }: Done): void {
+    this.#settle(request, told);
     this.#parts.log[level](`${this.unit} ${done}`);
     this.#say(level === "warn" ? `${this.unit} ${done}` : undefined);
   }

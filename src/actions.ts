@@ -25,6 +25,8 @@ export interface ActionsParts {
 export class TargetActions {
   readonly #parts: ActionsParts;
   readonly #actions: readonly TargetAction[];
+  /** When a set was published that nobody was told of, in µs of CLOCK_MONOTONIC. */
+  #untold: number | undefined;
 
   constructor(parts: ActionsParts) {
     this.#parts = parts;
@@ -46,9 +48,25 @@ export class TargetActions {
   /** Asks for the action, for the set that has just been published. */
   request(ids: readonly string[]): void {
     const { clock, log } = this.#parts;
-    const publishedAt = clock.monotonic();
-    this.#mark(publishedAt);
     log.debug("asking for the action", { secrets: ids });
+    this.#ask(clock.monotonic());
+  }
+
+  /** A set was published without asking for the action. */
+  leaveUntold(): void {
+    if (!this.none) this.#untold = this.#parts.clock.monotonic();
+  }
+
+  /** Asks for the action for what nobody was told of. @returns whether there was such a set. */
+  tellLate(): boolean {
+    if (this.#untold === undefined) return false;
+    this.#ask(this.#untold);
+    return true;
+  }
+
+  #ask(publishedAt: number): void {
+    this.#untold = undefined;
+    this.#mark(publishedAt);
     for (const action of this.#actions) action.request(publishedAt);
   }
 

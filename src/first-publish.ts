@@ -38,6 +38,7 @@ export async function publishFirst(
   const result = await rotation.publishFirst(act, changed, stop);
   if (result === "published") {
     if (act) actions.request(due);
+    else if (changed !== undefined && changed.length > 0) actions.leaveUntold();
   } else if (found.values !== undefined) {
     held.restore(found.values, PUBLISHED_BEFORE);
     // The settings may make other files of the same values.

@@ -226,9 +226,12 @@ export class Sidecar {
         published.length === 0 && anew.length > 0 ? "changed templates" : counted(published.length, "changed secret");
       log.notice(`published ${what}`, { secrets: published });
       if (act) this.#actions.request(published);
+      else if (published.length > 0) this.#actions.leaveUntold();
     } else if (why === "reload") {
+      const late = this.#actions.tellLate();
       const problem = this.#rotation.problem ?? this.#problems.summary ?? this.#templateProblem;
-      if (problem === undefined) log.notice("fetched again: nothing has changed");
+      if (late) log.notice("fetched again: the service is told of what was published without an action");
+      else if (problem === undefined) log.notice("fetched again: nothing has changed");
       else log.notice(`fetched again: nothing new is published: ${problem}`);
     }
     if (why === "reload" && publisher.hasLinks) this.#maintain();

@@ -100,6 +100,27 @@ describe("what a start beside a published set could not get", () => {
 });
 
 describe("after SIGHUP", () => {
+  test.each([
+    ["has not had yet", false, 1],
+    ["has had by a restart of its own", true, 0],
+  ])("the service is told of what it %s", async (_, again, restarts) => {
+    const store = new FakeStore({ a: refused, b: "b1" });
+    const life = await restarted(store);
+    store.put("a", "a2");
+    await life.clock.until(() => life.file("a") === "a2", 40);
+    if (again) {
+      await life.clock.advance(20);
+      life.systemd.start();
+    }
+    life.sidecar.reload();
+    await life.clock.advance(20);
+    expect(life.restarts()).toBe(restarts);
+    life.sidecar.reload();
+    await life.clock.advance(20);
+    expect(life.restarts()).toBe(restarts);
+    expect(life.log.at("notice").at(-1)).toBe("fetched again: nothing has changed");
+  });
+
   test("only what the store did not answer for is asked for again: a change of another is not followed", async () => {
     const life = await startSidecar({ config });
     life.store.put("a", refused);
