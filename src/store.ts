@@ -11,6 +11,7 @@ import {
 import type { Random } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { printable } from "./errors.ts";
+import { problemOf } from "./problems.ts";
 import { joinPath, under } from "./settings.ts";
 import type { Log } from "./log.ts";
 
@@ -112,13 +113,16 @@ async function guardedFetch(
     const asked = askFor(backend, requests, abort.signal);
     const answer = await within(limit, signal, asked);
     if (answer !== undefined) return eachOutcome(requests, answer);
-    if (signal.aborted) return eachOutcome(requests, new BackendError("unavailable", "stopped"));
     abort.abort();
     // What it has got by now is not lost because of one secret that nobody answers for.
     const late = await within(LAST_WORD, signal, asked);
-    const silence = new BackendError("unavailable", `no answer within ${Number(limit.toFixed(1))} s`);
+    if (late === undefined) void asked.then(overwrite);
+    const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
+    const silence = new BackendError("unavailable", why);
     const outcomes = eachOutcome(requests, late ?? silence);
-    return new Map([...outcomes].map(([id, outcome]) => [id, isBackendError(outcome) ? silence : outcome]));
+    return new Map(
+      [...outcomes].map(([id, outcome]) => [id, problemOf(outcome)?.kind === "unavailable" ? silence : outcome]),
+    );
   } finally {
     signal.removeEventListener("abort", onStop);
   }
@@ -150,6 +154,13 @@ function eachOutcome(
   return new Map(
     requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
   );
+}
+
+/** What comes when nobody waits for it any more. */
+function overwrite(answer: ReadonlyMap<string, Outcome> | BackendError): void {
+  if (isBackendError(answer)) return;
+  for (const outcome of answer.values())
+    if ("status" in outcome && outcome.status === "value" && Buffer.isBuffer(outcome.value)) outcome.value.fill(0);
 }
 
 async function askFor(

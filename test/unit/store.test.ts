@@ -136,14 +136,29 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
             new Map<string, unknown>([
               ["a", value("x")],
               ["b", new BackendError("unavailable", "stopped")],
+              ["c", new BackendError("denied", "permission denied")],
             ]),
           );
         });
       });
-    const { store } = await open({ fetch });
-    const answer = await outcomes(store, 0.05);
+    const { store } = await open({ fetch }, { secrets: { a: {}, b: {}, c: {} } });
+    const answer = await store.fetch(["a", "b", "c"], never, 0.05);
     expect(answer.get("a")).toMatchObject({ status: "value" });
     expect(answer.get("b")).toMatchObject({ kind: "unavailable", message: "no answer within 0.1 s" });
+    expect(answer.get("c")).toMatchObject({ kind: "denied", message: "permission denied" });
+  });
+
+  test("what comes when nobody waits any more is overwritten", async () => {
+    const late = Buffer.from(canary);
+    let answer: (map: unknown) => void = () => undefined;
+    const { store } = await open({ fetch: () => new Promise((done) => (answer = done)) });
+    const stop = new AbortController();
+    const asked = store.fetch(["a"], stop.signal);
+    stop.abort();
+    await asked;
+    answer(new Map([["a", { status: "value", value: late, version: "1" }]]));
+    await settled();
+    expect(late.every((byte) => byte === 0)).toBe(true);
   });
 
   test.each(["before", "during"])("a stop that comes %s the fetch ends it at once", async (when) => {
