@@ -77,17 +77,16 @@ function execute(
       done({ end: "not-started", reason: child });
       return;
     }
-    let cutShort: "timeout" | "overflow" | undefined;
-    const kill = () => {
-      try {
-        if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-      } catch {
-        // It has just ended by itself.
-      }
-    };
-    const cut = (why: "timeout" | "overflow") => {
+    let cutShort: "timeout" | "overflow" | "stop" | undefined;
+    const cut = (why: "timeout" | "overflow" | "stop") => {
       cutShort ??= why;
-      kill();
+      killGroup(child);
+      // What has left the group holds the output open for as long as it likes, and `close` would wait for it.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    };
+    const stop = () => {
+      cut("stop");
     };
     const timer =
       options.timeout === undefined
@@ -95,7 +94,7 @@ function execute(
         : setTimeout(() => {
             cut("timeout");
           }, options.timeout * 1000);
-    options.signal?.addEventListener("abort", kill, { once: true });
+    options.signal?.addEventListener("abort", stop, { once: true });
     const overflow = () => {
       if (limit !== undefined) cut("overflow");
     };
@@ -105,18 +104,20 @@ function execute(
       stdout.drop();
       stderr.drop();
       clearTimeout(timer);
-      options.signal?.removeEventListener("abort", kill);
+      options.signal?.removeEventListener("abort", stop);
       done(result);
     };
     child.once("error", (error: NodeJS.ErrnoException) => {
       finish({ end: "not-started", reason: error.code ?? "failed" });
     });
     child.once("close", (code, signal) => {
-      if (cutShort !== undefined) finish({ end: cutShort });
-      else if (code !== null) finish({ end: "exit", code, stdout: stdout.whole(), stderr: stderr.whole() });
-      else finish({ end: "signal", signal: signal ?? "unknown", stdout: stdout.whole(), stderr: stderr.whole() });
+      if (cutShort === "timeout" || cutShort === "overflow") finish({ end: cutShort });
+      // Of a program that was stopped nobody knows whether its output is whole, whatever its status is.
+      else if (code !== null && cutShort === undefined)
+        finish({ end: "exit", code, stdout: stdout.whole(), stderr: stderr.whole() });
+      else finish({ end: "signal", signal: signal ?? "SIGKILL", stdout: stdout.whole(), stderr: stderr.whole() });
     });
-    if (options.signal?.aborted === true) kill();
+    if (options.signal?.aborted === true) stop();
   });
 }
 
@@ -132,6 +133,27 @@ function start([program, ...args]: readonly [string, ...string[]], options: Comm
     });
   } catch (error) {
     return errnoCode(error) ?? "failed";
+  }
+}
+
+/** Kills a program and those of its children that have not left its process group. */
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined) return;
+  const ended = exitCode !== null || signalCode !== null;
+  // No process gets the number of a group that has members: one that has it now is the first of somebody else's.
+  if (ended && exists(pid)) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // Nothing is left of it.
+  }
+}
+
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return errnoCode(error) !== "ESRCH";
   }
 }
 

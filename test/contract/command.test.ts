@@ -1,8 +1,9 @@
 import { unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
 import type { ConfigError } from "../../src/errors.ts";
+import { endNoted } from "../unit/noted-pid.ts";
 import { contractSuite, type Fixture } from "./contract.ts";
 import { asValue, Observed } from "./observed.ts";
 import { temporary } from "./temporary.ts";
@@ -85,6 +86,22 @@ describe("a program", () => {
     }));
     const outcomes = await backend.fetch("hangs", "good");
     expect(outcomes.get("hangs")).toMatchObject({ kind: "unavailable", message: "sh took longer than 0.3 s" });
+    expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
+  });
+
+  test("that leaves a daemon with its output open takes too long, and the others are fetched", async () => {
+    const { path, dispose } = await temporary();
+    const noted = join(path, "pid");
+    onTestFinished(async () => {
+      endNoted(noted);
+      await dispose();
+    });
+    const leaves = `setsid sh -c 'echo $$ >"$0"; exec sleep 600' "$1" & until [ -s "$1" ]; do sleep 0.01; done; echo x`;
+    const backend = await Observed.open(await loadBackend("command", "/"), {}, (id) =>
+      id === "leaves" ? { command: ["sh", "-c", leaves, "sh", noted], timeout: 2 } : { command: ["echo", "good"] },
+    );
+    const outcomes = await backend.fetch("leaves", "good");
+    expect(outcomes.get("leaves")).toMatchObject({ kind: "unavailable", message: "sh took longer than 2 s" });
     expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
   });
 

@@ -1,7 +1,10 @@
-import { describe, expect, test } from "vitest";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { accountId } from "../../src/accounts.ts";
 import { ConfigError } from "../../src/errors.ts";
 import { runCommand } from "../../src/helper-command.ts";
+import { endNoted, isAlive, notedPid } from "./noted-pid.ts";
+import { freshDirectory } from "./running-sidecar.ts";
 
 describe("a helper command", () => {
   test.each([
@@ -27,6 +30,40 @@ describe("a helper command", () => {
     stop.abort();
     expect(await run).toMatchObject({ end: "signal", signal: "SIGKILL" });
     expect(await runCommand(command, { signal: stop.signal })).toMatchObject({ end: "signal", signal: "SIGKILL" });
+  });
+
+  test.each(["time-out", "stop"])(
+    "a %s ends it, though a daemon that it leaves behind holds the output open",
+    async (how) => {
+      const noted = join(freshDirectory(), "pid");
+      onTestFinished(() => {
+        endNoted(noted);
+      });
+      // In a session of its own it is not killed with the program.
+      const daemon = `setsid sh -c 'echo $$ >"$0"; exec sleep 600' "$1" &`;
+      const script = `${daemon} until [ -s "$1" ]; do sleep 0.01; done; echo "the secret"`;
+      const stop = new AbortController();
+      const run = runCommand(
+        ["sh", "-c", script, "sh", noted],
+        how === "stop" ? { signal: stop.signal } : { timeout: 1 },
+      );
+      if (how === "stop") {
+        await vi.waitUntil(() => notedPid(noted) !== undefined, { timeout: 20_000 });
+        stop.abort();
+      }
+      expect(await run).toMatchObject({ end: how === "stop" ? "signal" : "timeout" });
+    },
+  );
+
+  test("a time-out ends what is left of its group when it has ended itself", async () => {
+    const noted = join(freshDirectory(), "pid");
+    onTestFinished(() => {
+      endNoted(noted);
+    });
+    expect(await runCommand(["sh", "-c", `sleep 600 & echo $! >"$1"`, "sh", noted], { timeout: 1 })).toEqual({
+      end: "timeout",
+    });
+    await vi.waitUntil(() => !isAlive(notedPid(noted)), { timeout: 20_000 });
   });
 
   test("output beyond the limit is dropped, and does not block it", async () => {
