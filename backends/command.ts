@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../src/backend.ts";
 import { ConfigError, errnoText, printable } from "../src/errors.ts";
 import { type CommandResult, runForBytes } from "../src/helper-command.ts";
-import { object, parse, positiveSeconds } from "../src/settings.ts";
+import { object, parse, requestSeconds } from "../src/settings.ts";
 
 const word = v.pipe(
   v.string("expected a string"),
@@ -25,7 +25,7 @@ const environment = v.pipe(
 
 export const Settings = object({
   command: v.optional(argv),
-  timeout: v.optional(positiveSeconds, 30),
+  timeout: v.optional(requestSeconds, 30),
   environment: v.optional(environment, {}),
 });
 type Settings = v.InferOutput<typeof Settings>;
@@ -33,7 +33,7 @@ type Settings = v.InferOutput<typeof Settings>;
 export const Source = object({
   command: v.optional(argv),
   args: v.optional(v.array(word, "expected an array of strings")),
-  timeout: v.optional(positiveSeconds),
+  timeout: v.optional(requestSeconds),
 });
 interface Source {
   readonly argv: readonly [string, ...string[]];

@@ -24,6 +24,12 @@ export const positiveSeconds = v.pipe(
   v.check((value) => value >= 0.05, "expected at least 0.05 seconds"),
 );
 
+/** What one request of a backend may take. The engine gives a fetch of all secrets 120 seconds. */
+export const requestSeconds = v.pipe(
+  positiveSeconds,
+  v.maxValue(100, "expected at most 100 seconds: a fetch of all secrets is given up after 120"),
+);
+
 export const absolutePath = v.pipe(
   text,
   v.check((value) => value.startsWith("/"), "expected an absolute path"),

@@ -1,7 +1,7 @@
 /** Which value of AWS Secrets Manager a secret is: settings, `valueFrom` strings as ECS writes them, and regions. */
 import * as v from "valibot";
 import { ConfigError } from "../../src/errors.ts";
-import { object, parse, positiveSeconds, text } from "../../src/settings.ts";
+import { object, parse, requestSeconds, text } from "../../src/settings.ts";
 
 const url = v.pipe(
   text,
@@ -15,7 +15,7 @@ export const Settings = object({
   roleArn: v.optional(v.pipe(text, v.regex(/^arn:[\w-]+:iam::\d{12}:role\//, "expected the ARN of a role"))),
   externalId: v.optional(text),
   secretId: v.optional(text),
-  timeout: v.optional(positiveSeconds, 15),
+  timeout: v.optional(requestSeconds, 15),
 });
 export type Settings = v.InferOutput<typeof Settings>;
 

@@ -30,7 +30,7 @@ export const credentials: OptionTexts = {
 
 export const command: OptionTexts = {
   "config.command": { meaning: "argv of the program", otherwise: "required, here or in each source" },
-  "config.timeout": { meaning: "a program that takes longer is killed, and run again later" },
+  "config.timeout": { meaning: "a program that takes longer is killed, and run again later; at most 100" },
   "config.environment": {
     meaning: "variables for the program, which inherits none but `PATH`; none whose name begins with `LD_`",
   },
@@ -60,7 +60,7 @@ export const aws: OptionTexts = {
     meaning: "name or ARN of the secret that has all of this scope",
     otherwise: "each id is a secret",
   },
-  "config.timeout": { meaning: "for a request" },
+  "config.timeout": { meaning: "for a request; at most 100" },
   "secrets.ID.source.valueFrom": {
     meaning:
       "all in one, as Amazon ECS writes it: `ARN:json-key:version-stage:version-id`, empty fields keep their colons",

@@ -1,6 +1,7 @@
+import { existsSync } from "node:fs";
 import { unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
 import type { ConfigError } from "../../src/errors.ts";
 import { endNoted } from "../unit/noted-pid.ts";
@@ -105,6 +106,26 @@ describe("a program", () => {
     expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
   });
 
+  test("that has ended when the fetch is stopped has its value: only the others are stopped", async () => {
+    const { path, dispose } = await temporary();
+    onTestFinished(dispose);
+    const begun = join(path, "begun");
+    const sleeps = { command: ["sleep", "600"] };
+    // Four at a time: the last begins when the good one has ended.
+    const backend = await Observed.open(await loadBackend("command", "/"), { timeout: 100 }, (id) => {
+      if (id === "good") return { command: ["echo", "good"] };
+      return id === "last" ? { command: ["sh", "-c", `touch "$0"; exec sleep 600`, begun] } : sleeps;
+    });
+    const abort = new AbortController();
+    const fetching = backend.backend.fetch(backend.requests("a", "b", "c", "good", "last", "never"), abort.signal);
+    await vi.waitUntil(() => existsSync(begun), { timeout: 20_000 });
+    abort.abort();
+    const outcomes = await fetching;
+    expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
+    for (const id of ["a", "b", "c", "last", "never"])
+      expect(outcomes.get(id)).toMatchObject({ kind: "unavailable", message: "stopped" });
+  });
+
   test("that prints without end is stopped, and that is an error", async () => {
     const backend = await opened({ command: ["cat", "/dev/zero"] }, { args: [] });
     expect(await backend.outcome("id")).toMatchObject({ kind: "invalid", message: "cat printed more than 16 MiB" });
@@ -135,6 +156,8 @@ test.each([
   ["an empty one", { command: [] }, {}, "command"],
   ["a line instead of words", { command: "pass show x" }, {}, "command"],
   ["a loader's variable", { command: ["x"], environment: { LD_PRELOAD: "x" } }, {}, "environment"],
+  ["a time that the engine does not give", { command: ["x"], timeout: 101 }, {}, "timeout"],
+  ["a time that the engine does not give, of one", { command: ["x"] }, { timeout: 101 }, "timeout"],
   ["arguments that are no strings", { command: ["x"] }, { args: [1] }, "args[0]"],
 ])("%s: an error that names the option", async (_, settings, source, path) => {
   const module = await loadBackend("command", "/");

@@ -140,7 +140,7 @@ describe("a role", () => {
 
   test("whose service never answers does not hold up the sidecar's stop", async () => {
     await writeCredentials("own");
-    const { observed, standIn } = await backend(() => undefined, { roleArn, timeout: 600 });
+    const { observed, standIn } = await backend(() => undefined, { roleArn, timeout: 100 });
     const abort = new AbortController();
     const fetching = observed.backend.fetch(observed.requests("a"), abort.signal);
     await vi.waitUntil(() => standIn.count("AssumeRole") > 0, { timeout: 60_000 });

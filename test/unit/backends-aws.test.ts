@@ -169,12 +169,13 @@ describe("the configuration", () => {
     expect((error as ConfigError).path).toBe(path);
   });
 
-  test("a wrong role, endpoint or an external id alone are errors that name the option", async () => {
+  test("a wrong role, endpoint or time, or an external id alone are errors that name the option", async () => {
     const module = await loadBackend("aws", "/");
     for (const [path, wrong] of [
       ["roleArn", { roleArn: "reader" }],
       ["endpoint", { endpoint: "http://user:pass@host" }],
       ["externalId", { externalId: "x" }],
+      ["timeout", { timeout: 101 }],
     ] as const)
       expect(() => module.parseSettings(wrong), path).toThrow(expect.objectContaining({ path }));
   });
