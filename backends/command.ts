@@ -112,10 +112,22 @@ async function run(source: Source, settings: Settings, signal: AbortSignal): Pro
     case "overflow":
       return new BackendError("invalid", `${name} printed more than ${OUTPUT_LIMIT / 1024 / 1024} MiB`);
     case "not-started":
-      return result.reason === "ENOENT"
-        ? new BackendError("invalid", `there is no program ${name} (PATH, or an absolute path in the command)`)
-        : new BackendError("invalid", `${name} cannot be run: ${errnoText(result.reason)}`);
+      return notStarted(result.reason, name);
   }
+}
+
+/** What is wrong with the command itself. All else passes: no memory or processes, a program that is just replaced. */
+const lasting = new Set(
+  "ENOENT EACCES EPERM ENOEXEC ENOTDIR ELOOP ENAMETOOLONG E2BIG ERR_INVALID_ARG_VALUE".split(" "),
+);
+
+function notStarted(reason: string, name: string): BackendError {
+  if (reason === "ENOENT")
+    return new BackendError("invalid", `there is no program ${name} (PATH, or an absolute path in the command)`);
+  return new BackendError(
+    lasting.has(reason) ? "invalid" : "unavailable",
+    `${name} cannot be run: ${errnoText(reason)}`,
+  );
 }
 
 /** sysexits(3), for programs that keep to it; with any other status nobody knows, and time may heal it. */

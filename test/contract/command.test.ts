@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { unlink, writeFile } from "node:fs/promises";
+import { copyFile, open, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
@@ -136,6 +136,37 @@ describe("a program", () => {
     expect(await backend.outcome("id")).toMatchObject({
       kind: "invalid",
       message: expect.stringMatching(/no-such-program.*PATH/) as string,
+    });
+  });
+
+  test("that is just being written (ETXTBSY) is run again later: only what is wrong for good ends a start", async () => {
+    const { path, dispose } = await temporary();
+    onTestFinished(dispose);
+    const program = join(path, "program");
+    await copyFile("/bin/echo", program);
+    const backend = await opened({ command: [program, "-n"] });
+    const writer = await open(program, "r+");
+    try {
+      expect(await backend.outcome("the value")).toMatchObject({
+        kind: "unavailable",
+        message: expect.stringContaining("(ETXTBSY)") as string,
+      });
+    } finally {
+      await writer.close();
+    }
+    expect((await backend.value("the value")).value.toString()).toBe("the value");
+  });
+
+  test.each([
+    ["a directory", ["/"], "EACCES"],
+    ["below a file", ["/etc/passwd/program"], "ENOTDIR"],
+    ["of a name that is too long", [`/${"x".repeat(300)}`], "ENAMETOOLONG"],
+    ["with more than the kernel takes", ["true", "x".repeat(200_000)], "E2BIG"],
+  ])("that is %s is wrong for good", async (_, argv, code) => {
+    const backend = await opened({ command: argv }, { args: [] });
+    expect(await backend.outcome("id")).toMatchObject({
+      kind: "invalid",
+      message: expect.stringMatching(`cannot be run: .*\\(${code}\\)$`) as string,
     });
   });
 
