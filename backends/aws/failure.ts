@@ -1,8 +1,27 @@
 /** What the SDK throws, in our words. Its own errors carry requests and responses, and are never attached. */
 import { BackendError, type BackendErrorKind, type Missing } from "../../src/backend.ts";
 
-/** By the error's name, which is the service's error code. Whatever is not here may heal with time. */
+/** What the SDK takes for throttling, too. STS and the gateways before it say it with status 400. */
+const throttling = [
+  "BandwidthLimitExceeded",
+  "EC2ThrottledException",
+  "LimitExceededException",
+  "PriorRequestNotComplete",
+  "ProvisionedThroughputExceededException",
+  "RequestLimitExceeded",
+  "RequestThrottled",
+  "RequestThrottledException",
+  "SlowDown",
+  "ThrottledException",
+  "Throttling",
+  "ThrottlingException",
+  "TooManyRequestsException",
+  "TransactionInProgressException",
+];
+
+/** By the error's name, which is the service's error code. For what is not here the HTTP status decides. */
 const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
+  ...Object.fromEntries(throttling.map((code) => [code, ["unavailable", "throttled"] as const])),
   AccessDeniedException: ["denied", "access denied: the role needs secretsmanager:GetSecretValue"],
   // Of STS.
   AccessDenied: ["denied", "access denied: sts:AssumeRole must be allowed to us, and the role must trust us"],
@@ -18,12 +37,14 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ExpiredTokenException: ["unavailable", "the credentials have expired"],
   ExpiredToken: ["unavailable", "the credentials have expired"],
   CredentialsProviderError: ["unavailable", "there are no credentials (yet)"],
-  ThrottlingException: ["unavailable", "throttled"],
-  TooManyRequestsException: ["unavailable", "throttled"],
-  RequestLimitExceeded: ["unavailable", "throttled"],
   InternalServiceError: ["unavailable", "the service has an internal error"],
   InternalServiceErrorException: ["unavailable", "the service has an internal error"],
   TimeoutError: ["unavailable", "no answer in time"],
+  RequestTimeout: ["unavailable", "the request came in too slowly"],
+  RequestTimeoutException: ["unavailable", "the request came in too slowly"],
+  // Of STS, where a web identity is checked.
+  IDPCommunicationError: ["unavailable", "the identity provider does not answer"],
+  IDPCommunicationErrorException: ["unavailable", "the identity provider does not answer"],
   AbortError: ["unavailable", "stopped"],
 };
 

@@ -73,8 +73,8 @@ export function assumed(accessKey: string): Reply {
 }
 
 /** STS says no. */
-export function notAssumed(code: string, message: string): Reply {
-  return xml(403, `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`);
+export function notAssumed(code: string, message: string, status = 403): Reply {
+  return xml(status, `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`);
 }
 
 function xml(status: number, body: string): Reply {

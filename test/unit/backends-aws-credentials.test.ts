@@ -128,6 +128,20 @@ describe("a role", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
+  test.each([
+    ["Throttling", "throttled"],
+    ["RequestThrottled", "throttled"],
+    ["IDPCommunicationError", "the identity provider does not answer"],
+  ])("is waited for where STS says %s with status 400, as when a whole fleet boots", async (code, why) => {
+    await writeCredentials("own");
+    const { observed } = await backend(() => notAssumed(code, canary, 400), { roleArn });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: cannot assume ${roleArn}: ${why}`,
+    });
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
   test("is waited for while the machine has no credentials, and assumed when they come", async () => {
     const { observed } = await backend(answer, { roleArn });
     expect(await observed.outcome("a")).toMatchObject({

@@ -87,6 +87,7 @@ test("two keys of one secret cost one request", async () => {
 describe("what the service says no with", () => {
   test.each([
     ["ThrottlingException", "unavailable"],
+    ["RequestTimeoutException", "unavailable"],
     ["InternalServiceError", "unavailable"],
     ["ExpiredTokenException", "unavailable"],
     ["AccessDeniedException", "denied"],
