@@ -40,7 +40,7 @@ export function openClient(settings: Settings, region: string): Client {
         VersionStage: versionStage,
         VersionId: versionId,
       });
-      return await unlessAborted(signal, client.send(command, { abortSignal: signal }));
+      return await within(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
     },
     async batch(secretIds, signal) {
       const values: Required<Batch>["SecretValues"] = [];
@@ -48,7 +48,7 @@ export function openClient(settings: Settings, region: string): Client {
       let token: string | undefined;
       do {
         const command = new BatchGetSecretValueCommand({ SecretIdList: [...secretIds], NextToken: token });
-        const page = await unlessAborted(signal, client.send(command, { abortSignal: signal }));
+        const page = await within(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
         values.push(...(page.SecretValues ?? []));
         errors.push(...(page.Errors ?? []));
         token = page.NextToken;
@@ -59,6 +59,28 @@ export function openClient(settings: Settings, region: string): Client {
       client.destroy();
     },
   };
+}
+
+/**
+ * The SDK's own limit is over when the headers of an answer are there: a body that stalls would hold up the whole fetch.
+ * AbortSignal.any() with AbortSignal.timeout() does not do it: in Node 20 it may be collected, and then never aborts.
+ */
+async function within<T>(seconds: number, signal: AbortSignal, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const abort = new AbortController();
+  const stop = () => {
+    abort.abort(signal.reason);
+  };
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
+  const timer = setTimeout(() => {
+    abort.abort(new DOMException("no answer in time", "TimeoutError"));
+  }, seconds * 1000);
+  try {
+    return await unlessAborted(abort.signal, send(abort.signal));
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
+  }
 }
 
 function configuration(settings: Settings, region: string): SecretsManagerClientConfig {

@@ -67,9 +67,11 @@ const ofCredentials = new Set([
   "InvalidSignatureException",
   "IncompleteSignature",
   "MissingAuthenticationToken",
+  // It may be a login that hangs, which the SDK lets all wait for who ask later.
+  "TimeoutError",
 ]);
 
-/** Whether it is the credentials that the service does not take, or that could not be had. */
+/** Whether it is the credentials that the service does not take, or that could not be had (in time). */
 export function isOfCredentials(error: unknown): boolean {
   return error instanceof BackendError || ofCredentials.has(read(error).name);
 }

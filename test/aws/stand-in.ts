@@ -17,29 +17,42 @@ export interface Reply {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: unknown;
+  /** Half of the body is sent, and then nothing. */
+  readonly stalls?: boolean;
 }
 
 export class StandIn {
   readonly calls: readonly Call[];
+  /** Answers that stall, as long as somebody waits for their rest. */
+  readonly stalled: ReadonlySet<unknown>;
   readonly url: string;
   readonly close: () => Promise<void>;
 
-  private constructor(url: string, calls: readonly Call[], close: () => Promise<void>) {
+  private constructor(url: string, calls: readonly Call[], stalled: ReadonlySet<unknown>, close: () => Promise<void>) {
     this.url = url;
     this.calls = calls;
+    this.stalled = stalled;
     this.close = close;
   }
 
   /** @param answer undefined: the request is never answered. */
   static async start(answer: (call: Call) => Reply | undefined): Promise<StandIn> {
     const calls: Call[] = [];
+    const stalled = new Set<unknown>();
     const server = createServer((request, response) => {
       void read(request).then((call) => {
         calls.push(call);
         const reply = answer(call);
         if (reply === undefined) return;
         response.writeHead(reply.status ?? 200, { "content-type": "application/x-amz-json-1.1", ...reply.headers });
-        response.end(typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body));
+        const text = typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body);
+        if (reply.stalls !== true) {
+          response.end(text);
+          return;
+        }
+        stalled.add(response);
+        response.once("close", () => stalled.delete(response));
+        response.write(text.slice(0, text.length / 2));
       });
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -50,7 +63,7 @@ export class StandIn {
           resolve();
         });
       });
-    return new StandIn(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, calls, close);
+    return new StandIn(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, calls, stalled, close);
   }
 
   count(operation: string): number {

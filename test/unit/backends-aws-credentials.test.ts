@@ -152,6 +152,24 @@ describe("a role", () => {
     expect(await text(observed)).toBe("the value");
   });
 
+  test("whose service stalls in its answer is asked again at the next fetch", async () => {
+    await writeCredentials("own");
+    let stalls = true;
+    const { observed } = await backend(
+      (call) => ({ ...answer(call), stalls: stalls && call.operation === "AssumeRole" }),
+      {
+        roleArn,
+        timeout: 2,
+      },
+    );
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: no answer in time`,
+    });
+    stalls = false;
+    expect(await text(observed)).toBe("the value");
+  });
+
   test("whose service never answers does not hold up the sidecar's stop", async () => {
     await writeCredentials("own");
     const { observed, standIn } = await backend(() => undefined, { roleArn, timeout: 100 });

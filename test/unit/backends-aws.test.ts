@@ -133,6 +133,21 @@ test("a service that takes the request and never answers is unavailable after th
   });
 });
 
+test("an answer that stalls half-way costs the others nothing: it ends after the configured time", async () => {
+  const { observed, standIn } = await backend(
+    (call) => {
+      if (call.operation !== "GetSecretValue") return refusal("AccessDeniedException", "no batches here");
+      const answer = found(call);
+      return call.body["SecretId"] === "b" ? { ...answer, stalls: true } : answer;
+    },
+    { timeout: 2 },
+  );
+  const outcomes = await observed.fetch("a", "b");
+  expect(asValue(outcomes.get("a")).value.toString()).toBe("value of a");
+  expect(outcomes.get("b")).toMatchObject({ kind: "unavailable", message: `b in ${region}: no answer in time` });
+  await vi.waitUntil(() => standIn.stalled.size === 0, { timeout: 20_000 });
+});
+
 test("credentials that are late at boot are waited for", async () => {
   for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HOME"]) vi.stubEnv(name, undefined);
   vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
