@@ -40,7 +40,19 @@ function field(
   const value = Object.hasOwn(fields, key) ? fields[key] : undefined;
   if (value === undefined || value === null)
     return { status: "missing", where: `no key ${JSON.stringify(key)} in ${secretId}` };
+  if (!isExact(value))
+    return new BackendError(
+      "invalid",
+      `${secretId}: key ${JSON.stringify(key)}: a number too large to be carried exactly: store it as a string`,
+    );
   return fetched(Buffer.from(typeof value === "string" ? value : JSON.stringify(value)), answer);
+}
+
+/** JSON.parse() has rounded an integer beyond 2^53, and nobody would see that it is another one. */
+function isExact(value: unknown): boolean {
+  if (typeof value === "number")
+    return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value));
+  return typeof value !== "object" || value === null || Object.values(value).every(isExact);
 }
 
 function fetched(value: Buffer, { VersionId: version }: Answer): Outcome {

@@ -84,6 +84,26 @@ test("two keys of one secret cost one request", async () => {
   expect(standIn.calls).toHaveLength(1);
 });
 
+test.each([
+  ["12345678901234567890", undefined],
+  ["-9007199254740993", undefined],
+  ["1e400", undefined],
+  ['{"pin":[9007199254740993]}', undefined],
+  ["9007199254740991", "9007199254740991"],
+  ["-0.25", "-0.25"],
+  ['"12345678901234567890"', "12345678901234567890"],
+  ['{"pin":[null,true,1.5]}', '{"pin":[null,true,1.5]}'],
+])("a value %s in a JSON secret is published as it is, or not at all", async (json, published) => {
+  const document = { ...value("db"), SecretString: `{"id":${json},"other":12345678901234567890}` };
+  const { observed } = await backend(() => ({ body: document }), { secretId: "db" });
+  if (published !== undefined) expect((await observed.value("id")).value.toString()).toBe(published);
+  else
+    expect(await observed.outcome("id")).toMatchObject({
+      kind: "invalid",
+      message: 'db: key "id": a number too large to be carried exactly: store it as a string',
+    });
+});
+
 describe("what the service says no with", () => {
   test.each([
     ["ThrottlingException", "unavailable"],
