@@ -12,7 +12,8 @@ export { deriveName };
 /** How one secret wants to appear in secrets.env. */
 export interface EnvRequest {
   readonly id: string;
-  readonly value: Buffer;
+  /** undefined: there is none now, and no line; its name is taken all the same. */
+  readonly value: Buffer | undefined;
   /** The variable's explicit name; undefined: derived from the id; null: not in the file. */
   readonly env: string | null | undefined;
   /** The secret has an owner or a strict mode of its own: only an explicit `env` puts it into the file. */
@@ -21,7 +22,7 @@ export interface EnvRequest {
 
 /** The file, and what became of each secret. */
 export interface EnvFile {
-  /** The bytes, which hold values: the receiver owns them and overwrites them when they are replaced. */
+  /** The bytes, which hold values. Unlike the values themselves, nobody overwrites them: they go with the garbage. */
   readonly content: Buffer;
   /** By id: the variable of each secret that is in the file. */
   readonly names: ReadonlyMap<string, string>;
@@ -42,9 +43,10 @@ export const MAX_FILE_BYTES = 1_048_576;
 
 /**
  * Encodes the values, without their trailing newlines, in the order of `requests`. Room in the file goes to explicit
- * names first. Whether two names collide does not depend on the values, so that no rotation gives a name to another
- * secret.
+ * names first. Whether two names collide does not depend on the values, nor on whether there are any, so that no rotation
+ * gives a name to another secret.
  *
+ * @param requests all secrets that are configured.
  * @throws EnvError for the first secret whose explicit name is unusable or cannot carry its value.
  */
 export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
@@ -52,6 +54,7 @@ export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
   const chosen = new Map<EnvRequest, Line>();
   let room = MAX_FILE_BYTES;
   const add = (request: EnvRequest, name: string): string | undefined => {
+    if (request.value === undefined) return undefined;
     const value = withoutTrailingNewlines(request.value);
     const size = lineBytes(name, value);
     const problem = valueProblem(name, value) ?? (size > room ? "secrets.env would be over 1 MiB" : undefined);
@@ -74,7 +77,7 @@ export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
 
   const derived = derivedNames(requests);
   for (const request of requests) {
-    if (request.env !== undefined) continue;
+    if (request.env !== undefined || request.value === undefined) continue;
     const name = deriveName(request.id);
     const problem = derivedProblem(request, name, explicit.get(name), derived.get(name) ?? []) ?? add(request, name);
     if (problem !== undefined) leftOut.set(request.id, problem);
@@ -188,7 +191,7 @@ function utf8Problem(value: Buffer): string | undefined {
 
 const NOT_UTF8 = "it is not UTF-8 text, and systemd refuses other variables";
 
-/** One allocation of its own (not of Node's shared pool), so that overwriting it leaves no copy of a value. */
+/** One allocation of its own: no value stays in Node's shared pool, where others get memory from. */
 function joinLines(lines: readonly Line[]): Buffer {
   const content = Buffer.alloc(lines.reduce((sum, { size }) => sum + size, 0));
   let at = 0;

@@ -77,9 +77,9 @@ export class SecretLayout {
     files.push(...this.render(values));
     const envFile = this.#config.output === undefined ? "secrets.env" : this.#config.output.envFile;
     if (envFile === null) return { files, env: undefined, warnings: new Map() };
-    const requests = present.map(({ secret, value }) => {
+    const requests = this.#config.secrets.map((secret) => {
       const { id, env: name } = secret;
-      return { id, value, env: name, restricted: this.#permissions.isRestricted(secret) };
+      return { id, value: values.get(id), env: name, restricted: this.#permissions.isRestricted(secret) };
     });
     const env = encodeEnvFile(requests);
     const restricted = new Set(requests.filter((request) => request.restricted).map(({ id }) => id));

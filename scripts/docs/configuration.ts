@@ -29,8 +29,9 @@ const envFile = `## secrets.env
 A line \`NAME='value'\` for each secret, which \`sh\`, bash and systemd's \`EnvironmentFile=\` read alike. Trailing newlines are
 dropped, as \`$(cat file)\` would. A value that no variable can carry (NUL, not UTF-8, 128 KiB or more) is in its file only,
 with a warning; with an explicit \`env\` it is an error. So is what would bring the file over 1 MiB. Two secrets whose derived
-names are the same are both left out, with a warning. Names that mean something to shells and loaders (\`PATH\`, \`LD_PRELOAD\`,
-\`NODE_OPTIONS\` …) need an explicit \`env\`; those that a shell cannot set (\`UID\`, \`RANDOM\` …) are errors.
+names are the same are both left out, with a warning, also while one of them is missing. Names that mean something to shells
+and loaders (\`PATH\`, \`LD_PRELOAD\`, \`NODE_OPTIONS\` …) need an explicit \`env\`; those that a shell cannot set (\`UID\`,
+\`RANDOM\` …) are errors.
 `;
 
 export async function configurationPage(): Promise<string> {

@@ -130,6 +130,23 @@ describe("encodeEnvFile", () => {
     expect(file.leftOut["a.b"]).toMatch(/a_b.*"x"/);
   });
 
+  test.each<[string, Partial<EnvRequest>[]]>([
+    ["an explicit one", [{ id: "B" }, { id: "x", env: "B" }]],
+    ["another derived one", [{ id: "a-b" }, { id: "a_b" }]],
+  ])(
+    "a name is taken though the optional secret of %s is missing: no rotation moves a variable",
+    (_, [first, second]) => {
+      const other = (value: Buffer | undefined) => ({ ...request("", ""), ...second, value });
+      const missing = encode({ ...request("", "1"), ...first }, other(undefined));
+      const there = encode({ ...request("", "1"), ...first }, other(Buffer.from("2")));
+      expect(missing.content).toBe("");
+      expect(missing.names).toEqual({});
+      expect(missing.leftOut[first?.id ?? ""]).toBe(there.leftOut[first?.id ?? ""]);
+      expect(there.names[first?.id ?? ""]).toBeUndefined();
+      expect(missing.leftOut[second?.id ?? ""]).toBeUndefined();
+    },
+  );
+
   test("a secret for one owner is not shown to all, unless its variable is explicit", () => {
     const file = encode(
       request("mine", CANARY, { restricted: true }),

@@ -320,6 +320,20 @@ describe("publisher", () => {
     expect(fs.readdirSync(links)).toEqual([]);
   });
 
+  test("gives no variable to a secret that an optional one takes back when it comes", async () => {
+    const directory = freshDirectory();
+    const publisher = await open(directory, {
+      B: {},
+      x: { env: "B", optional: true },
+      "a-b": { optional: true },
+      a_b: {},
+    });
+    publisher.stage(values({ B: "1", a_b: "2" }), false).commit();
+    expect(text(directory, "secrets.env")).toBe("");
+    publisher.stage(values({ B: "1", a_b: "2", x: "3", "a-b": "4" }), false).commit();
+    expect(text(directory, "secrets.env")).toBe("B='3'\n");
+  });
+
   test("writes only what differs", async () => {
     const directory = freshDirectory();
     const publisher = await open(directory, { a: {}, b: {} });
