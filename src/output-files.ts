@@ -15,6 +15,7 @@ export interface OutputFile {
 }
 
 const STICKY = 0o1000;
+const SET_GROUP_ID = 0o2000;
 
 export class OutputFiles {
   readonly #path: string;
@@ -44,8 +45,7 @@ export class OutputFiles {
     try {
       for (let at = 0; at < file.content.length;) at += fs.writeSync(fd, file.content, at);
       fs.fchmodSync(fd, this.finalMode(file.mode));
-      if (file.uid !== undefined || file.gid !== undefined)
-        fs.fchownSync(fd, file.uid ?? process.geteuid?.() ?? 0, file.gid ?? process.getegid?.() ?? 0);
+      if (isGivenAway(file)) fs.fchownSync(fd, file.uid ?? process.geteuid?.() ?? 0, this.finalGroup(file));
       if (this.#durable) fs.fsyncSync(fd);
     } finally {
       fs.closeSync(fd);
@@ -55,6 +55,15 @@ export class OutputFiles {
   /** The bits that a file really gets. */
   finalMode(mode: number): number {
     return this.#sticky ? mode | STICKY : mode;
+  }
+
+  /** The group that a file really gets: where nobody asks for one, the directory may give its own (set-group-ID). */
+  finalGroup(file: OutputFile): number {
+    if (!isGivenAway(file)) {
+      const { mode, gid } = fs.statSync(this.#path);
+      if ((mode & SET_GROUP_ID) !== 0) return gid;
+    }
+    return file.gid ?? process.getegid?.() ?? 0;
   }
 
   /** Makes renames last where the directory outlives a reboot. */
@@ -126,6 +135,10 @@ export class OutputFiles {
       }[code] ?? errnoText(code);
     return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
   }
+}
+
+function isGivenAway({ uid, gid }: OutputFile): boolean {
+  return uid !== undefined || gid !== undefined;
 }
 
 /** Of plain names: path.join() would look at each of them for dots. */

@@ -87,9 +87,7 @@ export class OutputDirectory {
     const content = this.#files.readOwn(file.name, file.uid);
     if (content?.equals(file.content) !== true) return false;
     const stat = fs.lstatSync(inside(this.path, file.name));
-    return (
-      (stat.mode & 0o7777) === this.#files.finalMode(file.mode) && (file.gid === undefined || stat.gid === file.gid)
-    );
+    return (stat.mode & 0o7777) === this.#files.finalMode(file.mode) && stat.gid === this.#files.finalGroup(file);
   }
 
   /** A commit failed half-way: some names may have their new bytes already. */

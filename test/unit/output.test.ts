@@ -6,6 +6,7 @@ import { LinkDirectory } from "../../src/links.ts";
 import { OutputDirectory } from "../../src/output.ts";
 import type { OutputFile } from "../../src/output-files.ts";
 import { Publisher } from "../../src/publisher.ts";
+import { needs } from "../requirements.ts";
 import { configOf } from "./command-line.ts";
 import { freshDirectory } from "./running-sidecar.ts";
 
@@ -333,6 +334,41 @@ describe("publisher", () => {
     publisher.stage(values({ B: "1", a_b: "2", x: "3", "a-b": "4" }), false).commit();
     expect(text(directory, "secrets.env")).toBe("B='3'\n");
   });
+
+  needs("root").describe("an owner or a group", () => {
+    test.each([
+      ["a group", { mode: "0440", group: 1 }, "0:1"],
+      ["an owner", { mode: "0440", owner: 65_534 }, "65534:0"],
+    ])("that is configured no more (%s) loses the file, whose bytes are the same", async (_, was, before) => {
+      const directory = freshDirectory();
+      const ownerOf = () => {
+        const { uid, gid } = fs.statSync(join(directory, "a"));
+        return `${uid}:${gid}`;
+      };
+      (await open(directory, { a: was })).stage(values({ a: "1" }), false).commit();
+      expect(ownerOf()).toBe(before);
+      const next = await open(directory, { a: { mode: "0440" } });
+      next.recover();
+      next.stage(values({ a: "1" }), false).commit();
+      expect(ownerOf()).toBe("0:0");
+    });
+  });
+
+  needs("root").test(
+    "writes only what differs where the directory gives its files a group (set-group-ID), too",
+    async () => {
+      const directory = freshDirectory();
+      fs.chownSync(directory, 0, 1);
+      fs.chmodSync(directory, 0o2755);
+      const publisher = await open(directory, { a: {}, b: { owner: 65_534 } });
+      const look = () => ["a", "b"].map((name) => fs.statSync(join(directory, name)));
+      publisher.stage(values({ a: "1", b: "1" }), false).commit();
+      const before = look();
+      expect(before.map(({ uid, gid }) => `${uid}:${gid}`)).toEqual(["0:1", "65534:0"]);
+      publisher.stage(values({ a: "1", b: "1" }), false).commit();
+      expect(look().map(({ ino }) => ino)).toEqual(before.map(({ ino }) => ino));
+    },
+  );
 
   test("writes only what differs", async () => {
     const directory = freshDirectory();
