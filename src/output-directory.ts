@@ -1,6 +1,6 @@
 /** Which directories are safe to publish in. */
 import * as fs from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "./errors.ts";
 import { isPrivateTmp } from "./private-tmp.ts";
 
@@ -11,41 +11,72 @@ import { isPrivateTmp } from "./private-tmp.ts";
  * @throws PublishError (73), or FatalError (78) for a /tmp that everybody shares.
  */
 export function checkDirectory(path: string): { readonly created: boolean } {
-  const real = realParent(path);
+  const { parent, missing } = nearestOf(path);
+  const real = missing.reduce(below, parent);
   refuseSharedTmp(real);
-  const created = make(real);
-  const stat = fs.lstatSync(real);
-  if (!stat.isDirectory())
-    throw refuse(path, stat.isSymbolicLink() ? "is a symbolic link: name the directory itself" : "is no directory");
-  for (let above = real; ; above = dirname(above)) {
-    const who = whoElseCanChange(fs.statSync(above));
-    if (who !== undefined) throw refuse(path, `${above === real ? "" : `lies in ${above}, which `}${who} can change`);
-    if (above === "/") return { created };
+  // Before anything is made: who can change what is above could lead that elsewhere, too.
+  for (let above = parent; ; above = dirname(above)) {
+    refuseUnsafe(path, above, real);
+    if (above === "/") break;
+  }
+  let created = false;
+  let directory = parent;
+  for (const name of missing) {
+    directory = below(directory, name);
+    created = make(path, directory, directory === real);
+    refuseUnsafe(path, directory, real);
+  }
+  return { created };
+}
+
+/**
+ * The nearest directory above `path` that is there, and the names below it. Links on the way are the operator's
+ * (/var/run); the last component itself must be no link.
+ */
+function nearestOf(path: string): { readonly parent: string; readonly missing: readonly string[] } {
+  const missing = path === "/" ? [] : [basename(path)];
+  for (let above = dirname(path); ; above = dirname(above)) {
+    try {
+      return { parent: fs.realpathSync(above), missing };
+    } catch (error) {
+      if (errnoCode(error) !== "ENOENT") throw cannotBeMade(path, error);
+      missing.unshift(basename(above));
+    }
   }
 }
 
-/** Links on the way are the operator's (/var/run); the last component itself must be no link. */
-function realParent(path: string): string {
-  const name = path.slice(dirname(path).length).replace(/^\//, "");
+/** @returns false where something is there. */
+function make(path: string, directory: string, forTarget: boolean): boolean {
   try {
-    fs.mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    const parent = fs.realpathSync(dirname(path));
-    return name === "" ? parent : `${parent === "/" ? "" : parent}/${name}`;
-  } catch (error) {
-    throw refuse(path, `cannot be made: ${errnoText(errnoCode(error))}`);
-  }
-}
-
-function make(path: string): boolean {
-  try {
-    fs.mkdirSync(path, { mode: 0o755 });
+    fs.mkdirSync(directory, { mode: 0o755 });
     // Not left to the umask: the target must be able to enter.
-    fs.chmodSync(path, 0o755);
+    if (forTarget) setMode(directory, 0o755);
     return true;
   } catch (error) {
     if (errnoCode(error) === "EEXIST") return false;
-    throw refuse(path, `cannot be made: ${errnoText(errnoCode(error))}`);
+    throw cannotBeMade(path, error);
   }
+}
+
+/** Of the directory itself: chmod(2) would follow a link. */
+function setMode(directory: string, mode: number): void {
+  const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants;
+  const fd = fs.openSync(directory, O_DIRECTORY | O_NOFOLLOW | O_RDONLY);
+  try {
+    fs.fchmodSync(fd, mode);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** @throws PublishError where this is no directory, or somebody else can change it. */
+function refuseUnsafe(path: string, directory: string, real: string): void {
+  const where = directory === real ? "" : `lies in ${directory}, which `;
+  const stat = fs.lstatSync(directory);
+  if (stat.isSymbolicLink()) throw refuse(path, `${where}is a symbolic link: name the directory itself`);
+  if (!stat.isDirectory()) throw refuse(path, `${where}is no directory`);
+  const who = whoElseCanChange(stat);
+  if (who !== undefined) throw refuse(path, `${where}${who} can change`);
 }
 
 /** @throws FatalError (78) unless this /tmp is one that systemd made for two units. */
@@ -77,6 +108,14 @@ export function onlyOwnersCanReach(path: string): boolean {
 export function liesInMemory(path: string): boolean {
   const { type } = fs.statfsSync(path);
   return type === 0x0102_1994 || type === 0x8584_58f6;
+}
+
+function below(directory: string, name: string): string {
+  return directory === "/" ? `/${name}` : `${directory}/${name}`;
+}
+
+function cannotBeMade(path: string, error: unknown): PublishError {
+  return refuse(path, `cannot be made: ${errnoText(errnoCode(error))}`);
 }
 
 function refuse(path: string, why: string): PublishError {
