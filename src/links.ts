@@ -28,9 +28,9 @@ export class LinkDirectory {
    * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
    */
   constructor(path: string, reader: string) {
-    this.path = path;
-    this.#target = relative(path, reader);
-    checkDirectory(path);
+    this.path = checkDirectory(path).real;
+    // The kernel follows `..` from where the link really is.
+    this.#target = relative(this.path, reader);
     this.#removeLeftovers();
     // The mount point of the target's BindReadOnlyPaths=. Were it removed as an old empty directory, the kernel would
     // take the mount away from the running target; with a sticky file in it, it is neither empty nor old.

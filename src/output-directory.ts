@@ -8,9 +8,10 @@ import { isPrivateTmp } from "./private-tmp.ts";
  * Makes `path` where it is missing, and makes sure that neither it nor a directory above it lets somebody else replace
  * it: a process of root would then write, or give away files, wherever they point it to.
  *
+ * @returns `real`: the same without links on the way, which may lie where somebody else can replace them.
  * @throws PublishError (73), or FatalError (78) for a /tmp that everybody shares.
  */
-export function checkDirectory(path: string): { readonly created: boolean } {
+export function checkDirectory(path: string): { readonly real: string; readonly created: boolean } {
   const { parent, missing } = nearestOf(path);
   const real = missing.reduce(below, parent);
   refuseSharedTmp(real);
@@ -26,7 +27,7 @@ export function checkDirectory(path: string): { readonly created: boolean } {
     created = make(path, directory, directory === real);
     refuseUnsafe(path, directory, real);
   }
-  return { created };
+  return { real, created };
 }
 
 /**

@@ -42,12 +42,12 @@ export class OutputDirectory {
    * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
    */
   constructor(path: string) {
-    this.path = path;
-    const checked = checkDirectory(path);
-    this.#created = checked.created;
-    const tmp = tmpDirectoryOf(path);
-    this.defaultMode = (tmp !== undefined && isPrivateTmp(tmp)) || onlyOwnersCanReach(path) ? 0o444 : 0o400;
-    this.#files = new OutputFiles(path, tmp !== undefined, !liesInMemory(path));
+    const { real, created } = checkDirectory(path);
+    this.path = real;
+    this.#created = created;
+    const tmp = tmpDirectoryOf(real);
+    this.defaultMode = (tmp !== undefined && isPrivateTmp(tmp)) || onlyOwnersCanReach(real) ? 0o444 : 0o400;
+    this.#files = new OutputFiles(real, tmp !== undefined, !liesInMemory(real));
   }
 
   /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */

@@ -48,6 +48,24 @@ describe("where it may write", () => {
     expect(() => new OutputDirectory(join(dangling, "pub"))).toThrow(`lies in ${dangling}, which is a symbolic link`);
     expect(fs.existsSync(join(directory, "nowhere"))).toBe(false);
   });
+  test("where it was when it was checked, whoever moves a link on the way", () => {
+    const directory = freshDirectory();
+    for (const name of ["real", "trap"]) {
+      fs.mkdirSync(join(directory, name, "pub"), { recursive: true });
+      fs.mkdirSync(join(directory, name, "links"));
+    }
+    const link = join(directory, "link");
+    fs.symlinkSync("real", link);
+    const output = new OutputDirectory(join(link, "pub"));
+    const links = new LinkDirectory(join(link, "links"), "/run/x/pub");
+    fs.unlinkSync(link);
+    fs.symlinkSync("trap", link);
+    output.writeState({ files: [], pending: null, starts: null });
+    links.ensure(["a"]);
+    expect(fs.readdirSync(join(directory, "real", "pub"))).toEqual([".fetcher-state"]);
+    expect(fs.readdirSync(join(directory, "real", "links"))).toEqual(["a"]);
+    for (const name of ["pub", "links"]) expect(fs.readdirSync(join(directory, "trap", name))).toEqual([]);
+  });
   test("not through a link that could be moved", () => {
     const directory = freshDirectory();
     fs.symlinkSync("/var", join(directory, "link"));
@@ -78,6 +96,21 @@ describe("links", () => {
     links.ensure(["a", "b c"]);
     expect(fs.readlinkSync(join(path, "b c"))).toBe(".secrets/b c");
     expect(fs.readdirSync(path).filter((name) => name.includes("link-"))).toEqual([]);
+  });
+
+  test("lead to the files from a directory that is reached through a link to another depth", () => {
+    const directory = freshDirectory();
+    fs.mkdirSync(join(directory, "deep", "er", "srv"), { recursive: true });
+    fs.symlinkSync("deep/er/srv", join(directory, "srv"));
+    const files = join(directory, "srv", "pub");
+    fs.mkdirSync(files);
+    fs.writeFileSync(join(files, "a"), "the value");
+    const place = join(directory, "srv", "links");
+    for (const reader of [files, join(directory, "deep", "er", "srv", "pub")]) {
+      new LinkDirectory(place, reader).ensure(["a"]);
+      expect(fs.readFileSync(join(place, "a"), "utf8")).toBe("the value");
+      expect(fs.readlinkSync(join(place, "a"))).toMatch(/^\.\./);
+    }
   });
 
   test("are never old, so that systemd-tmpfiles does not take them", () => {
