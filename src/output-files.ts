@@ -124,15 +124,17 @@ export class OutputFiles {
     if (code === undefined) return error;
     const path = name === "" ? this.#path : inside(this.#path, name);
     const device = dirname(path);
+    const { syscall } = error as NodeJS.ErrnoException;
+    // Of rename(2) and the like EPERM is another thing: an immutable directory.
+    const owned = code === "EPERM" && (syscall === "fchown" || syscall === "fchmod");
     const why =
       {
         ENOSPC: `no space left on ${device}`,
         EDQUOT: `the quota on ${device} is used up`,
         EROFS: `${device} is read-only`,
         EACCES: `no permission to write in ${device}`,
-        EPERM: `not allowed to give it its mode or owner in ${device}`,
         EISDIR: "it is a directory, remove it",
-      }[code] ?? errnoText(code);
+      }[code] ?? (owned ? `not allowed to give it its mode or owner in ${device}` : errnoText(code));
     return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
   }
 }

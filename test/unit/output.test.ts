@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { PublishError } from "../../src/errors.ts";
 import { OutputDirectory } from "../../src/output.ts";
-import type { OutputFile } from "../../src/output-files.ts";
+import { type OutputFile, OutputFiles } from "../../src/output-files.ts";
 import { Publisher } from "../../src/publisher.ts";
 import { needs } from "../requirements.ts";
 import { configOf } from "./command-line.ts";
@@ -169,6 +169,40 @@ describe("what a crash leaves", () => {
     new OutputDirectory(path).recover();
     expect(text(elsewhere, "a")).toBe("untouched");
     expect(fs.existsSync(join(path, "a"))).toBe(false);
+  });
+});
+
+describe("a system call that is not permitted", () => {
+  const explained = (work: (path: string) => void) => {
+    const path = freshDirectory();
+    return () => {
+      new OutputFiles(path, false, false).io("a", () => {
+        work(join(path, "a"));
+      });
+    };
+  };
+
+  test("is not told as one about the file's owner, of which the operator has said nothing", () => {
+    // link(2) of a directory, for rename(2) in one that is immutable.
+    expect(
+      explained((path) => {
+        fs.linkSync("/", path);
+      }),
+    ).toThrow(/cannot write .*: operation not permitted \(EPERM\)$/);
+  });
+
+  needs("root").test("is told as what the sidecar lacks where it is about the owner", () => {
+    const giveAway = explained((path) => {
+      const fd = fs.openSync(path, "w");
+      process.seteuid?.(65_534);
+      try {
+        fs.fchownSync(fd, 0, 0);
+      } finally {
+        process.seteuid?.(0);
+        fs.closeSync(fd);
+      }
+    });
+    expect(giveAway).toThrow("not allowed to give it its mode or owner");
   });
 });
 
