@@ -70,26 +70,31 @@ function byAddon(addon: SdNotify): Notifier {
   };
 }
 
-function bySystemdNotify(socket: string): Notifier {
+/** Exported for its test: where the addon loads, nobody gets here. */
+export function bySystemdNotify(socket: string): Notifier {
   let last = Promise.resolve();
   /** A status that a newer one overtook before its turn is not sent: each costs a process. */
-  let waitingStatus: string | undefined;
+  let waiting: { text: string } | undefined;
   const send = (...args: readonly string[]) => {
     last = last.then(() => run(socket, args));
   };
   return {
     how: "systemd-notify",
     ready(status) {
+      // What is said from now on comes after it.
+      waiting = undefined;
       send("--ready", `--status=${oneLine(status)}`);
     },
     status(text) {
-      const queued = waitingStatus !== undefined;
-      waitingStatus = text;
-      if (queued) return;
+      if (waiting !== undefined) {
+        waiting.text = text;
+        return;
+      }
+      const mine = { text };
+      waiting = mine;
       last = last.then(() => {
-        const newest = waitingStatus ?? "";
-        waitingStatus = undefined;
-        return run(socket, [`--status=${oneLine(newest)}`]);
+        if (waiting === mine) waiting = undefined;
+        return run(socket, [`--status=${oneLine(mine.text)}`]);
       });
     },
     watchdog: () => {

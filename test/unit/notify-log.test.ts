@@ -1,6 +1,9 @@
-import { describe, expect, test } from "vitest";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { openLog, isLogFormat, isLogLevel } from "../../src/log.ts";
-import { openNotifier, watchdogPeriod } from "../../src/notify.ts";
+import { bySystemdNotify, openNotifier, watchdogPeriod } from "../../src/notify.ts";
+import { freshDirectory } from "./running-sidecar.ts";
 
 describe("the log", () => {
   const lines = (level: Parameters<typeof openLog>[0], format: Parameters<typeof openLog>[1]) => {
@@ -69,6 +72,28 @@ test.each([{}, { NOTIFY_SOCKET: "" }])("without systemd nobody is told: %j", asy
   notifier.status("x");
   await notifier.flush();
   expect(notifier.how).toBe("none");
+});
+
+test("by systemd-notify, what is said last stands last: READY does not overtake a newer status", async () => {
+  const directory = freshDirectory();
+  const said = join(directory, "said");
+  writeFileSync(join(directory, "systemd-notify"), `#!/bin/sh\nshift\necho "$*" >>'${said}'\n`, { mode: 0o755 });
+  vi.stubEnv("PATH", `${directory}:${process.env["PATH"] ?? ""}`);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const notifier = bySystemdNotify("/no/such/socket");
+  notifier.watchdog();
+  notifier.status("loading");
+  notifier.status("still loading");
+  notifier.ready("2 secrets");
+  notifier.status("a problem");
+  notifier.status("another problem");
+  await notifier.flush();
+  expect(readFileSync(said, "utf8").trim().split("\n")).toEqual([
+    "WATCHDOG=1",
+    "--status=still loading",
+    "--ready --status=2 secrets",
+    "--status=another problem",
+  ]);
 });
 
 test("a socket that is gone costs no more than the message", async () => {
