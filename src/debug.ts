@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Fetched, Outcome } from "./backend.ts";
 import type { Config, OutputConfig, TemplateConfig } from "./config.ts";
 import { errnoCode, errnoText, ExitCode, PublishError } from "./errors.ts";
-import { fatal } from "./first-load.ts";
+import { fatal, PUBLISHED_BEFORE } from "./first-load.ts";
 import { type Problem, problemOf } from "./problems.ts";
 import { Publisher } from "./publisher.ts";
 import { SecretLayout } from "./secret-set.ts";
@@ -26,7 +26,8 @@ const PATIENCE = 30;
  * Fetches and publishes once, in `--output` or a fresh directory: never in the configured one, where a sidecar may be at
  * work. The files stay.
  *
- * @returns the exit code: 0, or that of the worst failure, and then nothing is published.
+ * @returns the exit code: 0, or that of the worst failure, and then nothing is published. An optional secret is a failure
+ *   only where the store does not answer.
  */
 export async function once(
   config: Config,
@@ -43,13 +44,22 @@ export async function once(
   }
   const output = outputGiven && config.output !== undefined ? config.output : freshOutput(config.output?.envFile);
   const publisher = await Publisher.open({ ...config, output }, output);
-  publisher.recover();
+  const before = publisher.recover().values;
+  for (const { id } of config.secrets) {
+    const value = before?.get(id);
+    // As in the daemon: only a store that says so takes away what is published.
+    if (value !== undefined && !values.has(id) && problemOf(outcomes.get(id))?.kind !== "missing")
+      values.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
+  }
   const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
   const staged = publisher.stage(bytes, false);
   staged.commit();
   const rows = config.secrets.map(({ id }) => {
     const fetched = values.get(id);
-    if (fetched === undefined) return [id, "-", "-", "-", "missing (optional)", store.describe(id)];
+    if (fetched === undefined) {
+      const kind = problemOf(outcomes.get(id))?.kind ?? "missing";
+      return [id, "-", "-", "-", `${kind} (optional)`, store.describe(id)];
+    }
     const variable = staged.env?.names.get(id) ?? "-";
     const file = publisher.fileOf(id) ?? "-";
     return [id, file, variable, String(fetched.value.length), fetched.version, store.describe(id)];
@@ -133,12 +143,16 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
   for (const { id, optional } of config.secrets) {
     const outcome = outcomes.get(id);
     const problem = problemOf(outcome);
-    if (problem === undefined) values.set(id, outcome as Fetched);
-    else if (!optional || problem.kind !== "missing") {
-      terminal.err(`${fatal(store.name, id, problem).message}\n`);
-      if (worst === undefined || severity.indexOf(problem.kind) > severity.indexOf(worst.problem.kind))
-        worst = { id, problem };
+    if (problem === undefined) {
+      values.set(id, outcome as Fetched);
+      continue;
     }
+    // As at the start of the daemon: of a store that does not answer nobody knows whether it has the secret.
+    const dispensable = optional && problem.kind !== "unavailable";
+    if (!dispensable || problem.kind !== "missing") terminal.err(`${fatal(store.name, id, problem).message}\n`);
+    if (dispensable) continue;
+    if (worst === undefined || severity.indexOf(problem.kind) > severity.indexOf(worst.problem.kind))
+      worst = { id, problem };
   }
   const exitCode = worst === undefined ? ExitCode.ok : fatal(store.name, worst.id, worst.problem).exitCode;
   return { values, exitCode };

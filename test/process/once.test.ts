@@ -83,6 +83,46 @@ test("--once shows id, file, variable, size, version and origin of every secret,
   expect(exit.stdout + exit.stderr).not.toContain(VALUE);
 });
 
+test.each(["--once", "--check"])(
+  "%s does without an optional secret that is no good, as the daemon does, and says so",
+  async (flag) => {
+    const place = new Place();
+    place.put({ plain: VALUE });
+    fs.mkdirSync(join(place.store, "spoilt"));
+    const config = place.config({ plain: {}, spoilt: { optional: true } });
+    const args = [
+      "--config",
+      place.writeConfig(config),
+      flag,
+      ...(flag === "--once" ? ["--output", place.output] : []),
+    ];
+    const exit = await place.run(args);
+    expect(exit.code).toBe(0);
+    expect(exit.stdout).toMatch(/^spoilt .*\binvalid \(optional\) /m);
+    expect(exit.stderr).toContain('secret "spoilt"');
+    expect(exit.stderr).toContain("is not a regular file");
+    expect(place.published()).toEqual(flag === "--once" ? { plain: VALUE, "secrets.env": `plain='${VALUE}'\n` } : {});
+  },
+);
+
+test("--once keeps what an optional secret had before, unless the store says that it is gone", async () => {
+  const place = new Place();
+  place.put({ plain: "one", spare: VALUE });
+  const config = place.writeConfig(place.config({ plain: {}, spare: { optional: true } }));
+  const args = ["--config", config, "--once", "--output", place.output];
+  expect((await place.run(args)).code).toBe(0);
+  place.put({ plain: "two" });
+  fs.rmSync(join(place.store, "spare"));
+  fs.mkdirSync(join(place.store, "spare"));
+  const spoilt = await place.run(args);
+  expect(spoilt.code).toBe(0);
+  expect(spoilt.stdout).toMatch(/^spare .*\bpublished before /m);
+  expect(place.published()).toMatchObject({ plain: "two", spare: VALUE });
+  fs.rmdirSync(join(place.store, "spare"));
+  expect((await place.run(args)).code).toBe(0);
+  expect(Object.keys(place.published())).toEqual(["plain", "secrets.env"]);
+});
+
 test("--once says which secret a shell could not read, and publishes its file all the same", async () => {
   const place = new Place();
   place.put({ binary: Buffer.from([0, 1, 2]), text: VALUE });
