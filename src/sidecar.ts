@@ -202,8 +202,12 @@ export class Sidecar {
     if (changes.size > 0 && (why === "poll" || why === "retry") && config.onChange.settle > 0) {
       // Others may be changing now: what changes within `settle` goes out together.
       await clock.sleep(config.onChange.settle, stop);
-      for (const [id, outcome] of await store.fetch(ids, stop))
-        if (!changes.has(id) || ("status" in outcome && outcome.status === "value")) outcomes.set(id, outcome);
+      for (const [id, outcome] of await store.fetch(ids, stop)) {
+        const change = changes.get(id);
+        if (change !== undefined && problemOf(outcome) !== undefined) continue;
+        change?.value.fill(0);
+        outcomes.set(id, outcome);
+      }
       if (isAborted(stop)) return;
       changes = this.#held.changesIn(outcomes);
     }
