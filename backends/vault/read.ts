@@ -4,9 +4,10 @@ import { BackendError, type Outcome } from "../../src/backend.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
 import { isRecord, ofStatus, Refused } from "./failures.ts";
 import type { Mounts } from "./mounts.ts";
-import type { Answered, Session, Token } from "./session.ts";
+import type { Answered, Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 import type { Place } from "./source.ts";
+import type { Token } from "./token.ts";
 
 /** What a place holds now. */
 export interface Found {

@@ -1,32 +1,16 @@
 /** The token that requests go out with: got when needed, renewed while it lives, replaced when it dies. */
 import { BackendError, type BackendContext } from "../../src/backend.ts";
-import { type Grant, grantOf, secondsOf, dataOf } from "./answers.ts";
 import type { Body, Call, Client } from "./client.ts";
 import { Refused } from "./failures.ts";
 import { Login, readWord } from "./login.ts";
+import { Renewal } from "./renewal.ts";
 import type { Auth, Settings } from "./settings.ts";
-import { renewalTime, Timer } from "./timing.ts";
+import { unknownToken, type Token, tokenOf } from "./token.ts";
 
 /** Seconds for which a refusal leads to no further login: a policy that refuses one path would make one at every poll. */
 const LOGIN_PAUSE = 60;
 /** A token of this age that is good, and yet refused, may lack a policy that was given to its role since. Seconds. */
 const OLD = 600;
-
-/** One token. Leases belong to it: they end with it. */
-export interface Token {
-  /** undefined: the server wants none of us. */
-  readonly text: string | undefined;
-  readonly since: number;
-  /** Seconds of `now`; Infinity. */
-  endsAt: number;
-  /** Requests that it is still good for. */
-  uses: number;
-  renewable: boolean;
-  /** What the server grants at once, in seconds; 0: without an end, or not known. */
-  ttl: number;
-  /** It has worked once. */
-  proven: boolean;
-}
 
 export interface Answered {
   readonly body: Body;
@@ -39,13 +23,10 @@ export class Session {
   readonly #login: Login | undefined;
   readonly #context: BackendContext;
   readonly #now: () => number;
-  readonly #timer = new Timer();
-  readonly #stop = new AbortController();
+  readonly #renewal: Renewal;
   #token: Token | undefined;
   #getting: Promise<Token> | undefined;
   #lastForced = -Infinity;
-  #lookedUp: Token | undefined;
-  #warned = false;
 
   constructor(client: Client, settings: Settings, context: BackendContext, now: () => number) {
     const { auth } = settings;
@@ -54,6 +35,8 @@ export class Session {
     this.#login = auth.method === "token" || auth.method === "none" ? undefined : new Login(client, settings, auth);
     this.#context = context;
     this.#now = now;
+    const replace = this.#login === undefined ? undefined : (signal: AbortSignal) => this.#logIn(signal);
+    this.#renewal = new Renewal(client, auth, context, now, replace);
   }
 
   /** The token that the next request would go out with, where there is one already. */
@@ -65,12 +48,12 @@ export class Session {
   async current(signal: AbortSignal): Promise<Token> {
     const { method } = this.#auth;
     const token = this.#token;
-    if (method === "none") return (this.#token ??= this.#take({ token: undefined, ttl: 0, renewable: false, uses: 0 }));
+    if (method === "none") return (this.#token ??= this.#take(unknownToken(undefined, this.#now())));
     if (method === "token") {
       const text = await readWord(this.#auth.tokenPath, "token", signal);
       // Another round may have taken it meanwhile.
       if (this.#token?.text === text) return this.#token;
-      return this.#take({ token: text, ttl: 0, renewable: false, uses: 0 });
+      return this.#take(unknownToken(text, this.#now()));
     }
     return token !== undefined && this.#isUsable(token) ? token : await this.#logIn(signal);
   }
@@ -110,7 +93,7 @@ export class Session {
   async #send(call: Call, token: Token): Promise<Answered> {
     const body = await this.#client.call(call, token.text);
     token.proven = true;
-    this.#lookUpSoon(token);
+    this.#renewal.lookUpSoon(token);
     return { body, token };
   }
 
@@ -118,8 +101,7 @@ export class Session {
   async close(revoke: boolean, signal: AbortSignal): Promise<void> {
     const token = this.#token;
     this.#token = undefined;
-    this.#stop.abort();
-    this.#timer.stop();
+    this.#renewal.stop();
     if (!revoke || this.#login === undefined || token?.text === undefined || !this.#isUsable(token)) return;
     await this.#client.call({ method: "POST", path: "auth/token/revoke-self", signal }, token.text);
   }
@@ -166,110 +148,16 @@ export class Session {
     if (login === undefined) throw new TypeError("this method has no login");
     this.#getting ??= login
       .login(signal)
-      .then((grant) => this.#take(grant))
+      .then((grant) => this.#take(tokenOf(grant, this.#now())))
       .finally(() => {
         this.#getting = undefined;
       });
     return await this.#getting;
   }
 
-  #take(grant: Omit<Grant, "token"> & { readonly token: string | undefined }): Token {
-    const now = this.#now();
-    const token: Token = {
-      text: grant.token,
-      since: now,
-      endsAt: grant.ttl === 0 ? Infinity : now + grant.ttl,
-      uses: grant.uses === 0 ? Infinity : grant.uses,
-      renewable: grant.renewable,
-      ttl: grant.ttl,
-      proven: false,
-    };
+  #take(token: Token): Token {
     this.#token = token;
-    this.#warned = false;
-    this.#schedule(token, grant.ttl);
+    this.#renewal.begin(token);
     return token;
-  }
-
-  /** What is known of a login's token came with it; that of a file is asked for, after the secrets are there. */
-  #lookUpSoon(token: Token): void {
-    if (this.#auth.method !== "token" || this.#lookedUp === token || this.#stop.signal.aborted) return;
-    this.#lookedUp = token;
-    void (async () => {
-      const path = "auth/token/lookup-self";
-      const body = await this.#client.call({ method: "GET", path, signal: this.#stop.signal }, token.text);
-      const data = dataOf(body, path);
-      const uses = secondsOf(data["num_uses"]);
-      if (uses > 0) token.uses = uses;
-      token.ttl = secondsOf(data["ttl"]);
-      token.renewable = data["renewable"] === true;
-      token.endsAt = token.ttl === 0 ? Infinity : this.#now() + token.ttl;
-      if (token === this.#token) this.#schedule(token, token.ttl);
-    })().catch((error: unknown) => {
-      // An outage is no answer: without one the token would never be renewed. The next request asks again.
-      if (!(error instanceof Refused) || error.status >= 500) this.#lookedUp = undefined;
-      this.#context.log("debug", "the token cannot be looked up; it is used as it is");
-    });
-  }
-
-  /** Each request is one of the uses of a token that has a limit of them: such a token is left to end. */
-  #schedule(token: Token, ttl: number): void {
-    this.#timer.stop();
-    if (ttl === 0 || token.uses !== Infinity) return;
-    this.#timer.set(renewalTime(ttl, this.#context.random), () => void this.#renew(token));
-  }
-
-  /** A failed renewal is tried again until the token has really ended. */
-  async #renew(token: Token): Promise<void> {
-    if (token !== this.#token || this.#stop.signal.aborted) return;
-    try {
-      if (token.renewable && (await this.#extend(token))) return;
-      if (this.#login === undefined) this.#warnOfEnd(token);
-      // While leases hang on the old one, both live.
-      else await this.#logIn(this.#stop.signal);
-    } catch (error) {
-      if (token !== this.#token) return;
-      const left = token.endsAt - this.#now();
-      const why = error instanceof BackendError ? error.message : "the server refuses";
-      this.#context.log(
-        this.#warned ? "debug" : "warn",
-        `the token cannot be renewed: ${why}; it ends in ${Math.max(0, left).toFixed(0)} s`,
-      );
-      this.#warned = true;
-      if (left > 0) this.#timer.set(Math.max(1, Math.min(30, left / 10)), () => void this.#renew(token));
-    }
-  }
-
-  /** @returns whether it lives on for long enough; near its maximum the server grants less and less. */
-  async #extend(token: Token): Promise<boolean> {
-    const path = "auth/token/renew-self";
-    let body: Body;
-    try {
-      body = await this.#client.call({ method: "POST", path, data: {}, signal: this.#stop.signal }, token.text);
-    } catch (error) {
-      // Refused, or not renewable after all. What the next request meets decides.
-      if (error instanceof Refused && error.status < 500 && error.status !== 412 && error.status !== 429) return false;
-      throw error;
-    }
-    const { ttl, renewable } = grantOf(body, path);
-    if (ttl === 0) {
-      token.endsAt = Infinity;
-      return true;
-    }
-    token.endsAt = this.#now() + ttl;
-    token.renewable = renewable;
-    this.#warned = false;
-    if (ttl < token.ttl / 2) return false;
-    token.ttl = Math.max(token.ttl, ttl);
-    this.#schedule(token, ttl);
-    return true;
-  }
-
-  #warnOfEnd(token: Token): void {
-    if (this.#auth.method !== "token") return;
-    const left = Math.max(0, token.endsAt - this.#now());
-    this.#context.log(
-      "warn",
-      `the token in ${this.#auth.tokenPath} ends in ${left.toFixed(0)} s and cannot be renewed: put another there`,
-    );
   }
 }

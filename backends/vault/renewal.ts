@@ -1,0 +1,133 @@
+/** Keeps a token alive for as long as its server lets it; then has another in its place, or says that it ends. */
+import { BackendError, type BackendContext } from "../../src/backend.ts";
+import { dataOf, grantOf, secondsOf } from "./answers.ts";
+import type { Body, Client } from "./client.ts";
+import { Refused } from "./failures.ts";
+import type { Auth } from "./settings.ts";
+import { renewalTime, Timer } from "./timing.ts";
+import type { Token } from "./token.ts";
+
+export class Renewal {
+  readonly #client: Client;
+  readonly #auth: Auth;
+  readonly #context: BackendContext;
+  readonly #now: () => number;
+  readonly #replace: ((signal: AbortSignal) => Promise<unknown>) | undefined;
+  readonly #timer = new Timer();
+  readonly #stop = new AbortController();
+  /** The one in use. */
+  #token: Token | undefined;
+  #lookedUp: Token | undefined;
+  #warned = false;
+
+  /** @param replace has another token in place of one that ends; undefined: no login is known. */
+  constructor(
+    client: Client,
+    auth: Auth,
+    context: BackendContext,
+    now: () => number,
+    replace: ((signal: AbortSignal) => Promise<unknown>) | undefined,
+  ) {
+    this.#client = client;
+    this.#auth = auth;
+    this.#context = context;
+    this.#now = now;
+    this.#replace = replace;
+  }
+
+  /** From now on `token` is the one in use. */
+  begin(token: Token): void {
+    this.#token = token;
+    this.#warned = false;
+    this.#schedule(token, token.ttl);
+  }
+
+  /** What is known of a login's token came with it; that of a file is asked for, after the secrets are there. */
+  lookUpSoon(token: Token): void {
+    if (this.#auth.method !== "token" || this.#lookedUp === token || this.#stop.signal.aborted) return;
+    this.#lookedUp = token;
+    void (async () => {
+      const path = "auth/token/lookup-self";
+      const body = await this.#client.call({ method: "GET", path, signal: this.#stop.signal }, token.text);
+      const data = dataOf(body, path);
+      const uses = secondsOf(data["num_uses"]);
+      if (uses > 0) token.uses = uses;
+      token.ttl = secondsOf(data["ttl"]);
+      token.renewable = data["renewable"] === true;
+      token.endsAt = token.ttl === 0 ? Infinity : this.#now() + token.ttl;
+      if (token === this.#token) this.#schedule(token, token.ttl);
+    })().catch((error: unknown) => {
+      // An outage is no answer: without one the token would never be renewed. The next request asks again.
+      if (!(error instanceof Refused) || error.status >= 500) this.#lookedUp = undefined;
+      this.#context.log("debug", "the token cannot be looked up; it is used as it is");
+    });
+  }
+
+  stop(): void {
+    this.#token = undefined;
+    this.#stop.abort();
+    this.#timer.stop();
+  }
+
+  /** Each request is one of the uses of a token that has a limit of them: such a token is left to end. */
+  #schedule(token: Token, ttl: number): void {
+    this.#timer.stop();
+    if (ttl === 0 || token.uses !== Infinity) return;
+    this.#timer.set(renewalTime(ttl, this.#context.random), () => void this.#renew(token));
+  }
+
+  /** A failed renewal is tried again until the token has really ended. */
+  async #renew(token: Token): Promise<void> {
+    if (token !== this.#token || this.#stop.signal.aborted) return;
+    try {
+      if (token.renewable && (await this.#extend(token))) return;
+      if (this.#replace === undefined) this.#warnOfEnd(token);
+      // While leases hang on the old one, both live.
+      else await this.#replace(this.#stop.signal);
+    } catch (error) {
+      if (token !== this.#token) return;
+      const left = token.endsAt - this.#now();
+      const why = error instanceof BackendError ? error.message : "the server refuses";
+      this.#context.log(
+        this.#warned ? "debug" : "warn",
+        `the token cannot be renewed: ${why}; it ends in ${Math.max(0, left).toFixed(0)} s`,
+      );
+      this.#warned = true;
+      if (left > 0) this.#timer.set(Math.max(1, Math.min(30, left / 10)), () => void this.#renew(token));
+    }
+  }
+
+  /** @returns whether it lives on for long enough; near its maximum the server grants less and less. */
+  async #extend(token: Token): Promise<boolean> {
+    const path = "auth/token/renew-self";
+    let body: Body;
+    try {
+      body = await this.#client.call({ method: "POST", path, data: {}, signal: this.#stop.signal }, token.text);
+    } catch (error) {
+      // Refused, or not renewable after all. What the next request meets decides.
+      if (error instanceof Refused && error.status < 500 && error.status !== 412 && error.status !== 429) return false;
+      throw error;
+    }
+    const { ttl, renewable } = grantOf(body, path);
+    if (ttl === 0) {
+      token.endsAt = Infinity;
+      return true;
+    }
+    token.endsAt = this.#now() + ttl;
+    token.renewable = renewable;
+    this.#warned = false;
+    if (ttl < token.ttl / 2) return false;
+    token.ttl = Math.max(token.ttl, ttl);
+    this.#schedule(token, ttl);
+    return true;
+  }
+
+  #warnOfEnd(token: Token): void {
+    if (this.#auth.method !== "token") return;
+    const left = Math.max(0, token.endsAt - this.#now());
+    this.#context.log(
+      "warn",
+      `the token in ${this.#auth.tokenPath} ends in ${left.toFixed(0)} s and cannot be renewed: put another there`,
+    );
+  }
+}

@@ -1,0 +1,32 @@
+/** One token. Leases belong to it: they end with it. */
+import type { Grant } from "./answers.ts";
+
+export interface Token {
+  /** undefined: the server wants none of us. */
+  readonly text: string | undefined;
+  readonly since: number;
+  /** Seconds of `now`; Infinity. */
+  endsAt: number;
+  /** Requests that it is still good for. */
+  uses: number;
+  renewable: boolean;
+  /** What the server grants at once, in seconds; 0: without an end, or not known. */
+  ttl: number;
+  /** It has worked once. */
+  proven: boolean;
+}
+
+export function tokenOf(grant: Grant, now: number): Token {
+  return {
+    ...unknownToken(grant.token, now),
+    endsAt: grant.ttl === 0 ? Infinity : now + grant.ttl,
+    uses: grant.uses === 0 ? Infinity : grant.uses,
+    renewable: grant.renewable,
+    ttl: grant.ttl,
+  };
+}
+
+/** A token of which nothing is known. */
+export function unknownToken(text: string | undefined, now: number): Token {
+  return { text, since: now, endsAt: Infinity, uses: Infinity, renewable: false, ttl: 0, proven: false };
+}
