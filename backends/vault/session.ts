@@ -116,7 +116,8 @@ export class Session {
       if (!isGood) throw new BackendError("denied", `the token in ${this.#auth.tokenPath} is not valid (any more)`);
       return false;
     }
-    // Meanwhile another request may have got one.
+    // Other requests were refused with it, too, and one of them is asking for a token that serves them all.
+    await this.#getting;
     if (this.#token !== refused) return true;
     const now = this.#now();
     const worthIt = isGood ? now - refused.since > OLD : refused.proven;

@@ -2,6 +2,9 @@
 import { inspect } from "node:util";
 import { expect, onTestFinished } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
+import type { Settings } from "../../backends/vault/settings.ts";
+import { VaultStore } from "../../backends/vault/store.ts";
+import type { BackendModule } from "../../src/backend.ts";
 import { Observed } from "../contract/observed.ts";
 
 /** Canaries that no test may find in a log or an error; whoever makes a token or a secret adds it. */
@@ -22,13 +25,20 @@ export class Canaries {
   }
 }
 
-/** @param sources of the ids; `{}` where absent. */
+/**
+ * @param sources of the ids; `{}` where absent.
+ * @param now seconds, of a clock that the test moves.
+ */
 export async function openVault(
   settings: Record<string, unknown>,
   canaries: Canaries,
   sources: Readonly<Record<string, Record<string, unknown>>> = {},
+  now?: () => number,
 ): Promise<Observed> {
-  const module = await loadBackend("vault", "/");
+  const vault = await loadBackend("vault", "/");
+  const atTime: BackendModule["open"] = (parsed, context) =>
+    Promise.resolve(new VaultStore(parsed as Settings, context, now) as Awaited<ReturnType<BackendModule["open"]>>);
+  const module = now === undefined ? vault : { ...vault, open: atTime };
   const observed = await Observed.open(
     module,
     settings,
