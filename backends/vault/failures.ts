@@ -23,6 +23,11 @@ export class Refused extends Error {
     return this.#body;
   }
 
+  /** The server cannot answer now. Anything else is its word on what was asked. */
+  get isTemporary(): boolean {
+    return isTemporary(this.status);
+  }
+
   /** Whether one of the server's own error texts matches. */
   says(pattern: RegExp): boolean {
     const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;
@@ -32,6 +37,10 @@ export class Refused extends Error {
 
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+export function isTemporary(status: number): boolean {
+  return status >= 500 || [412, 429, 472, 473].includes(status);
 }
 
 /** The longest Retry-After that is obeyed, in seconds: beyond an hour it is a mistake. */

@@ -11,6 +11,7 @@ import type { Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 import type { Place } from "./source.ts";
 import { renewalTime } from "./timing.ts";
+import type { Token } from "./token.ts";
 
 /** Seconds between two looks at a lease: it ends with its token, which can be revoked or replaced. A look asks nothing. */
 const LOOK = 60;
@@ -37,7 +38,8 @@ export class Leases {
   readonly #now: () => number;
   readonly #current = new Map<string, Lease>();
   #superseded: Lease[] = [];
-  #mayRevoke = true;
+  /** It may not revoke leases. */
+  #powerless: Token | undefined;
 
   constructor(session: Session, reader: Reader, settings: Settings, context: BackendContext, now: () => number) {
     this.#session = session;
@@ -152,12 +154,14 @@ export class Leases {
   }
 
   async #revoke({ leaseId, found }: Lease, signal: AbortSignal): Promise<void> {
-    if (leaseId === "" || !this.#mayRevoke) return;
+    const { token } = this.#session;
+    if (leaseId === "" || token === this.#powerless) return;
     try {
-      await this.#session.call({ method: "POST", path: "sys/leases/revoke", data: { lease_id: leaseId }, signal });
+      // A login for its sake would cost the lease that has just taken its place.
+      await this.#session.attempt({ method: "POST", path: "sys/leases/revoke", data: { lease_id: leaseId }, signal });
       this.#context.log("debug", `revoked an old lease of ${found.where}`);
     } catch (error) {
-      if (error instanceof Refused && error.status === 403) this.#mayRevoke = false;
+      if (error instanceof Refused && error.status === 403) this.#powerless = token;
       const why =
         error instanceof Refused ? `status ${error.status}` : error instanceof BackendError ? error.message : "failed";
       this.#context.log("notice", `an old lease of ${found.where} cannot be revoked (${why}): it runs out by itself`);

@@ -5,12 +5,8 @@ import { Refused } from "./failures.ts";
 import { Login, readWord } from "./login.ts";
 import { Renewal } from "./renewal.ts";
 import type { Auth, Settings } from "./settings.ts";
-import { unknownToken, type Token, tokenOf } from "./token.ts";
-
-/** Seconds for which a refusal leads to no further login: a policy that refuses one path would make one at every poll. */
-const LOGIN_PAUSE = 60;
-/** A token of this age that is good, and yet refused, may lack a policy that was given to its role since. Seconds. */
-const OLD = 600;
+import { type Token, tokenOf, unknownToken } from "./token.ts";
+import { Trials } from "./trials.ts";
 
 export interface Answered {
   readonly body: Body;
@@ -24,9 +20,11 @@ export class Session {
   readonly #context: BackendContext;
   readonly #now: () => number;
   readonly #renewal: Renewal;
+  readonly #trials: Trials;
   #token: Token | undefined;
   #getting: Promise<Token> | undefined;
-  #lastForced = -Infinity;
+  /** A login after a refusal that is under way, and what then is a failure for all that wait for it. */
+  #trial: Promise<Error | undefined> | undefined;
 
   constructor(client: Client, settings: Settings, context: BackendContext, now: () => number) {
     const { auth } = settings;
@@ -35,6 +33,7 @@ export class Session {
     this.#login = auth.method === "token" || auth.method === "none" ? undefined : new Login(client, settings, auth);
     this.#context = context;
     this.#now = now;
+    this.#trials = new Trials(now);
     const replace = this.#login === undefined ? undefined : (signal: AbortSignal) => this.#logIn(signal);
     this.#renewal = new Renewal(client, auth, context, now, replace);
   }
@@ -69,9 +68,20 @@ export class Session {
       return await this.#send(call, token);
     } catch (error) {
       if (!(error instanceof Refused) || error.status !== 403) throw error;
-      if (!(await this.#hasOtherThan(token, call.signal))) throw error;
-      return await this.#send(call, await this.#claim(call.signal));
+      return await this.#again(call, token, error);
     }
+  }
+
+  /**
+   * Sends a request with the token that there is: for what is not worth a login.
+   *
+   * @throws Refused, BackendError
+   */
+  async attempt(call: Call): Promise<Answered> {
+    const token = this.#token;
+    if (token === undefined || !this.#isUsable(token)) throw new BackendError("unavailable", "there is no token");
+    token.uses -= 1;
+    return await this.#send(call, token);
   }
 
   /** A token, and one of its uses: requests that go out together do not count on the same one. */
@@ -102,30 +112,81 @@ export class Session {
     const token = this.#token;
     this.#token = undefined;
     this.#renewal.stop();
-    if (!revoke || this.#login === undefined || token?.text === undefined || !this.#isUsable(token)) return;
-    await this.#client.call({ method: "POST", path: "auth/token/revoke-self", signal }, token.text);
+    if (!revoke || this.#login === undefined || token === undefined || !this.#isUsable(token)) return;
+    await this.#revoke(token, signal);
   }
 
-  /** Whether there is another token than the refused one now; not where that is good, and the answer stands. */
-  async #hasOtherThan(refused: Token, signal: AbortSignal): Promise<boolean> {
+  async #revoke({ text }: Token, signal: AbortSignal): Promise<void> {
+    await this.#client.call({ method: "POST", path: "auth/token/revoke-self", signal }, text);
+  }
+
+  /** @returns what another token gets, where there is one or one is to be had. @throws `refusal` where that stands. */
+  async #again(call: Call, refused: Token, refusal: Refused): Promise<Answered> {
+    const { signal } = call;
     const { method } = this.#auth;
-    if (method === "none") return false;
-    if ((await this.current(signal)) !== refused) return true;
+    if (method === "none") throw refusal;
+    if ((await this.current(signal)) !== refused) return await this.#resend(call);
     const isGood = await this.#isGood(refused, signal);
     if (method === "token") {
-      if (!isGood) throw new BackendError("denied", `the token in ${this.#auth.tokenPath} is not valid (any more)`);
-      return false;
+      if (isGood) throw refusal;
+      throw new BackendError("denied", `the token in ${this.#auth.tokenPath} is not valid (any more)`);
     }
     // Other requests were refused with it, too, and one of them is asking for a token that serves them all.
-    await this.#getting;
-    if (this.#token !== refused) return true;
-    const now = this.#now();
-    const worthIt = isGood ? now - refused.since > OLD : refused.proven;
-    if (!worthIt || now - this.#lastForced < LOGIN_PAUSE) return false;
-    this.#lastForced = now;
-    if (!isGood) this.#context.log("notice", "the token is not valid any more: logging in again");
-    await this.#logIn(signal);
-    return true;
+    if (this.#getting !== undefined) await this.#getting;
+    const failure = this.#trial === undefined ? undefined : await this.#trial;
+    if (failure !== undefined) throw failure;
+    if (this.#token !== refused) return await this.#resend(call);
+    if (!this.#trials.isDue(refused, call.path, isGood)) throw refusal;
+    const trial = this.#tryAnother(call, refused, isGood, refusal);
+    this.#trial = trial
+      .then(() => undefined, failureOfAll)
+      .finally(() => {
+        this.#trial = undefined;
+      });
+    return await trial;
+  }
+
+  async #resend(call: Call): Promise<Answered> {
+    return await this.#send(call, await this.#claim(call.signal));
+  }
+
+  /**
+   * A new token is taken only where it is worth more than the old one, whose leases end with it: where it may what that may
+   * not, or where the server does not know that any more.
+   */
+  async #tryAnother(call: Call, refused: Token, isGood: boolean, refusal: Refused): Promise<Answered> {
+    const { path, signal } = call;
+    let token: Token;
+    try {
+      token = await this.#newToken(signal);
+    } catch (error) {
+      if (!isGood) throw error;
+      this.#trials.failed(refused, path, isGood);
+      throw refusal;
+    }
+    const take = () => {
+      this.#trials.succeeded();
+      const why = isGood ? `may not use ${path}` : "is not valid any more";
+      this.#context.log("notice", `logged in again: the token of before ${why}`);
+      this.#take(token);
+    };
+    try {
+      token.uses -= 1;
+      const answered = await this.#send(call, token);
+      take();
+      return answered;
+    } catch (error) {
+      const isAnswer = error instanceof Refused && !error.isTemporary;
+      const isRefusedToo = isAnswer && error.status === 403;
+      // Where a new one may not look itself up either, that says nothing about the old one.
+      if (isAnswer && (!isRefusedToo || (!isGood && (await this.#isGood(token, signal))))) take();
+      else {
+        if (isRefusedToo) this.#trials.failed(refused, path, isGood);
+        // Else it runs out by itself.
+        await this.#revoke(token, signal).catch(() => undefined);
+      }
+      throw error;
+    }
   }
 
   /** Every valid token may look itself up, unless somebody took the default policy from it. */
@@ -145,15 +206,18 @@ export class Session {
 
   /** However many requests want one, there is one login. */
   async #logIn(signal: AbortSignal): Promise<Token> {
-    const login = this.#login;
-    if (login === undefined) throw new TypeError("this method has no login");
-    this.#getting ??= login
-      .login(signal)
-      .then((grant) => this.#take(tokenOf(grant, this.#now())))
+    this.#getting ??= this.#newToken(signal)
+      .then((token) => this.#take(token))
       .finally(() => {
         this.#getting = undefined;
       });
     return await this.#getting;
+  }
+
+  /** One that nobody uses yet. */
+  async #newToken(signal: AbortSignal): Promise<Token> {
+    if (this.#login === undefined) throw new TypeError("this method has no login");
+    return tokenOf(await this.#login.login(signal), this.#now());
   }
 
   #take(token: Token): Token {
@@ -161,4 +225,9 @@ export class Session {
     this.#renewal.begin(token);
     return token;
   }
+}
+
+/** A server's word on one place says nothing of others. */
+function failureOfAll(error: Error): Error | undefined {
+  return error instanceof Refused && !error.isTemporary ? undefined : error;
 }

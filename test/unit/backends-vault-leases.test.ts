@@ -13,7 +13,7 @@ test("an old lease that nobody ended is forgotten when it has run out: it holds 
   // Fakes of a server that issues leases of 90 s, none of which can be renewed.
   const session = {
     token,
-    call: ({ data }: { data: { lease_id: string } }) => {
+    attempt: ({ data }: { data: { lease_id: string } }) => {
       ended.push(data.lease_id);
       return Promise.resolve({ body: undefined });
     },

@@ -17,6 +17,7 @@ let now: number;
 let tokens: string[];
 /** Credentials that were made, each with a lease. */
 let issued: number;
+let renewable: boolean;
 /** Whether the token with this number may do that; `self` is `auth/token/lookup-self`. */
 let mayDo: (token: number, path: string) => boolean;
 /** What happens before a login is answered. */
@@ -33,6 +34,7 @@ beforeEach(async () => {
   now = 1000;
   tokens = [];
   issued = 0;
+  renewable = true;
   mayDo = () => true;
   beforeLogin = () => Promise.resolve();
 });
@@ -41,7 +43,7 @@ beforeEach(async () => {
 const asRoles: Answering = ({ path, headers }, response) => {
   const asked = path.replace("/v1/", "");
   const number = tokens.indexOf(String(headers["x-vault-token"])) + 1;
-  const lease = { lease_id: `lease-${issued}`, lease_duration: 3600, renewable: true };
+  const lease = { lease_id: `lease-${issued}`, lease_duration: 3600, renewable };
   if (asked === "auth/approle/login") {
     const token = canaries.add(`token-${randomBytes(12).toString("hex")}`);
     void beforeLogin().then(() => {
@@ -86,4 +88,126 @@ test("places that are refused together are read together with the one token of t
   for (const outcome of (await vault.fetch("one", "two", "three")).values())
     expect(outcome).toMatchObject({ status: "value" });
   expect(tokens).toHaveLength(2);
+});
+
+/** Tokens, by their number, with which a request for `path` went out. */
+const usedFor = (path: string) =>
+  server.asked
+    .filter((asked) => asked.path === `/v1/${path}`)
+    .map(({ headers }) => tokens.indexOf(String(headers["x-vault-token"])) + 1);
+
+test.each([
+  ["may look itself up", () => true],
+  ["may not: token_no_default_policy", (path: string) => !path.startsWith("auth/token/")],
+])("a place that is refused for good costs a service no credentials, where the token %s", async (_, mayUse) => {
+  mayDo = (_token, path) => path !== "secret/data/one" && mayUse(path);
+  const vault = await open();
+  for (let poll = 0; poll < 40; poll++, now += 60) {
+    const outcomes = await vault.fetch("password", "one", "two");
+    expect(outcomes.get("password")).toMatchObject({ status: "value" });
+    expect(outcomes.get("one")).toMatchObject({
+      kind: "denied",
+      message: "secret/data/one: permission denied (status 403)",
+    });
+  }
+  expect(issued).toBe(1);
+  expect(vault.said.join("\n")).not.toContain("not valid any more");
+  expect(new Set(usedFor("secret/data/two"))).toEqual(new Set([1]));
+  expect(tokens.length, "ever fewer logins").toBeLessThan(10);
+  const tried = tokens.slice(1).map((_token, index) => index + 2);
+  expect(usedFor("auth/token/revoke-self"), "none is left behind").toEqual(tried);
+});
+
+test("a token that may not look itself up is replaced when it has died: a place that it could read tells", async () => {
+  mayDo = (_, path) => !path.startsWith("auth/token/");
+  const vault = await open();
+  await vault.fetch("one");
+  mayDo = (token, path) => token > 1 && !path.startsWith("auth/token/");
+  now += 60;
+  expect(await vault.value("one")).toMatchObject({ status: "value" });
+  expect(tokens).toHaveLength(2);
+});
+
+test("a policy that a role was given later is found, with one login", async () => {
+  mayDo = (token, path) => token > 1 || path !== "secret/data/one";
+  const vault = await open();
+  expect((await vault.fetch("one", "two")).get("one")).toMatchObject({ kind: "denied" });
+  now += 700;
+  expect(await vault.value("one")).toMatchObject({ status: "value" });
+  expect(await vault.value("two")).toMatchObject({ status: "value" });
+  expect(tokens).toHaveLength(2);
+  expect(usedFor("auth/token/revoke-self")).toEqual([]);
+});
+
+test("a login that is refused leaves the answer as it was: the token is good, and its place may not be read", async () => {
+  mayDo = (_, path) => path !== "secret/data/one";
+  const vault = await open();
+  await vault.fetch("one", "two");
+  await writeFile(secretIdPath, "");
+  now += 700;
+  expect(await vault.outcome("one")).toMatchObject({
+    kind: "denied",
+    message: "secret/data/one: permission denied (status 403)",
+  });
+  expect(await vault.value("two")).toMatchObject({ status: "value" });
+});
+
+test("an outage in the middle of such a login is no answer: the old token stays, and the new one ends", async () => {
+  mayDo = (token, path) => token > 1 || path !== "secret/data/one";
+  const vault = await open();
+  await vault.fetch("password", "one", "two");
+  now += 700;
+  let sealed = true;
+  server.answering = (asked, response, socket) => {
+    const isNew = asked.headers["x-vault-token"] === tokens[1];
+    if (!sealed || !isNew || asked.path !== "/v1/secret/data/one") return asRoles(asked, response, socket);
+    reply(response, 503, { errors: ["Vault is sealed"] });
+    return true;
+  };
+  expect(await vault.outcome("one")).toMatchObject({ kind: "unavailable" });
+  expect(usedFor("auth/token/revoke-self")).toEqual([2]);
+  await vault.value("password");
+  expect(issued).toBe(1);
+  sealed = false;
+  expect(await vault.value("one"), "without a pause").toMatchObject({ status: "value" });
+});
+
+test("a lease that may not be revoked does not cost the lease after it", async () => {
+  mayDo = (_, path) => path !== "sys/leases/revoke";
+  renewable = false;
+  const vault = await open();
+  await vault.value("password");
+  now += 2500;
+  const { version } = await vault.value("password");
+  expect(issued).toBe(2);
+  await vault.backend.applied?.(new Map([["password", version]]));
+  expect(tokens).toHaveLength(1);
+  for (let look = 0; look < 20; look++, now += 60) expect(await vault.value("password")).toMatchObject({ version });
+  expect(vault.said.filter((line) => line.includes("cannot be revoked (status 403)"))).toHaveLength(1);
+});
+
+test("at a stop with revokeOnStop the token that the leases hang on ends, whatever else is refused", async () => {
+  mayDo = (_, path) => path !== "sys/leases/revoke";
+  const vault = await open({ revokeOnStop: true });
+  await vault.value("password");
+  now += 700;
+  await vault.backend.close?.();
+  expect(usedFor("auth/token/revoke-self")).toEqual([1]);
+  expect(tokens).toHaveLength(1);
+});
+
+test("an outage of the login after a token has died is one for all places, and no refusal", async () => {
+  const vault = await open();
+  await vault.fetch("one", "two", "three");
+  mayDo = (token) => token > 1;
+  server.answering = (asked, response, socket) => {
+    if (asked.path !== "/v1/auth/approle/login") return asRoles(asked, response, socket);
+    reply(response, 503, { errors: ["Vault is sealed"] });
+    return true;
+  };
+  for (const outcome of (await vault.fetch("one", "two", "three")).values())
+    expect(outcome).toMatchObject({ kind: "unavailable" });
+  server.answering = asRoles;
+  for (const outcome of (await vault.fetch("one", "two", "three")).values())
+    expect(outcome).toMatchObject({ status: "value" });
 });
