@@ -28,6 +28,11 @@ export class Refused extends Error {
     return isTemporary(this.status);
   }
 
+  /** The token is. Some servers say 400 to a request that has none. */
+  get isOfToken(): boolean {
+    return this.status === 403 || (this.status === 400 && this.says(/\bmissing client token\b/));
+  }
+
   /** Whether one of the server's own error texts matches. */
   says(pattern: RegExp): boolean {
     const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;

@@ -16,6 +16,7 @@ export interface Answered {
 export class Session {
   readonly #client: Client;
   readonly #auth: Auth;
+  readonly #server: string;
   readonly #login: Login | undefined;
   readonly #context: BackendContext;
   readonly #now: () => number;
@@ -30,6 +31,7 @@ export class Session {
     const { auth } = settings;
     this.#client = client;
     this.#auth = auth;
+    this.#server = settings.server;
     this.#login = auth.method === "token" || auth.method === "none" ? undefined : new Login(client, settings, auth);
     this.#context = context;
     this.#now = now;
@@ -67,7 +69,7 @@ export class Session {
     try {
       return await this.#send(call, token);
     } catch (error) {
-      if (!(error instanceof Refused) || error.status !== 403) throw error;
+      if (!(error instanceof Refused) || !error.isOfToken) throw error;
       return await this.#again(call, token, error);
     }
   }
@@ -124,9 +126,13 @@ export class Session {
   async #again(call: Call, refused: Token, refusal: Refused): Promise<Answered> {
     const { signal } = call;
     const { method } = this.#auth;
-    if (method === "none") throw refusal;
     if ((await this.current(signal)) !== refused) return await this.#resend(call);
     const isGood = await this.#isGood(refused, signal);
+    if (method === "none") {
+      if (isGood) throw refusal;
+      // It passes requests on before it has logged in.
+      throw new BackendError("unavailable", `${this.#server}: the agent has no token (yet)`);
+    }
     if (method === "token") {
       if (isGood) throw refusal;
       throw new BackendError("denied", `the token in ${this.#auth.tokenPath} is not valid (any more)`);
@@ -197,7 +203,7 @@ export class Session {
       await this.#client.call({ method: "GET", path: "auth/token/lookup-self", signal }, token.text);
       return true;
     } catch (error) {
-      if (error instanceof Refused && error.status === 403) return false;
+      if (error instanceof Refused && error.isOfToken) return false;
       throw error instanceof Refused
         ? new BackendError("unavailable", `auth/token/lookup-self: status ${error.status}`)
         : error;

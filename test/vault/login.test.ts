@@ -83,6 +83,30 @@ needs("vault-server").describe("login at a real server", () => {
     return canaries.add(answer.wrap_info.token);
   }
 
+  /** An agent that logs in by AppRole. */
+  async function agentWith(roleId: string, secretIdPath: string) {
+    const socket = join(directory, "agent.sock");
+    const agent = await startAgent(
+      directory,
+      `vault { address = "${server.url}" }
+       auto_auth {
+         method "approle" {
+           config = {
+             role_id_file_path = "${await file("agent-role", roleId)}"
+             secret_id_file_path = "${secretIdPath}"
+           }
+         }
+       }
+       api_proxy { use_auto_auth_token = true }
+       listener "unix" {
+         address = "${socket}"
+         tls_disable = true
+         require_request_header = true
+       }`,
+    );
+    return { socket, agent };
+  }
+
   test("a token file that comes late, empty at first, is waited for: a boot survives a late agent", async () => {
     const tokenPath = join(directory, "token");
     const vault = await open({ tokenPath });
@@ -340,28 +364,29 @@ needs("vault-server").describe("login at a real server", () => {
 
   test("an agent's socket needs no login, and its token is the agent's affair", async () => {
     const { roleId, secretId } = await role("agent");
-    const socket = join(directory, "agent.sock");
-    const agent = await startAgent(
-      directory,
-      `vault { address = "${server.url}" }
-       auto_auth {
-         method "approle" {
-           config = {
-             role_id_file_path = "${await file("agent-role", roleId)}"
-             secret_id_file_path = "${await file("agent-secret", await secretId())}"
-           }
-         }
-       }
-       api_proxy { use_auto_auth_token = true }
-       listener "unix" {
-         address = "${socket}"
-         tls_disable = true
-         require_request_header = true
-       }`,
-    );
+    const { socket, agent } = await agentWith(roleId, await file("agent-secret", await secretId()));
     const vault = await openVault({ url: `unix:${socket}`, path: "app" }, canaries);
     await until(async () => agent.ended || (await vault.outage("db")) === undefined);
     expect(await textOf(vault, "db"), agent.log).toBe(secret);
+  });
+
+  test("an agent that has not logged in yet is waited for; a policy's refusal is told from that", async () => {
+    const { roleId, secretId } = await role("late-agent");
+    const { socket, agent } = await agentWith(roleId, join(directory, "agent-secret"));
+    const vault = await openVault({ url: `unix:${socket}`, path: "app" }, canaries, { other: { path: "denied" } });
+    const outage = async () => (agent.ended ? "ended" : (await vault.outage("db"))?.message.replace(/^\S+: /, ""));
+    await until(async () => (await outage()) !== "no such socket (yet)");
+    expect(await vault.outage("db"), agent.log).toMatchObject({
+      kind: "unavailable",
+      message: `unix:${socket}: the agent has no token (yet)`,
+    });
+    await file("agent-secret", await secretId());
+    await until(async () => (await outage()) !== "the agent has no token (yet)");
+    expect(await textOf(vault, "db"), agent.log).toBe(secret);
+    expect(await vault.outcome("other")).toMatchObject({
+      kind: "denied",
+      message: "secret/data/denied: permission denied (status 403)",
+    });
   });
 
   test("a namespace of its own: login, mount and secret are looked for there", async () => {

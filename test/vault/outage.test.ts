@@ -113,6 +113,17 @@ describe("a stand-in server", () => {
     });
   });
 
+  test("an agent without a token, before a server that says 400 to that", async () => {
+    const vault = await openVault({ url: server.url, path: "app", auth: { method: "none" } }, canaries);
+    server.answering = (_, response) => (reply(response, 400, { errors: ["missing client token"] }), true);
+    expect(await vault.outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${server.url}: the agent has no token (yet)`,
+    });
+    server.answering = () => false;
+    expect(await textOf(vault, "db")).toBe(secret);
+  });
+
   test.each([
     ["7", 7],
     ["0", 0],
