@@ -18,7 +18,8 @@ export async function awsProof(
 ): Promise<Record<string, unknown>> {
   const host = region === undefined ? "sts.amazonaws.com" : `sts.${region}.amazonaws.com`;
   const signer = new SignatureV4({
-    credentials: fromNodeProviderChain(profile === undefined ? {} : { profile }),
+    // The SDK reads a file once for the life of the process, also one that was not there yet (SDK 3.1169).
+    credentials: fromNodeProviderChain({ ...(profile === undefined ? {} : { profile }), ignoreCache: true }),
     region: region ?? "us-east-1",
     service: "sts",
     sha256: Sha256,

@@ -1,6 +1,9 @@
 /** The login with AWS IAM, at a stand-in: OpenBao has none. */
 import { createHash, createHmac, randomBytes } from "node:crypto";
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { temporary } from "../contract/temporary.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { reply, StandIn } from "./stand-in.ts";
 
@@ -89,4 +92,38 @@ test("credentials that are not there yet are waited for: at boot the instance's 
     kind: "unavailable",
     message: "no AWS credentials to log in with (yet): see the AWS profile, or the instance's role",
   });
+});
+
+test("a credentials file that comes late, and is replaced later, counts from the next login", async () => {
+  const { path: directory, dispose } = await temporary();
+  onTestFinished(dispose);
+  const credentials = join(directory, "credentials");
+  environment({
+    AWS_EC2_METADATA_DISABLED: "true",
+    AWS_CONFIG_FILE: join(directory, "config"),
+    AWS_SHARED_CREDENTIALS_FILE: credentials,
+  });
+  const write = async (keyId: string) => {
+    await writeFile(
+      `${credentials}.new`,
+      `[default]\naws_access_key_id = ${keyId}\naws_secret_access_key = ${secretKey}\n`,
+    );
+    await rename(`${credentials}.new`, credentials);
+  };
+  const signedWith: (string | undefined)[] = [];
+  server.answering = ({ path, body }, response) => {
+    if (path !== "/v1/auth/aws/login") return false;
+    const headers = decoded((JSON.parse(body) as Record<string, unknown>)["iam_request_headers"]);
+    signedWith.push(/Credential=(\w+)/.exec(headers)?.[1]);
+    // Good for one request: each fetch logs in.
+    reply(response, 200, { auth: { client_token: "token", lease_duration: 60, renewable: true, num_uses: 1 } });
+    return true;
+  };
+  const vault = await openVault({ url: server.url, path: "app", kvVersion: 2, auth: { method: "aws" } }, canaries);
+  expect(await vault.outage("db")).toMatchObject({ kind: "unavailable" });
+  for (const keyId of ["LATE", "ROTATED"]) {
+    await write(keyId);
+    expect(await textOf(vault, "db")).toBe("value");
+  }
+  expect(signedWith).toEqual(["LATE", "ROTATED"]);
 });
