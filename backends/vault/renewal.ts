@@ -7,6 +7,9 @@ import type { Auth } from "./settings.ts";
 import { renewalTime, Timer } from "./timing.ts";
 import type { Token } from "./token.ts";
 
+/** Seconds after which a look-up that failed is tried again, where no request has done so meanwhile. */
+const LOOK_UP_PAUSE = 30;
+
 export class Renewal {
   readonly #client: Client;
   readonly #auth: Auth;
@@ -57,9 +60,13 @@ export class Renewal {
       token.endsAt = token.ttl === 0 ? Infinity : this.#now() + token.ttl;
       if (token === this.#token) this.#schedule(token, token.ttl);
     })().catch((error: unknown) => {
-      // An outage is no answer: without one the token would never be renewed. The next request asks again.
-      if (!(error instanceof Refused) || error.status >= 500) this.#lookedUp = undefined;
       this.#context.log("debug", "the token cannot be looked up; it is used as it is");
+      if (token !== this.#token || (error instanceof Refused && !error.isTemporary)) return;
+      // An outage is no answer: without one the token would never be renewed. The next request asks again, if there is one.
+      this.#lookedUp = undefined;
+      this.#timer.set(LOOK_UP_PAUSE, () => {
+        this.lookUpSoon(token);
+      });
     });
   }
 
@@ -105,7 +112,7 @@ export class Renewal {
       body = await this.#client.call({ method: "POST", path, data: {}, signal: this.#stop.signal }, token.text);
     } catch (error) {
       // Refused, or not renewable after all. What the next request meets decides.
-      if (error instanceof Refused && error.status < 500 && error.status !== 412 && error.status !== 429) return false;
+      if (error instanceof Refused && !error.isTemporary) return false;
       throw error;
     }
     const { ttl, renewable } = grantOf(body, path);

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
 import { needs } from "../requirements.ts";
@@ -71,29 +71,48 @@ describe("a stand-in server", () => {
     expect(await failing((_, response) => saying(response, status))).toEqual({ kind, message });
   });
 
-  test("a token whose look-up met an outage is looked up again, and so renewed: else it would end one day", async () => {
-    const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
-    server.answering = ({ path }, response) => {
-      if (path.endsWith("lookup-self")) {
-        if (seen("lookup-self") < 3) return saying(response, 503);
-        reply(response, 200, { data: { ttl: 3, renewable: true, num_uses: 0 } });
+  test.each([503, 412, 429])(
+    "a token whose look-up met a %i is looked up again, and so renewed: else it would end one day",
+    async (status) => {
+      const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
+      server.answering = ({ path }, response) => {
+        if (path.endsWith("lookup-self")) {
+          if (seen("lookup-self") < 3) return saying(response, status);
+          reply(response, 200, { data: { ttl: 3, renewable: true, num_uses: 0 } });
+          return true;
+        }
+        if (!path.endsWith("renew-self")) return false;
+        reply(response, 200, { auth: { lease_duration: 3600, renewable: true, client_token: token } });
         return true;
+      };
+      const vault = await open({ url: server.url });
+      for (const times of [1, 2, 3]) {
+        expect(await textOf(vault, "db")).toBe(secret);
+        await until(() => seen("lookup-self") === times);
+        await until(
+          () => vault.said.filter((line) => line.includes("cannot be looked up")).length === Math.min(times, 2),
+        );
       }
-      if (!path.endsWith("renew-self")) return false;
-      reply(response, 200, { auth: { lease_duration: 3600, renewable: true, client_token: token } });
-      return true;
-    };
-    const vault = await open({ url: server.url });
-    for (const times of [1, 2, 3]) {
+      await until(() => seen("renew-self") > 0);
       expect(await textOf(vault, "db")).toBe(secret);
-      await until(() => seen("lookup-self") === times);
-      await until(
-        () => vault.said.filter((line) => line.includes("cannot be looked up")).length === Math.min(times, 2),
-      );
-    }
-    await until(() => seen("renew-self") > 0);
-    expect(await textOf(vault, "db")).toBe(secret);
-    expect(seen("lookup-self"), "not again where it was answered").toBe(3);
+      expect(seen("lookup-self"), "not again where it was answered").toBe(3);
+    },
+  );
+
+  test("a look-up that failed is tried again where nothing is polled, too", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    let lookUps = 0;
+    server.answering = ({ path }, response) => {
+      if (!path.endsWith("lookup-self")) return false;
+      lookUps += 1;
+      return lookUps === 1 ? saying(response, 503) : (reply(response, 200, { data: { ttl: 0 } }), true);
+    };
+    const vault = await open({ url: server.url, kvVersion: 2 });
+    await textOf(vault, "db");
+    await until(() => vault.said.some((line) => line.includes("cannot be looked up")));
+    vi.runOnlyPendingTimers();
+    await until(() => lookUps === 2);
   });
 
   test("a KV engine that is being upgraded to version 2, as the real one says it", async () => {
