@@ -5,7 +5,7 @@ import { isIP } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/backend.ts";
 import { errnoCode } from "../../src/errors.ts";
-import { isRecord, ofConnection, Refused } from "./failures.ts";
+import { isRecord, isTemporary, ofConnection, Refused } from "./failures.ts";
 import type { Settings } from "./settings.ts";
 import { TlsFiles } from "./tls-files.ts";
 
@@ -211,14 +211,13 @@ function stopped(): BackendError {
   return new BackendError("unavailable", "stopped");
 }
 
-/** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403. */
+/** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403, with a text or without. */
 function interpret({ status, headers, body }: Raw, server: string): Answer {
   const parsed = parseJson(headers, body);
   const isEmpty = body.length === 0;
   body.fill(0);
   if (status >= 400) {
-    if (parsed === undefined && status < 500 && !isEmpty && status !== 412 && status !== 429)
-      throw notVault(server, status, headers);
+    if (parsed === undefined && !isTemporary(status)) throw notVault(server, status, headers);
     throw new Refused(status, headers, parsed);
   }
   if (status === 204 || (status === 200 && isEmpty)) return { statusCode: 204, body: undefined };

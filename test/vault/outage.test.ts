@@ -177,6 +177,14 @@ describe("a stand-in server", () => {
       );
   });
 
+  test("nor is an error without a text: a proxy that has lost its way to the server knows of no secret", async () => {
+    for (const status of [400, 403, 404])
+      expect(await failing(page(status, undefined, ""))).toEqual(strange(status, "no content type"));
+    expect(await failing(page(429, undefined, ""))).toMatchObject({
+      message: "URL: the server wants fewer requests (status 429)",
+    });
+  });
+
   test("what is no JSON, no object, or has no type is no answer", async () => {
     for (const text of [`{"data": {"data": {"db": "${secret}"`, `["${secret}"]`, `"${secret}"`, "null"])
       expect(await failing(page(200, "application/json", text))).toEqual(strange(200, "application/json"));
