@@ -64,6 +64,11 @@ export class Client {
     }
   }
 
+  /** Seconds since 1970, by the server's clock as it was with the last answer. */
+  get serverTime(): number {
+    return this.#transport.serverTime;
+  }
+
   close(): void {
     this.#transport.close();
   }

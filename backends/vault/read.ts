@@ -9,6 +9,9 @@ import type { Settings } from "./settings.ts";
 import type { Place } from "./source.ts";
 import type { Token } from "./token.ts";
 
+/** Seconds that a certificate is given which is over already, by a clock that cannot be right. */
+const UNCLEAR = 60;
+
 /** What a place holds now. */
 export interface Found {
   readonly status: "found";
@@ -85,9 +88,9 @@ export class Reader {
     return { status: "nothing", where: `nothing at ${where}${version === undefined ? "" : `, version ${version}`}` };
   }
 
-  #generic({ body, token }: Answered, place: Place, where: string): Found {
-    const data = dataOf(body, where);
-    const issued = issuedBy(body ?? {}, data, place, token);
+  #generic(answered: Answered, place: Place, where: string): Found {
+    const data = dataOf(answered.body, where);
+    const issued = issuedBy(answered, data, place);
     const version = issued === undefined ? this.#versions.of(place.identity, data) : this.#versions.next();
     return { status: "found", data, version, where, issued };
   }
@@ -117,19 +120,19 @@ function gone(metadata: Readonly<Record<string, unknown>>, where: string): Nothi
 
 /**
  * What has a lease was made for us. So was every answer to a write: asking again would make another certificate. Its end
- * is that of the lease, else what a certificate says of itself (`pki/issue`: `expiration`, seconds since 1970).
+ * is that of the lease, else what a certificate says of itself (`pki/issue`: `expiration`, seconds since 1970), by the clock
+ * of the server that made it.
  */
 function issuedBy(
-  body: Readonly<Record<string, unknown>>,
+  { body = {}, token, at }: Answered,
   data: Readonly<Record<string, unknown>>,
   place: Place,
-  token: Token,
 ): Issued | undefined {
   const leaseId = typeof body["lease_id"] === "string" ? body["lease_id"] : "";
   if (leaseId === "" && place.data === undefined) return undefined;
   const lease = secondsOf(body["lease_duration"]);
   const expiration = secondsOf(data["expiration"]);
-  const left = expiration === 0 ? Infinity : Math.max(expiration - Date.now() / 1000, 1);
+  const left = expiration === 0 ? Infinity : expiration > at ? expiration - at : UNCLEAR;
   return { leaseId, ttl: lease === 0 ? left : Math.min(lease, left), renewable: body["renewable"] === true, token };
 }
 

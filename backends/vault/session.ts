@@ -11,6 +11,8 @@ import { Trials } from "./trials.ts";
 export interface Answered {
   readonly body: Body;
   readonly token: Token;
+  /** Seconds since 1970, by the server's clock. */
+  readonly at: number;
 }
 
 export class Session {
@@ -106,7 +108,7 @@ export class Session {
     const body = await this.#client.call(call, token.text);
     token.proven = true;
     this.#renewal.lookUpSoon(token);
-    return { body, token };
+    return { body, token, at: this.#client.serverTime };
   }
 
   /** Ends the renewals; with `revoke`, and where a login made it, also the token. */

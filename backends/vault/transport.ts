@@ -35,6 +35,8 @@ export class Transport {
   readonly #settings: Settings;
   readonly #tls: TlsFiles | undefined;
   #agent: http.Agent | undefined;
+  /** ms by which the server's clock is ahead of ours, as of its last answer. */
+  #ahead = 0;
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -49,6 +51,8 @@ export class Transport {
     try {
       for (let redirects = 0; ; redirects++) {
         const raw = await this.#exchange(url, { method, headers, agent, signal }, body);
+        const date = Date.parse(raw.headers.date ?? "");
+        if (Number.isFinite(date)) this.#ahead = date - Date.now();
         if (raw.status < 300 || raw.status >= 400) return interpret(raw, server);
         raw.body.fill(0);
         url = this.#follow(url, raw, method);
@@ -57,6 +61,11 @@ export class Transport {
     } finally {
       body?.fill(0);
     }
+  }
+
+  /** Seconds since 1970: at boot our own clock may be hours away from what the server means by a time. */
+  get serverTime(): number {
+    return (Date.now() + this.#ahead) / 1000;
   }
 
   close(): void {
