@@ -161,11 +161,21 @@ class Versions {
 /** A string as its UTF-8 bytes; anything else as its JSON. */
 export function outcomeOf({ data, version, where }: Found, key: string, refreshAfter: number | undefined): Outcome {
   const value = Object.hasOwn(data, key) ? data[key] : undefined;
-  if (value === undefined) return { status: "missing", where: `no key ${JSON.stringify(key)} in ${where}` };
+  const place = `key ${JSON.stringify(key)} in ${where}`;
+  if (value === undefined) return { status: "missing", where: `no ${place}` };
+  if (hasAlteredNumber(value))
+    return new BackendError("invalid", `${place}: has a number that JSON readers alter: store it as a string`);
   return {
     status: "value",
     value: Buffer.from(typeof value === "string" ? value : JSON.stringify(value)),
     version,
     ...(refreshAfter === undefined ? {} : { refreshAfter }),
   };
+}
+
+/** Above 2^53 not every whole number has a place; OpenBao's KV version 2 itself answers another than was stored. */
+function hasAlteredNumber(value: unknown): boolean {
+  if (typeof value === "number")
+    return !Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value));
+  return typeof value === "object" && value !== null && Object.values(value).some(hasAlteredNumber);
 }

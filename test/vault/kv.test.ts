@@ -151,6 +151,29 @@ needs("vault-server").describe("KV at a real server", () => {
     expect(await vault.outcome("toString")).toMatchObject({ status: "missing" });
   });
 
+  test("a number that no reader of JSON can carry is refused, never altered: an id would be another's", async () => {
+    const numbers = '"id": 12345678901234567890, "deep": { "ids": [1, 12345678901234567890] }, "huge": 1e21';
+    const put = { method: "POST", headers: { "x-vault-token": server.rootToken } };
+    await fetch(`${server.url}/v1/secret/data/numbers`, {
+      ...put,
+      body: `{"data":{${numbers},"most":9007199254740991,"least":-9007199254740991,"half":1.5}}`,
+    });
+    await fetch(`${server.url}/v1/old/numbers`, { ...put, body: `{${numbers}}` });
+    const vault = await open({ path: "numbers" });
+    for (const [opened, where] of [
+      [vault, "secret/data/numbers"],
+      [await open({ mount: "old", path: "numbers" }), "old/numbers"],
+    ] as const)
+      for (const id of ["id", "deep", "huge"])
+        expect(await opened.outcome(id)).toMatchObject({
+          kind: "invalid",
+          message: `key "${id}" in ${where}: has a number that JSON readers alter: store it as a string`,
+        });
+    expect(await textOf(vault, "most")).toBe("9007199254740991");
+    expect(await textOf(vault, "least")).toBe("-9007199254740991");
+    expect(await textOf(vault, "half")).toBe("1.5");
+  });
+
   test("paths and keys of any characters arrive at the server as they are", async () => {
     const path = "a b/ä%2e%2e/q?x=#y&/+";
     await server.write(`secret/data/${path.split("/").map(encodeURIComponent).join("/")}`, {
