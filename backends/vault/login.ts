@@ -1,8 +1,8 @@
 /** From whatever proves who we are to a token. What proves it is read from its file at every login. */
 import { BackendError } from "../../src/backend.ts";
-import { readFiles } from "../read.ts";
+import { readFiles, unlessAborted } from "../read.ts";
 import { dataOf, type Grant, grantOf, strange } from "./answers.ts";
-import type { Client } from "./client.ts";
+import type { Call, Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import type { Auth, Settings } from "./settings.ts";
 
@@ -13,7 +13,7 @@ export class Login {
   readonly #server: string;
   readonly #auth: LoginAuth;
   /** A wrapping token opens once: what was in it is kept for the next login. */
-  #unwrapped: { readonly wrappingToken: string; readonly secretId: string } | undefined;
+  #unwrapped: { readonly wrappingToken: string; readonly secretId: Promise<string> } | undefined;
 
   constructor(client: Client, settings: Settings, auth: LoginAuth) {
     this.#client = client;
@@ -92,13 +92,14 @@ export class Login {
    * secret ids are made: who opened the first can wrap something into a second.
    */
   async #unwrap(wrappingToken: string, signal: AbortSignal): Promise<string> {
-    if (this.#unwrapped?.wrappingToken === wrappingToken) return this.#unwrapped.secretId;
+    if (this.#unwrapped?.wrappingToken === wrappingToken) return await unlessAborted(signal, this.#unwrapped.secretId);
     const auth = this.#auth;
     if (auth.method !== "approle") throw new TypeError("only AppRole has wrapped secret ids");
     const file = auth.secretIdPath ?? "";
-    const call = async (path: string, data: Record<string, unknown> | undefined, token: string | undefined) => {
+    const call = async (request: Pick<Call, "path" | "data" | "signal">, token?: string) => {
+      const { path } = request;
       try {
-        return dataOf(await this.#client.call({ method: "POST", path, data, signal }, token), path);
+        return dataOf(await this.#client.call({ method: "POST", ...request }, token), path);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         if (error.status !== 400 && error.status !== 403) throw ofStatus(error, path, this.#server);
@@ -108,7 +109,11 @@ export class Login {
         );
       }
     };
-    const { creation_path: madeAt } = await call("sys/wrapping/lookup", { token: wrappingToken }, undefined);
+    const { creation_path: madeAt } = await call({
+      path: "sys/wrapping/lookup",
+      data: { token: wrappingToken },
+      signal,
+    });
     const madeFor = typeof madeAt === "string" && madeAt.startsWith(`auth/${auth.mount}/role/`) ? madeAt : "";
     const [role = "", end, ...more] = madeFor.slice(`auth/${auth.mount}/role/`.length).split("/");
     if (end !== "secret-id" || more.length > 0 || (auth.role !== undefined && auth.role !== role))
@@ -116,10 +121,19 @@ export class Login {
         "denied",
         `the wrapping token in ${file} was not made for a secret id of ${auth.role ?? "a role"} in auth/${auth.mount}: it may have been replaced by somebody`,
       );
-    const { secret_id: secretId } = await call("sys/wrapping/unwrap", undefined, wrappingToken);
-    if (typeof secretId !== "string") throw strange("sys/wrapping/unwrap", "no secret id in the answer");
+    const open = async () => {
+      const path = "sys/wrapping/unwrap";
+      const { secret_id: secretId } = await call({ path, signal: new AbortController().signal }, wrappingToken);
+      if (typeof secretId !== "string") throw strange(path, "no secret id in the answer");
+      return secretId;
+    };
+    // Whoever wants it may give up before the answer is here, which comes only once.
+    const secretId = open();
     this.#unwrapped = { wrappingToken, secretId };
-    return secretId;
+    secretId.catch(() => {
+      if (this.#unwrapped?.secretId === secretId) this.#unwrapped = undefined;
+    });
+    return await unlessAborted(signal, secretId);
   }
 }
 

@@ -418,6 +418,30 @@ describe("a stand-in server", () => {
     }
   });
 
+  test("who gives up while a wrapped secret id is opened finds it opened at the next try, and no theft", async () => {
+    const abort = new AbortController();
+    let opened = 0;
+    server.answering = ({ path }, response) => {
+      if (path === "/v1/sys/wrapping/lookup")
+        reply(response, 200, { data: { creation_path: "auth/approle/role/app/secret-id" } });
+      else if (path === "/v1/auth/approle/login") reply(response, 200, { auth: { client_token: `${token}-of-login` } });
+      else if (path !== "/v1/sys/wrapping/unwrap") return false;
+      else if (opened++ > 0) reply(response, 400, { errors: ["wrapping token is not valid or does not exist"] });
+      else {
+        abort.abort();
+        setImmediate(() => {
+          reply(response, 200, { data: { secret_id: secret } });
+        });
+      }
+      return true;
+    };
+    const auth = { method: "approle", roleId: "role", secretIdPath: tokenPath, wrapped: true };
+    const vault = await openVault({ url: server.url, path: "app", kvVersion: 2, auth }, canaries);
+    await expect(vault.backend.fetch(vault.requests("db"), abort.signal)).rejects.toThrow();
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(opened).toBe(1);
+  });
+
   test("a login that is answered strangely, or wants a second factor", async () => {
     const vault = await openVault(
       { url: server.url, path: "app", auth: { method: "approle", roleId: "role", secretIdPath: tokenPath } },
