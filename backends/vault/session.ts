@@ -205,10 +205,9 @@ export class Session {
       await this.#client.call({ method: "GET", path: "auth/token/lookup-self", signal }, token.text);
       return true;
     } catch (error) {
-      if (error instanceof Refused && error.isOfToken) return false;
-      throw error instanceof Refused
-        ? new BackendError("unavailable", `auth/token/lookup-self: status ${error.status}`)
-        : error;
+      if (!(error instanceof Refused) || error.isTemporary) throw error;
+      if (error.isOfToken) return false;
+      throw new BackendError("unavailable", `auth/token/lookup-self: status ${error.status}`);
     }
   }
 

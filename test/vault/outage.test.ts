@@ -158,6 +158,16 @@ describe("a stand-in server", () => {
     });
   });
 
+  test("Retry-After is passed on, too, where it is the question about a refused token that is put off", async () => {
+    const busy: Answering = ({ path }, response) =>
+      path.endsWith("lookup-self") ? saying(response, 429, { "retry-after": "7" }) : saying(response, 403);
+    expect(await failing(busy)).toEqual({
+      kind: "unavailable",
+      message: "URL: the server wants fewer requests (status 429)",
+      retryAfter: 7,
+    });
+  });
+
   const page =
     (status: number, type: string | undefined, text: string): Answering =>
     (_, response) => {
