@@ -138,7 +138,7 @@ export class Transport {
           ...(body === undefined ? {} : { "content-type": "application/json", "content-length": body.length }),
         },
       });
-      let stage: NodeJS.Timeout;
+      let stage: NodeJS.Timeout | undefined;
       const end = () => {
         clearTimeout(stage);
         clearTimeout(total);
@@ -159,12 +159,16 @@ export class Transport {
       const onStop = () => {
         fail(stopped());
       };
-      stage = setTimeout(late(timeouts.connect, "no connection"), timeouts.connect * 1000);
       const total = setTimeout(late(timeouts.total, "no complete answer"), timeouts.total * 1000);
       signal.addEventListener("abort", onStop, { once: true });
+      // Where all are busy, it is a connection that another request was done with.
       request.on("socket", (socket) => {
-        if (request.reusedSocket) awaitAnswer();
-        else socket.once(url.protocol === "https:" ? "secureConnect" : "connect", awaitAnswer);
+        if (!socket.connecting) {
+          awaitAnswer();
+          return;
+        }
+        stage = setTimeout(late(timeouts.connect, "no connection"), timeouts.connect * 1000);
+        socket.once(url.protocol === "https:" ? "secureConnect" : "connect", awaitAnswer);
       });
       request.on("error", (error) => {
         const isStale = request.reusedSocket && errnoCode(error) === "ECONNRESET";

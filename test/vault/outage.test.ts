@@ -260,6 +260,28 @@ describe("a stand-in server", () => {
     expect(await failing(stopping, { responseTimeout: 1 })).toEqual(givenUp);
   });
 
+  test("a request that waits for a connection, and then for its answer, is not said to have no connection", async () => {
+    const places = Array.from({ length: 12 }, (_, index) => `place-${index}`);
+    const sources = Object.fromEntries(places.map((id) => [id, { path: id, key: "db" }]));
+    const vault = await openVault({ url: server.url, tokenPath, kvVersion: 2, connectTimeout: 5 }, canaries, sources);
+    const held: ServerResponse[] = [];
+    server.answering = ({ path }, response) => path.includes("/place-") && held.push(response) > 0;
+    const answerAll = () => {
+      for (const response of held.splice(0))
+        reply(response, 200, { data: { data: { db: secret }, metadata: { version: 1 } } });
+    };
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const fetches = Promise.all([vault.fetch(...places.slice(0, 8)), vault.fetch(...places.slice(8))]);
+    for (const waiting of [8, 4]) {
+      await until(() => held.length === waiting);
+      vi.advanceTimersByTime(6000);
+      answerAll();
+    }
+    for (const outcomes of await fetches)
+      for (const outcome of outcomes.values()) expect(outcome).toMatchObject({ status: "value" });
+  });
+
   test("an answer that drips for ever is given up after requestTimeout", async () => {
     const dripping: Answering = (_, response) => {
       response.writeHead(200, { "content-type": "application/json" });
