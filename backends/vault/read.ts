@@ -103,10 +103,8 @@ function ofVersion2(
 ): Found | Nothing {
   const { data, metadata } = answer;
   if (!isRecord(metadata) || typeof metadata["version"] !== "number") throw strange(where, "no metadata in the answer");
-  const deletion = metadata["deletion_time"];
-  // A time in the future is a delete_version_after.
-  const isDeleted = typeof deletion === "string" && deletion !== "" && Date.parse(deletion) <= Date.now();
-  if (metadata["destroyed"] === true || isDeleted || data === null) return gone(metadata, where);
+  // What is deleted has no data. That it is to be deleted one day (`deletion_time`) is for the server's clock to tell.
+  if (metadata["destroyed"] === true || data === null) return gone(metadata, where);
   if (!isRecord(data)) throw strange(where, "no data in the answer");
   if (version !== undefined && version !== metadata["version"]) throw strange(where, "another version in the answer");
   return { status: "found", data, version: String(metadata["version"]), where, issued: undefined };

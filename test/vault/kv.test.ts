@@ -2,8 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { temporary } from "../contract/temporary.ts";
+import { until } from "../contract/until.ts";
 import { needs } from "../requirements.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
@@ -109,10 +110,18 @@ needs("vault-server").describe("KV at a real server", () => {
     });
   });
 
-  test("what is to be deleted later is there until then", async () => {
+  test("what is to be deleted later is there until then, by the server's clock and not by ours", async () => {
     await server.write("secret/metadata/later", { delete_version_after: "1h" });
     await server.write("secret/data/later", { data: { db: secret } });
-    expect(await textOf(await open({ path: "later" }), "db")).toBe(secret);
+    const vault = await open({ path: "later" });
+    expect(await textOf(vault, "db")).toBe(secret);
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 7200_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    expect(await textOf(vault, "db")).toBe(secret);
+    await server.write("secret/metadata/later", { delete_version_after: "1s" });
+    await server.write("secret/data/later", { data: { db: secret } });
+    await until(async () => !("value" in (await vault.outcome("db"))));
+    expect(await vault.outcome("db")).toMatchObject({ where: "version 2 of secret/data/later is deleted" });
   });
 
   test("a mount that may not be asked for its version is refused, never taken for version 1", async () => {
