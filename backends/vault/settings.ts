@@ -1,7 +1,7 @@
 /** What an operator may say about a Vault: where it is, how to log in, how to know it. */
 import * as v from "valibot";
 import { ConfigError } from "../../src/errors.ts";
-import { absolutePath, object, oneOf, parse, positiveSeconds, text } from "../../src/settings.ts";
+import { absolutePath, object, oneOf, parse, requestSeconds, text } from "../../src/settings.ts";
 
 /** `secret`, `team/kv`: kept as it is typed, without the slashes around it. */
 export const pathText = v.pipe(
@@ -44,9 +44,9 @@ export const Settings = object({
   tokenPath: v.optional(absolutePath),
   auth: v.optional(v.unknown()),
   tls: v.optional(Tls),
-  connectTimeout: v.optional(positiveSeconds, 5),
-  responseTimeout: v.optional(positiveSeconds, 20),
-  requestTimeout: v.optional(positiveSeconds, 60),
+  connectTimeout: v.optional(requestSeconds, 5),
+  responseTimeout: v.optional(requestSeconds, 20),
+  requestTimeout: v.optional(requestSeconds, 60),
   revokeOnStop: v.optional(flag, false),
 });
 

@@ -98,7 +98,7 @@ export const vault: OptionTexts = {
   "config.tls.insecureDoNotVerifyServer": { meaning: "trust whoever answers. For experiments" },
   "config.connectTimeout": { meaning: "for the connection and its TLS handshake" },
   "config.responseTimeout": { meaning: "until an answer begins, and between its parts" },
-  "config.requestTimeout": { meaning: "for a request in all" },
+  "config.requestTimeout": { meaning: "for a request in all; at most 100" },
   "config.revokeOnStop": { meaning: "when the sidecar stops, leases end, and the token too where a login made it" },
   "secrets.ID.source.path": { meaning: "as above, for this one", otherwise: "`config.path`" },
   "secrets.ID.source.key": { meaning: "the key of what is at the path", otherwise: "the id" },

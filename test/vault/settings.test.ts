@@ -43,6 +43,10 @@ describe("settings", () => {
     ["tls.certFile: is required: auth.method is cert", { url: "https://h", auth: { method: "cert" } }],
     ["connectTimeout: expected at least 0.05 seconds", { ...token, connectTimeout: 0 }],
     [
+      "requestTimeout: expected at most 100 seconds: a fetch of all secrets is given up after 120",
+      { ...token, requestTimeout: 101 },
+    ],
+    [
       'auth.method: expected "token" or "approle" or "jwt" or "kubernetes" or "cert" or "aws" or "none"',
       { auth: { method: "canary" } },
     ],
