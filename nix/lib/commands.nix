@@ -111,11 +111,13 @@ rec {
     ) (contents serviceConfig);
 
   # Starts the script again behind `program`, as the same process, before its first line; what other modules append to
-  # it stays in it.
+  # it stays in it. Each of several definitions begins so: the first one leaves the variable to those behind it, in this
+  # shell only.
   wrapScript = program: script: ''
     if [ "''${WITH_SECRETS-}" != "$$" ]; then
       WITH_SECRETS=$$ exec ${program} "$0" "$@"
     fi
     unset WITH_SECRETS
+    WITH_SECRETS=$$
     ${script}'';
 }

@@ -58,7 +58,7 @@ onEachGuest(
       const units = scope(
         `{
           script = ''
-            echo "args=$# pid=$$ one=$one file=$(cat \${secrets.one}) marker=''\${WITH_SECRETS-none}"
+            echo "args=$# pid=$$ one=$one file=$(cat \${secrets.one}) marker=$(sh -c 'echo ''\${WITH_SECRETS-none}')"
           '';
           scriptArgs = "'a b' %n";
           serviceConfig = {

@@ -1,10 +1,18 @@
 /** What a module's author may write in a secrets scope. */
-import { expect, test } from "vitest";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting } from "./evaluation.ts";
 
 needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
   const evaluation = new Evaluation();
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-scope-"));
+  afterAll(() => {
+    rmSync(directory, { recursive: true });
+  });
 
   /** A module with a scope of three secrets; `service` is NAME's definition, `more` goes beside it into the module. */
   const module = (service: string, more = "", scope = "") => `({ config, lib, pkgs, ... }: {
@@ -71,9 +79,25 @@ if [ "\${WITH_SECRETS-}" != "$$" ]; then
   WITH_SECRETS=$$ exec /usr/local/bin/with-secrets "$0" "$@"
 fi
 unset WITH_SECRETS
+WITH_SECRETS=$$
 cat /tmp/one
 echo appended
 `);
+  });
+
+  test("a script of several definitions is started behind with-secrets once, and each of them runs once", () => {
+    const rendered = units(
+      `{ script = lib.mkMerge [ "echo a" (lib.mkBefore "echo before") (lib.mkIf false "echo never") "sh -c 'echo b:\\$WITH_SECRETS'" ]; }`,
+    );
+    const [start = ""] = setting(rendered, "NAME.service", "ExecStart");
+    // A stand-in that is heard.
+    const program = join(directory, "with-secrets");
+    writeFileSync(program, '#!/bin/sh\necho wrapped\nexec "$@"\n', { mode: 0o755 });
+    const script = join(directory, "start");
+    const text = evaluation.read(start.trim()).replaceAll("/usr/local/bin/with-secrets", program);
+    writeFileSync(script, text, { mode: 0o755 });
+    const { stdout, signal } = spawnSync(script, { encoding: "utf8", timeout: 10_000 });
+    expect({ stdout, signal }).toEqual({ stdout: "wrapped\nbefore\na\nb:\n", signal: null });
   });
 
   test("other commands are left alone: they see the files as they are", () => {
