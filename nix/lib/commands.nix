@@ -77,7 +77,7 @@ rec {
   split =
     command:
     let
-      text = trimStart (toString command);
+      text = trimStart command;
       prefix = prefixOf text;
     in
     {
@@ -85,15 +85,65 @@ rec {
       words = builtins.substring (builtins.stringLength prefix) (-1) text;
     };
 
-  hasPrefix = prefix: command: lib.hasInfix prefix (split command).prefix;
-
-  # The same command behind `program`. An empty one resets the list and stays so.
-  wrap =
-    program: command:
+  # One line can hold several commands, with a word `;` between them: "/bin/a 'x ; y' ; /bin/b" is two.
+  separate =
+    line:
     let
-      parts = split command;
+      at = index: builtins.substring index 1 line;
+      isSpace =
+        index:
+        lib.elem (at index) [
+          " "
+          "\t"
+          "\n"
+        ];
+      last = builtins.stringLength line - 1;
+      isWord = index: (index == 0 || isSpace (index - 1)) && (index == last || isSpace (index + 1));
+      # `quote`: what ends the quotes in which the character is; "" outside of them.
+      step =
+        state: index:
+        let
+          char = at index;
+        in
+        if state.escaped then
+          state // { escaped = false; }
+        else if char == "\\" then
+          state // { escaped = true; }
+        else if state.quote != "" then
+          state // lib.optionalAttrs (char == state.quote) { quote = ""; }
+        else if char == "\"" || char == "'" then
+          state // { quote = char; }
+        else if char == ";" && isWord index then
+          state // { ends = state.ends ++ [ index ]; }
+        else
+          state;
+      ends =
+        (lib.foldl' step {
+          escaped = false;
+          quote = "";
+          ends = [ ];
+        } (lib.range 0 last)).ends;
     in
-    if parts.words == "" then command else "${parts.prefix}${program} ${parts.words}";
+    lib.zipListsWith (begin: end: builtins.substring begin (end - begin) line) (
+      [ 0 ] ++ map (end: end + 1) ends
+    ) (ends ++ [ (last + 1) ]);
+
+  hasPrefix =
+    prefix: line:
+    lib.any (command: lib.hasInfix prefix (split command).prefix) (separate (toString line));
+
+  # Each of the line's commands behind `program`. An empty line resets the list and stays so.
+  wrap =
+    program: line:
+    let
+      wrapOne =
+        command:
+        let
+          parts = split command;
+        in
+        if parts.words == "" then command else "${parts.prefix}${program} ${parts.words}";
+    in
+    lib.concatStringsSep "; " (map wrapOne (separate (toString line)));
 
   # All of Exec*= in a serviceConfig: [ { name = "ExecStart"; command = "…"; } ].
   ofService =

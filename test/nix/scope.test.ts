@@ -30,9 +30,19 @@ needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
     setting(units(`{ serviceConfig.ExecStart = ${value}; }`), "NAME.service", "ExecStart");
 
   test("the command stays as it was, behind with-secrets: words, quotes, specifiers, variables", () => {
-    const command = String.raw`/bin/prog --user "%u %%" 'a b' $HOME \"x\" "\x41;" ; %h`;
+    const command = String.raw`/bin/prog --user "%u %%" 'a b' $HOME \"x\" "\x41;" a;b %h`;
     expect(exec(`''${command}''`)).toEqual([`/usr/local/bin/with-secrets ${command}`]);
     expect(exec(`"\\n  /bin/a --long \\\\\\n  --line"`)[0]).toBe("/usr/local/bin/with-secrets /bin/a --long \\");
+  });
+
+  test.each([
+    ["/bin/a ; -/bin/b b ; :/bin/c", "W /bin/a ; -W /bin/b b ; :W /bin/c"],
+    ["/bin/a\t;\t/bin/b ;", "W /bin/a\t; W /bin/b ; "],
+    [`/bin/a ';' " ; " ' " ; ' \\; a; ;b`, `W /bin/a ';' " ; " ' " ; ' \\; a; ;b`],
+    [`/bin/sh -c '/bin/a ; /bin/b'`, `W /bin/sh -c '/bin/a ; /bin/b'`],
+    [`/bin/a 'it\\' ; ' ; /bin/b`, `W /bin/a 'it\\' ; ' ; W /bin/b`],
+  ])("%j: each of several commands on one line is wrapped, and no other `;` is between two", (line, wrapped) => {
+    expect(exec(JSON.stringify(line))).toEqual([wrapped.replaceAll("W", "/usr/local/bin/with-secrets")]);
   });
 
   test.each(["-", ":", "!", "!!", "-:", ":!!", "!!-:"])("the prefix %s stays in front", (prefix) => {
@@ -179,6 +189,8 @@ echo appended
   test.each([
     [`{ serviceConfig.ExecStart = "@/bin/a b"; }`, "serviceConfig.ExecStart has the prefix `@'"],
     [`{ serviceConfig.ExecStart = "-@/bin/a b"; }`, "exec -a"],
+    [`{ serviceConfig.ExecStart = "/bin/a ; -@/bin/b b"; }`, "serviceConfig.ExecStart has the prefix `@'"],
+    [`{ serviceConfig.ExecStart = "/bin/a ; -+/bin/b"; }`, "serviceConfig.ExecStart has a command with the prefix `+'"],
     [`{ serviceConfig.ExecStart = [ "+/bin/a" ]; }`, "serviceConfig.ExecStart has a command with the prefix `+'"],
     [`{ serviceConfig.ExecStartPre = [ "/bin/b" "-+/bin/a" ]; }`, "serviceConfig.ExecStartPre has a command with"],
     [`{ serviceConfig.ExecReload = lib.mkIf true "+/bin/a"; }`, "serviceConfig.ExecReload has a command with"],
