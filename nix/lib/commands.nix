@@ -21,6 +21,26 @@ let
     else
       f value;
 
+  # The priority of those definitions in a value that count: 50 for mkForce, 1000 for mkDefault.
+  priorityOf =
+    value:
+    let
+      plain = 100;
+      prioritiesIn =
+        value:
+        let
+          kind = value._type or null;
+        in
+        if kind == "merge" then
+          lib.concatMap prioritiesIn value.contents
+        else if kind == "if" then
+          lib.optionals value.condition (prioritiesIn value.content)
+        else
+          [ (if kind == "override" then value.priority else plain) ];
+      priorities = prioritiesIn value;
+    in
+    if priorities == [ ] then plain else lib.foldl' lib.min (lib.head priorities) priorities;
+
   # What is left of a value when all of those are taken off; definitions whose condition is false are gone.
   contents =
     value:
@@ -71,7 +91,7 @@ let
       "";
 in
 rec {
-  inherit mapContent contents;
+  inherit mapContent contents priorityOf;
 
   # "-:/bin/x a" → { prefix = "-:"; words = "/bin/x a"; }; what follows the prefix is verbatim.
   split =

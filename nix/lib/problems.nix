@@ -56,8 +56,20 @@ in
       at = lib.any ({ name, command }: name == "ExecStart" && commands.hasPrefix "@" command) (
         commands.ofService (service.serviceConfig or { })
       );
+      # What the scope adds to them is no default.
+      lost = lib.filter (name: commands.priorityOf (service.${name} or { }) > 100) [
+        "requires"
+        "after"
+        "unitConfig"
+        "serviceConfig"
+        "environment"
+      ];
     in
-    lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
+    map (
+      name:
+      "${option}.${name} has mkDefault around the whole of it, which is lost beside what the secrets scope adds: leave mkDefault away, or put it on the settings inside"
+    ) lost
+    ++ lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
     ++ lib.optional at "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
     ++ ofPrivateTmp option service;
 

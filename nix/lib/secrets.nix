@@ -44,19 +44,20 @@ let
     sidecar: service:
     let
       half = render.privateTmp sidecar;
+      unit = [ "${sidecar}.service" ];
+      # Of definitions with other priorities than the author's, one side would be lost.
+      beside =
+        value: more:
+        lib.mkMerge [
+          value
+          (lib.mkOverride (commands.priorityOf value) more)
+        ];
       append =
         name:
         let
           value = service.${name} or [ ];
-          more = [ "${sidecar}.service" ];
         in
-        if value ? _type then
-          lib.mkMerge [
-            value
-            more
-          ]
-        else
-          value ++ more;
+        if value ? _type then beside value unit else value ++ unit;
       wrapped = commands.mapContent (command: commands.wrap withSecrets command);
       wrapAll = commands.mapContent (
         value: if builtins.isList value then map wrapped value else commands.wrap withSecrets value
@@ -65,10 +66,7 @@ let
       add =
         section: extra:
         if section ? _type then
-          lib.mkMerge [
-            section
-            extra
-          ]
+          beside section extra
         else
           section
           // lib.mapAttrs (
@@ -81,12 +79,18 @@ let
       serviceConfig = commands.mapContent (
         plain: plain // lib.optionalAttrs (plain ? ExecStart) { ExecStart = wrapAll plain.ExecStart; }
       ) (service.serviceConfig or { });
+      unitConfig = service.unitConfig or { };
+      # NixOS has these two there as well, where mkForce around the whole takes them away.
+      forced = lib.optionalAttrs (commands.priorityOf unitConfig < 100) {
+        Requires = unit;
+        After = unit;
+      };
     in
     withoutOurs service
     // {
       requires = append "requires";
       after = append "after";
-      unitConfig = add (service.unitConfig or { }) half.unitConfig;
+      unitConfig = add unitConfig (half.unitConfig // forced);
       serviceConfig = add serviceConfig (half.serviceConfig // { PrivateTmp = true; });
       # For with-secrets' messages; it takes it out of the environment.
       environment = add (service.environment or { }) { SECRETS_SIDECAR = "${sidecar}.service"; };

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, setting } from "./evaluation.ts";
+import { Evaluation, lines, setting } from "./evaluation.ts";
 
 needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
   const evaluation = new Evaluation();
@@ -73,6 +73,53 @@ needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
     expect(setting(rendered, "NAME.service", "Requires")).toEqual(["a.service NAME-secrets.service"]);
     expect(setting(rendered, "NAME.service", "After")).toEqual(["b.service NAME-secrets.service"]);
     expect(setting(rendered, "NAME.service", "PrivateTmp")).toEqual(["true"]);
+  });
+
+  test("a list that is forced, or whose condition is false, has the sidecar in it", () => {
+    const rendered = units(
+      `{
+        serviceConfig.ExecStart = "/bin/a";
+        requires = lib.mkForce [ "a.service" ];
+        after = lib.mkIf false (lib.mkForce [ "never.service" ]);
+      }`,
+      `systemd.services.NAME = { requires = [ "lost.service" ]; after = [ "b.service" ]; };`,
+    );
+    expect(setting(rendered, "NAME.service", "Requires")).toEqual(["a.service NAME-secrets.service"]);
+    expect(setting(rendered, "NAME.service", "After").join(" ").split(" ").sort()).toEqual([
+      "NAME-secrets.service",
+      "b.service",
+    ]);
+  });
+
+  test("a section that is forced keeps the wiring, and nothing of what other modules say", () => {
+    const rendered = units(
+      `{
+        serviceConfig = lib.mkMerge [ (lib.mkForce { ExecStart = "/bin/a"; User = "a"; }) { Group = "lost"; } ];
+        unitConfig = lib.mkForce { Documentation = "man:a"; After = "b.service"; };
+        environment = lib.mkForce { A = "a"; };
+      }`,
+      `systemd.services.NAME = {
+        serviceConfig.Nice = 1;
+        unitConfig.ConditionHost = "lost";
+        environment.LOST = "1";
+      };`,
+    );
+    const { text = "" } = rendered["NAME.service"] ?? {};
+    expect(lines(text, "Unit").sort()).toEqual([
+      "After=NAME-secrets.service",
+      "After=b.service",
+      "Documentation=man:a",
+      "JoinsNamespaceOf=NAME-secrets.service",
+      "Requires=NAME-secrets.service",
+    ]);
+    expect(lines(text, "Service").sort()).toEqual([
+      "BindReadOnlyPaths=/run/NAME-secrets/pub:/tmp/.secrets",
+      `Environment="A=a"`,
+      `Environment="SECRETS_SIDECAR=NAME-secrets.service"`,
+      "ExecStart=/usr/local/bin/with-secrets /bin/a",
+      "PrivateTmp=true",
+      "User=a",
+    ]);
   });
 
   test("a script begins with with-secrets, and keeps what other modules append", () => {
@@ -199,6 +246,8 @@ echo appended
     [`{ serviceConfig.PrivateTmp = lib.mkForce "no"; }`, "leave the option away"],
     [`{ serviceConfig.PrivateTmp = "disconnected"; }`, 'serviceConfig.PrivateTmp is "disconnected"'],
     [`{ unitConfig.DefaultDependencies = false; }`, "unitConfig.DefaultDependencies is false"],
+    [`{ requires = lib.mkDefault [ "a.service" ]; }`, "requires has mkDefault around the whole of it"],
+    [`{ serviceConfig = lib.mkIf true (lib.mkDefault { User = "a"; }); }`, "put it on the settings inside"],
     [`lib.mkIf true { }`, "put mkIf around the scope"],
   ])("%s stops the evaluation, and the message says what to do", (service, message) => {
     const complaint = evaluation.complaint(module(service));
