@@ -73,6 +73,21 @@ in
     ++ lib.optional at "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
     ++ ofPrivateTmp option service;
 
+  # `names`: of the option's attributes; `unitOf`: what their sidecars are called, where some characters become others.
+  ofSharedUnits =
+    {
+      option,
+      names,
+      unitOf,
+    }:
+    lib.concatLists (
+      lib.mapAttrsToList (
+        unit: sharing:
+        lib.optional (lib.length sharing > 1)
+          "${option}: ${lib.concatStringsSep " and " sharing} would share the unit ${unit}.service: rename one"
+      ) (lib.groupBy unitOf names)
+    );
+
   # `config`: the program's; `option`: where `resident` was set; `follow`: where `reloadOnChange` can be.
   ofResident =
     {

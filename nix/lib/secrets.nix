@@ -160,6 +160,8 @@ in
           from = "templates";
         };
 
+      hasSidecar = name: service: secretsOf name service != { } || templatesOf name service != { };
+
       configOf =
         name: service:
         {
@@ -196,7 +198,7 @@ in
         in
         if service ? _type then
           throw "systemd.services.${name}: a service in a secrets scope is a plain set; put mkIf around the scope, or inside the service"
-        else if secretsOf name service == { } && templatesOf name service == { } then
+        else if !hasSidecar name service then
           { ${name} = withoutOurs service; }
         else if wrong != [ ] then
           throw (lib.concatStringsSep "\n" wrong)
@@ -214,14 +216,24 @@ in
           };
     in
     services:
+    let
+      named = services (lib.mapAttrs (_: file: "/tmp/${file.file}") (loaded // made));
+      shared = problems.ofSharedUnits {
+        option = "systemd.services";
+        names = lib.attrNames (lib.filterAttrs hasSidecar named);
+        unitOf = render.sidecarOf;
+      };
+    in
     if invalid != [ ] then
       throw "loadSecrets: ${builtins.toJSON (lib.head invalid)} is no secret id: expected one file name without a slash"
     else if both != [ ] then
       throw "templates: \"${lib.head both}\" is a secret in loadSecrets already: give one of them another name"
     else if !(store.enable or true) then
       lib.warn "secretsStore.enable is false: the services of this secrets scope are left out" { }
+    else if shared != [ ] then
+      throw (lib.head shared)
     else
-      lib.concatMapAttrs join (services (lib.mapAttrs (_: file: "/tmp/${file.file}") (loaded // made)));
+      lib.concatMapAttrs join named;
 
   # The option by which a module's user says where the secrets come from.
   secretsBackendOption = lib.mkOption {

@@ -175,9 +175,6 @@ let
       };
     };
 
-  names = lib.attrNames cfg.files;
-  twice = lib.filter (name: lib.count (other: unitOf other == unitOf name) names > 1) names;
-
   problemsOf =
     name: file:
     let
@@ -223,10 +220,11 @@ in
           inherit message;
         })
         (
-          map (
-            name:
-            "secretsStore.files: ${lib.concatStringsSep " and " twice} would share the unit ${unitOf name}.service: rename one"
-          ) (lib.take 1 twice)
+          problems.ofSharedUnits {
+            option = "secretsStore.files";
+            names = lib.attrNames cfg.files;
+            inherit unitOf;
+          }
           ++ lib.concatLists (lib.mapAttrsToList problemsOf cfg.files)
         );
   };

@@ -198,6 +198,11 @@ let
       };
     };
 
+  fail = message: {
+    assertion = false;
+    inherit message;
+  };
+
   assertionsOf =
     name: service:
     let
@@ -207,10 +212,6 @@ let
       wanted = lib.optionals (!builtins.isBool service.environment) (lib.attrValues service.environment);
       unknown = lib.filter (id: !service.secrets ? ${id}) wanted;
       twice = lib.filter (id: lib.count (other: other == id) wanted > 1) wanted;
-      fail = message: {
-        assertion = false;
-        inherit message;
-      };
     in
     map fail (
       lib.optional (
@@ -260,6 +261,14 @@ in
 
   config = lib.mkIf cfg.enable {
     systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.services);
-    assertions = lib.concatLists (lib.mapAttrsToList assertionsOf cfg.services);
+    assertions =
+      map fail (
+        problems.ofSharedUnits {
+          option = "secretsStore.services";
+          names = lib.attrNames cfg.services;
+          unitOf = render.sidecarOf;
+        }
+      )
+      ++ lib.concatLists (lib.mapAttrsToList assertionsOf cfg.services);
   };
 }

@@ -233,6 +233,14 @@ echo appended
     expect(evaluation.complaint(module("{ }").replace("{ NAME =", `{ "a@" =`))).toContain("name the instance");
   });
 
+  test("two services whose sidecars would be one are refused: each would have the other's secrets", () => {
+    const two = (other: string) => module("{ }").replace("{ NAME =", `{ "a@b" = { }; a-b = ${other}; NAME =`);
+    expect(evaluation.complaint(two("{ }"))).toContain(
+      "systemd.services: a-b and a@b would share the unit a-b-secrets.service: rename one",
+    );
+    expect(Object.keys(evaluation.units(two("{ secrets = [ ]; }")))).toContain("a-b.service");
+  });
+
   test.each([
     [`{ serviceConfig.ExecStart = "@/bin/a b"; }`, "serviceConfig.ExecStart has the prefix `@'"],
     [`{ serviceConfig.ExecStart = "-@/bin/a b"; }`, "exec -a"],

@@ -182,6 +182,16 @@ needs("nix", "nixpkgs-lib").describe("secretsStore.services", () => {
     ).toContain(`secretsStore.services.a@: a template cannot have secrets`);
   });
 
+  test("two services whose sidecars would be one are refused", () => {
+    expect(
+      evaluation.complaint(
+        `({ lib, ... }: { secretsStore.enable = true; secretsStore.services = lib.genAttrs [ "a@b" "a-b" "c" ] (_: {
+          secrets.a = { }; secretsConfig.backend = "vault";
+        }); })`,
+      ),
+    ).toContain("secretsStore.services: a-b and a@b would share the unit a-b-secrets.service: rename one");
+  });
+
   test.each(["+/bin/a", "@/bin/a b"])("credentials know no wrong command: %s", (command) => {
     const rendered = units(
       "secrets.a = { };",
