@@ -14,15 +14,15 @@ let
 
   compact = lib.filterAttrs (_: value: value != null);
 
-  # A path as a unit file has it: `%` begins a specifier, spaces need quotes.
-  unitPath =
-    path:
-    let
-      escaped = lib.replaceStrings [ "%" ] [ "%%" ] path;
-    in
-    if lib.hasInfix " " path then builtins.toJSON escaped else escaped;
+  # In a unit file `%` begins a specifier.
+  escape = lib.replaceStrings [ "%" ] [ "%%" ];
+
+  # A path as a unit file has it: spaces need quotes.
+  unitPath = path: if lib.hasInfix " " path then builtins.toJSON (escape path) else escape path;
 in
 rec {
+  inherit escape;
+
   sidecarOf = service: "${flat service}-secrets";
 
   # Below it the sidecar publishes; its parent is closed to all but root.
@@ -268,7 +268,6 @@ rec {
   credentials =
     { sidecar, secrets }:
     let
-      escape = lib.replaceStrings [ "%" ] [ "%%" ];
       optional = lib.filterAttrs (_: isOptional: isOptional) secrets;
     in
     {

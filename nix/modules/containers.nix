@@ -166,7 +166,7 @@ in
           serviceConfig.LoadCredential = map (
             id:
             let
-              inherit (container.secrets.${id}) file;
+              file = render.escape container.secrets.${id}.file;
             in
             "${file}:${file}"
           ) ids;

@@ -180,7 +180,9 @@ let
     let
       option = "secretsStore.files.${name}";
     in
-    lib.optional (
+    lib.optional (builtins.match "[A-Za-z0-9_.-]+" (flat name) == null)
+      "${option}: the name is in that of a unit, so it has letters, digits, spaces and _.-/@ only: rename it"
+    ++ lib.optional (
       file.isTemplate && file.secrets == { }
     ) "${option} is made of a template: name the secrets in it in ${option}.secrets"
     ++ lib.optional (

@@ -59,10 +59,10 @@ needs("nix", "nixpkgs-lib").describe("secretsStore.containers", () => {
   test("services inside get the ids that are named for them", () => {
     expect(
       configured(
-        `secrets = { hello-target = { }; b.file = "c"; }; services.hello-sayer = [ "b" ];`,
+        `secrets = { hello-target = { }; b.file = "c"; "1%d" = { }; }; services.hello-sayer = [ "b" "1%d" ];`,
         "it.config.containers.helloing-container.config.systemd.services.hello-sayer.serviceConfig.LoadCredential",
       ),
-    ).toEqual(expect.arrayContaining(["target:hello-target", "c:c"]));
+    ).toEqual(expect.arrayContaining(["target:hello-target", "c:c", "1%%d:1%%d"]));
   });
 
   test.each([

@@ -115,6 +115,8 @@ needs("nix", "nixpkgs-lib").describe("secretsStore.files", () => {
         `{ ${store} secretsStore.files = { "a/b".secretsConfig.backend = "folder"; a-b.secretsConfig.backend = "folder"; }; }`,
       ),
     ).toContain("secretsStore.files: a-b and a/b would share the unit secret-file-a-b.service: rename one");
+    for (const name of ["a:b", "100%", "ä"])
+      expect(() => file(name, "")).toThrow(`secretsStore.files.${name}: the name is in that of a unit`);
     expect(() => file("a", `request.mode = "rw";`)).toThrow("`secretsStore.files.a.request.mode' is not of type");
     expect(() => file("a", `request.user = "x";`)).toThrow("`secretsStore.files.a.request.user' does not exist");
     expect(() => file("a", `consumers = [ config.secretsStore.files.a.result.path ]; result.path = "/x";`)).toThrow(
