@@ -38,7 +38,8 @@ let
         example = literalExpression ''{ hello = [ "greeting" ]; }'';
         description = ''
           Services inside the container with the ids that each gets, as `LoadCredential=ID:ID`: the files are in its
-          `$CREDENTIALS_DIRECTORY`.
+          `$CREDENTIALS_DIRECTORY`. For containers whose system is made by `config`; in one that is made by `path` or
+          `flake`, say `LoadCredential` there.
         '';
       };
       onChange = mkOption {
@@ -160,18 +161,23 @@ in
     }
     # Not every system that has services has containers.
     // lib.optionalAttrs (options ? containers) {
-      containers = lib.mapAttrs (name: container: {
-        extraFlags = flags name container;
-        config.systemd.services = lib.mapAttrs (_: ids: {
-          serviceConfig.LoadCredential = map (
-            id:
-            let
-              file = render.escape container.secrets.${id}.file;
-            in
-            "${file}:${file}"
-          ) ids;
-        }) container.services;
-      }) cfg.containers;
+      containers = lib.mapAttrs (
+        name: container:
+        {
+          extraFlags = flags name container;
+        }
+        // lib.optionalAttrs (container.services != { }) {
+          config.systemd.services = lib.mapAttrs (_: ids: {
+            serviceConfig.LoadCredential = map (
+              id:
+              let
+                file = render.escape container.secrets.${id}.file;
+              in
+              "${file}:${file}"
+            ) ids;
+          }) container.services;
+        }
+      ) cfg.containers;
     }
   );
 }

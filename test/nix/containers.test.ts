@@ -56,6 +56,19 @@ needs("nix", "nixpkgs-lib").describe("secretsStore.containers", () => {
     });
   });
 
+  test("a container whose system is made elsewhere gets its flags, and no `config`, with which it would be another one", () => {
+    const options = (services: string) =>
+      evaluation.value(`map (containers: builtins.attrNames containers.web) (host [
+        (nix + "/modules/secrets-store.nix")
+        {
+          secretsStore = { enable = true; folder.secretsDir = "/run/secrets"; };
+          secretsStore.containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; ${services} };
+        }
+      ]).options.containers.definitions`);
+    expect(options("")).toEqual([["extraFlags"]]);
+    expect(options(`services.x = [ "a" ];`)).toEqual([["config", "extraFlags"]]);
+  });
+
   test("services inside get the ids that are named for them", () => {
     expect(
       configured(
