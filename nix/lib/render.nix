@@ -257,6 +257,15 @@ rec {
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
     // store.sandbox or (if isModulePath config.backend then open else { });
 
+  # An instance without a command of its own is its template's unit with more lines. NixOS sees a template only where it
+  # has the instance's own file, and else makes a whole unit of them, which hides the template.
+  # `serviceConfig`: of all modules together.
+  instance =
+    name: serviceConfig:
+    lib.optionalAttrs (lib.hasInfix "@" name) {
+      overrideStrategy = lib.mkIf (!serviceConfig ? ExecStart) (lib.mkDefault "asDropin");
+    };
+
   # The target's half: it needs the sidecar, and sees its files at /tmp/ID.
   privateTmp = sidecar: {
     unitConfig.JoinsNamespaceOf = [ "${sidecar}.service" ];

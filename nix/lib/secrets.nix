@@ -41,7 +41,7 @@ let
 
   # The definition as it was, with the wiring added and ExecStart behind with-secrets.
   target =
-    sidecar: service:
+    name: sidecar: service:
     let
       half = render.privateTmp sidecar;
       unit = [ "${sidecar}.service" ];
@@ -79,6 +79,8 @@ let
       serviceConfig = commands.mapContent (
         plain: plain // lib.optionalAttrs (plain ? ExecStart) { ExecStart = wrapAll plain.ExecStart; }
       ) (service.serviceConfig or { });
+      # The caller's `config` need not be a whole host's.
+      serviceConfigOfAll = config.systemd.services.${name}.serviceConfig or { ExecStart = null; };
       unitConfig = service.unitConfig or { };
       # NixOS has these two there as well, where mkForce around the whole takes them away.
       forced = lib.optionalAttrs (commands.priorityOf unitConfig < 100) {
@@ -86,7 +88,8 @@ let
         After = unit;
       };
     in
-    withoutOurs service
+    render.instance name serviceConfigOfAll
+    // withoutOurs service
     // {
       requires = append "requires";
       after = append "after";
@@ -204,7 +207,7 @@ in
           throw (lib.concatStringsSep "\n" wrong)
         else
           {
-            ${name} = target sidecar service;
+            ${name} = target name sidecar service;
             ${sidecar} = render.sidecar {
               name = sidecar;
               targets = [ "${name}.service" ];

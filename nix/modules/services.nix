@@ -177,7 +177,7 @@ let
           };
     in
     {
-      ${name} = {
+      ${name} = render.instance name target.serviceConfig // {
         requires = [ unit ];
         after = [ unit ];
         unitConfig = half.unitConfig or { };

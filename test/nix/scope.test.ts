@@ -233,6 +233,21 @@ echo appended
     expect(evaluation.complaint(module("{ }").replace("{ NAME =", `{ "a@" =`))).toContain("name the instance");
   });
 
+  test.each([
+    [`{ environment.A = "1"; }`, "asDropin"],
+    [`{ serviceConfig.ExecStart = "/bin/a"; }`, "asDropinIfExists"],
+    [`{ script = "a"; }`, "asDropinIfExists"],
+    [`{ overrideStrategy = "asDropinIfExists"; }`, "asDropinIfExists"],
+  ])("an instance %s is rendered %s: no unit hides its template", (service, strategy) => {
+    const instance = module(service, `systemd.services."a@".serviceConfig.ExecStart = "/bin/a %i";`);
+    expect(
+      evaluation.value(
+        `(host [ (nix + "/modules/secrets-store.nix") (${instance.replace("{ NAME =", `{ "a@b" =`)}) ])
+          .config.systemd.services."a@b".overrideStrategy`,
+      ),
+    ).toBe(strategy);
+  });
+
   test("two services whose sidecars would be one are refused: each would have the other's secrets", () => {
     const two = (other: string) => module("{ }").replace("{ NAME =", `{ "a@b" = { }; a-b = ${other}; NAME =`);
     expect(evaluation.complaint(two("{ }"))).toContain(

@@ -192,6 +192,23 @@ needs("nix", "nixpkgs-lib").describe("secretsStore.services", () => {
     ).toContain("secretsStore.services: a-b and a@b would share the unit a-b-secrets.service: rename one");
   });
 
+  test.each([
+    ["the template alone", `"a@".serviceConfig.ExecStart = "/bin/a %i";`, "asDropin"],
+    ["a command", `"a@b".serviceConfig.ExecStart = "/bin/a";`, "asDropinIfExists"],
+    ["a script", `"a@b".script = "a";`, "asDropinIfExists"],
+    ["another strategy", `"a@b".overrideStrategy = "asDropinIfExists";`, "asDropinIfExists"],
+  ])("of an instance that has %s, no unit hides the template", (_, services, strategy) => {
+    const strategies = evaluation.value(`lib.mapAttrs (_: service: service.overrideStrategy) (host [
+      (nix + "/modules/secrets-store.nix")
+      {
+        secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
+        secretsStore.services."a@b" = { secrets.a = { }; secretsConfig.backend = "folder"; };
+        systemd.services = { ${services} };
+      }
+    ]).config.systemd.services`);
+    expect(strategies).toMatchObject({ "a@b": strategy, "a-b-secrets": "asDropinIfExists" });
+  });
+
   test.each(["+/bin/a", "@/bin/a b"])("credentials know no wrong command: %s", (command) => {
     const rendered = units(
       "secrets.a = { };",
