@@ -291,7 +291,6 @@ let
     command = {
       description = "what a command prints: `sops -d`, `pass`, `keyctl pipe`";
       sandbox = open;
-      required = [ "command" ];
       settings = {
         command = {
           type = types.nonEmptyListOf types.str;
@@ -299,11 +298,23 @@ let
             "/run/current-system/sw/bin/pass"
             "show"
           ];
-          description = "The command, its arguments each an element; no shell is involved.";
+          description = ''
+            The command, its arguments each an element; no shell is involved. Not needed where every secret has a
+            `command` in its `source`.
+          '';
         };
         timeout = {
           type = positiveSeconds;
           description = "Seconds that it may take.";
+        };
+        environment = {
+          type = types.attrsOf types.str;
+          example = {
+            SOPS_AGE_KEY_FILE = "/etc/secrets/age.key";
+          };
+          description = ''
+            Variables of the command, which inherits none but `PATH`. They are in the Nix store, for everybody to read.
+          '';
         };
       };
     };

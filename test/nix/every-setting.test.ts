@@ -2,6 +2,8 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import type { Option } from "../../scripts/docs/schema.ts";
+import { backendSections } from "../../scripts/docs/sections.ts";
 import { needs } from "../requirements.ts";
 import { configPath, Evaluation, project } from "./evaluation.ts";
 
@@ -15,7 +17,7 @@ const services: readonly (readonly [store: string, settings: Settings])[] = [
   ["folder", { secretsDir: "/etc/secrets", ...rotation }],
   ["nixops", { keysDir: "/keys", ...rotation }],
   ["credentials", rotation],
-  ["command", { command: ["pass", "show"], timeout: 3, ...rotation }],
+  ["command", { command: ["pass", "show"], timeout: 3, environment: { HOME: "/root" }, ...rotation }],
   ["static", { values: { a: "x" }, allowInsecure: true, ...rotation }],
   [
     "aws",
@@ -77,10 +79,18 @@ needs("nix", "nixpkgs-lib").describe("every setting", () => {
     }
   });
 
-  test("is in one of these", () => {
-    const table = evaluation.value(
+  const tables = (): Readonly<Record<string, readonly string[]>> =>
+    evaluation.value(
       `lib.mapAttrs (_: one: builtins.attrNames one.settings) (import (nix + "/lib/backends.nix") { inherit lib; }).backends`,
     ) as Readonly<Record<string, readonly string[]>>;
+  /** What is in a setting of Vault's. */
+  const inside = (section: string): readonly string[] =>
+    evaluation.value(`
+      let sub = (import (nix + "/lib/backends.nix") { inherit lib; }).backends.vault.settings.${section}.type.getSubOptions [ ];
+      in builtins.attrNames (removeAttrs sub [ "_module" ])`) as readonly string[];
+
+  test("is in one of these", () => {
+    const table = tables();
     const said = (store: string) =>
       services.flatMap(([name, settings]) => (name === store ? Object.keys(settings) : []));
     for (const [store, settings] of Object.entries(table))
@@ -88,16 +98,29 @@ needs("nix", "nixpkgs-lib").describe("every setting", () => {
         settings.filter((name) => !said(store).includes(name)),
         store,
       ).toEqual([]);
-    const inside = (section: string) => {
-      const options = evaluation.value(`
-        let sub = (import (nix + "/lib/backends.nix") { inherit lib; }).backends.vault.settings.${section}.type.getSubOptions [ ];
-        in builtins.attrNames (removeAttrs sub [ "_module" ])`);
-      return options as readonly string[];
-    };
     const saidInside = (section: string) =>
       services.flatMap(([, settings]) => Object.keys((settings[section] as Settings | undefined) ?? {}));
     for (const section of ["auth", "tls"])
       expect(inside(section).filter((name) => !saidInside(section).includes(name))).toEqual([]);
+  });
+
+  test("is one that the program knows, and those are all there", () => {
+    /** The keys of an object in the program's own schemas. */
+    const known = (options: readonly Option[], object: string) => {
+      const paths = options.map(({ path }) => path).filter((path) => path.startsWith(`${object}.`));
+      return [...new Set(paths.map((path) => path.slice(object.length + 1).split(".")[0]))].sort();
+    };
+    for (const { name, options, cases } of backendSections) {
+      expect(tables()[name], name).toEqual(known(options, "config"));
+      if (name !== "vault") continue;
+      expect(inside("tls")).toEqual(known(options, "config.tls"));
+      expect(inside("auth")).toEqual(
+        known(
+          cases.flatMap((login) => login.options),
+          "config.auth",
+        ),
+      );
+    }
   });
 
   test.each([

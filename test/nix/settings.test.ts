@@ -77,7 +77,6 @@ needs("nix", "nixpkgs-lib").describe("settings", () => {
 
   test.each([
     [`backend = "folder";`, "secretsConfig.config.secretsDir is not set, nor is `secretsStore.folder.secretsDir'"],
-    [`backend = "command";`, "secretsConfig.config.command is not set, nor is `secretsStore.command.command'"],
     [`backend = "static"; config.values = { };`, "secretsConfig.config.allowInsecure is not set"],
     [`backend = "vault"; config = { pollingInterval = 1; refreshInterval = 1; };`, "set one of them"],
   ])("%s lacks something, and the message says where it can be set", (secretsConfig, message) => {
@@ -201,6 +200,13 @@ needs("nix", "nixpkgs-lib").describe("settings", () => {
       f.env = null;
     }; onChange = { action = "reload"; settle = 1; minInterval = 2; splay = 3; verify.command = [ "true" ]; };`;
     const units = evaluation.units(module(`backend = "${backend}"; ${settings}`, store, more));
+    expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
+  });
+
+  test("a command may be that of each secret", () => {
+    const secrets = `secrets.a.source.command = [ "/bin/a" ];`;
+    const units = evaluation.units(module(`backend = "command";`, "", secrets));
+    expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("secrets.a.source.command", ["/bin/a"]);
     expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
   });
 
