@@ -68,13 +68,21 @@ let
         let
           auth = config.auth or { };
           tls = config.tls or { };
+          socket = builtins.match "unix:(//)?(/.*)" (config.url or "");
+          # The program's default.
+          jwtPath =
+            if (auth.method or null) == "kubernetes" then
+              "/var/run/secrets/kubernetes.io/serviceaccount/token"
+            else
+              null;
         in
         [
+          (lib.mapNullable lib.last socket)
           (config.tokenPath or null)
           (auth.tokenPath or null)
           (auth.roleIdPath or null)
           (auth.secretIdPath or null)
-          (auth.jwtPath or null)
+          (auth.jwtPath or jwtPath)
         ]
         ++ map (name: lib.mapNullable toString (tls.${name} or null)) [
           "caFile"

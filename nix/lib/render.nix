@@ -17,6 +17,9 @@ let
   # In a unit file `%` begins a specifier.
   escape = lib.replaceStrings [ "%" ] [ "%%" ];
 
+  withoutSlash =
+    path: if lib.hasSuffix "/" path then withoutSlash (lib.removeSuffix "/" path) else path;
+
   # A path as a unit file has it: spaces need quotes.
   unitPath = path: if lib.hasInfix " " path then builtins.toJSON (escape path) else escape path;
 in
@@ -193,7 +196,9 @@ rec {
     let
       store = backendOf config.backend;
       network = store.network or false;
-      reads = lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config);
+      reads = map withoutSlash (
+        lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config)
+      );
       below = above: path: lib.hasPrefix "${above}/" path;
       hidden =
         # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.

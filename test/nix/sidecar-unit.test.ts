@@ -14,7 +14,7 @@ const emptyWhenStopped = `sh -c '${[
 
 needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
   const evaluation = new Evaluation();
-  const units = (config: string): RenderedUnits =>
+  const units = (config: string, backend = "folder"): RenderedUnits =>
     evaluation.units(`{
       secretsStore.enable = true;
       secretsStore.folder.secretsDir = "/etc/secrets";
@@ -23,7 +23,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
         config.secretsStore = { inherit (pkgs) fetcher; folder.secretsDir = "/etc/secrets"; };
       }).serviceSecretsScope {
         loadSecrets = [ "a" ];
-        backendConfig = { backend = "folder"; config = { ${config} }; };
+        backendConfig = { backend = "${backend}"; config = { ${config} }; };
       } (_: { NAME.serviceConfig.ExecStart = "/bin/true"; });
     }`);
 
@@ -38,6 +38,10 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
       .map((line) => line.replaceAll("%i", "NAME").replace(/=yes$/, "=true"))
       .sort();
   }
+
+  /** Each value of the settings of one name. */
+  const values = (text: string, key: string) =>
+    normal(text, "Service").flatMap((line) => (line.startsWith(`${key}=`) ? [line.slice(key.length + 1)] : []));
 
   function differences(rendered: string, section: "Unit" | "Service") {
     const [ours, theirs] = [normal(rendered, section), normal(example, section)];
@@ -95,18 +99,38 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
     ["/run/secrets", ["/var:ro"], []],
     ["/var/lib/app/secrets", ["/run:ro", "/var:ro"], ["-/var/lib/app"]],
     ["/var/secrets", ["/run:ro"], []],
+    ["/var/lib/app/secrets/", ["/run:ro", "/var:ro"], ["-/var/lib/app"]],
+    ["/var/secrets//", ["/run:ro"], []],
   ] as const)
     test(`a folder ${place} can be seen, also when it is replaced`, () => {
       const text = units(`secretsDir = "${place}";`)["NAME-secrets.service"]?.text ?? "";
-      const values = (key: string) =>
-        normal(text, "Service").flatMap((line) => (line.startsWith(`${key}=`) ? [line.slice(key.length + 1)] : []));
-      expect(values("TemporaryFileSystem")).toEqual(hidden);
-      const credentials = values("InaccessiblePaths").includes("-/run/credentials");
+      expect(values(text, "TemporaryFileSystem")).toEqual(hidden);
+      const credentials = values(text, "InaccessiblePaths").includes("-/run/credentials");
       expect(credentials, "other services' credentials are hidden, with /run or by themselves").toBe(
         !(hidden as readonly string[]).includes("/run:ro"),
       );
-      expect(values("BindReadOnlyPaths").filter((path) => !/\/run\b/.test(path))).toEqual(bound);
+      expect(values(text, "BindReadOnlyPaths").filter((path) => !/\/run\b/.test(path))).toEqual(bound);
     });
+
+  test.each([
+    [`url = "unix:/run/vault/agent.sock";`, ["/var:ro"], []],
+    [`url = "unix:///run/vault/agent.sock";`, ["/var:ro"], []],
+    [`url = "unix:/var/lib/vault/agent.sock";`, ["/run:ro", "/var:ro"], ["-/var/lib/vault"]],
+    [
+      `auth = { method = "kubernetes"; role = "r"; };`,
+      ["/run:ro", "/var:ro"],
+      ["-/var/run/secrets/kubernetes.io/serviceaccount"],
+    ],
+    [
+      `auth = { method = "kubernetes"; role = "r"; jwtPath = "/var/lib/token/jwt"; };`,
+      ["/run:ro", "/var:ro"],
+      ["-/var/lib/token"],
+    ],
+  ])("what a Vault needs can be seen: %s", (settings, hidden, bound) => {
+    const text = units(settings, "vault")["NAME-secrets.service"]?.text ?? "";
+    expect(values(text, "TemporaryFileSystem")).toEqual(hidden);
+    expect(values(text, "BindReadOnlyPaths").filter((path) => path.includes("/var/"))).toEqual(bound);
+  });
 
   test("without reloadOnChange also the drop-in fetch-on-restart.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/fetch-on-restart.conf"), "utf8");
