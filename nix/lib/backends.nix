@@ -235,6 +235,8 @@ let
         };
       };
       intervals.refreshInterval = 60;
+      # Of these a service's settings go over the host's one by one, too.
+      sections = [ "tls" ];
       # A service that says one of them does not get the host's other.
       alternatives = [
         "tokenPath"

@@ -54,7 +54,10 @@ rec {
       defaults = compact (store.${builtins.unsafeDiscardStringContext backend} or { });
       alternatives = (backendOf backend).alternatives or [ ];
       replaced = lib.optionals (lib.any (name: own ? ${name}) alternatives) alternatives;
-      both = removeAttrs (removeAttrs defaults replaced // own) [
+      sections = lib.genAttrs (lib.filter (name: own ? ${name}) ((backendOf backend).sections or [ ])) (
+        name: defaults.${name} or { } // own.${name}
+      );
+      both = removeAttrs (removeAttrs defaults replaced // own // sections) [
         "pollingInterval"
         "refreshInterval"
       ];

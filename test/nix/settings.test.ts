@@ -107,6 +107,15 @@ needs("nix", "nixpkgs-lib").describe("settings", () => {
     });
   });
 
+  test("also inside tls: with its own certificate it trusts whom the host trusts", () => {
+    expect(
+      config(
+        `backend = "vault"; config.tls = { certFile = "/c"; keyFile = "/k"; serverName = "b"; };`,
+        `vault.tls = { caFile = "/ca"; serverName = "a"; };`,
+      ),
+    ).toHaveProperty("tls", { caFile: "/ca", certFile: "/c", keyFile: "/k", serverName: "b" });
+  });
+
   test("a service that logs in by itself does not get the host's token, nor the other way round", () => {
     const auth = `auth = { method = "approle"; roleId = "r"; secretIdPath = "/etc/secrets/id"; };`;
     expect(config(`backend = "vault"; config.${auth}`, `vault.tokenPath = "/t";`)).toMatchObject({
