@@ -37,12 +37,16 @@ let
 
   # Nobody knows what a command or somebody else's module needs: its keys, an agent's socket, the network.
   open = {
-    TemporaryFileSystem = "";
-    BindReadOnlyPaths = "";
-    ProtectHome = "read-only";
-    PrivateNetwork = false;
-    IPAddressDeny = "";
-    RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
+    # The host's own, with which age and sops decrypt.
+    reads = _: [ "/etc/ssh" ];
+    sandbox = {
+      TemporaryFileSystem = "";
+      BindReadOnlyPaths = "";
+      ProtectHome = "read-only";
+      PrivateNetwork = false;
+      IPAddressDeny = "";
+      RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
+    };
   };
 
   # `network`: whether the sidecar talks to other hosts. `reads`: files and directories outside the Nix store, from its
@@ -298,9 +302,8 @@ let
       settings = { };
     };
 
-    command = {
+    command = open // {
       description = "what a command prints: `sops -d`, `pass`, `keyctl pipe`";
-      sandbox = open;
       settings = {
         command = {
           type = types.nonEmptyListOf types.str;

@@ -197,7 +197,7 @@ rec {
   sandbox =
     { name, config }:
     let
-      store = backendOf config.backend;
+      store = if isModulePath config.backend then open else backendOf config.backend;
       network = store.network or false;
       reads = map withoutSlash (
         lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config)
@@ -211,6 +211,15 @@ rec {
       bound =
         map dirOf (lib.filter (path: below "/var" (dirOf path)) reads)
         ++ (store.stays or (_: [ ])) config.config;
+      # The host's secrets, but for places that the store's settings name.
+      closed = lib.filter (place: !lib.any (path: path == place || below place path) reads) [
+        "/etc/shadow"
+        "/etc/gshadow"
+        "/etc/ssh"
+        "/etc/ssl/private"
+        "/etc/credstore"
+        "/etc/credstore.encrypted"
+      ];
       owners = lib.any (file: file.owner or null != null || file.group or null != null) (
         lib.attrValues config.secrets ++ lib.attrValues (config.templates or { })
       );
@@ -229,7 +238,7 @@ rec {
         ++ lib.optional (network && lib.elem "/run" hidden) "-/run/resolvconf -/run/NetworkManager"
         ++ map (place: "-${unitPath place}") (lib.unique bound);
       InaccessiblePaths = [
-        "-/etc/shadow -/etc/gshadow -/etc/ssh -/etc/ssl/private -/etc/credstore -/etc/credstore.encrypted"
+        (lib.concatMapStringsSep " " (place: "-${place}") closed)
       ]
       # Other services' copies, where /run is not hidden as a whole.
       ++ lib.optional (!lib.elem "/run" hidden) "-/run/credentials"
@@ -263,7 +272,7 @@ rec {
       ];
     }
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
-    // store.sandbox or (if isModulePath config.backend then open else { });
+    // store.sandbox or { };
 
   # An instance without a command of its own is its template's unit with more lines. NixOS sees a template only where it
   # has the instance's own file, and else makes a whole unit of them, which hides the template.

@@ -132,6 +132,20 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
     expect(values(text, "BindReadOnlyPaths").filter((path) => path.includes("/var/"))).toEqual(bound);
   });
 
+  const closed = ["/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/ssl/private", "/etc/credstore"];
+  test.each([
+    ["folder", `secretsDir = "/etc/secrets";`, []],
+    ["folder", `secretsDir = "/etc/ssl/private/";`, ["/etc/ssl/private"]],
+    ["folder", `secretsDir = "/etc/ssl/private-too";`, []],
+    ["vault", `tls = { certFile = "/etc/ssl/c.pem"; keyFile = "/etc/ssl/private/k.pem"; };`, ["/etc/ssl/private"]],
+    ["command", `command = [ "age" "-d" ];`, ["/etc/ssh"]],
+    ["/etc/fetcher/my.mjs", "", ["/etc/ssh"]],
+  ])("of the places that are closed, those that its store needs are not: %s %s", (backend, settings, open) => {
+    const text = units(settings, backend)["NAME-secrets.service"]?.text ?? "";
+    const places = values(text, "InaccessiblePaths").map((path) => path.slice(1));
+    expect(closed.filter((place) => !places.includes(place))).toEqual(open);
+  });
+
   test("without reloadOnChange also the drop-in fetch-on-restart.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/fetch-on-restart.conf"), "utf8");
     const text = units("")["NAME-secrets.service"]?.text ?? "";
