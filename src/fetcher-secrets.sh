@@ -1,4 +1,5 @@
-# Secrets in scripts, ExecStartPre= above all: `. /usr/local/lib/fetcher-secrets.sh`, in any POSIX shell.
+# Secrets in scripts, ExecStartPre= above all, in any POSIX shell: `. .../lib/secrets-sidecar/dist/fetcher-secrets.sh`, below
+# npm's node_modules or the package of Nix.
 #
 #   load_secret ID VARIABLE        one secret into a shell variable, without its trailing newlines, as $(cat file) has it
 #   replace_secrets FILE [ID...]   puts the values in the place of @ID@ in FILE: of these, or of every @ID@ there is

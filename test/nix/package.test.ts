@@ -1,8 +1,10 @@
 /** The package and the flake, as far as they can be evaluated without nixpkgs' builders. */
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { markdownFiles } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { Evaluation, project } from "./evaluation.ts";
 
@@ -13,6 +15,21 @@ test("the hashes of the dependencies are those of this package-lock.json: script
   const hashes = JSON.parse(readFileSync(join(project, "nix/npm-deps.json"), "utf8")) as Record<string, string>;
   expect(hashes["package-lock.json"]).toBe(`sha256-${lock}`);
   for (const system of ["x86_64-linux", "aarch64-linux"]) expect(hashes[system]).toMatch(/^sha256-[A-Za-z0-9+/]{43}=$/);
+});
+
+test("npm's package has what the documents take from it", () => {
+  const flags = ["pack", "--dry-run", "--json", "--ignore-scripts"];
+  const { stdout } = spawnSync("npm", flags, { cwd: project, encoding: "utf8" });
+  const [packed] = JSON.parse(stdout) as [{ files: { path: string }[] }];
+  const paths = packed.files.map(({ path }) => path);
+  const taken = markdownFiles().flatMap((file) =>
+    [...readFileSync(join(project, file), "utf8").matchAll(/\$\(npm root -g\)\/secrets-sidecar\/([\w./@-]+)/g)].map(
+      ([, path = ""]) => path,
+    ),
+  );
+  expect(taken).toContain("dist/fetcher-secrets.sh");
+  expect(taken.filter((path) => !paths.some((packed) => packed === path || packed.startsWith(`${path}/`)))).toEqual([]);
+  expect(paths).toEqual(expect.arrayContaining(["dist/fetcher.js", "dist/with-secrets"]));
 });
 
 needs("nix", "nixpkgs-lib").describe("evaluation", () => {
@@ -31,7 +48,7 @@ needs("nix", "nixpkgs-lib").describe("evaluation", () => {
   test("the package builds the addon against systemd, with the dependencies of its own system", () => {
     const value = evaluation.value(`
       let package = ${built("aarch64-linux", "arm64")}; in {
-        inherit (package) pname version buildInputs configurePhase;
+        inherit (package) pname version buildInputs configurePhase installPhase;
         src = builtins.attrNames (builtins.readDir "\${package.src}");
         inherit (package.meta) mainProgram platforms;
       }`);
@@ -42,7 +59,14 @@ needs("nix", "nixpkgs-lib").describe("evaluation", () => {
       mainProgram: "fetcher",
       platforms: ["aarch64-linux", "x86_64-linux"],
       configurePhase: expect.stringContaining("cp -r /built/secrets-sidecar-node-modules-") as string,
+      // The README says where fetcher-secrets.sh is.
+      installPhase: expect.stringMatching(
+        /lib=\$out\/lib\/secrets-sidecar\n[^]*cp -r dist package\.json \$lib\/\n/,
+      ) as string,
     });
+    expect(readFileSync(join(project, "README.md"), "utf8")).toContain(
+      "${config.secretsStore.package}/lib/secrets-sidecar/dist/fetcher-secrets.sh",
+    );
   });
 
   const flake = `((import (nix + "/../flake.nix")).outputs {
