@@ -165,7 +165,7 @@ rec {
         ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped}'";
         RestartMode = "direct";
         RestartSec = 1;
-        RestartPreventExitStatus = "64 66 69 77 78";
+        RestartPreventExitStatus = "64 66 69 77 78 203";
         TimeoutStartSec = "infinity";
       }
       // (if config.resident or true then daemon else once)

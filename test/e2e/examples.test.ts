@@ -77,4 +77,38 @@ onEachGuest("the example units", (guest) => {
     const left = await guest.run(grep, { check: false });
     expect(left).toMatchObject({ stdout: "", code: 1 });
   });
+
+  /** Starts the service in vain. @returns what its sidecar came to, and what the journal says of that. */
+  async function failedStart() {
+    const from = await guest.journalCursor();
+    const { code } = await guest.run(["systemctl", "start", "hello"], { check: false, timeout: 30 });
+    const { NRestarts, ...end } = await guest.show("fetcher@hello", "ActiveState", "ExecMainStatus", "NRestarts");
+    return { code, restarts: NRestarts, end, said: await guest.journal("fetcher@hello", { after: from }) };
+  }
+
+  test("without a configuration the start fails at once, and the file is named", async () => {
+    await guest.run("mv /etc/fetcher/hello.json /etc/fetcher/away.json");
+    expect(await failedStart()).toEqual({
+      code: 1,
+      restarts: "0",
+      end: { ActiveState: "failed", ExecMainStatus: "78" },
+      said: expect.stringContaining("cannot read /etc/fetcher/hello.json: no such file") as string,
+    });
+    await guest.run("mv /etc/fetcher/away.json /etc/fetcher/hello.json");
+  });
+
+  test("without the program the start fails at once, and with it in /usr/bin, where npm may put it, all is well", async () => {
+    await guest.run("mkdir /run/programs && mv /usr/local/bin/fetcher /usr/local/bin/with-secrets /run/programs/");
+    expect(await failedStart()).toMatchObject({
+      code: 1,
+      restarts: "0",
+      end: { ActiveState: "failed", ExecMainStatus: "203" },
+    });
+    await guest.run("mv /run/programs/* /usr/bin/");
+    await guest.systemctl("start", "hello");
+    expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("good evening, all");
+    await guest.run(
+      "systemctl stop hello && mv /usr/bin/fetcher /usr/bin/with-secrets /usr/local/bin/ && rmdir /run/programs",
+    );
+  });
 });

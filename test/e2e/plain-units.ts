@@ -27,7 +27,7 @@ async function install(guest: Guest, { name, config, target, sidecar }: Wiring, 
   );
   await guest.write(`${etc}/${name}.service`, unitText(target, [`ExecStart=${target.command}`]));
   await guest.write(`${etc}/${name}.service.d/secrets.conf`, dropIn);
-  const command = ["/usr/local/bin/fetcher", ...sidecar.flags, "--config", `/etc/fetcher/${name}.json`].join(" ");
+  const command = ["fetcher", ...sidecar.flags, "--config", `/etc/fetcher/${name}.json`].join(" ");
   const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
   await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
   const dropIns = [
@@ -48,7 +48,7 @@ function privateTmp({ config, target: { command, wrap } }: Wiring): string {
   const lines = exampleLines("hello.service.d/secrets.conf")
     .filter((line) => !line.startsWith("ExecStart="))
     .filter((line) => directory !== "/tmp" || !line.startsWith("BindReadOnlyPaths="));
-  const wrapped = wrap ? ["ExecStart=", `ExecStart=/usr/local/bin/with-secrets ${command}`] : [];
+  const wrapped = wrap ? ["ExecStart=", `ExecStart=with-secrets ${command}`] : [];
   return [...lines, ...wrapped, ""].join("\n");
 }
 

@@ -77,14 +77,14 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
       ],
       example: [
         // The configuration is in the Nix store, and the secrets in a folder of their own.
+        "BindReadOnlyPaths=-/etc/fetcher/NAME.json",
         "BindReadOnlyPaths=/etc/fetcher/NAME",
-        "BindReadOnlyPaths=/etc/fetcher/NAME.json",
         "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",
         "ConfigurationDirectory=fetcher/NAME",
         "ConfigurationDirectoryMode=0700",
         "Environment=NODE_DISABLE_COMPILE_CACHE=1",
         "ExecReload=kill -HUP $MAINPID",
-        "ExecStart=/usr/local/bin/fetcher --config /etc/fetcher/NAME.json",
+        "ExecStart=fetcher --config /etc/fetcher/NAME.json",
         `ExecStopPost=-${emptyWhenStopped}`,
         "SystemCallFilter=@chown",
         "TemporaryFileSystem=/etc/fetcher:ro",

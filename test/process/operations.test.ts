@@ -151,6 +151,10 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       expect((await machine.start("{ no JSON").exit).code).toBe(78);
       for (const status of [/^configuration: secrets\.db_password\.mode/, /^configuration: onchange/, /is not JSON/])
         await machine.shows(status);
+      fs.rmSync(machine.place.path("config.json"));
+      const absent = machine.place.spawn(["--config", machine.place.path("config.json")]);
+      expect((await absent.exit).code).toBe(78);
+      machine.others.push(...absent.lines.map(({ message }) => message));
     },
   },
   "The store went away": {
