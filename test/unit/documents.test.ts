@@ -2,7 +2,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { anchorsOf, linksOf, markdownFiles, project, resolveLink } from "../markdown.ts";
+import { ExitCode } from "../../src/errors.ts";
+import { anchorsOf, blockWith, linksOf, markdownFiles, numbered, project, resolveLink } from "../markdown.ts";
 
 const files = markdownFiles();
 
@@ -32,6 +33,20 @@ describe.each(files)("%s", (file) => {
     const named = [...text.matchAll(/npm run (?:--silent |-s )?([\w:-]+)/g)].map(([, name = ""]) => name);
     expect(named.filter((name) => !Object.hasOwn(scripts, name))).toEqual([]);
   });
+});
+
+test.each(["README.md", "docs/operations.md"])("%s has a row for every exit status of the program", (file) => {
+  const rows = readFileSync(join(project, file), "utf8").matchAll(/^\| (\d[\d, ]*?) +\|/gm);
+  const told = [...rows].flatMap(([, codes = ""]) => codes.split(", ").map(Number));
+  expect(told).toEqual(expect.arrayContaining(Object.values(ExitCode)));
+});
+
+test("docs/aws.md: a step that is left out leaves no other one without its directory", () => {
+  const steps = numbered(blockWith("docs/aws.md", "sh", "# 1.").code);
+  const into = steps.map((step) => [...step.matchAll(/(?:^cat >|^cp \S.* |\/dev\/stdin )(\/\S*)\//gm)]);
+  expect(into.map((directories) => directories.length)).toEqual([0, 0, 2, 1, 0, 1, 0]);
+  for (const [index, step] of steps.entries())
+    for (const [, directory = ""] of into[index] ?? []) expect(step).toMatch(new RegExp(`mkdir -p .*${directory}\\b`));
 });
 
 test("every page of docs/ is in the index", () => {
