@@ -1,5 +1,6 @@
 /** Secrets as files that the whole host can see, with an owner each, on plain units: reader.service of the examples. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { blockWith } from "../markdown.ts";
 import { onEachGuest } from "./guests.ts";
 import { leftIn } from "./pair.ts";
 
@@ -11,13 +12,13 @@ onEachGuest("files on the host", (guest) => {
 
   beforeAll(async () => {
     await guest.run(
-      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc}/${sidecar}.d &&
+      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher &&
        cp -r fetcher@.service reader.service reader.service.d ${etc}/ && cp shared.json /etc/fetcher/ &&
-       cp files.conf ${etc}/${sidecar}.d/ && install -d -m 0700 /etc/fetcher/shared/secrets`,
+       install -d -m 0700 /etc/fetcher/shared/secrets`,
     );
     await guest.write("/etc/fetcher/shared/secrets/tls.key", "one", 0o400);
-    await guest.systemctl("daemon-reload");
-    await guest.systemctl("add-wants", "multi-user.target", sidecar);
+    const { code } = blockWith("docs/deliveries.md", "sh", "files.conf");
+    await guest.run(`set -e; cd ${guest.project}/examples/systemd\n${code}`);
   });
   afterAll(async () => {
     await guest.run(
@@ -28,7 +29,6 @@ onEachGuest("files on the host", (guest) => {
 
   test("are there before anybody who starts after them, and stay without one", async () => {
     expect((await guest.show("multi-user.target", "Wants")).Wants).toContain(sidecar);
-    await guest.systemctl("start", sidecar);
     expect((await guest.show(sidecar, "ActiveState")).ActiveState).toBe("active");
     const start = await guest.journalCursor();
     await guest.systemctl("start", "reader");

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { blockWith } from "../markdown.ts";
 import { Evaluation, project } from "../nix/evaluation.ts";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
@@ -104,22 +105,46 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
     await guest.run("rm /root/sandbox-canary /home/sandbox-canary /var/lib/sandbox-canary /run/sandbox-canary");
   });
 
+  // The second one is behind a link, as a pod's secrets are.
+  for (const [name, place] of [
+    ["elsewhere", "/var/lib/elsewhere"],
+    ["linked", "/var/run/elsewhere"],
+  ] as const)
+    scenario(
+      guest,
+      `takes a folder in ${place} by the drop-in of the template's comment, and sees it replaced`,
+      async (pairOf) => {
+        await guest.write(`${place}/current/token`, "one", 0o400);
+        const pair = await pairOf({
+          name,
+          config: { config: { secretsDir: `${place}/current` } },
+          sidecar: { service: [`BindReadOnlyPaths=${place}`] },
+        });
+        await pair.start();
+        await guest.write(`${place}/next/token`, "two", 0o400);
+        await guest.run(`mv ${place}/current ${place}/last && mv ${place}/next ${place}/current`);
+        await pair.untilSaid("file=two variable=two");
+        await guest.run(["rm", "-r", place]);
+      },
+    );
+
   scenario(
     guest,
-    "takes a folder elsewhere by the drop-in of the template's comment, and sees it replaced",
+    "opens one of the closed places by the drop-in of docs/deliveries.md, and no other",
     async (pairOf) => {
-      const place = "/var/lib/elsewhere";
-      await guest.write(`${place}/current/token`, "one", 0o400);
+      const [place, other] = ["/etc/ssl/private/opened", "/etc/ssh/sandbox-canary"];
+      await guest.write(`${place}/token`, "one", 0o400);
+      await guest.write(other, CANARY, 0o400);
+      const { code } = blockWith("docs/deliveries.md", "ini", "InaccessiblePaths=");
       const pair = await pairOf({
-        name: "elsewhere",
-        config: { config: { secretsDir: `${place}/current` } },
-        sidecar: { service: [`BindReadOnlyPaths=${place}`] },
+        name: "opened",
+        config: { config: { secretsDir: place } },
+        sidecar: { service: code.trimEnd().split("\n").slice(1) },
       });
       await pair.start();
-      await guest.write(`${place}/next/token`, "two", 0o400);
-      await guest.run(`mv ${place}/current ${place}/last && mv ${place}/next ${place}/current`);
-      await pair.untilSaid("file=two variable=two");
-      await guest.run(["rm", "-r", place]);
+      await pair.untilSaid("file=one variable=one");
+      expect((await guest.inUnit(pair.sidecar, ["test", "-e", other], { check: false })).code).toBe(1);
+      await guest.run(["rm", "-r", place, other]);
     },
   );
 
