@@ -244,6 +244,6 @@ async function live(chosen: Options, events: readonly Event[]): Promise<void> {
 
 test("whatever went wrong, in the end the service has what the store holds", async () => {
   await fc.assert(fc.asyncProperty(options, fc.array(event, { minLength: 1, maxLength: 25 }), live), {
-    numRuns: 300,
+    numRuns: 150,
   });
 });
