@@ -56,22 +56,18 @@ in
       at = lib.any ({ name, command }: name == "ExecStart" && commands.hasPrefix "@" command) (
         commands.ofService (service.serviceConfig or { })
       );
-      # What the scope adds to them is no default.
-      lost = lib.filter (name: commands.priorityOf (service.${name} or { }) > 100) [
-        "requires"
-        "after"
-        "unitConfig"
-        "serviceConfig"
-        "environment"
-      ];
     in
-    map (
-      name:
-      "${option}.${name} has mkDefault around the whole of it, which is lost beside what the secrets scope adds: leave mkDefault away, or put it on the settings inside"
-    ) lost
-    ++ lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
+    lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot be in a secrets scope, each instance has secrets of its own: name the instance"
     ++ lib.optional at "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
     ++ ofPrivateTmp option service;
+
+  # The value, where what a scope adds to it is not lost.
+  notDefault =
+    option: value:
+    if commands.priorityOf value > 100 then
+      throw "${option} has mkDefault around the whole of it, which is lost beside what the secrets scope adds: leave mkDefault away, or put it on the settings inside"
+    else
+      value;
 
   # `names`: of the option's attributes; `unitOf`: what their sidecars are called, where some characters become others.
   ofSharedUnits =

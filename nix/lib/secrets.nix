@@ -39,12 +39,17 @@ let
       "templates"
     ];
 
-  # The definition as it was, with the wiring added and ExecStart behind with-secrets.
+  # The definition as it was, with the wiring added and ExecStart behind with-secrets. What is in it is looked at only
+  # inside of its settings: which services there are must not depend on it, since it may depend on that.
+  # `wrong`: why it cannot be so.
   target =
-    name: sidecar: service:
+    name: sidecar: service: wrong:
     let
       half = render.privateTmp sidecar;
       unit = [ "${sidecar}.service" ];
+      said =
+        option: otherwise:
+        problems.notDefault "systemd.services.${name}.${option}" (service.${option} or otherwise);
       # Of definitions with other priorities than the author's, one side would be lost.
       beside =
         value: more:
@@ -53,9 +58,9 @@ let
           (lib.mkOverride (commands.priorityOf value) more)
         ];
       append =
-        name:
+        option:
         let
-          value = service.${name} or [ ];
+          value = said option [ ];
         in
         if value ? _type then beside value unit else value ++ unit;
       wrapped = commands.mapContent (command: commands.wrap withSecrets command);
@@ -71,17 +76,24 @@ let
           section
           // lib.mapAttrs (
             name: value:
-            if builtins.isList value then
-              lib.concatMap lib.toList (commands.contents (section.${name} or [ ])) ++ value
-            else
+            let
+              own = section.${name} or [ ];
+              both = lib.concatMap lib.toList (commands.contents own) ++ value;
+            in
+            if !builtins.isList value then
               value
+            else if commands.priorityOf own < 100 then
+              lib.mkOverride (commands.priorityOf own) both
+            else
+              both
           ) extra;
       serviceConfig = commands.mapContent (
         plain: plain // lib.optionalAttrs (plain ? ExecStart) { ExecStart = wrapAll plain.ExecStart; }
-      ) (service.serviceConfig or { });
+      ) (said "serviceConfig" { });
       # The caller's `config` need not be a whole host's.
       serviceConfigOfAll = config.systemd.services.${name}.serviceConfig or { ExecStart = null; };
-      unitConfig = service.unitConfig or { };
+      unitConfig = said "unitConfig" { };
+      script = service.script or "";
       # NixOS has these two there as well, where mkForce around the whole takes them away.
       forced = lib.optionalAttrs (commands.priorityOf unitConfig < 100) {
         Requires = unit;
@@ -91,18 +103,16 @@ let
     render.instance name serviceConfigOfAll
     // withoutOurs service
     // {
-      requires = append "requires";
+      requires = if wrong == [ ] then append "requires" else throw (lib.concatStringsSep "\n" wrong);
       after = append "after";
       unitConfig = add unitConfig (half.unitConfig // forced);
       serviceConfig = add serviceConfig (half.serviceConfig // { PrivateTmp = true; });
       # For with-secrets' messages; it takes it out of the environment.
-      environment = add (service.environment or { }) { SECRETS_SIDECAR = "${sidecar}.service"; };
-    }
-    // lib.optionalAttrs (hasScript service) {
-      script = commands.mapContent (commands.wrapScript withSecrets) service.script;
+      environment = add (said "environment" { }) { SECRETS_SIDECAR = "${sidecar}.service"; };
+      script = lib.mkIf (lib.any (text: text != "") (commands.contents script)) (
+        commands.mapContent (commands.wrapScript withSecrets) script
+      );
     };
-
-  hasScript = service: lib.any (text: text != "") (commands.contents (service.script or ""));
 in
 {
   # { loadSecrets; backendConfig; } → ({ secret1, ... }: attrsOf service) → attrsOf service
@@ -203,11 +213,9 @@ in
           throw "systemd.services.${name}: a service in a secrets scope is a plain set; put mkIf around the scope, or inside the service"
         else if !hasSidecar name service then
           { ${name} = withoutOurs service; }
-        else if wrong != [ ] then
-          throw (lib.concatStringsSep "\n" wrong)
         else
           {
-            ${name} = target name sidecar service;
+            ${name} = target name sidecar service wrong;
             ${sidecar} = render.sidecar {
               name = sidecar;
               targets = [ "${name}.service" ];

@@ -122,6 +122,32 @@ needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
     ]);
   });
 
+  test.each([
+    ["environment = config.systemd.services.other.environment;", "Environment", '"A=b"'],
+    [`after = lib.optional (config.systemd.services ? other) "other.service";`, "After", "other.service"],
+    ["after = config.systemd.services.other.after;", "After", "x.service"],
+    [`after = lib.mkIf (config.systemd.services ? other) [ "other.service" ];`, "After", "other.service"],
+    [`serviceConfig = lib.optionalAttrs (config.systemd.services ? other) { User = "x"; };`, "User", "x"],
+    [`serviceConfig.User = config.systemd.services.other.serviceConfig.User;`, "User", "somebody"],
+    [`script = lib.mkIf (config.systemd.services ? other) "a";`, "ExecStart", "unit-script-NAME-start"],
+  ])("a service may look at others: %s", (definition, name, value) => {
+    const other = `{ environment.A = "b"; after = [ "x.service" ]; serviceConfig = { User = "somebody"; ExecStart = "/bin/x"; }; }`;
+    const rendered = units(`{ ${definition} }`, `systemd.services.other = ${other};`);
+    expect(setting(rendered, "NAME.service", name).join("\n")).toContain(value);
+    expect(setting(rendered, "NAME.service", "Requires")).toEqual(["NAME-secrets.service"]);
+  });
+
+  test("a list that is forced inside of a section is, with the wiring", () => {
+    const rendered = units(
+      `{ serviceConfig = { ExecStart = "/bin/a"; BindReadOnlyPaths = lib.mkForce [ "/srv" ]; }; }`,
+      `systemd.services.NAME.serviceConfig.BindReadOnlyPaths = [ "/lost" ];`,
+    );
+    expect(setting(rendered, "NAME.service", "BindReadOnlyPaths")).toEqual([
+      "/srv",
+      "/run/NAME-secrets/pub:/tmp/.secrets",
+    ]);
+  });
+
   test("a script begins with with-secrets, and keeps what other modules append", () => {
     const rendered = units(
       `{ script = "cat \${secrets.one}"; scriptArgs = "%i"; }`,
