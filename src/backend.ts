@@ -80,7 +80,7 @@ export interface Backend<Source> {
    *
    * @returns an outcome for each id asked for.
    * @throws BackendError only where nothing at all can be said; anything else thrown is a bug of the backend.
-   *   Ends soon after `signal` aborts, with any result or error.
+   *   Ends soon after `signal` aborts: values that it has got by then count, any other result or error is dropped.
    */
   fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>>;
 

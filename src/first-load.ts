@@ -50,15 +50,22 @@ export async function firstLoad(
   );
   const begun = clock.monotonic();
   const elapsed = () => (clock.monotonic() - begun) / 1e6;
-  let wanted = config.secrets.map(({ id }) => id);
+  /** What is missing still. */
+  const failed = new Map<string, Problem>();
+  let wanted: readonly string[] = config.secrets.map(({ id }) => id);
+  /** Seconds after the beginning. */
+  let retryAt = 0;
+  let isRetry = true;
   try {
-    for (let attempt = 0; ; attempt += 1) {
+    for (let attempt = 0; ;) {
       const left = (published === undefined ? (config.startTimeout ?? Infinity) : ADOPTION_LIMIT) - elapsed();
       const outcomes = await store.fetch(wanted, stop, Math.min(FETCH_LIMIT, Math.max(left, 0.05)));
       if (isAborted(stop)) return new Map();
-      for (const [id, outcome] of outcomes)
+      for (const [id, outcome] of outcomes) {
         if ("status" in outcome && outcome.status === "value") held.set(id, outcome);
-      const failed = failures(parts, outcomes, published);
+        failed.delete(id);
+      }
+      for (const [id, problem] of failures(parts, outcomes, published)) failed.set(id, problem);
       if (failed.size === 0) {
         problems.note(outcomes, "published without it");
         return failed;
@@ -70,19 +77,24 @@ export async function firstLoad(
         return failed;
       }
       if (final !== undefined) throw fatal(store.name, final[0], final[1]);
-      const delay = backoff(attempt, random, longestRetryAfter(failed.values()));
-      const limit =
-        published === undefined ? untilGivingUp(config, elapsed(), failed, store.name) : ADOPTION_LIMIT - elapsed();
-      // A lease that was fetched already may end before the last of the others is there.
-      const due = held.untilDue();
-      const wait = Math.min(delay, limit, due > 0 ? due : Infinity);
       problems.note(new Map([...outcomes].filter(([id]) => !failed.has(id))), "published without it");
       problems.note(new Map([...outcomes].filter(([id]) => failed.has(id))), "trying again");
-      parts.status(waitingFor(store.name, failed, attempt + 1, wait));
-      if (attempt === 0 && published === undefined) void watch(parts, alarm, watching.signal);
-      await alarm.wait(wait, stop);
+      const limit =
+        published === undefined ? untilGivingUp(config, elapsed(), failed, store.name) : ADOPTION_LIMIT - elapsed();
+      if (isRetry) {
+        const wait = Math.min(backoff(attempt, random, longestRetryAfter(failed.values())), limit);
+        retryAt = elapsed() + wait;
+        attempt += 1;
+        parts.status(waitingFor(store.name, failed, attempt, wait));
+        if (attempt === 1 && published === undefined) void watch(parts, alarm, watching.signal);
+      }
+      // A lease that was fetched already may end before the last of the others is there: it alone is asked for.
+      const due = held.untilDue();
+      const rung = await alarm.wait(Math.min(Math.max(retryAt - elapsed(), 0), limit, due > 0 ? due : Infinity), stop);
       if (isAborted(stop)) return new Map();
-      wanted = [...new Set([...failed.keys(), ...held.due()])];
+      const ending = held.due();
+      isRetry = rung.size > 0 || ending.length === 0 || elapsed() + 0.001 >= retryAt;
+      wanted = isRetry ? [...new Set([...failed.keys(), ...ending])] : ending;
     }
   } finally {
     watching.abort();

@@ -41,8 +41,8 @@ export async function publishFirst(
     else if (changed !== undefined && changed.length > 0) actions.leaveUntold();
   } else if (found.values !== undefined) {
     held.restore(found.values, PUBLISHED_BEFORE);
-    // The settings may make other files of the same values.
-    rotation.layoutChanged(anew && act);
+    rotation.settingsMayDiffer();
+    if (anew) rotation.templatesAre("changed", act);
   }
   return result;
 }

@@ -104,3 +104,8 @@ export class HeldValues {
     this.#held.clear();
   }
 }
+
+/** Whether any of them has an end. */
+export function hasLease(changes: ReadonlyMap<string, Fetched>): boolean {
+  return [...changes.values()].some(({ refreshAfter }) => refreshAfter !== undefined);
+}

@@ -7,12 +7,27 @@ import { problemOf } from "./problems.ts";
 
 /** Seconds, for what only a person can mend: the answer may come years later, but then it must be seen. */
 const SELDOM = 60;
+/** The same where each answer may be another lease. */
+const RARELY = 3600;
+
+export interface Round {
+  /** Of the ids that were asked for. */
+  readonly outcomes: ReadonlyMap<string, Outcome>;
+  /** Those whose new values could not be written; undefined: there was nothing to write, or it is written. */
+  readonly unpublished: readonly string[] | undefined;
+  readonly isLeaseRefused: boolean;
+  /** A person has asked for it. */
+  readonly isAsked: boolean;
+  /** Seconds that the store asked to be left alone. */
+  readonly retryAfter: number;
+}
 
 export class Retries {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #held: HeldValues;
-  readonly #awaited = new Set<string>();
+  /** What the start could not get → whether a person has asked for it since. */
+  readonly #awaited = new Map<string, boolean>();
   #ids: readonly string[] = [];
   #at = Infinity;
   #failures = 0;
@@ -34,12 +49,13 @@ export class Retries {
 
   /** What the start could not get: an earlier life's value is in use, or none, until the store has been heard. */
   await(ids: Iterable<string>, soon: boolean): void {
-    for (const id of ids) this.#awaited.add(id);
-    this.#plan(soon ? [...this.#awaited] : [], soon, 0);
+    for (const id of ids) this.#awaited.set(id, false);
+    this.#plan(soon ? [...this.#awaited.keys()] : undefined, SELDOM, 0);
   }
 
-  isAwaited(id: string): boolean {
-    return this.#awaited.has(id);
+  /** Nobody has asked for it but the start. */
+  isQuiet(id: string): boolean {
+    return this.#awaited.get(id) === false;
   }
 
   /** The store is being asked. */
@@ -47,23 +63,24 @@ export class Retries {
     this.#at = Infinity;
   }
 
-  /**
-   * @param outcomes of the ids that were asked for.
-   * @param unpublished those whose new values could not be written; undefined: there was nothing to write, or it is written.
-   * @param retryAfter seconds that the store asked to be left alone.
-   */
-  plan(outcomes: ReadonlyMap<string, Outcome>, unpublished: readonly string[] | undefined, retryAfter: number): void {
-    for (const id of this.#awaited) if (this.#isAnswered(id, outcomes.get(id))) this.#awaited.delete(id);
+  plan({ outcomes, unpublished, isLeaseRefused, isAsked, retryAfter }: Round): void {
+    for (const [id, asked] of this.#awaited)
+      if (this.#isAnswered(id, outcomes.get(id))) this.#awaited.delete(id);
+      else this.#awaited.set(id, asked || isAsked);
     const silent = [...outcomes].flatMap(([id, outcome]) => (problemOf(outcome)?.kind === "unavailable" ? [id] : []));
     const soon = silent.length > 0 || unpublished !== undefined;
-    this.#plan([...new Set([...silent, ...(unpublished ?? [])])], soon, retryAfter);
+    const ids = soon ? [...new Set([...silent, ...(unpublished ?? [])])] : undefined;
+    this.#plan(ids, isLeaseRefused ? RARELY : SELDOM, retryAfter);
   }
 
-  #plan(ids: readonly string[], soon: boolean, retryAfter: number): void {
-    this.#failures = soon ? this.#failures + 1 : 0;
-    this.#ids = soon ? ids : [...this.#awaited];
-    const seconds = soon ? backoff(this.#failures + 1, this.#random, retryAfter) : jittered(SELDOM, this.#random);
-    this.#at = soon || this.#ids.length > 0 ? this.#clock.monotonic() + seconds * 1e6 : Infinity;
+  /** @param soon undefined: nothing, but what is awaited is asked for after `pause` seconds. */
+  #plan(soon: readonly string[] | undefined, pause: number, retryAfter: number): void {
+    this.#failures = soon === undefined ? 0 : this.#failures + 1;
+    this.#ids = soon ?? [...this.#awaited.keys()];
+    const seconds =
+      soon === undefined ? jittered(pause, this.#random) : backoff(this.#failures + 1, this.#random, retryAfter);
+    const isDue = soon !== undefined || this.#ids.length > 0;
+    this.#at = isDue ? this.#clock.monotonic() + seconds * 1e6 : Infinity;
   }
 
   /** A value that the store gave and that is not published does not count, nor does silence. */

@@ -22,7 +22,9 @@ export class RotationPublisher {
   #problem: string | undefined;
   /** Ids whose newest values are not published. */
   #unpublished: readonly string[] = [];
-  #layoutDue: { readonly act: boolean } | undefined;
+  /** Why other files are to be made of the same values. */
+  #settingsDue = false;
+  #templatesDue: { readonly act: boolean } | undefined;
 
   constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
     this.#verify = verifyConfig;
@@ -36,14 +38,20 @@ export class RotationPublisher {
     return this.#problem;
   }
 
-  /** Templates or settings make something else of the same values: a publish is due that no changed value asks for. */
-  layoutChanged(act: boolean): void {
-    this.#layoutDue = { act: act || this.#layoutDue?.act === true };
+  /** Settings may make other files of the values than an earlier life has. */
+  settingsMayDiffer(): void {
+    this.#settingsDue = true;
   }
 
-  /** Whether that is so, and whether the target must hear of it. */
-  get layoutDue(): { readonly act: boolean } | undefined {
-    return this.#layoutDue;
+  /** @param act the target must hear of it. */
+  templatesAre(what: "changed" | "published", act: boolean): void {
+    this.#templatesDue = what === "changed" ? { act } : undefined;
+  }
+
+  /** Of what a publish is due, though no value has changed, and whether the target must hear of it; undefined: of nothing. */
+  get due(): { readonly what: string; readonly act: boolean } | undefined {
+    if (this.#templatesDue !== undefined) return { what: "changed templates", act: this.#templatesDue.act };
+    return this.#settingsDue ? { what: "changed settings", act: false } : undefined;
   }
 
   /** Notes that the store is back at what is published. @param outcomes without a change. */
@@ -146,7 +154,8 @@ export class RotationPublisher {
   }
 
   #forget(): void {
-    this.#layoutDue = undefined;
+    this.#settingsDue = false;
+    this.#templatesDue = undefined;
     this.#refused = undefined;
     this.#problem = undefined;
     this.#unpublished = [];

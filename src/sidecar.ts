@@ -7,7 +7,8 @@ import type { Config } from "./config.ts";
 import { FatalError } from "./errors.ts";
 import { firstLoad } from "./first-load.ts";
 import { publishFirst } from "./first-publish.ts";
-import { HeldValues } from "./held.ts";
+import { fetchOnce, fetchSettled } from "./fetch.ts";
+import { hasLease, HeldValues } from "./held.ts";
 import type { Log } from "./log.ts";
 import type { Notifier } from "./notify.ts";
 import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
@@ -193,48 +194,42 @@ export class Sidecar {
 
   /** fetch → compare → verify → publish → act. Whatever fails, what is published stays. */
   async #cycle(ids: readonly string[], why: Why, stop: AbortSignal): Promise<void> {
-    const { config, clock, log, publisher, store } = this.#parts;
+    const { log, publisher } = this.#parts;
     if (why !== "lease") this.#retries.cancel();
-    if (ids.length === 0 && this.#rotation.layoutDue === undefined) return;
-    const outcomes = new Map(await store.fetch(ids, stop));
+    const { halfDone } = publisher;
+    if (ids.length === 0 && this.#rotation.due === undefined && !halfDone) return;
+    const fetch = why === "poll" || why === "retry" ? fetchSettled : fetchOnce;
+    const outcomes = await fetch({ ...this.#parts, held: this.#held }, ids, stop);
     if (isAborted(stop)) return;
-    let changes = this.#held.changesIn(outcomes);
-    if (changes.size > 0 && (why === "poll" || why === "retry") && config.onChange.settle > 0) {
-      // Others may be changing now: what changes within `settle` goes out together.
-      await clock.sleep(config.onChange.settle, stop);
-      for (const [id, outcome] of await store.fetch(ids, stop)) {
-        const change = changes.get(id);
-        if (change !== undefined && problemOf(outcome) !== undefined) continue;
-        change?.value.fill(0);
-        outcomes.set(id, outcome);
-      }
-      if (isAborted(stop)) return;
-      changes = this.#held.changesIn(outcomes);
-    }
-    this.#note(outcomes);
-    const anew = why === "reload" ? await this.#reloadTemplates(changes) : [];
-    if (anew.length > 0) this.#rotation.layoutChanged(!this.#actions.none);
-    const { layoutDue } = this.#rotation;
-    const valuesDue = changes.size > 0 || publisher.halfDone;
-    const act = (valuesDue && this.#mustAct(why, changes)) || layoutDue?.act === true;
-    const needed = valuesDue || layoutDue !== undefined;
+    const changes = this.#held.changesIn(outcomes);
+    if (ids.length > 0) this.#note(outcomes);
+    if (why === "reload") await this.#reloadTemplates(changes);
+    const { due } = this.#rotation;
+    const act = !this.#actions.none && (halfDone || due?.act === true || this.#mustAct(why, changes));
+    const needed = changes.size > 0 || due !== undefined || halfDone;
     const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
     if (result === "unchanged") this.#rotation.unchanged(outcomes);
     const published = typeof result === "string" ? [] : result;
     const kept = new Set(published);
     for (const [id, { value }] of changes) if (!kept.has(id)) value.fill(0);
     if (why !== "lease")
-      this.#retries.plan(outcomes, result === "failed" ? [...changes.keys()] : undefined, this.#retryAfter);
+      this.#retries.plan({
+        outcomes,
+        unpublished: result === "failed" ? [...changes.keys()] : undefined,
+        isLeaseRefused: result === "refused" && hasLease(changes),
+        isAsked: why === "reload",
+        retryAfter: this.#retryAfter,
+      });
     if (typeof result !== "string") {
       const what =
-        published.length === 0 && anew.length > 0 ? "changed templates" : counted(published.length, "changed secret");
+        published.length > 0 ? counted(published.length, "changed secret") : (due?.what ?? "what was half done");
       log.notice(`published ${what}`, { secrets: published });
       if (act) this.#actions.request(published);
       else if (published.length > 0) this.#actions.leaveUntold();
     } else if (why === "reload") {
       const late = this.#actions.tellLate();
       const problem = this.#rotation.problem ?? this.#problems.summary ?? this.#templateProblem;
-      if (late) log.notice("fetched again: the service is told of what was published without an action");
+      if (late) log.notice("fetched again: nothing has changed, but the service may not have had it yet");
       else if (problem === undefined) log.notice("fetched again: nothing has changed");
       else log.notice(`fetched again: nothing new is published: ${problem}`);
     }
@@ -242,8 +237,7 @@ export class Sidecar {
     this.#tellStatus();
   }
 
-  /** @returns the files that another template makes of the same values. */
-  async #reloadTemplates(changes: ReadonlyMap<string, Fetched>): Promise<readonly string[]> {
+  async #reloadTemplates(changes: ReadonlyMap<string, Fetched>): Promise<void> {
     const { log, publisher } = this.#parts;
     const values = new Map(this.#held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
@@ -255,7 +249,8 @@ export class Sidecar {
       this.#templateProblem = `${error.message}; the templates read before stay in use`;
       log.error(this.#templateProblem);
     }
-    return publisher.outdated(this.#held.bytes);
+    const makeOthers = publisher.outdated(this.#held.bytes).length > 0;
+    this.#rotation.templatesAre(makeOthers ? "changed" : "published", !this.#actions.none);
   }
 
   #note(outcomes: ReadonlyMap<string, Outcome>): void {
@@ -267,9 +262,8 @@ export class Sidecar {
 
   /** Without reloadOnChange, what the store has of what the start could not get is no reason to touch the target. */
   #mustAct(why: Why, changes: ReadonlyMap<string, Fetched>): boolean {
-    if (this.#actions.none) return false;
-    if (why !== "retry" || this.#parts.config.reloadOnChange) return true;
-    return [...changes].some(([id, { refreshAfter }]) => !this.#retries.isAwaited(id) || refreshAfter !== undefined);
+    if (why !== "retry" || this.#parts.config.reloadOnChange) return changes.size > 0;
+    return hasLease(changes) || [...changes.keys()].some((id) => !this.#retries.isQuiet(id));
   }
 
   #maintain(): void {

@@ -114,15 +114,14 @@ async function guardedFetch(
     const answer = await within(limit, signal, asked);
     if (answer !== undefined) return eachOutcome(requests, answer);
     abort.abort();
-    // What it has got by now is not lost because of one secret that nobody answers for.
+    // The values that it has got by now are not lost because of one secret that nobody answers for. Whatever else it says
+    // may be so because it was cut short.
     const late = await within(LAST_WORD, signal, asked);
     if (late === undefined) void asked.then(overwrite);
     const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
     const silence = new BackendError("unavailable", why);
     const outcomes = eachOutcome(requests, late ?? silence);
-    return new Map(
-      [...outcomes].map(([id, outcome]) => [id, problemOf(outcome)?.kind === "unavailable" ? silence : outcome]),
-    );
+    return new Map([...outcomes].map(([id, outcome]) => [id, problemOf(outcome) === undefined ? outcome : silence]));
   } finally {
     signal.removeEventListener("abort", onStop);
   }

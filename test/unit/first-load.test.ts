@@ -114,6 +114,17 @@ describe("a store that does not answer", () => {
     expect(texts()["a"]).not.toBe("lease-1");
   });
 
+  test("is left alone as long as it asks, whatever lease of another secret ends meanwhile", async () => {
+    const store = new FakeStore({ a: "lease", b: new BackendError("unavailable", "busy", 300) });
+    store.leases.set("a", 20);
+    store.watch = undefined;
+    const { clock, statuses } = load(store);
+    await clock.advance(295);
+    expect(store.fetches.filter((ids) => ids.includes("b"))).toHaveLength(1);
+    expect(store.fetches.filter((ids) => ids.includes("a")).length).toBeGreaterThan(10);
+    expect(statuses).toEqual(["waiting for fake: busy (attempt 1, next in 300 s)"]);
+  });
+
   test("is asked again with growing delays, only for what failed, and said once", async () => {
     const store = new FakeStore({ a: "1", b: refused });
     store.watch = undefined;

@@ -1,6 +1,7 @@
 /** What the store is asked for again, by whom nobody polls: reloadOnChange is off unless a test says so. */
 import { describe, expect, test } from "vitest";
 import { BackendError } from "../../src/backend.ts";
+import { until } from "../contract/until.ts";
 import { FakeStore, missing, refused } from "./fakes.ts";
 import { startSidecar } from "./running-sidecar.ts";
 
@@ -79,6 +80,32 @@ describe("what a start beside a published set could not get", () => {
     expect(life.file("a")).not.toBe(published);
   });
 
+  test("a lease that the store has again is had once: each answer may be another one", async () => {
+    const store = new FakeStore({ a: "lease", b: "b1" });
+    store.leases.set("a", 4000);
+    store.down = refused;
+    const life = await restarted(store);
+    await life.clock.advance(60);
+    store.down = undefined;
+    const { length } = store.fetches;
+    await life.clock.advance(600);
+    expect(store.fetches.slice(length)).toEqual([["a", "b"]]);
+    expect(life.file("a")).toMatch(/^lease/);
+  });
+
+  test("nor is one asked for each minute that verify refuses", async () => {
+    const store = new FakeStore({ a: "lease", b: "b1" });
+    store.leases.set("a", 40_000);
+    const life = await restarted(store, { onChange: { verify: { command: ["/no/such/verify"] } } });
+    const refusals = () => life.log.at("error").length;
+    for (let hour = 0; hour < 3; hour += 1) {
+      await life.clock.advance(3600);
+      await until(() => refusals() > hour);
+    }
+    expect(store.fetches.filter((ids) => ids.includes("a")).length).toBeLessThan(8);
+    expect(life.file("a")).toBe("a1");
+  });
+
   test("a set that verify refuses is looked at again", async () => {
     const store = new FakeStore({ a: "bad", b: "b1" });
     const verify = { command: ["sh", "-c", 'test "$a" != bad'] };
@@ -87,6 +114,19 @@ describe("what a start beside a published set could not get", () => {
     await life.clock.advance(200);
     store.put("a", "good");
     await life.clock.until(() => life.file("a") === "good", 70);
+  });
+
+  test("SIGHUP while the store is away still is acted on when it answers", async () => {
+    const store = new FakeStore({ a: "a2", b: "b1" });
+    store.down = refused;
+    const life = await restarted(store);
+    await life.clock.advance(60);
+    life.sidecar.reload();
+    await life.clock.advance(5);
+    store.down = undefined;
+    await life.clock.until(() => life.file("a") === "a2", 40);
+    await life.clock.advance(30);
+    expect(life.restarts()).toBe(1);
   });
 
   test("SIGHUP meanwhile does not end that", async () => {

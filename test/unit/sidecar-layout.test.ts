@@ -1,7 +1,8 @@
 /** Settings and templates that make other files of the same values: no changed secret asks for the publish. */
-import { mkdirSync, renameSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import fs, { mkdirSync, renameSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { FakeStore } from "./fakes.ts";
 import { freshDirectory, startSidecar } from "./running-sidecar.ts";
 
@@ -92,8 +93,15 @@ describe("what could not be written is written later, though no secret changes",
     await life.clock.advance(100);
     expect(life.notifier.last).toContain("not published");
     expect(life.restarts()).toBe(0);
+    // The store is not asked for that: nothing is to be had from it.
+    const { length } = life.store.fetches;
+    if (!flag) {
+      await life.clock.advance(100);
+      expect(life.store.fetches).toHaveLength(length);
+    }
     unblock();
     await life.clock.advance(100);
+    expect(life.log.at("notice")).toContain("published changed templates");
     expect(life.file("app.ini")).toBe("new a1");
     expect(life.notifier.last).not.toContain("not published");
     expect(life.restarts()).toBe(1);
@@ -115,9 +123,49 @@ describe("what could not be written is written later, though no secret changes",
     await life.clock.advance(100);
     expect(life.notifier.last).toContain("the verify command exited with 1");
     expect(life.file("app.ini")).toBe("good");
+    template("good");
+    await reload();
+    await life.clock.advance(30);
+    expect(life.log.at("notice").at(-1)).toBe("fetched again: nothing has changed");
+    expect(life.restarts()).toBe(0);
     template("good again");
     await reload();
     expect(life.file("app.ini")).toBe("good again");
     expect(life.notifier.last).not.toContain("not published");
   });
+
+  test("what was left half done, also where the store has taken it back and nobody polls", async () => {
+    const life = await startSidecar({ config: { config: {} } });
+    const failing = failRename(join(life.directory, "b"));
+    life.store.put("a", "a2");
+    life.store.put("b", "b2");
+    life.sidecar.reload();
+    await life.clock.advance(0.05);
+    expect([life.file("a"), life.file("b")]).toEqual(["a2", "b1"]);
+    life.store.put("a", "a1");
+    life.store.put("b", "b1");
+    await life.clock.advance(100);
+    failing.end();
+    await life.clock.advance(100);
+    expect([life.file("a"), life.file("b")]).toEqual(["a1", "b1"]);
+    expect(life.notifier.last).not.toContain("not published");
+    // It may have started meanwhile, and have read a2.
+    expect(life.restarts()).toBe(1);
+  });
 });
+
+/** A disk that fails in the middle of a publish; no real one can be made to do that. */
+function failRename(path: string) {
+  const { renameSync: real } = fs;
+  const end = () => {
+    fs.renameSync = real;
+    syncBuiltinESMExports();
+  };
+  fs.renameSync = (from, to) => {
+    if (to === path) throw Object.assign(new Error("i/o error"), { code: "EIO", syscall: "rename" });
+    real(from, to);
+  };
+  syncBuiltinESMExports();
+  onTestFinished(end);
+  return { end };
+}
