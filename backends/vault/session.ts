@@ -132,8 +132,9 @@ export class Session {
     const isGood = await this.#isGood(refused, signal);
     if (method === "none") {
       if (isGood) throw refusal;
-      // It passes requests on before it has logged in.
-      throw new BackendError("unavailable", `${this.#server}: the agent has no token (yet)`);
+      // It passes requests on before it has logged in. Without the default policy its token looks the same.
+      const why = "the agent has no token (yet), or one that may not look itself up";
+      throw new BackendError("unavailable", `${this.#server}: ${why}`);
     }
     if (method === "token") {
       if (isGood) throw refusal;

@@ -132,12 +132,15 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("an agent without a token, before a server that says 400 to that", async () => {
+  test.each([
+    ["without a token, before a server that says 400 to that", 400, "missing client token"],
+    ["whose token may neither read the place nor look itself up", 403, "permission denied"],
+  ])("an agent %s", async (_, status, error) => {
     const vault = await openVault({ url: server.url, path: "app", auth: { method: "none" } }, canaries);
-    server.answering = (_, response) => (reply(response, 400, { errors: ["missing client token"] }), true);
+    server.answering = (_asked, response) => (reply(response, status, { errors: [error] }), true);
     expect(await vault.outage("db")).toMatchObject({
       kind: "unavailable",
-      message: `${server.url}: the agent has no token (yet)`,
+      message: `${server.url}: the agent has no token (yet), or one that may not look itself up`,
     });
     server.answering = () => false;
     expect(await textOf(vault, "db")).toBe(secret);
