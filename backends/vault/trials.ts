@@ -1,16 +1,25 @@
 /** When a refusal is worth another login. A token that died needs one; a policy that keeps us from a place needs none. */
 import type { Token } from "./token.ts";
 
-/** Seconds from one such login to the next. */
+/** Seconds from one such login to the next, at least. */
 const PAUSE = 60;
+/** After a login in vain, at most: what a role was given is not to wait for as long as its token is old. Seconds. */
+const LONGEST_PAUSE = 3600;
 /** A token of this age that is good, and yet refused, may lack a policy that was given to its role since. Seconds. */
 const OLD = 600;
+
+/** What another token was refused, too. */
+interface Vain {
+  readonly wasGood: boolean;
+  readonly pause: number;
+  readonly nextAt: number;
+}
 
 export class Trials {
   readonly #now: () => number;
   #last = -Infinity;
-  /** By path: what another token was refused, too. */
-  readonly #vain = new WeakMap<Token, Map<string, { readonly wasGood: boolean; readonly nextAt: number }>>();
+  /** By path. */
+  readonly #vain = new WeakMap<Token, Map<string, Vain>>();
 
   constructor(now: () => number) {
     this.#now = now;
@@ -29,11 +38,15 @@ export class Trials {
     this.#last = this.#now();
   }
 
-  /** The next one is due when `token` is twice as old: a place that is refused for good costs ever fewer logins. */
+  /** A place that is refused for good costs ever fewer logins: the next is due when `token` is twice as old. */
   failed(token: Token, path: string, isGood: boolean): void {
     const now = this.#now();
     this.#last = now;
-    const paths = this.#vain.get(token) ?? new Map<string, { readonly wasGood: boolean; readonly nextAt: number }>();
-    this.#vain.set(token, paths.set(path, { wasGood: isGood, nextAt: now + Math.max(now - token.since, PAUSE) }));
+    const paths = this.#vain.get(token) ?? new Map<string, Vain>();
+    const vain = paths.get(path);
+    const before = vain?.wasGood === isGood ? vain.pause : 0;
+    // One that may not look itself up may be dead, however old it is.
+    const pause = Math.min(Math.max(isGood ? now - token.since : 2 * before, PAUSE), LONGEST_PAUSE);
+    this.#vain.set(token, paths.set(path, { wasGood: isGood, pause, nextAt: now + pause }));
   }
 }

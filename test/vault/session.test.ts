@@ -139,6 +139,27 @@ test("a policy that a role was given later is found, with one login", async () =
   expect(usedFor("auth/token/revoke-self")).toEqual([]);
 });
 
+test.each([
+  ["the role gets a policy after a trial in vain", () => true],
+  ["it dies, and may not look itself up", (path: string) => !path.startsWith("auth/token/")],
+])("a token of a day is replaced within the hour: %s", async (_, mayUse) => {
+  let allowed = 1;
+  mayDo = (token, path) => mayUse(path) && (path !== "secret/data/one" || token >= allowed);
+  const vault = await open();
+  await vault.fetch("one", "two");
+  now += 20 * 3600;
+  allowed = Infinity;
+  expect(await vault.outcome("one")).toMatchObject({ kind: "denied" });
+  expect(tokens, "in vain").toHaveLength(2);
+  allowed = 3;
+  const end = now + 3600;
+  while (tokens.length === 2 && now < end) {
+    now += 60;
+    await vault.outcome("one");
+  }
+  expect(await vault.value("one")).toMatchObject({ status: "value" });
+});
+
 test("a login that is refused leaves the answer as it was: the token is good, and its place may not be read", async () => {
   mayDo = (_, path) => path !== "secret/data/one";
   const vault = await open();
