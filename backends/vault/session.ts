@@ -145,7 +145,10 @@ export class Session {
     const failure = this.#trial === undefined ? undefined : await this.#trial;
     if (failure !== undefined) throw failure;
     if (this.#token !== refused) return await this.#resend(call);
-    if (!this.#trials.isDue(refused, call.path, isGood)) throw refusal;
+    if (!this.#trials.isDue(refused, call.path, isGood)) {
+      if (isGood || !this.#trials.isOpen(refused)) throw refusal;
+      throw new BackendError("unavailable", `${this.#server}: whether the token is still valid cannot be told (yet)`);
+    }
     const trial = this.#tryAnother(call, refused, isGood, refusal);
     this.#trial = trial
       .then(() => undefined, failureOfAll)
@@ -170,7 +173,7 @@ export class Session {
       token = await this.#newToken(signal);
     } catch (error) {
       if (!isGood) throw error;
-      this.#trials.failed(refused, path, isGood);
+      this.#trials.failed(refused, path, isGood, true);
       throw refusal;
     }
     const take = () => {
@@ -186,11 +189,12 @@ export class Session {
       return answered;
     } catch (error) {
       const isAnswer = error instanceof Refused && !error.isTemporary;
-      const isRefusedToo = isAnswer && error.status === 403;
+      const isNotRefused = isAnswer && error.status !== 403;
       // Where a new one may not look itself up either, that says nothing about the old one.
-      if (isAnswer && (!isRefusedToo || (!isGood && (await this.#isGood(token, signal))))) take();
+      if (isNotRefused || (!isGood && (await this.#isGood(token, signal).catch(() => false)))) take();
       else {
-        if (isRefusedToo) this.#trials.failed(refused, path, isGood);
+        // In an outage a dead one would cost a login with every attempt at every place.
+        if (isAnswer || !isGood) this.#trials.failed(refused, path, isGood, isAnswer);
         // Else it runs out by itself.
         await this.#revoke(token, signal).catch(() => undefined);
       }

@@ -18,6 +18,7 @@ interface Vain {
 export class Trials {
   readonly #now: () => number;
   #last = -Infinity;
+  #unanswered: Token | undefined;
   /** By path. */
   readonly #vain = new WeakMap<Token, Map<string, Vain>>();
 
@@ -34,14 +35,24 @@ export class Trials {
     return isGood ? now - token.since > OLD : token.proven;
   }
 
+  /** The last trial in place of `token` could not tell whether that is dead. */
+  isOpen(token: Token): boolean {
+    return this.#unanswered === token;
+  }
+
   succeeded(): void {
     this.#last = this.#now();
   }
 
-  /** A place that is refused for good costs ever fewer logins: the next is due when `token` is twice as old. */
-  failed(token: Token, path: string, isGood: boolean): void {
+  /**
+   * A place that is refused for good costs ever fewer logins: the next is due when `token` is twice as old.
+   *
+   * @param isAnswered it was refused; false: an outage.
+   */
+  failed(token: Token, path: string, isGood: boolean, isAnswered: boolean): void {
     const now = this.#now();
     this.#last = now;
+    this.#unanswered = isAnswered ? undefined : token;
     const paths = this.#vain.get(token) ?? new Map<string, Vain>();
     const vain = paths.get(path);
     const before = vain?.wasGood === isGood ? vain.pause : 0;

@@ -193,6 +193,47 @@ test("an outage in the middle of such a login is no answer: the old token stays,
   expect(await vault.value("one"), "without a pause").toMatchObject({ status: "value" });
 });
 
+/** From now on KV is down for every token but the first. */
+const failing = () => {
+  server.answering = (asked, response, socket) => {
+    const isKv = asked.path.startsWith("/v1/secret/data/");
+    if (!isKv || asked.headers["x-vault-token"] === tokens[0]) return asRoles(asked, response, socket);
+    reply(response, 500, { errors: ["internal error"] });
+    return true;
+  };
+};
+
+test("a dead token is replaced in an outage of what is read with it, by one login and not by one per attempt", async () => {
+  const vault = await open();
+  await vault.value("one");
+  mayDo = (token) => token > 1;
+  failing();
+  for (let attempt = 0; attempt < 20; attempt++, now += 15)
+    expect(await vault.outcome("one")).toMatchObject({ kind: "unavailable" });
+  expect(tokens).toHaveLength(2);
+  expect(usedFor("auth/token/revoke-self")).toEqual([]);
+  expect(await vault.value("password"), "what is not down").toMatchObject({ status: "value" });
+});
+
+test("while an outage hides whether a token is dead, logins are few, and nothing is reported as refused", async () => {
+  mayDo = (_, path) => !path.startsWith("auth/token/");
+  const vault = await open();
+  await vault.fetch("one", "two");
+  mayDo = (token, path) => token > 1 && !path.startsWith("auth/token/");
+  failing();
+  for (let attempt = 0; attempt < 20; attempt++, now += 15)
+    for (const id of ["one", "two"]) expect(await vault.outcome(id)).toMatchObject({ kind: "unavailable" });
+  expect(vault.said.join("\n")).not.toContain("logged in again");
+  expect(tokens.length, "ever fewer logins").toBeLessThan(8);
+  expect(usedFor("auth/token/revoke-self")).toEqual(tokens.slice(1).map((_token, index) => index + 2));
+  expect(await vault.outcome("one")).toMatchObject({
+    message: `${server.url}: whether the token is still valid cannot be told (yet)`,
+  });
+  server.answering = asRoles;
+  now += 600;
+  expect(await vault.value("one")).toMatchObject({ status: "value" });
+});
+
 test("a lease that may not be revoked does not cost the lease after it", async () => {
   mayDo = (_, path) => path !== "sys/leases/revoke";
   renewable = false;
