@@ -106,7 +106,7 @@ export class Session {
 
   async #send(call: Call, token: Token): Promise<Answered> {
     const body = await this.#client.call(call, token.text);
-    token.proven = true;
+    token.worked.add(call.path);
     this.#renewal.lookUpSoon(token);
     return { body, token, at: this.#client.serverTime };
   }

@@ -12,8 +12,8 @@ export interface Token {
   renewable: boolean;
   /** What the server grants at once, in seconds; 0: without an end, or not known. */
   ttl: number;
-  /** It has worked once. */
-  proven: boolean;
+  /** Paths that it was not refused. */
+  readonly worked: Set<string>;
 }
 
 export function tokenOf(grant: Grant, now: number): Token {
@@ -28,5 +28,5 @@ export function tokenOf(grant: Grant, now: number): Token {
 
 /** A token of which nothing is known. */
 export function unknownToken(text: string | undefined, now: number): Token {
-  return { text, since: now, endsAt: Infinity, uses: Infinity, renewable: false, ttl: 0, proven: false };
+  return { text, since: now, endsAt: Infinity, uses: Infinity, renewable: false, ttl: 0, worked: new Set() };
 }

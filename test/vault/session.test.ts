@@ -71,11 +71,11 @@ const sources = {
   two: kv("two"),
   three: kv("three"),
 };
-const open = (settings: object = {}) =>
+const open = (settings: object = {}, ids: Record<string, Record<string, unknown>> = sources) =>
   openVault(
     { url: server.url, kvVersion: 2, auth: { method: "approle", roleId: "role", secretIdPath }, ...settings },
     canaries,
-    sources,
+    ids,
     () => now,
   );
 
@@ -160,6 +160,54 @@ test.each([
   expect(await vault.value("one")).toMatchObject({ status: "value" });
 });
 
+test("many places that are refused for good cost as few logins as one", async () => {
+  mayDo = (_, path) => !path.startsWith("secret/data/");
+  const ids = Array.from({ length: 15 }, (_, number) => `place-${number}`);
+  const vault = await open({}, Object.fromEntries(ids.map((id) => [id, kv(id)])));
+  for (let poll = 0; poll < 130; poll++, now += 60) await vault.fetch(...ids);
+  expect(tokens.length, "in two hours").toBeLessThan(12);
+});
+
+test.each(["one", "two", "three"] as const)("among places that are refused for good, %s gets its turn", async (id) => {
+  let granted = Infinity;
+  mayDo = (token, path) => !path.startsWith("secret/data/") || (path === `secret/data/${id}` && token >= granted);
+  const vault = await open();
+  const poll = async () => (await vault.fetch("one", "two", "three")).get(id);
+  await poll();
+  now += 700;
+  await poll();
+  expect(tokens, "in vain, for whichever had the first turn").toHaveLength(2);
+  granted = 3;
+  let outcome = await poll();
+  for (let polls = 0; polls < 300 && outcome instanceof Error; polls++, now += 60) outcome = await poll();
+  expect(outcome).toMatchObject({ status: "value" });
+  expect(tokens.length, "the first again at the latest after the two others").toBeLessThanOrEqual(5);
+});
+
+test("a place that is not refused any more keeps no turn from others", async () => {
+  let refused = ["one", "two"];
+  mayDo = (_, path) => !refused.some((id) => path === `secret/data/${id}`);
+  const vault = await open();
+  await vault.fetch("one", "two");
+  now += 700;
+  await vault.outcome("one");
+  await vault.outcome("two");
+  expect(tokens, "tried with one; two waits").toHaveLength(2);
+  refused = ["one"];
+  await vault.value("two");
+  for (let poll = 0; poll < 20; poll++, now += 60) await vault.fetch("one", "two");
+  expect(tokens, "tried with one again").toHaveLength(3);
+});
+
+test("a token that may not look itself up is replaced at once when it dies, whatever was refused in vain before", async () => {
+  let isDead = false;
+  mayDo = (token, path) => !path.startsWith("auth/token/") && path !== "secret/data/one" && !(isDead && token === 1);
+  const vault = await open();
+  for (let poll = 0; poll < 300; poll++, now += 60) await vault.fetch("one", "two");
+  isDead = true;
+  expect(await vault.value("two")).toMatchObject({ status: "value" });
+});
+
 test("a login that is refused leaves the answer as it was: the token is good, and its place may not be read", async () => {
   mayDo = (_, path) => path !== "secret/data/one";
   const vault = await open();
@@ -231,7 +279,8 @@ test("while an outage hides whether a token is dead, logins are few, and nothing
   });
   server.answering = asRoles;
   now += 600;
-  expect(await vault.value("one")).toMatchObject({ status: "value" });
+  await vault.fetch("one", "two");
+  expect(await vault.value("one"), "with the token of whichever had its turn").toMatchObject({ status: "value" });
 });
 
 test("a lease that may not be revoked does not cost the lease after it", async () => {
