@@ -4,12 +4,12 @@
  * clean. Meanwhile nothing ends the sidecar, and nothing is published that the store never held.
  */
 import fc from "fast-check";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { BackendError } from "../../src/backend.ts";
 import { FakeStore, missing, refused } from "../unit/fakes.ts";
-import { freshDirectory, startSidecar } from "../unit/running-sidecar.ts";
+import { block, freshDirectory, startSidecar } from "../unit/running-sidecar.ts";
 
 const ids = ["a", "b"] as const;
 const id = fc.constantFrom(...ids);
@@ -60,7 +60,7 @@ class Machine {
   /** What the service read at its last start. */
   #seen: Readonly<Record<string, string>> = {};
   #text: string = GOOD;
-  #blocked: string | undefined;
+  #blocked: { readonly file: string; readonly end: () => void } | undefined;
   #values = 0;
   life!: Life;
 
@@ -98,7 +98,7 @@ class Machine {
   files(): Readonly<Record<string, string>> {
     const names = this.life.names().filter((name) => !name.startsWith(".") && !name.endsWith(".aside"));
     return Object.fromEntries(
-      names.filter((name) => name !== this.#blocked).map((name) => [name, this.life.file(name)]),
+      names.filter((name) => name !== this.#blocked?.file).map((name) => [name, this.life.file(name)]),
     );
   }
 
@@ -182,20 +182,13 @@ class Machine {
     this.life.systemd.state = life.systemd.state;
   }
 
-  /** A directory, which rename(2) does not replace: like a full disk, it stops a publish. */
   #block(file: string): void {
     const path = join(this.life.directory, file);
-    if (this.#blocked !== undefined || !existsSync(path)) return;
-    renameSync(path, `${path}.aside`);
-    mkdirSync(path);
-    this.#blocked = file;
+    if (this.#blocked === undefined && existsSync(path)) this.#blocked = { file, end: block(path) };
   }
 
   unblock(): void {
-    if (this.#blocked === undefined) return;
-    const path = join(this.life.directory, this.#blocked);
-    rmdirSync(path);
-    renameSync(`${path}.aside`, path);
+    this.#blocked?.end();
     this.#blocked = undefined;
   }
 

@@ -1,5 +1,14 @@
 /** The real engine and publisher on a real directory; time, the store, systemd and the log are fakes. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
@@ -26,6 +35,16 @@ export function freshDirectory(parent = tmpdir()): string {
     rmSync(path, { recursive: true, force: true });
   });
   return path;
+}
+
+/** Puts a directory in the place of a file, which rename(2) does not replace: like a full disk, it stops a publish. */
+export function block(path: string): () => void {
+  renameSync(path, `${path}.aside`);
+  mkdirSync(path);
+  return () => {
+    rmdirSync(path);
+    renameSync(`${path}.aside`, path);
+  };
 }
 
 /** Starts a sidecar of the secrets a and b, with reloadOnChange and a target. */

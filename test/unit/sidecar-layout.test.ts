@@ -1,10 +1,10 @@
 /** Settings and templates that make other files of the same values: no changed secret asks for the publish. */
-import fs, { mkdirSync, renameSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import fs, { statSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { FakeStore } from "./fakes.ts";
-import { freshDirectory, startSidecar } from "./running-sidecar.ts";
+import { block, freshDirectory, startSidecar } from "./running-sidecar.ts";
 
 /** No text: a template cannot carry it. */
 const binary = "\0";
@@ -18,16 +18,6 @@ function templated(text: string) {
     template: (next: string) => {
       writeFileSync(path, next);
     },
-  };
-}
-
-/** Puts a directory in the place of a file, which rename(2) cannot replace: like a full disk, it stops a publish. */
-function block(path: string): () => void {
-  renameSync(path, `${path}.aside`);
-  mkdirSync(path);
-  return () => {
-    rmdirSync(path);
-    renameSync(`${path}.aside`, path);
   };
 }
 

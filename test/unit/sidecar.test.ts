@@ -1,9 +1,9 @@
-import { mkdirSync, readdirSync, renameSync, rmdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { BackendError } from "../../src/backend.ts";
 import { FakeClock, FakeStore, missing, refused, settled } from "./fakes.ts";
-import { freshDirectory, startSidecar } from "./running-sidecar.ts";
+import { block, freshDirectory, startSidecar } from "./running-sidecar.ts";
 
 describe("READY", () => {
   test("comes only when every required secret is on disk", async () => {
@@ -240,16 +240,16 @@ describe("an output that fails after READY", () => {
     const { store, clock, directory, file, log, notifier, restarts } = await startSidecar();
     store.put("a", "a2");
     // rename(2) cannot replace it: like a full disk, it stops the publish.
-    await blocked(join(directory, "secrets.env"), async () => {
-      await clock.advance(600);
-      expect(log.at("error")).toHaveLength(1);
-      expect(log.at("error")[0]).toMatch(/^the new secrets are not published: output: .* is a directory, remove it$/);
-      expect(notifier.last).toContain("is a directory");
-      expect(file("a")).toBe("a1");
-      expect(store.fetches.length).toBeLessThan(120);
-      expect(readdirSync(directory).filter((name) => /stage|commit/.test(name))).toEqual([]);
-      expect(restarts()).toBe(0);
-    });
+    const unblock = block(join(directory, "secrets.env"));
+    await clock.advance(600);
+    expect(log.at("error")).toHaveLength(1);
+    expect(log.at("error")[0]).toMatch(/^the new secrets are not published: output: .* is a directory, remove it$/);
+    expect(notifier.last).toContain("is a directory");
+    expect(file("a")).toBe("a1");
+    expect(store.fetches.length).toBeLessThan(120);
+    expect(readdirSync(directory).filter((name) => /stage|commit/.test(name))).toEqual([]);
+    expect(restarts()).toBe(0);
+    unblock();
     await clock.until(() => restarts() === 1, 40);
     expect(file("a")).toBe("a2");
     expect(file("secrets.env")).toContain("a2");
@@ -259,25 +259,16 @@ describe("an output that fails after READY", () => {
   test("forgets a change that the store took back", async () => {
     const { store, clock, directory, notifier, systemd } = await startSidecar();
     store.put("a", "a2");
-    await blocked(join(directory, "secrets.env"), async () => {
-      await clock.advance(60);
-      store.put("a", "a1");
-      await clock.advance(60);
-    });
+    const unblock = block(join(directory, "secrets.env"));
+    await clock.advance(60);
+    store.put("a", "a1");
+    await clock.advance(60);
+    unblock();
     await clock.advance(60);
     expect(notifier.last).not.toContain("not published");
     expect(systemd.jobs).toEqual([]);
   });
 });
-
-/** Puts a directory in the place of a published file while `work` runs. */
-async function blocked(path: string, work: () => Promise<void>): Promise<void> {
-  renameSync(path, `${path}.aside`);
-  mkdirSync(path);
-  await work();
-  rmdirSync(path);
-  renameSync(`${path}.aside`, path);
-}
 
 describe("stop", () => {
   test("ends it at once, whatever it waits for, and leaves no timer and no open store", async () => {
