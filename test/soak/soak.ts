@@ -44,7 +44,7 @@ export class Soak implements World {
   readonly now = (): number => (performance.now() - this.#begun) / 1000;
 
   readonly later = (seconds: number, undo: () => Promise<void>): void => {
-    this.#undo.push({ at: this.now() + seconds, what: undo });
+    this.#undo.push({ at: this.now() + (this.#warmingUp ? seconds / 5 : seconds), what: undo });
   };
 
   /** When the memory of the sidecars began to be looked at. */
@@ -89,7 +89,7 @@ export class Soak implements World {
       while (this.now() < seconds) {
         await this.#undoDue();
         await this.#something();
-        await sleep(this.random.between(100, this.#warmingUp ? 500 : 2500));
+        await sleep(this.random.between(100, this.#warmingUp ? 250 : 2500));
         this.#complain();
         if (this.now() >= nextRest) {
           await this.#rest();
@@ -104,8 +104,8 @@ export class Soak implements World {
   }
 
   /**
-   * What a process takes for good it takes in its first hundreds of rotations, however long those last: before its memory
-   * is looked at there are many.
+   * What a process takes for good it takes in its first hundreds of rotations and dozens of outages, however long those
+   * last: before its memory is looked at there are many, and short ones.
    */
   get #warmingUp(): boolean {
     return this.now() >= this.#lastEnd && this.now() < this.#halfway;
