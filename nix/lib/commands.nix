@@ -21,40 +21,38 @@ let
     else
       f value;
 
-  # The priority of those definitions in a value that count: 50 for mkForce, 1000 for mkDefault.
-  priorityOf =
-    value:
-    let
-      plain = 100;
-      prioritiesIn =
-        value:
-        let
-          kind = value._type or null;
-        in
-        if kind == "merge" then
-          lib.concatMap prioritiesIn value.contents
-        else if kind == "if" then
-          lib.optionals value.condition (prioritiesIn value.content)
-        else
-          [ (if kind == "override" then value.priority else plain) ];
-      priorities = prioritiesIn value;
-    in
-    if priorities == [ ] then plain else lib.foldl' lib.min (lib.head priorities) priorities;
-
-  # What is left of a value when all of those are taken off; definitions whose condition is false are gone.
-  contents =
+  # The definitions in a value as [ { priority; value; } … ]: 50 for mkForce, 1000 for mkDefault. Those whose condition
+  # is false are gone.
+  definitions =
     value:
     let
       kind = value._type or null;
     in
     if kind == "merge" then
-      lib.concatMap contents value.contents
+      lib.concatMap definitions value.contents
     else if kind == "if" then
-      lib.optionals value.condition (contents value.content)
-    else if kind == "override" || kind == "order" then
-      contents value.content
+      lib.optionals value.condition (definitions value.content)
+    else if kind == "override" then
+      map (one: one // { inherit (value) priority; }) (definitions value.content)
+    else if kind == "order" then
+      definitions value.content
     else
-      [ value ];
+      [
+        {
+          inherit value;
+          priority = 100;
+        }
+      ];
+
+  # Of those that count: the strongest wins.
+  priorityOf =
+    value:
+    let
+      priorities = map (one: one.priority) (definitions value);
+    in
+    if priorities == [ ] then 100 else lib.foldl' lib.min (lib.head priorities) priorities;
+
+  contents = value: map (one: one.value) (definitions value);
 
   trimStart =
     text:
