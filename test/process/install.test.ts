@@ -1,0 +1,27 @@
+/** The README's way from a checkout to the commands, without what needs a registry: the addon, which may be missing. */
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { blocksOf, project } from "../markdown.ts";
+import { Place } from "./daemon.ts";
+
+test("what npm packs installs the commands, and they work", () => {
+  const [block] = blocksOf("README.md", "sh").filter(({ heading }) => heading === "Install");
+  expect(block?.code).toBe("npm ci && npm pack && npm install -g ./secrets-sidecar-*.tgz\n");
+  const place = new Place();
+  place.put({ db_password: "good" });
+  const run = (program: string, ...args: readonly string[]) =>
+    execFileSync(program, args, { cwd: project, encoding: "utf8", env: { ...process.env, HOME: place.root } });
+  // Built already, and other tests are using it.
+  run("npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", place.root);
+  const [tarball = ""] = fs.readdirSync(place.root).filter((name) => /^secrets-sidecar-.*\.tgz$/.test(name));
+  const [prefix, output] = [place.path("prefix"), place.path("published")];
+  const flags = ["--silent", "--offline", "--omit=optional", "--cache", place.path("cache"), "--prefix", prefix];
+  run("npm", "install", "-g", ...flags, place.path(tarball));
+  const fetched = ["--once", "--backend", "folder", "--set", `secretsDir=${place.store}`, "--output", output];
+  expect(run(join(prefix, "bin/fetcher"), ...fetched, "db_password")).toContain("db_password");
+  expect(fs.readFileSync(join(output, "db_password"), "utf8")).toBe("good");
+  fs.accessSync(join(prefix, "bin/with-secrets"), fs.constants.X_OK);
+  expect(fs.existsSync(join(prefix, "lib/node_modules/secrets-sidecar/dist/fetcher-secrets.sh"))).toBe(true);
+});
