@@ -106,6 +106,7 @@ async function run(source: Source, settings: Settings, signal: AbortSignal): Pro
       if (result.code === 0) return { status: "value", value: result.stdout, version: "" };
       return failed(result, name);
     case "signal":
+      result.stdout.fill(0);
       return signal.aborted ? stopped() : new BackendError("unavailable", `${name} was ended by ${result.signal}`);
     case "timeout":
       return new BackendError("unavailable", `${name} took longer than ${timeout} s`);

@@ -66,6 +66,22 @@ describe("a helper command", () => {
     await vi.waitUntil(() => !isAlive(notedPid(noted)), { timeout: 20_000 });
   });
 
+  test("nothing is killed where somebody else's process has the number of a program that has ended", async () => {
+    const noted = join(freshDirectory(), "pid");
+    onTestFinished(() => {
+      endNoted(noted);
+    });
+    // What has left the group keeps the output open: the time-out comes after the program's end.
+    const script = `setsid sh -c 'echo $$ >"$0"; exec sleep 600' "$1" & until [ -s "$1" ]; do sleep 0.01; done`;
+    // Numbers come round after thousands of processes: here each that is asked about is taken.
+    const kill = vi.spyOn(process, "kill").mockReturnValue(true);
+    const result = await runCommand(["sh", "-c", script, "sh", noted], { timeout: 1 });
+    const calls = kill.mock.calls;
+    kill.mockRestore();
+    expect(result).toEqual({ end: "timeout" });
+    expect(calls).toEqual([[expect.any(Number), 0]]);
+  });
+
   test("output beyond the limit is dropped, and does not block it", async () => {
     const result = await runCommand(["sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x"]);
     expect(result).toMatchObject({ end: "exit", code: 0 });
