@@ -1,7 +1,7 @@
 /** What docs/ says of each store, done as it is written there, in a guest that is thrown away. */
 import { dirname } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { blocksOf, codeUnder, numbered } from "../markdown.ts";
+import { blocksOf, blockWith, codeUnder, numbered } from "../markdown.ts";
 import { programPath } from "../programs.ts";
 import { needs, type Requirement } from "../requirements.ts";
 import type { Guest } from "./guest.ts";
@@ -98,8 +98,7 @@ onEachGuest("the documentation of the stores", (guest) => {
   needs("aws-cli", "aws-emulator").test(
     "docs/aws.md: from an empty account to a service whose secrets rotate",
     async () => {
-      const [first = ""] = blocksOf("docs/aws.md", "sh").map(({ code }) => code);
-      const [start = "", ...commands] = numbered(first);
+      const [start = "", ...commands] = numbered(blockWith("docs/aws.md", "sh", "# 1.").code);
       expect(commands).toHaveLength(6);
       const exported = /^export .*\n/m.exec(start)?.[0] ?? "";
       const directories = ["moto_server", "aws"].map((name) => dirname(programPath(name) ?? "/"));

@@ -49,6 +49,12 @@ test("docs/aws.md: a step that is left out leaves no other one without its direc
     for (const [, directory = ""] of into[index] ?? []) expect(step).toMatch(new RegExp(`mkdir -p .*${directory}\\b`));
 });
 
+test("docs/aws.md: the emulator and the command line are installed by the words that .ci/run installs them by", () => {
+  const [, words = ""] = /^pip install (.*)$/m.exec(blockWith("docs/aws.md", "sh", "pip install").code) ?? [];
+  expect(words).toMatch(/moto.*awscli/);
+  expect(readFileSync(join(project, ".ci/run"), "utf8")).toContain(`/pip" install --quiet ${words}\n`);
+});
+
 test("every page of docs/ is in the index", () => {
   const index = linksOf("docs/README.md").map(({ target }) => target);
   const pages = readdirSync(join(project, "docs")).filter((name) => name.endsWith(".md") && name !== "README.md");
