@@ -138,7 +138,8 @@ export class Session {
     }
     if (method === "token") {
       if (isGood) throw refusal;
-      throw new BackendError("denied", `the token in ${this.#auth.tokenPath} is not valid (any more)`);
+      const why = "is not valid (any more), or may neither read this nor look itself up";
+      throw new BackendError("denied", `the token in ${this.#auth.tokenPath} ${why}`);
     }
     // Other requests were refused with it, too, and one of them is asking for a token that serves them all.
     if (this.#getting !== undefined) await this.#getting;

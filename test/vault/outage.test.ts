@@ -128,7 +128,7 @@ describe("a stand-in server", () => {
   test("403 where no other token is to be had", async () => {
     expect(await failing((_, response) => saying(response, 403))).toEqual({
       kind: "denied",
-      message: `the token in ${tokenPath} is not valid (any more)`,
+      message: `the token in ${tokenPath} is not valid (any more), or may neither read this nor look itself up`,
     });
   });
 
