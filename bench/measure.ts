@@ -19,12 +19,19 @@ export interface Daemon {
   stop(): Promise<void>;
 }
 
+/** Of the units. */
+const environment = Object.fromEntries(
+  [
+    ...readFileSync(join(project, "examples/systemd/fetcher@.service"), "utf8").matchAll(/^Environment=(\w+)=(.*)$/gm),
+  ].map(([, name, value]) => [name, value]),
+) as Readonly<Record<string, string>>;
+
 /** Starts a sidecar as systemd does. @returns when it is ready. @throws where it ends before, with what it said. */
 export async function startDaemon(config: string, env: Readonly<Record<string, string>> = {}): Promise<Daemon> {
   const args = [program, "--config", config, "--log-format", "json"];
   // A socket that nobody listens on: the notification is made and sent as under systemd.
   const notify = { NOTIFY_SOCKET: "@fetcher-bench-nobody-listens", INVOCATION_ID: "bench" };
-  return await startProcess(args, '"message":"ready', { ...notify, ...env });
+  return await startProcess(args, '"message":"ready', { ...environment, ...notify, ...env });
 }
 
 /** Starts Node with these arguments. @returns when its standard error has had `word`. */

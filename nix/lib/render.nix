@@ -148,7 +148,11 @@ rec {
       # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
       stopIfChanged = false;
       inherit restartIfChanged;
-      environment.NODE_DISABLE_COMPILE_CACHE = "1";
+      environment = {
+        NODE_DISABLE_COMPILE_CACHE = "1";
+        # A heap for each thread is much memory for a program that mostly waits.
+        MALLOC_ARENA_MAX = "1";
+      };
       unitConfig = {
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;

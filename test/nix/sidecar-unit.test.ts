@@ -65,6 +65,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
         // No secret has an owner here.
         "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
         // NixOS: quotes, its path, and how switch-to-configuration treats the unit.
+        'Environment="MALLOC_ARENA_MAX=1"',
         'Environment="NODE_DISABLE_COMPILE_CACHE=1"',
         'Environment="PATH=/usr/bin:/usr/local/bin"',
         "ExecReload=/usr/bin/kill -HUP $MAINPID",
@@ -82,6 +83,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
         "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",
         "ConfigurationDirectory=fetcher/NAME",
         "ConfigurationDirectoryMode=0700",
+        "Environment=MALLOC_ARENA_MAX=1",
         "Environment=NODE_DISABLE_COMPILE_CACHE=1",
         "ExecReload=kill -HUP $MAINPID",
         "ExecStart=fetcher --config /etc/fetcher/NAME.json",
