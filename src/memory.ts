@@ -17,9 +17,6 @@ export function growLittle(): void {
   setFlagsFromString("--no-opt");
   // The compiler between the two, in Node 22 and later; older ones take the flag and do nothing.
   setFlagsFromString("--no-maglev");
-  // What each function is to learn about its values is made room for when it first runs, not when it has run for a while:
-  // for what happens once in a day, an outage or a new login, that would be after weeks.
-  setFlagsFromString("--no-lazy-feedback-allocation");
 }
 
 /**

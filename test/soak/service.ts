@@ -20,6 +20,8 @@ export interface Observation {
 
 /** Seconds that a unit may be on its way up. Far beyond what a busy machine needs. */
 const PATIENCE = 90;
+/** Seconds after a start in which another may follow, by `minInterval`: what was published meanwhile it may not have read. */
+const FOLLOWING = 5;
 
 export class Service {
   readonly pair: Pair;
@@ -38,6 +40,8 @@ export class Service {
   startedAt = -Infinity;
   logSize = 0;
   #partial = "";
+  /** When the newest line was seen, in seconds. */
+  #saidAt = -Infinity;
   /** Places in the history: of the newest line, and of what was published at the last look and at the one before. */
   #read = -1;
   #published: readonly [number, number] = [-1, -1];
@@ -135,6 +139,7 @@ export class Service {
     };
     const [last, before] = this.#published;
     for (const line of this.#take(log)) {
+      this.#saidAt = now;
       const [, file, variable] = / file=(\S*)(?: variable=(\S*))?$/.exec(line) ?? [];
       // It may have been written while the last look was under way.
       this.#read = judge("the target's file", file, Math.max(this.#read, before));
@@ -161,8 +166,8 @@ export class Service {
     return { wrong, checks };
   }
 
-  /** Why it is not at rest with the newest value; undefined: it is. */
-  unsettled(): string | undefined {
+  /** @param now seconds. @returns why it is not at rest with the newest value; undefined: it is. */
+  unsettled(now: number): string | undefined {
     const { target, sidecar, published } = this.#last ?? {};
     const { latest } = this.history;
     const place = (text: string | undefined) => (text === undefined ? "nothing" : this.history.place(text));
@@ -173,7 +178,7 @@ export class Service {
     if (file !== latest) return `the target read ${place(file)} of ${this.history.length - 1}`;
     if (variable !== undefined && variable !== latest)
       return `the target's variable is ${place(variable)} of ${this.history.length - 1}`;
-    return undefined;
+    return now - this.#saidAt < FOLLOWING ? "the target has just begun" : undefined;
   }
 
   #take(log: string): readonly string[] {

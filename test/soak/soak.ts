@@ -91,7 +91,7 @@ export class Soak implements World {
         await this.#something();
         await sleep(this.random.between(100, this.#warmingUp ? 250 : 2500));
         this.#complain();
-        if (this.now() >= nextRest) {
+        if (this.now() >= nextRest && !this.#warmingUp) {
           await this.#rest();
           nextRest = this.now() + REST;
         }
@@ -105,7 +105,7 @@ export class Soak implements World {
 
   /**
    * What a process takes for good it takes in its first hundreds of rotations and dozens of outages, however long those
-   * last: before its memory is looked at there are many, and short ones.
+   * last: before its memory is looked at there are many, and short ones, with no rest between them.
    */
   get #warmingUp(): boolean {
     return this.now() >= this.#lastEnd && this.now() < this.#halfway;
@@ -192,7 +192,7 @@ export class Soak implements World {
       while (this.looks < looks + 2) await sleep(100);
       this.#complain();
       const unsettled = this.services.flatMap((service) => {
-        const why = service.unsettled();
+        const why = service.unsettled(this.now());
         return why === undefined ? [] : [`${service.name}: ${why}; ${service.last?.sidecar["StatusText"] ?? ""}`];
       });
       if (unsettled.length === 0) break;
