@@ -1,10 +1,31 @@
 import tseslint from "typescript-eslint";
 
-/** Imports go one way: main → cli, config, engine, backends; backends → src/backend, src/errors. */
 const importOnly = (files, forbidden, message) => ({
   files,
   rules: { "no-restricted-imports": ["error", { patterns: [{ regex: forbidden, message }] }] },
 });
+
+/**
+ * The rooms of the house, from the ground up, and what each may import beside itself (docs/architecture.md). Nothing
+ * imports upwards. Only the engine knows backends, and only by their table.
+ */
+const rooms = {
+  contract: [],
+  runtime: ["contract"],
+  config: ["contract"],
+  output: ["contract", "config"],
+  publish: ["contract", "config", "output"],
+  systemd: ["contract", "runtime", "config", "publish"],
+  engine: ["contract", "runtime", "config", "publish", "systemd", "../backends/index\\.ts$"],
+  cli: ["contract", "runtime", "config", "publish", "engine"],
+};
+
+const room = (name, allowed) =>
+  importOnly(
+    [`src/${name}/**/*.ts`],
+    `^\\.\\./(?!${allowed.map((one) => (one.endsWith("$") ? one : `${one}/`)).join("|") || "nothing"})`,
+    `src/${name} may import ${["itself", ...allowed].join(", ").replaceAll("\\", "").replace("$", "")}: see docs/architecture.md.`,
+  );
 
 export default tseslint.config(
   { ignores: ["dist", "dist.*", "node_modules", "coverage"] },
@@ -26,12 +47,13 @@ export default tseslint.config(
       "no-console": "error",
     },
   },
+  ...Object.entries(rooms).map(([name, allowed]) => room(name, allowed)),
   importOnly(
     ["backends/**/*.ts"],
-    "/src/(?!(backend|errors|settings|helper-command)\\.ts$)",
-    "A backend knows the contract (src/backend), the errors (src/errors) and the settings helpers (src/settings) and how to run a program (src/helper-command), no more.",
+    "/src/(?!contract/)",
+    "A backend knows src/contract and its own client library, no more: see docs/architecture.md.",
   ),
-  importOnly(["src/**/*.ts"], "/backends/(?!index\\.ts$)", "Only the table backends/index names a backend."),
+  importOnly(["src/main.ts"], "/backends/", "Only the engine knows backends, by their table backends/index.ts."),
   { files: ["**/*.js", "**/*.mjs"], ...tseslint.configs.disableTypeChecked },
   { files: ["scripts/**", "bench/**", "test/**"], rules: { "no-console": "off" } },
 );

@@ -1,10 +1,10 @@
 /** Any program whose output is the secret: sops -d, age -d, gpg -d, pass, op read, keyctl pipe. No shell. */
 import { createHmac, randomBytes } from "node:crypto";
 import * as v from "valibot";
-import { BackendError, type BackendModule, type Outcome } from "../src/backend.ts";
-import { ConfigError, errnoText, printable } from "../src/errors.ts";
-import { type CommandResult, runForBytes } from "../src/helper-command.ts";
-import { object, parse, requestSeconds } from "../src/settings.ts";
+import { BackendError, type BackendModule, type Outcome } from "../src/contract/backend.ts";
+import { ConfigError, errnoText, printable } from "../src/contract/errors.ts";
+import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
+import { object, parse, requestSeconds } from "../src/contract/settings.ts";
 
 const word = v.pipe(
   v.string("expected a string"),

@@ -15,8 +15,8 @@ import {
   type BackendModule,
   type Outcome,
   type SecretRequest,
-} from "../src/backend.ts";
-import { ConfigError, errnoCode, errnoText, printable } from "../src/errors.ts";
+} from "../src/contract/backend.ts";
+import { ConfigError, errnoCode, errnoText, printable } from "../src/contract/errors.ts";
 
 /** @throws ConfigError at "backend". */
 export async function loadForeignBackend(name: string, baseDirectory: string): Promise<BackendModule> {

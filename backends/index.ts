@@ -1,16 +1,16 @@
 /** The one table of backends, and the way to one that is not in it. */
-import type { BackendModule } from "../src/backend.ts";
-import { ConfigError } from "../src/errors.ts";
+import type { BackendModule } from "../src/contract/backend.ts";
+import { ConfigError } from "../src/contract/errors.ts";
 
 /** Each `import()` becomes a chunk of its own in the bundle, which is loaded only when used. */
 const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
-  ["folder", () => import("./folder.ts")],
-  ["nixops", () => import("./nixops.ts")],
-  ["aws", () => import("./aws.ts")],
+  ["folder", () => import("./files/folder.ts")],
+  ["nixops", () => import("./files/nixops.ts")],
+  ["aws", () => import("./aws/index.ts")],
   ["command", () => import("./command.ts")],
-  ["credentials", () => import("./credentials.ts")],
+  ["credentials", () => import("./files/credentials.ts")],
   ["static", () => import("./static.ts")],
-  ["vault", () => import("./vault.ts")],
+  ["vault", () => import("./vault/index.ts")],
 ]);
 
 /** The names that `backend` may have, beside paths. */

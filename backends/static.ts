@@ -1,8 +1,8 @@
 /** Values from the configuration itself. For tests only. */
 import * as v from "valibot";
-import type { BackendModule, Outcome } from "../src/backend.ts";
-import { ConfigError } from "../src/errors.ts";
-import { object, parse } from "../src/settings.ts";
+import type { BackendModule, Outcome } from "../src/contract/backend.ts";
+import { ConfigError } from "../src/contract/errors.ts";
+import { object, parse } from "../src/contract/settings.ts";
 
 export const Settings = object({
   values: v.pipe(

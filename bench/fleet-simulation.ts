@@ -2,13 +2,13 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
-import { BackendError, type Outcome } from "../src/backend.ts";
-import type { Clock, Random } from "../src/clock.ts";
-import { parseConfig } from "../src/config.ts";
-import { Publisher } from "../src/publisher.ts";
-import { Sidecar } from "../src/sidecar.ts";
-import type { Store } from "../src/store.ts";
-import { systemctl } from "../src/systemd.ts";
+import { BackendError, type Outcome } from "../src/contract/backend.ts";
+import type { Clock, Random } from "../src/runtime/clock.ts";
+import { parseConfig } from "../src/config/config.ts";
+import { Publisher } from "../src/publish/publisher.ts";
+import { Sidecar } from "../src/engine/sidecar.ts";
+import type { Store } from "../src/engine/store.ts";
+import { systemctl } from "../src/systemd/systemctl.ts";
 import { silentLog, silentNotifier } from "./silent.ts";
 
 export interface Plan {
@@ -95,10 +95,10 @@ export async function simulate(plan: Plan, directory: string): Promise<Course> {
 }
 
 function configOf(output: string) {
-  const flags = { mode: "daemon", configFile: undefined, backend: undefined, set: [], output, ids: [] } as const;
+  const flags = { configFile: undefined, backend: undefined, set: [], output, ids: [] } as const;
   return parseConfig(
     { backend: "static", config: { allowInsecure: true, reloadOnChange: true }, secrets: { a: {} } },
-    { ...flags, logLevel: "info", logFormat: undefined },
+    flags,
     "/",
   );
 }

@@ -1,6 +1,6 @@
 /** For many sidecars in one process: nobody reads what each of them says. */
-import type { Log } from "../src/log.ts";
-import type { Notifier } from "../src/notify.ts";
+import type { Log } from "../src/runtime/log.ts";
+import type { Notifier } from "../src/systemd/notify.ts";
 
 const nothing = () => undefined;
 

@@ -6,12 +6,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { systemClock } from "../src/clock.ts";
-import { parseConfig } from "../src/config.ts";
-import { Publisher } from "../src/publisher.ts";
-import { Sidecar } from "../src/sidecar.ts";
-import { openStore } from "../src/store.ts";
-import { systemctl } from "../src/systemd.ts";
+import { systemClock } from "../src/runtime/clock.ts";
+import { parseConfig } from "../src/config/config.ts";
+import { Publisher } from "../src/publish/publisher.ts";
+import { Sidecar } from "../src/engine/sidecar.ts";
+import { openStore } from "../src/engine/store.ts";
+import { systemctl } from "../src/systemd/systemctl.ts";
 import { Forwarder } from "../test/vault/forwarder.ts";
 import { VaultServer } from "../test/vault/server.ts";
 import { silentLog, silentNotifier } from "./silent.ts";
@@ -61,10 +61,10 @@ export async function fleet(): Promise<void> {
 async function start(output: string, url: string, tokenPath: string, stop: AbortSignal) {
   mkdirSync(output);
   const settings = { url, tokenPath, path: "app", kvVersion: 2, reloadOnChange: true, pollingInterval: INTERVAL };
-  const flags = { mode: "daemon", configFile: undefined, backend: undefined, set: [], output, ids: [] } as const;
+  const flags = { configFile: undefined, backend: undefined, set: [], output, ids: [] } as const;
   const config = parseConfig(
     { backend: "vault", config: settings, secrets: { db: {} }, onChange: { settle: 0 } },
-    { ...flags, logLevel: "info", logFormat: undefined },
+    flags,
     "/",
   );
   const store = await openStore(config, silentLog, Math.random);

@@ -29,9 +29,9 @@ const { metafile } = await build({
 });
 for (const [path, output] of Object.entries(metafile.outputs)) await makeCommonJs(path, output);
 writeFileSync(`${fresh}/package.json`, '{ "type": "commonjs" }\n');
-copyFileSync(`${root}src/with-secrets.sh`, `${fresh}/with-secrets`);
+copyFileSync(`${root}src/service-side/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
-copyFileSync(`${root}src/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);
+copyFileSync(`${root}src/service-side/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);
 chmodSync(`${fresh}/fetcher.js`, 0o755);
 writeFileSync(`${fresh}/THIRD-PARTY-LICENSES.txt`, licences());
 if (existsSync(`${root}dist`)) setAside(`${root}dist`);

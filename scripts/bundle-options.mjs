@@ -11,7 +11,7 @@ const nodeVaultAlone = {
   },
 };
 
-// src/log.ts gives pino a stream of its own: the files, worker threads and exit handlers of pino would only be loaded.
+// src/runtime/log.ts gives pino a stream of its own: the files, worker threads and exit handlers of pino would only be loaded.
 const pinoAlone = {
   name: "pino-alone",
   setup({ onResolve, onLoad }) {

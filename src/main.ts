@@ -1,21 +1,21 @@
 #!/usr/bin/env node
 /** The process: command line, signals, exit code. */
-import { isBackendError } from "./backend.ts";
-import { type CommandLine, helpText, parseCommandLine } from "./cli.ts";
-import { systemClock } from "./clock.ts";
-import { type Config, loadConfig } from "./config.ts";
-import { check, once, type Terminal } from "./debug.ts";
-import { ExitCode, FatalError } from "./errors.ts";
-import { type Log, openLog } from "./log.ts";
-import { growLittle, openCollector } from "./memory.ts";
-import { type Notifier, openNotifier, watchdogPeriod } from "./notify.ts";
-import { Publisher } from "./publisher.ts";
-import { Sidecar } from "./sidecar.ts";
-import { standardErrorIsTerminal } from "./standard-error.ts";
-import { checkStore, openStore } from "./store.ts";
-import { systemctl } from "./systemd.ts";
-import { loadTemplates } from "./template.ts";
-import { ValueError } from "./value.ts";
+import { isBackendError } from "./contract/backend.ts";
+import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line.ts";
+import { systemClock } from "./runtime/clock.ts";
+import { type Config, loadConfig } from "./config/config.ts";
+import { check, once, type Terminal } from "./cli/debug.ts";
+import { ExitCode, FatalError } from "./contract/errors.ts";
+import { type Log, openLog } from "./runtime/log.ts";
+import { growLittle, openCollector } from "./runtime/memory.ts";
+import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
+import { Publisher } from "./publish/publisher.ts";
+import { Sidecar } from "./engine/sidecar.ts";
+import { standardErrorIsTerminal } from "./runtime/standard-error.ts";
+import { checkStore, openStore } from "./engine/store.ts";
+import { systemctl } from "./systemd/systemctl.ts";
+import { loadTemplates } from "./publish/template.ts";
+import { ValueError } from "./publish/value.ts";
 
 declare const FETCHER_VERSION: string;
 

@@ -1,5 +1,5 @@
 /** From one answer of Secrets Manager to the values of the secrets that live in it. */
-import { BackendError, type Outcome, type SecretRequest } from "../../src/backend.ts";
+import { BackendError, type Outcome, type SecretRequest } from "../../src/contract/backend.ts";
 import { describeSource, type Source } from "./source.ts";
 
 /** What GetSecretValue and an entry of BatchGetSecretValue have in common. */

@@ -6,7 +6,7 @@ import {
   SecretsManagerClient,
   type SecretsManagerClientConfig,
 } from "@aws-sdk/client-secrets-manager";
-import { unlessAborted } from "../read.ts";
+import { unlessAborted } from "../files/read.ts";
 import type { Answer } from "./answer.ts";
 import { credentialsOf } from "./credentials.ts";
 import type { Settings, Source } from "./source.ts";

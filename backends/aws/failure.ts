@@ -1,5 +1,5 @@
 /** What the SDK throws, in our words. Its own errors carry requests and responses, and are never attached. */
-import { BackendError, type BackendErrorKind, type Missing } from "../../src/backend.ts";
+import { BackendError, type BackendErrorKind, type Missing } from "../../src/contract/backend.ts";
 
 /** What the SDK takes for throttling, too. STS and the gateways before it say it with status 400. */
 const throttling = [

@@ -1,7 +1,7 @@
 /** Which value of AWS Secrets Manager a secret is: settings, `valueFrom` strings as ECS writes them, and regions. */
 import * as v from "valibot";
-import { ConfigError } from "../../src/errors.ts";
-import { object, parse, requestSeconds, text } from "../../src/settings.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
+import { object, parse, requestSeconds, text } from "../../src/contract/settings.ts";
 
 const url = v.pipe(
   text,

@@ -1,5 +1,5 @@
 /** Checks what answers must look like. What does not is no fault of the secrets, and nothing of it is shown. */
-import { BackendError } from "../../src/backend.ts";
+import { BackendError } from "../../src/contract/backend.ts";
 import type { Body } from "./client.ts";
 import { isRecord } from "./failures.ts";
 

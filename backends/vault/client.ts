@@ -3,7 +3,7 @@
  * environment, debugging, proxies and errors nothing is left.
  */
 import nodeVault from "node-vault";
-import { BackendError } from "../../src/backend.ts";
+import { BackendError } from "../../src/contract/backend.ts";
 import { Refused } from "./failures.ts";
 import type { Settings } from "./settings.ts";
 import { type Answer, type Request, Transport } from "./transport.ts";

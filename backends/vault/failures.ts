@@ -1,7 +1,7 @@
 /** What went wrong, in words for an operator. Nothing of a request or of an answer gets into a message. */
 import type { IncomingHttpHeaders } from "node:http";
-import { BackendError, type BackendErrorKind } from "../../src/backend.ts";
-import { errnoCode } from "../../src/errors.ts";
+import { BackendError, type BackendErrorKind } from "../../src/contract/backend.ts";
+import { errnoCode } from "../../src/contract/errors.ts";
 
 /** The server answered with an error status. The body is kept out of reach of `inspect` and JSON: it may echo anything. */
 export class Refused extends Error {

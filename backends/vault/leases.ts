@@ -2,7 +2,7 @@
  * Secrets that the server made for us. The engine comes back for them after `refreshAfter`; what a visit does (nothing,
  * renew, replace) is decided here, so that whoever asks, and however often, a new secret is made only when it is time.
  */
-import { type BackendContext, BackendError } from "../../src/backend.ts";
+import { type BackendContext, BackendError } from "../../src/contract/backend.ts";
 import { secondsOf } from "./answers.ts";
 import type { Body } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";

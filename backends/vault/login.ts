@@ -1,6 +1,6 @@
 /** From whatever proves who we are to a token. What proves it is read from its file at every login. */
-import { BackendError } from "../../src/backend.ts";
-import { readFiles, unlessAborted } from "../read.ts";
+import { BackendError } from "../../src/contract/backend.ts";
+import { readFiles, unlessAborted } from "../files/read.ts";
 import { dataOf, type Grant, grantOf, strange } from "./answers.ts";
 import type { Call, Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";

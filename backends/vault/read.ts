@@ -1,6 +1,6 @@
 /** Reads one place, or writes to it where its source has data, and takes the secrets out of the answer. */
 import { createHmac, randomBytes } from "node:crypto";
-import { BackendError, type Outcome } from "../../src/backend.ts";
+import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
 import { isRecord, ofStatus, Refused } from "./failures.ts";
 import type { Mounts } from "./mounts.ts";

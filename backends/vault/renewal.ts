@@ -1,5 +1,5 @@
 /** Keeps a token alive for as long as its server lets it; then has another in its place, or says that it ends. */
-import { BackendError, type BackendContext } from "../../src/backend.ts";
+import { BackendError, type BackendContext } from "../../src/contract/backend.ts";
 import { dataOf, grantOf, secondsOf } from "./answers.ts";
 import type { Body, Client } from "./client.ts";
 import { Refused } from "./failures.ts";

@@ -1,5 +1,5 @@
 /** The token that requests go out with: got when needed, renewed while it lives, replaced when it dies. */
-import { BackendError, type BackendContext } from "../../src/backend.ts";
+import { BackendError, type BackendContext } from "../../src/contract/backend.ts";
 import type { Body, Call, Client } from "./client.ts";
 import { Refused } from "./failures.ts";
 import { Login, readWord } from "./login.ts";

@@ -1,7 +1,7 @@
 /** What an operator may say about a Vault: where it is, how to log in, how to know it. */
 import * as v from "valibot";
-import { ConfigError } from "../../src/errors.ts";
-import { absolutePath, object, oneOf, parse, requestSeconds, text } from "../../src/settings.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
+import { absolutePath, object, oneOf, parse, requestSeconds, text } from "../../src/contract/settings.ts";
 
 /** `secret`, `team/kv`: kept as it is typed, without the slashes around it. */
 export const pathText = v.pipe(

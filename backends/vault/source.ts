@@ -1,7 +1,7 @@
 /** Where one secret lives: a key of what is read from, or written to, a path. */
 import * as v from "valibot";
-import { ConfigError } from "../../src/errors.ts";
-import { object, parse, text } from "../../src/settings.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
+import { object, parse, text } from "../../src/contract/settings.ts";
 import { pathText, type Settings } from "./settings.ts";
 
 export const Source = object({

@@ -1,7 +1,7 @@
 /** An opened Vault or OpenBao. */
 import { performance } from "node:perf_hooks";
-import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/backend.ts";
-import { BackendError } from "../../src/backend.ts";
+import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
+import { BackendError } from "../../src/contract/backend.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import { Leases } from "./leases.ts";

@@ -2,9 +2,9 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createSecureContext, type SecureContextOptions } from "node:tls";
-import { BackendError } from "../../src/backend.ts";
-import { errnoCode, printable } from "../../src/errors.ts";
-import { failure, readFiles } from "../read.ts";
+import { BackendError } from "../../src/contract/backend.ts";
+import { errnoCode, printable } from "../../src/contract/errors.ts";
+import { failure, readFiles } from "../files/read.ts";
 import type { TlsSettings } from "./settings.ts";
 
 export class TlsFiles {

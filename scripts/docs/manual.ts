@@ -1,6 +1,6 @@
 /** The manual pages fetcher(8), fetcher.json(5) and with-secrets(1). */
-import { optionTexts, usage } from "../../src/cli.ts";
-import { ExitCode, exitMeanings } from "../../src/errors.ts";
+import { optionTexts, usage } from "../../src/cli/command-line.ts";
+import { ExitCode, exitMeanings } from "../../src/contract/errors.ts";
 import { list, literal, more, roff, section, subsection, text, title } from "./roff.ts";
 import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
 

@@ -2,13 +2,13 @@
 import type * as v from "valibot";
 import * as awsSource from "../../backends/aws/source.ts";
 import * as command from "../../backends/command.ts";
-import * as credentials from "../../backends/credentials.ts";
-import * as folder from "../../backends/folder.ts";
-import * as nixops from "../../backends/nixops.ts";
+import * as credentials from "../../backends/files/credentials.ts";
+import * as folder from "../../backends/files/folder.ts";
+import * as nixops from "../../backends/files/nixops.ts";
 import * as fixed from "../../backends/static.ts";
 import * as vaultSettings from "../../backends/vault/settings.ts";
 import * as vaultSource from "../../backends/vault/source.ts";
-import * as config from "../../src/config-schema.ts";
+import * as config from "../../src/config/config-schema.ts";
 import * as backendTexts from "./backend-texts.ts";
 import { type Option, optionsIn } from "./schema.ts";
 import * as texts from "./texts.ts";

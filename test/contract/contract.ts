@@ -4,8 +4,8 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { BackendErrorKind, BackendModule } from "../../src/backend.ts";
-import { ConfigError } from "../../src/errors.ts";
+import type { BackendErrorKind, BackendModule } from "../../src/contract/backend.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
 import { asValue, Observed } from "./observed.ts";
 import { quiet } from "./until.ts";
 import { watchSuite } from "./contract-watch.ts";

@@ -2,8 +2,8 @@ import { mkdir, rename, rm, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
-import { BackendError } from "../../src/backend.ts";
-import { ConfigError } from "../../src/errors.ts";
+import { BackendError } from "../../src/contract/backend.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
 import { contractSuite, type Fixture } from "./contract.ts";
 import { temporary } from "./temporary.ts";
 

@@ -1,4 +1,4 @@
-import type { Outcome } from "../../src/backend.ts";
+import type { Outcome } from "../../src/contract/backend.ts";
 import type { Observed } from "./observed.ts";
 import { quiet, until } from "./until.ts";
 

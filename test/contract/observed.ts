@@ -1,7 +1,13 @@
 /** A backend that is used as the engine uses it, with a record of everything that a person could get to see of it. */
 import { inspect } from "node:util";
 import { expect } from "vitest";
-import { BackendError, type Backend, type BackendModule, type Fetched, type Outcome } from "../../src/backend.ts";
+import {
+  BackendError,
+  type Backend,
+  type BackendModule,
+  type Fetched,
+  type Outcome,
+} from "../../src/contract/backend.ts";
 
 export class Observed {
   readonly module: BackendModule;

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
-import type { BackendModule } from "../../src/backend.ts";
+import type { BackendModule } from "../../src/contract/backend.ts";
 import { blocksOf, project } from "../markdown.ts";
 import { contractSuite, type Fixture } from "./contract.ts";
 import { temporary } from "./temporary.ts";

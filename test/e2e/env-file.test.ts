@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { MAX_VARIABLE_BYTES } from "../../src/env-file.ts";
+import { MAX_VARIABLE_BYTES } from "../../src/publish/env-file.ts";
 import {
   fileOf,
   longValue,

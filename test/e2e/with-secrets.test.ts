@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { isPrivateTmp } from "../../src/private-tmp.ts";
+import { isPrivateTmp } from "../../src/output/private-tmp.ts";
 import { onEachGuest } from "./guests.ts";
 
 const CANARY = "canary-5Tp9";
@@ -38,7 +38,7 @@ onEachGuest("with-secrets under systemd", (guest) => {
       "StandardError=journal",
       // "!": as root, and unlike "+" inside the unit's namespaces.
       ...(prepare === "" ? [] : [`ExecStartPre=!/bin/sh -c '${prepare}'`]),
-      `ExecStart=${prefix}${guest.project}/src/with-secrets.sh /bin/sh -c 'echo "$$CANARY $$$$"'`,
+      `ExecStart=${prefix}${guest.project}/src/service-side/with-secrets.sh /bin/sh -c 'echo "$$CANARY $$$$"'`,
     ];
     await guest.write(`/run/systemd/system/${unit}`, lines.join("\n") + "\n");
     await guest.systemctl("daemon-reload");

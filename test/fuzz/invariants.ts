@@ -2,9 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { inspect } from "node:util";
 import { expect } from "vitest";
-import { BackendError, type Outcome } from "../../src/backend.ts";
-import { EnvError } from "../../src/env-file.ts";
-import { ConfigError, FatalError } from "../../src/errors.ts";
+import { BackendError, type Outcome } from "../../src/contract/backend.ts";
+import { EnvError } from "../../src/publish/env-file.ts";
+import { ConfigError, FatalError } from "../../src/contract/errors.ts";
 
 /** In every value, token and body: no plain word, and in no source file. */
 export const CANARY = `c4n4ry-${randomBytes(6).toString("hex")}`;

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { transformSync } from "esbuild";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { parseCommandLine } from "../../src/cli.ts";
+import { parseCommandLine } from "../../src/cli/command-line.ts";
 import { type Block, blocksOf, markdownFiles, project } from "../markdown.ts";
 import { nixEnvironment } from "../nix/programs.ts";
 import { needs } from "../requirements.ts";

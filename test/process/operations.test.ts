@@ -276,7 +276,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
     async run(machine) {
       machine.place.put({ db_password: "a\0b" });
       await machine.start().ready();
-      const script = join(project, "src/with-secrets.sh");
+      const script = join(project, "src/service-side/with-secrets.sh");
       machine.others.push(...spawnSync("sh", [script, "true"], { encoding: "utf8" }).stderr.split("\n"));
     },
   },

@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { helpText } from "../../src/cli.ts";
-import { ExitCode } from "../../src/errors.ts";
+import { helpText } from "../../src/cli/command-line.ts";
+import { ExitCode } from "../../src/contract/errors.ts";
 import { blocksOf, blockWith, project } from "../markdown.ts";
 
 const readme = readFileSync(join(project, "README.md"), "utf8");

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseConfig } from "../../src/config.ts";
-import { ConfigError } from "../../src/errors.ts";
+import { parseConfig } from "../../src/config/config.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
 import { noFlags } from "../unit/command-line.ts";
 
 /** In every generated string, so that a message that shows a value is found out. */

@@ -7,9 +7,9 @@ import fc from "fast-check";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { BackendError } from "../../src/backend.ts";
+import { BackendError } from "../../src/contract/backend.ts";
 import { FakeStore, missing, refused } from "../unit/fakes.ts";
-import { block, freshDirectory, startSidecar } from "../unit/running-sidecar.ts";
+import { block, freshDirectory, startSidecar } from "../unit/engine/running-sidecar.ts";
 
 const ids = ["a", "b"] as const;
 const id = fc.constantFrom(...ids);

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect } from "vitest";
-import { encodeEnvFile, type EnvFile } from "../../src/env-file.ts";
+import { encodeEnvFile, type EnvFile } from "../../src/publish/env-file.ts";
 
 const utf8 = (text: string): Buffer => Buffer.from(text, "utf8");
 const controls = Array.from({ length: 0x20 }, (_, code) => utf8(String.fromCharCode(code + 1)));

@@ -1,5 +1,5 @@
-import type { CommandLine } from "../../src/cli.ts";
-import { type Config, parseConfig } from "../../src/config.ts";
+import type { CommandLine } from "../../src/cli/command-line.ts";
+import { type Config, parseConfig } from "../../src/config/config.ts";
 
 export const noFlags: CommandLine = {
   mode: "daemon",

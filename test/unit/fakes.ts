@@ -1,12 +1,12 @@
 /** Fakes of what the engine is given. Each says what it imitates. */
 import { setImmediate as turn } from "node:timers/promises";
-import { BackendError, type Missing, type Outcome } from "../../src/backend.ts";
-import type { Clock } from "../../src/clock.ts";
-import type { Log, LogFields, LogLevel } from "../../src/log.ts";
-import { logLevels } from "../../src/log.ts";
-import type { Notifier } from "../../src/notify.ts";
-import type { Store } from "../../src/store.ts";
-import type { JobResult, Systemd, UnitState } from "../../src/systemd.ts";
+import { BackendError, type Missing, type Outcome } from "../../src/contract/backend.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { Log, LogFields, LogLevel } from "../../src/runtime/log.ts";
+import { logLevels } from "../../src/runtime/log.ts";
+import type { Notifier } from "../../src/systemd/notify.ts";
+import type { Store } from "../../src/engine/store.ts";
+import type { JobResult, Systemd, UnitState } from "../../src/systemd/systemctl.ts";
 
 /** Lets everything run that does not wait for time. */
 export async function settled(): Promise<void> {
@@ -76,7 +76,7 @@ export class FakeClock implements Clock {
 
 type Held = string | Missing | BackendError;
 
-/** A store of text secrets, as src/store.ts hands it to the engine: never rejects, an outcome for each id. */
+/** A store of text secrets, as src/engine/store.ts hands it to the engine: never rejects, an outcome for each id. */
 export class FakeStore implements Store {
   readonly name = "fake";
   pollingInterval: number | null = 30;

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
 import { type Course, simulate } from "../../bench/fleet-simulation.ts";
-import { freshDirectory } from "./running-sidecar.ts";
+import { freshDirectory } from "./engine/running-sidecar.ts";
 
 const [sidecars, interval] = [200, 10];
 const mean = sidecars / interval;

@@ -4,7 +4,7 @@ import { expect, onTestFinished } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
 import type { Settings } from "../../backends/vault/settings.ts";
 import { VaultStore } from "../../backends/vault/store.ts";
-import type { BackendModule } from "../../src/backend.ts";
+import type { BackendModule } from "../../src/contract/backend.ts";
 import { Observed } from "../contract/observed.ts";
 
 /** Canaries that no test may find in a log or an error; whoever makes a token or a secret adds it. */

@@ -1,7 +1,7 @@
 /** A wrong configuration is refused at build time, with the option's name and without what was found there. */
 import { describe, expect, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
-import { ConfigError } from "../../src/errors.ts";
+import { ConfigError } from "../../src/contract/errors.ts";
 
 const vault = await loadBackend("vault", "/");
 const token = { tokenPath: "/etc/token" };

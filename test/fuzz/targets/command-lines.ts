@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect } from "vitest";
-import { parseCommandLine } from "../../../src/cli.ts";
-import { parseConfig } from "../../../src/config.ts";
-import { UsageError } from "../../../src/errors.ts";
+import { parseCommandLine } from "../../../src/cli/command-line.ts";
+import { parseConfig } from "../../../src/config/config.ts";
+import { UsageError } from "../../../src/contract/errors.ts";
 import { secretText, text } from "../arbitraries.ts";
 import { expectConfigError, expectOurs } from "../invariants.ts";
 import { target } from "../target.ts";

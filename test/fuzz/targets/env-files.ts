@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, expect } from "vitest";
-import { encodeEnvFile, EnvError } from "../../../src/env-file.ts";
+import { encodeEnvFile, EnvError } from "../../../src/publish/env-file.ts";
 import { expectedValue, misread, parseEnvironment, secretValue } from "../../properties/secret-values.ts";
 import { text } from "../arbitraries.ts";
 import { expectOurs } from "../invariants.ts";

@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll } from "vitest";
-import { checkStore } from "../../../src/store.ts";
+import { checkStore } from "../../../src/engine/store.ts";
 import { configOf } from "../../unit/command-line.ts";
 import { number, secretText, text } from "../arbitraries.ts";
 import { CANARY, expectConfigError, expectEnd, expectOurs } from "../invariants.ts";

@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
 import { expect } from "vitest";
-import type { Config } from "../../../src/config.ts";
-import type { Log } from "../../../src/log.ts";
-import { openStore } from "../../../src/store.ts";
+import type { Config } from "../../../src/config/config.ts";
+import type { Log } from "../../../src/runtime/log.ts";
+import { openStore } from "../../../src/engine/store.ts";
 import { expectEnd, expectFitOutcome, expectFitToSay, expectOurs } from "../invariants.ts";
 
 /** Opens the store, fetches all `times` times as the engine does, and closes it. @returns the bytes of every value. */

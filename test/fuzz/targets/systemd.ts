@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect } from "vitest";
-import { parseShow, parseTimeSpan } from "../../../src/systemd.ts";
+import { parseShow, parseTimeSpan } from "../../../src/systemd/systemctl.ts";
 import { corrupted, text } from "../arbitraries.ts";
 import { target } from "../target.ts";
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect } from "vitest";
-import aws from "../../../backends/aws.ts";
+import aws from "../../../backends/aws/index.ts";
 import { text } from "../arbitraries.ts";
 import { expectConfigError, expectFitToSay } from "../invariants.ts";
 import { target } from "../target.ts";

@@ -1,0 +1,178 @@
+/** AWS Secrets Manager: whole secrets or keys of JSON secrets, one request for each place, batches where they are allowed. */
+import {
+  type Backend,
+  type BackendContext,
+  BackendError,
+  type BackendModule,
+  isBackendError,
+  type Outcome,
+  type SecretRequest,
+} from "../../src/contract/backend.ts";
+import { outcomesIn } from "./answer.ts";
+import { BATCH_SIZE, type Client, openClient } from "./client.ts";
+import { failureOf, isOfCredentials } from "./failure.ts";
+import { describeSource, parseSettings, parseSource, regionOf, type Settings, type Source } from "./source.ts";
+
+type Requests = readonly SecretRequest<Source>[];
+
+/** One value of the service, and all that is made of it. */
+interface Place {
+  readonly source: Source;
+  readonly region: string;
+  readonly requests: SecretRequest<Source>[];
+}
+
+/** Places that are asked for one by one go out at most this many at a time. */
+const CONCURRENCY = 8;
+
+const aws: BackendModule<Settings, Source> = {
+  name: "aws",
+  // Each request is billed.
+  defaultPollingInterval: 300,
+  parseSettings,
+  parseSource,
+  describe: (source) => describeSource(source),
+  open: (settings, context) => Promise.resolve(new SecretsManager(settings, context)),
+};
+export default aws;
+
+class SecretsManager implements Backend<Source> {
+  readonly #settings: Settings;
+  readonly #context: BackendContext;
+  readonly #clients = new Map<string, Client>();
+  /** Their credentials were refused, or not to be had: the next fetch looks on the machine again. */
+  readonly #stale = new Set<string>();
+  /** BatchGetSecretValue has an IAM permission of its own, and not every stand-in of the service knows it. */
+  #mayBatch = true;
+
+  constructor(settings: Settings, context: BackendContext) {
+    this.#settings = settings;
+    this.#context = context;
+  }
+
+  async fetch(requests: Requests, signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    this.#reopen();
+    const { places, outcomes } = this.#places(requests);
+    const single: Place[] = [];
+    for (const ofRegion of groupBy(places, ({ region }) => region)) {
+      const current = ofRegion.filter(
+        ({ source }) => source.versionStage === undefined && source.versionId === undefined,
+      );
+      single.push(...ofRegion.filter((place) => !current.includes(place)));
+      for (let at = 0; at < current.length; at += BATCH_SIZE)
+        single.push(...(await this.#batch(current.slice(at, at + BATCH_SIZE), outcomes, signal)));
+    }
+    const queue = single.values();
+    const worker = async () => {
+      for (const place of queue) await this.#get(place, outcomes, signal);
+    };
+    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, single.length) }, worker));
+    return outcomes;
+  }
+
+  close(): Promise<void> {
+    for (const client of this.#clients.values()) client.close();
+    return Promise.resolve();
+  }
+
+  #reopen(): void {
+    for (const region of this.#stale) {
+      this.#clients.get(region)?.close();
+      this.#clients.delete(region);
+    }
+    this.#stale.clear();
+  }
+
+  #places(requests: Requests): { places: Place[]; outcomes: Map<string, Outcome> } {
+    const outcomes = new Map<string, Outcome>();
+    const places = new Map<string, Place>();
+    for (const request of requests) {
+      const { source } = request;
+      const region = regionOf(source.secretId, this.#settings);
+      if (region === undefined) {
+        outcomes.set(request.id, new BackendError("invalid", "there is no region: set config.region"));
+        continue;
+      }
+      const key = JSON.stringify([region, source.secretId, source.versionStage, source.versionId]);
+      const place = places.get(key) ?? { source, region, requests: [] };
+      place.requests.push(request);
+      places.set(key, place);
+    }
+    return { places: [...places.values()], outcomes };
+  }
+
+  /** @returns the places that must be asked for one by one. */
+  async #batch(
+    places: readonly Place[],
+    outcomes: Map<string, Outcome>,
+    signal: AbortSignal,
+  ): Promise<readonly Place[]> {
+    const [first] = places;
+    if (!this.#mayBatch || places.length < 2 || first === undefined) return places;
+    let batch;
+    try {
+      batch = await this.#client(first.region).batch(
+        places.map(({ source }) => source.secretId),
+        signal,
+      );
+    } catch (error) {
+      const unknown = isOfCredentials(error);
+      if (unknown) this.#stale.add(first.region);
+      const failure = failureOf(error, `BatchGetSecretValue in ${first.region}`);
+      if (unknown || (isBackendError(failure) && failure.kind === "unavailable")) {
+        for (const place of places) fail(place, failure, outcomes);
+        return [];
+      }
+      this.#mayBatch = false;
+      this.#context.log("debug", "BatchGetSecretValue is refused: one request for each secret from now on");
+      return places;
+    }
+    const rest: Place[] = [];
+    for (const place of places) {
+      const { secretId } = place.source;
+      const value = batch.SecretValues?.find(({ ARN, Name }) => isSame(secretId, ARN, Name));
+      // What the batch says of one secret is told again, and better, by a request of its own.
+      if (value === undefined) rest.push(place);
+      else addAll(outcomes, outcomesIn(value, place.requests));
+    }
+    return rest;
+  }
+
+  async #get(place: Place, outcomes: Map<string, Outcome>, signal: AbortSignal): Promise<void> {
+    try {
+      const answer = await this.#client(place.region).get(place.source, signal);
+      addAll(outcomes, outcomesIn(answer, place.requests));
+    } catch (error) {
+      if (isOfCredentials(error)) this.#stale.add(place.region);
+      const { versionStage, versionId, secretId } = place.source;
+      const what = describeSource({ secretId, versionStage, versionId, jsonKey: undefined });
+      fail(place, failureOf(error, `${what} in ${place.region}`), outcomes);
+    }
+  }
+
+  #client(region: string): Client {
+    const client = this.#clients.get(region) ?? openClient(this.#settings, region);
+    this.#clients.set(region, client);
+    return client;
+  }
+}
+
+/** Whoever asks with a name or with an ARN without its six random characters gets the whole ARN in the answer. */
+function isSame(secretId: string, arn: string | undefined, name: string | undefined): boolean {
+  if (secretId === name || secretId === arn) return true;
+  return secretId.startsWith("arn:") && arn?.slice(0, -7) === secretId;
+}
+
+function fail(place: Place, outcome: Outcome, outcomes: Map<string, Outcome>): void {
+  for (const { id } of place.requests) outcomes.set(id, outcome);
+}
+
+function addAll(outcomes: Map<string, Outcome>, more: ReadonlyMap<string, Outcome>): void {
+  for (const [id, outcome] of more) outcomes.set(id, outcome);
+}
+
+function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
+  const groups = new Map<string, T[]>();
+  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
+  return [...groups.values()];
+}

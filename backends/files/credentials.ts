@@ -1,0 +1,64 @@
+/**
+ * Credentials that systemd itself hands to the sidecar's unit: LoadCredentialEncrypted= (decrypted with the host's key or
+ * its TPM2), LoadCredential=, SetCredential= and ImportCredential= all arrive in one directory (systemd.exec(5)).
+ */
+import * as v from "valibot";
+import { BackendError, type BackendModule, type Outcome } from "../../src/contract/backend.ts";
+import { object, parse, text } from "../../src/contract/settings.ts";
+import { readFiles } from "./read.ts";
+
+export const Settings = object({});
+
+/** systemd refuses other names (systemd 252–257: credential_name_valid()). */
+const credentialName = v.pipe(
+  text,
+  v.regex(/^[\x20-\x7e]+$/, "must be ASCII: it is the name of a systemd credential"),
+  v.check((name) => !/[/:]/.test(name), "must have no slash and no colon: it is the name of a systemd credential"),
+  v.check((name) => name !== "." && name !== "..", "must not be . or .."),
+);
+export const Source = object({ name: v.optional(credentialName) });
+interface Source {
+  readonly name: string;
+}
+
+const credentials: BackendModule<unknown, Source> = {
+  name: "credentials",
+  // systemd copies them when the unit starts; `systemctl reload` reads them again, for a systemd that refreshes them.
+  defaultPollingInterval: null,
+
+  parseSettings: (settings) => parse(Settings, settings),
+
+  parseSource(id, source) {
+    const { name } = parse(Source, source);
+    return { name: name ?? parse(credentialName, id, "name") };
+  },
+
+  describe: ({ name }) => `credential ${name}`,
+
+  open() {
+    const directory = process.env["CREDENTIALS_DIRECTORY"];
+    if (directory === undefined || directory === "")
+      return Promise.reject(
+        new BackendError(
+          "invalid",
+          "credentials: this unit has none: give the sidecar's unit LoadCredentialEncrypted=, SetCredential= or ImportCredential=",
+        ),
+      );
+    return Promise.resolve({
+      async fetch(requests, signal) {
+        const names = new Map(requests.map(({ id, source }) => [id, source.name]));
+        const files = new Map([...names].map(([id, name]) => [id, `${directory}/${name}`]));
+        const outcomes = await readFiles(files, signal);
+        return new Map(Array.from(outcomes, ([id, outcome]) => [id, named(outcome, names.get(id) ?? id)]));
+      },
+    });
+  },
+};
+export default credentials;
+
+/** The directory's path says nothing to the operator; the setting that is missing does. */
+function named(outcome: Outcome, name: string): Outcome {
+  if (!("status" in outcome)) return new BackendError(outcome.kind, `credential ${name}: ${outcome.message}`);
+  if (outcome.status === "value") return outcome;
+  return { status: "missing", where: `the sidecar's unit has no credential ${name} (LoadCredential=${name}:...)` };
+}

@@ -1,0 +1,127 @@
+/** What the backends on plain files share: reading, outages of the directory, and hints. */
+import fs from "node:fs";
+import { promisify } from "node:util";
+import * as v from "valibot";
+import {
+  BackendError,
+  type Backend,
+  type BackendContext,
+  type Outcome,
+  type SecretRequest,
+} from "../../src/contract/backend.ts";
+import { errnoCode, printable } from "../../src/contract/errors.ts";
+import { text } from "../../src/contract/settings.ts";
+import { failure, readFiles, unlessAborted, wipe } from "./read.ts";
+import type { FileWatch } from "./watch.ts";
+
+const stat = promisify(fs.stat);
+
+/** How often a directory that does not rest is read before that is the answer. */
+const ATTEMPTS = 5;
+
+/** How one kind of directory is read. */
+export interface FileStore<Source> {
+  /** An absolute path. It may be, or lead through, a symbolic link. */
+  readonly directory: string;
+  /** The path of a secret's file below `directory`. */
+  fileOf(source: Source): string;
+  /** Judges what was read: an upload in progress, say. */
+  readonly judge?: (outcome: Outcome, path: string) => Outcome;
+  /** What there is to say of every secret where the directory does not exist; or throws. */
+  withoutDirectory(path: string): Outcome;
+}
+
+/** A relative path that stays inside its directory. (A symbolic link may still lead out of it: that is the owner's will.) */
+export const pathInside = v.pipe(
+  text,
+  v.check((path) => !path.startsWith("/"), "expected a path relative to the directory of the secrets"),
+  v.check(
+    (path) => path.startsWith("/") || path.split("/").every((part) => part !== "" && part !== "." && part !== ".."),
+    "must not have an empty, . or .. component",
+  ),
+);
+
+/** `directory/file`, where the directory may have been written with slashes at its end. */
+export function joinFile(directory: string, file: string): string {
+  return `${directory.replace(/\/+$/, "")}/${file}`;
+}
+
+export function openFiles<Source>(store: FileStore<Source>, context: BackendContext): Backend<Source> {
+  const watches = new Set<FileWatch>();
+  let lastIdentity: string | undefined;
+  const pathOf = (request: SecretRequest<Source>) => joinFile(store.directory, store.fileOf(request.source));
+
+  /** @returns undefined where it does not exist. */
+  async function lookAtDirectory(): Promise<{ identity: string; changed: bigint } | undefined> {
+    try {
+      // The dot: a file in the place of the directory is ENOTDIR.
+      const stats = await stat(joinFile(store.directory, "."), { bigint: true });
+      return { identity: `${stats.dev}:${stats.ino}`, changed: stats.ctimeNs };
+    } catch (error) {
+      if (errnoCode(error) === "ENOENT") return undefined;
+      throw failure(error, "read", store.directory);
+    }
+  }
+
+  /**
+   * A directory that is away for a moment must not look like secrets that were deleted: where any is missing, the
+   * directory must have been there all the time. (Moving it away and back changes its ctime.)
+   */
+  async function readFromDirectory(files: ReadonlyMap<string, string>, signal: AbortSignal) {
+    for (let attempt = 1; ; attempt++) {
+      const before = await unlessAborted(signal, lookAtDirectory());
+      noteDirectory(before?.identity);
+      if (before === undefined) return mapOutcomes(files, (_, path) => store.withoutDirectory(path));
+      const outcomes = await readFiles(files, signal);
+      if (![...outcomes.values()].some(isMissing)) return outcomes;
+      const after = await unlessAborted(signal, lookAtDirectory());
+      if (after?.identity === before.identity && after.changed === before.changed) return outcomes;
+      if (attempt < ATTEMPTS) wipe(outcomes);
+      else return mapOutcomes(files, (id) => notAtRest(outcomes.get(id)));
+    }
+  }
+
+  function notAtRest(outcome: Outcome | undefined): Outcome {
+    if (outcome !== undefined && !isMissing(outcome)) return outcome;
+    return new BackendError("unavailable", `${printable(store.directory)} changes while it is read`);
+  }
+
+  /** A mount that appeared gives no event: the watches are still below it. */
+  function noteDirectory(identity: string | undefined): void {
+    if (identity !== lastIdentity) for (const watch of watches) watch.doubt();
+    lastIdentity = identity;
+  }
+
+  return {
+    async fetch(requests, signal) {
+      const files = new Map(requests.map((request) => [request.id, pathOf(request)]));
+      const outcomes = await readFromDirectory(files, signal);
+      const { judge } = store;
+      if (judge === undefined) return outcomes;
+      return new Map(Array.from(outcomes, ([id, outcome]) => [id, judge(outcome, files.get(id) ?? id)]));
+    },
+
+    async watch(requests, hint, signal) {
+      // Loaded only when used: the watcher is not needed before READY.
+      const { FileWatch } = await import("./watch.ts");
+      const watch = new FileWatch(new Set(requests.map(pathOf)), hint, context.log);
+      watches.add(watch);
+      try {
+        await watch.run(signal);
+      } finally {
+        watches.delete(watch);
+      }
+    },
+  };
+}
+
+function mapOutcomes(
+  files: ReadonlyMap<string, string>,
+  judge: (id: string, path: string) => Outcome,
+): Map<string, Outcome> {
+  return new Map(Array.from(files, ([id, path]) => [id, judge(id, path)]));
+}
+
+function isMissing(outcome: Outcome): boolean {
+  return "status" in outcome && outcome.status === "missing";
+}

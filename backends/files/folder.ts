@@ -1,0 +1,46 @@
+/** Secrets as files in a directory: /etc/secrets, sops-nix, agenix, a Kubernetes volume. */
+import * as v from "valibot";
+import { BackendError, type BackendModule } from "../../src/contract/backend.ts";
+import { printable } from "../../src/contract/errors.ts";
+import { absolutePath, object, parse } from "../../src/contract/settings.ts";
+import { joinFile, openFiles, pathInside } from "./files.ts";
+
+export const Settings = object({ secretsDir: absolutePath });
+type Settings = v.InferOutput<typeof Settings>;
+
+export const Source = object({ file: v.optional(pathInside) });
+interface Source {
+  /** Relative to `secretsDir`. */
+  readonly file: string;
+}
+
+const folder: BackendModule<Settings, Source> = {
+  name: "folder",
+  defaultPollingInterval: 60,
+
+  parseSettings: (settings) => parse(Settings, settings),
+
+  parseSource(id, source) {
+    const { file } = parse(Source, source);
+    return { file: file ?? parse(pathInside, id, "file") };
+  },
+
+  describe: ({ file }, { secretsDir }) => printable(joinFile(secretsDir, file)),
+
+  open({ secretsDir }, context) {
+    return Promise.resolve(
+      openFiles(
+        {
+          directory: secretsDir,
+          fileOf: (source: Source) => source.file,
+          // Mounts and the activation of sops-nix come late, and come again.
+          withoutDirectory() {
+            throw new BackendError("unavailable", `no directory ${printable(secretsDir)} (yet)`);
+          },
+        },
+        context,
+      ),
+    );
+  },
+};
+export default folder;

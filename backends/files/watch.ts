@@ -1,0 +1,201 @@
+/**
+ * Hints that files may have changed, from inotify through chokidar.
+ *
+ * What counts is not the file alone: every directory on the way to it, from the root, is watched for the one name that
+ * the way takes there, through symbolic links too. So all of these give a hint: an in-place write, a rename-over, also with
+ * the same mtime, delete and create, a link swapped anywhere on the way, a directory that is moved away, deleted,
+ * created late or replaced.
+ *
+ * What inotify cannot see, only the poll finds: changes that another machine makes on a network file system; a mount that
+ * appears over a directory on the way (one that goes away is seen; the way is walked again once a fetch has met the new
+ * directory); changes in the lower layers of an overlay; writes through mmap; writes through another hard link of
+ * the file, or to the source of a single file that is bind-mounted here.
+ */
+import { FSWatcher } from "chokidar";
+import { setTimeout as delay } from "node:timers/promises";
+import { BackendError, type BackendContext } from "../../src/contract/backend.ts";
+import { errnoCode, printable } from "../../src/contract/errors.ts";
+import { survey, type Place } from "./survey.ts";
+
+/** Milliseconds between two walks of the ways: a storm of events costs 20 of them a second at most. */
+const SURVEY_PAUSE = 50;
+
+interface Armed {
+  readonly watcher: DirectoryWatcher;
+  readonly identity: string;
+  names: ReadonlySet<string>;
+  /** The directory itself was moved, deleted or unmounted: the watch is dead or on the wrong directory. */
+  stale: boolean;
+}
+
+export class FileWatch {
+  readonly #paths: readonly string[];
+  readonly #hint: () => void;
+  readonly #log: BackendContext["log"];
+  readonly #armed = new Map<string, Armed>();
+  readonly #blind = new Set<string>();
+  #doubtful = false;
+  #wake: (() => void) | undefined;
+  #failure: BackendError | undefined;
+  #hinting: NodeJS.Immediate | undefined;
+
+  constructor(paths: Iterable<string>, hint: () => void, log: BackendContext["log"]) {
+    this.#paths = [...paths];
+    this.#hint = hint;
+    this.#log = log;
+  }
+
+  /** The ways may lead elsewhere now: walk them again. */
+  doubt(): void {
+    this.#doubtful = true;
+    this.#wake?.();
+  }
+
+  /** @returns when `signal` aborts. @throws BackendError where inotify has no room for us. */
+  async run(signal: AbortSignal): Promise<void> {
+    const wake = () => this.#wake?.();
+    signal.addEventListener("abort", wake);
+    try {
+      for (let armed = false; !signal.aborted; armed = true) {
+        const moved = await this.#arm(signal);
+        if (moved || !armed) this.#hintSoon();
+        await delay(SURVEY_PAUSE, undefined, { signal }).catch(() => undefined);
+        await this.#doubted(signal);
+      }
+    } finally {
+      signal.removeEventListener("abort", wake);
+      clearImmediate(this.#hinting);
+      await Promise.all(Array.from(this.#armed.keys(), (directory) => this.#disarm(directory)));
+    }
+  }
+
+  async #doubted(signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (this.#doubtful || this.#failure !== undefined || signal.aborted) resolve();
+    });
+    this.#wake = undefined;
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /**
+   * Watches what is on the ways now. A way may change while it is being armed, so it is walked until it stays.
+   *
+   * @returns whether anything new is watched.
+   */
+  async #arm(signal: AbortSignal): Promise<boolean> {
+    for (let moved = false; ; moved = true) {
+      this.#doubtful = false;
+      const places = await survey(this.#paths);
+      if (signal.aborted || !(await this.#follow(places))) return moved;
+    }
+  }
+
+  async #follow(places: ReadonlyMap<string, Place>): Promise<boolean> {
+    let moved = false;
+    for (const [directory, armed] of this.#armed) {
+      const place = places.get(directory);
+      if (!armed.stale && place?.identity === armed.identity) {
+        for (const name of place.names) moved ||= !armed.names.has(name);
+        armed.names = place.names;
+      } else {
+        await this.#disarm(directory);
+      }
+    }
+    for (const [directory, place] of places) {
+      if (this.#armed.has(directory) || !this.#watchable(directory)) continue;
+      await this.#watch(directory, place);
+      if (this.#failure !== undefined) throw this.#failure;
+      moved = true;
+    }
+    return moved;
+  }
+
+  async #watch(directory: string, place: Place): Promise<void> {
+    // These would silently win over the options.
+    delete process.env["CHOKIDAR_USEPOLLING"];
+    const watcher = new DirectoryWatcher({ depth: 0, followSymlinks: false, ignoreInitial: true, atomic: false });
+    const armed: Armed = { watcher, identity: place.identity, names: place.names, stale: false };
+    this.#armed.set(directory, armed);
+    watcher.on("raw", (kind, name, details) => {
+      this.#event(directory, armed, kind, name, details);
+    });
+    watcher.on("error", (error) => {
+      this.#failed(directory, error);
+    });
+    await new Promise<void>((resolve) => {
+      watcher.once("ready", resolve).add(directory);
+    });
+  }
+
+  #event(directory: string, armed: Armed, kind: string, name: unknown, details: unknown): void {
+    // Events of the directory itself come under its own last name. chokidar watches the parent where it found no directory.
+    const watched = (details as { watchedPath?: unknown } | undefined)?.watchedPath;
+    const itself = watched !== directory || typeof name !== "string" || name === baseName(directory);
+    if (!itself && !armed.names.has(name)) return;
+    this.#hintSoon();
+    // "change": bytes, mode or owner; no way leads elsewhere by that.
+    if (kind === "change") return;
+    armed.stale ||= itself;
+    this.doubt();
+  }
+
+  #failed(directory: string, error: unknown): void {
+    const code = errnoCode(error) ?? "unknown error";
+    if (code === "EACCES" || code === "EPERM") {
+      this.#cannotWatch(directory, `permission denied (${code})`);
+      return;
+    }
+    const why =
+      code === "ENOSPC"
+        ? "no inotify watches left: raise fs.inotify.max_user_watches"
+        : code === "EMFILE"
+          ? "no inotify instances left: raise fs.inotify.max_user_instances"
+          : code;
+    this.#failure ??= new BackendError("unavailable", `cannot watch ${printable(directory)}: ${why}`);
+    this.#wake?.();
+  }
+
+  #watchable(directory: string): boolean {
+    if (!directory.includes("\\")) return true;
+    this.#cannotWatch(directory, "the watcher takes a backslash for a slash");
+    return false;
+  }
+
+  #cannotWatch(directory: string, why: string): void {
+    if (this.#blind.has(directory)) return;
+    this.#blind.add(directory);
+    this.#log("warn", `cannot watch ${printable(directory)}: ${why}; polling finds changes there`);
+  }
+
+  async #disarm(directory: string): Promise<void> {
+    const armed = this.#armed.get(directory);
+    this.#armed.delete(directory);
+    armed?.watcher.removeAllListeners("raw");
+    await armed?.watcher.close();
+  }
+
+  /** One hint for all events that arrive together. */
+  #hintSoon(): void {
+    this.#hinting ??= setImmediate(() => {
+      this.#hinting = undefined;
+      this.#hint();
+    });
+  }
+}
+
+/**
+ * A chokidar watcher for the raw events of one directory.
+ *
+ * chokidar 5.0 lists and stats the whole directory at start and after every event in it, before it asks `ignored`;
+ * /nix/store may be on the way, with 100,000 entries. It takes a false here for "a listing is under way already".
+ */
+class DirectoryWatcher extends FSWatcher {
+  override _throttle(...[action, path, timeout]: Parameters<FSWatcher["_throttle"]>) {
+    return action === "readdir" ? false : super._throttle(action, path, timeout);
+  }
+}
+
+function baseName(directory: string): string {
+  return directory.slice(directory.lastIndexOf("/") + 1);
+}

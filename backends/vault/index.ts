@@ -1,0 +1,27 @@
+/** HashiCorp Vault and OpenBao: KV secrets, and what the server makes anew for whoever asks. */
+import type { BackendModule } from "../../src/contract/backend.ts";
+import { parseSettings, type Settings } from "./settings.ts";
+import { describeSource, parseSource, type Source } from "./source.ts";
+
+const vault: BackendModule<Settings, Source> = {
+  name: "vault",
+  defaultPollingInterval: 60,
+  parseSettings,
+  parseSource,
+  describe: describeSource,
+
+  async open(settings, context) {
+    const { url, tls, server } = settings;
+    if (tls.insecureDoNotVerifyServer)
+      context.log("warn", `${server}: tls.insecureDoNotVerifyServer is set: whoever answers there gets the token`);
+    else if (url.startsWith("http:") && !isLocal(url))
+      context.log("warn", `${server}: token and secrets go over the network in the clear: use https`);
+    const { VaultStore } = await import("./store.ts");
+    return new VaultStore(settings, context);
+  },
+};
+export default vault;
+
+function isLocal(url: string): boolean {
+  return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(url).hostname);
+}

@@ -1,0 +1,124 @@
+/** The command line of fetcher(8). */
+import { parseArgs } from "node:util";
+import type { ConfigFlags } from "../config/config-file.ts";
+import { ExitCode, exitMeanings, UsageError } from "../contract/errors.ts";
+import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "../runtime/log.ts";
+
+export type Mode = "daemon" | "once" | "check" | "check-config" | "help" | "version";
+
+export interface CommandLine extends ConfigFlags {
+  readonly mode: Mode;
+  readonly logLevel: LogLevel;
+  /** undefined: `pretty` on a terminal, else `json`. */
+  readonly logFormat: LogFormat | undefined;
+}
+
+export const usage = [
+  "fetcher [--config FILE] [--backend NAME] [--set KEY=VALUE]... [--output DIR]",
+  "[--once | --check] [SECRET_ID...]",
+] as const;
+
+/** Each option, and what --help and the manual page say of it. */
+export const optionTexts: readonly (readonly [option: string, text: string])[] = [
+  ["--config FILE", "configuration (JSON)"],
+  ["--backend NAME", "where secrets come from: folder, vault, ..., or a path to a module"],
+  ["--set KEY=VALUE", "one setting of the backend; dots descend, JSON values are taken as such"],
+  ["--output DIR", "where the files go"],
+  ["--once", "fetch, publish, print a table (never a value) and exit; no service is touched"],
+  ["--check", "say of every secret whether it is there; write nothing"],
+  ["--check=config", "check the configuration only; no store is asked"],
+  ["--log-level LEVEL", `${logLevels.join(", ")} (default info)`],
+  ["--log-format FORMAT", `${logFormats.join(" or ")} (default: pretty on a terminal)`],
+  ["-h, --help", "this text"],
+  ["--version", "the version"],
+];
+
+export const helpText = `Usage: ${usage.join(`\n${" ".repeat(15)}`)}
+
+Fetches the secrets of one service, publishes them as files and secrets.env, and
+stays to see them rotate. Started by systemd as NAME-secrets.service; in a terminal,
+--once and --check are what you want.
+
+${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}
+Exit status (sysexits):
+${Object.entries(exitMeanings)
+  .map(([name, text]) => `  ${String(ExitCode[name as keyof typeof ExitCode]).padEnd(3)} ${text}\n`)
+  .join("")}`;
+
+/** @throws UsageError */
+export function parseCommandLine(argv: readonly string[]): CommandLine {
+  const { values, positionals } = parseWords(argv);
+  const modes = (
+    [
+      ["help", values.help],
+      ["version", values.version],
+      ["once", values.once],
+      ["check", values.check],
+      ["check-config", values["check-config"]],
+    ] as const
+  ).filter(([, given]) => given === true);
+  if (modes.length > 1 && values.help !== true && values.version !== true)
+    throw new UsageError("give only one of --once, --check and --check=config");
+  // What an unset variable of a shell leaves: as a path it would be the working directory.
+  for (const option of ["config", "backend", "output"] as const)
+    if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
+  const logLevel = values["log-level"] ?? "info";
+  if (!isLogLevel(logLevel)) throw new UsageError(`--log-level: expected one of ${logLevels.join(", ")}`);
+  const logFormat = values["log-format"];
+  if (logFormat !== undefined && !isLogFormat(logFormat))
+    throw new UsageError(`--log-format: expected ${logFormats.join(" or ")}`);
+  return {
+    mode: modes[0]?.[0] ?? "daemon",
+    configFile: values.config,
+    backend: values.backend,
+    set: (values.set ?? []).map(parseSet),
+    output: values.output,
+    ids: positionals,
+    logLevel,
+    logFormat,
+  };
+}
+
+function parseWords(argv: readonly string[]) {
+  // parseArgs knows no optional value, which is what --check=config is.
+  const args = argv.map((word) => {
+    if (!word.startsWith("--check=")) return word;
+    if (word === "--check=config") return "--check-config";
+    throw new UsageError("--check: expected --check or --check=config");
+  });
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        config: { type: "string" },
+        backend: { type: "string" },
+        set: { type: "string", multiple: true },
+        output: { type: "string" },
+        once: { type: "boolean" },
+        check: { type: "boolean" },
+        "check-config": { type: "boolean" },
+        "log-level": { type: "string" },
+        "log-format": { type: "string" },
+        help: { type: "boolean", short: "h" },
+        version: { type: "boolean" },
+      },
+    });
+  } catch (error) {
+    // Its messages name the option ("Unknown option '--foo'"); only the first sentence is about what is wrong.
+    const message = error instanceof Error ? (error.message.split(/\.(?: |\n)/)[0] ?? "") : "wrong command line";
+    throw new UsageError(`${message} (see fetcher --help)`);
+  }
+}
+
+function parseSet(word: string): CommandLine["set"][number] {
+  const equals = word.indexOf("=");
+  const path = word.slice(0, Math.max(equals, 0)).split(".");
+  if (equals < 1 || path.includes("")) throw new UsageError("--set: expected KEY=VALUE");
+  const value = word.slice(equals + 1);
+  try {
+    return { path, value: JSON.parse(value) as unknown };
+  } catch {
+    return { path, value };
+  }
+}

@@ -1,0 +1,192 @@
+/** --once and --check: what an operator runs in a terminal. Tables show everything but values. */
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Fetched, Outcome } from "../contract/backend.ts";
+import type { Config, OutputConfig, TemplateConfig } from "../config/config.ts";
+import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { fatal } from "../engine/first-load.ts";
+import { PUBLISHED_BEFORE } from "../engine/held-values.ts";
+import { type Problem, problemOf } from "../engine/problems.ts";
+import { Publisher } from "../publish/publisher.ts";
+import { SecretLayout } from "../publish/secret-set.ts";
+import type { Store } from "../engine/store.ts";
+import { ValueError } from "../publish/value.ts";
+
+export interface Terminal {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** Shows what is going on while it goes on; "" clears it. Does nothing where nobody watches. */
+  readonly progress: (text: string) => void;
+}
+
+/** Seconds that a store is given, when a person waits for it. */
+const PATIENCE = 30;
+
+/**
+ * Fetches and publishes once, in `--output` or a fresh directory: never in the configured one, where a sidecar may be at
+ * work. The files stay.
+ *
+ * @returns the exit code: 0, or that of the worst failure, and then nothing is published. An optional secret is a failure
+ *   only where the store does not answer.
+ */
+export async function once(
+  config: Config,
+  store: Store,
+  terminal: Terminal,
+  stop: AbortSignal,
+  outputGiven: boolean,
+): Promise<ExitCode> {
+  const outcomes = await fetchAll(config, store, terminal, stop);
+  const { values, exitCode } = judge(config, store, outcomes, terminal);
+  if (exitCode !== ExitCode.ok) {
+    terminal.err("nothing was published\n");
+    return exitCode;
+  }
+  const output = outputGiven && config.output !== undefined ? config.output : freshOutput(config.output?.envFile);
+  const publisher = await Publisher.open({ ...config, output }, output);
+  const before = publisher.recover().values;
+  for (const { id } of config.secrets) {
+    const value = before?.get(id);
+    // As in the daemon: only a store that says so takes away what is published.
+    if (value !== undefined && !values.has(id) && problemOf(outcomes.get(id))?.kind !== "missing")
+      values.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
+  }
+  const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
+  const staged = publisher.stage(bytes, false);
+  staged.commit();
+  const rows = config.secrets.map(({ id }) => {
+    const fetched = values.get(id);
+    if (fetched === undefined) {
+      const kind = problemOf(outcomes.get(id))?.kind ?? "missing";
+      return [id, "-", "-", "-", `${kind} (optional)`, store.describe(id)];
+    }
+    const variable = staged.env?.names.get(id) ?? "-";
+    const file = publisher.fileOf(id) ?? "-";
+    return [id, file, variable, String(fetched.value.length), fetched.version, store.describe(id)];
+  });
+  const paths = new Map(config.templates.map(({ file, path }) => [file, path]));
+  const rendered = publisher.render(bytes).map(({ name, content }) => {
+    return ["-", name, "-", String(content.length), "-", `template ${paths.get(name) ?? ""}`];
+  });
+  terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
+  for (const [id, why] of staged.env?.leftOut ?? [])
+    terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? "secrets.env"}: ${why}\n`);
+  terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
+  return ExitCode.ok;
+}
+
+/**
+ * Says of every secret whether it is there, and of every template whether it can be rendered. Writes nothing.
+ *
+ * @returns the exit code, as `once` does.
+ */
+export async function check(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
+  // 0444: what is not written anywhere has no place that could be open to others.
+  const layout = await SecretLayout.of(config, 0o444);
+  const outcomes = await fetchAll(config, store, terminal, stop);
+  const rows = config.secrets.map(({ id, optional }) => {
+    const outcome = outcomes.get(id);
+    const problem = problemOf(outcome);
+    if (problem !== undefined)
+      return [id, problem.kind + (optional ? " (optional)" : ""), "-", "-", store.describe(id)];
+    const { value, version } = outcome as Fetched;
+    return [id, "there", String(value.length), version, store.describe(id)];
+  });
+  const problems: string[] = [];
+  const rendered = config.templates.map((template) => {
+    const [state, bytes] = rendering(layout, template, config, outcomes, problems);
+    return [template.file, state, bytes, "-", `template ${template.path}`];
+  });
+  terminal.out(table(["ID", "STATE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
+  const { exitCode } = judge(config, store, outcomes, terminal);
+  for (const problem of problems) terminal.err(`${problem}\n`);
+  return problems.length > 0 ? ExitCode.config : exitCode;
+}
+
+/** Its state and its size. */
+function rendering(
+  layout: SecretLayout,
+  template: TemplateConfig,
+  { secrets }: Config,
+  outcomes: ReadonlyMap<string, Outcome>,
+  problems: string[],
+): readonly [string, string] {
+  const values = new Map<string, Buffer>();
+  for (const { id, optional } of secrets) {
+    const outcome = outcomes.get(id);
+    if (problemOf(outcome) === undefined) values.set(id, (outcome as Fetched).value);
+    else if (!optional) return ["waits for secrets", "-"];
+  }
+  try {
+    return ["can be rendered", String(layout.renderOne(template, values)?.content.length)];
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error;
+    problems.push(error.message);
+    return ["cannot be rendered", "-"];
+  }
+}
+
+async function fetchAll(config: Config, store: Store, terminal: Terminal, stop: AbortSignal) {
+  terminal.progress(`asking ${store.name} for ${config.secrets.length} secrets ...`);
+  const ids = config.secrets.map(({ id }) => id);
+  const outcomes = await store.fetch(ids, stop, PATIENCE);
+  terminal.progress("");
+  return outcomes;
+}
+
+/** From the least to the most serious: what the exit code tells when several things are wrong. */
+const severity: readonly Problem["kind"][] = ["unavailable", "missing", "denied", "invalid"];
+
+function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outcome>, terminal: Terminal) {
+  const values = new Map<string, Fetched>();
+  let worst: { id: string; problem: Problem } | undefined;
+  for (const { id, optional } of config.secrets) {
+    const outcome = outcomes.get(id);
+    const problem = problemOf(outcome);
+    if (problem === undefined) {
+      values.set(id, outcome as Fetched);
+      continue;
+    }
+    // As at the start of the daemon: of a store that does not answer nobody knows whether it has the secret.
+    const dispensable = optional && problem.kind !== "unavailable";
+    if (!dispensable || problem.kind !== "missing") terminal.err(`${fatal(store.name, id, problem).message}\n`);
+    if (dispensable) continue;
+    if (worst === undefined || severity.indexOf(problem.kind) > severity.indexOf(worst.problem.kind))
+      worst = { id, problem };
+  }
+  const exitCode = worst === undefined ? ExitCode.ok : fatal(store.name, worst.id, worst.problem).exitCode;
+  return { values, exitCode };
+}
+
+function freshOutput(envFile: string | null = "secrets.env"): OutputConfig {
+  const { XDG_RUNTIME_DIR } = process.env;
+  // Empty counts as not set (XDG Base Directory Specification).
+  const parent = XDG_RUNTIME_DIR === undefined || XDG_RUNTIME_DIR === "" ? tmpdir() : XDG_RUNTIME_DIR;
+  try {
+    const directory = mkdtempSync(join(parent, "fetcher-"));
+    return { directory, links: null, linksTo: directory, envFile };
+  } catch (error) {
+    const why = `output: cannot make a directory in ${parent}: ${errnoText(errnoCode(error))} (or --output DIR)`;
+    throw new PublishError(ExitCode.cannotCreate, why);
+  }
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  return all
+    .map(
+      (row) =>
+        `${row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join("  ")
+          .trimEnd()}\n`,
+    )
+    .join("");
+}
+
+/** An id or a path may hold what a terminal obeys. */
+function printable(text: string): string {
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, "?");
+}

@@ -1,0 +1,77 @@
+/** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
+import { readFileSync } from "node:fs";
+import { isObject } from "./config-schema.ts";
+import { ConfigError, errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
+import { joinPath } from "../contract/settings.ts";
+
+/** What the command line may say about the configuration. Flags win over the file. */
+export interface ConfigFlags {
+  readonly configFile: string | undefined;
+  readonly backend: string | undefined;
+  /** Backend settings: a path into `config`, and the value. */
+  readonly set: readonly { readonly path: readonly string[]; readonly value: unknown }[];
+  readonly output: string | undefined;
+  /** Secrets beside those of the file. */
+  readonly ids: readonly string[];
+}
+
+/** @throws FatalError (78) where the file cannot be read, or is not JSON. */
+export async function readJson(file: string): Promise<unknown> {
+  let json: string;
+  try {
+    json = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new FatalError(ExitCode.config, `configuration: cannot read ${file}: ${errnoText(errnoCode(error))}`);
+  }
+  try {
+    return JSON.parse(json) as unknown;
+  } catch {
+    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${await whereNotJson(json)}`);
+  }
+}
+
+/**
+ * JSON.parse's own message quotes the text, which may hold a secret that was put in the wrong place, and often has no
+ * position. So another parser, which is loaded only now, is asked for the position alone.
+ */
+async function whereNotJson(json: string): Promise<string> {
+  const { parse: parseWithPositions } = await import("@humanwhocodes/momoa");
+  try {
+    parseWithPositions(json, { mode: "json" });
+  } catch (error) {
+    const { line, column } = error as { line?: unknown; column?: unknown };
+    if (typeof line === "number" && typeof column === "number") return ` at line ${line}, column ${column}`;
+  }
+  return "";
+}
+
+/** @returns the settings with those of `--set` over them. @throws ConfigError */
+export function withFlags(
+  settings: Readonly<Record<string, unknown>>,
+  flags: ConfigFlags["set"],
+): Readonly<Record<string, unknown>> {
+  const merged = { ...settings };
+  for (const { path, value } of flags) {
+    let at: Record<string, unknown> = merged;
+    for (const [index, key] of path.entries()) {
+      if (index === path.length - 1) {
+        setOwn(at, key, value);
+        break;
+      }
+      const next = Object.hasOwn(at, key) ? at[key] : {};
+      if (!isObject(next))
+        throw new ConfigError(
+          joinPath("config", ...path.slice(0, index + 1)),
+          "is no object, --set cannot descend into it",
+        );
+      at = setOwn(at, key, { ...next });
+    }
+  }
+  return merged;
+}
+
+/** An assignment to `__proto__` would vanish, where JSON has it as a key like any other: an unknown one. */
+function setOwn<T>(object: Record<string, unknown>, key: string, value: T): T {
+  Object.defineProperty(object, key, { value, enumerable: true, writable: true, configurable: true });
+  return value;
+}

@@ -1,0 +1,215 @@
+/** The configuration: JSON of a file, flags over it, checked whole before anything else happens. */
+import { dirname, resolve } from "node:path";
+import type * as v from "valibot";
+import { type ConfigFlags, readJson, withFlags } from "./config-file.ts";
+import {
+  type Action,
+  component,
+  configSchema,
+  type outputSchema,
+  rotationSchema,
+  secretSchema,
+  templateSchema,
+} from "./config-schema.ts";
+import { checkEnvNames } from "./env-names.ts";
+import { ConfigError } from "../contract/errors.ts";
+import { joinPath, parse } from "../contract/settings.ts";
+
+export interface SecretConfig {
+  readonly id: string;
+  /** As the backend will parse it. */
+  readonly source: Readonly<Record<string, unknown>>;
+  readonly file: string;
+  /** Name of the variable; null: not in secrets.env; undefined: derived from the id. */
+  readonly env: string | null | undefined;
+  /** Permission bits; undefined: the default of the output directory. */
+  readonly mode: number | undefined;
+  readonly owner: string | undefined;
+  readonly group: string | undefined;
+  readonly optional: boolean;
+}
+
+/** A file that is made from a template and the values of secrets. */
+export interface TemplateConfig {
+  readonly file: string;
+  /** Of the template, absolute. */
+  readonly path: string;
+  /** Permission bits; undefined: as few as those of its secrets leave. */
+  readonly mode: number | undefined;
+  readonly owner: string | undefined;
+  readonly group: string | undefined;
+}
+
+export interface OutputConfig {
+  readonly directory: string;
+  /** Directory in which a symbolic link is made for each file. */
+  readonly links: string | null;
+  /** Where the reader of the links sees `directory`. */
+  readonly linksTo: string;
+  readonly envFile: string | null;
+}
+
+export interface VerifyConfig {
+  readonly command: readonly [string, ...string[]];
+  /** Seconds. */
+  readonly timeout: number;
+}
+
+export interface OnChangeConfig {
+  readonly action: Action;
+  /** For `systemctl kill --signal=`; set exactly where the action is `signal`. */
+  readonly signal: string | null;
+  /** Seconds, as are `minInterval` and `splay`. */
+  readonly settle: number;
+  readonly minInterval: number;
+  readonly splay: number;
+  readonly verify: VerifyConfig | null;
+}
+
+export interface Config {
+  /** Units that get the action. */
+  readonly targets: readonly string[];
+  readonly backend: string;
+  /** The backend's own settings, not checked yet. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Where relative paths of backend modules and templates start. */
+  readonly baseDirectory: string;
+  readonly reloadOnChange: boolean;
+  /** Seconds; undefined: the backend's default. */
+  readonly pollingInterval: number | undefined;
+  readonly secrets: readonly SecretConfig[];
+  readonly templates: readonly TemplateConfig[];
+  readonly output: OutputConfig | undefined;
+  readonly onChange: OnChangeConfig;
+  /** Seconds until an unreachable store ends the start; null: never. */
+  readonly startTimeout: number | null;
+  /** false: the process ends when the first set is published. */
+  readonly resident: boolean;
+}
+
+/**
+ * Reads and checks the configuration; only the backend's own part is left for `openStore` to check.
+ *
+ * @throws ConfigError that names the option.
+ */
+export async function loadConfig(commandLine: ConfigFlags): Promise<Config> {
+  const file = commandLine.configFile;
+  const baseDirectory = file === undefined ? process.cwd() : dirname(resolve(file));
+  return parseConfig(file === undefined ? {} : await readJson(file), commandLine, baseDirectory);
+}
+
+export function parseConfig(json: unknown, commandLine: ConfigFlags, baseDirectory: string): Config {
+  const raw = parse(configSchema, json);
+  const backend = commandLine.backend ?? raw.backend;
+  if (backend === undefined) throw new ConfigError("backend", "is required (or --backend NAME)");
+
+  const settings = withFlags(raw.config, commandLine.set);
+  const rotation = parse(rotationSchema, settings, "config");
+  if (rotation.pollingInterval !== undefined && rotation.refreshInterval !== undefined)
+    throw new ConfigError("config.refreshInterval", "is another name of pollingInterval: give one of them");
+  const ownSettings = Object.fromEntries(Object.entries(settings).filter(([key]) => !Object.hasOwn(rotation, key)));
+
+  if (!raw.resident && rotation.reloadOnChange)
+    throw new ConfigError("resident", "false leaves nobody to see changes: leave it out, or config.reloadOnChange");
+
+  const secrets = parseSecrets(raw.secrets, commandLine.ids);
+  const output = parseOutput(raw.output, commandLine.output);
+  const templates = parseTemplates(raw.templates, baseDirectory);
+  checkFiles(secrets, templates, output);
+  checkEnvNames(secrets);
+  const { onChange } = raw;
+  if (onChange.action === "signal" && onChange.signal === null)
+    throw new ConfigError("onChange.signal", 'is required by the action "signal"');
+  if (onChange.action !== "signal" && onChange.signal !== null)
+    throw new ConfigError("onChange.signal", 'needs "action": "signal"');
+
+  return {
+    targets: raw.service === undefined ? [] : [...new Set([raw.service].flat())],
+    backend,
+    settings: ownSettings,
+    baseDirectory,
+    reloadOnChange: rotation.reloadOnChange,
+    pollingInterval: rotation.pollingInterval ?? rotation.refreshInterval,
+    secrets,
+    templates,
+    output,
+    onChange,
+    startTimeout: raw.startTimeout,
+    resident: raw.resident,
+  };
+}
+
+function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {
+  const secrets = new Map<string, SecretConfig>();
+  // Not valibot's record(): it passes silently over ids like "constructor".
+  for (const [id, settings] of [...Object.entries(table), ...ids.map((id) => [id, {}] as const)]) {
+    if (secrets.has(id)) continue;
+    const path = joinPath("secrets", id);
+    parse(component, id, path);
+    const secret = parse(secretSchema, settings, path);
+    secrets.set(id, {
+      id,
+      source: secret.source,
+      file: secret.file ?? id,
+      env: secret.env,
+      mode: secret.mode,
+      owner: secret.owner,
+      group: secret.group,
+      optional: secret.optional,
+    });
+  }
+  if (secrets.size === 0) throw new ConfigError("secrets", "names no secret (nor does the command line)");
+  return [...secrets.values()];
+}
+
+function parseTemplates(table: Readonly<Record<string, unknown>>, baseDirectory: string): TemplateConfig[] {
+  return Object.entries(table).map(([file, settings]) => {
+    const path = joinPath("templates", file);
+    parse(component, file, path);
+    const { template, mode, owner, group } = parse(templateSchema, settings, path);
+    return { file, path: resolve(baseDirectory, template), mode, owner, group };
+  });
+}
+
+function parseOutput(
+  output: v.InferOutput<typeof outputSchema> | undefined,
+  flag: string | undefined,
+): OutputConfig | undefined {
+  if (flag !== undefined) {
+    const directory = resolve(flag);
+    return {
+      directory,
+      links: null,
+      linksTo: directory,
+      envFile: output === undefined ? "secrets.env" : output.envFile,
+    };
+  }
+  if (output === undefined) return undefined;
+  const { envFile } = output;
+  const directory = resolve(output.directory);
+  const links = output.links === null ? null : resolve(output.links);
+  if (links === null && output.linksTo !== undefined) throw new ConfigError("output.linksTo", "needs output.links");
+  if (links === directory)
+    throw new ConfigError("output.links", "is the same directory as output.directory: leave it out");
+  // In /tmp the reader is the target, which has the directory bound at /tmp/.secrets.
+  const linksTo = output.linksTo ?? (links === "/tmp" ? "/tmp/.secrets" : directory);
+  return { directory, links, linksTo, envFile };
+}
+
+/** No two may have one file. */
+function checkFiles(
+  secrets: readonly SecretConfig[],
+  templates: readonly TemplateConfig[],
+  output: OutputConfig | undefined,
+): void {
+  const envFile = output === undefined ? "secrets.env" : output.envFile;
+  const taken = new Map<string, string>();
+  if (envFile !== null) taken.set(envFile, "output.envFile");
+  const take = (file: string, owner: string, option: string) => {
+    const other = taken.get(file);
+    if (other !== undefined) throw new ConfigError(option, `is the file of ${other} already`);
+    taken.set(file, owner);
+  };
+  for (const { id, file } of secrets) take(file, joinPath("secrets", id), `${joinPath("secrets", id)}.file`);
+  for (const { file } of templates) take(file, joinPath("templates", file), joinPath("templates", file));
+}

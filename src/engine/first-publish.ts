@@ -1,0 +1,63 @@
+/** The first publish of a life: of what was loaded, or not at all where what an earlier life published must stay. */
+import type { TargetActions } from "../systemd/target-actions.ts";
+import type { Config } from "../config/config.ts";
+import { ConfigError } from "../contract/errors.ts";
+import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
+import type { Found, Publisher } from "../publish/publisher.ts";
+import type { RotationPublisher } from "./rotation.ts";
+
+export interface FirstPublishParts {
+  readonly config: Config;
+  readonly publisher: Publisher;
+  readonly held: HeldValues;
+  readonly rotation: RotationPublisher;
+  readonly actions: TargetActions;
+}
+
+/**
+ * Publishes what is held, and asks for the action where a target runs with something else.
+ *
+ * @param found what an earlier life published.
+ * @returns `kept` and `failed` where that stays, and is held again; after `failed` trying again may help.
+ * @throws ConfigError for a lease that nobody would renew; PublishError and ValueError where nothing is published yet.
+ */
+export async function publishFirst(
+  parts: FirstPublishParts,
+  found: Found,
+  stop: AbortSignal,
+): Promise<"published" | "kept" | "failed"> {
+  const { config, publisher, held, rotation, actions } = parts;
+  if (!config.resident) refuseLeases(parts);
+  const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
+  // Whatever reloadOnChange says: what a lease replaced will end.
+  const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
+  // A template may have changed where no secret has.
+  const anew = changed !== undefined && config.reloadOnChange && publisher.outdated(held.bytes).length > 0;
+  const act = config.resident && (due.length > 0 || anew) && !actions.none;
+  const result = await rotation.publishFirst(act, changed, stop);
+  if (result === "published") {
+    if (act) actions.request(due);
+    else if (changed !== undefined && changed.length > 0) actions.leaveUntold();
+  } else if (found.values !== undefined) {
+    held.restore(found.values, PUBLISHED_BEFORE);
+    rotation.settingsMayDiffer();
+    if (anew) rotation.templatesAre("changed", act);
+  }
+  return result;
+}
+
+function changedSince({ config, held }: FirstPublishParts, published: ReadonlyMap<string, Buffer>): readonly string[] {
+  const changed = config.secrets.filter(({ id }) => {
+    const now = held.get(id)?.value;
+    const then = published.get(id);
+    return now === undefined ? then !== undefined : then?.equals(now) !== true;
+  });
+  return changed.map(({ id }) => id);
+}
+
+function refuseLeases({ config, held }: FirstPublishParts): void {
+  const lease = config.secrets.find(({ id }) => held.get(id)?.refreshAt !== undefined);
+  if (lease === undefined) return;
+  const why = `false leaves nobody to renew the lease of secret ${JSON.stringify(lease.id)}: leave it out`;
+  throw new ConfigError("resident", why);
+}

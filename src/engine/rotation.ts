@@ -1,0 +1,194 @@
+/** Publishes what has changed: verified first where the operator asked for it, and never by halves. */
+import type { Fetched, Outcome } from "../contract/backend.ts";
+import { isAborted } from "../runtime/clock.ts";
+import type { VerifyConfig } from "../config/config.ts";
+import { FatalError } from "../contract/errors.ts";
+import type { HeldValues } from "./held-values.ts";
+import type { Log } from "../runtime/log.ts";
+import { problemOf } from "./problems.ts";
+import type { Publisher } from "../publish/publisher.ts";
+import { ValueError } from "../publish/value.ts";
+import { verify } from "./verify.ts";
+
+export class RotationPublisher {
+  readonly #verify: VerifyConfig | null;
+  readonly #publisher: Publisher;
+  readonly #held: HeldValues;
+  readonly #log: Log;
+  /** A key of this process, so that a digest says nothing to anybody else. */
+  #key: Buffer | undefined;
+  #refused: string | undefined;
+  readonly #leftOut = new Map<string, string>();
+  #problem: string | undefined;
+  /** Ids whose newest values are not published. */
+  #unpublished: readonly string[] = [];
+  /** Why other files are to be made of the same values. */
+  #settingsDue = false;
+  #templatesDue: { readonly act: boolean } | undefined;
+
+  constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
+    this.#verify = verifyConfig;
+    this.#publisher = publisher;
+    this.#held = held;
+    this.#log = log;
+  }
+
+  /** For STATUS=: why the newest set is not the published one. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Settings may make other files of the values than an earlier life has. */
+  settingsMayDiffer(): void {
+    this.#settingsDue = true;
+  }
+
+  /** @param act the target must hear of it. */
+  templatesAre(what: "changed" | "published", act: boolean): void {
+    this.#templatesDue = what === "changed" ? { act } : undefined;
+  }
+
+  /** Of what a publish is due, though no value has changed, and whether the target must hear of it; undefined: of nothing. */
+  get due(): { readonly what: string; readonly act: boolean } | undefined {
+    if (this.#templatesDue !== undefined) return { what: "changed templates", act: this.#templatesDue.act };
+    return this.#settingsDue ? { what: "changed settings", act: false } : undefined;
+  }
+
+  /** Notes that the store is back at what is published. @param outcomes without a change. */
+  unchanged(outcomes: ReadonlyMap<string, Outcome>): void {
+    if (this.#unpublished.every((id) => problemOf(outcomes.get(id)) === undefined)) this.#forget();
+  }
+
+  /**
+   * Publishes what is held. Where nothing is published yet, no verify command gates it: nothing better is there.
+   *
+   * @param changed ids that differ from a complete set that an earlier life published; undefined: there is none.
+   * @returns `kept` where that set stays, and `held` is no more what is published; `failed` where trying again may help.
+   * @throws PublishError, ValueError where there is none.
+   */
+  async publishFirst(
+    act: boolean,
+    changed: readonly string[] | undefined,
+    signal: AbortSignal,
+  ): Promise<"published" | "kept" | "failed"> {
+    const values = this.#held.bytes;
+    try {
+      const staged = this.#publisher.stage(values, act);
+      if (this.#verify !== null && changed !== undefined && changed.length > 0) {
+        const why = await verify(this.#verify, staged, values, signal);
+        if (why !== undefined) {
+          staged.discard();
+          if (isAborted(signal)) return "failed";
+          this.#unpublished = changed;
+          this.#refuse(this.#digest(values), why);
+          return "kept";
+        }
+      }
+      staged.commit();
+      this.#warnLeftOut(staged.warnings);
+      return "published";
+    } catch (error) {
+      if (changed === undefined || !(error instanceof FatalError || error instanceof ValueError)) throw error;
+      this.#unpublished = changed;
+      this.#fail(error.message);
+      return "failed";
+    }
+  }
+
+  /**
+   * @param act the target must hear of it.
+   * @param again verify a set anew that was refused before.
+   * @returns the ids that are published now; `failed` where trying again may help; `refused` where only another change
+   *   can.
+   */
+  async publish(
+    changes: ReadonlyMap<string, Fetched>,
+    act: boolean,
+    again: boolean,
+    signal: AbortSignal,
+  ): Promise<readonly string[] | "refused" | "failed"> {
+    const values = new Map(this.#held.bytes);
+    for (const [id, { value }] of changes) values.set(id, value);
+    const digest = this.#digest(values);
+    this.#unpublished = [...changes.keys()];
+    if (digest === this.#refused && !again) return "refused";
+    try {
+      const staged = this.#publisher.stage(values, act);
+      const why = this.#verify === null ? undefined : await verify(this.#verify, staged, values, signal);
+      if (why !== undefined) {
+        staged.discard();
+        // A stop ends the command, which says nothing about the set.
+        if (isAborted(signal)) return "failed";
+        return this.#refuse(digest, why);
+      }
+      staged.commit();
+      this.#warnLeftOut(staged.warnings);
+    } catch (error) {
+      if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
+      if (error instanceof ValueError) return await this.#publishOthers(error, changes, digest, act, again, signal);
+      this.#fail(error.message);
+      return "failed";
+    }
+    for (const [id, fetched] of changes) this.#held.set(id, fetched);
+    this.#forget();
+    return [...changes.keys()];
+  }
+
+  /** One secret whose value its variable cannot carry holds up no other. */
+  async #publishOthers(
+    error: ValueError,
+    changes: ReadonlyMap<string, Fetched>,
+    digest: string,
+    act: boolean,
+    again: boolean,
+    signal: AbortSignal,
+  ): Promise<readonly string[] | "refused" | "failed"> {
+    const others = new Map(changes);
+    if (!others.delete(error.id) || others.size === 0) return this.#refuse(digest, error.message);
+    const result = await this.publish(others, act, again, signal);
+    if (typeof result !== "string") {
+      this.#unpublished = [error.id];
+      this.#fail(error.message);
+    }
+    return result;
+  }
+
+  #forget(): void {
+    this.#settingsDue = false;
+    this.#templatesDue = undefined;
+    this.#refused = undefined;
+    this.#problem = undefined;
+    this.#unpublished = [];
+  }
+
+  /** A variable that a service waits for in vain is hard to find: say it, once. */
+  #warnLeftOut(warnings: ReadonlyMap<string, string>): void {
+    for (const [id, why] of warnings) {
+      if (this.#leftOut.get(id) !== why)
+        this.#log.warn(`secret ${JSON.stringify(id)} is in its file only, not in secrets.env: ${why}`);
+      this.#leftOut.set(id, why);
+    }
+  }
+
+  /** Each refused set is news. */
+  #refuse(digest: string, why: string): "refused" {
+    this.#refused = digest;
+    this.#problem = undefined;
+    this.#fail(why);
+    return "refused";
+  }
+
+  #fail(why: string): void {
+    const problem = `the new secrets are not published: ${why}`;
+    if (problem !== this.#problem) this.#log.error(problem);
+    this.#problem = problem;
+  }
+
+  #digest(values: ReadonlyMap<string, Buffer>): string {
+    const { createHmac, randomBytes } = process.getBuiltinModule("node:crypto");
+    this.#key ??= randomBytes(32);
+    const hmac = createHmac("sha256", this.#key);
+    for (const [id, value] of values) hmac.update(`${id}\0${value.length}\0`).update(value);
+    return hmac.digest("base64");
+  }
+}

@@ -1,0 +1,300 @@
+/** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
+import { TargetActions } from "../systemd/target-actions.ts";
+import { Alarm } from "../runtime/alarm.ts";
+import type { Fetched, Outcome } from "../contract/backend.ts";
+import { backoff, type Clock, isAborted, jittered, type Random } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import { FatalError } from "../contract/errors.ts";
+import { firstLoad } from "./first-load.ts";
+import { publishFirst } from "./first-publish.ts";
+import { fetchOnce, fetchSettled } from "./fetch.ts";
+import { hasLease, HeldValues } from "./held-values.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Notifier } from "../systemd/notify.ts";
+import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
+import type { Found, Publisher } from "../publish/publisher.ts";
+import { Retries } from "./retries.ts";
+import { RotationPublisher } from "./rotation.ts";
+import { counted, statusText } from "./status.ts";
+import type { Store } from "./store.ts";
+import type { Systemd } from "../systemd/systemctl.ts";
+import { ValueError } from "../publish/value.ts";
+import { keepWatching } from "./watch.ts";
+
+export interface SidecarParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly publisher: Publisher;
+  readonly notifier: Notifier;
+  readonly systemd: Systemd;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Called whenever there is nothing more to do for now. */
+  readonly idle: () => void;
+}
+
+/** Seconds between two looks at the links in /tmp. */
+const MAINTENANCE = 60;
+
+type Reason = "hint" | "reload";
+
+/** Why the store is asked. */
+type Why = "reload" | "hint" | "poll" | "lease" | "retry";
+
+export class Sidecar {
+  readonly #parts: SidecarParts;
+  readonly #ids: readonly string[];
+  readonly #held: HeldValues;
+  readonly #problems: Problems;
+  readonly #alarm: Alarm<Reason>;
+  readonly #actions: TargetActions;
+  readonly #rotation: RotationPublisher;
+  readonly #retries: Retries;
+  #checkedAt: Date | undefined;
+  #ready = false;
+  /** µs of CLOCK_MONOTONIC; Infinity: never. */
+  #nextPoll = Infinity;
+  /** Seconds that the store asked to be left alone. */
+  #retryAfter = 0;
+  #nextMaintenance = Infinity;
+  #leaseFailures = 0;
+  /** Why templates of before are in use. */
+  #templateProblem: string | undefined;
+
+  constructor(parts: SidecarParts) {
+    this.#parts = parts;
+    const { config, clock, log, store, publisher } = parts;
+    this.#ids = config.secrets.map(({ id }) => id);
+    this.#held = new HeldValues(clock);
+    this.#problems = new Problems(store.name, log, clock);
+    this.#alarm = new Alarm(clock);
+    this.#actions = new TargetActions({
+      ...parts,
+      changed: () => {
+        this.#tellStatus();
+      },
+      applied: () => void store.applied(this.#held.versions),
+    });
+    this.#rotation = new RotationPublisher(config.onChange.verify, publisher, this.#held, log);
+    this.#retries = new Retries(clock, parts.random, this.#held);
+  }
+
+  /** SIGHUP: fetch everything now. */
+  reload(): void {
+    this.#alarm.ring("reload");
+  }
+
+  /**
+   * Runs until `stop` aborts, or with `resident: false` until the first set is published.
+   *
+   * @returns whether it was published.
+   * @throws FatalError where the first set cannot be published; never after READY.
+   */
+  async run(stop: AbortSignal): Promise<boolean> {
+    const { config, publisher, store, notifier } = this.#parts;
+    try {
+      const found = publisher.recover();
+      this.#actions.remember(found);
+      await this.#begin(found, stop);
+      if (isAborted(stop)) return false;
+      // The target starts after this process has ended, and so with what it published.
+      if (!config.resident) this.#actions.forget();
+      this.#ready = true;
+      notifier.ready(this.#status());
+      this.#logReady();
+      if (!config.resident) return true;
+      this.#actions.resume(found);
+      const hint = () => {
+        this.#alarm.ring("hint");
+      };
+      const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
+      await Promise.all([this.#stay(stop), watching, this.#actions.run(stop)]);
+      return true;
+    } finally {
+      await store.close();
+      this.#held.clear();
+    }
+  }
+
+  async #begin(found: Found, stop: AbortSignal): Promise<void> {
+    const { clock, notifier } = this.#parts;
+    const failed = await firstLoad(
+      {
+        ...this.#parts,
+        held: this.#held,
+        problems: this.#problems,
+        status: (text) => {
+          notifier.status(text);
+        },
+      },
+      found.values,
+      stop,
+    );
+    if (isAborted(stop)) return;
+    const adopted = [...failed.keys()].filter((id) => this.#held.has(id));
+    if (adopted.length > 0) this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
+    if (failed.size === 0) this.#checkedAt = clock.now();
+    const result = await publishFirst(
+      { ...this.#parts, held: this.#held, rotation: this.#rotation, actions: this.#actions },
+      found,
+      stop,
+    );
+    const silent = [...failed.values()].some(({ kind }) => kind === "unavailable");
+    this.#retries.await(result === "published" ? failed.keys() : this.#ids, silent || result === "failed");
+  }
+
+  async #stay(stop: AbortSignal): Promise<void> {
+    const { config, clock, random, publisher, store, idle } = this.#parts;
+    const interval = config.reloadOnChange ? store.pollingInterval : null;
+    // A random phase: sidecars that a boot starts together do not ask together.
+    if (interval !== null) this.#nextPoll = clock.monotonic() + random() * interval * 1e6;
+    if (publisher.hasLinks) this.#nextMaintenance = clock.monotonic() + MAINTENANCE * 1e6;
+    while (!isAborted(stop)) {
+      const next = Math.min(this.#nextPoll, this.#retries.at, this.#nextMaintenance);
+      const seconds = Math.min((next - clock.monotonic()) / 1e6, this.#held.untilDue());
+      const rung = await this.#alarm.wait(Math.max(seconds, 0), stop);
+      if (isAborted(stop)) return;
+      const now = clock.monotonic();
+      if (now >= this.#nextMaintenance) this.#maintain();
+      const poll = now >= this.#nextPoll;
+      const retry = now >= this.#retries.at;
+      if (poll && interval !== null) this.#nextPoll = now + jittered(interval, random) * 1e6;
+      if (rung.has("reload")) await this.#cycle(this.#ids, "reload", stop);
+      else if (rung.has("hint")) {
+        const asked = await this.#settle(stop);
+        await this.#cycle(asked ? this.#ids : this.#held.unleased(this.#ids), asked ? "reload" : "hint", stop);
+      } else if (poll) await this.#cycle(this.#held.unleased(this.#ids), "poll", stop);
+      else if (retry) await this.#cycle(this.#held.unleased(this.#retries.ids), "retry", stop);
+      const due = this.#held.due();
+      if (due.length > 0 && !isAborted(stop)) await this.#refresh(due, stop);
+      idle();
+    }
+  }
+
+  /** Lets others change too. @returns whether somebody asks for a fetch, who is not kept waiting. */
+  async #settle(stop: AbortSignal): Promise<boolean> {
+    const { config, clock } = this.#parts;
+    const end = clock.monotonic() + config.onChange.settle * 1e6;
+    for (let left = config.onChange.settle; left > 0 && !isAborted(stop); left = (end - clock.monotonic()) / 1e6)
+      if ((await this.#alarm.wait(left, stop)).has("reload")) return true;
+    return false;
+  }
+
+  /** What could not be replaced is not asked for again at once: each answer of the store issues another lease. */
+  async #refresh(due: readonly string[], stop: AbortSignal): Promise<void> {
+    const { random } = this.#parts;
+    await this.#cycle(due, "lease", stop);
+    const now = new Set(this.#held.due());
+    const still = due.filter((id) => now.has(id));
+    this.#leaseFailures = still.length === 0 ? 0 : this.#leaseFailures + 1;
+    const unpublished = this.#rotation.problem !== undefined;
+    this.#held.postpone(still, unpublished ? MAINTENANCE : backoff(this.#leaseFailures + 1, random, this.#retryAfter));
+  }
+
+  /** fetch → compare → verify → publish → act. Whatever fails, what is published stays. */
+  async #cycle(ids: readonly string[], why: Why, stop: AbortSignal): Promise<void> {
+    const { log, publisher } = this.#parts;
+    if (why !== "lease") this.#retries.cancel();
+    const { halfDone } = publisher;
+    if (ids.length === 0 && this.#rotation.due === undefined && !halfDone) return;
+    const fetch = why === "poll" || why === "retry" ? fetchSettled : fetchOnce;
+    const outcomes = await fetch({ ...this.#parts, held: this.#held }, ids, stop);
+    if (isAborted(stop)) return;
+    const changes = this.#held.changesIn(outcomes);
+    if (ids.length > 0) this.#note(outcomes);
+    if (why === "reload") await this.#reloadTemplates(changes);
+    const { due } = this.#rotation;
+    const act = !this.#actions.none && (halfDone || due?.act === true || this.#mustAct(why, changes));
+    const needed = changes.size > 0 || due !== undefined || halfDone;
+    const result = needed ? await this.#rotation.publish(changes, act, why === "reload", stop) : "unchanged";
+    if (result === "unchanged") this.#rotation.unchanged(outcomes);
+    const published = typeof result === "string" ? [] : result;
+    const kept = new Set(published);
+    for (const [id, { value }] of changes) if (!kept.has(id)) value.fill(0);
+    if (why !== "lease")
+      this.#retries.plan({
+        outcomes,
+        unpublished: result === "failed" ? [...changes.keys()] : undefined,
+        isLeaseRefused: result === "refused" && hasLease(changes),
+        isAsked: why === "reload",
+        retryAfter: this.#retryAfter,
+      });
+    if (typeof result !== "string") {
+      const what =
+        published.length > 0 ? counted(published.length, "changed secret") : (due?.what ?? "what was half done");
+      log.notice(`published ${what}`, { secrets: published });
+      if (act) this.#actions.request(published);
+      else if (published.length > 0) this.#actions.leaveUntold();
+    } else if (why === "reload") {
+      const late = this.#actions.tellLate();
+      const problem = this.#rotation.problem ?? this.#problems.summary ?? this.#templateProblem;
+      if (late) log.notice("fetched again: nothing has changed, but the service may not have had it yet");
+      else if (problem === undefined) log.notice("fetched again: nothing has changed");
+      else log.notice(`fetched again: nothing new is published: ${problem}`);
+    }
+    if (why === "reload" && publisher.hasLinks) this.#maintain();
+    this.#tellStatus();
+  }
+
+  async #reloadTemplates(changes: ReadonlyMap<string, Fetched>): Promise<void> {
+    const { log, publisher } = this.#parts;
+    const values = new Map(this.#held.bytes);
+    for (const [id, { value }] of changes) values.set(id, value);
+    try {
+      await publisher.reloadTemplates(values);
+      this.#templateProblem = undefined;
+    } catch (error) {
+      if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
+      this.#templateProblem = `${error.message}; the templates read before stay in use`;
+      log.error(this.#templateProblem);
+    }
+    const makeOthers = publisher.outdated(this.#held.bytes).length > 0;
+    this.#rotation.templatesAre(makeOthers ? "changed" : "published", !this.#actions.none);
+  }
+
+  #note(outcomes: ReadonlyMap<string, Outcome>): void {
+    this.#problems.note(outcomes, "what is published stays");
+    const problems = [...outcomes.values()].flatMap((outcome) => problemOf(outcome) ?? []);
+    this.#retryAfter = longestRetryAfter(problems);
+    if (problems.every(({ kind }) => kind === "missing")) this.#checkedAt = this.#parts.clock.now();
+  }
+
+  /** Without reloadOnChange, what the store has of what the start could not get is no reason to touch the target. */
+  #mustAct(why: Why, changes: ReadonlyMap<string, Fetched>): boolean {
+    if (why !== "retry" || this.#parts.config.reloadOnChange) return changes.size > 0;
+    return hasLease(changes) || [...changes.keys()].some((id) => !this.#retries.isQuiet(id));
+  }
+
+  #maintain(): void {
+    const { clock, log, publisher } = this.#parts;
+    this.#nextMaintenance = clock.monotonic() + MAINTENANCE * 1e6;
+    try {
+      publisher.maintain();
+    } catch (error) {
+      log.error(error instanceof FatalError ? error.message : "cannot mend the links");
+    }
+  }
+
+  #tellStatus(): void {
+    if (this.#ready) this.#parts.notifier.status(this.#status());
+  }
+
+  #status(): string {
+    return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, [
+      this.#problems.summary,
+      this.#rotation.problem,
+      this.#templateProblem,
+      ...this.#actions.statuses,
+    ]);
+  }
+
+  #logReady(): void {
+    const { log, store, publisher, notifier } = this.#parts;
+    const files = publisher.directory;
+    log.info(`ready: ${counted(this.#held.size, "secret")} from ${store.name}`, {
+      directory: files,
+      notify: notifier.how,
+    });
+  }
+}

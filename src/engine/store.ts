@@ -1,0 +1,236 @@
+/** The opened backend of one scope, guarded: whatever a backend does, an outcome for every secret comes out. */
+import { loadBackend } from "../../backends/index.ts";
+import {
+  type Backend,
+  BackendError,
+  type BackendModule,
+  isBackendError,
+  type Outcome,
+  type SecretRequest,
+} from "../contract/backend.ts";
+import type { Random } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import { printable } from "../contract/errors.ts";
+import { problemOf } from "./problems.ts";
+import { joinPath, under } from "../contract/settings.ts";
+import type { Log } from "../runtime/log.ts";
+
+/** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
+export const FETCH_LIMIT = 120;
+/** Seconds in which it may say then what it has got. */
+const LAST_WORD = 0.5;
+/** Seconds that a backend may take to close: the process ends all the same. */
+const CLOSE_LIMIT = 5;
+/** A lease that ends sooner would only be issued again and again. Seconds. */
+const SHORTEST_REFRESH = 1;
+
+export interface Store {
+  readonly name: string;
+  /** Seconds; null: never. */
+  readonly pollingInterval: number | null;
+  /** Where a secret comes from, for people. */
+  describe(id: string): string;
+  /** Never rejects. @param limit seconds */
+  fetch(ids: readonly string[], signal: AbortSignal, limit?: number): Promise<ReadonlyMap<string, Outcome>>;
+  /** undefined where the backend cannot watch. Rejects with BackendError. */
+  readonly watch: ((hint: () => void, signal: AbortSignal) => Promise<void>) | undefined;
+  applied(versions: ReadonlyMap<string, string>): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What `--check=config` can say without a store. @throws ConfigError */
+export async function checkStore(config: Config): Promise<CheckedStore> {
+  const module = await loadBackend(config.backend, config.baseDirectory);
+  const settings = under("config", () => module.parseSettings(config.settings));
+  const requests = config.secrets.map(({ id, source }) => ({
+    id,
+    source: under(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),
+  }));
+  return { module, settings, requests };
+}
+
+interface CheckedStore {
+  readonly module: BackendModule;
+  readonly settings: unknown;
+  readonly requests: readonly SecretRequest<unknown>[];
+}
+
+/** @throws ConfigError, or BackendError where the backend can never work. */
+export async function openStore(config: Config, log: Log, random: Random): Promise<Store> {
+  const { module, settings, requests } = await checkStore(config);
+  const backend = await module.open(settings, {
+    log: (level, message) => {
+      log[level](`${module.name}: ${printable(message)}`);
+    },
+    random,
+  });
+  const byId = new Map(requests.map((request) => [request.id, request]));
+  return {
+    name: module.name,
+    pollingInterval:
+      module.defaultPollingInterval === null ? null : (config.pollingInterval ?? module.defaultPollingInterval),
+    describe: (id) => printable(module.describe(byId.get(id)?.source, settings)),
+    fetch: (ids, signal, limit = FETCH_LIMIT) => {
+      const wanted = new Set(ids);
+      return guardedFetch(
+        backend,
+        requests.filter(({ id }) => wanted.has(id)),
+        signal,
+        limit,
+      );
+    },
+    watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
+    async applied(versions) {
+      try {
+        await backend.applied?.(versions);
+      } catch (error) {
+        log.warn(`${module.name}: ${asBackendError(error).message}`);
+      }
+    },
+    async close() {
+      try {
+        await withLimit(CLOSE_LIMIT, async () => backend.close?.());
+      } catch (error) {
+        log.warn(`${module.name}: ${asBackendError(error).message}`);
+      }
+    },
+  };
+}
+
+async function guardedFetch(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  signal: AbortSignal,
+  limit: number,
+): Promise<ReadonlyMap<string, Outcome>> {
+  const abort = new AbortController();
+  const onStop = () => {
+    abort.abort();
+  };
+  signal.addEventListener("abort", onStop, { once: true });
+  if (signal.aborted) onStop();
+  try {
+    const asked = askFor(backend, requests, abort.signal);
+    const answer = await within(limit, signal, asked);
+    if (answer !== undefined) return eachOutcome(requests, answer);
+    abort.abort();
+    // The values that it has got by now are not lost because of one secret that nobody answers for. Whatever else it says
+    // may be so because it was cut short.
+    const late = await within(LAST_WORD, signal, asked);
+    if (late === undefined) void asked.then(overwrite);
+    const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
+    const silence = new BackendError("unavailable", why);
+    const outcomes = eachOutcome(requests, late ?? silence);
+    return new Map([...outcomes].map(([id, outcome]) => [id, problemOf(outcome) === undefined ? outcome : silence]));
+  } finally {
+    signal.removeEventListener("abort", onStop);
+  }
+}
+
+/** A backend that does not listen to its signal must not hang the sidecar. @returns undefined where time is over. */
+async function within<T>(seconds: number, signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
+  if (signal.aborted) return undefined;
+  let done: (result: T | undefined) => void = () => undefined;
+  const first = new Promise<T | undefined>((resolve) => (done = resolve));
+  const end = () => {
+    done(undefined);
+  };
+  const timer = setTimeout(end, seconds * 1000);
+  signal.addEventListener("abort", end, { once: true });
+  void work.then(done);
+  try {
+    return await first;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
+  }
+}
+
+function eachOutcome(
+  requests: readonly SecretRequest<unknown>[],
+  answer: ReadonlyMap<string, Outcome> | BackendError,
+): Map<string, Outcome> {
+  return new Map(
+    requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
+  );
+}
+
+/** What comes when nobody waits for it any more. */
+function overwrite(answer: ReadonlyMap<string, Outcome> | BackendError): void {
+  if (isBackendError(answer)) return;
+  for (const outcome of answer.values())
+    if ("status" in outcome && outcome.status === "value" && Buffer.isBuffer(outcome.value)) outcome.value.fill(0);
+}
+
+async function askFor(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Outcome> | BackendError> {
+  try {
+    const answer: unknown = await backend.fetch(requests, signal);
+    if (answer instanceof Map) return answer as ReadonlyMap<string, Outcome>;
+    return new BackendError("invalid", "the backend gave no proper answer (a bug of the backend)");
+  } catch (error) {
+    return asBackendError(error);
+  }
+}
+
+/** A third party's backend may not keep to the contract. */
+function checkOutcome(outcome: Outcome | null | undefined): Outcome {
+  if (isBackendError(outcome)) return outcome;
+  if (outcome?.status === "missing" && isText(outcome.where)) return { ...outcome, where: printable(outcome.where) };
+  if (outcome?.status === "value" && Buffer.isBuffer(outcome.value) && isText(outcome.version)) {
+    const { refreshAfter } = outcome;
+    if (refreshAfter === undefined) return outcome;
+    if (Number.isFinite(refreshAfter)) return { ...outcome, refreshAfter: Math.max(refreshAfter, SHORTEST_REFRESH) };
+  }
+  return new BackendError("invalid", "the backend gave no proper answer for it (a bug of the backend)");
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+async function guardedWatch(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  hint: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let onStop: (() => void) | undefined;
+  // A watch that does not listen to its signal must not keep the sidecar from ending.
+  const stopped = new Promise<void>((done) => {
+    onStop = done;
+    signal.addEventListener("abort", onStop, { once: true });
+  });
+  if (signal.aborted) return;
+  try {
+    await Promise.race([backend.watch?.(requests, hint, signal), stopped]);
+  } catch (error) {
+    throw asBackendError(error);
+  } finally {
+    if (onStop !== undefined) signal.removeEventListener("abort", onStop);
+  }
+}
+
+async function withLimit(seconds: number, work: () => Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => {
+      fail(new BackendError("unavailable", `did not close within ${seconds} s`));
+    }, seconds * 1000);
+  });
+  try {
+    await Promise.race([work(), over]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A foreign error is a bug of the backend; its message may hold anything, so only its kind is told. */
+function asBackendError(error: unknown): BackendError {
+  if (isBackendError(error)) return error;
+  const kind = error instanceof Error ? error.constructor.name : typeof error;
+  return new BackendError("unavailable", `the backend failed with ${kind} (a bug of the backend)`);
+}

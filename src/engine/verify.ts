@@ -1,0 +1,39 @@
+/** Asks a command of the operator's whether a new set is good, before anybody can see it. */
+import type { VerifyConfig } from "../config/config.ts";
+import { errnoText } from "../contract/errors.ts";
+import { runCommand } from "../contract/helper-command.ts";
+import type { Staged } from "../publish/publisher.ts";
+
+/**
+ * Runs the command with $SECRETS_DIRECTORY and the variables of secrets.env. What it prints is dropped: it may print
+ * secrets.
+ *
+ * @param values id → bytes of the staged set.
+ * @returns why the set is refused; undefined: it is good.
+ */
+export async function verify(
+  { command, timeout }: VerifyConfig,
+  staged: Staged,
+  values: ReadonlyMap<string, Buffer>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const variables = [...(staged.env?.names ?? [])].map(([id, name]) => [
+    name,
+    (values.get(id)?.toString("utf8") ?? "").replace(/\n+$/, ""),
+  ]);
+  const environment = {
+    ...(Object.fromEntries(variables) as Record<string, string>),
+    SECRETS_DIRECTORY: staged.directory,
+  };
+  const result = await runCommand(command, { timeout, environment, signal, output: "drop" });
+  switch (result.end) {
+    case "exit":
+      return result.code === 0 ? undefined : `the verify command exited with ${result.code}`;
+    case "signal":
+      return `the verify command was ended by ${result.signal}`;
+    case "timeout":
+      return `the verify command took longer than ${timeout} s`;
+    case "not-started":
+      return `the verify command cannot be run: ${errnoText(result.reason)}`;
+  }
+}

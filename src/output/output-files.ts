@@ -1,0 +1,149 @@
+/** One file after the other in the output directory: written, read and removed so that no trap at its name matters. */
+import * as fs from "node:fs";
+import { dirname } from "node:path";
+import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+
+/** One file of a published set. */
+export interface OutputFile {
+  readonly name: string;
+  readonly content: Buffer;
+  /** Permission bits. */
+  readonly mode: number;
+  /** undefined: stays with this process. */
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+}
+
+const STICKY = 0o1000;
+const SET_GROUP_ID = 0o2000;
+
+export class OutputFiles {
+  readonly #path: string;
+  readonly #sticky: boolean;
+  readonly #durable: boolean;
+
+  /**
+   * @param sticky systemd-tmpfiles deletes what is old inside a private /tmp too, but for files with the sticky bit.
+   * @param durable the directory outlives a reboot.
+   */
+  constructor(path: string, sticky: boolean, durable: boolean) {
+    this.#path = path;
+    this.#sticky = sticky;
+    this.#durable = durable;
+  }
+
+  /** Mode before owner: the other order needs CAP_FOWNER. Both are final before anybody can see the file. */
+  write(path: string, file: OutputFile): void {
+    this.io(file.name, () => {
+      this.#writeFile(path, file);
+    });
+  }
+
+  #writeFile(path: string, file: OutputFile): void {
+    const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
+    const fd = fs.openSync(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0o600);
+    try {
+      for (let at = 0; at < file.content.length;) at += fs.writeSync(fd, file.content, at);
+      fs.fchmodSync(fd, this.finalMode(file.mode));
+      if (isGivenAway(file)) fs.fchownSync(fd, file.uid ?? process.geteuid?.() ?? 0, this.finalGroup(file));
+      if (this.#durable) fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** The bits that a file really gets. */
+  finalMode(mode: number): number {
+    return this.#sticky ? mode | STICKY : mode;
+  }
+
+  /** The group that a file really gets: where nobody asks for one, the directory may give its own (set-group-ID). */
+  finalGroup(file: OutputFile): number {
+    if (!isGivenAway(file)) {
+      const { mode, gid } = fs.statSync(this.#path);
+      if ((mode & SET_GROUP_ID) !== 0) return gid;
+    }
+    return file.gid ?? process.getegid?.() ?? 0;
+  }
+
+  /** Makes renames last where the directory outlives a reboot. */
+  sync(): void {
+    if (!this.#durable) return;
+    const fd = fs.openSync(this.#path, fs.constants.O_DIRECTORY | fs.constants.O_RDONLY);
+    try {
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** The bytes of a regular file that is ours (or `uid`'s); undefined where there is no such file. */
+  readOwn(name: string, uid: number | undefined, directory = this.#path): Buffer | undefined {
+    const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
+    let fd: number;
+    try {
+      fd = fs.openSync(inside(directory, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    } catch {
+      return undefined;
+    }
+    try {
+      const stat = fs.fstatSync(fd);
+      return this.isOurs(stat, "file", uid) ? fs.readFileSync(fd) : undefined;
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Nobody else has made it, or has another name for it. */
+  isOurs(stat: fs.Stats, kind: "file" | "directory", uid = process.geteuid?.()): boolean {
+    if (kind === "directory") return stat.isDirectory() && stat.uid === uid;
+    return stat.isFile() && stat.uid === uid && stat.nlink === 1;
+  }
+
+  /** @throws PublishError */
+  unlink(name: string): void {
+    try {
+      fs.unlinkSync(inside(this.#path, name));
+    } catch (error) {
+      // A directory at a name that is ours no more is somebody else's.
+      if (!["ENOENT", "EISDIR"].includes(errnoCode(error) ?? "")) throw this.explain(error, name, ExitCode.ioError);
+    }
+  }
+
+  /** Does `work` on the file of that name; "" is the directory. @throws PublishError where the system refuses it. */
+  io<T>(name: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw this.explain(error, name, ExitCode.ioError);
+    }
+  }
+
+  explain(error: unknown, name: string, exitCode: ExitCode): unknown {
+    const code = errnoCode(error);
+    if (code === undefined) return error;
+    const path = name === "" ? this.#path : inside(this.#path, name);
+    const device = dirname(path);
+    const { syscall } = error as NodeJS.ErrnoException;
+    // Of rename(2) and the like EPERM is another thing: an immutable directory.
+    const owned = code === "EPERM" && (syscall === "fchown" || syscall === "fchmod");
+    const why =
+      {
+        ENOSPC: `no space left on ${device}`,
+        EDQUOT: `the quota on ${device} is used up`,
+        EROFS: `${device} is read-only`,
+        EACCES: `no permission to write in ${device}`,
+        EISDIR: "it is a directory, remove it",
+      }[code] ?? (owned ? `not allowed to give it its mode or owner in ${device}` : errnoText(code));
+    return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
+  }
+}
+
+function isGivenAway({ uid, gid }: OutputFile): boolean {
+  return uid !== undefined || gid !== undefined;
+}
+
+/** Of plain names: path.join() would look at each of them for dots. */
+export function inside(directory: string, name: string): string {
+  return `${directory}/${name}`;
+}

@@ -1,0 +1,124 @@
+/** Which directories are safe to publish in. */
+import * as fs from "node:fs";
+import { basename, dirname } from "node:path";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "../contract/errors.ts";
+import { isPrivateTmp } from "./private-tmp.ts";
+
+/**
+ * Makes `path` where it is missing, and makes sure that neither it nor a directory above it lets somebody else replace
+ * it: a process of root would then write, or give away files, wherever they point it to.
+ *
+ * @returns `real`: the same without links on the way, which may lie where somebody else can replace them.
+ * @throws PublishError (73), or FatalError (78) for a /tmp that everybody shares.
+ */
+export function checkDirectory(path: string): { readonly real: string; readonly created: boolean } {
+  const { parent, missing } = nearestOf(path);
+  const real = missing.reduce(below, parent);
+  refuseSharedTmp(real);
+  // Before anything is made: who can change what is above could lead that elsewhere, too.
+  for (let above = parent; ; above = dirname(above)) {
+    refuseUnsafe(path, above, real);
+    if (above === "/") break;
+  }
+  let created = false;
+  let directory = parent;
+  for (const name of missing) {
+    directory = below(directory, name);
+    created = make(path, directory, directory === real);
+    refuseUnsafe(path, directory, real);
+  }
+  return { real, created };
+}
+
+/**
+ * The nearest directory above `path` that is there, and the names below it. Links on the way are the operator's
+ * (/var/run); the last component itself must be no link.
+ */
+function nearestOf(path: string): { readonly parent: string; readonly missing: readonly string[] } {
+  const missing = path === "/" ? [] : [basename(path)];
+  for (let above = dirname(path); ; above = dirname(above)) {
+    try {
+      return { parent: fs.realpathSync(above), missing };
+    } catch (error) {
+      if (errnoCode(error) !== "ENOENT") throw cannotBeMade(path, error);
+      missing.unshift(basename(above));
+    }
+  }
+}
+
+/** @returns false where something is there. */
+function make(path: string, directory: string, forTarget: boolean): boolean {
+  try {
+    fs.mkdirSync(directory, { mode: 0o755 });
+    // Not left to the umask: the target must be able to enter.
+    if (forTarget) setMode(directory, 0o755);
+    return true;
+  } catch (error) {
+    if (errnoCode(error) === "EEXIST") return false;
+    throw cannotBeMade(path, error);
+  }
+}
+
+/** Of the directory itself: chmod(2) would follow a link. */
+function setMode(directory: string, mode: number): void {
+  const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants;
+  const fd = fs.openSync(directory, O_DIRECTORY | O_NOFOLLOW | O_RDONLY);
+  try {
+    fs.fchmodSync(fd, mode);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** @throws PublishError where this is no directory, or somebody else can change it. */
+function refuseUnsafe(path: string, directory: string, real: string): void {
+  const where = directory === real ? "" : `lies in ${directory}, which `;
+  const stat = fs.lstatSync(directory);
+  if (stat.isSymbolicLink()) throw refuse(path, `${where}is a symbolic link: name the directory itself`);
+  if (!stat.isDirectory()) throw refuse(path, `${where}is no directory`);
+  const who = whoElseCanChange(stat);
+  if (who !== undefined) throw refuse(path, `${where}${who} can change`);
+}
+
+/** @throws FatalError (78) unless this /tmp is one that systemd made for two units. */
+export function refuseSharedTmp(path: string): void {
+  if ((path === "/tmp" || path === "/var/tmp") && !isPrivateTmp(path))
+    throw new FatalError(
+      ExitCode.config,
+      `output: ${path} here is the one that every user shares, not one that PrivateTmp= made: not written to`,
+    );
+}
+
+function whoElseCanChange(stat: fs.Stats): string | undefined {
+  const self = process.geteuid?.() ?? 0;
+  if (stat.uid !== 0 && stat.uid !== self) return `uid ${stat.uid}`;
+  const sticky = (stat.mode & 0o1000) !== 0;
+  if ((stat.mode & 0o002) !== 0 && !sticky) return "everybody";
+  if ((stat.mode & 0o020) !== 0 && !sticky && stat.gid !== 0) return `group ${stat.gid}`;
+  return undefined;
+}
+
+/** A directory above `path` lets nobody but its owner through (systemd's RuntimeDirectoryMode=0700). */
+export function onlyOwnersCanReach(path: string): boolean {
+  for (let above = dirname(fs.realpathSync(path)); above !== "/"; above = dirname(above))
+    if ((fs.statSync(above).mode & 0o011) === 0) return true;
+  return false;
+}
+
+/** tmpfs and ramfs (statfs(2)) are gone after a crash of the machine: nothing to fsync. */
+export function liesInMemory(path: string): boolean {
+  const { type } = fs.statfsSync(path);
+  return type === 0x0102_1994 || type === 0x8584_58f6;
+}
+
+function below(directory: string, name: string): string {
+  return directory === "/" ? `/${name}` : `${directory}/${name}`;
+}
+
+function cannotBeMade(path: string, error: unknown): PublishError {
+  return refuse(path, `cannot be made: ${errnoText(errnoCode(error))}`);
+}
+
+function refuse(path: string, why: string): PublishError {
+  return new PublishError(ExitCode.cannotCreate, `output: ${path} ${why}`);
+}

@@ -1,0 +1,41 @@
+/** Names of users and groups to numbers: /etc/passwd and /etc/group, then getent(1), which asks every other source. */
+import { readFileSync } from "node:fs";
+import { ConfigError } from "../contract/errors.ts";
+import { runCommand } from "../contract/helper-command.ts";
+
+/**
+ * @param path of the option that holds `name`, for the error.
+ * @throws ConfigError where there is no such account.
+ */
+export async function accountId(database: "passwd" | "group", name: string, path: string): Promise<number> {
+  if (/^[0-9]+$/.test(name)) {
+    // chown(2) reads 2^32 - 1 as "leave it".
+    if (Number(name) >= 2 ** 32 - 1) throw new ConfigError(path, "is no number of an account");
+    return Number(name);
+  }
+  const known = idIn(readDatabase(database), name) ?? (await askGetent(database, name));
+  if (known === undefined)
+    throw new ConfigError(path, `there is no ${database === "passwd" ? "user" : "group"} ${JSON.stringify(name)}`);
+  return known;
+}
+
+function readDatabase(database: string): string {
+  try {
+    return readFileSync(`/etc/${database}`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+async function askGetent(database: string, name: string): Promise<number | undefined> {
+  const result = await runCommand(["getent", database, "--", name], { timeout: 10 });
+  return result.end === "exit" && result.code === 0 ? idIn(result.stdout, name) : undefined;
+}
+
+function idIn(lines: string, name: string): number | undefined {
+  // A colon would match fields beyond the name.
+  if (name.includes(":")) return undefined;
+  const line = lines.split("\n").find((entry) => entry.startsWith(`${name}:`));
+  const id = line?.split(":")[2];
+  return id === undefined || !/^[0-9]+$/.test(id) ? undefined : Number(id);
+}

@@ -1,0 +1,185 @@
+/**
+ * secrets.env: lines NAME='value' that a POSIX shell (`set -a; . file`), systemd's EnvironmentFile= and a person read
+ * alike. What one of them would misread stays out of the file.
+ */
+import { deriveName, isSpecialName, nameProblem } from "../config/env-names.ts";
+import { ValueError, withoutTrailingNewlines } from "./value.ts";
+
+/** How one secret wants to appear in secrets.env. */
+export interface EnvRequest {
+  readonly id: string;
+  /** undefined: there is none now, and no line; its name is taken all the same. */
+  readonly value: Buffer | undefined;
+  /** The variable's explicit name; undefined: derived from the id; null: not in the file. */
+  readonly env: string | null | undefined;
+  /** The secret has an owner or a strict mode of its own: only an explicit `env` puts it into the file. */
+  readonly restricted: boolean;
+}
+
+/** The file, and what became of each secret. */
+export interface EnvFile {
+  /** The bytes, which hold values. Unlike the values themselves, nobody overwrites them: they go with the garbage. */
+  readonly content: Buffer;
+  /** By id: the variable of each secret that is in the file. */
+  readonly names: ReadonlyMap<string, string>;
+  /** By id: why the secret is not in the file, for the operator; without those that have `env: null`. */
+  readonly leftOut: ReadonlyMap<string, string>;
+}
+
+/** A secret whose explicit variable cannot carry its value. */
+export class EnvError extends ValueError {
+  override readonly name = "EnvError";
+}
+
+/** Bytes of NAME=value that execve(2) takes (MAX_ARG_STRLEN, 32 pages of 4 KiB, less the final NUL). */
+export const MAX_VARIABLE_BYTES = 131_071;
+
+/** Bytes of the whole file: half of what execve(2) takes for arguments and environment by default. */
+export const MAX_FILE_BYTES = 1_048_576;
+
+/**
+ * Encodes the values, without their trailing newlines, in the order of `requests`. Room in the file goes to explicit
+ * names first. Whether two names collide does not depend on the values, nor on whether there are any, so that no rotation
+ * gives a name to another secret.
+ *
+ * @param requests all secrets that are configured.
+ * @throws EnvError for the first secret whose explicit name is unusable or cannot carry its value.
+ */
+export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
+  const leftOut = new Map<string, string>();
+  const chosen = new Map<EnvRequest, Line>();
+  let room = MAX_FILE_BYTES;
+  const add = (request: EnvRequest, name: string): string | undefined => {
+    if (request.value === undefined) return undefined;
+    const value = withoutTrailingNewlines(request.value);
+    const size = lineBytes(name, value);
+    const problem = valueProblem(name, value) ?? (size > room ? "secrets.env would be over 1 MiB" : undefined);
+    if (problem !== undefined) return problem;
+    room -= size;
+    chosen.set(request, { name, value, size });
+    return undefined;
+  };
+
+  const explicit = new Map<string, string>();
+  for (const request of requests) {
+    const { id, env } = request;
+    if (typeof env !== "string") continue;
+    const other = explicit.get(env);
+    const taken = other === undefined ? undefined : `its variable is also that of secret ${JSON.stringify(other)}`;
+    const problem = nameProblem(env) ?? taken ?? add(request, env);
+    if (problem !== undefined) throw new EnvError(id, problem);
+    explicit.set(env, id);
+  }
+
+  const derived = derivedNames(requests);
+  for (const request of requests) {
+    if (request.env !== undefined || request.value === undefined) continue;
+    const name = deriveName(request.id);
+    const problem = derivedProblem(request, name, explicit.get(name), derived.get(name) ?? []) ?? add(request, name);
+    if (problem !== undefined) leftOut.set(request.id, problem);
+  }
+
+  const lines = requests.flatMap((request) => chosen.get(request) ?? []);
+  const names = requests.flatMap((request): [string, string][] => {
+    const line = chosen.get(request);
+    return line === undefined ? [] : [[request.id, line.name]];
+  });
+  return { content: joinLines(lines), names: new Map(names), leftOut };
+}
+
+interface Line {
+  readonly name: string;
+  readonly value: Buffer;
+  /** Bytes of the encoded line with its newline. */
+  readonly size: number;
+}
+
+/** The ids that share each derived name. A restricted secret is in no file and takes no name. */
+function derivedNames(requests: readonly EnvRequest[]): Map<string, string[]> {
+  const ids = new Map<string, string[]>();
+  for (const { id, env, restricted } of requests) {
+    if (env !== undefined || restricted) continue;
+    const name = deriveName(id);
+    ids.set(name, [...(ids.get(name) ?? []), id]);
+  }
+  return ids;
+}
+
+function derivedProblem(
+  { id, restricted }: EnvRequest,
+  name: string,
+  explicitOwner: string | undefined,
+  sharers: readonly string[],
+): string | undefined {
+  if (restricted) return "it has an owner or a mode of its own: give it an explicit env";
+  if (isSpecialName(name)) return `the name ${name} has a meaning to shells or other programs: give it an explicit env`;
+  const other = explicitOwner ?? sharers.find((sharer) => sharer !== id);
+  if (other === undefined) return undefined;
+  return `its variable ${name} is also that of secret ${JSON.stringify(other)}: give it an explicit env`;
+}
+
+const NEWLINE = 0x0a;
+const EQUALS = 0x3d;
+const QUOTE = 0x27;
+/** An embedded quote. Inside '…' systemd 252 to 262 know no other byte, and none reads '\'' as a shell does. */
+const EMBEDDED_QUOTE = Buffer.from(`'"'"'`);
+
+function lineBytes(name: string, value: Buffer): number {
+  let quotes = 0;
+  for (const byte of value) if (byte === QUOTE) quotes += 1;
+  return name.length + "=''\n".length + value.length + quotes * (EMBEDDED_QUOTE.length - 1);
+}
+
+function valueProblem(name: string, value: Buffer): string | undefined {
+  if (value.includes(0)) return "a variable cannot hold its NUL bytes";
+  const size = name.length + 1 + value.length;
+  if (size > MAX_VARIABLE_BYTES) {
+    return `${name}=value would be ${size} bytes, and a variable can have at most ${MAX_VARIABLE_BYTES}`;
+  }
+  return utf8Problem(value);
+}
+
+/**
+ * systemd refuses a whole EnvironmentFile= for one value that is not UTF-8, or that holds a surrogate or a noncharacter
+ * (252 to 262). Everything else in Unicode passes, control characters and U+FEFF included.
+ */
+function utf8Problem(value: Buffer): string | undefined {
+  for (let at = 0; at < value.length;) {
+    const lead = value[at] ?? 0;
+    const length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (length === 0 || at + length > value.length) return NOT_UTF8;
+    let codePoint = length === 1 ? lead : lead & (0x7f >> length);
+    for (let offset = 1; offset < length; offset += 1) {
+      const byte = value[at + offset] ?? 0;
+      if ((byte & 0xc0) !== 0x80) return NOT_UTF8;
+      codePoint = (codePoint << 6) | (byte & 0x3f);
+    }
+    const tooLong = (length === 3 && codePoint < 0x800) || (length === 4 && codePoint < 0x1_0000);
+    const surrogate = codePoint >= 0xd800 && codePoint <= 0xdfff;
+    if (tooLong || surrogate || codePoint > 0x10_ffff) return NOT_UTF8;
+    const noncharacter = (codePoint >= 0xfdd0 && codePoint <= 0xfdef) || (codePoint & 0xfffe) === 0xfffe;
+    if (noncharacter) return "systemd refuses the Unicode noncharacter in it";
+    at += length;
+  }
+  return undefined;
+}
+
+const NOT_UTF8 = "it is not UTF-8 text, and systemd refuses other variables";
+
+/** One allocation of its own: no value stays in Node's shared pool, where others get memory from. */
+function joinLines(lines: readonly Line[]): Buffer {
+  const content = Buffer.alloc(lines.reduce((sum, { size }) => sum + size, 0));
+  let at = 0;
+  for (const { name, value } of lines) {
+    at += content.write(name, at, "latin1");
+    content[at++] = EQUALS;
+    content[at++] = QUOTE;
+    for (const byte of value) {
+      if (byte === QUOTE) at += EMBEDDED_QUOTE.copy(content, at);
+      else content[at++] = byte;
+    }
+    content[at++] = QUOTE;
+    content[at++] = NEWLINE;
+  }
+  return content;
+}

@@ -1,0 +1,200 @@
+/** Publishes the values of a scope: files, secrets.env, links, and the mark of an action that is due. */
+import { readFileSync } from "node:fs";
+import type { Config, OutputConfig } from "../config/config.ts";
+import type { EnvFile } from "./env-file.ts";
+import { LinkDirectory } from "../output/links.ts";
+import type { OutputState, PendingAction, SeenStarts } from "../output/output-state.ts";
+import { OutputDirectory } from "../output/published-directory.ts";
+import type { OutputFile } from "../output/output-files.ts";
+import { SecretLayout } from "./secret-set.ts";
+import { ValueError } from "./value.ts";
+
+/** What a sidecar finds that starts beside its own earlier work. */
+export interface Found {
+  /** id → bytes; undefined where the set is not complete. */
+  readonly values: ReadonlyMap<string, Buffer> | undefined;
+  /** An action that a crash kept from being done. Its time is null where it is not known or of another boot. */
+  readonly pending: { readonly publishedAt: number | null } | undefined;
+  /** Unit → when it was seen to start, in µs of CLOCK_MONOTONIC of this boot. */
+  readonly starts: ReadonlyMap<string, readonly number[]>;
+}
+
+/** A complete new set that nobody reads yet. */
+export interface Staged {
+  readonly directory: string;
+  readonly env: EnvFile | undefined;
+  /** id → why it is not in secrets.env, where nobody would expect that. */
+  readonly warnings: ReadonlyMap<string, string>;
+  /** @throws PublishError */
+  commit(): void;
+  discard(): void;
+}
+
+export class Publisher {
+  readonly #output: OutputDirectory;
+  readonly #links: LinkDirectory | undefined;
+  readonly #layout: SecretLayout;
+  readonly #config: Config;
+  #linksBehind = false;
+  /** What is on disk. */
+  #state: OutputState = { files: [], pending: null, starts: null };
+
+  private constructor(config: Config, output: OutputConfig, directory: OutputDirectory, layout: SecretLayout) {
+    this.#config = config;
+    this.#output = directory;
+    this.#links = output.links === null ? undefined : new LinkDirectory(output.links, output.linksTo);
+    this.#layout = layout;
+  }
+
+  /** @throws PublishError, ConfigError */
+  static async open(config: Config, output: OutputConfig): Promise<Publisher> {
+    const directory = new OutputDirectory(output.directory);
+    return new Publisher(config, output, directory, await SecretLayout.of(config, directory.defaultMode));
+  }
+
+  get directory(): string {
+    return this.#output.path;
+  }
+
+  /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
+  get halfDone(): boolean {
+    return this.#output.unfinished || this.#linksBehind;
+  }
+
+  /** Mends what a crash left, and reads what is published. */
+  recover(): Found {
+    const state = this.#output.recover();
+    if (state === undefined) return { values: undefined, pending: undefined, starts: new Map() };
+    this.#state = state;
+    // A crash may have come between the removal of a file and that of its link.
+    this.#links?.remove(state.obsolete);
+    const { pending, starts } = state;
+    return {
+      values: this.#readValues(state),
+      pending: pending === null ? undefined : { publishedAt: pending.bootId === bootId() ? pending.publishedAt : null },
+      starts: new Map(starts?.bootId === bootId() ? Object.entries(starts.units) : []),
+    };
+  }
+
+  /**
+   * Writes what differs from the published set where nobody looks.
+   *
+   * @param actionDue the target must hear of this set.
+   * @throws PublishError, ValueError
+   */
+  stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): Staged {
+    const { files, env, warnings } = this.#layout.build(values);
+    const state: OutputState = {
+      files: files.map(({ name }) => name),
+      pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
+      starts: this.#state.starts,
+    };
+    // A verify command wants to see the whole set; else only what differs is written.
+    const whole = this.#config.onChange.verify !== null;
+    const published = new Set(this.#state.files);
+    this.#output.finish();
+    const differing = files.filter((file) => whole || !published.has(file.name) || !this.#output.has(file));
+    const staged = this.#output.stage(differing, state);
+    return {
+      directory: staged.directory,
+      env,
+      warnings,
+      discard: () => {
+        staged.discard();
+      },
+      commit: () => {
+        const before = this.#state.files;
+        staged.commit();
+        this.#state = state;
+        this.#linksBehind = true;
+        this.#links?.remove(before.filter((name) => !state.files.includes(name)));
+        this.#links?.ensure(state.files);
+        this.#linksBehind = false;
+      },
+    };
+  }
+
+  /** Files that templates make of these values. @throws ValueError */
+  render(values: ReadonlyMap<string, Buffer>): readonly OutputFile[] {
+    return this.#layout.render(values);
+  }
+
+  /**
+   * Names of the files whose template makes something else of these values than is published. What cannot be rendered is
+   * for the publish to say.
+   */
+  outdated(values: ReadonlyMap<string, Buffer>): readonly string[] {
+    try {
+      return this.render(values).flatMap((file) => (this.#output.has(file) ? [] : [file.name]));
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      return [];
+    }
+  }
+
+  /**
+   * Reads the templates again. Those that were read before stay where this fails.
+   *
+   * @throws ConfigError; ValueError where they cannot take these values.
+   */
+  async reloadTemplates(values: ReadonlyMap<string, Buffer>): Promise<void> {
+    await this.#layout.reload(values);
+  }
+
+  /**
+   * Notes when the set that is waiting for its action was complete; null: the action is done.
+   *
+   * @param seen unit → when it was seen to start; without it, what was noted before.
+   */
+  setPending(publishedAt: number | null, seen?: ReadonlyMap<string, readonly number[]>): void {
+    const pending: PendingAction | null = publishedAt === null ? null : { publishedAt, bootId: bootId() };
+    if (pending === null && this.#state.pending === null) return;
+    const starts: SeenStarts | null =
+      seen === undefined ? this.#state.starts : { bootId: bootId(), units: Object.fromEntries(seen) };
+    const state = { ...this.#state, pending, starts };
+    this.#output.writeState(state);
+    this.#state = state;
+  }
+
+  /** Mends the links, whoever removed them. */
+  maintain(): void {
+    this.#links?.ensure(this.#state.files);
+  }
+
+  get hasLinks(): boolean {
+    return this.#links !== undefined;
+  }
+
+  /** id → name of its file. */
+  fileOf(id: string): string | undefined {
+    return this.#layout.fileOf(id);
+  }
+
+  /** For a daemon that systemd did not start: nobody else removes the files. */
+  remove(): void {
+    const names = this.#output.remove();
+    this.#links?.remove(names);
+  }
+
+  #readValues(state: OutputState): ReadonlyMap<string, Buffer> | undefined {
+    const published = new Set(state.files);
+    // A secret that is optional and was missing when the set was published has no file in it.
+    const expected = this.#config.secrets.filter(({ file, optional }) => !optional || published.has(file));
+    const names = expected.map(({ file }) => file);
+    const files = this.#output.read(names, this.#layout.owners);
+    if (files === undefined || !names.every((name) => published.has(name))) return undefined;
+    return new Map(
+      expected.flatMap(({ id, file }) => {
+        const content = files.get(file);
+        return content === undefined ? [] : [[id, content] as const];
+      }),
+    );
+  }
+}
+
+let boot: string | undefined;
+/** CLOCK_MONOTONIC begins anew with each boot. */
+function bootId(): string {
+  boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  return boot;
+}

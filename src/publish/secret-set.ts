@@ -1,0 +1,111 @@
+/** From the values of a scope to the files of its output: one per secret, those of templates, and secrets.env. */
+import type { Config, TemplateConfig } from "../config/config.ts";
+import { encodeEnvFile, type EnvFile } from "./env-file.ts";
+import type { OutputFile } from "../output/output-files.ts";
+import { FilePermissions } from "./permissions.ts";
+import { loadTemplates, type Template } from "./template.ts";
+
+export interface SecretSet {
+  /** secrets.env, where there is one, is the last. */
+  readonly files: readonly OutputFile[];
+  readonly env: EnvFile | undefined;
+  /** id → why it is not in secrets.env, where nobody would expect that. */
+  readonly warnings: ReadonlyMap<string, string>;
+}
+
+export class SecretLayout {
+  readonly #config: Config;
+  readonly #permissions: FilePermissions;
+  #templates: ReadonlyMap<string, Template>;
+
+  private constructor(config: Config, permissions: FilePermissions, templates: ReadonlyMap<string, Template>) {
+    this.#config = config;
+    this.#permissions = permissions;
+    this.#templates = templates;
+  }
+
+  /**
+   * @param defaultMode of a file that asks for none.
+   * @throws ConfigError where an owner or a group does not exist, or a template is no good.
+   */
+  static async of(config: Config, defaultMode: number): Promise<SecretLayout> {
+    const permissions = await FilePermissions.of(config, defaultMode);
+    const templates = await loadTemplates(config);
+    checkTemplates(config, permissions, templates);
+    return new SecretLayout(config, permissions, templates);
+  }
+
+  /** File name → the one besides us who may own it. */
+  get owners(): ReadonlyMap<string, number> {
+    return new Map(
+      this.#config.secrets.flatMap((secret) => {
+        const { uid } = this.#permissions.ofSecret(secret);
+        return uid === undefined ? [] : [[secret.file, uid] as const];
+      }),
+    );
+  }
+
+  fileOf(id: string): string | undefined {
+    return this.#config.secrets.find((secret) => secret.id === id)?.file;
+  }
+
+  /**
+   * Reads the templates again. Those that were read before stay where this fails.
+   *
+   * @throws ConfigError; ValueError where they cannot take these values.
+   */
+  async reload(values: ReadonlyMap<string, Buffer>): Promise<void> {
+    const templates = await loadTemplates(this.#config);
+    checkTemplates(this.#config, this.#permissions, templates);
+    for (const template of templates.values()) template.render(values);
+    this.#templates = templates;
+  }
+
+  /**
+   * @param values id → bytes; a secret without a value gets no file.
+   * @throws EnvError where a variable was asked for by name and its value cannot be carried, ValueError where a template
+   *   cannot carry it.
+   */
+  build(values: ReadonlyMap<string, Buffer>): SecretSet {
+    const present = this.#config.secrets.flatMap((secret) => {
+      const value = values.get(secret.id);
+      return value === undefined ? [] : [{ secret, value }];
+    });
+    const files = present.map(({ secret, value }): OutputFile => {
+      return { name: secret.file, content: value, ...this.#permissions.ofSecret(secret) };
+    });
+    files.push(...this.render(values));
+    const envFile = this.#config.output === undefined ? "secrets.env" : this.#config.output.envFile;
+    if (envFile === null) return { files, env: undefined, warnings: new Map() };
+    const requests = this.#config.secrets.map((secret) => {
+      const { id, env: name } = secret;
+      return { id, value: values.get(id), env: name, restricted: this.#permissions.isRestricted(secret) };
+    });
+    const env = encodeEnvFile(requests);
+    const restricted = new Set(requests.filter((request) => request.restricted).map(({ id }) => id));
+    const warnings = new Map([...env.leftOut].filter(([id]) => !restricted.has(id)));
+    return { files: [...files, { name: envFile, content: env.content, ...this.#permissions.usual }], env, warnings };
+  }
+
+  /** The files of templates alone. @throws ValueError */
+  render(values: ReadonlyMap<string, Buffer>): readonly OutputFile[] {
+    return this.#config.templates.flatMap((template) => this.renderOne(template, values) ?? []);
+  }
+
+  /** @throws ValueError */
+  renderOne(template: TemplateConfig, values: ReadonlyMap<string, Buffer>): OutputFile | undefined {
+    const loaded = this.#templates.get(template.file);
+    if (loaded === undefined) return undefined;
+    const permissions = this.#permissions.ofTemplate(template, loaded.ids);
+    return { name: template.file, content: loaded.render(values), ...permissions };
+  }
+}
+
+/** @throws ConfigError where nobody can say who may read a file. */
+function checkTemplates(
+  { templates }: Config,
+  permissions: FilePermissions,
+  loaded: ReadonlyMap<string, Template>,
+): void {
+  for (const template of templates) permissions.ofTemplate(template, loaded.get(template.file)?.ids ?? new Set());
+}

@@ -1,0 +1,196 @@
+/**
+ * Templates: configuration files with secrets in them. Mustache's package takes a template apart; putting it together is
+ * done here, from the bytes of the values: no value becomes a string, none is escaped as HTML, and a name is an id as a
+ * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
+ */
+import { isUtf8 } from "node:buffer";
+import * as fs from "node:fs";
+import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
+import { ConfigError, errnoCode, errnoText } from "../contract/errors.ts";
+import { joinPath } from "../contract/settings.ts";
+import { ValueError, withoutTrailingNewlines } from "./value.ts";
+
+type Parse = (template: string) => readonly Token[];
+/** As Mustache 4.2.0 has it: kind, text or name, where it begins, where it ends, what is in the section. */
+type Token = readonly [kind: string, value: string, start: number, end: number, inner?: unknown];
+
+type Part =
+  | { readonly kind: "text"; readonly bytes: Buffer }
+  | { readonly kind: "value"; readonly id: string; readonly line: number }
+  /** Written where there is such a value; `not`: where there is none. */
+  | { readonly kind: "if" | "if not"; readonly id: string; readonly parts: readonly Part[] };
+
+/**
+ * Reads and checks every template of a configuration. Mustache is loaded only if there is one.
+ *
+ * @returns name of the file → its template.
+ * @throws ConfigError that names the template, the line, and what is wrong there.
+ */
+export async function loadTemplates(config: Pick<Config, "templates" | "secrets">): Promise<Map<string, Template>> {
+  if (config.templates.length === 0) return new Map();
+  const { default: mustache } = await import("mustache");
+  const secrets = new Map(config.secrets.map((secret) => [secret.id, secret]));
+  return new Map(
+    config.templates.map((template) => [template.file, new Reader(template, secrets, mustache.parse as Parse).read()]),
+  );
+}
+
+export class Template {
+  /** The secrets whose values it can show. */
+  readonly ids: ReadonlySet<string>;
+  readonly #path: string;
+  readonly #parts: readonly Part[];
+
+  constructor(path: string, parts: readonly Part[]) {
+    this.#path = path;
+    this.#parts = parts;
+    this.ids = new Set(idsIn(parts));
+  }
+
+  /**
+   * Values are put in without their trailing newlines, as in secrets.env. One that is then empty is none.
+   *
+   * @param values id → bytes.
+   * @throws ValueError for a value that is no text.
+   */
+  render(values: ReadonlyMap<string, Buffer>): Buffer {
+    const pieces = this.#pieces(this.#parts, values);
+    // One allocation of its own, not of Node's shared pool.
+    const content = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const piece of pieces) at += piece.copy(content, at);
+    return content;
+  }
+
+  #pieces(parts: readonly Part[], values: ReadonlyMap<string, Buffer>): readonly Buffer[] {
+    return parts.flatMap((part) => {
+      if (part.kind === "text") return [part.bytes];
+      const value = withoutTrailingNewlines(values.get(part.id) ?? Buffer.alloc(0));
+      if (part.kind !== "value")
+        return value.length > 0 === (part.kind === "if") ? this.#pieces(part.parts, values) : [];
+      const problem = value.includes(0) ? "has NUL bytes" : isUtf8(value) ? undefined : "is not UTF-8 text";
+      if (problem === undefined) return [value];
+      throw new ValueError(part.id, `it ${problem}, which template ${this.#path} needs at line ${part.line}`);
+    });
+  }
+}
+
+function idsIn(parts: readonly Part[]): readonly string[] {
+  return parts.flatMap((part) => (part.kind === "text" ? [] : part.kind === "value" ? [part.id] : idsIn(part.parts)));
+}
+
+class Reader {
+  readonly #template: TemplateConfig;
+  readonly #secrets: ReadonlyMap<string, SecretConfig>;
+  readonly #parse: Parse;
+  #text = "";
+
+  constructor(template: TemplateConfig, secrets: ReadonlyMap<string, SecretConfig>, parse: Parse) {
+    this.#template = template;
+    this.#secrets = secrets;
+    this.#parse = parse;
+  }
+
+  read(): Template {
+    const bytes = this.#bytes();
+    if (!isUtf8(bytes)) throw this.#refuse("is not UTF-8 text");
+    this.#text = bytes.toString("utf8");
+    return new Template(this.#template.path, this.#parts(this.#tokens(), []));
+  }
+
+  #bytes(): Buffer {
+    let fd: number;
+    try {
+      // Opening a fifo would wait for a writer.
+      fd = fs.openSync(this.#template.path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    } catch (error) {
+      throw this.#refuse(`cannot be read: ${errnoText(errnoCode(error))}`);
+    }
+    try {
+      if (!fs.fstatSync(fd).isFile()) throw this.#refuse("is no regular file");
+      return fs.readFileSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  #tokens(): readonly Token[] {
+    try {
+      return this.#parse(this.#text);
+    } catch (error) {
+      // `Unclosed section "x" at 12`; its number for a tag without an end is where the whole text ends.
+      const [, what = "", at] = /^(.*?)(?: at (\d+))?$/s.exec(error instanceof Error ? error.message : "") ?? [];
+      const position =
+        what === "Unclosed tag" ? this.#text.indexOf("{{", this.#text.lastIndexOf("}}") + 1) : Number(at);
+      throw this.#refuse(explain(what), Number.isNaN(position) ? undefined : position);
+    }
+  }
+
+  /** @param within the sections around it, innermost last, that are written where their secret has a value. */
+  #parts(tokens: readonly Token[], within: readonly string[]): Part[] {
+    return tokens.flatMap(([kind, value, start, , inner]): Part[] => {
+      switch (kind) {
+        case "text":
+          return [{ kind: "text", bytes: Buffer.from(value) }];
+        case "name":
+        case "&": {
+          const id = value === "." ? (within.at(-1) ?? value) : value;
+          if (this.#known(id, start).optional && !within.includes(id))
+            throw this.#refuse(
+              `${tag(id)} is optional: write it between {{#${shown(id)}}} and {{/${shown(id)}}}`,
+              start,
+            );
+          return [{ kind: "value", id, line: this.#line(start) }];
+        }
+        case "#":
+        case "^": {
+          const { id } = this.#known(value, start);
+          const around = kind === "#" ? [...within, id] : within;
+          return [{ kind: kind === "#" ? "if" : "if not", id, parts: this.#parts(inner as readonly Token[], around) }];
+        }
+        case ">":
+          throw this.#refuse(`{{>${shown(value)}}}: there are no partials here, write their text itself`, start);
+        default:
+          // Comments, and other delimiters, which are in effect already.
+          return [];
+      }
+    });
+  }
+
+  #known(id: string, start: number): SecretConfig {
+    const secret = this.#secrets.get(id);
+    if (secret === undefined) throw this.#refuse(`there is no secret ${tag(id)}: declare it in "secrets"`, start);
+    return secret;
+  }
+
+  #line(position: number): number {
+    return this.#text.slice(0, position).split("\n").length;
+  }
+
+  #refuse(problem: string, position?: number): ConfigError {
+    const { file, path } = this.#template;
+    const line = position === undefined ? "" : ` line ${this.#line(position)}:`;
+    return new ConfigError(`${joinPath("templates", file)}.template`, `${path}${line} ${problem}`);
+  }
+}
+
+/** Mustache's words, in those of somebody who reads the template. */
+function explain(what: string): string {
+  const [, how, name] = /^(Unclosed|Unopened) section "(.*)"$/s.exec(what) ?? [];
+  if (name !== undefined)
+    return how === "Unclosed"
+      ? `the section ${tag(name)} is not closed by then: {{/${shown(name)}}} is missing`
+      : `{{/${shown(name)}}} closes a section that is not open`;
+  if (what === "Unclosed tag") return "a tag has no end: }} is missing";
+  return "expected two delimiters, as in {{=<% %>=}}";
+}
+
+function tag(name: string): string {
+  return JSON.stringify(shown(name));
+}
+
+/** A name is short; what is long is text where a tag was not meant, and may be anything. */
+function shown(name: string): string {
+  const line = name.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
+  return line.length <= 80 ? line : `${line.slice(0, 40)}…`;
+}

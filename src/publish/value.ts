@@ -1,0 +1,24 @@
+/** What a secret's bytes must be where a configuration asks for text: in a variable, in a template. */
+
+import { printable } from "../contract/errors.ts";
+
+/** A secret whose value cannot be carried where it was asked for. `reason` and the message never hold the value. */
+export class ValueError extends Error {
+  override readonly name: string = "ValueError";
+  readonly id: string;
+  readonly reason: string;
+  constructor(id: string, reason: string) {
+    super(printable(`secret ${JSON.stringify(id)}: ${reason}`));
+    this.id = id;
+    this.reason = reason;
+  }
+}
+
+const NEWLINE = 0x0a;
+
+/** As `$(cat file)` drops them. A view, not a copy. */
+export function withoutTrailingNewlines(value: Buffer): Buffer {
+  let end = value.length;
+  while (end > 0 && value[end - 1] === NEWLINE) end -= 1;
+  return value.subarray(0, end);
+}

@@ -1,0 +1,143 @@
+/**
+ * Tells systemd READY=1, STATUS= and WATCHDOG=1 (sd_notify(3)).
+ *
+ * sd-notify is an addon that is built against libsystemd and one Node's headers. Where it does not load, each message is
+ * sent by systemd-notify(1); the unit then needs NotifyAccess=all.
+ */
+import { createRequire } from "node:module";
+import { helperEnvironment } from "../contract/helper-command.ts";
+
+export interface Notifier {
+  /** How messages go out, for the log. */
+  readonly how: "none" | "sd-notify" | "systemd-notify";
+  ready(status: string): void;
+  status(text: string): void;
+  watchdog(): void;
+  stopping(): void;
+  /** Resolves when all that was said has been handed over. */
+  flush(): Promise<void>;
+}
+
+const silent: Notifier = {
+  how: "none",
+  ready: () => undefined,
+  status: () => undefined,
+  watchdog: () => undefined,
+  stopping: () => undefined,
+  flush: () => Promise.resolve(),
+};
+
+export function openNotifier(environment: NodeJS.ProcessEnv): Notifier {
+  const socket = environment["NOTIFY_SOCKET"];
+  if (socket === undefined || socket === "") return silent;
+  const addon = loadAddon();
+  return addon === undefined ? bySystemdNotify(socket) : byAddon(addon);
+}
+
+/** sd-notify 2.8.0 has no types. Its stopping() reads a pid argument that its README does not name. */
+interface SdNotify {
+  ready(): void;
+  sendStatus(text: string): void;
+  watchdog(): void;
+  stopping(pid: number): void;
+}
+
+function loadAddon(): SdNotify | undefined {
+  try {
+    return createRequire(import.meta.url)("sd-notify") as SdNotify;
+  } catch {
+    return undefined;
+  }
+}
+
+function byAddon(addon: SdNotify): Notifier {
+  return {
+    how: "sd-notify",
+    ready(status) {
+      addon.sendStatus(oneLine(status));
+      addon.ready();
+    },
+    status: (text) => {
+      addon.sendStatus(oneLine(text));
+    },
+    watchdog: () => {
+      addon.watchdog();
+    },
+    stopping: () => {
+      addon.stopping(process.pid);
+    },
+    flush: () => Promise.resolve(),
+  };
+}
+
+/** Exported for its test: where the addon loads, nobody gets here. */
+export function bySystemdNotify(socket: string): Notifier {
+  let last = Promise.resolve();
+  /** A status that a newer one overtook before its turn is not sent: each costs a process. */
+  let waiting: { text: string } | undefined;
+  const send = (...args: readonly string[]) => {
+    last = last.then(() => run(socket, args));
+  };
+  return {
+    how: "systemd-notify",
+    ready(status) {
+      // What is said from now on comes after it.
+      waiting = undefined;
+      send("--ready", `--status=${oneLine(status)}`);
+    },
+    status(text) {
+      if (waiting !== undefined) {
+        waiting.text = text;
+        return;
+      }
+      const mine = { text };
+      waiting = mine;
+      last = last.then(() => {
+        if (waiting === mine) waiting = undefined;
+        return run(socket, [`--status=${oneLine(mine.text)}`]);
+      });
+    },
+    watchdog: () => {
+      send("WATCHDOG=1");
+    },
+    stopping: () => {
+      send("STOPPING=1");
+    },
+    flush: () => last,
+  };
+}
+
+/** A message that cannot be sent is lost: there is nobody else to tell. */
+function run(socket: string, args: readonly string[]): Promise<void> {
+  return new Promise((done) => {
+    const child = process
+      .getBuiltinModule("node:child_process")
+      .spawn("systemd-notify", [`--pid=${process.pid}`, ...args], {
+        env: { ...helperEnvironment(), NOTIFY_SOCKET: socket },
+        stdio: "ignore",
+        timeout: 10_000,
+      });
+    child.once("error", () => {
+      done();
+    });
+    child.once("close", () => {
+      done();
+    });
+  });
+}
+
+/** A newline would begin another field of the protocol. */
+function oneLine(text: string): string {
+  return text.replaceAll(/[\r\n]+/g, " ");
+}
+
+/**
+ * Half of WatchdogSec= where systemd watches this process, in milliseconds (sd_watchdog_enabled(3)).
+ */
+export function watchdogPeriod(environment: NodeJS.ProcessEnv): number | undefined {
+  const microseconds = Number(environment["WATCHDOG_USEC"]);
+  const pid = environment["WATCHDOG_PID"];
+  if (!Number.isFinite(microseconds) || microseconds <= 0) return undefined;
+  if (pid !== undefined && Number(pid) !== process.pid) return undefined;
+  return Math.max(microseconds / 2000, 50);
+}

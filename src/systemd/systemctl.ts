@@ -1,0 +1,143 @@
+/** The one place that talks to systemd about other units, by systemctl(1). */
+import { getsCopies } from "./credential-copies.ts";
+import { errnoText } from "../contract/errors.ts";
+import { type CommandResult, runCommand } from "../contract/helper-command.ts";
+
+/** What the actions need to know of a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
+export interface UnitState {
+  readonly loaded: boolean;
+  readonly activeState: string;
+  readonly subState: string;
+  readonly type: string;
+  readonly remainAfterExit: boolean;
+  /** Whether a reload shows it new secrets: not where it has copies of its start. */
+  readonly canReload: boolean;
+  /** When the unit last left the state inactive: all that it reads at its start, it read later. */
+  readonly leftInactiveAt: number;
+  readonly mainStartedAt: number;
+  /** Seconds; 0: no limit. */
+  readonly startLimitInterval: number;
+  readonly startLimitBurst: number;
+}
+
+/** Every call ends at once when `stop` aborts; a job that has begun goes on in systemd. */
+export interface Systemd {
+  /** @returns undefined where systemd does not answer. */
+  show(unit: string, stop: AbortSignal): Promise<UnitState | undefined>;
+  /** Each waits for the job to end. @returns whether systemd says that it worked, and what it says if not. */
+  restart(unit: string, stop: AbortSignal): Promise<JobResult>;
+  reload(unit: string, stop: AbortSignal): Promise<JobResult>;
+  signal(unit: string, signal: string, stop: AbortSignal): Promise<JobResult>;
+}
+
+export interface JobResult {
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+const properties = [
+  "LoadState",
+  "ActiveState",
+  "SubState",
+  "Type",
+  "RemainAfterExit",
+  "CanReload",
+  "FragmentPath",
+  "DropInPaths",
+  "RefreshOnReload",
+  "InactiveExitTimestampMonotonic",
+  "ExecMainStartTimestampMonotonic",
+  "StartLimitIntervalUSec",
+  "StartLimitBurst",
+] as const;
+
+export const systemctl: Systemd = {
+  async show(unit, stop) {
+    const result = await runCommand(["systemctl", "show", `--property=${properties.join(",")}`, "--", unit], {
+      timeout: 15,
+      signal: stop,
+    });
+    return result.end === "exit" && result.code === 0 ? parseShow(result.stdout, unit) : undefined;
+  },
+  async restart(unit, stop) {
+    return job(await runCommand(["systemctl", "--no-ask-password", "try-restart", "--", unit], { signal: stop }));
+  },
+  async reload(unit, stop) {
+    const command = ["systemctl", "--no-ask-password", "try-reload-or-restart", "--", unit] as const;
+    return job(await runCommand(command, { signal: stop }));
+  },
+  async signal(unit, signal, stop) {
+    const command = ["systemctl", "--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
+    return job(await runCommand(command as [string, ...string[]], { timeout: 30, signal: stop }));
+  },
+};
+
+function job(result: CommandResult): JobResult {
+  switch (result.end) {
+    case "exit":
+      return { ok: result.code === 0, detail: result.stderr.split("\n")[0] ?? "" };
+    case "signal":
+      return { ok: false, detail: `systemctl ended by ${result.signal}` };
+    case "timeout":
+      return { ok: false, detail: "systemctl did not answer" };
+    case "not-started":
+      return { ok: false, detail: `cannot run systemctl: ${errnoText(result.reason)}` };
+  }
+}
+
+/** Exported for its test. @returns undefined where the answer is not that of `systemctl show`. */
+export function parseShow(output: string, unit = ""): UnitState | undefined {
+  const values = new Map(
+    output.split("\n").flatMap((line) => {
+      const equals = line.indexOf("=");
+      return equals < 0 ? [] : [[line.slice(0, equals), line.slice(equals + 1)] as const];
+    }),
+  );
+  const activeState = values.get("ActiveState");
+  if (activeState === undefined) return undefined;
+  const unitFiles = [values.get("FragmentPath"), ...(values.get("DropInPaths") ?? "").split(" ")];
+  // systemd 260+ can make new copies on a reload.
+  const refreshes = values.get("RefreshOnReload")?.includes("credentials") === true;
+  return {
+    loaded: values.get("LoadState") === "loaded",
+    activeState,
+    subState: values.get("SubState") ?? "",
+    type: values.get("Type") ?? "",
+    remainAfterExit: values.get("RemainAfterExit") === "yes",
+    canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles)),
+    leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
+    mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
+    startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),
+    startLimitBurst: Number(values.get("StartLimitBurst") ?? 0),
+  };
+}
+
+/** Units as `systemctl show` prints them (systemd.time(7)), in seconds. */
+const spanUnits: Readonly<Record<string, number>> = {
+  us: 1e-6,
+  μs: 1e-6,
+  ms: 1e-3,
+  s: 1,
+  min: 60,
+  h: 3600,
+  d: 86_400,
+  day: 86_400,
+  days: 86_400,
+  w: 604_800,
+  week: 604_800,
+  weeks: 604_800,
+  month: 2_629_800,
+  months: 2_629_800,
+  y: 31_557_600,
+  year: 31_557_600,
+  years: 31_557_600,
+};
+
+/** `1min 30s` → 90; `infinity` → Infinity. Exported for its test. */
+export function parseTimeSpan(span: string): number {
+  if (span === "infinity") return Infinity;
+  let total = 0;
+  for (const [, digits, unit] of span.matchAll(/([0-9.]+)\s*([a-zμ]*)/g))
+    total += Number(digits) * (spanUnits[unit === undefined || unit === "" ? "us" : unit] ?? 0);
+  return total;
+}

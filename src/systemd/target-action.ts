@@ -1,0 +1,285 @@
+/**
+ * Gets one target to use what was published: restarted, reloaded or signalled by systemd, never by a pid file.
+ *
+ * Rotations alone never bring a target to its start limit: actions are `minInterval` apart, and starts (ours and the
+ * target's own that are seen) stay one below the target's StartLimitBurst= in any StartLimitIntervalSec=.
+ */
+import { Alarm } from "../runtime/alarm.ts";
+import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
+import type { OnChangeConfig } from "../config/config.ts";
+import type { Log } from "../runtime/log.ts";
+import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
+
+/** Seconds between two looks at a target that is on its way up or down. */
+const LOOK_AGAIN = 0.5;
+/** Seconds after which a target that is still activating gets the action all the same: new secrets may be what it needs. */
+const ACTIVATING_LIMIT = 90;
+/** Seconds added to the start limit's interval, for what passes between our question and systemd's count. */
+const MARGIN = 0.25;
+
+export interface ActionParts {
+  readonly onChange: OnChangeConfig;
+  readonly systemd: Systemd;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Called when `status` has changed. */
+  readonly changed: () => void;
+}
+
+/** What ends a request. `told`: the target has the new set, or is not there to use an older one. */
+interface Done {
+  readonly done: string;
+  readonly level: "debug" | "notice" | "warn";
+  readonly told: boolean;
+}
+type Step = { readonly wait: number } | Done | "act";
+
+export class TargetAction {
+  readonly unit: string;
+  readonly #parts: ActionParts;
+  readonly #alarm: Alarm<"requested">;
+  /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
+  #publishedAt: number | undefined;
+  /** How many were asked for: what is done for one is not done for a later one. */
+  #requests = 0;
+  #told = true;
+  #status: string | undefined;
+  /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
+  #starts: readonly number[] = [];
+  #lastAction: number | undefined;
+  #waitingSince: number | undefined;
+  /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
+  #seenDownAt: number | undefined;
+  #failures = 0;
+  #settled: () => void = () => undefined;
+
+  constructor(unit: string, parts: ActionParts) {
+    this.unit = unit;
+    this.#parts = parts;
+    this.#alarm = new Alarm(parts.clock);
+  }
+
+  /** For STATUS=; undefined: nothing to say. */
+  get status(): string | undefined {
+    return this.#status;
+  }
+
+  /** Nothing is due. */
+  get idle(): boolean {
+    return this.#publishedAt === undefined;
+  }
+
+  /** Whether it has the newest set, or is not there to use an older one. */
+  get told(): boolean {
+    return this.#told;
+  }
+
+  /** When the target was seen to start, in µs of CLOCK_MONOTONIC. */
+  get starts(): readonly number[] {
+    return this.#starts;
+  }
+
+  /** Starts that an earlier life of this sidecar has seen count, too. */
+  remember(starts: readonly number[]): void {
+    const now = this.#parts.clock.monotonic();
+    const both = new Set([...starts.filter((time) => time <= now), ...this.#starts]);
+    this.#starts = [...both].sort((a, b) => a - b);
+  }
+
+  /** Asks for the action. One that is still waiting serves this set too. */
+  request(publishedAt: number): void {
+    this.#publishedAt = publishedAt;
+    this.#requests += 1;
+    this.#seenDownAt = undefined;
+    this.#alarm.ring("requested");
+  }
+
+  /** Serves requests until `signal` aborts. @param settled called whenever nothing is due any more. */
+  async run(signal: AbortSignal, settled: () => void): Promise<void> {
+    const { clock, random, onChange } = this.#parts;
+    this.#settled = settled;
+    while (!isAborted(signal)) {
+      await this.#alarm.wait(Infinity, signal);
+      if (this.#publishedAt === undefined || isAborted(signal)) continue;
+      if (onChange.splay > 0) {
+        const wait = random() * onChange.splay;
+        this.#say(`${this.#verb()} in ${wait.toFixed(0)} s (splay)`);
+        await clock.sleep(wait, signal);
+      }
+      await this.#serve(signal);
+    }
+  }
+
+  async #serve(signal: AbortSignal): Promise<void> {
+    this.#waitingSince = this.#parts.clock.monotonic();
+    this.#failures = 0;
+    while (this.#publishedAt !== undefined && !isAborted(signal)) {
+      const request = this.#requests;
+      const state = await this.#parts.systemd.show(this.unit, signal);
+      if (isAborted(signal)) return;
+      const step = state === undefined ? this.#retry("systemd does not answer") : this.#next(state);
+      if (step === "act") await this.#act(state, signal);
+      else if ("wait" in step) await this.#parts.clock.sleep(step.wait, signal);
+      else this.#finish(request, step);
+    }
+  }
+
+  /** What to do about a target in this state. */
+  #next(state: UnitState): Step {
+    const { action } = this.#parts.onChange;
+    this.#noteStart(state);
+    // One whose unit file was removed may be running all the same.
+    if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn", told: false };
+    if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice", told: true };
+    switch (state.activeState) {
+      case "failed":
+        return {
+          done: "has failed; not revived, the new secrets are there for its next start",
+          level: "warn",
+          told: true,
+        };
+      case "inactive":
+        return { done: "is not running; the new secrets are there for its next start", level: "debug", told: true };
+      case "active":
+        this.#waitingSince = undefined;
+        break;
+      default: {
+        const step = this.#onItsWay(state);
+        if (step !== "act") return step;
+      }
+    }
+    if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
+    const starts = action === "restart" || (action === "reload" && !state.canReload);
+    const wait = Math.max(this.#untilMinInterval(), starts ? this.#untilStartAllowed(state) : 0);
+    if (wait <= 0) return "act";
+    this.#say(`${this.#verb()} in ${Math.ceil(wait)} s (paced)`);
+    return { wait };
+  }
+
+  #hasNewSet(state: UnitState): boolean {
+    if (this.#publishedAt === undefined) return true;
+    if (state.leftInactiveAt > this.#publishedAt) return true;
+    return this.#seenDownAt !== undefined && state.mainStartedAt > this.#seenDownAt;
+  }
+
+  /** activating, deactivating, reloading. */
+  #onItsWay(state: UnitState): Step {
+    const { clock } = this.#parts;
+    if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
+    if (state.subState === "auto-restart" || state.activeState === "deactivating")
+      this.#seenDownAt ??= clock.monotonic();
+    this.#waitingSince ??= clock.monotonic();
+    const waited = (clock.monotonic() - this.#waitingSince) / 1e6;
+    if (waited > ACTIVATING_LIMIT && state.activeState !== "deactivating" && state.type !== "oneshot") return "act";
+    this.#say(`${this.#verb()} waits: it is ${state.activeState}`);
+    return { wait: LOOK_AGAIN };
+  }
+
+  /** It would be killed in the middle of its work and begin again. */
+  #oneshot(): Step {
+    return {
+      done: "is a oneshot service: not touched, its next run has the new secrets",
+      level: "notice",
+      told: false,
+    };
+  }
+
+  async #act(before: UnitState | undefined, signal: AbortSignal): Promise<void> {
+    const { clock, log, systemd, onChange } = this.#parts;
+    const request = this.#requests;
+    this.#say(`${this.#verb()} is under way`);
+    // Before, not only after: if the target fails, systemd may take this process along.
+    log.notice(`${this.unit}: ${onChange.action} for the new secrets`);
+    this.#lastAction = clock.monotonic();
+    this.#waitingSince = undefined;
+    const result = await this.#job(before, signal);
+    const after = await systemd.show(this.unit, signal);
+    // Waiting for a target that is itself stopped, or restarted after us, would never end. The mark is still there.
+    if (isAborted(signal)) return;
+    if (after !== undefined) this.#noteStart(after);
+    if (after?.activeState === "failed") {
+      this.#settle(request, true);
+      this.#say(`${this.unit} failed after the ${onChange.action}`);
+      log.error(`${this.unit} failed after the ${onChange.action} (see systemctl status ${this.unit})`);
+    } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
+      this.#settle(request, true);
+      this.#say(undefined);
+      log.info(`${this.unit}: ${onChange.action} done`);
+    } else {
+      await clock.sleep(this.#retry(result.detail).wait, signal);
+    }
+  }
+
+  #job(before: UnitState | undefined, signal: AbortSignal): Promise<JobResult> {
+    const { onChange, systemd } = this.#parts;
+    switch (onChange.action) {
+      case "restart":
+        return systemd.restart(this.unit, signal);
+      case "reload":
+        return before?.canReload === false ? systemd.restart(this.unit, signal) : systemd.reload(this.unit, signal);
+      case "signal":
+        return systemd.signal(this.unit, onChange.signal ?? "SIGHUP", signal);
+      case "none":
+        return Promise.resolve({ ok: true, detail: "" });
+    }
+  }
+
+  /** A set that was published since then needs an action of its own. */
+  #settle(request: number, told: boolean): void {
+    this.#failures = 0;
+    if (this.#requests !== request) return;
+    this.#publishedAt = undefined;
+    this.#told = told;
+    // Before the log says that it is done: the mark on disk must not outlive that line.
+    this.#settled();
+  }
+
+  #retry(why: string): { readonly wait: number } {
+    const { log, random, onChange } = this.#parts;
+    const wait = backoff(this.#failures + 2, random);
+    log[this.#failures === 0 ? "warn" : "debug"](`${this.unit}: ${onChange.action} did not work: ${why}; trying again`);
+    this.#failures += 1;
+    this.#say(`${this.#verb()} did not work yet: ${why}`);
+    return { wait };
+  }
+
+  #finish(request: number, { done, level, told }: Done): void {
+    this.#settle(request, told);
+    this.#parts.log[level](`${this.unit} ${done}`);
+    this.#say(level === "warn" ? `${this.unit} ${done}` : undefined);
+  }
+
+  #untilMinInterval(): number {
+    if (this.#lastAction === undefined) return 0;
+    return this.#parts.onChange.minInterval - (this.#parts.clock.monotonic() - this.#lastAction) / 1e6;
+  }
+
+  #noteStart(state: UnitState): void {
+    const time = Math.max(state.leftInactiveAt, state.mainStartedAt);
+    if (time > 0) this.remember([time]);
+    this.#starts = this.#starts.slice(-Math.max(state.startLimitBurst, 1));
+  }
+
+  /** Seconds until one more start keeps one in reserve. */
+  #untilStartAllowed({ startLimitBurst, startLimitInterval }: UnitState): number {
+    if (startLimitBurst <= 0 || startLimitInterval <= 0) return 0;
+    const now = this.#parts.clock.monotonic();
+    const allowed = Math.max(1, startLimitBurst - 1);
+    const horizon = (startLimitInterval + MARGIN) * 1e6;
+    const recent = this.#starts.filter((time) => now - time < horizon);
+    if (recent.length < allowed) return 0;
+    const leaves = recent[recent.length - allowed] ?? now;
+    return (leaves + horizon - now) / 1e6;
+  }
+
+  #verb(): string {
+    return `${this.#parts.onChange.action} of ${this.unit}`;
+  }
+
+  #say(status: string | undefined): void {
+    if (this.#status === status) return;
+    this.#status = status;
+    this.#parts.changed();
+  }
+}

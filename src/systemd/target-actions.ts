@@ -1,0 +1,124 @@
+/** The actions of all targets together, with the mark on disk that says that they are due. */
+import { TargetAction } from "./target-action.ts";
+import type { Clock, Random } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Found, Publisher } from "../publish/publisher.ts";
+import type { Systemd } from "./systemctl.ts";
+
+export interface ActionsParts {
+  readonly config: Config;
+  readonly publisher: Publisher;
+  readonly systemd: Systemd;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Called when a status has changed. */
+  readonly changed: () => void;
+  /**
+   * Called when every target uses what is published. Never where one is not told: when a service has looked by itself is
+   * not known, and what it may still be using (an older lease) must not be ended, but run out.
+   */
+  readonly applied: () => void;
+}
+
+export class TargetActions {
+  readonly #parts: ActionsParts;
+  readonly #actions: readonly TargetAction[];
+  /** When a set was published that nobody was told of, in µs of CLOCK_MONOTONIC. */
+  #untold: number | undefined;
+
+  constructor(parts: ActionsParts) {
+    this.#parts = parts;
+    const { onChange, targets } = parts.config;
+    this.#actions =
+      onChange.action === "none" ? [] : targets.map((unit) => new TargetAction(unit, { ...parts, onChange }));
+  }
+
+  /** Nobody is told of anything: there is no target, or it sees changes itself. */
+  get none(): boolean {
+    return this.#actions.length === 0;
+  }
+
+  /** For STATUS=. */
+  get statuses(): readonly string[] {
+    return this.#actions.flatMap(({ status }) => status ?? []);
+  }
+
+  /** Asks for the action, for the set that has just been published. */
+  request(ids: readonly string[]): void {
+    const { clock, log } = this.#parts;
+    log.debug("asking for the action", { secrets: ids });
+    this.#ask(clock.monotonic());
+  }
+
+  /** A set was published without asking for the action. */
+  leaveUntold(): void {
+    if (!this.none) this.#untold = this.#parts.clock.monotonic();
+  }
+
+  /** Asks for the action for what nobody was told of. @returns whether there was such a set. */
+  tellLate(): boolean {
+    if (this.#untold === undefined) return false;
+    this.#ask(this.#untold);
+    return true;
+  }
+
+  #ask(publishedAt: number): void {
+    this.#untold = undefined;
+    this.#mark(publishedAt);
+    for (const action of this.#actions) action.request(publishedAt);
+  }
+
+  /** Starts that an earlier life has seen count. To be called before the first request, which writes them down again. */
+  remember({ starts }: Found): void {
+    for (const action of this.#actions) action.remember(starts.get(action.unit) ?? []);
+  }
+
+  /** An action that a crash kept from being done is done now, unless the target has started since. */
+  resume({ pending }: Found): void {
+    if (pending === undefined) return;
+    if (this.none) this.forget();
+    else if (this.#allIdle())
+      for (const action of this.#actions) action.request(pending.publishedAt ?? this.#parts.clock.monotonic());
+  }
+
+  /** An action of an earlier life is not due any more. */
+  forget(): void {
+    this.#mark(null);
+  }
+
+  /** Serves requests until `stop` aborts. */
+  async run(stop: AbortSignal): Promise<void> {
+    await Promise.all(
+      this.#actions.map((action) =>
+        action.run(stop, () => {
+          this.#settled();
+        }),
+      ),
+    );
+  }
+
+  #settled(): void {
+    if (!this.#allIdle()) return;
+    this.#mark(null);
+    if (this.#actions.every(({ told }) => told)) this.#parts.applied();
+  }
+
+  /**
+   * Where it cannot be written, the one on disk has no time, or says that an action is due that is done: at worst it is
+   * done twice after a crash.
+   */
+  #mark(publishedAt: number | null): void {
+    const { publisher, log } = this.#parts;
+    try {
+      publisher.setPending(publishedAt, new Map(this.#actions.map(({ unit, starts }) => [unit, starts])));
+    } catch (error) {
+      log.warn(error instanceof Error ? error.message : "cannot write the mark of the pending action");
+    }
+  }
+
+  #allIdle(): boolean {
+    return this.#actions.every(({ idle }) => idle);
+  }
+}

@@ -1,0 +1,182 @@
+/** Who we are for AWS: late, ended, refused and assumed, and what the operator reads of it. */
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { loadBackend } from "../../../backends/index.ts";
+import { assumed, type Call, notAssumed, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
+import { asValue, Observed } from "../../contract/observed.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+const canary = "canary-70b2ee15";
+const region = "eu-central-1";
+const roleArn = "arn:aws:iam::123456789012:role/reader";
+
+let standIn: StandIn | undefined;
+let credentials: string;
+let dispose: () => Promise<void>;
+beforeEach(async () => {
+  const directory = await temporary();
+  dispose = directory.dispose;
+  credentials = join(directory.path, "credentials");
+  // Nothing of the machine's own.
+  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"])
+    vi.stubEnv(name, undefined);
+  vi.stubEnv("HOME", directory.path);
+  vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
+  vi.stubEnv("AWS_CONFIG_FILE", join(directory.path, "config"));
+  vi.stubEnv("AWS_SHARED_CREDENTIALS_FILE", credentials);
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await standIn?.close();
+  await dispose();
+});
+
+async function writeCredentials(accessKey: string, profile = "default"): Promise<void> {
+  const text = `[${profile}]\naws_access_key_id = ${accessKey}\naws_secret_access_key = ${canary}-key\n`;
+  await writeFile(`${credentials}.new`, text);
+  await rename(`${credentials}.new`, credentials);
+}
+
+async function backend(answer: (call: Call) => Reply | undefined, settings: object = {}) {
+  standIn = await StandIn.start(answer);
+  const module = await loadBackend("aws", "/");
+  const observed = await Observed.open(module, { region, endpoint: standIn.url, timeout: 5, ...settings });
+  return { observed, standIn };
+}
+
+const value: Reply = { body: { Name: "a", SecretString: "the value", VersionId: "v1" } };
+const text = async (observed: Observed) => asValue(await observed.outcome("a")).value.toString();
+
+describe("credentials of the machine", () => {
+  test("that are late at boot are waited for, and found in their file when it comes", async () => {
+    const { observed } = await backend(() => value);
+    for (let attempt = 0; attempt < 2; attempt += 1)
+      expect(await observed.outcome("a")).toMatchObject({
+        kind: "unavailable",
+        message: `a in ${region}: there are no credentials (yet)`,
+      });
+    await writeCredentials("late");
+    expect(await text(observed)).toBe("the value");
+    expect(standIn?.calls.at(-1)?.accessKey).toBe("late");
+  });
+
+  test("of a profile that is not there are waited for, and the line names it", async () => {
+    await writeCredentials("other", "other");
+    const { observed } = await backend(() => value, { profile: "app" });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: profile "app": there are no credentials (yet)`,
+    });
+    await writeCredentials("app", "app");
+    expect(await text(observed)).toBe("the value");
+  });
+
+  test.each([
+    ["ExpiredTokenException", "unavailable", "the credentials have expired"],
+    ["UnrecognizedClientException", "denied", "the access key is not known"],
+  ])("that are refused (%s) are read again at the next fetch", async (code, kind, why) => {
+    await writeCredentials("old");
+    const { observed } = await backend((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
+    expect(await observed.outcome("a")).toMatchObject({ kind, message: `a in ${region}: ${why}` });
+    await writeCredentials("new");
+    expect(await text(observed)).toBe("the value");
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test("that are refused for a batch do not switch batches off", async () => {
+    await writeCredentials("old");
+    const values = ["a", "b"].map((Name) => ({ Name, SecretString: `value of ${Name}`, VersionId: "v1" }));
+    const { observed, standIn } = await backend((call) =>
+      call.accessKey === "old"
+        ? refusal("UnrecognizedClientException", "no")
+        : { body: { SecretValues: values, Errors: [] } },
+    );
+    expect((await observed.fetch("a", "b")).get("b")).toMatchObject({ kind: "denied" });
+    await writeCredentials("new");
+    expect(asValue((await observed.fetch("a", "b")).get("b")).value.toString()).toBe("value of b");
+    expect(standIn.count("GetSecretValue")).toBe(0);
+  });
+});
+
+describe("a role", () => {
+  const answer = (call: Call): Reply => (call.operation === "AssumeRole" ? assumed("temporary") : value);
+
+  test("is assumed with the machine's own credentials, once, and its own are used", async () => {
+    await writeCredentials("own");
+    const { observed, standIn } = await backend(answer, { roleArn, externalId: "for-us" });
+    for (let round = 0; round < 2; round += 1) expect(await text(observed)).toBe("the value");
+    const [login, ...gets] = standIn.calls;
+    expect(login).toMatchObject({
+      operation: "AssumeRole",
+      accessKey: "own",
+      body: { RoleArn: roleArn, RoleSessionName: "fetcher", ExternalId: "for-us" },
+    });
+    expect(gets.map(({ operation, accessKey }) => [operation, accessKey])).toEqual([
+      ["GetSecretValue", "temporary"],
+      ["GetSecretValue", "temporary"],
+    ]);
+  });
+
+  test("that does not trust us is denied: the line names it, and what is missing", async () => {
+    await writeCredentials("own");
+    const { observed } = await backend(() => notAssumed("AccessDenied", `${canary} is not authorized`), { roleArn });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "denied",
+      message: `a in ${region}: cannot assume ${roleArn}: access denied: sts:AssumeRole must be allowed to us, and the role must trust us`,
+    });
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test.each([
+    ["Throttling", "throttled"],
+    ["RequestThrottled", "throttled"],
+    ["IDPCommunicationError", "the identity provider does not answer"],
+  ])("is waited for where STS says %s with status 400, as when a whole fleet boots", async (code, why) => {
+    await writeCredentials("own");
+    const { observed } = await backend(() => notAssumed(code, canary, 400), { roleArn });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: cannot assume ${roleArn}: ${why}`,
+    });
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test("is waited for while the machine has no credentials, and assumed when they come", async () => {
+    const { observed } = await backend(answer, { roleArn });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: cannot assume ${roleArn}: there are no credentials (yet)`,
+    });
+    await writeCredentials("own");
+    expect(await text(observed)).toBe("the value");
+  });
+
+  test("whose service stalls in its answer is asked again at the next fetch", async () => {
+    await writeCredentials("own");
+    let stalls = true;
+    const { observed } = await backend(
+      (call) => ({ ...answer(call), stalls: stalls && call.operation === "AssumeRole" }),
+      {
+        roleArn,
+        timeout: 2,
+      },
+    );
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: no answer in time`,
+    });
+    stalls = false;
+    expect(await text(observed)).toBe("the value");
+  });
+
+  test("whose service never answers does not hold up the sidecar's stop", async () => {
+    await writeCredentials("own");
+    const { observed, standIn } = await backend(() => undefined, { roleArn, timeout: 100 });
+    const abort = new AbortController();
+    const fetching = observed.backend.fetch(observed.requests("a"), abort.signal);
+    await vi.waitUntil(() => standIn.count("AssumeRole") > 0, { timeout: 60_000 });
+    abort.abort();
+    expect((await fetching).get("a")).toMatchObject({ kind: "unavailable" });
+  }, 120_000);
+});

@@ -1,0 +1,227 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { loadBackend } from "../../../backends/index.ts";
+import type { ConfigError } from "../../../src/contract/errors.ts";
+import { type Call, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
+import { asValue, Observed } from "../../contract/observed.ts";
+
+const canary = "canary-1c7d93ab";
+const region = "eu-central-1";
+
+let standIn: StandIn | undefined;
+beforeEach(() => {
+  vi.stubEnv("AWS_ACCESS_KEY_ID", "key");
+  vi.stubEnv("AWS_SECRET_ACCESS_KEY", `${canary}-credentials`);
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await standIn?.close();
+});
+
+async function backend(answer: (call: Call) => Reply | undefined, settings: object = {}) {
+  standIn = await StandIn.start(answer);
+  const module = await loadBackend("aws", "/");
+  const observed = await Observed.open(module, { region, endpoint: standIn.url, timeout: 5, ...settings });
+  return { observed, standIn };
+}
+
+const value = (name: string) => ({
+  ARN: `arn:aws:secretsmanager:${region}:123456789012:secret:${name}-AbCdEf`,
+  Name: name,
+  SecretString: `value of ${name}`,
+  VersionId: `version-of-${name}`,
+});
+const found = ({ body }: Call): Reply => ({ body: value(String(body["SecretId"])) });
+const idsOf = ({ body }: Call) => body["SecretIdList"] as string[];
+
+describe("a batch", () => {
+  test("of 45 secrets is three requests, and asks for no stage: a pending rotation is never handed out", async () => {
+    const ids = Array.from({ length: 45 }, (_, index) => `s${index}`);
+    const { observed, standIn } = await backend((call) => ({
+      body: { SecretValues: idsOf(call).map(value), Errors: [] },
+    }));
+    const outcomes = await observed.fetch(...ids);
+    for (const id of ids) expect(asValue(outcomes.get(id)).value.toString()).toBe(`value of ${id}`);
+    expect(standIn.calls.map((call) => idsOf(call).length)).toEqual([20, 20, 5]);
+    expect(JSON.stringify(standIn.calls)).not.toMatch(/Stage/);
+  });
+
+  test("that fails for one secret asks for that one alone, and gives the others", async () => {
+    const { observed } = await backend((call) => {
+      if (call.operation === "GetSecretValue") return refusal("AccessDeniedException", `no, ${canary}`);
+      const Errors = [{ SecretId: "b", ErrorCode: "AccessDeniedException", Message: canary }];
+      return { body: { SecretValues: ["a", "c"].map(value), Errors } };
+    });
+    const outcomes = await observed.fetch("a", "b", "c");
+    expect(asValue(outcomes.get("a")).value.toString()).toBe("value of a");
+    expect(asValue(outcomes.get("c")).value.toString()).toBe("value of c");
+    expect(outcomes.get("b")).toMatchObject({
+      kind: "denied",
+      message: expect.stringContaining(`b in ${region}`) as string,
+    });
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test("that the role may not ask for is not asked for again: its permission is one of its own", async () => {
+    const { observed, standIn } = await backend((call) =>
+      call.operation === "GetSecretValue" ? found(call) : refusal("AccessDeniedException", "no"),
+    );
+    for (let round = 0; round < 2; round += 1) {
+      const outcomes = await observed.fetch("a", "b");
+      expect(asValue(outcomes.get("b")).value.toString()).toBe("value of b");
+    }
+    expect(standIn.count("BatchGetSecretValue")).toBe(1);
+  });
+});
+
+test("two keys of one secret cost one request", async () => {
+  const document = { ...value("db"), SecretString: '{"user":"u","password":"p"}' };
+  const { observed, standIn } = await backend(() => ({ body: document }), { secretId: "db" });
+  const outcomes = await observed.fetch("user", "password");
+  expect([asValue(outcomes.get("user")).value.toString(), asValue(outcomes.get("password")).value.toString()]).toEqual([
+    "u",
+    "p",
+  ]);
+  expect(standIn.calls).toHaveLength(1);
+});
+
+test.each([
+  ["12345678901234567890", undefined],
+  ["-9007199254740993", undefined],
+  ["1e400", undefined],
+  ['{"pin":[9007199254740993]}', undefined],
+  ["9007199254740991", "9007199254740991"],
+  ["-0.25", "-0.25"],
+  ['"12345678901234567890"', "12345678901234567890"],
+  ['{"pin":[null,true,1.5]}', '{"pin":[null,true,1.5]}'],
+])("a value %s in a JSON secret is published as it is, or not at all", async (json, published) => {
+  const document = { ...value("db"), SecretString: `{"id":${json},"other":12345678901234567890}` };
+  const { observed } = await backend(() => ({ body: document }), { secretId: "db" });
+  if (published !== undefined) expect((await observed.value("id")).value.toString()).toBe(published);
+  else
+    expect(await observed.outcome("id")).toMatchObject({
+      kind: "invalid",
+      message: 'db: key "id": a number too large to be carried exactly: store it as a string',
+    });
+});
+
+describe("what the service says no with", () => {
+  test.each([
+    ["ThrottlingException", "unavailable"],
+    ["RequestTimeoutException", "unavailable"],
+    ["InternalServiceError", "unavailable"],
+    ["ExpiredTokenException", "unavailable"],
+    ["AccessDeniedException", "denied"],
+    ["UnrecognizedClientException", "denied"],
+    ["DecryptionFailure", "denied"],
+    ["ValidationException", "invalid"],
+    ["SomethingNewException", "denied"],
+  ])("%s is %s, in one line without what it said", async (code, kind) => {
+    const { observed } = await backend(() => refusal(code, `${canary}\nsecond line`));
+    const outcome = await observed.outcome("a");
+    expect(outcome).toMatchObject({ kind });
+    expect((outcome as Error).message).toMatch(/^a in eu-central-1: [^\n]+$/);
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test("a secret that is marked for deletion is missing", async () => {
+    const { observed } = await backend(() => refusal("InvalidRequestException", "it was marked for deletion"));
+    expect(await observed.outcome("a")).toEqual({ status: "missing", where: `no secret a in ${region}` });
+  });
+
+  test("Retry-After reaches the engine", async () => {
+    const { observed } = await backend(() => refusal("ThrottlingException", "slower", { "retry-after": "1" }));
+    expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable", retryAfter: 1 });
+  });
+
+  test("garbage with status 200 is no value and no rotation", async () => {
+    const { observed } = await backend(() => ({ body: `<html>${canary}</html>` }));
+    expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable" });
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test("an answer without a value is an error, not an empty secret", async () => {
+    const { observed } = await backend(() => ({ body: { Name: "a", VersionId: "1" } }));
+    expect(await observed.outcome("a")).toMatchObject({ kind: "invalid" });
+  });
+});
+
+test("a service that takes the request and never answers is unavailable after the configured time", async () => {
+  const { observed } = await backend(() => undefined, { timeout: 0.2 });
+  expect(await observed.outcome("a")).toMatchObject({
+    kind: "unavailable",
+    message: expect.stringContaining("no answer in time") as string,
+  });
+});
+
+test("an answer that stalls half-way costs the others nothing: it ends after the configured time", async () => {
+  const { observed, standIn } = await backend(
+    (call) => {
+      if (call.operation !== "GetSecretValue") return refusal("AccessDeniedException", "no batches here");
+      const answer = found(call);
+      return call.body["SecretId"] === "b" ? { ...answer, stalls: true } : answer;
+    },
+    { timeout: 2 },
+  );
+  const outcomes = await observed.fetch("a", "b");
+  expect(asValue(outcomes.get("a")).value.toString()).toBe("value of a");
+  expect(outcomes.get("b")).toMatchObject({ kind: "unavailable", message: `b in ${region}: no answer in time` });
+  await vi.waitUntil(() => standIn.stalled.size === 0, { timeout: 20_000 });
+});
+
+test("credentials that are late at boot are waited for", async () => {
+  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HOME"]) vi.stubEnv(name, undefined);
+  vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
+  vi.stubEnv("AWS_CONFIG_FILE", "/nonexistent");
+  vi.stubEnv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
+  const { observed } = await backend(found);
+  expect(await observed.outcome("a")).toMatchObject({
+    kind: "unavailable",
+    message: `a in ${region}: there are no credentials (yet)`,
+  });
+});
+
+test("a value that is no JSON object has no keys, and is not quoted", async () => {
+  const { observed } = await backend(() => ({ body: { ...value("a"), SecretString: canary } }), { secretId: "a" });
+  expect(await observed.outcome("key")).toMatchObject({ kind: "invalid" });
+  expect(observed.said.join("\n")).not.toContain(canary);
+});
+
+describe("the configuration", () => {
+  const arn = `arn:aws:secretsmanager:${region}:123456789012:secret:db-AbCdEf`;
+  test.each([
+    ["three fields behind the ARN are wanted", { valueFrom: `${arn}:key` }, "valueFrom"],
+    ["another service", { valueFrom: "arn:aws:ssm:eu-central-1:123456789012:parameter/db" }, "valueFrom"],
+    ["valueFrom beside another field", { valueFrom: arn, jsonKey: "k" }, "jsonKey"],
+    ["an unknown key", { name: "db" }, "name"],
+  ])("%s: an error that names the option", async (_, source, path) => {
+    const module = await loadBackend("aws", "/");
+    const settings = module.parseSettings({ region });
+    let error: unknown;
+    try {
+      module.parseSource("id", source, settings);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect((error as ConfigError).path).toBe(path);
+  });
+
+  test("a wrong role, endpoint or time, or an external id alone are errors that name the option", async () => {
+    const module = await loadBackend("aws", "/");
+    for (const [path, wrong] of [
+      ["roleArn", { roleArn: "reader" }],
+      ["endpoint", { endpoint: "http://user:pass@host" }],
+      ["externalId", { externalId: "x" }],
+      ["timeout", { timeout: 101 }],
+    ] as const)
+      expect(() => module.parseSettings(wrong), path).toThrow(expect.objectContaining({ path }));
+  });
+
+  test("without a region the line says where to set it", async () => {
+    for (const name of ["AWS_REGION", "AWS_DEFAULT_REGION"]) vi.stubEnv(name, undefined);
+    const observed = await Observed.open(await loadBackend("aws", "/"), {});
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "invalid",
+      message: "there is no region: set config.region",
+    });
+  });
+});

@@ -1,0 +1,275 @@
+import { chmod, chown, mkdir, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { compileFunction, constants } from "node:vm";
+import { build, type Metafile } from "esbuild";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type * as table from "../../../backends/index.ts";
+import type { Backend, BackendModule } from "../../../src/contract/backend.ts";
+import type { ConfigError } from "../../../src/contract/errors.ts";
+import { bundleOptions } from "../../../scripts/bundle-options.mjs";
+import { needs } from "../../requirements.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+const canary = "canary-5a1f60c2";
+
+/** The bundle, loaded by Node itself: vitest would load a third party's module by means of its own. */
+let backendNames: typeof table.backendNames;
+let loadBackend: typeof table.loadBackend;
+let bundle: Awaited<ReturnType<typeof temporary>>;
+let metafile: Metafile;
+
+beforeAll(async () => {
+  bundle = await temporary();
+  ({ metafile } = await build({
+    ...bundleOptions,
+    entryPoints: [join(import.meta.dirname, "../../../backends/index.ts")],
+    outdir: bundle.path,
+    outExtension: { ".js": ".mjs" },
+    metafile: true,
+  }));
+  const nativeImport = compileFunction("return import(url)", ["url"], {
+    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  }) as (url: string) => Promise<typeof table>;
+  ({ backendNames, loadBackend } = await nativeImport(pathToFileURL(join(bundle.path, "index.mjs")).href));
+});
+afterAll(() => bundle.dispose());
+
+let root: string;
+let dispose: () => Promise<void>;
+
+beforeEach(async () => {
+  ({ path: root, dispose } = await temporary());
+});
+afterEach(() => dispose());
+
+const methods = "parseSettings: (s) => s, parseSource: (id) => id, describe: String";
+const minimal = `export default { name: "mine", defaultPollingInterval: 5, ${methods}, open: async () => ({ fetch: async () => new Map() }) };`;
+
+async function module(source: string, name = "mine.mjs"): Promise<string> {
+  const path = join(root, name);
+  await writeFile(path, source);
+  await chmod(path, 0o644);
+  return path;
+}
+
+async function refusal(name: string): Promise<string> {
+  const error: unknown = await loadBackend(name, root).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toMatchObject({ name: "ConfigError", exitCode: 78 });
+  const { path, message } = error as ConfigError;
+  expect(path).toBe("backend");
+  expect(message).not.toMatch(/[\r\n]/);
+  expect(message).not.toContain(canary);
+  return message;
+}
+
+describe("the table", () => {
+  test("each name loads the backend of that name", async () => {
+    for (const name of backendNames) expect((await loadBackend(name, "/")).name).toBe(name);
+  });
+
+  test.each(["flolder", "", "constructor", "__proto__", "toString"])(
+    "%j is unknown, and the known are listed",
+    async (name) => {
+      expect(await refusal(name)).toBe(
+        `configuration: backend: unknown: known are ${backendNames.join(", ")}, or the path of an ES module`,
+      );
+    },
+  );
+});
+
+describe("a third party's module", () => {
+  test("is found by an absolute path, from the configuration's directory, and through a link", async () => {
+    const path = await module(minimal);
+    await symlink(path, join(root, "link.js"));
+    for (const name of [path, "mine.mjs", "./mine.mjs", "link.js"])
+      expect((await loadBackend(name, root)).name).toBe("mine");
+  });
+
+  test("may be a CommonJS file", async () => {
+    const path = await module(minimal.replace("export default", "module.exports ="), "mine.js");
+    expect((await loadBackend(path, root)).name).toBe("mine");
+  });
+
+  const broken: [string, string, string][] = [
+    ["with a syntax error", `export default { ${canary}`, "has a syntax error: see it with: node --check PATH"],
+    [
+      "that throws when loaded",
+      `throw new Error("${canary}")`,
+      "fails when it is loaded (Error): see it with: node PATH",
+    ],
+    [
+      "that calls what is not there",
+      `undefined.${canary}()`.replaceAll("-", "_"),
+      "fails when it is loaded (TypeError)",
+    ],
+    [
+      "that imports what is not there",
+      `import "./nothing.mjs"`,
+      "imports something that does not exist: see it with: node PATH",
+    ],
+    ["without a default export", "export const open = 1", "the default export of PATH is no backend: there is none"],
+    ["that exports a string", `export default "${canary}"`, "no backend: it is no object"],
+    ["that exports null", "export default null", "no backend: it is no object"],
+    [
+      "that exports an empty object",
+      "export default {}",
+      "no backend: name must be a string of letters, digits and ._-; defaultPollingInterval must be a number of seconds or null; " +
+        "parseSettings must be a function; parseSource must be a function; describe must be a function; open must be a function",
+    ],
+    [
+      "without open()",
+      `export default { name: "mine", defaultPollingInterval: null, ${methods} }`,
+      "no backend: open must be a function",
+    ],
+    ["with a name of two lines", minimal.replace('"mine"', '"a\\nb"'), "no backend: name must be"],
+    ["with a polling interval of 0", minimal.replace(": 5", ": 0"), "no backend: defaultPollingInterval must be"],
+  ];
+  test.each(broken)("%s is refused in one line that says so", async (_, source, expected) => {
+    const path = await module(source);
+    expect(await refusal(path)).toContain(expected.replace("PATH", path));
+  });
+
+  test("that does not exist, or is a directory or no JavaScript, is refused", async () => {
+    expect(await refusal("./nothing.mjs")).toBe(`configuration: backend: no file ${join(root, "nothing.mjs")}`);
+    await mkdir(join(root, "directory.mjs"));
+    expect(await refusal("./directory.mjs")).toContain("directory.mjs is not a file");
+    await module("", "text.txt");
+    expect(await refusal("./text.txt")).toContain("text.txt is not an ES module: its name must end in .js or .mjs");
+    expect(await refusal("mine.mjs/x")).toContain("no file");
+  });
+
+  describe("that others can change would run their code as root, and is refused", () => {
+    test.each(["664", "646"])("a file of mode %s", async (mode) => {
+      const path = await module(minimal);
+      await chmod(path, Number.parseInt(mode, 8));
+      expect(await refusal(path)).toContain(`others than its owner can write to ${path}: chmod go-w it`);
+    });
+
+    test("a file in a directory that others can write to, also behind a link; a sticky one is fine", async () => {
+      const directory = join(root, "open");
+      await mkdir(directory);
+      await module(minimal, "open/mine.mjs");
+      await symlink("open/mine.mjs", join(root, "link.mjs"));
+      await chmod(directory, 0o777);
+      expect(await refusal("./link.mjs")).toContain(`others than its owner can write to ${directory}`);
+      await chmod(directory, 0o1777);
+      expect((await loadBackend("./link.mjs", root)).name).toBe("mine");
+    });
+
+    needs("root").test("a file of another user", async () => {
+      const path = await module(minimal);
+      await chown(path, 65534, 65534);
+      expect(await refusal(path)).toContain("belongs to another user (uid 65534)");
+    });
+  });
+});
+
+describe("what a third party's module does wrong stays at the border", () => {
+  let modules = 0;
+  async function load(fields: string): Promise<BackendModule> {
+    return await loadBackend(
+      await module(minimal.replace(/open: .*\}\) \}/, `${fields} }`), `mine-${modules++}.mjs`),
+      root,
+    );
+  }
+  const context = { log: () => undefined, random: Math.random };
+  async function open(opened: string): Promise<Backend<unknown>> {
+    return await (await load(`open: async () => (${opened})`)).open({}, context);
+  }
+  const requests = [{ id: "one", source: {} }];
+  const fetchOne = async (outcomes: string) => {
+    const backend = await open(`{ fetch: async () => ${outcomes} }`);
+    return (await backend.fetch(requests, new AbortController().signal)).get("one");
+  };
+
+  test("its errors become ours, with kind and retryAfter, and without what was attached to them", async () => {
+    const thrown = `Object.assign(new Error("away\\nsecond line"), { name: "BackendError", kind: "unavailable", retryAfter: 7, token: "${canary}" })`;
+    const outcome = await fetchOne(`new Map([["one", ${thrown}]])`);
+    expect(outcome).toEqual(
+      expect.objectContaining({ kind: "unavailable", retryAfter: 7, message: "away\\nsecond line" }),
+    );
+    expect(JSON.stringify(outcome)).not.toContain(canary);
+    const backend = await open(`{ fetch: async () => { throw ${thrown} } }`);
+    await expect(backend.fetch(requests, new AbortController().signal)).rejects.toMatchObject({ kind: "unavailable" });
+  });
+
+  test("an error that is none of the contract's loses its words, which may hold a token", async () => {
+    const backend = await open(`{ fetch: async () => { throw new TypeError("${canary}") } }`);
+    await expect(backend.fetch(requests, new AbortController().signal)).rejects.toThrow(
+      /^backend mine failed with an unexpected error \(TypeError\)$/,
+    );
+  });
+
+  test.each([
+    "undefined",
+    "new Map()",
+    "[]",
+    'new Map([["one", null]])',
+    `new Map([["one", { status: "value", value: "${canary}", version: "1" }]])`,
+    'new Map([["one", { status: "value", value: new Uint8Array(1), version: "" }]])',
+    'new Map([["one", { status: "missing" }]])',
+    'new Map([["one", new Error("no BackendError")]])',
+  ])("an answer that is no outcome is an error of that secret: case %#", async (outcomes) => {
+    expect(await fetchOne(outcomes)).toMatchObject({
+      kind: "invalid",
+      message: "mine: what its fetch() gave is no outcome",
+    });
+  });
+
+  test("a Uint8Array is taken as the bytes it shows", async () => {
+    const outcome = await fetchOne(
+      'new Map([["one", { status: "value", value: new Uint8Array([1, 2, 3, 4]).subarray(1, 3), version: "1" }]])',
+    );
+    expect(outcome).toEqual({ status: "value", value: Buffer.from([2, 3]), version: "1" });
+  });
+
+  test("open() without a fetch is an error", async () => {
+    await expect(open("{}")).rejects.toMatchObject({ name: "BackendError", kind: "invalid" });
+  });
+
+  test("methods keep their object", async () => {
+    const backend = await open(
+      "new (class { n = 1; async fetch() { return new Map([['one', { status: 'missing', where: String(this.n) }]]) } async close() { this.n++ } })()",
+    );
+    await backend.close?.();
+    expect((await backend.fetch(requests, new AbortController().signal)).get("one")).toMatchObject({ where: "2" });
+  });
+});
+
+describe("static", () => {
+  test("without allowInsecure it is refused, and says why", async () => {
+    const fixed = await loadBackend("static", "/");
+    for (const settings of [{ values: {} }, { values: {}, allowInsecure: false }]) {
+      expect(() => fixed.parseSettings(settings)).toThrow(
+        /^configuration: allowInsecure: must be true: .*which anybody may read .*for tests only$/,
+      );
+    }
+  });
+});
+
+test("in the bundle each backend is a chunk of its own, and the watcher another: start-up loads neither in vain", () => {
+  const outputOf = (file: string) =>
+    Object.entries(metafile.outputs).find(([, { inputs }]) =>
+      Object.keys(inputs).some((input) => input.endsWith(file)),
+    );
+  const chunks = [
+    "backends/index.ts",
+    ...["files/folder", "files/nixops", "files/credentials", "aws/index", "vault/index", "command", "static"].map(
+      (file) => `backends/${file}.ts`,
+    ),
+    "backends/foreign.ts",
+    "chokidar/index.js",
+  ];
+  expect(chunks).toHaveLength(backendNames.length + 3);
+  expect(chunks.filter((file) => outputOf(file) === undefined)).toEqual([]);
+  expect(new Set(chunks.map((file) => outputOf(file)?.[0])).size).toBe(chunks.length);
+  const [, folder] = outputOf("backends/files/folder.ts") ?? [];
+  const watcher = outputOf("chokidar/index.js")?.[0];
+  expect(folder?.imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => path)).not.toContain(
+    watcher,
+  );
+});

@@ -1,0 +1,84 @@
+import { describe, expect, test } from "vitest";
+import { helpText, parseCommandLine } from "../../../src/cli/command-line.ts";
+import { FatalError } from "../../../src/contract/errors.ts";
+
+function refusal(...argv: readonly string[]): string {
+  try {
+    parseCommandLine(argv);
+  } catch (error) {
+    expect(error).toBeInstanceOf(FatalError);
+    expect((error as FatalError).exitCode).toBe(64);
+    expect((error as FatalError).message).not.toMatch(/\n/);
+    return (error as FatalError).message;
+  }
+  throw new Error(`accepted: ${argv.join(" ")}`);
+}
+
+describe("modes", () => {
+  test.each([
+    [[], "daemon"],
+    [["--once"], "once"],
+    [["--check"], "check"],
+    [["--check=config"], "check-config"],
+    [["--help"], "help"],
+    [["-h"], "help"],
+    [["--version"], "version"],
+    [["--help", "--once", "--check"], "help"],
+  ] as const)("%j is %s", (argv, mode) => {
+    expect(parseCommandLine(argv).mode).toBe(mode);
+  });
+  test.each([
+    [["--once", "--check"], "give only one of --once, --check and --check=config"],
+    [["--check", "--check=config"], "give only one of --once, --check and --check=config"],
+    [["--check=conifg"], "--check: expected --check or --check=config"],
+    [["--log-level=loud"], "--log-level: expected one of error, warn, notice, info, debug, trace"],
+    [["--log-format", "xml"], "--log-format: expected pretty or json"],
+    [["--set", "novalue"], "--set: expected KEY=VALUE"],
+    [["--set", "=value"], "--set: expected KEY=VALUE"],
+    [["--set", "a..b=value"], "--set: expected KEY=VALUE"],
+    [["--output="], "--output: must not be empty"],
+    [["--config", ""], "--config: must not be empty"],
+    [["--backend", ""], "--backend: must not be empty"],
+  ] as const)("%j is refused with a line that says why", (argv, message) => {
+    expect(refusal(...argv)).toBe(message);
+  });
+  test("an unknown option is named, what was given with it is not", () => {
+    expect(refusal("--tokken=canary-77")).toBe("Unknown option '--tokken' (see fetcher --help)");
+    expect(refusal("--config")).toContain("--config");
+    expect(refusal("--once=canary-77")).not.toContain("canary-77");
+  });
+});
+
+test("every word reaches its option", () => {
+  const argv = ["--config", "/c.json", "--backend=folder", "--output", "out", "--log-level=debug", "--log-format=json"];
+  expect(parseCommandLine([...argv, "db password", "emoji-🔑", "--", "--odd"])).toEqual({
+    mode: "daemon",
+    configFile: "/c.json",
+    backend: "folder",
+    set: [],
+    output: "out",
+    ids: ["db password", "emoji-🔑", "--odd"],
+    logLevel: "debug",
+    logFormat: "json",
+  });
+});
+
+test.each([
+  ["a=1", ["a"], 1],
+  ["a=text", ["a"], "text"],
+  ["a=", ["a"], ""],
+  ["a=b=c", ["a"], "b=c"],
+  ["a.b.c=true", ["a", "b", "c"], true],
+  ['a={"b":[null]}', ["a"], { b: [null] }],
+  ['a="1"', ["a"], "1"],
+  ["__proto__.x=1", ["__proto__", "x"], 1],
+])("--set %s", (word, path, value) => {
+  expect(parseCommandLine(["--set", word]).set).toEqual([{ path, value }]);
+});
+
+test("--help names every option and exit code", () => {
+  for (const word of ["--config", "--backend", "--set", "--output", "--once", "--check", "--check=config"])
+    expect(helpText).toContain(word);
+  for (const code of [64, 66, 69, 70, 73, 74, 77, 78]) expect(helpText).toContain(String(code));
+  for (const line of helpText.split("\n")) expect(line.length).toBeLessThan(100);
+});

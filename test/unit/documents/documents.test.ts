@@ -1,0 +1,99 @@
+/** The documents hold together: links lead somewhere, files that are named exist, and every page is in the index. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { ExitCode } from "../../../src/contract/errors.ts";
+import { anchorsOf, blockWith, linksOf, markdownFiles, numbered, project, resolveLink } from "../../markdown.ts";
+
+const files = markdownFiles();
+
+describe.each(files)("%s", (file) => {
+  const text = readFileSync(join(project, file), "utf8");
+
+  test("has no link to a file or a heading that is not there", () => {
+    const broken = linksOf(file)
+      .filter(({ target }) => !/^[a-z]+:/.test(target))
+      .filter(({ target }) => {
+        const { path, anchor } = resolveLink(file, target);
+        if (!existsSync(join(project, path))) return true;
+        return anchor !== "" && !anchorsOf(path).includes(anchor);
+      });
+    expect(broken).toEqual([]);
+  });
+
+  test("names no file of the project that is not there", () => {
+    // A name may be a pattern: `backends/NAME.ts`, `backends/*`.
+    const named = [...text.matchAll(/`((?:src|test|backends|scripts|nix|examples|bench|docs|man)\/[\w./@-]+)`/g)];
+    const missing = named.map(([, path = ""]) => path).filter((path) => !/NAME|new-/.test(path));
+    expect(missing.filter((path) => !existsSync(join(project, path)))).toEqual([]);
+  });
+
+  test("names no npm script that is not there", () => {
+    const { scripts } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as { scripts: object };
+    const named = [...text.matchAll(/npm run (?:--silent |-s )?([\w:-]+)/g)].map(([, name = ""]) => name);
+    expect(named.filter((name) => !Object.hasOwn(scripts, name))).toEqual([]);
+  });
+});
+
+test.each(["README.md", "docs/operations.md"])("%s has a row for every exit status of the program", (file) => {
+  const rows = readFileSync(join(project, file), "utf8").matchAll(/^\| (\d[\d, ]*?) +\|/gm);
+  const told = [...rows].flatMap(([, codes = ""]) => codes.split(", ").map(Number));
+  expect(told).toEqual(expect.arrayContaining(Object.values(ExitCode)));
+});
+
+test("docs/aws.md: a step that is left out leaves no other one without its directory", () => {
+  const steps = numbered(blockWith("docs/aws.md", "sh", "# 1.").code);
+  const into = steps.map((step) => [...step.matchAll(/(?:^cat >|^cp \S.* |\/dev\/stdin )(\/\S*)\//gm)]);
+  expect(into.map((directories) => directories.length)).toEqual([0, 0, 2, 1, 0, 1, 0]);
+  for (const [index, step] of steps.entries())
+    for (const [, directory = ""] of into[index] ?? []) expect(step).toMatch(new RegExp(`mkdir -p .*${directory}\\b`));
+});
+
+test("docs/aws.md: the emulator and the command line are installed by the words that .ci/run installs them by", () => {
+  const [, words = ""] = /^pip install (.*)$/m.exec(blockWith("docs/aws.md", "sh", "pip install").code) ?? [];
+  expect(words).toMatch(/moto.*awscli/);
+  expect(readFileSync(join(project, ".ci/run"), "utf8")).toContain(`/pip" install --quiet ${words}\n`);
+});
+
+test("every page of docs/ is in the index", () => {
+  const index = linksOf("docs/README.md").map(({ target }) => target);
+  const pages = readdirSync(join(project, "docs")).filter((name) => name.endsWith(".md") && name !== "README.md");
+  expect(pages.length).toBeGreaterThan(8);
+  expect(pages.filter((page) => !index.includes(page))).toEqual([]);
+});
+
+test("the README leads to the index, the configuration, and what a stranger asks for first", () => {
+  const targets = linksOf("README.md").map(({ target }) => target);
+  for (const page of [
+    "docs/README.md",
+    "docs/configuration.md",
+    "docs/operations.md",
+    "docs/nixos.md",
+    "CONTRIBUTING.md",
+  ])
+    expect(targets).toContain(page);
+});
+
+test("every test that the threat model names is there", () => {
+  const text = readFileSync(join(project, "docs/threat-model.md"), "utf8");
+  const named = [...text.matchAll(/`([a-z0-9]+\/[\w/-]+\.test\.ts)`/g)].map(([, path = ""]) => path);
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter((path) => !existsSync(join(project, "test", path)))).toEqual([]);
+});
+
+test("the architecture has a place for every folder and every file of the source", () => {
+  const text = readFileSync(join(project, "docs/architecture.md"), "utf8");
+  const isNamed = (name: string) => new RegExp(`(^|[^\\w-])${name}([^\\w-]|$)`, "m").test(text);
+  const paths = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" });
+  const unnamed = paths.filter((path) => !isNamed(basename(path).replace(/\.\w+$/, "")));
+  expect(paths.length).toBeGreaterThan(50);
+  expect(unnamed).toEqual([]);
+});
+
+test("CONTRIBUTING.md has every layer of tests", () => {
+  const text = readFileSync(join(project, "CONTRIBUTING.md"), "utf8");
+  const configured = readFileSync(join(project, "vitest.config.ts"), "utf8").matchAll(/name: "([\w-]+)"/g);
+  const names = [...configured].map(([, name = ""]) => name);
+  expect(names.length).toBeGreaterThan(5);
+  for (const name of names) expect(text).toContain(`| \`${name}\``);
+});

@@ -1,0 +1,167 @@
+/** The reference of the configuration is the code's own: no option without its description, none that is not there. */
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { describe, expect, test } from "vitest";
+import { backendNames } from "../../../backends/index.ts";
+import { generatedDocuments } from "../../../scripts/docs/generated.ts";
+import { manualPages } from "../../../scripts/docs/manual.ts";
+import { optionsIn } from "../../../scripts/docs/schema.ts";
+import { backendSections, defaultOf, described, programSections } from "../../../scripts/docs/sections.ts";
+import { optionTexts, parseCommandLine } from "../../../src/cli/command-line.ts";
+import * as config from "../../../src/config/config-schema.ts";
+import { ExitCode } from "../../../src/contract/errors.ts";
+import { ADOPTION_LIMIT } from "../../../src/engine/first-load.ts";
+import { object, positiveSeconds } from "../../../src/contract/settings.ts";
+import { blockWith, project } from "../../markdown.ts";
+import { needs } from "../../requirements.ts";
+
+const sections = [...programSections, ...backendSections, ...backendSections.flatMap(({ cases }) => cases)];
+
+describe("the reference describes", () => {
+  test.each(sections)("exactly the options of the schema: $title", ({ options, texts }) => {
+    // In which order the schema has them is not the reader's concern.
+    expect(Object.keys(texts).sort()).toEqual(options.map(({ path }) => path).sort());
+    for (const [path, { meaning }] of Object.entries(texts)) expect(meaning, path).toMatch(/^\S.{8,}[^.\s]$/s);
+  });
+
+  test.each(sections)("no default but that of the schema: $title", ({ options, texts }) => {
+    for (const option of options) {
+      const text = texts[option.path];
+      if (option.default !== undefined) expect(text?.otherwise, option.path).toBeUndefined();
+      // An optional one says what holds without it.
+      else if (!option.required) expect(text?.otherwise, option.path).toBeDefined();
+    }
+  });
+
+  test("every schema of the configuration", () => {
+    const schemas = Object.entries(config).filter(([name]) => name.endsWith("Schema"));
+    expect(schemas.length).toBeGreaterThan(4);
+    for (const [name, schema] of schemas) expect(described.has(schema), name).toBe(true);
+  });
+
+  test("every backend", () => {
+    expect(backendSections.map(({ name }) => name).sort()).toEqual([...backendNames].sort());
+    for (const { name, about } of backendSections) expect(about, name).toMatch(/\.$/);
+  });
+
+  test("what is in the objects of a schema, with its default and whether it must be there", () => {
+    const other = object({ hidden: v.string() });
+    const schema = object({
+      a: v.string(),
+      b: v.optional(v.nullable(object({ c: positiveSeconds, d: v.optional(v.number(), 3) })), null),
+      e: v.nullish(v.string()),
+      f: v.nullable(v.string()),
+      other: v.optional(other),
+    });
+    expect(optionsIn(schema, "x", new Set([other]))).toEqual([
+      { path: "x.a", default: undefined, required: true },
+      { path: "x.b.c", default: undefined, required: true },
+      { path: "x.b.d", default: 3, required: false },
+      { path: "x.e", default: undefined, required: false },
+      { path: "x.f", default: undefined, required: true },
+    ]);
+    expect(optionsIn(schema, "", new Set()).map(({ path }) => path)).toContain("other.hidden");
+    expect(defaultOf({ path: "x", default: null, required: false }, { meaning: "" })).toBe("`null`");
+  });
+});
+
+describe("the command line in --help and in the manual", () => {
+  test("is the one that is accepted, each option with its argument", () => {
+    for (const [option] of optionTexts) {
+      const words = (option.split(", ").at(-1) ?? "").split(" ");
+      const argument = { "--log-level": "debug", "--log-format": "json", "--set": "a=b" }[words[0] ?? ""] ?? "x";
+      const given = words.length === 1 ? words : [words[0] ?? "", argument];
+      expect(() => parseCommandLine(given), option).not.toThrow();
+      // Neither takes it without its argument, nor with one that it does not have.
+      const wrong = words.length === 1 ? [`${option.split(", ").at(-1) ?? ""}=x`] : [words[0] ?? ""];
+      expect(() => parseCommandLine(wrong), option).toThrow();
+    }
+  });
+
+  test("leaves out no option that the parser knows", () => {
+    const source = readFileSync(join(project, "src/cli/command-line.ts"), "utf8");
+    const known = [...source.matchAll(/^ +"?([a-z-]+)"?: \{ type: "/gm)].map(([, name = ""]) => name);
+    expect(known.length).toBeGreaterThan(8);
+    const told = optionTexts.map(([option]) => /--([a-z=-]+)/.exec(option)?.[1]?.replace("=", "-"));
+    expect(told.sort()).toEqual(known.sort());
+  });
+
+  test("has every exit status", () => {
+    const page = manualPages("1.2.3").get("fetcher.8") ?? "";
+    expect(page).toContain("fetcher 1.2.3");
+    for (const code of Object.values(ExitCode)) expect(page).toMatch(new RegExp(`^\\.TP\\n\\\\fB${code}\\\\fR$`, "m"));
+  });
+});
+
+test("the manual of with-secrets has its exit statuses, and no other", () => {
+  const page = manualPages("1.2.3").get("with-secrets.1") ?? "";
+  const script = readFileSync(join(project, "src/service-side/with-secrets.sh"), "utf8");
+  const given = [...script.matchAll(/\bfail (\d+) /g)].map(([, status]) => status);
+  expect(given.length).toBeGreaterThan(5);
+  const told = [...page.matchAll(/^\\fB(\d+)\\fR$/gm)].map(([, status]) => status);
+  expect(new Set(told)).toEqual(new Set(given));
+});
+
+describe("what is said of options elsewhere", () => {
+  const options = sections.flatMap((section) => section.options);
+
+  test("in the README is of options and backends that there are", () => {
+    const readme = readFileSync(join(project, "README.md"), "utf8");
+    const named = [...readme.matchAll(/^\| `([\w.]+)` /gm)].map(([, name = ""]) => name);
+    const known = [...options.flatMap(({ path }) => [path, path.split(".").slice(0, -1).join(".")]), ...backendNames];
+    expect(named.length).toBeGreaterThan(12);
+    expect(named.filter((name) => !known.includes(name))).toEqual([]);
+    for (const name of backendNames) expect(named).toContain(name);
+  });
+
+  test("in docs/rotation.md has the defaults of the schema, and the limits of the code", () => {
+    const page = readFileSync(join(project, "docs/rotation.md"), "utf8");
+    for (const [, name = "", value] of page.matchAll(/^\*\*`(\w+)`\*\* \(([\d.]+)(?: s)?\)/gm))
+      expect({ name, value: Number(value) }).toEqual({
+        name,
+        value: options.find(({ path }) => path === `onChange.${name}`)?.default,
+      });
+    expect(page.match(/^\*\*`\w+`\*\* \([\d.]+/gm)).toHaveLength(3);
+    expect(ADOPTION_LIMIT).toBe(5);
+    expect(page).toContain("gives the store five seconds");
+  });
+});
+
+describe("the documents that are made of the code", () => {
+  test("are current (npm run docs)", async () => {
+    for (const [path, text] of await generatedDocuments(project))
+      expect(readFileSync(join(project, path), "utf8"), path).toBe(text);
+  });
+
+  test("have the example of the README", () => {
+    const page = manualPages("1.2.3").get("fetcher.json.5") ?? "";
+    const [, example = ""] = /^\.nf\n(.*)^\.fi/ms.exec(page) ?? [];
+    expect(JSON.parse(example.replaceAll("\\-", "-"))).toEqual(
+      JSON.parse(blockWith("README.md", "json", "hello.service").code),
+    );
+  });
+
+  needs("mandoc").test("are manual pages that mandoc reads without a complaint", () => {
+    for (const [name, page] of manualPages("1.2.3")) {
+      const { stdout } = spawnSync("mandoc", ["-Tlint"], { input: page, encoding: "utf8" });
+      // A release has no date yet.
+      expect(
+        stdout.split("\n").filter((line) => !/^$|missing date/.test(line)),
+        name,
+      ).toEqual([]);
+    }
+  });
+
+  needs("man").test("are shown by man, with nothing left of the markup", () => {
+    for (const [name, page] of manualPages("1.2.3")) {
+      const env = { ...process.env, MANWIDTH: "100", LC_ALL: "C.UTF-8", MAN_KEEP_FORMATTING: "" };
+      const options = { encoding: "utf8", env, input: page } as const;
+      const { stdout, stderr, status } = spawnSync("man", ["--warnings", "-l", "-"], options);
+      expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: "" });
+      expect(stdout).toContain("DESCRIPTION");
+      expect(stdout).not.toMatch(/\\f|`|\]\(|undefined/);
+    }
+  });
+});

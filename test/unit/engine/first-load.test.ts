@@ -1,0 +1,279 @@
+import { describe, expect, test } from "vitest";
+import { BackendError } from "../../../src/contract/backend.ts";
+import { FatalError } from "../../../src/contract/errors.ts";
+import { firstLoad } from "../../../src/engine/first-load.ts";
+import { HeldValues } from "../../../src/engine/held-values.ts";
+import { Problems } from "../../../src/engine/problems.ts";
+import { configOf } from "../command-line.ts";
+import { FakeClock, FakeStore, missing, recordingLog, refused } from "../fakes.ts";
+
+interface Options {
+  readonly published?: ReadonlyMap<string, Buffer>;
+  readonly random?: number;
+  readonly secrets?: object;
+  readonly startTimeout?: number;
+}
+
+function load(store: FakeStore, { published, random = 1, ...json }: Options = {}) {
+  const clock = new FakeClock();
+  const log = recordingLog();
+  const held = new HeldValues(clock);
+  const statuses: string[] = [];
+  const stop = new AbortController();
+  const config = configOf({ secrets: { a: {}, b: {} }, ...json });
+  let end: { adopted: readonly string[] } | { error: unknown } | undefined;
+  const parts = {
+    config,
+    store,
+    held,
+    log,
+    clock,
+    problems: new Problems(store.name, log, clock),
+    random: () => random,
+    status: (text: string) => statuses.push(text),
+  };
+  void firstLoad(parts, published, stop.signal).then(
+    (failed) => (end = { adopted: [...failed.keys()].filter((id) => published?.has(id) === true) }),
+    (error: unknown) => (end = { error }),
+  );
+  const texts = () => Object.fromEntries([...held.bytes].map(([id, bytes]) => [id, bytes.toString()]));
+  return { clock, log, held, statuses, stop, texts, end: () => end, ended: () => end !== undefined };
+}
+
+function exit(end: unknown): string {
+  const { error } = end as { error: FatalError };
+  expect(error).toBeInstanceOf(FatalError);
+  return `${error.exitCode} ${error.message}`;
+}
+
+const before = (values: Readonly<Record<string, string>>) =>
+  new Map(Object.entries(values).map(([id, value]) => [id, Buffer.from(value)]));
+
+describe("a store that answers", () => {
+  test("is asked once, for all", async () => {
+    const store = new FakeStore({ a: "1", b: "2" });
+    const { clock, texts, end } = load(store);
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: [] });
+    expect(texts()).toEqual({ a: "1", b: "2" });
+    expect(store.fetches).toEqual([["a", "b"]]);
+  });
+
+  test.each([
+    ["missing", missing("b"), '66 fake: secret "b": no b here'],
+    ["refused", new BackendError("denied", "permission denied"), '77 fake: secret "b": permission denied'],
+    ["invalid", new BackendError("invalid", "no key b"), '78 fake: secret "b": no key b'],
+  ] as const)("a %s secret ends the start at once: only a person can mend it", async (_, outcome, message) => {
+    const { clock, end } = load(new FakeStore({ a: "1", b: outcome }));
+    await clock.advance(0);
+    expect(exit(end())).toBe(message);
+  });
+
+  test("a final failure is not hidden behind one that may heal", async () => {
+    const { clock, end } = load(new FakeStore({ a: refused, b: missing("b") }));
+    await clock.advance(0);
+    expect(exit(end())).toMatch(/^66 /);
+  });
+
+  test.each([
+    ["missing", missing("b")],
+    ["refused", new BackendError("denied", "permission denied")],
+    ["invalid", new BackendError("invalid", "no text")],
+  ])("an optional secret that is %s is done without, and not asked for again", async (_, outcome) => {
+    const store = new FakeStore({ a: "1", b: outcome });
+    const { clock, texts, end, log } = load(store, { secrets: { a: {}, b: { optional: true } } });
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: [] });
+    expect(texts()).toEqual({ a: "1" });
+    expect(log.at("warn").join()).toMatch(/published without it$/);
+  });
+
+  test("an optional secret is waited for while the store does not answer: nobody knows whether it is there", async () => {
+    const store = new FakeStore({ a: "1", b: refused });
+    const { clock, texts, ended } = load(store, { secrets: { a: {}, b: { optional: true } } });
+    await clock.advance(10);
+    expect(ended()).toBe(false);
+    store.put("b", "2");
+    await clock.until(ended, 31);
+    expect(texts()).toEqual({ a: "1", b: "2" });
+  });
+});
+
+describe("a store that does not answer", () => {
+  test("for one secret does not let the lease of another one end meanwhile", async () => {
+    const store = new FakeStore({ a: "lease", b: refused });
+    store.leases.set("a", 10);
+    store.watch = undefined;
+    const { clock, texts, ended } = load(store);
+    await clock.advance(60);
+    const asked = store.fetches.flatMap((ids, index) => (ids.includes("a") ? [index] : []));
+    expect(asked.length).toBeGreaterThanOrEqual(5);
+    store.put("b", "2");
+    await clock.until(ended, 31);
+    expect(Object.keys(texts()).sort()).toEqual(["a", "b"]);
+    expect(texts()["a"]).not.toBe("lease-1");
+  });
+
+  test("is left alone as long as it asks, whatever lease of another secret ends meanwhile", async () => {
+    const store = new FakeStore({ a: "lease", b: new BackendError("unavailable", "busy", 300) });
+    store.leases.set("a", 20);
+    store.watch = undefined;
+    const { clock, statuses } = load(store);
+    await clock.advance(295);
+    expect(store.fetches.filter((ids) => ids.includes("b"))).toHaveLength(1);
+    expect(store.fetches.filter((ids) => ids.includes("a")).length).toBeGreaterThan(10);
+    expect(statuses).toEqual(["waiting for fake: busy (attempt 1, next in 300 s)"]);
+  });
+
+  test("is asked again with growing delays, only for what failed, and said once", async () => {
+    const store = new FakeStore({ a: "1", b: refused });
+    store.watch = undefined;
+    const { clock, texts, ended, log, statuses } = load(store);
+    await clock.advance(64);
+    // 0.26 + 0.51 + 1.01 + 2.01 + 4.01 + 8.01 + 16.01 = 31.8 s, then 30.01 s each.
+    expect(store.fetches).toHaveLength(9);
+    expect(store.fetches.slice(1).every((ids) => ids.join() === "b")).toBe(true);
+    expect(log.at("warn")).toEqual(["fake: connection refused; trying again"]);
+    expect(statuses.slice(0, 3)).toEqual([
+      "waiting for fake: connection refused (attempt 1, next in 0.3 s)",
+      "waiting for fake: connection refused (attempt 2, next in 0.5 s)",
+      "waiting for fake: connection refused (attempt 3, next in 1 s)",
+    ]);
+    store.put("b", "2");
+    await clock.until(ended, 31);
+    expect(texts()).toEqual({ a: "1", b: "2" });
+    expect(log.at("notice")).toEqual(["fake: answers again"]);
+  });
+
+  test("is left alone as long as it asks (Retry-After)", async () => {
+    const store = new FakeStore({ a: new BackendError("unavailable", "throttled", 17), b: refused });
+    store.watch = undefined;
+    const { clock, statuses } = load(store, { random: 0 });
+    await clock.advance(16.9);
+    expect(store.fetches).toHaveLength(1);
+    expect(statuses).toEqual(["waiting for fake: throttled (and 1 more) (attempt 1, next in 17 s)"]);
+    await clock.advance(0.2);
+    expect(store.fetches).toHaveLength(2);
+  });
+
+  test("ends the start with 69 after startTimeout, finally", async () => {
+    const store = new FakeStore({ a: refused, b: "2" });
+    const { clock, ended, end } = load(store, { startTimeout: 20 });
+    const seconds = await clock.until(ended);
+    expect(exit(end())).toBe('69 fake: secret "a": connection refused (given up after startTimeout, 20 s)');
+    expect(seconds).toBeCloseTo(20, 0);
+  });
+
+  test("may not hang beyond startTimeout either", async () => {
+    const store = new FakeStore({ a: "1", b: "2" });
+    const { clock } = load(store, { startTimeout: 20 });
+    await clock.advance(0);
+    expect(store.limits).toEqual([20]);
+  });
+
+  test("is waited for without end by default", async () => {
+    const store = new FakeStore({ a: refused, b: "2" });
+    const { clock, ended } = load(store);
+    await clock.advance(7200);
+    expect(ended()).toBe(false);
+  });
+
+  test("does not keep a stop waiting, and leaves no timer", async () => {
+    const store = new FakeStore({ a: refused, b: "2" });
+    const { clock, stop, end } = load(store);
+    await clock.advance(60);
+    stop.abort();
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: [] });
+    expect(clock.sleepers).toBe(0);
+  });
+});
+
+describe("a secret that may still come", () => {
+  test("is waited for, and a hint shortens the wait", async () => {
+    const store = new FakeStore({ a: "1", b: missing("b", true) });
+    const { clock, texts, end, ended } = load(store);
+    await clock.advance(600);
+    expect(ended()).toBe(false);
+    store.put("b", "late");
+    store.hint();
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: [] });
+    expect(texts()).toEqual({ a: "1", b: "late" });
+  });
+
+  test("comes without a hint too, when the watch is broken", async () => {
+    const store = new FakeStore({ a: "1", b: missing("b", true) });
+    const { clock, ended } = load(store);
+    await clock.advance(1);
+    store.breakWatch();
+    await clock.advance(60);
+    store.put("b", "late");
+    await clock.until(ended, 31);
+  });
+
+  test("ends with 69 at startTimeout: it is not known to be missing for good", async () => {
+    const { clock, end, ended } = load(new FakeStore({ a: "1", b: missing("b", true) }), { startTimeout: 5 });
+    await clock.until(ended);
+    expect(exit(end())).toMatch(/^69 .*no b here/);
+  });
+});
+
+describe("beside a set that was published before", () => {
+  const published = before({ a: "old a", b: "old b" });
+
+  test("a store that does not answer is given 5 s, then the set is adopted", async () => {
+    const { clock, end, ended, texts, log } = load(new FakeStore({ a: refused, b: refused }), { published });
+    const seconds = await clock.until(ended);
+    expect(end()).toEqual({ adopted: ["a", "b"] });
+    expect(texts()).toEqual({ a: "old a", b: "old b" });
+    expect(seconds).toBeGreaterThan(4);
+    expect(seconds).toBeLessThan(5.5);
+    expect(log.at("warn")).toEqual(["fake: connection refused; trying again"]);
+  });
+
+  test("a startTimeout shorter than that does not take the set away", async () => {
+    const store = new FakeStore({ a: refused, b: refused });
+    const { clock, end, ended } = load(store, { published, startTimeout: 1 });
+    await clock.until(ended);
+    expect(end()).toEqual({ adopted: ["a", "b"] });
+  });
+
+  test.each([
+    ["missing", missing("b")],
+    ["denied", new BackendError("denied", "permission denied")],
+    ["invalid", new BackendError("invalid", "no key")],
+  ])("a %s secret is adopted at once, the others are new", async (_, outcome) => {
+    const { clock, end, texts } = load(new FakeStore({ a: "new a", b: outcome }), { published });
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: ["b"] });
+    expect(texts()).toEqual({ a: "new a", b: "old b" });
+  });
+
+  test("an optional secret that is refused keeps its value; one that is gone does not", async () => {
+    const store = new FakeStore({ a: new BackendError("denied", "permission denied"), b: missing("b") });
+    const secrets = { a: { optional: true }, b: { optional: true } };
+    const { clock, end, texts } = load(store, { published, secrets });
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: ["a"] });
+    expect(texts()).toEqual({ a: "old a" });
+  });
+
+  test("a store that comes back within 5 s is believed", async () => {
+    const store = new FakeStore({ a: refused, b: "new b" });
+    const { clock, end, ended, texts } = load(store, { published });
+    await clock.advance(2);
+    store.put("a", "new a");
+    await clock.until(ended);
+    expect(end()).toEqual({ adopted: [] });
+    expect(texts()).toEqual({ a: "new a", b: "new b" });
+  });
+
+  test("a fetch that hangs gets no more than what is left of the 5 s", async () => {
+    const store = new FakeStore({ a: refused, b: refused });
+    const { clock, ended } = load(store, { published });
+    await clock.until(ended);
+    expect(store.limits[0]).toBe(5);
+    expect(Math.max(...store.limits.slice(1).map(Number))).toBeLessThan(5);
+  });
+});

@@ -1,0 +1,92 @@
+import { describe, expect, test } from "vitest";
+import { BackendError, type Fetched, type Outcome } from "../../../src/contract/backend.ts";
+import { HeldValues } from "../../../src/engine/held-values.ts";
+import { Problems } from "../../../src/engine/problems.ts";
+import { FakeClock, missing, recordingLog, refused } from "../fakes.ts";
+
+const fetched = (text: string, refreshAfter?: number): Fetched => ({
+  status: "value",
+  value: Buffer.from(text),
+  version: "1",
+  ...(refreshAfter === undefined ? {} : { refreshAfter }),
+});
+
+describe("held values", () => {
+  test("a replaced value is overwritten, the new one and equal ones are not", () => {
+    const held = new HeldValues(new FakeClock());
+    const [first, equal, second] = [fetched("one"), fetched("one"), fetched("two")];
+    held.set("a", first);
+    expect([...held.changesIn(new Map([["a", equal]]))]).toEqual([]);
+    expect(first.value.equals(Buffer.alloc(3))).toBe(true);
+    expect(held.get("a")?.value.toString()).toBe("one");
+    held.set("a", equal);
+    expect(held.get("a")?.value.toString()).toBe("one");
+    held.set("a", second);
+    expect(equal.value.equals(Buffer.alloc(3))).toBe(true);
+    held.clear();
+    expect(second.value.equals(Buffer.alloc(3))).toBe(true);
+    expect(held.size).toBe(0);
+  });
+
+  test("what did not come is no change", () => {
+    const held = new HeldValues(new FakeClock());
+    held.set("a", fetched("one"));
+    const outcomes = new Map<string, Outcome>([
+      ["a", refused],
+      ["b", missing("b")],
+      ["c", fetched("new")],
+    ]);
+    expect([...held.changesIn(outcomes).keys()]).toEqual(["c"]);
+  });
+
+  test("leases come due, can be put off, and are no poll's business", async () => {
+    const clock = new FakeClock();
+    const held = new HeldValues(clock);
+    held.set("static", fetched("x"));
+    expect(held.untilDue()).toBe(Infinity);
+    held.set("long", fetched("x", 100));
+    held.set("short", fetched("x", 10));
+    expect(held.untilDue()).toBe(10);
+    expect(held.unleased(["static", "long", "short", "unknown"])).toEqual(["static", "unknown"]);
+    await clock.advance(11);
+    expect([held.due(), held.untilDue()]).toEqual([["short"], 0]);
+    held.postpone(["short", "unknown"], 30);
+    expect([held.due(), held.untilDue()]).toEqual([[], 30]);
+    expect(held.get("short")?.value.toString()).toBe("x");
+  });
+});
+
+describe("problems", () => {
+  function note() {
+    const log = recordingLog();
+    const problems = new Problems("vault", log, new FakeClock());
+    return {
+      log,
+      problems,
+      note: (...outcomes: [string, Outcome][]) => {
+        problems.note(new Map(outcomes), "kept");
+      },
+    };
+  }
+
+  test("the first failure is news, repeats and a variation of it are not, another kind is", () => {
+    const { log, note: say } = note();
+    say(["a", refused]);
+    say(["a", new BackendError("unavailable", "timed out")]);
+    say(["a", new BackendError("denied", "permission denied")]);
+    expect(log.at("warn")).toEqual(["vault: connection refused; kept", "vault: permission denied; kept"]);
+    expect(log.at("debug")).toEqual(["vault: timed out; kept"]);
+  });
+
+  test("a thousand secrets of one outage are one line, and so is their recovery", () => {
+    const { log, problems, note: say } = note();
+    const ids = Array.from({ length: 1000 }, (_, index) => `s${index}`);
+    say(...ids.map((id): [string, Outcome] => [id, refused]));
+    expect(log.lines).toHaveLength(1);
+    expect(log.lines[0]?.fields["secrets"]).toHaveLength(1000);
+    expect(problems.summary).toMatch(/^secret "s0": connection refused \(and 999 more\), since /);
+    say(...ids.map((id): [string, Outcome] => [id, fetched("x")]));
+    expect(log.at("notice")).toEqual(["vault: answers again"]);
+    expect(problems.summary).toBeUndefined();
+  });
+});

@@ -1,0 +1,162 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { until } from "../../contract/until.ts";
+import { FakeStore } from "../fakes.ts";
+import { freshDirectory, startSidecar } from "./running-sidecar.ts";
+
+const canary = "canary-7e57";
+
+/** A sidecar whose verify command is this text of sh; `$1` is a directory for what it notes. */
+async function verifying(script: string, timeout = 30) {
+  const notes = freshDirectory();
+  const verify = { command: ["sh", "-c", script, "verify", notes], timeout };
+  const life = await startSidecar({ config: { onChange: { verify } }, store: new FakeStore({ a: "a1", b: "b1" }) });
+  await life.clock.advance(1);
+  const note = (name: string) => readFileSync(join(notes, name), "utf8");
+  const runs = () => (existsSync(join(notes, "runs")) ? note("runs").length : 0);
+  /** Changes `a`, and waits for the outcome: the command is a real one. */
+  const rotate = async (value: string) => {
+    const { length } = life.log.at("error", "notice");
+    life.store.put("a", value);
+    life.store.hint();
+    await life.clock.advance(0.6);
+    await until(() => life.log.at("error", "notice").length > length);
+  };
+  return { ...life, notes, note, runs, rotate };
+}
+
+describe("verify", () => {
+  test("sees the whole new set, and its variables, before anybody else does", async () => {
+    const { rotate, note, file } = await verifying(
+      'cat "$SECRETS_DIRECTORY/a" "$SECRETS_DIRECTORY/b" > $1/files; printf %s "$a,$b" > $1/variables; printf %s "$PATH" > $1/path',
+    );
+    await rotate("a2");
+    expect(note("files")).toBe("a2b1");
+    expect(note("variables")).toBe("a2,b1");
+    expect(note("path")).toBe(process.env["PATH"]);
+    expect(file("a")).toBe("a2");
+  });
+
+  test("inherits nothing of the sidecar's environment", async () => {
+    process.env["FETCHER_UNIT_TOKEN"] = canary;
+    const { rotate, note } = await verifying("env > $1/env");
+    await rotate("a2");
+    delete process.env["FETCHER_UNIT_TOKEN"];
+    expect(note("env")).not.toContain(canary);
+  });
+
+  test("does not gate the first set", async () => {
+    const { notifier, runs } = await verifying("printf x >> $1/runs; exit 1");
+    expect(notifier.readies).toHaveLength(1);
+    expect(runs()).toBe(0);
+  });
+
+  test.each([
+    ["the verify command exited with 7", `echo ${canary}; echo ${canary} >&2; exit 7`],
+    ["the verify command was ended by SIGKILL", "kill -9 $$"],
+  ])(
+    "%s: the old set stays, the target is not touched, and why is said, without what it printed",
+    async (why, script) => {
+      const { rotate, file, log, notifier, directory, systemd, clock } = await verifying(script);
+      await rotate(canary);
+      await clock.advance(0);
+      expect(file("a")).toBe("a1");
+      expect(log.at("error")).toEqual([`the new secrets are not published: ${why}`]);
+      expect(notifier.last).toContain(why);
+      expect(systemd.jobs).toEqual([]);
+      expect(readdirSync(directory).filter((name) => name.includes("stage"))).toEqual([]);
+      expect(JSON.stringify([log.lines, notifier.statuses])).not.toContain(canary);
+    },
+  );
+
+  test("that takes too long is killed with its children", async () => {
+    const { rotate, log, note } = await verifying('sleep 600 & echo $! > "$1/child"; wait', 0.3);
+    await rotate("a2");
+    expect(log.at("error")).toEqual(["the new secrets are not published: the verify command took longer than 0.3 s"]);
+    const child = Number(note("child"));
+    await until(() => !isAlive(child));
+  });
+
+  test("that does not exist is said to be so", async () => {
+    const verify = { command: ["/no/such/program"] };
+    const { store, clock, log, file } = await startSidecar({ config: { onChange: { verify } } });
+    store.put("a", "a2");
+    store.hint();
+    await clock.advance(1);
+    await until(() => log.at("error").length > 0);
+    expect(log.at("error")).toEqual([
+      "the new secrets are not published: the verify command cannot be run: no such file or directory (ENOENT)",
+    ]);
+    expect(file("a")).toBe("a1");
+  });
+
+  test("is not asked again about a set that it refused, until the next change or SIGHUP", async () => {
+    const { rotate, runs, clock, notes, sidecar, file, log, notifier } = await verifying(
+      'printf x >> $1/runs; test -e "$1/good"',
+    );
+    await rotate("a2");
+    await clock.advance(300);
+    expect(runs()).toBe(1);
+    await rotate("a3");
+    expect(runs()).toBe(2);
+    writeFileSync(join(notes, "good"), "");
+    await clock.advance(300);
+    expect(runs()).toBe(2);
+    sidecar.reload();
+    await clock.advance(1);
+    await until(() => log.at("notice").includes("published 1 changed secret"));
+    await clock.advance(0);
+    expect(file("a")).toBe("a3");
+    expect(notifier.last).not.toContain("not published");
+  });
+
+  test("a refused set that the store takes back is no problem any more", async () => {
+    const { rotate, store, clock, notifier, systemd } = await verifying("exit 1");
+    await rotate("a2");
+    await clock.advance(0);
+    expect(notifier.last).toContain("exited with 1");
+    store.put("a", "a1");
+    await clock.advance(60);
+    expect(notifier.last).not.toContain("exited");
+    expect(systemd.jobs).toEqual([]);
+  });
+
+  test("a stop ends it, and says nothing about the set", async () => {
+    const { store, clock, stop, log, end, runs } = await verifying("printf x >> $1/runs; sleep 600");
+    store.put("a", "a2");
+    store.hint();
+    await clock.advance(1);
+    await until(() => runs() === 1);
+    await stop();
+    expect(end()).toBe("stopped");
+    expect(log.at("error")).toEqual([]);
+  });
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return !readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ");
+  } catch {
+    return false;
+  }
+}
+
+test("a value that its explicit variable cannot carry keeps its secret back, and no other", async () => {
+  const { store, clock, file, log, restarts, notifier } = await startSidecar({
+    config: { secrets: { a: { env: "A" }, b: {} } },
+  });
+  store.put("a", `${canary}\0`);
+  store.put("b", "b2");
+  await clock.advance(120);
+  expect([file("a"), file("b")]).toEqual(["a1", "b2"]);
+  expect(restarts()).toBe(1);
+  expect(new Set(log.at("error"))).toEqual(
+    new Set(['the new secrets are not published: secret "a": a variable cannot hold its NUL bytes']),
+  );
+  expect(notifier.last).toContain('secret "a": a variable cannot hold its NUL bytes');
+  store.put("a", "a2");
+  await clock.advance(60);
+  expect(file("a")).toBe("a2");
+});

@@ -1,0 +1,119 @@
+/** The real engine and publisher on a real directory; time, the store, systemd and the log are fakes. */
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { Publisher } from "../../../src/publish/publisher.ts";
+import { Sidecar } from "../../../src/engine/sidecar.ts";
+import { configOf } from "../command-line.ts";
+import { FakeClock, FakeStore, FakeSystemd, recordingLog, RecordingNotifier, settled } from "../fakes.ts";
+
+export interface Options {
+  readonly store?: FakeStore;
+  readonly clock?: FakeClock;
+  /** An earlier life's. */
+  readonly directory?: string;
+  readonly random?: number;
+  readonly systemd?: Partial<Pick<FakeSystemd, "answers">>;
+  /** Runs between the read of what is published and the first fetch. */
+  readonly opened?: () => void;
+  readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
+}
+
+export function freshDirectory(parent = tmpdir()): string {
+  const path = mkdtempSync(join(realpathSync(parent), "fetcher-unit-"));
+  onTestFinished(() => {
+    rmSync(path, { recursive: true, force: true });
+  });
+  return path;
+}
+
+/** Puts a directory in the place of a file, which rename(2) does not replace: like a full disk, it stops a publish. */
+export function block(path: string): () => void {
+  renameSync(path, `${path}.aside`);
+  mkdirSync(path);
+  return () => {
+    rmdirSync(path);
+    renameSync(`${path}.aside`, path);
+  };
+}
+
+/** Starts a sidecar of the secrets a and b, with reloadOnChange and a target. */
+export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
+  const store = options.store ?? new FakeStore({ a: "a1", b: "b1" });
+  const clock = options.clock ?? new FakeClock();
+  const directory = options.directory ?? join(freshDirectory(), "pub");
+  mkdirSync(directory, { recursive: true });
+  const config = configOf({
+    service: "app.service",
+    secrets: { a: {}, b: {} },
+    config: { reloadOnChange: true },
+    output: { directory },
+    ...options.config,
+  });
+  const log = recordingLog();
+  const notifier = new RecordingNotifier();
+  const systemd = Object.assign(new FakeSystemd(clock), options.systemd);
+  const { output } = config;
+  if (output === undefined) throw new Error("no output");
+  const publisher = await Publisher.open(config, output);
+  const sidecar = new Sidecar({
+    config,
+    store,
+    publisher,
+    notifier,
+    systemd,
+    log,
+    clock,
+    random: () => random,
+    idle: () => undefined,
+  });
+  const stop = new AbortController();
+  const { opened } = options;
+  const { before } = store;
+  if (opened !== undefined)
+    store.before = (signal) => {
+      opened();
+      store.before = before;
+      return before(signal);
+    };
+  let end: unknown = "runs";
+  const run = sidecar.run(stop.signal).then(
+    (published) => (end = published ? "stopped" : "stopped early"),
+    (error: unknown) => (end = error),
+  );
+  onTestFinished(async () => {
+    stop.abort();
+    await run;
+  });
+  await settled();
+  return {
+    store,
+    clock,
+    directory,
+    publisher,
+    log,
+    notifier,
+    systemd,
+    sidecar,
+    stop: async () => {
+      stop.abort();
+      await run;
+    },
+    end: () => end,
+    file: (name: string) => readFileSync(join(directory, name), "utf8"),
+    names: () => readdirSync(directory).sort(),
+    pending: () =>
+      (JSON.parse(readFileSync(join(directory, ".fetcher-state"), "utf8")) as { pending: unknown }).pending,
+    restarts: () => systemd.jobs.filter(({ what }) => what === "restart app.service").length,
+  };
+}

@@ -1,0 +1,350 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { PublishError } from "../../../src/contract/errors.ts";
+import { OutputDirectory } from "../../../src/output/published-directory.ts";
+import { type OutputFile, OutputFiles } from "../../../src/output/output-files.ts";
+import { Publisher } from "../../../src/publish/publisher.ts";
+import { needs } from "../../requirements.ts";
+import { configOf } from "../command-line.ts";
+import { freshDirectory } from "../engine/running-sidecar.ts";
+
+const file = (name: string, content: string, mode = 0o400): OutputFile => ({
+  name,
+  content: Buffer.from(content),
+  mode,
+  uid: undefined,
+  gid: undefined,
+});
+
+function publish(output: OutputDirectory, files: readonly OutputFile[]): void {
+  output.stage(files, { files: files.map(({ name }) => name), pending: null, starts: null }).commit();
+}
+
+const visible = (path: string) =>
+  fs
+    .readdirSync(path)
+    .filter((name) => !name.startsWith(".fetcher-state"))
+    .sort();
+const text = (...path: readonly string[]) => fs.readFileSync(join(...path), "utf8");
+
+describe("a publish", () => {
+  test.each([
+    ["/tmp", "sticky, as systemd-tmpfiles would delete what is old there", ["1400", "1444", "1440"]],
+    ["/dev/shm", "as they were asked for", ["400", "444", "440"]],
+  ])("in %s: files are %s, and nothing else is left", (parent, _, modes) => {
+    const path = freshDirectory(parent);
+    publish(new OutputDirectory(path), [
+      file("a", "1"),
+      file("empty", "", 0o444),
+      file("secrets.env", "A='1'\n", 0o440),
+    ]);
+    expect(visible(path)).toEqual(["a", "empty", "secrets.env"]);
+    expect(visible(path).map((name) => (fs.statSync(join(path, name)).mode & 0o7777).toString(8))).toEqual(modes);
+    expect(fs.statSync(join(path, ".fetcher-state")).mode & 0o777).toBe(0o600);
+    expect(text(path, "a")).toBe("1");
+  });
+
+  test("is seen by nobody until it is committed, and is gone when it is discarded", () => {
+    const path = freshDirectory();
+    const output = new OutputDirectory(path);
+    publish(output, [file("a", "old")]);
+    const staged = output.stage([file("a", "new")], { files: ["a"], pending: null, starts: null });
+    expect(fs.statSync(staged.directory).mode & 0o777).toBe(0o700);
+    expect(text(staged.directory, "a")).toBe("new");
+    expect(text(path, "a")).toBe("old");
+    staged.discard();
+    expect(visible(path)).toEqual(["a"]);
+    expect(text(path, "a")).toBe("old");
+  });
+
+  test("removes what is published no more, but nobody else's files", () => {
+    const path = freshDirectory();
+    const output = new OutputDirectory(path);
+    publish(output, [file("a", "1"), file("b", "2")]);
+    fs.writeFileSync(join(path, "mine"), "");
+    publish(output, [file("a", "1")]);
+    expect(visible(path)).toEqual(["a", "mine"]);
+  });
+
+  test.each(["symlink", "fifo-like file", "dangling symlink"])(
+    "replaces a %s at a secret's name, and writes nowhere else",
+    (trap) => {
+      const path = freshDirectory();
+      const elsewhere = join(freshDirectory(), "elsewhere");
+      if (trap !== "dangling symlink") fs.writeFileSync(elsewhere, "untouched");
+      if (trap === "fifo-like file") fs.linkSync(elsewhere, join(path, "a"));
+      else fs.symlinkSync(elsewhere, join(path, "a"));
+      publish(new OutputDirectory(path), [file("a", "secret")]);
+      expect(text(path, "a")).toBe("secret");
+      expect(fs.lstatSync(join(path, "a")).isFile()).toBe(true);
+      expect(fs.existsSync(elsewhere) ? text(elsewhere) : "untouched").toBe("untouched");
+    },
+  );
+
+  test.each(["a", ".fetcher-state"])(
+    "cannot replace a directory at %s: named, the old set whole, nothing left behind",
+    (name) => {
+      const path = freshDirectory();
+      const output = new OutputDirectory(path);
+      publish(output, [file("b", "old")]);
+      fs.rmSync(join(path, name), { force: true });
+      fs.mkdirSync(join(path, name));
+      const attempt = () => {
+        publish(output, [file("a", "new"), file("b", "new")]);
+      };
+      expect(attempt).toThrow(PublishError);
+      expect(attempt).toThrow(`output: ${join(path, name)} is a directory, remove it`);
+      expect(text(path, "b")).toBe("old");
+      expect(fs.readdirSync(path).filter((entry) => /stage|commit/.test(entry))).toEqual([]);
+      fs.rmdirSync(join(path, name));
+      attempt();
+      expect(text(path, "a")).toBe("new");
+    },
+  );
+});
+
+describe("what a crash leaves", () => {
+  /** A published set, and what a killed publish of a new one left in `.fetcher-KIND-*`. */
+  function crashed(kind: "stage" | "commit", moved: readonly string[]) {
+    const path = freshDirectory();
+    publish(new OutputDirectory(path), [file("a", "old a"), file("gone", "old"), file("secrets.env", "old env")]);
+    const staged = new OutputDirectory(path).stage(
+      [file("a", "new a"), file("b", "new b"), file("secrets.env", "new env")],
+      {
+        files: ["a", "b", "secrets.env"],
+        pending: { publishedAt: null, bootId: "boot" },
+        starts: null,
+      },
+    );
+    const left = join(path, `.fetcher-${kind}-0123456789ab`);
+    fs.renameSync(staged.directory, left);
+    for (const name of moved) fs.renameSync(join(left, name), join(path, name));
+    return path;
+  }
+
+  test("before the decision is thrown away", () => {
+    const path = crashed("stage", []);
+    expect(new OutputDirectory(path).recover()).toMatchObject({
+      files: ["a", "gone", "secrets.env"],
+      pending: null,
+      starts: null,
+    });
+    expect(visible(path)).toEqual(["a", "gone", "secrets.env"]);
+    expect(text(path, "a")).toBe("old a");
+  });
+
+  test.each([
+    [[]],
+    [[".fetcher-state"]],
+    [[".fetcher-state", "a"]],
+    [[".fetcher-state", "a", "b"]],
+    [[".fetcher-state", "a", "b", "secrets.env"]],
+  ])("after the decision is carried to its end, wherever it stopped: %j", (moved) => {
+    const path = crashed("commit", moved);
+    expect(new OutputDirectory(path).recover()).toMatchObject({
+      files: ["a", "b", "secrets.env"],
+      pending: { publishedAt: null, bootId: "boot" },
+      starts: null,
+    });
+    expect(visible(path)).toEqual(["a", "b", "secrets.env"]);
+    expect([text(path, "a"), text(path, "b"), text(path, "secrets.env")]).toEqual(["new a", "new b", "new env"]);
+  });
+
+  test.each(["", "null", "{}", '{"files":"a"}', '{"files":["../x"],"obsolete":["../../x"]}', "{"])(
+    "a state that we did not write is none: %j",
+    (json) => {
+      const path = freshDirectory();
+      fs.writeFileSync(join(path, ".fetcher-state"), json, { mode: 0o600 });
+      expect(new OutputDirectory(path).recover()).toBeUndefined();
+    },
+  );
+
+  test("what looks like a leftover but is a link or a file is not followed", () => {
+    const path = freshDirectory();
+    const elsewhere = freshDirectory();
+    fs.writeFileSync(join(elsewhere, "a"), "untouched");
+    fs.symlinkSync(elsewhere, join(path, ".fetcher-commit-0123456789ab"));
+    fs.symlinkSync(elsewhere, join(path, ".fetcher-stage-0123456789ab"));
+    new OutputDirectory(path).recover();
+    expect(text(elsewhere, "a")).toBe("untouched");
+    expect(fs.existsSync(join(path, "a"))).toBe(false);
+  });
+});
+
+describe("a system call that is not permitted", () => {
+  const explained = (work: (path: string) => void) => {
+    const path = freshDirectory();
+    return () => {
+      new OutputFiles(path, false, false).io("a", () => {
+        work(join(path, "a"));
+      });
+    };
+  };
+
+  test("is not told as one about the file's owner, of which the operator has said nothing", () => {
+    // link(2) of a directory, for rename(2) in one that is immutable.
+    expect(
+      explained((path) => {
+        fs.linkSync("/", path);
+      }),
+    ).toThrow(/cannot write .*: operation not permitted \(EPERM\)$/);
+  });
+
+  needs("root").test("is told as what the sidecar lacks where it is about the owner", () => {
+    const giveAway = explained((path) => {
+      const fd = fs.openSync(path, "w");
+      process.seteuid?.(65_534);
+      try {
+        fs.fchownSync(fd, 0, 0);
+      } finally {
+        process.seteuid?.(0);
+        fs.closeSync(fd);
+      }
+    });
+    expect(giveAway).toThrow("not allowed to give it its mode or owner");
+  });
+});
+
+describe("publisher", () => {
+  const values = (entries: Readonly<Record<string, string>>) =>
+    new Map(Object.entries(entries).map(([id, value]) => [id, Buffer.from(value)]));
+
+  async function open(directory: string, secrets: object = { a: {}, b: { optional: true } }, links?: string) {
+    const config = configOf({ secrets, output: { directory, ...(links === undefined ? {} : { links }) } });
+    if (config.output === undefined) throw new Error("no output");
+    return await Publisher.open(config, config.output);
+  }
+
+  test("finds its own set again, whole, and the mark of this boot with its time", async () => {
+    const directory = freshDirectory();
+    const publisher = await open(directory);
+    expect(publisher.recover()).toEqual({ values: undefined, pending: undefined, starts: new Map() });
+    publisher.stage(values({ a: "1" }), true).commit();
+    publisher.setPending(42);
+    publisher.setPending(43, new Map([["app.service", [40, 41]]]));
+    publisher.setPending(42);
+    const found = (await open(directory)).recover();
+    expect([...(found.values ?? [])].map(([id, bytes]) => [id, bytes.toString()])).toEqual([["a", "1"]]);
+    expect(found.pending).toEqual({ publishedAt: 42 });
+    expect(found.starts).toEqual(new Map([["app.service", [40, 41]]]));
+    const state = join(directory, ".fetcher-state");
+    fs.writeFileSync(state, fs.readFileSync(state, "utf8").replaceAll(/"bootId":"[^"]*"/g, '"bootId":"another"'));
+    expect((await open(directory)).recover()).toMatchObject({ pending: { publishedAt: null }, starts: new Map() });
+  });
+
+  test.each([
+    [
+      "a file is missing",
+      (path: string) => {
+        fs.rmSync(path);
+      },
+    ],
+    [
+      "a file is a link",
+      (path: string) => {
+        fs.renameSync(path, `${path}.x`);
+        fs.symlinkSync(`${path}.x`, path);
+      },
+    ],
+    [
+      "a file has another name too",
+      (path: string) => {
+        fs.linkSync(path, `${path}.x`);
+      },
+    ],
+    [
+      "a file is a directory",
+      (path: string) => {
+        fs.rmSync(path);
+        fs.mkdirSync(path);
+      },
+    ],
+  ])("adopts nothing where %s", async (_, spoil) => {
+    const directory = freshDirectory();
+    (await open(directory)).stage(values({ a: "1" }), false).commit();
+    spoil(join(directory, "a"));
+    expect((await open(directory)).recover().values).toBeUndefined();
+  });
+
+  test("adopts nothing that does not hold every required secret of today's configuration", async () => {
+    const directory = freshDirectory();
+    (await open(directory)).stage(values({ a: "1" }), false).commit();
+    fs.writeFileSync(join(directory, "c"), "not published by us");
+    expect((await open(directory, { a: {}, c: {} })).recover().values).toBeUndefined();
+  });
+
+  test("renamed and dropped secrets leave neither file nor link", async () => {
+    const directory = join(freshDirectory(), "pub");
+    const links = freshDirectory();
+    (await open(directory, { a: {}, b: {} }, links)).stage(values({ a: "1", b: "2" }), false).commit();
+    expect(fs.readdirSync(links).sort()).toEqual(["a", "b", "secrets.env"]);
+    const next = await open(directory, { a: { file: "renamed" } }, links);
+    next.recover();
+    next.stage(values({ a: "1" }), false).commit();
+    expect(visible(directory)).toEqual(["renamed", "secrets.env"]);
+    expect(fs.readdirSync(links).sort()).toEqual(["renamed", "secrets.env"]);
+    next.remove();
+    expect(visible(directory)).toEqual([]);
+    expect(fs.readdirSync(links)).toEqual([]);
+  });
+
+  test("gives no variable to a secret that an optional one takes back when it comes", async () => {
+    const directory = freshDirectory();
+    const publisher = await open(directory, {
+      B: {},
+      x: { env: "B", optional: true },
+      "a-b": { optional: true },
+      a_b: {},
+    });
+    publisher.stage(values({ B: "1", a_b: "2" }), false).commit();
+    expect(text(directory, "secrets.env")).toBe("");
+    publisher.stage(values({ B: "1", a_b: "2", x: "3", "a-b": "4" }), false).commit();
+    expect(text(directory, "secrets.env")).toBe("B='3'\n");
+  });
+
+  needs("root").describe("an owner or a group", () => {
+    test.each([
+      ["a group", { mode: "0440", group: 1 }, "0:1"],
+      ["an owner", { mode: "0440", owner: 65_534 }, "65534:0"],
+    ])("that is configured no more (%s) loses the file, whose bytes are the same", async (_, was, before) => {
+      const directory = freshDirectory();
+      const ownerOf = () => {
+        const { uid, gid } = fs.statSync(join(directory, "a"));
+        return `${uid}:${gid}`;
+      };
+      (await open(directory, { a: was })).stage(values({ a: "1" }), false).commit();
+      expect(ownerOf()).toBe(before);
+      const next = await open(directory, { a: { mode: "0440" } });
+      next.recover();
+      next.stage(values({ a: "1" }), false).commit();
+      expect(ownerOf()).toBe("0:0");
+    });
+  });
+
+  needs("root").test(
+    "writes only what differs where the directory gives its files a group (set-group-ID), too",
+    async () => {
+      const directory = freshDirectory();
+      fs.chownSync(directory, 0, 1);
+      fs.chmodSync(directory, 0o2755);
+      const publisher = await open(directory, { a: {}, b: { owner: 65_534 } });
+      const look = () => ["a", "b"].map((name) => fs.statSync(join(directory, name)));
+      publisher.stage(values({ a: "1", b: "1" }), false).commit();
+      const before = look();
+      expect(before.map(({ uid, gid }) => `${uid}:${gid}`)).toEqual(["0:1", "65534:0"]);
+      publisher.stage(values({ a: "1", b: "1" }), false).commit();
+      expect(look().map(({ ino }) => ino)).toEqual(before.map(({ ino }) => ino));
+    },
+  );
+
+  test("writes only what differs", async () => {
+    const directory = freshDirectory();
+    const publisher = await open(directory, { a: {}, b: {} });
+    publisher.stage(values({ a: "1", b: "1" }), false).commit();
+    const { ino } = fs.statSync(join(directory, "a"));
+    publisher.stage(values({ a: "1", b: "2" }), false).commit();
+    expect(fs.statSync(join(directory, "a")).ino).toBe(ino);
+    expect(text(directory, "b")).toBe("2");
+  });
+});

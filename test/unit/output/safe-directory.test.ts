@@ -1,0 +1,139 @@
+/** Where files and links may be, and where their directories are made. */
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { LinkDirectory } from "../../../src/output/links.ts";
+import { OutputDirectory } from "../../../src/output/published-directory.ts";
+import { needs } from "../../requirements.ts";
+import { freshDirectory } from "../engine/running-sidecar.ts";
+
+describe("where it may write", () => {
+  test("not where everybody can replace the directory", () => {
+    const open = join(freshDirectory(), "open");
+    fs.mkdirSync(open);
+    fs.chmodSync(open, 0o777);
+    expect(() => new OutputDirectory(open)).toThrow("everybody can change");
+    expect(() => new OutputDirectory(join(open, "pub"))).toThrow(`lies in ${open}, which everybody can change`);
+  });
+  test("and what is refused is not begun: nobody else could have led a new directory and its mode elsewhere", () => {
+    const open = join(freshDirectory(), "open");
+    fs.mkdirSync(open);
+    fs.chmodSync(open, 0o777);
+    for (const path of [join(open, "pub"), join(open, "a", "b", "pub")])
+      expect(() => new OutputDirectory(path), path).toThrow("everybody can change");
+    expect(fs.readdirSync(open)).toEqual([]);
+  });
+  needs("root").test("not in what is another user's, and nothing is made there", () => {
+    const home = join(freshDirectory(), "home");
+    fs.mkdirSync(home);
+    fs.chownSync(home, 65_534, 65_534);
+    expect(() => new OutputDirectory(join(home, "out", "pub"))).toThrow(`lies in ${home}, which uid 65534 can change`);
+    expect(fs.readdirSync(home)).toEqual([]);
+  });
+  test("the target can enter what is made, whatever the umask is", () => {
+    const path = join(freshDirectory(), "a", "pub");
+    const before = process.umask(0o077);
+    onTestFinished(() => void process.umask(before));
+    new OutputDirectory(path);
+    expect((fs.statSync(path).mode & 0o777).toString(8)).toBe("755");
+  });
+  test("through a link of the operator's above, but not through one that leads nowhere", () => {
+    const directory = freshDirectory();
+    fs.mkdirSync(join(directory, "real"));
+    fs.symlinkSync("real", join(directory, "link"));
+    new OutputDirectory(join(directory, "link", "x", "pub"));
+    expect(fs.readdirSync(join(directory, "real", "x"))).toEqual(["pub"]);
+    fs.symlinkSync("nowhere", join(directory, "dangling"));
+    const dangling = join(directory, "dangling");
+    expect(() => new OutputDirectory(join(dangling, "pub"))).toThrow(`lies in ${dangling}, which is a symbolic link`);
+    expect(fs.existsSync(join(directory, "nowhere"))).toBe(false);
+  });
+  test("where it was when it was checked, whoever moves a link on the way", () => {
+    const directory = freshDirectory();
+    for (const name of ["real", "trap"]) {
+      fs.mkdirSync(join(directory, name, "pub"), { recursive: true });
+      fs.mkdirSync(join(directory, name, "links"));
+    }
+    const link = join(directory, "link");
+    fs.symlinkSync("real", link);
+    const output = new OutputDirectory(join(link, "pub"));
+    const links = new LinkDirectory(join(link, "links"), "/run/x/pub");
+    fs.unlinkSync(link);
+    fs.symlinkSync("trap", link);
+    output.writeState({ files: [], pending: null, starts: null });
+    links.ensure(["a"]);
+    expect(fs.readdirSync(join(directory, "real", "pub"))).toEqual([".fetcher-state"]);
+    expect(fs.readdirSync(join(directory, "real", "links"))).toEqual(["a"]);
+    for (const name of ["pub", "links"]) expect(fs.readdirSync(join(directory, "trap", name))).toEqual([]);
+  });
+  test("not through a link that could be moved", () => {
+    const directory = freshDirectory();
+    fs.symlinkSync("/var", join(directory, "link"));
+    expect(() => new OutputDirectory(join(directory, "link"))).toThrow("is a symbolic link");
+  });
+  test("not in a file", () => {
+    const path = join(freshDirectory(), "file");
+    fs.writeFileSync(path, "");
+    expect(() => new OutputDirectory(path)).toThrow("is no directory");
+  });
+  test("files are for everybody only where nobody else can look", () => {
+    const directory = freshDirectory("/dev/shm");
+    expect(new OutputDirectory(join(directory, "pub")).defaultMode).toBe(0o444);
+    fs.chmodSync(directory, 0o755);
+    expect(new OutputDirectory(join(directory, "pub")).defaultMode).toBe(0o400);
+  });
+});
+
+describe("links", () => {
+  test("lead the reader to the files, are mended, and what crashes left is removed", () => {
+    const path = freshDirectory();
+    fs.symlinkSync("x", join(path, ".fetcher-link-0123456789ab"));
+    fs.symlinkSync("/etc/shadow", join(path, "a"));
+    const links = new LinkDirectory(path, join(path, ".secrets"));
+    links.ensure(["a", "b c"]);
+    expect(fs.readlinkSync(join(path, "a"))).toBe(".secrets/a");
+    fs.rmSync(join(path, "b c"));
+    links.ensure(["a", "b c"]);
+    expect(fs.readlinkSync(join(path, "b c"))).toBe(".secrets/b c");
+    expect(fs.readdirSync(path).filter((name) => name.includes("link-"))).toEqual([]);
+  });
+
+  test("lead to the files from a directory that is reached through a link to another depth", () => {
+    const directory = freshDirectory();
+    fs.mkdirSync(join(directory, "deep", "er", "srv"), { recursive: true });
+    fs.symlinkSync("deep/er/srv", join(directory, "srv"));
+    const files = join(directory, "srv", "pub");
+    fs.mkdirSync(files);
+    fs.writeFileSync(join(files, "a"), "the value");
+    const place = join(directory, "srv", "links");
+    for (const reader of [files, join(directory, "deep", "er", "srv", "pub")]) {
+      new LinkDirectory(place, reader).ensure(["a"]);
+      expect(fs.readFileSync(join(place, "a"), "utf8")).toBe("the value");
+      expect(fs.readlinkSync(join(place, "a"))).toMatch(/^\.\./);
+    }
+  });
+
+  test("are never old, so that systemd-tmpfiles does not take them", () => {
+    const path = freshDirectory();
+    const links = new LinkDirectory(path, "/run/x/pub");
+    links.ensure(["a"]);
+    const inTenYears = Date.now() + 10 * 365 * 24 * 3600 * 1000;
+    expect(fs.lstatSync(join(path, "a")).mtimeMs).toBeGreaterThan(inTenYears);
+    const now = new Date();
+    fs.lutimesSync(join(path, "a"), now, now);
+    links.ensure(["a"]);
+    expect(fs.lstatSync(join(path, "a")).mtimeMs).toBeGreaterThan(inTenYears);
+  });
+
+  test("a directory in the way is named, and others' files stay", () => {
+    const path = freshDirectory();
+    const links = new LinkDirectory(path, "/run/x/pub");
+    fs.mkdirSync(join(path, "a"));
+    expect(() => {
+      links.ensure(["a"]);
+    }).toThrow(`output: ${join(path, "a")} is a directory, remove it`);
+    fs.writeFileSync(join(path, "b"), "mine");
+    links.remove(["a", "b", "none"]);
+    expect(fs.readdirSync(path).sort()).toEqual(["a", "b"]);
+  });
+});

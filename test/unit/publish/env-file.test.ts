@@ -1,0 +1,285 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { checkEnvNames, deriveName } from "../../../src/config/env-names.ts";
+import {
+  encodeEnvFile,
+  EnvError,
+  MAX_FILE_BYTES,
+  MAX_VARIABLE_BYTES,
+  type EnvRequest,
+} from "../../../src/publish/env-file.ts";
+import { isSpecialName, nameProblem } from "../../../src/config/env-names.ts";
+import { ConfigError } from "../../../src/contract/errors.ts";
+import { needs } from "../../requirements.ts";
+
+const CANARY = "canary-7Zq1";
+
+function request(id: string, value: string | Buffer, rest: Partial<EnvRequest> = {}): EnvRequest {
+  return { id, value: Buffer.from(value), env: undefined, restricted: false, ...rest };
+}
+
+function encode(...requests: EnvRequest[]) {
+  const { content, names, leftOut } = encodeEnvFile(requests);
+  return { content: content.toString(), names: Object.fromEntries(names), leftOut: Object.fromEntries(leftOut) };
+}
+
+function thrown(action: () => unknown): unknown {
+  try {
+    action();
+  } catch (error) {
+    return error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("encodeEnvFile", () => {
+  test("an operator finds one plain line for each secret, in the order of the configuration", () => {
+    const file = encode(
+      request("b", "2", { env: "EXPLICIT" }),
+      request("a-key", "1"),
+      request("c", "3", { env: null }),
+    );
+    expect(file).toEqual({
+      content: "EXPLICIT='2'\na_key='1'\n",
+      names: { b: "EXPLICIT", "a-key": "a_key" },
+      leftOut: {},
+    });
+    expect(Object.keys(file.names)).toEqual(["b", "a-key"]);
+  });
+
+  test("a quote in a password does not end the value", () => {
+    expect(encode(request("a", "'it's'")).content).toBe(`a=''"'"'it'"'"'s'"'"''\n`);
+  });
+
+  test("a value is what $(cat file) gives: without newlines at its end, with all else", () => {
+    const { content } = encode(
+      request("a", "x\n\n"),
+      request("b", "x\r\n"),
+      request("c", "\n"),
+      request("d", " \n\t\n"),
+    );
+    expect(content).toBe("a='x'\nb='x\r'\nc=''\nd=' \n\t'\n");
+  });
+
+  test("no secret, no bytes", () => {
+    expect(encode().content).toBe("");
+  });
+
+  const unfit: readonly [string, Buffer, RegExp][] = [
+    ["a NUL byte", Buffer.from(`${CANARY}\0`), /NUL/],
+    ["binary", Buffer.concat([Buffer.from(CANARY), Buffer.from([0xff])]), /UTF-8/],
+    ["a noncharacter", Buffer.from(`${CANARY}\uFDD0`), /noncharacter/],
+    ["128 KiB", Buffer.alloc(MAX_VARIABLE_BYTES, CANARY), /131071/],
+  ];
+  test.each(unfit)("a value with %s does not cost the service its other variables", (_, value, reason) => {
+    const file = encode(request("bad", value), request("good", "1"));
+    expect(file.content).toBe("good='1'\n");
+    expect(file.names).toEqual({ good: "good" });
+    expect(file.leftOut["bad"]).toMatch(reason);
+    expect(file.leftOut["bad"]).not.toContain(CANARY);
+    expect(file.leftOut["bad"]).not.toContain("\n");
+  });
+
+  test.each(unfit)(
+    "a variable that was asked for and cannot hold %s is an error that names the secret",
+    (_, value, reason) => {
+      const error = thrown(() => encode(request('my "id"\n', value, { env: "BAD" })));
+      expect(error).toBeInstanceOf(EnvError);
+      const { id, message } = error as EnvError;
+      expect(id).toBe('my "id"\n');
+      expect(message).toMatch(/^secret "my \\"id\\"\\n": [^\n]+$/);
+      expect(message).toMatch(reason);
+      expect(message).not.toContain(CANARY);
+    },
+  );
+
+  test("the program's own limit is the kernel's", () => {
+    const start = (bytes: number) => spawnSync("true", { env: { A: "x".repeat(bytes - 2) } }).error;
+    expect(start(MAX_VARIABLE_BYTES)).toBeUndefined();
+    expect(start(MAX_VARIABLE_BYTES + 1)).toMatchObject({ code: "E2BIG" });
+    const value = (bytes: number) => Buffer.alloc(bytes - 2, "x");
+    expect(encode(request("A", value(MAX_VARIABLE_BYTES))).names).toEqual({ A: "A" });
+    expect(encode(request("A", value(MAX_VARIABLE_BYTES + 1))).names).toEqual({});
+  });
+
+  test("a file stays within 1 MiB as it is written, and explicit variables come first to the room", () => {
+    const quotes = "'".repeat(50_000); // 250,000 bytes as written
+    const derived = ["d1", "d2", "d3", "d4"].map((id) => request(id, quotes));
+    const file = encode(...derived, request("small", "1"), request("e", quotes, { env: "E" }));
+    expect(Buffer.byteLength(file.content)).toBeLessThanOrEqual(MAX_FILE_BYTES);
+    expect(Object.keys(file.names)).toEqual(["d1", "d2", "d3", "small", "e"]);
+    expect(file.leftOut).toEqual({ d4: "secrets.env would be over 1 MiB" });
+    const explicit = Array.from("ABCDE", (id) => request(id, quotes, { env: id }));
+    expect(thrown(() => encode(...explicit))).toMatchObject({ id: "E", reason: "secrets.env would be over 1 MiB" });
+  });
+
+  test("of two ids with one derived name neither wins, whatever their values are", () => {
+    const file = encode(request("a.b", "1"), request("a-b", Buffer.from([0xff])), request("c", "3"));
+    expect(file.names).toEqual({ c: "c" });
+    expect(file.leftOut["a.b"]).toMatch(/a_b.*"a-b"/);
+    expect(file.leftOut["a-b"]).toMatch(/a_b.*"a\.b"/);
+  });
+
+  test("an explicit name is not lost to a derived one", () => {
+    const file = encode(request("a.b", "1"), request("x", "2", { env: "a_b" }));
+    expect(file.content).toBe("a_b='2'\n");
+    expect(file.leftOut["a.b"]).toMatch(/a_b.*"x"/);
+  });
+
+  test.each<[string, Partial<EnvRequest>[]]>([
+    ["an explicit one", [{ id: "B" }, { id: "x", env: "B" }]],
+    ["another derived one", [{ id: "a-b" }, { id: "a_b" }]],
+  ])(
+    "a name is taken though the optional secret of %s is missing: no rotation moves a variable",
+    (_, [first, second]) => {
+      const other = (value: Buffer | undefined) => ({ ...request("", ""), ...second, value });
+      const missing = encode({ ...request("", "1"), ...first }, other(undefined));
+      const there = encode({ ...request("", "1"), ...first }, other(Buffer.from("2")));
+      expect(missing.content).toBe("");
+      expect(missing.names).toEqual({});
+      expect(missing.leftOut[first?.id ?? ""]).toBe(there.leftOut[first?.id ?? ""]);
+      expect(there.names[first?.id ?? ""]).toBeUndefined();
+      expect(missing.leftOut[second?.id ?? ""]).toBeUndefined();
+    },
+  );
+
+  test("a secret for one owner is not shown to all, unless its variable is explicit", () => {
+    const file = encode(
+      request("mine", CANARY, { restricted: true }),
+      request("m-ine", "1", { restricted: true, env: "MINE" }),
+      // The other's name is not taken by one that is in no file.
+      request("a.b", CANARY, { restricted: true }),
+      request("a-b", "2"),
+    );
+    expect(file.content).toBe("MINE='1'\na_b='2'\n");
+    expect(file.leftOut["mine"]).toMatch(/owner.*explicit env/);
+  });
+
+  test("no secret becomes PATH or LD_PRELOAD by its id alone", () => {
+    const ids = ["PATH", "LD_PRELOAD", "NODE_OPTIONS", "IFS", "BASH_ENV", "NOTIFY_SOCKET", "UID", "-", "HOME"];
+    const file = encode(...ids.map((id) => request(id, CANARY)));
+    expect(file.content).toBe("");
+    expect(Object.keys(file.leftOut)).toEqual(ids);
+    for (const reason of Object.values(file.leftOut)) expect(reason).toMatch(/explicit env/);
+    expect(encode(request("x", "/bin", { env: "PATH" })).content).toBe("PATH='/bin'\n");
+  });
+
+  test.each(["A B", "1A", "", "A=B", "A\n", "é", "UID", "_"])("the name %j never gets into the file", (env) => {
+    expect(thrown(() => encode(request("a", CANARY, { env })))).toBeInstanceOf(EnvError);
+  });
+
+  test("the file is no view of a pool where other bytes of values stay", () => {
+    const { content } = encodeEnvFile([request("a", "1")]);
+    expect(content.buffer.byteLength).toBe(content.length);
+  });
+});
+
+describe("deriveName", () => {
+  test.each([
+    ["db_password", "db_password"],
+    ["db-password", "db_password"],
+    ["tls key.pem", "tls_key_pem"],
+    ["1st", "_1st"],
+    ["é😀x", "__x"],
+    ["..a", "__a"],
+  ])("%j is %s", (id, name) => {
+    expect(deriveName(id)).toBe(name);
+  });
+
+  test.each(["MAILGUN_API_KEY", "RUBYGEMS_API_KEY", "db_password", "PASSWORD", "AWS_SECRET_ACCESS_KEY", "TOKEN"])(
+    "%s needs no explicit env",
+    (name) => {
+      expect(isSpecialName(name)).toBe(false);
+    },
+  );
+});
+
+describe("checkEnvNames", () => {
+  const check = (secrets: Record<string, string | null | undefined>): unknown =>
+    thrown(() => {
+      checkEnvNames(Object.entries(secrets).map(([id, env]) => ({ id, env })));
+    });
+
+  test("a good table passes", () => {
+    expect(() => {
+      checkEnvNames([
+        { id: "a", env: "A" },
+        { id: "b", env: "PATH" },
+        { id: "c", env: null },
+        { id: "d.e", env: undefined },
+        { id: "d-e", env: undefined },
+      ]);
+    }).not.toThrow();
+  });
+
+  test("a secret pasted in the place of a name is not shown, and the option is named", () => {
+    const error = check({ ok: "OK", "my key": `${CANARY}=!` });
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error).toMatchObject({ path: 'secrets["my key"].env' });
+    expect((error as ConfigError).message).not.toContain(CANARY);
+  });
+
+  test("two secrets cannot have one variable", () => {
+    expect(check({ a: "SAME", b: "SAME" })).toMatchObject({
+      path: "secrets.b.env",
+      problem: "is the same as secrets.a.env",
+    });
+  });
+
+  test.each(["UID", "_", "RANDOM", "BASH_COMPAT", "OPTIND"])("%s is refused before anything starts", (env) => {
+    expect(check({ a: env })).toMatchObject({ path: "secrets.a.env" });
+  });
+});
+
+needs("bash", "dash").describe("names that shells have a meaning for", () => {
+  const shells = [["dash"], ["bash"], ["bash", "--posix"]] as const;
+
+  /** What each shell makes of NAME='value': the value itself, or something else. */
+  function readBack(name: string, value: string): { value: string | undefined; stderr: string }[] {
+    const directory = mkdtempSync(join(tmpdir(), "env-names-"));
+    onTestFinished(() => {
+      rmSync(directory, { recursive: true });
+    });
+    const file = join(directory, "env");
+    writeFileSync(file, `${name}='${value}'\n`);
+    return shells.map(([program, ...options]) => {
+      const script = 'set -a; . "$1"; exec /usr/bin/env -0';
+      const shell = spawnSync(program, [...options, "-c", script, "sh", file], {
+        stdio: ["ignore", "pipe", "pipe"],
+        encoding: "utf8",
+      });
+      const line = shell.stdout.split("\0").find((assignment) => assignment.startsWith(`${name}=`));
+      return { value: line?.slice(name.length + 1), stderr: shell.stderr };
+    });
+  }
+
+  test("every variable of bash arrives as it is, or is refused as an explicit name", () => {
+    const known = spawnSync("bash", ["-c", "compgen -v"], {
+      stdio: ["ignore", "pipe", "pipe"],
+      encoding: "utf8",
+      env: {},
+    })
+      .stdout.trim()
+      .split("\n");
+    expect(known).toContain("BASHOPTS");
+    for (const name of known.filter((candidate) => nameProblem(candidate) === undefined)) {
+      for (const { value, stderr } of readBack(name, CANARY))
+        expect({ name, value, stderr }).toMatchObject({ value: CANARY, stderr: "" });
+      expect(isSpecialName(name), name).toBe(true);
+    }
+  });
+
+  test.each(
+    (
+      "UID EUID PPID SHELLOPTS BASHOPTS BASHPID _ SHLVL OPTIND LINENO RANDOM SRANDOM SECONDS EPOCHSECONDS EPOCHREALTIME " +
+      "HISTCMD COMP_WORDBREAKS DIRSTACK FUNCNAME GROUPS PIPESTATUS BASH_VERSINFO BASH_ARGV BASH_COMPAT BASH_XTRACEFD"
+    ).split(" "),
+  )("%s is refused for a reason: some shell loses its value or shows it", (name) => {
+    expect(nameProblem(name)).toBeDefined();
+    const lost = readBack(name, CANARY).some(({ value, stderr }) => value !== CANARY || stderr !== "");
+    expect(lost).toBe(true);
+  });
+});

@@ -1,0 +1,175 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { ConfigError } from "../../../src/contract/errors.ts";
+import { FilePermissions } from "../../../src/publish/permissions.ts";
+import { loadTemplates, type Template } from "../../../src/publish/template.ts";
+import { ValueError } from "../../../src/publish/value.ts";
+import { configOf } from "../command-line.ts";
+import { freshDirectory } from "../engine/running-sidecar.ts";
+
+const canary = "canary-9d2e";
+
+async function load(text: string | Buffer, secrets: object = { a: {}, b: {}, spare: { optional: true } }) {
+  const path = join(freshDirectory(), "app.mustache");
+  writeFileSync(path, text);
+  const config = configOf({ secrets, templates: { "app.ini": { template: path } } });
+  const template = (await loadTemplates(config)).get("app.ini");
+  if (template === undefined) throw new Error("no template");
+  return { template, path };
+}
+
+function render(template: Template, values: Readonly<Record<string, string | Buffer>>): string {
+  return template
+    .render(new Map(Object.entries(values).map(([id, value]) => [id, Buffer.from(value)])))
+    .toString("utf8");
+}
+
+/** Why the template is refused, without the path of its file. */
+async function refusal(text: string | Buffer): Promise<string> {
+  const path = join(freshDirectory(), "app.mustache");
+  writeFileSync(path, text);
+  const config = configOf({
+    secrets: { a: {}, spare: { optional: true } },
+    templates: { "app.ini": { template: path } },
+  });
+  const error: unknown = await loadTemplates(config).then(
+    () => "accepted",
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(ConfigError);
+  const { message, exitCode } = error as ConfigError;
+  expect(exitCode).toBe(78);
+  expect(message).not.toContain("\n");
+  expect(message.startsWith(`configuration: templates["app.ini"].template: ${path}`)).toBe(true);
+  return message.slice(message.indexOf(path) + path.length + 1);
+}
+
+describe("a rendered file has", () => {
+  test.each<[string, string, string, Readonly<Record<string, string>>]>([
+    ["the bytes of the value, not HTML", "p={{a}}", `p=<&>"'/\`=`, { a: `<&>"'/\`=` }],
+    ["the same with three braces and &", "{{{a}}} {{& a }}", "<&> <&>", { a: "<&>" }],
+    ["what looks like a tag in a value as it is", "{{a}}", "{{b}}", { a: "{{b}}", b: "x" }],
+    ["UTF-8 of template and value", "é {{a}} 🔑", "é ü🔑 🔑", { a: "ü🔑" }],
+    ["no newline that only the secret's file has", "p={{a}};\n", "p=1\n2;\n", { a: "1\n2\n\n" }],
+    ["nothing of comments, and other delimiters", "{{! x }}{{=<% %>=}}<% a %>{{a}}", "1{{a}}", { a: "1" }],
+    ["a section where there is a value", "{{#spare}}s={{spare}}\n{{/spare}}end", "s=1\nend", { spare: "1" }],
+    ["none where there is none", "{{#spare}}\ns={{spare}}\n{{/spare}}\nend", "end", {}],
+    ["none where it is empty", "{{#a}}x{{/a}}{{^a}}y{{/a}}", "y", { a: "\n" }],
+    ["the other one then", "{{^spare}}plain{{/spare}}", "plain", {}],
+    ["not the other one", "{{^spare}}plain{{/spare}}", "", { spare: "1" }],
+    ["the section's own value as a dot", "{{#spare}}<{{.}}>{{/spare}}", "<1>", { spare: "1" }],
+    ["sections in sections", "{{#a}}{{#spare}}{{a}}{{spare}}{{/spare}}{{/a}}", "12", { a: "1", spare: "2" }],
+    ["nothing at all", "", "", { a: "1" }],
+  ])("%s", async (_, text, expected, values) => {
+    expect(render((await load(text)).template, values)).toBe(expected);
+  });
+
+  test.each(["db.password", "db-password", "db password", "constructor", "__proto__", "toString", "é🔑"])(
+    "the value of the id %j, as a whole",
+    async (id) => {
+      const secrets = JSON.parse(`{"db":{},${JSON.stringify(id)}:{}}`) as object;
+      const { template } = await load(`{{${id}}}{{#${id}}}+{{ ${id} }}{{/${id}}}`, secrets);
+      const values = new Map([
+        ["db", Buffer.from("wrong")],
+        [id, Buffer.from("right")],
+      ]);
+      expect(template.render(values).toString()).toBe("right+right");
+      expect(() => render(template, {})).not.toThrow();
+    },
+  );
+});
+
+describe("each error says the line, and what is wrong there", () => {
+  test.each([
+    ["\n\n{{b}}", 'line 3: there is no secret "b": declare it in "secrets"'],
+    ["{{a.b}}", 'line 1: there is no secret "a.b": declare it in "secrets"'],
+    ["{{#b}}{{/b}}", 'line 1: there is no secret "b": declare it in "secrets"'],
+    ["\n{{^b}}{{/b}}", 'line 2: there is no secret "b": declare it in "secrets"'],
+    ["{{.}}", 'line 1: there is no secret ".": declare it in "secrets"'],
+    ["{{}}", 'line 1: there is no secret "": declare it in "secrets"'],
+    [`{{ ${"x\ny".repeat(99)} }}`, /^line 1: there is no secret "x yx.{20,40}…": declare it in "secrets"$/],
+    ["a\n{{spare}}", 'line 2: "spare" is optional: write it between {{#spare}} and {{/spare}}'],
+    ["{{^spare}}\n{{spare}}{{/spare}}", 'line 2: "spare" is optional: write it between {{#spare}} and {{/spare}}'],
+    ["{{> other}}", "line 1: {{>other}}: there are no partials here, write their text itself"],
+    ["{{a}}\n{{a\nmore", "line 2: a tag has no end: }} is missing"],
+    ["{{#a}}\n\n", 'line 3: the section "a" is not closed by then: {{/a}} is missing'],
+    ["{{#a}}\n{{/b}}", 'line 2: the section "a" is not closed by then: {{/a}} is missing'],
+    ["\n{{/a}}", "line 2: {{/a}} closes a section that is not open"],
+    ["{{=x=}}", "expected two delimiters, as in {{=<% %>=}}"],
+    [Buffer.from([0x61, 0xff]), "is not UTF-8 text"],
+  ])("%j", async (text, message) => {
+    if (typeof message === "string") expect(await refusal(text)).toBe(message);
+    else expect(await refusal(text)).toMatch(message);
+  });
+
+  test.each([
+    ["/no/such/file", "/no/such/file cannot be read: no such file or directory (ENOENT)"],
+    ["/", "/ is no regular file"],
+    ["/dev/null", "/dev/null is no regular file"],
+  ])("a template at %s", async (template, message) => {
+    const config = configOf({ secrets: { a: {} }, templates: { x: { template } } });
+    await expect(loadTemplates(config)).rejects.toThrow(`configuration: templates.x.template: ${message}`);
+  });
+});
+
+test.each([
+  ["has NUL bytes", Buffer.from(`${canary}\0`)],
+  ["is not UTF-8 text", Buffer.concat([Buffer.from(canary), Buffer.from([0xff])])],
+])("a value that %s is refused with the secret, the template and the line, not the value", async (problem, value) => {
+  const { template, path } = await load("{{#b}}x{{/b}}\n{{a}}");
+  expect(() => render(template, { a: value })).toThrow(ValueError);
+  expect(() => render(template, { a: value })).toThrow(
+    `secret "a": it ${problem}, which template ${path} needs at line 2`,
+  );
+  // Asking whether it is there needs no text.
+  expect(render(template, { a: "1", b: value })).toBe("x\n1");
+});
+
+describe("who may read a rendered file", () => {
+  /** Octal mode, and the owner's numbers where there are some. */
+  async function permissions(secrets: object, template: object, ids: string[], defaultMode = 0o444) {
+    const config = configOf({ secrets, templates: { x: { template: "/t", ...template } } });
+    const [first] = config.templates;
+    if (first === undefined) throw new Error("no template");
+    const { mode, uid, gid } = (await FilePermissions.of(config, defaultMode)).ofTemplate(first, new Set(ids));
+    return [mode.toString(8), uid, gid];
+  }
+  const secrets = {
+    open: {},
+    strict: { mode: "0400" },
+    group: { mode: "0440", group: 7 },
+    mine: { owner: 5 },
+    mineToo: { owner: 5, mode: "0440" },
+    yours: { owner: 6 },
+  };
+
+  test.each<[string, object, string[], unknown[]]>([
+    ["everybody who gets there, as of its secrets", {}, ["open"], ["444", undefined, undefined]],
+    ["nobody of them where one secret is strict", {}, ["open", "strict"], ["400", undefined, undefined]],
+    ["the owner of its secret", {}, ["open", "mine"], ["400", 5, undefined]],
+    ["the owner of its secrets, by the strictest mode", {}, ["mineToo", "mine"], ["400", 5, undefined]],
+    ["the group of its secret, if it says that mode", { mode: "0440" }, ["group"], ["440", undefined, 7]],
+    ["nobody else by a strict secret's own mode", {}, ["group"], ["400", undefined, 7]],
+    ["whom it says", { owner: 9, group: 8 }, ["mine", "yours"], ["400", 9, 8]],
+    ["as many as it says", { owner: 9, mode: "0444" }, ["strict"], ["444", 9, undefined]],
+    ["as many as it says, and the owner of its secret", { mode: "0444" }, ["mine"], ["444", 5, undefined]],
+  ])("%s", async (_, template, ids, expected) => {
+    expect(await permissions(secrets, template, ids)).toEqual(expected);
+  });
+
+  test("root alone, where that is so of secrets that say nothing", async () => {
+    expect(await permissions(secrets, {}, ["open"], 0o400)).toEqual(["400", undefined, undefined]);
+  });
+
+  test.each([
+    [["mine", "yours"], 0o444],
+    [["mine", "strict"], 0o444],
+    [["group", "strict"], 0o444],
+    [["mine", "open"], 0o400],
+  ])("must be said where %j differ (%#)", async (ids, defaultMode) => {
+    await expect(permissions(secrets, {}, ids, defaultMode)).rejects.toThrow(
+      new RegExp(`^configuration: templates.x.owner: is required: secrets.${ids[0] ?? ""} and secrets.${ids[1] ?? ""}`),
+    );
+  });
+});

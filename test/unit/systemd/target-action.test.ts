@@ -1,0 +1,368 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { TargetAction } from "../../../src/systemd/target-action.ts";
+import type { OnChangeConfig } from "../../../src/config/config.ts";
+import type { UnitState } from "../../../src/systemd/systemctl.ts";
+import { FakeClock, FakeSystemd, recordingLog, settled } from "../fakes.ts";
+
+const restartAlways: OnChangeConfig = {
+  action: "restart",
+  signal: null,
+  settle: 0.5,
+  minInterval: 3,
+  splay: 0,
+  verify: null,
+};
+
+let stop = new AbortController();
+let running: Promise<void> = Promise.resolve();
+
+afterEach(async () => {
+  stop.abort();
+  await running;
+});
+
+function target(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
+  stop = new AbortController();
+  const clock = new FakeClock();
+  const systemd = new FakeSystemd(clock, state);
+  const log = recordingLog();
+  const statuses: (string | undefined)[] = [];
+  let settledCount = 0;
+  const action: TargetAction = new TargetAction("app.service", {
+    onChange: { ...restartAlways, ...onChange },
+    systemd,
+    clock,
+    random: () => random,
+    log,
+    changed: () => statuses.push(action.status),
+  });
+  running = action.run(stop.signal, () => {
+    settledCount += 1;
+  });
+  const publish = () => {
+    action.request(clock.monotonic());
+  };
+  const count = (what: string) => systemd.jobs.filter((job) => job.what === what).length;
+  return { clock, systemd, log, statuses, action, publish, count, settledCount: () => settledCount };
+}
+
+/** The most starts in any interval of this many seconds. */
+function densest(starts: readonly number[], interval: number): number {
+  return Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + interval).length));
+}
+
+describe("pacing", () => {
+  test.each([
+    { startLimitInterval: 10, startLimitBurst: 5, allowed: 4 },
+    { startLimitInterval: 60, startLimitBurst: 3, allowed: 2 },
+    { startLimitInterval: 10, startLimitBurst: 2, allowed: 1 },
+    { startLimitInterval: 10, startLimitBurst: 1, allowed: 1 },
+  ])(
+    "100 rotations in 10 s never bring a target to $startLimitBurst starts in $startLimitInterval s",
+    async (limit) => {
+      const { clock, systemd, publish, action } = target(limit, { minInterval: 0 });
+      let last = 0;
+      for (let rotation = 0; rotation < 100; rotation += 1) {
+        publish();
+        last = clock.monotonic();
+        await clock.advance(0.1);
+      }
+      await clock.advance(180);
+      expect(densest(systemd.starts, limit.startLimitInterval)).toBe(limit.allowed);
+      expect(systemd.state.activeState).toBe("active");
+      // The last set is the one that it runs with.
+      expect(systemd.state.leftInactiveAt).toBeGreaterThanOrEqual(last);
+      expect(action.idle).toBe(true);
+    },
+  );
+
+  test("the target's own starts count: a crash loop and rotations together stay below the limit", async () => {
+    const { clock, systemd, publish } = target({}, { minInterval: 0 });
+    for (let round = 0; round < 40; round += 1) {
+      if (round % 12 === 0) systemd.start();
+      publish();
+      await clock.advance(1);
+    }
+    expect(systemd.state.activeState).toBe("active");
+    expect(systemd.starts.length).toBeGreaterThan(8);
+  });
+
+  test("starts that an earlier life has seen count, but for what is still to come", async () => {
+    const { clock, systemd, publish, action } = target({ startLimitInterval: 60 }, { minInterval: 0 });
+    const now = clock.monotonic();
+    action.remember([now - 70e6, now - 3e6, now - 2e6, now - 1e6, now + 9e6]);
+    systemd.state = { ...systemd.state, leftInactiveAt: now - 1e6, mainStartedAt: now - 1e6 };
+    publish();
+    await clock.advance(0.1);
+    // One more is below 5 by one, and a second is not.
+    expect(systemd.starts).toHaveLength(1);
+    publish();
+    await clock.advance(50);
+    expect(systemd.starts).toHaveLength(1);
+    await clock.advance(10);
+    expect(systemd.starts).toHaveLength(2);
+    expect(action.starts).toHaveLength(5);
+  });
+
+  test("actions are minInterval apart", async () => {
+    const { clock, systemd, publish } = target({ startLimitBurst: 0 }, { minInterval: 7 });
+    for (let rotation = 0; rotation < 30; rotation += 1) {
+      publish();
+      await clock.advance(1);
+    }
+    await clock.advance(10);
+    expect(systemd.starts.length).toBeGreaterThan(3);
+    expect(densest(systemd.starts, 6.99)).toBe(1);
+  });
+
+  test("no start limit is no limit", async () => {
+    const { clock, systemd, publish } = target({ startLimitInterval: 0 }, { minInterval: 0 });
+    for (let rotation = 0; rotation < 20; rotation += 1) {
+      publish();
+      await clock.advance(0.1);
+    }
+    expect(systemd.starts).toHaveLength(20);
+  });
+
+  test("a wait shows in STATUS", async () => {
+    const { clock, publish, action } = target();
+    publish();
+    await clock.advance(1);
+    publish();
+    await clock.advance(0.1);
+    expect(action.status).toBe("restart of app.service in 2 s (paced)");
+    await clock.advance(3);
+    expect(action.status).toBeUndefined();
+  });
+
+  test("splay spreads a fleet, and serves all that is published meanwhile with one action", async () => {
+    const { clock, systemd, publish, action } = target({}, { splay: 60 }, 0.5);
+    publish();
+    await clock.advance(29);
+    expect(action.status).toBe("restart of app.service in 30 s (splay)");
+    expect(systemd.jobs).toEqual([]);
+    publish();
+    await clock.advance(2);
+    expect(systemd.starts).toHaveLength(1);
+    expect(action.idle).toBe(true);
+  });
+
+  test("a reload starts nothing and is not held up by the start limit, unless the target cannot reload", async () => {
+    const able = target({ canReload: true, startLimitBurst: 1 }, { action: "reload", minInterval: 0 });
+    for (let rotation = 0; rotation < 5; rotation += 1) {
+      able.publish();
+      await able.clock.advance(0.1);
+    }
+    expect(able.count("reload app.service")).toBe(5);
+    stop.abort();
+    const unable = target({ canReload: false, startLimitBurst: 2 }, { action: "reload", minInterval: 0 });
+    for (let rotation = 0; rotation < 20; rotation += 1) {
+      unable.publish();
+      await unable.clock.advance(0.1);
+    }
+    expect(unable.count("restart app.service")).toBe(1);
+  });
+
+  test("a target that stays activating gets the action after a while, paced like any other", async () => {
+    const { clock, systemd, publish, log } = target({ activeState: "activating", subState: "start" });
+    publish();
+    await clock.advance(85);
+    expect(systemd.jobs).toEqual([]);
+    for (let refusal = 0; refusal < 1000; refusal += 1) systemd.refusals.push({ ok: false, detail: "timeout" });
+    await clock.advance(60);
+    // minInterval alone would allow 20.
+    expect(systemd.jobs).toHaveLength(1);
+    expect(log.at("warn")).toEqual(["app.service: restart did not work: timeout; trying again"]);
+  });
+});
+
+describe("what a target is found doing", () => {
+  test.each([
+    ["failed", "failed", "app.service has failed; not revived, the new secrets are there for its next start"],
+    ["inactive", "dead", undefined],
+  ])("%s: it is left alone", async (activeState, subState, status) => {
+    const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
+    publish();
+    await clock.advance(60);
+    expect(systemd.jobs).toEqual([]);
+    expect(action.status).toBe(status);
+    expect(action.idle).toBe(true);
+    expect(settledCount()).toBe(1);
+  });
+
+  test("no such unit: said once, not waited for", async () => {
+    const { clock, systemd, publish, log } = target({ loaded: false, activeState: "inactive" });
+    publish();
+    await clock.advance(60);
+    expect(systemd.jobs).toEqual([]);
+    expect(log.at("warn")).toEqual(["app.service does not exist: nobody to tell of the new secrets"]);
+  });
+
+  test.each(["active", "activating"])("a oneshot that is %s is not killed in the middle of its work", async (state) => {
+    const { clock, systemd, publish, action } = target({ type: "oneshot", activeState: state, subState: "start" });
+    publish();
+    await clock.advance(200);
+    expect(systemd.jobs).toEqual([]);
+    expect(action.idle).toBe(true);
+  });
+
+  test("a oneshot that remains after exit is restarted", async () => {
+    const { clock, systemd, publish } = target({ type: "oneshot", remainAfterExit: true });
+    publish();
+    await clock.advance(1);
+    expect(systemd.starts).toHaveLength(1);
+  });
+
+  test("activating: waited for, then it gets the action, as it may have read the old set", async () => {
+    const { clock, systemd, publish, action } = target({ activeState: "activating", subState: "start-pre" });
+    publish();
+    await clock.advance(20);
+    expect(systemd.jobs).toEqual([]);
+    expect(action.status).toBe("restart of app.service waits: it is activating");
+    systemd.state = { ...systemd.state, activeState: "active" };
+    await clock.advance(1);
+    expect(systemd.starts).toHaveLength(1);
+  });
+
+  test.each([
+    ["activating", "auto-restart"],
+    ["deactivating", "stop-sigterm"],
+  ])("%s (%s): its own next start reads the new set, and no second one follows", async (activeState, subState) => {
+    const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
+    publish();
+    await clock.advance(2);
+    expect(systemd.jobs).toEqual([]);
+    // An automatic restart need not leave the unit inactive in between.
+    systemd.state = { ...systemd.state, activeState: "active", mainStartedAt: clock.monotonic() };
+    await clock.advance(5);
+    expect(systemd.jobs).toEqual([]);
+    expect(action.idle).toBe(true);
+    expect(settledCount()).toBe(1);
+  });
+
+  test("started by somebody else while the action waits: no second start", async () => {
+    const { clock, systemd, publish, action } = target();
+    publish();
+    await clock.advance(0.5);
+    publish();
+    await clock.advance(0.5);
+    systemd.start();
+    const before = systemd.starts.length;
+    await clock.advance(20);
+    expect(systemd.starts).toHaveLength(before);
+    expect(action.idle).toBe(true);
+  });
+
+  test("systemd does not answer: asked again until it does", async () => {
+    const { clock, systemd, publish, log } = target();
+    systemd.answers = false;
+    publish();
+    await clock.advance(100);
+    expect(log.at("warn")).toEqual(["app.service: restart did not work: systemd does not answer; trying again"]);
+    systemd.answers = true;
+    await clock.advance(40);
+    expect(systemd.starts).toHaveLength(1);
+  });
+});
+
+describe("the job", () => {
+  test("restart, reload and signal each ask systemd for what they are", async () => {
+    for (const [onChange, job] of [
+      [{ action: "restart" }, "restart app.service"],
+      [{ action: "reload" }, "reload app.service"],
+      [{ action: "signal", signal: "SIGUSR1" }, "SIGUSR1 app.service"],
+    ] as const) {
+      const { clock, publish, systemd, log } = target({ canReload: true }, onChange);
+      publish();
+      await clock.advance(1);
+      expect(systemd.jobs.filter(({ what }) => what !== "start").map(({ what }) => what)).toEqual([job]);
+      expect(log.at("notice")).toEqual([`app.service: ${onChange.action} for the new secrets`]);
+      stop.abort();
+    }
+  });
+
+  test("one that fails is tried again, said once", async () => {
+    const { clock, systemd, publish, log, action, count } = target();
+    systemd.refusals.push({ ok: false, detail: "Transaction is destructive" }, { ok: false, detail: "busy" });
+    publish();
+    await clock.advance(60);
+    expect(count("restart app.service")).toBe(3);
+    expect(log.at("warn")).toEqual(["app.service: restart did not work: Transaction is destructive; trying again"]);
+    expect(action.idle).toBe(true);
+    expect(action.status).toBeUndefined();
+  });
+
+  test("a target that fails with the new secrets is not restarted for ever: the operator is told", async () => {
+    const { clock, systemd, publish, log, action } = target({ startLimitBurst: 0 });
+    systemd.restart = () => {
+      systemd.jobs.push({ what: "restart", at: 0 });
+      systemd.state = { ...systemd.state, activeState: "failed" };
+      return Promise.resolve({ ok: false, detail: "Job failed" });
+    };
+    publish();
+    await clock.advance(300);
+    expect(systemd.jobs).toHaveLength(1);
+    expect(log.at("error")).toEqual(["app.service failed after the restart (see systemctl status app.service)"]);
+    expect(action.status).toBe("app.service failed after the restart");
+  });
+
+  test("what is published while it runs gets one more", async () => {
+    const { clock, systemd, publish, settledCount } = target({}, { minInterval: 0 });
+    systemd.jobTime = 5;
+    publish();
+    await clock.advance(1);
+    publish();
+    publish();
+    expect(settledCount()).toBe(0);
+    await clock.advance(60);
+    expect(systemd.starts).toHaveLength(2);
+    expect(settledCount()).toBe(1);
+  });
+
+  test("what is published while the target is looked at is not forgotten with an answer from before", async () => {
+    const { clock, systemd, publish } = target();
+    let answer: ((state: UnitState) => void) | undefined;
+    const show = systemd.show.bind(systemd);
+    systemd.show = () => new Promise((done) => (answer = done));
+    publish();
+    await settled();
+    const before: UnitState = { ...systemd.state, activeState: "inactive" };
+    await clock.advance(1);
+    publish();
+    systemd.show = show;
+    answer?.(before);
+    await clock.advance(1);
+    expect(systemd.starts).toHaveLength(1);
+  });
+});
+
+describe("stop", () => {
+  test.each([
+    ["idle", {}, {}, 0],
+    ["during splay", {}, { splay: 600 }, 1],
+    ["while paced", { startLimitBurst: 1, leftInactiveAt: 5_000_000_000 - 1e6 }, {}, 1],
+    ["while the target is activating", { activeState: "activating" }, {}, 1],
+  ] as const)("%s: it ends at once and leaves no timer", async (_, state, onChange, requests) => {
+    const { clock, publish, settledCount } = target(state, onChange);
+    if (requests > 0) publish();
+    await clock.advance(0.3);
+    stop.abort();
+    await running;
+    await settled();
+    expect(clock.sleepers).toBe(0);
+    expect(settledCount()).toBe(0);
+  });
+
+  test("during a job: it does not wait for a target that may itself wait for us, and the action stays due", async () => {
+    const { clock, systemd, publish, settledCount, action, log } = target();
+    systemd.jobTime = 90;
+    publish();
+    await clock.advance(1);
+    stop.abort();
+    await running;
+    expect(action.idle).toBe(false);
+    expect(settledCount()).toBe(0);
+    expect(log.at("warn", "error")).toEqual([]);
+    expect(clock.sleepers).toBe(0);
+  });
+});
