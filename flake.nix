@@ -1,5 +1,5 @@
 {
-  description = "fetcher: the secrets sidecar for systemd services";
+  description = "secrets-sidecar: the secrets sidecar for systemd services";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
@@ -15,7 +15,7 @@
     in
     {
       overlays.default = final: _: {
-        fetcher = final.callPackage ./nix/package.nix { };
+        secrets-sidecar = final.callPackage ./nix/package.nix { };
       };
 
       packages = eachSystem (
@@ -24,8 +24,8 @@
           pkgs = pkgsFor system;
         in
         {
-          default = pkgs.fetcher;
-          inherit (pkgs) fetcher;
+          default = pkgs.secrets-sidecar;
+          inherit (pkgs) secrets-sidecar;
         }
       );
 
@@ -50,7 +50,7 @@
         in
         lib.mapAttrs (_: test: pkgs.testers.runNixOSTest test) (import ./nix/tests { inherit self lib; })
         // {
-          package = pkgs.fetcher;
+          package = pkgs.secrets-sidecar;
         }
       );
 
@@ -61,7 +61,7 @@
         in
         {
           default = pkgs.mkShell {
-            inputsFrom = [ pkgs.fetcher ];
+            inputsFrom = [ pkgs.secrets-sidecar ];
             packages = [
               pkgs.nixfmt
               pkgs.openbao

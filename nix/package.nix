@@ -1,4 +1,5 @@
-# fetcher and with-secrets. The lock file carries integrity hashes and no addresses, so what it names comes by a
+# secrets-sidecar: the commands fetcher and with-secrets.
+# The lock file carries integrity hashes and no addresses, so what it names comes by a
 # fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
 {
   lib,

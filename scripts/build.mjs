@@ -5,12 +5,14 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
+import ts from "typescript";
 import { bundleOptions } from "./bundle-options.mjs";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -28,6 +30,7 @@ const { metafile } = await build({
   define: { FETCHER_VERSION: JSON.stringify(version) },
 });
 for (const [path, output] of Object.entries(metafile.outputs)) await makeCommonJs(path, output);
+await makeContract();
 writeFileSync(`${fresh}/package.json`, '{ "type": "commonjs" }\n');
 copyFileSync(`${root}src/service-side/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
@@ -67,6 +70,26 @@ async function makeCommonJs(path, { inputs, imports }) {
     supported: importsOthers ? {} : { "dynamic-import": false },
   });
   writeFileSync(`${root}${path}`, code);
+}
+
+/** For authors of backends: the errors they throw, and the types of what they write. */
+async function makeContract() {
+  const entryPoints = { backend: "src/contract/authors.ts" };
+  const { platform, target } = bundleOptions;
+  await build({ entryPoints, platform, target, bundle: true, format: "cjs", absWorkingDir: root, outdir: fresh });
+  mkdirSync(`${fresh}/types`);
+  for (const name of ["authors", "backend", "errors"]) {
+    const source = readFileSync(`${root}src/contract/${name}.ts`, "utf8");
+    const { outputText, diagnostics } = ts.transpileDeclaration(source, {
+      fileName: `${name}.ts`,
+      reportDiagnostics: true,
+    });
+    if (diagnostics.length > 0)
+      throw new Error(
+        `src/contract/${name}.ts: ${diagnostics.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n")).join("; ")}`,
+      );
+    writeFileSync(`${fresh}/types/${name}.d.ts`, outputText.replace(/from "(\.\/[\w-]+)\.ts"/g, 'from "$1.js"'));
+  }
 }
 
 /** The licence texts of all packages that are in the bundle: they ask to be passed on with it. */

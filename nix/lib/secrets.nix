@@ -14,7 +14,7 @@ let
   templateFiles = import ./templates.nix { inherit lib pkgs; };
 
   store = config.secretsStore or { };
-  package = store.package or pkgs.fetcher or (pkgs.callPackage ../package.nix { });
+  package = store.package or pkgs.secrets-sidecar or (pkgs.callPackage ../package.nix { });
   render = import ./render.nix { inherit lib pkgs package; };
 
   # A value of the type, or an error that names the argument.

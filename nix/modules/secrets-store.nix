@@ -20,8 +20,8 @@ in
     enable = lib.mkEnableOption "secrets for services, by a sidecar for each";
 
     package = lib.mkPackageOption {
-      fetcher = pkgs.fetcher or (pkgs.callPackage ../package.nix { });
-    } "fetcher" { };
+      secrets-sidecar = pkgs.secrets-sidecar or (pkgs.callPackage ../package.nix { });
+    } "secrets-sidecar" { };
   }
   // lib.mapAttrs (name: _: types.storeOptions name) types.backends;
 }

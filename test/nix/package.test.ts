@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, normalize } from "node:path";
 import { expect, test } from "vitest";
 import { markdownFiles } from "../markdown.ts";
 import { needs } from "../requirements.ts";
@@ -17,11 +17,15 @@ test("the hashes of the dependencies are those of this package-lock.json: script
   for (const system of ["x86_64-linux", "aarch64-linux"]) expect(hashes[system]).toMatch(/^sha256-[A-Za-z0-9+/]{43}=$/);
 });
 
-test("npm's package has what the documents take from it", () => {
+function packedPaths(): readonly string[] {
   const flags = ["pack", "--dry-run", "--json", "--ignore-scripts"];
   const { stdout } = spawnSync("npm", flags, { cwd: project, encoding: "utf8" });
   const [packed] = JSON.parse(stdout) as [{ files: { path: string }[] }];
-  const paths = packed.files.map(({ path }) => path);
+  return packed.files.map(({ path }) => path);
+}
+
+test("npm's package has what the documents take from it", () => {
+  const paths = packedPaths();
   const taken = markdownFiles().flatMap((file) =>
     [...readFileSync(join(project, file), "utf8").matchAll(/\$\(npm root -g\)\/secrets-sidecar\/([\w./@-]+)/g)].map(
       ([, path = ""]) => path,
@@ -29,7 +33,21 @@ test("npm's package has what the documents take from it", () => {
   );
   expect(taken).toContain("dist/fetcher-secrets.sh");
   expect(taken.filter((path) => !paths.some((packed) => packed === path || packed.startsWith(`${path}/`)))).toEqual([]);
-  expect(paths).toEqual(expect.arrayContaining(["dist/fetcher.js", "dist/with-secrets"]));
+  expect(paths).toEqual(expect.arrayContaining(["dist/fetcher.js", "dist/with-secrets", "dist/types/backend.d.ts"]));
+});
+
+test("a document in npm's package links to nothing that is not in it", () => {
+  const paths = packedPaths();
+  const isThere = (path: string) => paths.some((packed) => packed === path || packed.startsWith(`${path}/`));
+  const links = paths
+    .filter((path) => path.endsWith(".md"))
+    .flatMap((path) =>
+      [...readFileSync(join(project, path), "utf8").matchAll(/\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)/g)].map(
+        ([, link = ""]) => normalize(join(dirname(path), link)).replace(/\/$/, ""),
+      ),
+    );
+  expect(links.length).toBeGreaterThan(50);
+  expect(links.filter((link) => !isThere(link))).toEqual([]);
 });
 
 needs("nix", "nixpkgs-lib").describe("evaluation", () => {
@@ -102,7 +120,7 @@ needs("nix", "nixpkgs-lib").describe("evaluation", () => {
     ).toEqual({
       names: ["checks", "devShells", "formatter", "lib", "nixosModules", "overlays", "packages"],
       modules: { default: true, "hardcoded-secrets": true },
-      packages: ["default", "fetcher"],
+      packages: ["default", "secrets-sidecar"],
       // The package, and each of the tests in virtual machines (vm-tests.test.ts).
       checks: 21,
       package: true,

@@ -20,7 +20,7 @@ needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
       secretsStore.folder.secretsDir = "/etc/secrets";
       systemd.services = (import (nix + "/lib/secrets.nix") {
         inherit pkgs lib;
-        config.secretsStore = { inherit (pkgs) fetcher; folder.secretsDir = "/etc/secrets"; };
+        config.secretsStore = { inherit (pkgs) secrets-sidecar; folder.secretsDir = "/etc/secrets"; };
       }).serviceSecretsScope {
         loadSecrets = [ "a" ];
         backendConfig = { backend = "${backend}"; config = { ${config} }; };

@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
+import ts from "typescript";
 import { expect, test } from "vitest";
 import { blocksOf, project } from "../markdown.ts";
 import { Place } from "./daemon.ts";
@@ -24,4 +25,34 @@ test("what npm packs installs the commands, and they work", () => {
   expect(fs.readFileSync(join(output, "db_password"), "utf8")).toBe("good");
   fs.accessSync(join(prefix, "bin/with-secrets"), fs.constants.X_OK);
   expect(fs.existsSync(join(prefix, "lib/node_modules/secrets-sidecar/dist/fetcher-secrets.sh"))).toBe(true);
+
+  // An author of a backend gets the contract's types and its errors from the installed package.
+  fs.mkdirSync(place.path("author/node_modules"), { recursive: true });
+  fs.symlinkSync(join(prefix, "lib/node_modules/secrets-sidecar"), place.path("author/node_modules/secrets-sidecar"));
+  fs.writeFileSync(place.path("author/package.json"), '{ "type": "module" }');
+  const check = (name: string, lines: readonly string[]) => {
+    const file = place.path(`author/${name}`);
+    fs.writeFileSync(file, lines.join("\n"));
+    const options: ts.CompilerOptions = {
+      ...{ strict: true, noEmit: true, module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2023 },
+      ...{ types: ["node"], typeRoots: [join(project, "node_modules/@types")] },
+    };
+    const diagnostics = ts.getPreEmitDiagnostics(ts.createProgram([file], options));
+    return diagnostics.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, " "));
+  };
+  const module = (interval: string) => [
+    'import { BackendError, type BackendModule, ConfigError } from "secrets-sidecar/backend";',
+    "const backend: BackendModule<undefined, string> = {",
+    `  name: "mine", defaultPollingInterval: ${interval},`,
+    '  parseSettings: () => { throw new ConfigError("url", "is not there"); },',
+    "  parseSource: (id) => id, describe: (source) => source,",
+    '  open: async () => ({ fetch: async () => { throw new BackendError("denied", "no"); } }),',
+    "};",
+    "export default backend;",
+  ];
+  expect(check("right.ts", module("60"))).toEqual([]);
+  expect(check("wrong.ts", module('"60"'))).toEqual(["Type 'string' is not assignable to type 'number'."]);
+  const named = 'import("secrets-sidecar/backend").then((m) => console.log(new m.BackendError("denied", "no").kind))';
+  fs.writeFileSync(place.path("author/run.mjs"), named);
+  expect(run(process.execPath, place.path("author/run.mjs"))).toBe("denied\n");
 });

@@ -33,7 +33,7 @@ in
   nodejs = at "/usr/local" "nodejs";
 
   # `fetcher` and `with-secrets` are in /usr/local/bin of a guest.
-  fetcher = at "/usr/local" "fetcher";
+  secrets-sidecar = at "/usr/local" "fetcher";
 
   stdenv = {
     buildPlatform.canExecute = _: true;
@@ -51,5 +51,5 @@ in
       || lib.hasInfix "cp \"$jsonPath\"" script;
     file name env.json;
 
-  callPackage = _: throw "the stand-in has fetcher already";
+  callPackage = _: throw "the stand-in has secrets-sidecar already";
 }
