@@ -1,6 +1,12 @@
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+// Tests say of files what modes they have, and the programs that they start make some: not by who runs them. Debian gives a user
+// of a group of his own 0002, and some administrators 0077. Workers and their children inherit this.
+process.umask(0o022);
 
 /** A guest each, and guests mostly wait; with FETCHER_E2E=here all files share one systemd. */
 const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 5;
@@ -29,6 +35,11 @@ class LongestFirst extends BaseSequencer {
     return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
   }
 }
+
+/** Only there: every import takes a little longer with it. */
+const literalPaths = import.meta.dirname.includes("%")
+  ? ["--import", pathToFileURL(join(import.meta.dirname, "test/literal-paths.mjs")).href]
+  : [];
 
 /** Counts for a script to read. */
 const file = process.env["FETCHER_TEST_REPORT"];
@@ -110,6 +121,6 @@ export default defineConfig({
           sequence: { groupOrder: 2 },
         },
       },
-    ],
+    ].map(({ test }) => ({ test: { ...test, execArgv: literalPaths } })),
   },
 });

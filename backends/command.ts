@@ -125,6 +125,12 @@ const lasting = new Set(
 function notStarted(reason: string, name: string): BackendError {
   if (reason === "ENOENT")
     return new BackendError("invalid", `there is no program ${name} (PATH, or an absolute path in the command)`);
+  // What execvp(3) answers also where it found none, and could not look into one of the directories.
+  if (reason === "EACCES" && !name.includes("/"))
+    return new BackendError(
+      "invalid",
+      `${name} cannot be run: its file, or a directory of PATH, refuses access (${reason})`,
+    );
   return new BackendError(
     lasting.has(reason) ? "invalid" : "unavailable",
     `${name} cannot be run: ${errnoText(reason)}`,

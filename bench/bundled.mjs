@@ -3,7 +3,7 @@ import { build } from "esbuild";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { bundleOptions } from "../scripts/bundle-options.mjs";
 
 /** Helpers of tests find their neighbours by where they lie: not where the bundle does. */
@@ -23,7 +23,7 @@ export async function bundled(name) {
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   await build({
     ...bundleOptions,
-    absWorkingDir: new URL("..", import.meta.url).pathname,
+    absWorkingDir: fileURLToPath(new URL("..", import.meta.url)),
     entryPoints: { [name]: `bench/${name}.ts` },
     outdir: directory,
     outExtension: { ".js": ".mjs" },

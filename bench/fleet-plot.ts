@@ -23,9 +23,9 @@ export async function simulation(): Promise<void> {
   console.log(figures("random phase and jitter, as the program has it", jittered));
   const fixed = await courseOf({ ...plan, jitter: false });
   console.log(figures("a fixed interval, nothing random", fixed));
-  const file = new URL("../docs/vault-fleet.svg", `file://${process.cwd()}/bench/`);
+  const file = join(process.cwd(), "docs/vault-fleet.svg");
   writeFileSync(file, drawing(jittered, fixed));
-  console.log(`drawn: ${file.pathname}`);
+  console.log(`drawn: ${file}`);
 }
 
 async function courseOf(of: Plan): Promise<Course> {

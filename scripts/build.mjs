@@ -13,9 +13,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import ts from "typescript";
+import { fileURLToPath } from "node:url";
 import { bundleOptions } from "./bundle-options.mjs";
 
-const root = new URL("..", import.meta.url).pathname;
+const root = fileURLToPath(new URL("..", import.meta.url));
 const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
 
 // Built aside and swapped in: a daemon that is starting finds all chunks of one build.

@@ -14,8 +14,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
-const program = new URL("../dist/fetcher.js", import.meta.url).pathname;
+const program = fileURLToPath(new URL("../dist/fetcher.js", import.meta.url));
 const place = mkdtempSync(join(tmpdir(), "fetcher-demo-"));
 const store = join(place, "store");
 const output = join(place, "published");
@@ -73,7 +74,7 @@ console.log(
 );
 rmSync(place, { recursive: true });
 console.log(
-  "\nYour own folder:  node dist/fetcher.js --once --backend folder --set secretsDir=$PWD/DIR SECRET_ID...\n" +
+  '\nYour own folder:  node dist/fetcher.js --once --backend folder --set secretsDir="$PWD/DIR" SECRET_ID...\n' +
     "With systemd:     README.md, “A pair of units”",
 );
 process.exit(code);

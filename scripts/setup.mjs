@@ -1,32 +1,56 @@
 // Makes a fresh checkout ready: installs what package-lock.json names, and builds. Does nothing where all is current,
 // so that `npm start` and `npm test` can begin with it.
-import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-const root = new URL("..", import.meta.url).pathname;
+const root = fileURLToPath(new URL("..", import.meta.url));
 process.chdir(root);
 
-const stamp = "node_modules/.installed-lock";
-const lock = readFileSync("package-lock.json", "utf8");
-if (!process.argv.includes("--no-install") && read(stamp) !== lock) {
+if (!process.argv.includes("--no-install") && !installed()) {
   console.log("installing the dependencies ...");
   // sd-notify is optional: without libsystemd-dev its build fails, and systemd-notify(1) takes its place.
-  execFileSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
     stdio: ["ignore", "ignore", "inherit"],
   });
-  writeFileSync(stamp, lock);
+  if (status !== 0) {
+    console.error("npm ci installed nothing (see above): the packages of package-lock.json are needed once");
+    process.exit(1);
+  }
 }
-if (newest(["src", "backends", "scripts/build.mjs", "package.json"]) > modified("dist/fetcher.js")) {
+const sources = [
+  "src",
+  "backends",
+  "scripts/build.mjs",
+  "scripts/bundle-options.mjs",
+  "package.json",
+  "package-lock.json",
+  "tsconfig.json",
+];
+if (newest(sources) > modified("dist/fetcher.js")) {
   console.log("building dist/fetcher.js ...");
   execFileSync(process.execPath, ["scripts/build.mjs"], { stdio: "inherit" });
 }
 
-function read(path) {
+/** Whoever installed it: npm notes in node_modules what it put there, last of all. */
+function installed() {
+  const wanted = packages("package-lock.json");
+  const there = packages("node_modules/.package-lock.json");
+  return Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
+    if (path === "") return true;
+    const found = there[path];
+    // Of other processors and systems, or could not be built here.
+    if (found === undefined) return optional === true;
+    return found.version === version && found.integrity === integrity && existsSync(join(path, "package.json"));
+  });
+}
+
+function packages(file) {
   try {
-    return readFileSync(path, "utf8");
+    return JSON.parse(readFileSync(file, "utf8")).packages;
   } catch {
-    return undefined;
+    return {};
   }
 }
 
@@ -36,8 +60,10 @@ function modified(path) {
 
 function newest(paths) {
   return Math.max(
-    ...paths.map((path) =>
-      statSync(path).isDirectory() ? newest(readdirSync(path).map((name) => join(path, name))) : modified(path),
-    ),
+    // A folder too: it changes where a file is removed.
+    ...paths.flatMap((path) => [
+      modified(path),
+      statSync(path).isDirectory() ? newest(readdirSync(path).map((name) => join(path, name))) : 0,
+    ]),
   );
 }

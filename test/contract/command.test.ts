@@ -132,10 +132,26 @@ describe("a program", () => {
   });
 
   test("that does not exist is named, with what to do", async () => {
+    onTestFinished(() => void vi.unstubAllEnvs());
+    // The PATH of whoever runs this may have directories that he cannot search.
+    vi.stubEnv("PATH", "/usr/bin:/bin");
     const backend = await opened({ command: ["no-such-program"] });
     expect(await backend.outcome("id")).toMatchObject({
       kind: "invalid",
       message: expect.stringMatching(/no-such-program.*PATH/) as string,
+    });
+  });
+
+  test("that PATH leads to, and nobody may run, is named with PATH", async () => {
+    const { path, dispose } = await temporary();
+    onTestFinished(dispose);
+    await writeFile(join(path, "no-such-program"), "", { mode: 0o644 });
+    onTestFinished(() => void vi.unstubAllEnvs());
+    vi.stubEnv("PATH", path);
+    const backend = await opened({ command: ["no-such-program"] });
+    expect(await backend.outcome("id")).toMatchObject({
+      kind: "invalid",
+      message: expect.stringMatching(/no-such-program cannot be run: .*PATH.*EACCES/) as string,
     });
   });
 

@@ -13,7 +13,7 @@ const program = join(project, "dist/fetcher.js");
 
 let directory: string;
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "fetcher-readme-"));
+  directory = mkdtempSync(join(tmpdir(), "fetcher readme "));
 });
 afterEach(() => {
   rmSync(directory, { recursive: true });
@@ -25,7 +25,7 @@ describe("the README", () => {
     mkdirSync(join(directory, "my-secrets"));
     writeFileSync(join(directory, "my-secrets/db_password"), "canary-7f3a91\n");
     const env = { ...process.env, XDG_RUNTIME_DIR: directory, PWD: directory };
-    const result = spawnSync("sh", ["-c", command.replace("dist/fetcher.js", program)], { cwd: directory, env });
+    const result = spawnSync("sh", ["-c", command.replace("dist/fetcher.js", `'${program}'`)], { cwd: directory, env });
     expect(String(result.stderr)).toBe("");
     expect(result.status).toBe(0);
     expect(String(result.stdout)).toContain("db_password");
