@@ -32,8 +32,16 @@ export interface Systemd {
 
 export interface JobResult {
   readonly ok: boolean;
+  /** Another job of the unit came first, or took the place of this one: a stop, most likely. Nothing has failed. */
+  readonly displaced?: boolean;
   readonly detail: string;
 }
+
+/** The default, `replace`, would cancel a stop that is under way, of the unit or of one that depends on it. */
+const verb = ["systemctl", "--no-ask-password", "--job-mode=fail"] as const;
+
+/** As systemd 252 to 257 word it; systemd translates neither. */
+const displacement = /\bis destructive \(|^Job for \S+ canceled\./m;
 
 const properties = [
   "LoadState",
@@ -60,11 +68,10 @@ export const systemctl: Systemd = {
     return result.end === "exit" && result.code === 0 ? parseShow(result.stdout, unit) : undefined;
   },
   async restart(unit, stop) {
-    return job(await runCommand(["systemctl", "--no-ask-password", "try-restart", "--", unit], { signal: stop }));
+    return job(await runCommand([...verb, "try-restart", "--", unit], { signal: stop }));
   },
   async reload(unit, stop) {
-    const command = ["systemctl", "--no-ask-password", "try-reload-or-restart", "--", unit] as const;
-    return job(await runCommand(command, { signal: stop }));
+    return job(await runCommand([...verb, "try-reload-or-restart", "--", unit], { signal: stop }));
   },
   async signal(unit, signal, stop) {
     const command = ["systemctl", "--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
@@ -72,10 +79,15 @@ export const systemctl: Systemd = {
   },
 };
 
-function job(result: CommandResult): JobResult {
+/** Exported for its test. */
+export function job(result: CommandResult): JobResult {
   switch (result.end) {
     case "exit":
-      return { ok: result.code === 0, detail: result.stderr.split("\n")[0] ?? "" };
+      return {
+        ok: result.code === 0,
+        displaced: result.code !== 0 && displacement.test(result.stderr),
+        detail: result.stderr.split("\n")[0] ?? "",
+      };
     case "signal":
       return { ok: false, detail: `systemctl ended by ${result.signal}` };
     case "timeout":

@@ -12,6 +12,8 @@ import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
 
 /** Seconds between two looks at a target that is on its way up or down. */
 const LOOK_AGAIN = 0.5;
+/** The most seconds between two looks while another job of the target comes first. */
+const GIVE_WAY_LIMIT = 5;
 /** Seconds after which a target that is still activating gets the action all the same: new secrets may be what it needs. */
 const ACTIVATING_LIMIT = 90;
 /** Seconds added to the start limit's interval, for what passes between our question and systemd's count. */
@@ -52,6 +54,8 @@ export class TargetAction {
   /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
   #seenDownAt: number | undefined;
   #failures = 0;
+  /** How often in a row another job of the target came first. */
+  #displaced = 0;
   #settled: () => void = () => undefined;
 
   constructor(unit: string, parts: ActionParts) {
@@ -114,6 +118,7 @@ export class TargetAction {
   async #serve(signal: AbortSignal): Promise<void> {
     this.#waitingSince = this.#parts.clock.monotonic();
     this.#failures = 0;
+    this.#displaced = 0;
     while (this.#publishedAt !== undefined && !isAborted(signal)) {
       const request = this.#requests;
       const state = await this.#parts.systemd.show(this.unit, signal);
@@ -190,7 +195,9 @@ export class TargetAction {
     const request = this.#requests;
     this.#say(`${this.#verb()} is under way`);
     // Before, not only after: if the target fails, systemd may take this process along.
-    log.notice(`${this.unit}: ${onChange.action} for the new secrets`);
+    const again = this.#failures + this.#displaced > 0;
+    log[again ? "debug" : "notice"](`${this.unit}: ${onChange.action} for the new secrets`);
+    const lastAction = this.#lastAction;
     this.#lastAction = clock.monotonic();
     this.#waitingSince = undefined;
     const result = await this.#job(before, signal);
@@ -206,6 +213,10 @@ export class TargetAction {
       this.#settle(request, true);
       this.#say(undefined);
       log.info(`${this.unit}: ${onChange.action} done`);
+    } else if (result.displaced === true) {
+      // It was no action. What is due depends on what the other job makes of the target.
+      this.#lastAction = lastAction;
+      await clock.sleep(this.#giveWay(), signal);
     } else {
       await clock.sleep(this.#retry(result.detail).wait, signal);
     }
@@ -233,6 +244,16 @@ export class TargetAction {
     this.#told = told;
     // Before the log says that it is done: the mark on disk must not outlive that line.
     this.#settled();
+  }
+
+  /** @returns seconds to the next look. */
+  #giveWay(): number {
+    const { log, random } = this.#parts;
+    const level = this.#displaced === 0 ? "info" : "debug";
+    log[level](`${this.#verb()} waits: another job of the unit comes first, such as a stop`);
+    this.#displaced += 1;
+    this.#say(`${this.#verb()} waits: another job of it comes first`);
+    return Math.min(LOOK_AGAIN + backoff(this.#displaced, random), GIVE_WAY_LIMIT);
   }
 
   #retry(why: string): { readonly wait: number } {

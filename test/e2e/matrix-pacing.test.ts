@@ -73,6 +73,33 @@ onEachGuest("pacing", (guest) => {
     });
   });
 
+  scenario(guest, "a stop that is under way is not canceled by a rotation", async (pairOf) => {
+    const pair = await pairOf({ name: "stopping", config: { onChange: { settle: 0, minInterval: 0 } } });
+    // It is stopped before the target, and takes until this file is there.
+    await guest.write(
+      "/run/systemd/system/stopping-front.service",
+      `[Unit]
+PartOf=${pair.target}
+After=${pair.target}
+[Service]
+ExecStart=sleep infinity
+ExecStop=sh -c 'until test -e /run/stopping-go; do sleep 0.1; done'
+`,
+    );
+    try {
+      await pair.start();
+      await guest.run("systemctl daemon-reload && systemctl start stopping-front.service");
+      await guest.run(`systemctl stop --no-block ${pair.target}`);
+      await pair.put("token", "two");
+      await pair.untilStatus(/restart of stopping\.service waits: another job of it comes first/);
+      await guest.run("touch /run/stopping-go");
+      await pair.untilState(pair.target, "inactive");
+    } finally {
+      await guest.run("touch /run/stopping-go; systemctl stop stopping-front.service");
+      await guest.run("rm -f /run/systemd/system/stopping-front.service /run/stopping-go; systemctl daemon-reload");
+    }
+  });
+
   scenario(
     guest,
     "splay: STATUS says when, the files are new already, the target is left alone so long",

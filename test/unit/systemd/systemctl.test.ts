@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseShow, parseTimeSpan } from "../../../src/systemd/systemctl.ts";
+import { job, parseShow, parseTimeSpan } from "../../../src/systemd/systemctl.ts";
 
 test.each([
   ["10s", 10],
@@ -59,5 +59,24 @@ StartLimitBurst=5
   });
   test.each(["", "Failed to connect to bus", "\n\n=\n"])("an answer that is none: %j", (answer) => {
     expect(parseShow(answer)).toBeUndefined();
+  });
+});
+
+describe("the end of a job", () => {
+  test.each([
+    [
+      "a stop is queued",
+      "Failed to try-restart app.service: Transaction for app.service/restart is destructive (app.service has 'stop' job queued, but 'restart' is included in transaction).\nSee system logs and 'systemctl status app.service' for details.\n",
+      true,
+    ],
+    ["a stop took its place", "Job for app.service canceled.\n", true],
+    ["the service fails", "Job for app.service failed because the control process exited with error code.\n", false],
+    [
+      "a person may not stop it",
+      "Failed to try-restart app.service: Operation refused, unit app.service may be requested by dependency only (it is configured to refuse manual start/stop).\n",
+      false,
+    ],
+  ])("%s", (_, stderr, displaced) => {
+    expect(job({ end: "exit", code: 1, stdout: "", stderr })).toMatchObject({ ok: false, displaced });
   });
 });

@@ -336,6 +336,43 @@ describe("the job", () => {
   });
 });
 
+describe("another job of the target comes first", () => {
+  const displaced = { ok: false, displaced: true, detail: "Transaction is destructive" };
+
+  test("a stop that wins: no further action, no warning", async () => {
+    const { clock, systemd, publish, action, count, log } = target();
+    systemd.refusals.push(displaced);
+    publish();
+    await settled();
+    systemd.state = { ...systemd.state, activeState: "inactive", subState: "dead" };
+    await clock.advance(30);
+    expect(count("restart app.service")).toBe(1);
+    expect(systemd.starts).toHaveLength(0);
+    expect(action.idle).toBe(true);
+    expect(log.at("warn", "error")).toEqual([]);
+  });
+
+  test("a stop that is called off: the action is done, and said once, without waiting for minInterval", async () => {
+    const { clock, systemd, publish, action, log } = target({}, { minInterval: 300 });
+    systemd.refusals.push(displaced, displaced, displaced);
+    publish();
+    await clock.advance(30);
+    expect(systemd.starts).toHaveLength(1);
+    expect(action.idle).toBe(true);
+    expect(log.at("notice")).toEqual(["app.service: restart for the new secrets"]);
+    expect(log.at("warn", "error")).toEqual([]);
+  });
+
+  test("while it lasts, the looks are paced", async () => {
+    const { clock, systemd, publish, count } = target();
+    systemd.refusals.push(...Array.from({ length: 1000 }, () => displaced));
+    publish();
+    await clock.advance(90);
+    expect(count("restart app.service")).toBeGreaterThan(15);
+    expect(count("restart app.service")).toBeLessThan(60);
+  });
+});
+
 describe("stop", () => {
   test.each([
     ["idle", {}, {}, 0],
