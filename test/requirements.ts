@@ -92,7 +92,14 @@ const requirements = {
   "aws-cli": () => program("aws"),
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   "fake-clock": () => (fakeClock() === undefined ? "libfaketime is not installed" : undefined),
+  /** Either will do; where both are, tests run against each. */
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
+  /** HashiCorp Vault has them with a licence only. */
+  "vault-namespaces": () => (serverBinary("bao") === undefined ? "bao is not installed" : undefined),
+  /** OpenBao removed it. */
+  "vault-file-storage": () => noVault(),
+  /** OpenBao has no such login. */
+  "vault-aws-login": (): string | undefined => noVault() ?? requirements["aws-emulator"](),
 } satisfies Record<string, () => string | undefined>;
 
 /** `guest-SUITE`: a tree that scripts/guest-tree.sh built. */
@@ -140,6 +147,10 @@ function isRequired(name: Requirement): boolean {
 
 function notRoot(): string | undefined {
   return process.getuid?.() === 0 ? undefined : "not root";
+}
+
+function noVault(): string | undefined {
+  return serverBinary("vault") === undefined ? "vault is not installed; scripts/vault-server.sh builds it" : undefined;
 }
 
 function program(name: string): string | undefined {

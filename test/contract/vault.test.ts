@@ -3,9 +3,9 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
-import { needs } from "../requirements.ts";
 import { Forwarder } from "../vault/forwarder.ts";
 import { VaultServer } from "../vault/server.ts";
+import { onEachServer } from "../vault/servers.ts";
 import { contractSuite, type Fixture } from "./contract.ts";
 import { temporary } from "./temporary.ts";
 
@@ -19,11 +19,11 @@ const traits = {
   stalls: true,
 } as const;
 
-needs("vault-server").describe("against a real server", () => {
+onEachServer("against a real server", [], (product) => {
   let server: VaultServer;
 
   beforeAll(async () => {
-    server = await VaultServer.dev();
+    server = await VaultServer.dev(product);
   });
   afterAll(() => server.dispose());
 

@@ -1,6 +1,6 @@
 /** A real Vault or OpenBao in a guest, which tests can take away and bring back. */
 import { readFileSync } from "node:fs";
-import { serverBinary } from "../vault/binary.ts";
+import { serverBinary, serversHere } from "../vault/binary.ts";
 import type { Guest } from "./guest.ts";
 
 export const url = "http://127.0.0.1:8200";
@@ -8,7 +8,7 @@ export const url = "http://127.0.0.1:8200";
 const elsewhere = "http://127.0.0.1:8300";
 const bao = "/opt/vault-server/bao";
 
-/** The server in the guest, on file storage, as a unit of its own. */
+/** The server in the guest, on file storage where the product still has it, as a unit of its own. */
 export class GuestVault {
   readonly #guest: Guest;
   #url = url;
@@ -21,6 +21,7 @@ export class GuestVault {
 
   async install(): Promise<void> {
     await this.#guest.write(bao, readFileSync(serverBinary() ?? ""), 0o755);
+    await this.#guest.run("mkdir -p /var/lib/vault-server");
     await this.#run(url);
     const made = JSON.parse(await this.command("operator init -format=json -key-shares=1 -key-threshold=1")) as {
       root_token: string;
@@ -96,7 +97,8 @@ export class GuestVault {
       "/etc/vault-server.hcl",
       `disable_mlock = true
        api_addr = "${at}"
-       storage "file" { path = "/var/lib/vault-server" }
+       cluster_addr = "https://127.0.0.1:8201"
+       storage "${storage()}" { path = "/var/lib/vault-server" }
        listener "tcp" { address = "${new URL(at).host}", tls_disable = true }`,
     );
     await this.#guest.run(
@@ -113,6 +115,9 @@ export class GuestVault {
     return { HOME: "/root", BAO_ADDR: address, VAULT_ADDR: address, BAO_TOKEN: token, VAULT_TOKEN: token };
   }
 }
+
+/** Files need no leader, which raft elects for seconds after each start; OpenBao 2.7 has raft alone. */
+const storage = () => (serversHere()[0] === "vault" ? "file" : "raft");
 
 /** Where the token of a pair is, for its sidecar. */
 export const tokenPath = (name: string) => `/etc/fetcher/${name}/token`;

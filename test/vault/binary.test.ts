@@ -3,7 +3,8 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { temporary } from "../contract/temporary.ts";
-import { serverBinary } from "./binary.ts";
+import { missing } from "../requirements.ts";
+import { serverBinary, serversHere } from "./binary.ts";
 
 let root: string;
 
@@ -17,7 +18,8 @@ beforeEach(async () => {
       else process.env[name] = value;
     await dispose();
   });
-  for (const directory of ["first", "second", "cache/bao"]) mkdirSync(join(root, directory), { recursive: true });
+  for (const directory of ["first", "second", "cache/bao", "cache/vault"])
+    mkdirSync(join(root, directory), { recursive: true });
   process.env["PATH"] = [join(root, "none"), join(root, "first"), "", join(root, "second")].join(delimiter);
   process.env["FETCHER_TEST_CACHE"] = join(root, "cache");
 });
@@ -30,21 +32,41 @@ function put(name: string, mode = 0o755): string {
 }
 
 test("none: the tests are skipped and say so", () => {
+  expect(serversHere()).toEqual([]);
   expect(serverBinary()).toBeUndefined();
+  expect(missing("vault-server")).toBe("vault-server: neither bao nor vault is installed");
+  expect(missing("vault-namespaces")).toBe("vault-namespaces: bao is not installed");
+  expect(missing("vault-aws-login")).toMatch(
+    "vault-aws-login: vault is not installed; scripts/vault-server.sh builds it",
+  );
 });
 
-test("the tests' cache, and what is on PATH before it: bao before vault", () => {
-  const inCache = put("cache/bao/bao");
-  expect(serverBinary()).toBe(inCache);
-  const vault = put("first/vault");
-  expect(serverBinary()).toBe(vault);
+test("of each product the one on PATH, else the one in the tests' cache", () => {
+  const inCache = [put("cache/bao/bao"), put("cache/vault/vault")];
+  expect([serverBinary("bao"), serverBinary("vault")]).toEqual(inCache);
+  const onPath = [put("second/bao"), put("first/vault")];
+  expect([serverBinary("bao"), serverBinary("vault")]).toEqual(onPath);
+});
+
+test("both: the suites run against each, and what needs just one takes vault", () => {
   const bao = put("second/bao");
+  expect(serversHere()).toEqual(["bao"]);
   expect(serverBinary()).toBe(bao);
+  const vault = put("cache/vault/vault");
+  expect(serversHere()).toEqual(["vault", "bao"]);
+  expect(serverBinary()).toBe(vault);
+  expect(missing("vault-server", "vault-namespaces")).toBeUndefined();
+});
+
+test("one is enough for what both have, and each has what the other lacks", () => {
+  put("first/vault");
+  expect(missing("vault-server")).toBeUndefined();
+  expect(missing("vault-namespaces")).toBeDefined();
 });
 
 test("what only has the name is passed over: a directory, a file that nobody may run", () => {
   mkdirSync(join(root, "first/bao"));
   put("second/bao", 0o644);
-  const vault = put("second/vault");
-  expect(serverBinary()).toBe(vault);
+  expect(serverBinary("bao")).toBeUndefined();
+  expect(serversHere()).toEqual([]);
 });

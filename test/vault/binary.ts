@@ -1,17 +1,24 @@
-/** The real server: whichever there is. */
+/** The real servers: whichever there are. */
 import { accessSync, constants, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 
-/** `bao` or `vault` from $PATH, else the one in the tests' cache; undefined: none. */
-export function serverBinary(): string | undefined {
+/** By the name of its program. */
+export type Product = "bao" | "vault";
+
+const products: readonly Product[] = ["vault", "bao"];
+
+/** The program of this product in $PATH, else the one in the tests' cache; undefined: none. */
+export function serverBinary(product: Product | undefined = serversHere()[0]): string | undefined {
+  if (product === undefined) return undefined;
   const directories = (process.env["PATH"] ?? "").split(delimiter).filter((directory) => directory !== "");
   const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
-  const candidates = [
-    ...["bao", "vault"].flatMap((name) => directories.map((directory) => join(directory, name))),
-    join(cache, "bao/bao"),
-  ];
-  return candidates.find(isProgram);
+  return [...directories, join(cache, product)].map((directory) => join(directory, product)).find(isProgram);
+}
+
+/** The products that are here. */
+export function serversHere(): readonly Product[] {
+  return products.filter((product) => serverBinary(product) !== undefined);
 }
 
 function isProgram(path: string): boolean {

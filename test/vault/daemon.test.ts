@@ -4,19 +4,19 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { type Daemon, eventually, Place } from "../process/daemon.ts";
-import { needs } from "../requirements.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries } from "./opened.ts";
 import { VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 
-needs("vault-server").describe("the sidecar with a real server", () => {
+onEachServer("the sidecar with a real server", [], (product) => {
   let server: VaultServer;
   let forwarder: Forwarder;
   let canaries: Canaries;
   let place: Place;
 
   beforeAll(async () => {
-    server = await VaultServer.dev();
+    server = await VaultServer.dev(product);
     await server.write("sys/mounts/pki", { type: "pki" });
     await server.write("pki/root/generate/internal", { common_name: "root", ttl: "24h", key_type: "ec" });
     const role = { allow_any_name: true, key_type: "ec", generate_lease: true, max_ttl: "1h" };

@@ -2,66 +2,68 @@
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, onTestFinished } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { blockWith, numbered, project } from "../markdown.ts";
 import { eventually, Place } from "../process/daemon.ts";
-import { needs } from "../requirements.ts";
 import { serverBinary } from "./binary.ts";
 import { freePort } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 
 const commands = numbered(blockWith("docs/vault.md", "sh", "bao server").code);
 
-needs("vault-server", "bash").test("the ten commands of the documentation lead to secrets that rotate", async () => {
-  expect(commands).toHaveLength(10);
-  const place = new Place();
-  const port = await freePort();
-  const bin = place.path("bin");
-  mkdirSync(bin);
-  symlinkSync(serverBinary() ?? "", join(bin, "bao"));
-  const program = join(project, "dist/fetcher.js");
-  writeFileSync(join(bin, "fetcher"), `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`);
-  chmodSync(join(bin, "fetcher"), 0o755);
-  const here = (command: string) =>
-    command
-      .replaceAll("127.0.0.1:8200", `127.0.0.1:${port}`)
-      .replaceAll("/etc/fetcher", place.path("etc"))
-      .replaceAll("/run/hello-secrets/pub", place.output)
-      .replaceAll(', "links": "/tmp"', "");
-  const [server = "", ...others] = commands.map(here);
-  const address = `127.0.0.1:${port}`;
-  const env = {
-    PATH: `${bin}:${process.env["PATH"] ?? ""}`,
-    HOME: place.root,
-    BAO_DEV_LISTEN_ADDRESS: address,
-    VAULT_DEV_LISTEN_ADDRESS: address,
-    VAULT_ADDR: `http://${address}`,
-    VAULT_TOKEN: "root",
-  };
+onEachServer("the ten commands of the documentation", ["bash"], (product) => {
+  test("they lead to secrets that rotate", async () => {
+    expect(commands).toHaveLength(10);
+    const place = new Place();
+    const port = await freePort();
+    const bin = place.path("bin");
+    mkdirSync(bin);
+    symlinkSync(serverBinary(product) ?? "", join(bin, "bao"));
+    const program = join(project, "dist/fetcher.js");
+    writeFileSync(join(bin, "fetcher"), `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`);
+    chmodSync(join(bin, "fetcher"), 0o755);
+    const here = (command: string) =>
+      command
+        .replaceAll("127.0.0.1:8200", `127.0.0.1:${port}`)
+        .replaceAll("/etc/fetcher", place.path("etc"))
+        .replaceAll("/run/hello-secrets/pub", place.output)
+        .replaceAll(', "links": "/tmp"', "");
+    const [server = "", ...others] = commands.map(here);
+    const address = `127.0.0.1:${port}`;
+    const env = {
+      PATH: `${bin}:${process.env["PATH"] ?? ""}`,
+      HOME: place.root,
+      BAO_DEV_LISTEN_ADDRESS: address,
+      VAULT_DEV_LISTEN_ADDRESS: address,
+      VAULT_ADDR: `http://${address}`,
+      VAULT_TOKEN: "root",
+    };
 
-  const child = spawn("bash", ["-c", `exec ${server.replace(/ >\/dev\/null &\s*$/, "")}`], { env, stdio: "ignore" });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  onTestFinished(async () => {
-    child.kill("SIGKILL");
-    await ended;
+    const child = spawn("bash", ["-c", `exec ${server.replace(/ >\/dev\/null &\s*$/, "")}`], { env, stdio: "ignore" });
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    onTestFinished(async () => {
+      child.kill("SIGKILL");
+      await ended;
+    });
+    await eventually("the server answers", () => spawnSync("bash", ["-c", "bao status"], { env }).status === 0);
+
+    const exported = others[0] ?? "";
+    const run = (command: string) => {
+      const { status, stdout, stderr } = spawnSync("bash", ["-ec", exported + command], { env, encoding: "utf8" });
+      expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: "" });
+      return stdout;
+    };
+    for (const command of others.slice(1, 5)) run(command);
+    const check = run(others[5] ?? "");
+    expect(check).toContain("greeting");
+    expect(check).not.toContain("first");
+
+    const daemon = await place.spawn(["--config", place.path("etc", "hello.json")]).ready();
+    expect(place.published()).toMatchObject({ greeting: "hello", db_password: "first" });
+    run(others[8] ?? "");
+    // It is renamed last.
+    await eventually("the new value", () => place.read("secrets.env")?.includes("db_password='second'") === true);
+    expect(place.read("db_password")).toBe("second");
+    expect((await daemon.end()).code).toBe(0);
   });
-  await eventually("the server answers", () => spawnSync("bash", ["-c", "bao status"], { env }).status === 0);
-
-  const exported = others[0] ?? "";
-  const run = (command: string) => {
-    const { status, stdout, stderr } = spawnSync("bash", ["-ec", exported + command], { env, encoding: "utf8" });
-    expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: "" });
-    return stdout;
-  };
-  for (const command of others.slice(1, 5)) run(command);
-  const check = run(others[5] ?? "");
-  expect(check).toContain("greeting");
-  expect(check).not.toContain("first");
-
-  const daemon = await place.spawn(["--config", place.path("etc", "hello.json")]).ready();
-  expect(place.published()).toMatchObject({ greeting: "hello", db_password: "first" });
-  run(others[8] ?? "");
-  // It is renamed last.
-  await eventually("the new value", () => place.read("secrets.env")?.includes("db_password='second'") === true);
-  expect(place.read("db_password")).toBe("second");
-  expect((await daemon.end()).code).toBe(0);
 });

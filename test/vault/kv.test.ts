@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
-import { needs } from "../requirements.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 
-needs("vault-server").describe("KV at a real server", () => {
+onEachServer("KV at a real server", [], (product) => {
   let server: VaultServer;
   let forwarder: Forwarder;
   let canaries: Canaries;
@@ -18,7 +18,7 @@ needs("vault-server").describe("KV at a real server", () => {
   let secret: string;
 
   beforeAll(async () => {
-    server = await VaultServer.dev();
+    server = await VaultServer.dev(product);
     await server.mountKv("old", 1);
     await server.mountKv("team/deep", 2);
   });

@@ -7,11 +7,11 @@ import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "v
 import type { Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
-import { needs } from "../requirements.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault } from "./opened.ts";
 import { Postgres } from "./postgres.ts";
 import { VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 
 interface Pair {
   readonly user: string;
@@ -74,12 +74,12 @@ async function eachTest() {
   });
 }
 
-needs("vault-server", "postgresql").describe("database credentials of a real server and a real PostgreSQL", () => {
+onEachServer("database credentials of a real server and a real PostgreSQL", ["postgresql"], (product) => {
   let postgres: Postgres;
   let role: string;
 
   beforeAll(async () => {
-    [server, postgres] = await Promise.all([VaultServer.dev(), Postgres.start()]);
+    [server, postgres] = await Promise.all([VaultServer.dev(product), Postgres.start()]);
     await server.write("sys/mounts/database", { type: "database" });
     await server.write("database/config/db", {
       plugin_name: "postgresql-database-plugin",
@@ -218,9 +218,9 @@ needs("vault-server", "postgresql").describe("database credentials of a real ser
   });
 });
 
-needs("vault-server").describe("certificates of a real server's PKI", () => {
+onEachServer("certificates of a real server's PKI", [], (product) => {
   beforeAll(async () => {
-    server = await VaultServer.dev();
+    server = await VaultServer.dev(product);
     await server.write("sys/mounts/pki", { type: "pki" });
     await server.write("pki/root/generate/internal", { common_name: "root", ttl: "24h", key_type: "ec" });
     for (const [name, generateLease] of [

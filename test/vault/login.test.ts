@@ -8,18 +8,17 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
-import { needs } from "../requirements.ts";
 import { Authority } from "./authority.ts";
-import { serverBinary } from "./binary.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 
 const rules = `path "secret/data/app" { capabilities = ["read"] }
                path "secret/data/many/*" { capabilities = ["read"] }
                path "secret/data/denied" { capabilities = ["deny"] }`;
 
-needs("vault-server").describe("login at a real server", () => {
+onEachServer("login at a real server", [], (product) => {
   let server: VaultServer;
   let forwarder: Forwarder;
   let canaries: Canaries;
@@ -27,7 +26,7 @@ needs("vault-server").describe("login at a real server", () => {
   let secret: string;
 
   beforeAll(async () => {
-    server = await VaultServer.dev();
+    server = await VaultServer.dev(product);
     await server.write("sys/policies/acl/app", { policy: rules });
     await server.write("sys/auth/approle", { type: "approle" });
   });
@@ -87,6 +86,7 @@ needs("vault-server").describe("login at a real server", () => {
   async function agentWith(roleId: string, secretIdPath: string) {
     const socket = join(directory, "agent.sock");
     const agent = await startAgent(
+      server.program,
       directory,
       `vault { address = "${server.url}" }
        auto_auth {
@@ -388,24 +388,12 @@ needs("vault-server").describe("login at a real server", () => {
       message: "secret/data/denied: permission denied (status 403)",
     });
   });
-
-  test("a namespace of its own: login, mount and secret are looked for there", async () => {
-    await server.write("sys/namespaces/team");
-    const there = { namespace: "team" };
-    await server.mountKv("secret", 2, there);
-    await server.write("secret/data/app", { data: { db: `${secret}-team` } }, there);
-    await server.write("sys/policies/acl/app", { policy: rules }, there);
-    const { body } = await server.write("auth/token/create", { policies: ["app"] }, there);
-    const tokenPath = await file("token", canaries.add((body["auth"] as { client_token: string }).client_token));
-    expect(await textOf(await open({ tokenPath, namespace: "team" }), "db")).toBe(`${secret}-team`);
-    expect(await (await open({ tokenPath })).outage("db")).toMatchObject({ kind: "denied" });
-  });
 });
 
 /** The server's own program, as an agent that logs in for others. */
-async function startAgent(directory: string, config: string) {
+async function startAgent(program: string, directory: string, config: string) {
   await writeFile(join(directory, "agent.hcl"), config);
-  const child = spawn(serverBinary() ?? "", ["agent", `-config=${join(directory, "agent.hcl")}`], {
+  const child = spawn(program, ["agent", `-config=${join(directory, "agent.hcl")}`], {
     env: { PATH: process.env["PATH"] ?? "", HOME: directory },
   });
   const agent = { log: "", ended: false };

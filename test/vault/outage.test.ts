@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
-import { needs } from "../requirements.ts";
 import { until } from "../contract/until.ts";
 import { Authority } from "./authority.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { freePort, VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 import { type Answering, reply, StandIn } from "./stand-in.ts";
 
 let canaries: Canaries;
@@ -537,94 +537,99 @@ describe("no server", () => {
 });
 
 for (const storage of ["file", "raft"] as const)
-  needs("vault-server").describe(`a real server with TLS, on ${storage} storage`, () => {
-    let server: VaultServer;
-    let key: string;
-    let caFile: string;
-    let vault: Observed;
-    let removeCertificates: () => Promise<void>;
+  onEachServer(
+    `a real server with TLS, on ${storage} storage`,
+    storage === "file" ? ["vault-file-storage"] : [],
+    (product) => {
+      let server: VaultServer;
+      let key: string;
+      let caFile: string;
+      let vault: Observed;
+      let removeCertificates: () => Promise<void>;
 
-    const connect = (settings: object = {}) => open({ url: server.url, tls: { caFile }, ...settings });
+      const connect = (settings: object = {}) => open({ url: server.url, tls: { caFile }, ...settings });
 
-    beforeAll(async () => {
-      const { path, dispose } = await temporary();
-      removeCertificates = dispose;
-      const maker = await VaultServer.dev();
-      const { hcl, caFile: file } = await (await Authority.create(maker)).listener(path);
-      await maker.dispose();
-      caFile = file;
-      server = await VaultServer.stored(hcl, storage);
-    });
-    afterAll(async () => {
-      await server.dispose();
-      await removeCertificates();
-    });
-
-    const sealed = () => ({ kind: "unavailable", message: `${server.url}: the server is sealed (status 503)` });
-    /** A new secret, which the backend has read once. */
-    async function working(settings: object = {}): Promise<void> {
-      await server.write("secret/data/app", { data: { db: secret } });
-      await writeFile(tokenPath, canaries.add(server.rootToken));
-      vault = await connect(settings);
-      expect(await textOf(vault, "db")).toBe(secret);
-    }
-
-    test("not initialized yet, then sealed, and at last there", async () => {
-      vault = await connect();
-      expect(await vault.outage("db")).toMatchObject({
-        kind: "unavailable",
-        message: expect.stringMatching(/: the server is (not initialized|sealed)/) as string,
+      beforeAll(async () => {
+        const { path, dispose } = await temporary();
+        removeCertificates = dispose;
+        const maker = await VaultServer.dev(product);
+        const { hcl, caFile: file } = await (await Authority.create(maker)).listener(path);
+        await maker.dispose();
+        caFile = file;
+        server = await VaultServer.stored(hcl, { storage, product });
       });
-      key = await server.initialize();
-      await server.mountKv("secret", 2);
-      await server.write("secret/data/app", { data: { db: secret } });
-      await writeFile(tokenPath, canaries.add(server.rootToken));
-      expect(await textOf(vault, "db")).toBe(secret);
-    });
-
-    test("sealed, and unsealed again", async () => {
-      await working();
-      await server.call("PUT", "sys/seal");
-      expect(await vault.outage("db")).toMatchObject(sealed());
-      await server.unseal(key);
-      expect(await textOf(vault, "db")).toBe(secret);
-    });
-
-    test("killed, started again on the same storage, sealed as after every boot, and unsealed later", async () => {
-      await working();
-      await server.stop();
-      expect(await vault.outage("db")).toMatchObject({
-        kind: "unavailable",
-        message: `${server.url}: connection refused`,
+      afterAll(async () => {
+        await server.dispose();
+        await removeCertificates();
       });
-      await server.start();
-      expect(await vault.outage("db")).toMatchObject(sealed());
-      await server.unseal(key);
-      expect(await textOf(vault, "db")).toBe(secret);
-    });
 
-    test("stopped by a signal: it takes connections and does not answer", async () => {
-      await working({ connectTimeout: 1, responseTimeout: 1 });
-      server.signal("SIGSTOP");
-      expect(await vault.outage("db")).toMatchObject({
-        kind: "unavailable",
-        message: expect.stringMatching(/: no (answer|connection) within 1 s$/) as string,
-      });
-      server.signal("SIGCONT");
-      await until(async () => (await vault.outage("db")) === undefined);
-      expect(await textOf(vault, "db")).toBe(secret);
-    });
+      const sealed = () => ({ kind: "unavailable", message: `${server.url}: the server is sealed (status 503)` });
+      /** A new secret, which the backend has read once. */
+      async function working(settings: object = {}): Promise<void> {
+        await server.write("secret/data/app", { data: { db: secret } });
+        await writeFile(tokenPath, canaries.add(server.rootToken));
+        vault = await connect(settings);
+        expect(await textOf(vault, "db")).toBe(secret);
+      }
 
-    test("a rate limit of its own", async () => {
-      await working();
-      await server.write("sys/quotas/rate-limit/slow", { rate: 1, interval: "1h", path: "secret/" });
-      onTestFinished(async () => {
-        await server.call("DELETE", "sys/quotas/rate-limit/slow");
+      test("not initialized yet, then sealed, and at last there", async () => {
+        vault = await connect();
+        expect(await vault.outage("db")).toMatchObject({
+          kind: "unavailable",
+          message: expect.stringMatching(/: the server is (not initialized|sealed)/) as string,
+        });
+        key = await server.initialize();
+        await server.mountKv("secret", 2);
+        await server.write("secret/data/app", { data: { db: secret } });
+        await writeFile(tokenPath, canaries.add(server.rootToken));
+        expect(await textOf(vault, "db")).toBe(secret);
       });
-      await until(async () => (await vault.outage("db")) !== undefined);
-      expect(await vault.outage("db")).toMatchObject({
-        kind: "unavailable",
-        message: `${server.url}: the server wants fewer requests (status 429)`,
+
+      test("sealed, and unsealed again", async () => {
+        await working();
+        await server.call("PUT", "sys/seal");
+        expect(await vault.outage("db")).toMatchObject(sealed());
+        await server.unseal(key);
+        expect(await textOf(vault, "db")).toBe(secret);
       });
-    });
-  });
+
+      test("killed, started again on the same storage, sealed as after every boot, and unsealed later", async () => {
+        await working();
+        await server.stop();
+        expect(await vault.outage("db")).toMatchObject({
+          kind: "unavailable",
+          message: `${server.url}: connection refused`,
+        });
+        await server.start();
+        expect(await vault.outage("db")).toMatchObject(sealed());
+        await server.unseal(key);
+        expect(await textOf(vault, "db")).toBe(secret);
+      });
+
+      test("stopped by a signal: it takes connections and does not answer", async () => {
+        await working({ connectTimeout: 1, responseTimeout: 1 });
+        server.signal("SIGSTOP");
+        expect(await vault.outage("db")).toMatchObject({
+          kind: "unavailable",
+          message: expect.stringMatching(/: no (answer|connection) within 1 s$/) as string,
+        });
+        server.signal("SIGCONT");
+        await until(async () => (await vault.outage("db")) === undefined);
+        expect(await textOf(vault, "db")).toBe(secret);
+      });
+
+      test("a rate limit of its own", async () => {
+        await working();
+        await server.write("sys/quotas/rate-limit/slow", { rate: 1, interval: "1h", path: "secret/" });
+        onTestFinished(async () => {
+          await server.call("DELETE", "sys/quotas/rate-limit/slow");
+        });
+        await until(async () => (await vault.outage("db")) !== undefined);
+        expect(await vault.outage("db")).toMatchObject({
+          kind: "unavailable",
+          message: `${server.url}: the server wants fewer requests (status 429)`,
+        });
+      });
+    },
+    storage === "file" ? ["vault"] : undefined,
+  );

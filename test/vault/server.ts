@@ -8,7 +8,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { until } from "../contract/until.ts";
-import { serverBinary } from "./binary.ts";
+import { type Product, serverBinary } from "./binary.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -24,26 +24,40 @@ export interface CallOptions {
   readonly any?: boolean;
 }
 
-/** `raft` is what both projects advise; it elects a leader after each start. */
+/** `raft` is what both projects advise; it elects a leader after each start. OpenBao 2.7 has no `file` any more. */
 export type Storage = "file" | "raft";
 
 export class VaultServer {
   readonly url: string;
   readonly directory: string;
+  readonly program: string;
   rootToken: string;
   readonly #args: readonly string[];
   #child: ChildProcess | undefined;
   #log = "";
 
-  private constructor(url: string, directory: string, rootToken: string, args: readonly string[]) {
+  private constructor(
+    product: Product | undefined,
+    url: string,
+    directory: string,
+    rootToken: string,
+    args: readonly string[],
+  ) {
+    const program = serverBinary(product);
+    if (program === undefined) throw new Error("no bao and no vault: the test should have been skipped");
+    this.program = program;
     this.url = url;
     this.directory = directory;
     this.rootToken = rootToken;
     this.#args = args;
   }
 
-  /** In memory, unsealed, `secret` is KV version 2. */
-  static async dev(): Promise<VaultServer> {
+  /**
+   * In memory, unsealed, `secret` is KV version 2.
+   *
+   * @param product whichever is here, where it does not matter.
+   */
+  static async dev(product?: Product): Promise<VaultServer> {
     const port = await freePort();
     const directory = await mkdtemp(join(await realpath(tmpdir()), "fetcher-vault-"));
     const token = `root-${randomBytes(12).toString("hex")}`;
@@ -53,7 +67,7 @@ export class VaultServer {
       "-dev",
       "-dev-no-store-token",
     ];
-    const server = new VaultServer(`http://127.0.0.1:${port}`, directory, token, args);
+    const server = new VaultServer(product, `http://127.0.0.1:${port}`, directory, token, args);
     await server.start();
     return server;
   }
@@ -63,7 +77,10 @@ export class VaultServer {
    *
    * @param listener HCL beside the address: TLS files; without it, there is no TLS.
    */
-  static async stored(listener = "tls_disable = true", storage: Storage = "file"): Promise<VaultServer> {
+  static async stored(
+    listener = "tls_disable = true",
+    { storage = "raft", product }: { readonly storage?: Storage; readonly product?: Product } = {},
+  ): Promise<VaultServer> {
     const [port, cluster] = [await freePort(), await freePort()];
     const directory = await mkdtemp(join(await realpath(tmpdir()), "fetcher-vault-"));
     const scheme = listener.includes("tls_disable") ? "http" : "https";
@@ -86,7 +103,7 @@ export class VaultServer {
          ${listener}
        }`,
     );
-    const server = new VaultServer(url, directory, "", [`-config=${config}`]);
+    const server = new VaultServer(product, url, directory, "", [`-config=${config}`]);
     await server.start();
     return server;
   }
@@ -98,9 +115,7 @@ export class VaultServer {
 
   /** Starts it, or starts it again; resolves when it answers. */
   async start(): Promise<void> {
-    const binary = serverBinary();
-    if (binary === undefined) throw new Error("no bao and no vault: the test should have been skipped");
-    const child = spawn(binary, ["server", ...this.#args], {
+    const child = spawn(this.program, ["server", ...this.#args], {
       cwd: this.directory,
       env: { PATH: process.env["PATH"] ?? "", HOME: this.directory },
       stdio: ["ignore", "pipe", "pipe"],

@@ -5,13 +5,13 @@ import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { temporary } from "../contract/temporary.ts";
-import { needs } from "../requirements.ts";
 import { Authority } from "./authority.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { freePort, VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
 
-needs("vault-server").describe("TLS to a real server", () => {
+onEachServer("TLS to a real server", [], (product) => {
   let maker: VaultServer;
   let authority: Authority;
   let strangers: Authority;
@@ -29,12 +29,12 @@ needs("vault-server").describe("TLS to a real server", () => {
   };
 
   beforeAll(async () => {
-    maker = await VaultServer.dev();
+    maker = await VaultServer.dev(product);
     [authority, strangers] = [await Authority.create(maker), await Authority.create(maker)];
     const { path: certificates, dispose } = await temporary();
     removeCertificates = dispose;
     const { hcl, caFile } = await authority.listener(certificates);
-    server = await VaultServer.stored(`${hcl}\ntls_client_ca_file = "${caFile}"`);
+    server = await VaultServer.stored(`${hcl}\ntls_client_ca_file = "${caFile}"`, { product });
     await server.initialize();
     await server.mountKv("secret", 2);
     await server.write("sys/policies/acl/app", { policy: 'path "secret/data/app" { capabilities = ["read"] }' });
