@@ -1,4 +1,4 @@
-/** The login with AWS IAM, at a stand-in: OpenBao has none. */
+/** What a real Vault does not tell of a login with AWS IAM (aws-server.test.ts): each header, and how often it was asked. */
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";

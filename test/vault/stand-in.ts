@@ -1,6 +1,6 @@
 /**
  * A stand-in for a Vault server, for what a real one cannot be made to answer: 412, 429, 472 and 473, garbage, half-open
- * connections, redirects, a login with AWS IAM. It imitates what the public documentation of Vault's HTTP API says of
+ * connections, redirects; and for what a login with AWS IAM sent. It imitates what the public documentation of Vault's HTTP API says of
  * `secret/data`, `sys/internal/ui/mounts`, of status codes and of `auth/aws/login`, and is no test of anything else.
  */
 import http from "node:http";

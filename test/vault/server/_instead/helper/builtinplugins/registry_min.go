@@ -4,7 +4,7 @@ package builtinplugins
 
 import (
 	kubernetes "github.com/hashicorp/vault-plugin-auth-kubernetes"
-	"github.com/hashicorp/vault/builtin/credential/aws"
+	aws "github.com/hashicorp/vault/builtin/credential/aws"
 	"github.com/hashicorp/vault/plugins/database/postgresql"
 )
 

@@ -1,0 +1,84 @@
+/** scripts/vault-server.sh, with a fake Go that imitates the four commands it runs: a build that half succeeded must not count. */
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { project } from "../markdown.ts";
+
+let root: string;
+const at = (...names: string[]) => join(root, ...names);
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), "fetcher vault-"));
+  onTestFinished(() => {
+    rmSync(root, { recursive: true });
+  });
+  for (const name of ["scripts/vault-server.sh", "test/vault/server"])
+    cpSync(join(project, name), at("project", name), { recursive: true });
+  for (const name of ["bin", "module/helper/builtinplugins", "module/command", "module/ui"])
+    mkdirSync(at(name), { recursive: true });
+  writeFileSync(at("module/helper/builtinplugins/registry_min.go"), "Vault's own");
+  fakeGo("go1.999.0");
+});
+
+/** What it is asked to build is what the files in the place of Vault's own say. */
+function fakeGo(version: string, build = 'cat vault/helper/builtinplugins/registry_min.go >"$8"') {
+  const script = `#!/bin/sh
+case "$1 $2" in
+  "env GOVERSION") echo ${version} ;;
+  "mod download") printf '{\\n\\t"Path": "x",\\n\\t"Dir": "${at("module")}",\\n\\t"Sum": "y"\\n}\\n' ;;
+  "mod edit") echo "$4" >>go.mod ;;
+  "build -tags") ${build}; chmod +x "$8" ;;
+  *) exit 2 ;;
+esac
+`;
+  writeFileSync(at("bin/go"), script, { mode: 0o755 });
+}
+
+function run() {
+  const { status, stdout, stderr } = spawnSync(at("project/scripts/vault-server.sh"), {
+    env: { PATH: `${at("bin")}:${process.env["PATH"] ?? ""}`, FETCHER_TEST_CACHE: at("cache") },
+    encoding: "utf8",
+  });
+  return { status, stdout, stderr };
+}
+
+const built = () => readFileSync(at("cache/vault/vault"), "utf8");
+const upToDate = { status: 0, stdout: expect.stringContaining("is up to date") as string };
+
+test("it is built once, with our plugins, and again when its sources change", () => {
+  expect(run()).toMatchObject({ status: 0, stderr: "" });
+  expect(built()).toContain("credentialBackends");
+  expect(readdirSync(at("cache/vault")).sort()).toEqual(["stamp", "vault"]);
+  expect(run()).toMatchObject(upToDate);
+  for (const name of ["go.mod", "go.sum", "main.go", "_instead/helper/builtinplugins/registry_min.go"]) {
+    writeFileSync(at("project/test/vault/server", name), "\n// changed\n", { flag: "a" });
+    expect(run().stdout, name).not.toContain("is up to date");
+    expect(run(), name).toMatchObject(upToDate);
+  }
+  expect(built()).toContain("// changed");
+});
+
+test("a build that fails leaves the server that was there, and the next run tries again", () => {
+  run();
+  const before = built();
+  writeFileSync(at("project/test/vault/server/go.sum"), "changed\n", { flag: "a" });
+  fakeGo("go1.999.0", 'echo half >"$8"; exit 1');
+  expect(run().status).toBe(1);
+  expect(built()).toBe(before);
+  expect(readdirSync(at("cache/vault")).sort()).toEqual(["stamp", "vault"]);
+  fakeGo("go1.999.0");
+  expect(run().stdout).not.toContain("is up to date");
+  expect(run()).toMatchObject(upToDate);
+});
+
+test("a Go that is too old is named, with what is wanted, and nothing is fetched", () => {
+  fakeGo("go1.19.8");
+  const { status, stderr } = run();
+  expect(status).toBe(69);
+  expect(stderr).toMatch(
+    /needs Go 1\.\d+\.\d+ or newer, .* here is go1\.19\.8; install one, or put a vault into PATH\n$/,
+  );
+  expect(existsSync(at("cache"))).toBe(false);
+});
