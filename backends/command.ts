@@ -1,4 +1,5 @@
 /** Any program whose output is the secret: sops -d, age -d, gpg -d, pass, op read, keyctl pipe. No shell. */
+import { forEachConcurrently } from "../src/contract/concurrency.ts";
 import { createHmac, randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../src/contract/backend.ts";
@@ -68,12 +69,9 @@ const command: BackendModule<Settings, Source> = {
     return Promise.resolve({
       async fetch(requests, signal) {
         const outcomes = new Map<string, Outcome>();
-        const queue = requests.values();
-        const worker = async () => {
-          for (const { id, source } of queue)
-            outcomes.set(id, signal.aborted ? stopped() : versions.add(id, await run(source, settings, signal)));
-        };
-        await Promise.all(Array.from({ length: Math.min(CONCURRENCY, requests.length) }, worker));
+        await forEachConcurrently(requests, CONCURRENCY, async ({ id, source }) => {
+          outcomes.set(id, signal.aborted ? stopped() : versions.add(id, await run(source, settings, signal)));
+        });
         return outcomes;
       },
     });

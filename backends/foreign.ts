@@ -4,6 +4,7 @@
  * Such a module cannot import our error classes. It returns and throws any Error with the fields of ours:
  * `name: "BackendError"` and `kind` (and `retryAfter`), or `name: "ConfigError"`, `path` and `problem`.
  */
+import { LONGEST_TIMER } from "../src/contract/timers.ts";
 import { realpath, stat } from "node:fs/promises";
 import { constants } from "node:os";
 import { dirname, resolve } from "node:path";
@@ -112,7 +113,7 @@ function whatLacks(exported: unknown): string[] {
     problems.push("name must be a string of letters, digits and ._-");
   }
   const interval = module.defaultPollingInterval;
-  if (interval !== null && !(typeof interval === "number" && interval > 0 && interval <= 2_147_483)) {
+  if (interval !== null && !(typeof interval === "number" && interval > 0 && interval <= LONGEST_TIMER)) {
     problems.push("defaultPollingInterval must be a number of seconds or null");
   }
   for (const method of ["parseSettings", "parseSource", "describe", "open"] as const) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The process: command line, signals, exit code. */
-import { isBackendError } from "./contract/backend.ts";
+import { exitCodeOf, isBackendError } from "./contract/backend.ts";
 import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { type Config, loadConfig } from "./config/config.ts";
@@ -155,7 +155,7 @@ function explain(error: unknown): ExitCode {
   }
   if (isBackendError(error)) {
     log.error(error.message);
-    return { unavailable: ExitCode.unavailable, denied: ExitCode.denied, invalid: ExitCode.config }[error.kind];
+    return exitCodeOf[error.kind];
   }
   // A bug. Its message may hold anything that the program holds: only its kind and its place are told.
   const stack = error instanceof Error ? (error.stack ?? "").split("\n").filter((line) => /^ +at /.test(line)) : [];

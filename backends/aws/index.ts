@@ -1,4 +1,5 @@
 /** AWS Secrets Manager: whole secrets or keys of JSON secrets, one request for each place, batches where they are allowed. */
+import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import {
   type Backend,
   type BackendContext,
@@ -62,11 +63,7 @@ class SecretsManager implements Backend<Source> {
       for (let at = 0; at < current.length; at += BATCH_SIZE)
         single.push(...(await this.#batch(current.slice(at, at + BATCH_SIZE), outcomes, signal)));
     }
-    const queue = single.values();
-    const worker = async () => {
-      for (const place of queue) await this.#get(place, outcomes, signal);
-    };
-    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, single.length) }, worker));
+    await forEachConcurrently(single, CONCURRENCY, (place) => this.#get(place, outcomes, signal));
     return outcomes;
   }
 

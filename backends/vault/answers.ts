@@ -1,7 +1,7 @@
 /** Checks what answers must look like. What does not is no fault of the secrets, and nothing of it is shown. */
+import { isRecord } from "../../src/contract/records.ts";
 import { BackendError } from "../../src/contract/backend.ts";
 import type { Body } from "./client.ts";
-import { isRecord } from "./failures.ts";
 
 /** A token as a login, or a renewal, gives it. */
 export interface Grant {

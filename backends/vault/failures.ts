@@ -1,4 +1,5 @@
 /** What went wrong, in words for an operator. Nothing of a request or of an answer gets into a message. */
+import { isRecord } from "../../src/contract/records.ts";
 import type { IncomingHttpHeaders } from "node:http";
 import { BackendError, type BackendErrorKind } from "../../src/contract/backend.ts";
 import { errnoCode } from "../../src/contract/errors.ts";
@@ -38,10 +39,6 @@ export class Refused extends Error {
     const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;
     return Array.isArray(errors) && errors.some((error) => typeof error === "string" && pattern.test(error));
   }
-}
-
-export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 export function isTemporary(status: number): boolean {

@@ -1,6 +1,7 @@
 /** Which mounts are KV version 2, whose paths and answers differ from all others. */
+import { isRecord } from "../../src/contract/records.ts";
 import { dataOf } from "./answers.ts";
-import { isRecord } from "./failures.ts";
+
 import type { Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 

@@ -1,8 +1,9 @@
 /** Reads one place, or writes to it where its source has data, and takes the secrets out of the answer. */
+import { isRecord } from "../../src/contract/records.ts";
 import { createHmac, randomBytes } from "node:crypto";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
-import { isRecord, ofStatus, Refused } from "./failures.ts";
+import { ofStatus, Refused } from "./failures.ts";
 import type { Mounts } from "./mounts.ts";
 import type { Answered, Session } from "./session.ts";
 import type { Settings } from "./settings.ts";

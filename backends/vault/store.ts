@@ -1,4 +1,5 @@
 /** An opened Vault or OpenBao. */
+import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import { performance } from "node:perf_hooks";
 import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
@@ -41,12 +42,9 @@ export class VaultStore implements Backend<Source> {
       else known.requests.push(request);
     }
     const outcomes = new Map<string, Outcome>();
-    const entries = places.values();
-    const worker = async () => {
-      for (const { place, requests: asked } of entries)
-        for (const [id, outcome] of await this.#at(place, asked, signal)) outcomes.set(id, outcome);
-    };
-    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, places.size) }, worker));
+    await forEachConcurrently(places.values(), CONCURRENCY, async ({ place, requests: asked }) => {
+      for (const [id, outcome] of await this.#at(place, asked, signal)) outcomes.set(id, outcome);
+    });
     return outcomes;
   }
 

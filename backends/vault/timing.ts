@@ -1,7 +1,6 @@
 /** When to renew, and a timer that can wait that long. */
 
-/** setTimeout fires at once beyond 2^31-1 ms. */
-const LONGEST = 2_147_483;
+import { LONGEST_TIMER } from "../../src/contract/timers.ts";
 
 /** One wait at a time; it keeps no process alive. */
 export class Timer {
@@ -10,7 +9,7 @@ export class Timer {
   /** @param seconds of any length. */
   set(seconds: number, run: () => void): void {
     this.stop();
-    const step = Math.min(Math.max(seconds, 0), LONGEST);
+    const step = Math.min(Math.max(seconds, 0), LONGEST_TIMER);
     this.#timeout = setTimeout(() => {
       if (seconds > step) this.set(seconds - step, run);
       else run();

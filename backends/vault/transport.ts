@@ -1,11 +1,12 @@
 /** One request and its answer, within its time limits, to one server and to no other. No proxy, nothing from the environment. */
+import { isRecord } from "../../src/contract/records.ts";
 import http from "node:http";
 import https from "node:https";
 import { isIP } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
 import { errnoCode } from "../../src/contract/errors.ts";
-import { isRecord, isTemporary, ofConnection, Refused } from "./failures.ts";
+import { isTemporary, ofConnection, Refused } from "./failures.ts";
 import type { Settings } from "./settings.ts";
 import { TlsFiles } from "./tls-files.ts";
 

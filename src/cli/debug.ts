@@ -1,4 +1,5 @@
 /** --once and --check: what an operator runs in a terminal. Tables show everything but values. */
+import { ENV_FILE } from "../config/config-schema.ts";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,7 +72,7 @@ export async function once(
   });
   terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
   for (const [id, why] of staged.env?.leftOut ?? [])
-    terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? "secrets.env"}: ${why}\n`);
+    terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? ENV_FILE}: ${why}\n`);
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
 }
@@ -159,7 +160,7 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
   return { values, exitCode };
 }
 
-function freshOutput(envFile: string | null = "secrets.env"): OutputConfig {
+function freshOutput(envFile: string | null = ENV_FILE): OutputConfig {
   const { XDG_RUNTIME_DIR } = process.env;
   // Empty counts as not set (XDG Base Directory Specification).
   const parent = XDG_RUNTIME_DIR === undefined || XDG_RUNTIME_DIR === "" ? tmpdir() : XDG_RUNTIME_DIR;

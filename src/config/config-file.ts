@@ -1,6 +1,6 @@
 /** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
 import { readFileSync } from "node:fs";
-import { isObject } from "./config-schema.ts";
+import { isRecord } from "../contract/records.ts";
 import { ConfigError, errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
 
@@ -59,7 +59,7 @@ export function withFlags(
         break;
       }
       const next = Object.hasOwn(at, key) ? at[key] : {};
-      if (!isObject(next))
+      if (!isRecord(next))
         throw new ConfigError(
           joinPath("config", ...path.slice(0, index + 1)),
           "is no object, --set cannot descend into it",

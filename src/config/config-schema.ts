@@ -1,9 +1,13 @@
 /** What each option of the configuration may be. */
+import { isRecord } from "../contract/records.ts";
 import * as v from "valibot";
 import { absolutePath, object, oneOf, positiveSeconds, seconds, text } from "../contract/settings.ts";
 
 /** Names of the program's own in the output directory; no secret may use them. */
 export const RESERVED_PREFIX = ".fetcher-";
+
+/** The file of variables where the configuration names no other. */
+export const ENV_FILE = "secrets.env";
 
 const actions = ["restart", "reload", "signal", "none"] as const;
 export type Action = (typeof actions)[number];
@@ -37,7 +41,7 @@ const unit = v.pipe(
   v.regex(/^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service$/, 'expected the name of a service unit, "grafana.service"'),
 );
 
-const anything = v.custom<Readonly<Record<string, unknown>>>(isObject, "expected an object");
+const anything = v.custom<Readonly<Record<string, unknown>>>(isRecord, "expected an object");
 const flag = v.boolean("expected true or false");
 const argv = v.pipe(
   v.array(v.string("expected a string"), "expected an array of strings"),
@@ -72,7 +76,7 @@ export const outputSchema = object({
   directory: absolutePath,
   links: v.optional(v.nullable(absolutePath), null),
   linksTo: v.optional(absolutePath),
-  envFile: v.optional(v.nullable(component), "secrets.env"),
+  envFile: v.optional(v.nullable(component), ENV_FILE),
 });
 
 export const onChangeSchema = object({
@@ -103,10 +107,6 @@ export const configSchema = object({
   startTimeout: v.optional(v.nullable(positiveSeconds), null),
   resident: v.optional(flag, true),
 });
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** Those beyond ASCII too, and what ends a line: a terminal obeys them. */
 function hasControlCharacter(name: string): boolean {

@@ -6,6 +6,7 @@ import {
   type Action,
   component,
   configSchema,
+  ENV_FILE,
   type outputSchema,
   rotationSchema,
   secretSchema,
@@ -181,7 +182,7 @@ function parseOutput(
       directory,
       links: null,
       linksTo: directory,
-      envFile: output === undefined ? "secrets.env" : output.envFile,
+      envFile: output === undefined ? ENV_FILE : output.envFile,
     };
   }
   if (output === undefined) return undefined;
@@ -202,7 +203,7 @@ function checkFiles(
   templates: readonly TemplateConfig[],
   output: OutputConfig | undefined,
 ): void {
-  const envFile = output === undefined ? "secrets.env" : output.envFile;
+  const envFile = output === undefined ? ENV_FILE : output.envFile;
   const taken = new Map<string, string>();
   if (envFile !== null) taken.set(envFile, "output.envFile");
   const take = (file: string, owner: string, option: string) => {

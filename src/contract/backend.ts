@@ -3,7 +3,7 @@
  * only fetches, and may give hints. A third party's ES module exports a `BackendModule` as its default export.
  */
 
-import { printable } from "./errors.ts";
+import { ExitCode, printable } from "./errors.ts";
 
 /** Why a backend cannot deliver. `unavailable` may heal with time and is retried; the others need a person. */
 export type BackendErrorKind = "unavailable" | "denied" | "invalid";
@@ -25,6 +25,14 @@ export class BackendError extends Error {
     this.retryAfter = retryAfter;
   }
 }
+
+/** How the program ends where a secret cannot be had. */
+export const exitCodeOf: Readonly<Record<BackendErrorKind | "missing", ExitCode>> = {
+  missing: ExitCode.missing,
+  denied: ExitCode.denied,
+  invalid: ExitCode.config,
+  unavailable: ExitCode.unavailable,
+};
 
 /** A third party's module cannot import the class: an error of that name with a kind is one too. */
 export function isBackendError(value: unknown): value is BackendError {

@@ -1,6 +1,7 @@
 /** Checks plain JSON against a valibot schema, and turns what is wrong into one line that names the option. */
 import * as v from "valibot";
 import { ConfigError } from "./errors.ts";
+import { LONGEST_TIMER } from "./timers.ts";
 
 /** A non-empty string without NUL: what names a file, a key or a URL. */
 export const text = v.pipe(
@@ -14,8 +15,8 @@ export const seconds = v.pipe(
   v.number("expected a number of seconds"),
   v.finite("expected a finite number of seconds"),
   v.minValue(0, "expected a number of seconds, 0 or more"),
-  // setTimeout overflows beyond 2^31 ms, and nobody means to wait longer than that (24 days).
-  v.maxValue(2_147_483, "expected at most 2147483 seconds (24 days)"),
+  // Nobody means to wait longer.
+  v.maxValue(LONGEST_TIMER, `expected at most ${LONGEST_TIMER} seconds (24 days)`),
 );
 
 /** A duration in seconds that must not be 0. */

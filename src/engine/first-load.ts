@@ -1,5 +1,5 @@
 /** Before READY: gets every secret that the service needs, or says finally why not. */
-import type { Outcome } from "../contract/backend.ts";
+import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -132,16 +132,9 @@ function adopt(held: HeldValues, failed: ReadonlyMap<string, Problem>, published
   }
 }
 
-const exitCodes = {
-  missing: ExitCode.missing,
-  denied: ExitCode.denied,
-  invalid: ExitCode.config,
-  unavailable: ExitCode.unavailable,
-} as const;
-
 /** The one line that `systemctl status` and the journal show. */
 export function fatal(backend: string, id: string, { kind, message }: Problem): FatalError {
-  return new FatalError(exitCodes[kind], `${backend}: secret ${JSON.stringify(id)}: ${message}`);
+  return new FatalError(exitCodeOf[kind], `${backend}: secret ${JSON.stringify(id)}: ${message}`);
 }
 
 /** @throws FatalError (69) when `startTimeout` is over. */

@@ -1,4 +1,5 @@
 /** What a publish notes for the next start, in `.fetcher-state` beside the files. */
+import { isRecord } from "../contract/records.ts";
 
 /** An action that is due, written before a publish and cleared after its action. */
 export interface PendingAction {
@@ -60,8 +61,4 @@ function areStarts(value: unknown): value is SeenStarts {
   const { bootId, units } = value;
   const areTimes = (times: unknown) => Array.isArray(times) && times.every((time) => typeof time === "number");
   return typeof bootId === "string" && isRecord(units) && Object.values(units).every(areTimes);
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null;
 }

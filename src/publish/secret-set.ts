@@ -1,4 +1,5 @@
 /** From the values of a scope to the files of its output: one per secret, those of templates, and secrets.env. */
+import { ENV_FILE } from "../config/config-schema.ts";
 import type { Config, TemplateConfig } from "../config/config.ts";
 import { encodeEnvFile, type EnvFile } from "./env-file.ts";
 import type { OutputFile } from "../output/output-files.ts";
@@ -75,7 +76,7 @@ export class SecretLayout {
       return { name: secret.file, content: value, ...this.#permissions.ofSecret(secret) };
     });
     files.push(...this.render(values));
-    const envFile = this.#config.output === undefined ? "secrets.env" : this.#config.output.envFile;
+    const envFile = this.#config.output === undefined ? ENV_FILE : this.#config.output.envFile;
     if (envFile === null) return { files, env: undefined, warnings: new Map() };
     const requests = this.#config.secrets.map((secret) => {
       const { id, env: name } = secret;

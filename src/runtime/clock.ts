@@ -1,4 +1,5 @@
 /** Time and randomness, as parameters where logic depends on them. */
+import { LONGEST_TIMER } from "../contract/timers.ts";
 
 export interface Clock {
   /** Microseconds of CLOCK_MONOTONIC, the clock of systemd's *TimestampMonotonic properties. */
@@ -8,9 +9,6 @@ export interface Clock {
   /** Resolves after `seconds`, or when `signal` aborts. Never rejects. */
   sleep(seconds: number, signal: AbortSignal): Promise<void>;
 }
-
-/** setTimeout fires at once beyond this. */
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   monotonic: () => Number(process.hrtime.bigint() / 1000n),
@@ -26,7 +24,7 @@ export const systemClock: Clock = {
         signal.removeEventListener("abort", finish);
         done();
       };
-      const timer = setTimeout(finish, Math.min(Math.max(seconds, 0) * 1000, LONGEST_TIMEOUT_MS));
+      const timer = setTimeout(finish, Math.min(Math.max(seconds, 0), LONGEST_TIMER) * 1000);
       signal.addEventListener("abort", finish);
     }),
 };

@@ -1,0 +1,18 @@
+/** Several things at once, but not all of them: a store is not asked a thousand questions in one moment. */
+
+/**
+ * Calls `work` for each item, for at most `limit` items at a time, in their order.
+ *
+ * @returns when all are done. Rejects with the first error; what is under way then goes on.
+ */
+export async function forEachConcurrently<T>(
+  items: Iterable<T>,
+  limit: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const queue = Array.from(items).values();
+  const worker = async () => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: limit }, worker));
+}
