@@ -137,7 +137,7 @@ function complaints(dropIn?: string): string[] {
 
 test.each(of("mermaid"))("a picture: %s", (_, { code }) => {
   const [kind = "", ...lines] = code.split("\n");
-  expect(["sequenceDiagram", "flowchart LR", "flowchart TD"]).toContain(kind);
+  expect(["sequenceDiagram", "stateDiagram-v2", "flowchart LR", "flowchart TD"]).toContain(kind);
   if (kind !== "sequenceDiagram") return;
   const known = lines.flatMap((line) => /^ *participant (\w+)/.exec(line)?.[1] ?? []);
   const used = lines.flatMap((line) => /^ *(\w+)-?->>(\w+):/.exec(line)?.slice(1) ?? []);

@@ -104,7 +104,7 @@ test("what is no longer used is collected at once where it is much, and within a
   const place = new Place();
   const script = place.path("collector.mjs");
   await build({
-    stdin: { contents: collector, resolveDir: join(import.meta.dirname, "../../src"), loader: "ts" },
+    stdin: { contents: collector, resolveDir: join(import.meta.dirname, "../../src/runtime"), loader: "ts" },
     outfile: script,
     bundle: true,
     format: "esm",
