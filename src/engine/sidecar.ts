@@ -59,6 +59,8 @@ export class Sidecar {
   #retryAfter = 0;
   #nextMaintenance = Infinity;
   #leaseFailures = 0;
+  /** Why what somebody did to the published set is not mended yet. */
+  #damage: string | undefined;
   /** Why templates of before are in use. */
   #templateProblem: string | undefined;
 
@@ -156,7 +158,13 @@ export class Sidecar {
       const rung = await this.#alarm.wait(Math.max(seconds, 0), stop);
       if (isAborted(stop)) return;
       const now = clock.monotonic();
-      if (now >= this.#nextMaintenance) this.#maintain();
+      if (now >= this.#nextMaintenance) {
+        this.#maintain();
+        if (this.#damage !== undefined) {
+          this.#repair(false);
+          this.#tellStatus();
+        }
+      }
       const poll = now >= this.#nextPoll;
       const retry = now >= this.#retries.at;
       if (poll && interval !== null) this.#nextPoll = now + jittered(interval, random) * 1e6;
@@ -192,15 +200,24 @@ export class Sidecar {
     this.#held.postpone(still, unpublished ? MAINTENANCE : backoff(this.#leaseFailures + 1, random, this.#retryAfter));
   }
 
-  /** fetch → compare → verify → publish → act. Whatever fails, what is published stays. */
+  /** Whatever fails, what is published stays. A publish that fails now is tried again, and says the same obstacle. */
   async #cycle(ids: readonly string[], why: Why, stop: AbortSignal): Promise<void> {
+    const result = await this.#rotate(ids, why, stop);
+    if (isAborted(stop)) return;
+    if (result === "failed") this.#damage = undefined;
+    else this.#repair(why === "reload");
+    this.#tellStatus();
+  }
+
+  /** fetch → compare → verify → publish → act. */
+  async #rotate(ids: readonly string[], why: Why, stop: AbortSignal): Promise<string | readonly string[]> {
     const { log, publisher } = this.#parts;
     if (why !== "lease") this.#retries.cancel();
     const { halfDone } = publisher;
-    if (ids.length === 0 && this.#rotation.due === undefined && !halfDone) return;
+    if (ids.length === 0 && this.#rotation.due === undefined && !halfDone) return "unchanged";
     const fetch = why === "poll" || why === "retry" ? fetchSettled : fetchOnce;
     const outcomes = await fetch({ ...this.#parts, held: this.#held }, ids, stop);
-    if (isAborted(stop)) return;
+    if (isAborted(stop)) return "unchanged";
     const changes = this.#held.changesIn(outcomes);
     if (ids.length > 0) this.#note(outcomes);
     if (why === "reload") await this.#reloadTemplates(changes);
@@ -234,7 +251,7 @@ export class Sidecar {
       else log.notice(`fetched again: nothing new is published: ${problem}`);
     }
     if (why === "reload" && publisher.hasLinks) this.#maintain();
-    this.#tellStatus();
+    return result;
   }
 
   async #reloadTemplates(changes: ReadonlyMap<string, Fetched>): Promise<void> {
@@ -266,9 +283,31 @@ export class Sidecar {
     return hasLease(changes) || [...changes.keys()].some((id) => !this.#retries.isQuiet(id));
   }
 
+  /** Mends what somebody removed or altered. The target hears of it only where it may have read other bytes. */
+  #repair(whole: boolean): void {
+    const { clock, log, publisher } = this.#parts;
+    // Other files are due of the same values: the publish mends what is not right.
+    if (this.#rotation.due !== undefined || publisher.halfDone) return;
+    try {
+      const damaged = publisher.repair(this.#held.bytes, whole, !this.#actions.none);
+      this.#damage = undefined;
+      if (damaged.size === 0) return;
+      log.warn("somebody removed or altered published files: they are as they were again", {
+        files: [...damaged.keys()],
+      });
+      if (!this.#actions.none && [...damaged.values()].includes("altered")) this.#actions.request([]);
+    } catch (error) {
+      if (!(error instanceof FatalError)) throw error;
+      const damage = `what somebody removed or altered is not mended: ${error.message}`;
+      if (damage !== this.#damage) log.error(damage);
+      this.#damage = damage;
+      this.#nextMaintenance = Math.min(this.#nextMaintenance, clock.monotonic() + MAINTENANCE * 1e6);
+    }
+  }
+
   #maintain(): void {
     const { clock, log, publisher } = this.#parts;
-    this.#nextMaintenance = clock.monotonic() + MAINTENANCE * 1e6;
+    this.#nextMaintenance = publisher.hasLinks ? clock.monotonic() + MAINTENANCE * 1e6 : Infinity;
     try {
       publisher.maintain();
     } catch (error) {
@@ -284,6 +323,7 @@ export class Sidecar {
     return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, [
       this.#problems.summary,
       this.#rotation.problem,
+      this.#damage,
       this.#templateProblem,
       ...this.#actions.statuses,
     ]);

@@ -33,6 +33,10 @@ export class OutputDirectory {
   readonly defaultMode: number;
   readonly #files: OutputFiles;
   readonly #created: boolean;
+  /** Mode and owner, for a directory that somebody removes. */
+  readonly #made: fs.Stats;
+  /** Name → what lstat(2) says of it since it was last seen to be right. */
+  #prints = new Map<string, string>();
   /** A commit that failed half-way: it comes before any other. */
   #unfinished: string | undefined;
 
@@ -45,6 +49,7 @@ export class OutputDirectory {
     const { real, created } = checkDirectory(path);
     this.path = real;
     this.#created = created;
+    this.#made = fs.statSync(real);
     const tmp = tmpDirectoryOf(real);
     this.defaultMode = (tmp !== undefined && isPrivateTmp(tmp)) || onlyOwnersCanReach(real) ? 0o444 : 0o400;
     this.#files = new OutputFiles(real, tmp !== undefined, !liesInMemory(real));
@@ -90,6 +95,47 @@ export class OutputDirectory {
     return (stat.mode & 0o7777) === this.#files.finalMode(file.mode) && stat.gid === this.#files.finalGroup(file);
   }
 
+  /** What somebody did to a file of ours; undefined: nothing. */
+  damageOf(file: OutputFile): "missing" | "altered" | "permissions" | undefined {
+    return this.#files.io(file.name, () => {
+      const stat = fs.lstatSync(inside(this.path, file.name), { throwIfNoEntry: false });
+      // A directory has no bytes that anybody could have read.
+      if (stat === undefined || stat.isDirectory()) return "missing";
+      if (this.has(file)) return undefined;
+      return this.#files.readOwn(file.name, stat.uid)?.equals(file.content) === true ? "permissions" : "altered";
+    });
+  }
+
+  /** Whether each of these files is, by lstat(2) alone, as it was when `remember` was told of it. */
+  looksUntouched(names: readonly string[]): boolean {
+    return [...names, STATE].every((name) => this.#prints.get(name) === this.#print(name));
+  }
+
+  /** These files are right now. */
+  remember(names: readonly string[]): void {
+    this.#prints = new Map([...names, STATE].map((name) => [name, this.#print(name)]));
+  }
+
+  #print(name: string): string {
+    const path = inside(this.path, name);
+    const stat = this.#files.io(name, () => fs.lstatSync(path, { bigint: true, throwIfNoEntry: false }));
+    return stat === undefined ? "" : [stat.ino, stat.size, stat.ctimeNs, stat.mode, stat.uid, stat.gid].join();
+  }
+
+  /** Makes the directory again where somebody has removed it. */
+  #restore(): void {
+    if (fs.existsSync(this.path)) return;
+    checkDirectory(this.path);
+    const { mode, uid, gid } = this.#made;
+    const now = fs.statSync(this.path);
+    this.#files.io("", () => {
+      if (now.uid !== uid || now.gid !== gid) fs.chownSync(this.path, uid, gid);
+      fs.chmodSync(this.path, mode & 0o7777);
+    });
+    // What was half done there is gone with it.
+    this.#unfinished = undefined;
+  }
+
   /** A commit failed half-way: some names may have their new bytes already. */
   get unfinished(): boolean {
     return this.#unfinished !== undefined;
@@ -108,6 +154,7 @@ export class OutputDirectory {
    * @throws PublishError (73, 74); nothing is left of the attempt.
    */
   stage(files: readonly OutputFile[], state: OutputState): StagedSet {
+    this.#restore();
     const directory = this.#makeDirectory();
     const discard = () => {
       try {

@@ -19,6 +19,9 @@ export interface Found {
   readonly starts: ReadonlyMap<string, readonly number[]>;
 }
 
+/** What somebody did to a published file. */
+export type Damage = "missing" | "altered" | "permissions";
+
 /** A complete new set that nobody reads yet. */
 export interface Staged {
   readonly directory: string;
@@ -106,12 +109,45 @@ export class Publisher {
         const before = this.#state.files;
         staged.commit();
         this.#state = state;
+        this.#output.remember(state.files);
         this.#linksBehind = true;
         this.#links?.remove(before.filter((name) => !state.files.includes(name)));
         this.#links?.ensure(state.files);
         this.#linksBehind = false;
       },
     };
+  }
+
+  /**
+   * Mends what somebody removed or altered of the published set, with its mode and owner.
+   *
+   * @param values what is published.
+   * @param whole look at the bytes too, not only where lstat(2) sees a difference.
+   * @param act the target must hear of it where it may have read other bytes.
+   * @returns name → what was wrong.
+   * @throws PublishError
+   */
+  repair(values: ReadonlyMap<string, Buffer>, whole: boolean, act: boolean): ReadonlyMap<string, Damage> {
+    const damaged = new Map<string, Damage>();
+    const names = this.#state.files;
+    if (this.halfDone || (!whole && this.#output.looksUntouched(names))) return damaged;
+    const published = new Set(names);
+    try {
+      for (const file of this.#layout.build(values).files) {
+        const damage = published.has(file.name) ? this.#output.damageOf(file) : undefined;
+        if (damage !== undefined) damaged.set(file.name, damage);
+      }
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      return damaged;
+    }
+    if (damaged.size > 0) this.stage(values, act && [...damaged.values()].includes("altered")).commit();
+    else {
+      // The state alone may be gone.
+      if (!this.#output.looksUntouched([])) this.#output.writeState(this.#state);
+      this.#output.remember(names);
+    }
+    return damaged;
   }
 
   /** Files that templates make of these values. @throws ValueError */
@@ -152,8 +188,10 @@ export class Publisher {
     const starts: SeenStarts | null =
       seen === undefined ? this.#state.starts : { bootId: bootId(), units: Object.fromEntries(seen) };
     const state = { ...this.#state, pending, starts };
+    const untouched = this.#output.looksUntouched(state.files);
     this.#output.writeState(state);
     this.#state = state;
+    if (untouched) this.#output.remember(state.files);
   }
 
   /** Mends the links, whoever removed them. */

@@ -1,0 +1,74 @@
+/** What somebody does to the published set is made right again. */
+import { chmodSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { block, startSidecar } from "./running-sidecar.ts";
+
+type Life = Awaited<ReturnType<typeof startSidecar>>;
+
+const harm: Readonly<Record<string, { act: boolean; harm: (life: Life) => void }>> = {
+  "a file that was removed": {
+    act: false,
+    harm: ({ directory }) => {
+      rmSync(join(directory, "a"));
+    },
+  },
+  "the directory that was removed": {
+    act: false,
+    harm: ({ directory }) => {
+      rmSync(directory, { recursive: true });
+    },
+  },
+  "a file with another mode": {
+    act: false,
+    harm: ({ directory }) => {
+      chmodSync(join(directory, "a"), 0o666);
+    },
+  },
+  "a file with other bytes": {
+    act: true,
+    harm: ({ directory }) => {
+      rmSync(join(directory, "a"));
+      writeFileSync(join(directory, "a"), "other");
+    },
+  },
+};
+
+describe.each(Object.entries(harm))("%s", (_, { act, harm }) => {
+  test.each(["a poll", "a reload"])("is made right by %s", async (by) => {
+    const life = await startSidecar({ config: { config: { reloadOnChange: by === "a poll" } } });
+    const { clock, directory, sidecar, file, names, restarts, log } = life;
+    const before = { names: names(), mode: statSync(join(directory, "a")).mode, directory: statSync(directory).mode };
+    harm(life);
+    if (by === "a reload") sidecar.reload();
+    await clock.advance(120);
+    expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
+    expect({ names: names(), mode: statSync(join(directory, "a")).mode, directory: statSync(directory).mode }).toEqual(
+      before,
+    );
+    expect(restarts()).toBe(act ? 1 : 0);
+    expect(log.at("warn")).toEqual(["somebody removed or altered published files: they are as they were again"]);
+  });
+});
+
+test("what cannot be mended at once is mended when the obstacle goes, and STATUS says so meanwhile", async () => {
+  const { clock, directory, sidecar, file, notifier, restarts } = await startSidecar({ config: { config: {} } });
+  const unblock = block(join(directory, "a"));
+  sidecar.reload();
+  await clock.advance(1);
+  expect(notifier.last).toContain("is not mended");
+  unblock();
+  rmSync(join(directory, "a"));
+  await clock.advance(120);
+  expect(file("a")).toBe("a1");
+  expect(notifier.last).not.toContain("is not mended");
+  expect(restarts()).toBe(0);
+});
+
+test("a set that nobody touched is not written again by polls", async () => {
+  const { clock, directory, store } = await startSidecar();
+  const before = statSync(join(directory, ".fetcher-state")).ino;
+  await clock.advance(300);
+  expect(store.fetches.length).toBeGreaterThan(2);
+  expect(statSync(join(directory, ".fetcher-state")).ino).toBe(before);
+});
