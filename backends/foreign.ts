@@ -135,6 +135,14 @@ function adopt(module: BackendModule): BackendModule {
       if (typeof text !== "string") throw new BackendError("invalid", `backend ${name}: describe() gave no text`);
       return printable(text);
     },
+    ...(typeof module.reads === "function" && {
+      reads: (settings: unknown) => {
+        const paths: unknown = guard(name, () => module.reads?.(settings));
+        if (!Array.isArray(paths) || !paths.every((path) => typeof path === "string" && path.startsWith("/")))
+          throw new BackendError("invalid", `backend ${name}: reads() gave no list of absolute paths`);
+        return paths as readonly string[];
+      },
+    }),
     open: (settings, context) =>
       guardAsync(name, async () => adoptOpened(name, await module.open(settings, context)), "invalid"),
   };

@@ -97,7 +97,9 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
   growLittle();
   const stop = stopSignal();
-  const [store, publisher] = await Promise.all([openStore(config, log, Math.random), Publisher.open(config, output)]);
+  const store = await openStore(config, log, Math.random);
+  // After that, which refuses an output among the sources before anything is touched.
+  const publisher = await Publisher.open(config, output);
   const parts = {
     config,
     store,

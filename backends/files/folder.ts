@@ -27,6 +27,8 @@ const folder: BackendModule<Settings, Source> = {
 
   describe: ({ file }, { secretsDir }) => printable(joinFile(secretsDir, file)),
 
+  reads: ({ secretsDir }) => [secretsDir],
+
   open({ secretsDir }, context) {
     return Promise.resolve(
       openFiles(

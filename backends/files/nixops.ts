@@ -30,6 +30,8 @@ const nixops: BackendModule<Settings, Source> = {
 
   describe: ({ key }, { keysDir }) => printable(joinFile(keysDir, key)),
 
+  reads: ({ keysDir }) => [keysDir],
+
   open({ keysDir }, context) {
     return Promise.resolve(
       openFiles(

@@ -1,5 +1,5 @@
 /** The configuration: JSON of a file, flags over it, checked whole before anything else happens. */
-import { dirname, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import type * as v from "valibot";
 import { type ConfigFlags, readJson, withFlags } from "./config-file.ts";
 import {
@@ -206,6 +206,9 @@ function checkFiles(
   const envFile = output === undefined ? ENV_FILE : output.envFile;
   const taken = new Map<string, string>();
   if (envFile !== null) taken.set(envFile, "output.envFile");
+  // A link cannot have the name of the mount point that lies beside it.
+  if (output !== undefined && output.links !== null && dirname(output.linksTo) === output.links)
+    taken.set(basename(output.linksTo), "output.linksTo");
   const take = (file: string, owner: string, option: string) => {
     const other = taken.get(file);
     if (other !== undefined) throw new ConfigError(option, `is the file of ${other} already`);

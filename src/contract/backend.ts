@@ -132,6 +132,12 @@ export interface BackendModule<Settings = unknown, Source = unknown> {
   /** Where the secret comes from, for people: `/etc/secrets/db_password`. */
   describe(source: Source, settings: Settings): string;
 
+  /**
+   * Absolute paths of the files and directories that the store is made of: an output that lies in them, is one of them, or
+   * holds one is refused. Absent: the store is elsewhere.
+   */
+  reads?(settings: Settings): readonly string[];
+
   /** Gets ready to fetch. Does not need the store to be there. @throws BackendError where it can never work. */
   open(settings: Settings, context: BackendContext): Promise<Backend<Source>>;
 }

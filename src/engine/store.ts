@@ -11,6 +11,7 @@ import {
 import type { Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { printable } from "../contract/errors.ts";
+import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
 import { joinPath, under } from "../contract/settings.ts";
 import type { Log } from "../runtime/log.ts";
@@ -42,6 +43,7 @@ export interface Store {
 export async function checkStore(config: Config): Promise<CheckedStore> {
   const module = await loadBackend(config.backend, config.baseDirectory);
   const settings = under("config", () => module.parseSettings(config.settings));
+  if (config.output !== undefined) refuseOverlap(config.output, module.reads?.(settings) ?? []);
   const requests = config.secrets.map(({ id, source }) => ({
     id,
     source: under(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),

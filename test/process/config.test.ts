@@ -28,7 +28,7 @@ const good = {
   backend: "folder",
   config: { secretsDir: "/nonexistent" },
   secrets: { id: {} },
-  output: { directory: "/nonexistent/out" },
+  output: { directory: "/not-there/out" },
 };
 
 test("a good configuration passes --check=config without a store, an output or an owner", async () => {
