@@ -15,6 +15,8 @@ export interface Round {
   /** Those whose new values could not be written; undefined: there was nothing to write, or it is written. */
   readonly unpublished: readonly string[] | undefined;
   readonly isLeaseRefused: boolean;
+  /** Leases whose publish failed: the store has given them, and they are in no file. */
+  readonly unpublishedLeases: readonly string[];
   /** A person has asked for it. */
   readonly isAsked: boolean;
   /** Seconds that the store asked to be left alone. */
@@ -29,6 +31,9 @@ export class Retries {
   readonly #awaited = new Map<string, boolean>();
   #ids: readonly string[] = [];
   #at = Infinity;
+  /** Leases that could not be published. Only a publish takes from them, and each try is another lease. */
+  readonly #leases = new Set<string>();
+  #leasesAt = Infinity;
   #failures = 0;
 
   constructor(clock: Clock, random: Random, held: HeldValues) {
@@ -39,11 +44,18 @@ export class Retries {
 
   /** µs of CLOCK_MONOTONIC; Infinity: never. */
   get at(): number {
-    return this.#at;
+    return Math.min(this.#at, this.#leasesAt);
   }
 
+  /** What is to be asked for now. */
   get ids(): readonly string[] {
-    return this.#ids;
+    const leases = this.#clock.monotonic() >= this.#leasesAt ? this.#leases : [];
+    return [...new Set([...this.#held.unleased(this.#ids), ...leases])];
+  }
+
+  published(ids: readonly string[]): void {
+    for (const id of ids) this.#leases.delete(id);
+    if (this.#leases.size === 0) this.#leasesAt = Infinity;
   }
 
   /** What the start could not get: an earlier life's value is in use, or none, until the store has been heard. */
@@ -62,7 +74,10 @@ export class Retries {
     this.#at = Infinity;
   }
 
-  plan({ outcomes, unpublished, isLeaseRefused, isAsked, retryAfter }: Round): void {
+  plan({ outcomes, unpublished, isLeaseRefused, unpublishedLeases, isAsked, retryAfter }: Round): void {
+    for (const id of unpublishedLeases) this.#leases.add(id);
+    if ([...this.#leases].some((id) => outcomes.has(id)))
+      this.#leasesAt = this.#clock.monotonic() + jittered(SELDOM, this.#random) * 1e6;
     for (const [id, asked] of this.#awaited)
       if (this.#isAnswered(id, outcomes.get(id))) this.#awaited.delete(id);
       else this.#awaited.set(id, asked || isAsked);

@@ -173,7 +173,7 @@ export class Sidecar {
         const asked = await this.#settle(stop);
         await this.#cycle(asked ? this.#ids : this.#held.unleased(this.#ids), asked ? "reload" : "hint", stop);
       } else if (poll) await this.#cycle(this.#held.unleased(this.#ids), "poll", stop);
-      else if (retry) await this.#cycle(this.#held.unleased(this.#retries.ids), "retry", stop);
+      else if (retry) await this.#cycle(this.#retries.ids, "retry", stop);
       const due = this.#held.due();
       if (due.length > 0 && !isAborted(stop)) await this.#refresh(due, stop);
       idle();
@@ -228,12 +228,15 @@ export class Sidecar {
     if (result === "unchanged") this.#rotation.unchanged(outcomes);
     const published = typeof result === "string" ? [] : result;
     const kept = new Set(published);
+    this.#retries.published(result === "refused" ? [...changes.keys()] : published);
     for (const [id, { value }] of changes) if (!kept.has(id)) value.fill(0);
     if (why !== "lease")
       this.#retries.plan({
         outcomes,
         unpublished: result === "failed" ? [...changes.keys()] : undefined,
         isLeaseRefused: result === "refused" && hasLease(changes),
+        unpublishedLeases:
+          result === "failed" ? [...changes].flatMap(([id, it]) => (it.refreshAfter === undefined ? [] : [id])) : [],
         isAsked: why === "reload",
         retryAfter: this.#retryAfter,
       });

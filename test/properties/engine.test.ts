@@ -4,7 +4,7 @@
  * clean. Meanwhile nothing ends the sidecar, and nothing is published that the store never held.
  */
 import fc from "fast-check";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { BackendError } from "../../src/contract/backend.ts";
@@ -32,10 +32,6 @@ const event = fc.oneof(
   fc.record({ what: fc.constant("failure"), id, kind: fc.constantFrom("unavailable", "denied", "invalid", "missing") }),
   fc.record({ what: fc.constantFrom("down", "up", "hint", "reload", "restart", "start", "mute", "unblock") }),
   fc.record({ what: fc.constant("block"), file: fc.constantFrom("a", "app.ini", "secrets.env") }),
-  fc.record({
-    what: fc.constant("remove"),
-    file: fc.constantFrom("a", "app.ini", "secrets.env", ".fetcher-state", ""),
-  }),
   fc.record({ what: fc.constant("template"), text: fc.constantFrom(...templates) }),
   fc.record({ what: fc.constant("time"), seconds: fc.constantFrom(0.1, 0.6, 2, 7, 40, 100) }),
 );
@@ -100,7 +96,6 @@ class Machine {
 
   /** The published files, each as text. */
   files(): Readonly<Record<string, string>> {
-    if (!existsSync(this.life.directory)) return {};
     const names = this.life.names().filter((name) => !name.startsWith(".") && !name.endsWith(".aside"));
     return Object.fromEntries(
       names.filter((name) => name !== this.#blocked?.file).map((name) => [name, this.life.file(name)]),
@@ -149,9 +144,6 @@ class Machine {
       case "block":
         this.#block(event.file);
         break;
-      case "remove":
-        this.#remove(event.file);
-        break;
       case "unblock":
         this.unblock();
         break;
@@ -193,11 +185,6 @@ class Machine {
   #block(file: string): void {
     const path = join(this.life.directory, file);
     if (this.#blocked === undefined && existsSync(path)) this.#blocked = { file, end: block(path) };
-  }
-
-  /** "": the directory itself. */
-  #remove(file: string): void {
-    if (this.#blocked === undefined) rmSync(join(this.life.directory, file), { recursive: true, force: true });
   }
 
   unblock(): void {

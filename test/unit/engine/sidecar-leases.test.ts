@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FakeStore, missing, refused } from "../fakes.ts";
-import { startSidecar } from "./running-sidecar.ts";
+import { block, startSidecar } from "./running-sidecar.ts";
 
 /** `a` is a lease of 600 s, fetched again after 400; `b` is static. */
 function leasing(): FakeStore {
@@ -75,6 +75,22 @@ describe("a lease", () => {
     const before = store.fetches.length;
     await clock.advance(55);
     expect(store.fetches).toHaveLength(before);
+  });
+
+  test("whose publish failed is asked for again, at a slow pace, and is published when the obstacle goes", async () => {
+    const { store, clock, directory, sidecar, file, notifier } = await startSidecar({
+      store: leasing(),
+      config: { config: {} },
+    });
+    const unblock = block(join(directory, "a"));
+    sidecar.reload();
+    await clock.advance(200);
+    expect(notifier.last).toContain("are not published");
+    expect(store.fetches.length).toBeLessThan(6);
+    unblock();
+    await clock.advance(70);
+    expect(file("a")).not.toBe("lease-1");
+    expect(notifier.last).not.toContain("are not published");
   });
 
   test("older leases may end only when the target has the new ones", async () => {
