@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The process: command line, signals, exit code. */
 import { exitCodeOf, isBackendError } from "./contract/backend.ts";
+import { endProcess } from "./runtime/end.ts";
 import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { type Config, loadConfig } from "./config/config.ts";
@@ -166,10 +167,18 @@ function explain(error: unknown): ExitCode {
   return ExitCode.bug;
 }
 
-process.on("uncaughtException", (error) => process.exit(explain(error)));
-process.on("unhandledRejection", (error) => process.exit(explain(error)));
+process.on("uncaughtException", (error) => {
+  endProcess(explain(error));
+});
+process.on("unhandledRejection", (error) => {
+  endProcess(explain(error));
+});
 
 main(process.argv.slice(2)).then(
-  (exitCode) => process.exit(exitCode),
-  (error: unknown) => process.exit(explain(error)),
+  (exitCode) => {
+    endProcess(exitCode);
+  },
+  (error: unknown) => {
+    endProcess(explain(error));
+  },
 );

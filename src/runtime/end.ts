@@ -1,0 +1,34 @@
+/** The end of the process, whatever hangs. */
+
+/** Milliseconds that requests in flight get to finish by themselves. */
+const GRACE = 500;
+const STEP = 10;
+
+/**
+ * Ends the process with `exitCode`, also while a thread is blocked in a name look-up or on a file system that hangs.
+ * exit(3), and so process.exit, waits for libuv's threads (libuv's uv_library_shutdown joins them): it would end only
+ * with them. execve(2) ends every thread and keeps the process id, so that a shell can give the status (Node 22.15+).
+ * Older versions of Node have nothing of the kind, and only a signal ends the process: SIGTERM for success, which systemd counts
+ * as a clean end, SIGKILL for a failure.
+ */
+export function endProcess(exitCode: number, waited = 0): void {
+  if (!threadsAreBusy()) process.exit(exitCode);
+  if (waited < GRACE) {
+    setTimeout(endProcess, STEP, exitCode, waited + STEP);
+    return;
+  }
+  const { execve } = process as { execve?: (file: string, args: readonly string[], env: object) => void };
+  // Its warning that it is experimental is for nobody who reads the log.
+  process.emitWarning = () => undefined;
+  try {
+    execve?.call(process, "/bin/sh", ["sh", "-c", `exit ${String(exitCode)}`], {});
+  } catch {
+    // No shell, or none that we may run: a signal, as below.
+  }
+  for (const signal of ["SIGTERM", "SIGINT"]) process.removeAllListeners(signal);
+  process.kill(process.pid, exitCode === 0 ? "SIGTERM" : "SIGKILL");
+}
+
+function threadsAreBusy(): boolean {
+  return process.getActiveResourcesInfo().some((kind) => /^(FSReq|GetAddrInfoReq|GetNameInfoReq)/.test(kind));
+}
