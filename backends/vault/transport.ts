@@ -57,7 +57,7 @@ export class Transport {
         if (raw.status < 300 || raw.status >= 400) return interpret(raw, server);
         raw.body.fill(0);
         url = this.#follow(url, raw, method);
-        if (redirects === MAX_REDIRECTS) throw new BackendError("invalid", `${server}: redirects in a circle`);
+        if (redirects === MAX_REDIRECTS) throw new BackendError("unavailable", `${server}: redirects in a circle`);
       }
     } finally {
       body?.fill(0);
@@ -99,19 +99,20 @@ export class Transport {
     };
   }
 
+  /** Before a fail-over is over a standby redirects to a leader that is gone: no redirect is a mistake of the settings for sure. */
   #follow(from: URL, { status, headers }: Raw, method: string): URL {
     const { server } = this.#settings;
     const { location } = headers;
     if (location === undefined || !URL.canParse(location, from.href))
-      throw new BackendError("invalid", `${server}: a redirect that leads nowhere (status ${status})`);
+      throw new BackendError("unavailable", `${server}: a redirect that leads nowhere (status ${status})`);
     const to = new URL(location, from);
     if (to.origin !== from.origin || to.username !== "")
       throw new BackendError(
-        "invalid",
+        "unavailable",
         `${server}: redirects to another origin, ${to.origin}, which gets no token of ours: if it is right, put it into \`url\``,
       );
     if (method !== "GET" && status !== 307 && status !== 308)
-      throw new BackendError("invalid", `${server}: redirects a write (status ${status})`);
+      throw new BackendError("unavailable", `${server}: redirects a write (status ${status})`);
     return to;
   }
 

@@ -339,13 +339,13 @@ describe("a stand-in server", () => {
     }
     server.answering = to(`${other.url}/v1/secret/data/app?x=${secret}`);
     expect(await vault.outage("db")).toMatchObject({
-      kind: "invalid",
+      kind: "unavailable",
       message: `${server.url}: redirects to another origin, ${other.url}, which gets no token of ours: if it is right, put it into \`url\``,
     });
     expect(other.asked).toEqual([]);
     server.answering = to("/v1/secret/data/app");
     expect(await vault.outage("db")).toMatchObject({
-      kind: "invalid",
+      kind: "unavailable",
       message: `${server.url}: redirects in a circle`,
     });
   });
