@@ -38,6 +38,7 @@ const requirements = {
   man: () => program("man"),
   mandoc: () => program("mandoc"),
   python: () => program("python3"),
+  gcc: () => program("gcc"),
   "systemd-analyze": () => program("systemd-analyze"),
   nix: () => program("nix-instantiate"),
   "nix-newer": () =>

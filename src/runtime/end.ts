@@ -8,8 +8,8 @@ const STEP = 10;
  * Ends the process with `exitCode`, also while a thread is blocked in a name look-up or on a file system that hangs.
  * exit(3), and so process.exit, waits for libuv's threads (libuv's uv_library_shutdown joins them): it would end only
  * with them. execve(2) ends every thread and keeps the process id, so that a shell can give the status (Node 22.15+).
- * Older versions of Node have nothing of the kind, and only a signal ends the process: SIGTERM for success, which systemd counts
- * as a clean end, SIGKILL for a failure.
+ * Older versions of Node have nothing of the kind. There SIGTERM stands for success, which systemd counts as a clean end; a
+ * failure waits for the threads, because the units act on its exit status.
  */
 export function endProcess(exitCode: number, waited = 0): void {
   if (!threadsAreBusy()) process.exit(exitCode);
@@ -25,8 +25,9 @@ export function endProcess(exitCode: number, waited = 0): void {
   } catch {
     // No shell, or none that we may run: a signal, as below.
   }
-  for (const signal of ["SIGTERM", "SIGINT"]) process.removeAllListeners(signal);
-  process.kill(process.pid, exitCode === 0 ? "SIGTERM" : "SIGKILL");
+  if (exitCode !== 0) process.exit(exitCode);
+  process.removeAllListeners("SIGTERM");
+  process.kill(process.pid, "SIGTERM");
 }
 
 function threadsAreBusy(): boolean {
