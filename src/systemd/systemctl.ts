@@ -15,6 +15,8 @@ export interface UnitState {
   /** When the unit last left the state inactive: all that it reads at its start, it read later. */
   readonly leftInactiveAt: number;
   readonly mainStartedAt: number;
+  /** Automatic restarts since somebody last started it. */
+  readonly restarts: number;
   /** Seconds; 0: no limit. */
   readonly startLimitInterval: number;
   readonly startLimitBurst: number;
@@ -55,6 +57,7 @@ const properties = [
   "RefreshOnReload",
   "InactiveExitTimestampMonotonic",
   "ExecMainStartTimestampMonotonic",
+  "NRestarts",
   "StartLimitIntervalUSec",
   "StartLimitBurst",
 ] as const;
@@ -119,6 +122,7 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
     canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles)),
     leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
     mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
+    restarts: Number(values.get("NRestarts") ?? 0),
     startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),
     startLimitBurst: Number(values.get("StartLimitBurst") ?? 0),
   };

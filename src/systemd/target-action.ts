@@ -49,6 +49,8 @@ export class TargetAction {
   #status: string | undefined;
   /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
   #starts: readonly number[] = [];
+  /** NRestarts= at the last look. */
+  #restarts: number | undefined;
   #lastAction: number | undefined;
   #waitingSince: number | undefined;
   /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
@@ -278,8 +280,18 @@ export class TargetAction {
 
   #noteStart(state: UnitState): void {
     const time = Math.max(state.leftInactiveAt, state.mainStartedAt);
-    if (time > 0) this.remember([time]);
+    if (time > 0) this.remember([time, ...this.#unseenStarts(state, time)]);
     this.#starts = this.#starts.slice(-Math.max(state.startLimitBurst, 1));
+  }
+
+  /** Automatic restarts between two looks leave no time, only a count: they count as if they had just been, the longest. */
+  #unseenStarts({ restarts, startLimitBurst }: UnitState, latest: number): number[] {
+    const before = this.#restarts;
+    this.#restarts = restarts;
+    // Without an earlier count, or one that began again, a first start by hand or by us came before them.
+    const unseen = before === undefined || restarts < before ? restarts : restarts - before - 1;
+    const length = Math.max(0, Math.min(unseen, startLimitBurst));
+    return Array.from({ length }, (_, index) => latest - index - 1);
   }
 
   /** Seconds until one more start keeps one in reserve. */

@@ -191,6 +191,7 @@ export class FakeSystemd implements Systemd {
       canReload: false,
       leftInactiveAt: clock.monotonic() - 60e6,
       mainStartedAt: clock.monotonic() - 60e6,
+      restarts: 0,
       startLimitInterval: 10,
       startLimitBurst: 5,
       ...state,

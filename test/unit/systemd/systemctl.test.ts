@@ -25,6 +25,7 @@ describe("systemctl show", () => {
   const shown = `Type=notify
 RemainAfterExit=no
 ExecMainStartTimestampMonotonic=7654321
+NRestarts=3
 LoadState=loaded
 ActiveState=active
 SubState=running
@@ -43,6 +44,7 @@ StartLimitBurst=5
       canReload: true,
       leftInactiveAt: 7_654_000,
       mainStartedAt: 7_654_321,
+      restarts: 3,
       startLimitInterval: 100,
       startLimitBurst: 5,
     });

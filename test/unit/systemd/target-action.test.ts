@@ -87,6 +87,31 @@ describe("pacing", () => {
     expect(systemd.starts.length).toBeGreaterThan(8);
   });
 
+  test.each([
+    ["before the first look", false],
+    ["between two looks", true],
+  ])("automatic restarts %s count", async (_, looked) => {
+    const { clock, systemd, publish } = target({ startLimitInterval: 10, startLimitBurst: 5 }, { minInterval: 0 });
+    if (looked) {
+      publish();
+      await clock.advance(60);
+    }
+    const before = systemd.starts.length;
+    for (let restart = 0; restart < 4; restart += 1) {
+      await clock.advance(0.1);
+      systemd.start();
+    }
+    systemd.state = { ...systemd.state, restarts: 4 };
+    await clock.advance(0.1);
+    publish();
+    await clock.advance(9);
+    // With ours it would be at its limit, with none in reserve.
+    expect(systemd.starts.length - before).toBe(4);
+    await clock.advance(5);
+    expect(systemd.starts.length - before).toBe(5);
+    expect(systemd.state.activeState).toBe("active");
+  });
+
   test("starts that an earlier life has seen count, but for what is still to come", async () => {
     const { clock, systemd, publish, action } = target({ startLimitInterval: 60 }, { minInterval: 0 });
     const now = clock.monotonic();
