@@ -92,6 +92,8 @@ export class Transport {
     const name = serverName ?? (isIP(hostname.replace(/^\[|\]$/g, "")) === 0 ? hostname : undefined);
     return {
       ...context,
+      // As curl and Go do: what `caFile` holds is trusted, be it the issuing authority or the server's certificate alone.
+      allowPartialTrustChain: context.ca !== undefined,
       minVersion,
       ...(name === undefined ? {} : { servername: name }),
       // Said outright: NODE_TLS_REJECT_UNAUTHORIZED is the default.

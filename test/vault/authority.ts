@@ -27,13 +27,22 @@ export class Authority {
     await server.write(`sys/mounts/${mount}`, { type: "pki" });
     const root = { common_name: `test authority ${mount}`, ttl: "24h", key_type: "ec" };
     const { body } = await server.write(`${mount}/root/generate/internal`, root);
-    await server.write(`${mount}/roles/any`, {
-      allow_any_name: true,
-      key_type: "ec",
-      max_ttl: "12h",
-      not_before_duration: "30s",
-    });
+    await allowAll(server, mount);
     return new Authority(server, mount, (body["data"] as { certificate: string }).certificate);
+  }
+
+  /** An authority whose certificate this one signed. */
+  async intermediate(): Promise<Authority> {
+    const mount = `${this.#mount}-issuing`;
+    await this.#server.write(`sys/mounts/${mount}`, { type: "pki" });
+    const asked = { common_name: `issuing authority ${mount}`, key_type: "ec" };
+    const { body } = await this.#server.write(`${mount}/intermediate/generate/internal`, asked);
+    const { csr } = body["data"] as { csr: string };
+    const signed = await this.#server.write(`${this.#mount}/root/sign-intermediate`, { csr, ttl: "20h" });
+    const { certificate } = signed.body["data"] as { certificate: string };
+    await this.#server.write(`${mount}/intermediate/set-signed`, { certificate });
+    await allowAll(this.#server, mount);
+    return new Authority(this.#server, mount, certificate);
   }
 
   /** For a server at 127.0.0.1 where `name` is "127.0.0.1", else for a host or a client of this name. */
@@ -53,4 +62,13 @@ export class Authority {
     await writeFile(keyFile, key);
     return { hcl: `tls_cert_file = "${certFile}"\ntls_key_file = "${keyFile}"`, caFile };
   }
+}
+
+async function allowAll(server: VaultServer, mount: string): Promise<void> {
+  await server.write(`${mount}/roles/any`, {
+    allow_any_name: true,
+    key_type: "ec",
+    max_ttl: "12h",
+    not_before_duration: "30s",
+  });
 }

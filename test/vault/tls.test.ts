@@ -78,6 +78,29 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await textOf(await open({ tls: { caDirectory } }), "db")).toBe(secret);
   });
 
+  test("the issuing authority alone, or the server's own certificate, is trust enough; its name still counts", async () => {
+    const issuer = await authority.intermediate();
+    const { certificate, key } = await issuer.issue("127.0.0.1");
+    const url = await tlsServer({ cert: `${certificate}\n${issuer.certificate}`, key });
+    for (const [name, trusted] of [
+      ["issuer.pem", issuer.certificate],
+      ["server.pem", certificate],
+    ] as const) {
+      const caFile = await file(name, trusted);
+      // The handshake is all that this server does.
+      expect(await (await open({ url, tls: { caFile }, responseTimeout: 0.1 })).outage("db")).toMatchObject({
+        kind: "unavailable",
+        message: `${url}: no answer within 0.1 s`,
+      });
+      expect(await (await open({ url, tls: { caFile, serverName: "other.test" } })).outage("db")).toMatchObject({
+        kind: "invalid",
+        message: `${url}: the server's certificate is for another name`,
+      });
+    }
+    const caFile = await file("strangers.pem", strangers.certificate);
+    expect(await (await open({ url, tls: { caFile } })).outage("db")).toMatchObject({ kind: "invalid" });
+  });
+
   test("a server of an unknown authority gets no token, until the right authority is in the file", async () => {
     const caFile = await file("ca.pem", strangers.certificate);
     const vault = await open({ tls: { caFile } });
