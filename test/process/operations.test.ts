@@ -147,7 +147,9 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       const wrong = { db_password: { mode: "rw" } };
       expect((await machine.start({ ...machine.config(), secrets: wrong }).exit).code).toBe(78);
       expect((await machine.start({ ...machine.config(), onchange: {} }).exit).code).toBe(78);
-      expect((await machine.start({ ...machine.config(), output: { directory: "/tmp" } }).exit).code).toBe(78);
+      // The machine's own store lies in /tmp, and an output that holds the store is refused for that.
+      const elsewhere = { config: { secretsDir: "/nonexistent/secrets" }, output: { directory: "/tmp" } };
+      expect((await machine.start({ ...machine.config(), ...elsewhere }).exit).code).toBe(78);
       expect((await machine.start("{ no JSON").exit).code).toBe(78);
       for (const status of [/^configuration: secrets\.db_password\.mode/, /^configuration: onchange/, /is not JSON/])
         await machine.shows(status);

@@ -1,6 +1,8 @@
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
 import { logLines, Place } from "./daemon.ts";
 
 /** Starts with this output, and looks at what is left of the store. */
@@ -47,6 +49,18 @@ describe("an output among the secrets' originals is refused, and nothing is touc
     expect(await refused(place, { directory: join(place.store, "new", "pub") })).toContain("output.directory: lies in");
     const other = new Place();
     expect(await refused(other, { directory: join(other.store, "..") })).toContain("output.directory: holds");
+  });
+
+  needs("mount-namespace").test("the same through a bind mount", async () => {
+    const place = new Place();
+    const way = place.path("way");
+    fs.mkdirSync(way);
+    execFileSync("mount", ["--bind", place.store, way]);
+    try {
+      expect(await refused(place, { directory: way })).toContain("output.directory: is where the secrets come from");
+    } finally {
+      execFileSync("umount", [way]);
+    }
   });
 
   test("links in it", async () => {
