@@ -3,15 +3,19 @@ import * as fs from "node:fs";
 import { dirname } from "node:path";
 import type { OutputConfig } from "../config/config.ts";
 import { ConfigError, printable } from "../contract/errors.ts";
+import { refuseSharedTmp } from "../output/safe-directory.ts";
 
 /**
  * Changes nothing. Directories are compared by what they are, so that no link and no bind mount hides one in another.
  *
  * @param sources absolute paths of what the store is made of.
+ * @throws FatalError (78) where the output is a /tmp that every user shares.
  * @throws ConfigError where the output is one of them, lies in one, or holds one; or where the links are one or lie in one.
  *   (Links may be made above a source, in a /tmp say: a link never takes the place of a directory.)
  */
 export function refuseOverlap({ directory, links }: OutputConfig, sources: readonly string[]): void {
+  // A shared /tmp is the worse mistake, wherever the sources are: it is told first.
+  refuseSharedTmp(realPath(directory) ?? directory);
   for (const source of sources) {
     refuse("output.directory", directory, source, true);
     if (links !== null) refuse("output.links", links, source, false);

@@ -147,9 +147,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       const wrong = { db_password: { mode: "rw" } };
       expect((await machine.start({ ...machine.config(), secrets: wrong }).exit).code).toBe(78);
       expect((await machine.start({ ...machine.config(), onchange: {} }).exit).code).toBe(78);
-      // The machine's own store lies in /tmp, and an output that holds the store is refused for that.
-      const elsewhere = { config: { secretsDir: "/nonexistent/secrets" }, output: { directory: "/tmp" } };
-      expect((await machine.start({ ...machine.config(), ...elsewhere }).exit).code).toBe(78);
+      expect((await machine.start({ ...machine.config(), output: { directory: "/tmp" } }).exit).code).toBe(78);
       expect((await machine.start("{ no JSON").exit).code).toBe(78);
       for (const status of [/^configuration: secrets\.db_password\.mode/, /^configuration: onchange/, /is not JSON/])
         await machine.shows(status);
@@ -187,6 +185,15 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       await machine.start().ready();
       // The last try before the adoption may have been cut short.
       await machine.shows(/not checked yet; .*no directory/);
+    },
+  },
+  "The output is where the secrets come from": {
+    async run(machine) {
+      const { place } = machine;
+      const before = fs.readdirSync(place.store);
+      expect((await machine.start({ ...machine.config(), output: { directory: place.store } }).exit).code).toBe(78);
+      await machine.shows(/^configuration: output\.directory: is where the secrets come from/);
+      expect(fs.readdirSync(place.store)).toEqual(before);
     },
   },
   "Changes are seen late": {
