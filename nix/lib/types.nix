@@ -190,6 +190,13 @@ in
             Whether the service starts without it. The file in a private /tmp is then missing, the credential a newline.
           '';
         };
+        empty = mkOption {
+          type = types.bool;
+          default = false;
+          description = ''
+            Whether it may become empty. One that may not, and does, keeps the value that it had.
+          '';
+        };
         json = mkOption {
           type = types.raw or types.unspecified;
           internal = true;
@@ -202,6 +209,7 @@ in
                 file = if config.file == name then null else config.file;
                 inherit (config) mode;
                 optional = if config.optional then true else null;
+                empty = if config.empty then true else null;
               }
             )
             // lib.optionalAttrs options.env.isDefined { inherit (config) env; };

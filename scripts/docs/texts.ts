@@ -71,6 +71,10 @@ export const secret: OptionTexts = {
     meaning:
       "the service can start without it: one that is missing, refused or invalid has no file. A store that does not answer is waited for all the same",
   },
+  "secrets.ID.empty": {
+    meaning:
+      "it may become empty. Without this, one that had a value and is empty now keeps that value, as one that vanished does: a failed `decrypt > file` is no rotation",
+  },
 };
 
 export const template: OptionTexts = {

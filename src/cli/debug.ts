@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import type { Config, OutputConfig, TemplateConfig } from "../config/config.ts";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { keepEmptied } from "../engine/emptied.ts";
 import { fatal } from "../engine/first-load.ts";
 import { PUBLISHED_BEFORE } from "../engine/held-values.ts";
 import { type Problem, problemOf } from "../engine/problems.ts";
@@ -47,11 +48,15 @@ export async function once(
   const output = outputGiven && config.output !== undefined ? config.output : freshOutput(config.output?.envFile);
   const publisher = await Publisher.open({ ...config, output }, output);
   const before = publisher.recover().values;
+  const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
   for (const { id } of config.secrets) {
     const value = before?.get(id);
+    const problem = problemOf(judged.get(id));
     // As in the daemon: only a store that says so takes away what is published.
-    if (value !== undefined && !values.has(id) && problemOf(outcomes.get(id))?.kind !== "missing")
-      values.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
+    if (value === undefined || problem === undefined || (problem.kind === "missing" && !problem.mayAppear)) continue;
+    values.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
+    if (problemOf(outcomes.get(id)) === undefined)
+      terminal.err(`secret ${JSON.stringify(id)}: ${problem.message}; what is published stays\n`);
   }
   const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
   const staged = publisher.stage(bytes, false);

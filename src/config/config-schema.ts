@@ -57,6 +57,7 @@ export const secretSchema = object({
   owner: v.optional(principal),
   group: v.optional(principal),
   optional: v.optional(flag, false),
+  empty: v.optional(flag, false),
 });
 
 export const templateSchema = object({

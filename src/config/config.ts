@@ -28,6 +28,8 @@ export interface SecretConfig {
   readonly owner: string | undefined;
   readonly group: string | undefined;
   readonly optional: boolean;
+  /** A value that becomes empty is a rotation like any other. */
+  readonly empty: boolean;
 }
 
 /** A file that is made from a template and the values of secrets. */
@@ -157,6 +159,7 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
       owner: secret.owner,
       group: secret.group,
       optional: secret.optional,
+      empty: secret.empty,
     });
   }
   if (secrets.size === 0) throw new ConfigError("secrets", "names no secret (nor does the command line)");

@@ -2,6 +2,7 @@
 import type { Outcome } from "../contract/backend.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
+import { keepEmptied } from "./emptied.ts";
 import { hasLease, type HeldValues } from "./held-values.ts";
 import { problemOf } from "./problems.ts";
 import type { Store } from "./store.ts";
@@ -16,8 +17,10 @@ export interface FetchParts {
 type Outcomes = ReadonlyMap<string, Outcome>;
 
 /** Of nothing, nobody is asked. */
-export async function fetchOnce({ store }: FetchParts, ids: readonly string[], stop: AbortSignal): Promise<Outcomes> {
-  return ids.length === 0 ? new Map() : await store.fetch(ids, stop);
+export async function fetchOnce(parts: FetchParts, ids: readonly string[], stop: AbortSignal): Promise<Outcomes> {
+  if (ids.length === 0) return new Map();
+  const { store, held } = parts;
+  return keepEmptied(parts, await store.fetch(ids, stop), (id) => held.get(id)?.value);
 }
 
 /**
@@ -25,13 +28,13 @@ export async function fetchOnce({ store }: FetchParts, ids: readonly string[], s
  * among it, of which another answer might be another one.
  */
 export async function fetchSettled(parts: FetchParts, ids: readonly string[], stop: AbortSignal): Promise<Outcomes> {
-  const { config, store, held, clock } = parts;
+  const { config, held, clock } = parts;
   const outcomes = new Map(await fetchOnce(parts, ids, stop));
   const changes = held.changesIn(outcomes);
   const { settle } = config.onChange;
   if (changes.size === 0 || settle === 0 || hasLease(changes) || isAborted(stop)) return outcomes;
   await clock.sleep(settle, stop);
-  for (const [id, outcome] of await store.fetch(ids, stop)) {
+  for (const [id, outcome] of await fetchOnce(parts, ids, stop)) {
     const change = changes.get(id);
     if (change !== undefined && problemOf(outcome) !== undefined) continue;
     change?.value.fill(0);

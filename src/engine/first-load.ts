@@ -3,6 +3,7 @@ import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
+import { keepEmptied } from "./emptied.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
@@ -57,7 +58,8 @@ export async function firstLoad(
   try {
     for (let attempt = 0; ;) {
       const left = (published === undefined ? (config.startTimeout ?? Infinity) : ADOPTION_LIMIT) - elapsed();
-      const outcomes = await store.fetch(wanted, stop, Math.min(FETCH_LIMIT, Math.max(left, 0.05)));
+      const answer = await store.fetch(wanted, stop, Math.min(FETCH_LIMIT, Math.max(left, 0.05)));
+      const outcomes = keepEmptied(parts, answer, (id) => published?.get(id));
       if (isAborted(stop)) return new Map();
       for (const [id, outcome] of outcomes) {
         if ("status" in outcome && outcome.status === "value") held.set(id, outcome);
@@ -113,8 +115,8 @@ function failures(
   for (const [id, outcome] of outcomes) {
     const problem = problemOf(outcome);
     if (problem === undefined) continue;
-    // Of a store that does not answer nobody knows whether it has the secret.
-    const keeps = problem.kind !== "missing" && published?.has(id) === true;
+    // Of a store that does not answer nobody knows whether it has the secret; one that became empty it has.
+    const keeps = (problem.kind !== "missing" || problem.mayAppear) && published?.has(id) === true;
     if (optional.has(id) && problem.kind !== "unavailable" && !keeps) continue;
     failed.set(id, problem);
   }

@@ -1,10 +1,13 @@
 /** The first publish of a life: of what was loaded, or not at all where what an earlier life published must stay. */
+import type { Log } from "../runtime/log.ts";
 import type { TargetActions } from "../systemd/target-actions.ts";
 import type { Config } from "../config/config.ts";
 import { ConfigError } from "../contract/errors.ts";
+import { isEmpty } from "./emptied.ts";
 import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import type { RotationPublisher } from "./rotation.ts";
+import type { Store } from "./store.ts";
 
 export interface FirstPublishParts {
   readonly config: Config;
@@ -12,6 +15,8 @@ export interface FirstPublishParts {
   readonly held: HeldValues;
   readonly rotation: RotationPublisher;
   readonly actions: TargetActions;
+  readonly log: Log;
+  readonly store: Pick<Store, "describe">;
 }
 
 /**
@@ -36,6 +41,7 @@ export async function publishFirst(
   const act = config.resident && (due.length > 0 || anew) && !actions.none;
   const result = await rotation.publishFirst(act, changed, stop);
   if (result === "published") {
+    warnEmpty(parts);
     if (act) actions.request(due);
     else if (changed !== undefined && changed.length > 0) actions.leaveUntold();
   } else if (found.values !== undefined) {
@@ -53,6 +59,15 @@ function changedSince({ config, held }: FirstPublishParts, published: ReadonlyMa
     return now === undefined ? then !== undefined : then?.equals(now) !== true;
   });
   return changed.map(({ id }) => id);
+}
+
+/** Nothing better is there. */
+function warnEmpty({ config, held, log, store }: FirstPublishParts): void {
+  for (const { id, empty } of config.secrets) {
+    const value = held.get(id)?.value;
+    if (empty || value === undefined || !isEmpty(value)) continue;
+    log.warn(`${store.describe(id)} is empty; published as it is`, { secrets: [id] });
+  }
 }
 
 function refuseLeases({ config, held }: FirstPublishParts): void {

@@ -205,7 +205,7 @@ needs("nix", "nixpkgs-lib").describe("settings", () => {
   ])("the program accepts what is rendered for %s, with everything that can be set", (backend, store, settings) => {
     const more = `delivery = "private-tmp"; startTimeout = 60; environment = true; secrets = {
       a = { };
-      "b c" = { file = "d.e"; env = "B"; mode = "0440"; owner = "root"; group = 0; optional = true; };
+      "b c" = { file = "d.e"; env = "B"; mode = "0440"; owner = "root"; group = 0; optional = true; empty = true; };
       f.env = null;
     }; onChange = { action = "reload"; settle = 1; minInterval = 2; splay = 3; verify.command = [ "true" ]; };`;
     const units = evaluation.units(module(`backend = "${backend}"; ${settings}`, store, more));

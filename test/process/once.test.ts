@@ -123,6 +123,19 @@ test("--once keeps what an optional secret had before, unless the store says tha
   expect(Object.keys(place.published())).toEqual(["plain", "secrets.env"]);
 });
 
+test("--once keeps what a secret had before that is empty now, and says so", async () => {
+  const place = new Place();
+  place.put({ plain: "one", spare: "one" });
+  const config = place.writeConfig(place.config({ plain: {}, spare: { empty: true } }));
+  const args = ["--config", config, "--once", "--output", place.output];
+  expect((await place.run(args)).code).toBe(0);
+  place.put({ plain: "", spare: "" });
+  const emptied = await place.run(args);
+  expect(emptied.code).toBe(0);
+  expect(emptied.stderr).toBe(`secret "plain": ${join(place.store, "plain")} is empty; what is published stays\n`);
+  expect(place.published()).toMatchObject({ plain: "one", spare: "" });
+});
+
 test("--once says which secret a shell could not read, and publishes its file all the same", async () => {
   const place = new Place();
   place.put({ binary: Buffer.from([0, 1, 2]), text: VALUE });

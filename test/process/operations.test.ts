@@ -178,6 +178,17 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       await machine.shows(/no file/);
     },
   },
+  "A secret became empty": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      fs.writeFileSync(join(machine.place.store, "db_password"), "");
+      await daemon.says(/what is published stays/);
+      await machine.shows(/is empty, since/);
+      await daemon.end();
+      fs.rmSync(machine.place.output, { recursive: true, force: true });
+      await machine.start().ready();
+    },
+  },
   "It started while the store was away": {
     async run(machine) {
       await (await machine.start().ready()).end("SIGKILL");

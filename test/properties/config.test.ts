@@ -16,6 +16,7 @@ const last = [
   "owner",
   "group",
   "optional",
+  "empty",
   "a",
   "a b",
   "__proto__",

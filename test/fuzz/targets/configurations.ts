@@ -46,7 +46,7 @@ const good = [
   service: "a.service",
   ...part,
   secrets: {
-    a: { source: {}, file: "f", env: "E", mode: "0400", owner: "root", group: 0, optional: true },
+    a: { source: {}, file: "f", env: "E", mode: "0400", owner: "root", group: 0, optional: true, empty: true },
     b: { source: { path: "p", key: "k", data: { a: 1 }, version: 3, file: "x/y", args: ["a"], valueFrom: "n" } },
   },
   output: { directory: "/x/pub", links: "/tmp", linksTo: "/tmp/.secrets", envFile: "secrets.env" },
@@ -55,7 +55,9 @@ const good = [
 }));
 
 const keys = [
-  ..."service backend config secrets output onChange startTimeout source file env mode owner group optional".split(" "),
+  ..."service backend config secrets output onChange startTimeout source file env mode owner group optional empty".split(
+    " ",
+  ),
   ..."directory links linksTo envFile action signal settle minInterval splay verify command timeout".split(" "),
   ..."reloadOnChange pollingInterval refreshInterval url mount path key data version auth method tls".split(" "),
 ];

@@ -21,6 +21,7 @@ const secrets = ids.map((id) => ({
   owner: undefined,
   group: undefined,
   optional: id.startsWith("o"),
+  empty: false,
 }));
 
 const piece: fc.Arbitrary<string> = fc.letrec<{ piece: string }>((tie) => {

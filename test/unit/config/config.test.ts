@@ -43,6 +43,7 @@ test("what is not said has the documented default", () => {
         owner: undefined,
         group: undefined,
         optional: false,
+        empty: false,
       },
     ],
     templates: [],
@@ -95,11 +96,11 @@ describe("each error names its option, and never shows what was found there", ()
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: 400 } } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: "4755" } } }],
     [
-      "secrets.a.mdoe: unknown option: known here are source, file, env, mode, owner, group, optional",
+      "secrets.a.mdoe: unknown option: known here are source, file, env, mode, owner, group, optional, empty",
       { ...good, secrets: { a: { mdoe: canary } } },
     ],
     [
-      "secrets.a.constructor: unknown option: known here are source, file, env, mode, owner, group, optional",
+      "secrets.a.constructor: unknown option: known here are source, file, env, mode, owner, group, optional, empty",
       { ...good, secrets: { a: { constructor: 1 } } },
     ],
     ["secrets.a.source: expected an object", { ...good, secrets: { a: { source: canary } } }],

@@ -218,6 +218,62 @@ describe("a store that fails after READY", () => {
     expect(systemd.jobs).toEqual([]);
   });
 
+  test.each(["", "\n", "\r\n"])("a secret that becomes %j keeps its value, and says so", async (nothing) => {
+    const { store, clock, file, log, notifier, restarts, sidecar } = await startSidecar();
+    store.put("a", nothing);
+    store.put("b", "b2");
+    await clock.advance(60);
+    expect([file("a"), file("b")]).toEqual(["a1", "b2"]);
+    expect(log.at("warn")).toEqual(["fake: the place of a is empty; what is published stays"]);
+    expect(notifier.last).toContain('secret "a": the place of a is empty, since');
+    expect(restarts()).toBe(1);
+    sidecar.reload();
+    await clock.advance(60);
+    expect(file("a")).toBe("a1");
+    store.put("a", "a2");
+    await clock.advance(60);
+    expect(file("a")).toBe("a2");
+    expect(notifier.last).not.toContain("empty");
+  });
+
+  test("one that says that it may be empty becomes empty", async () => {
+    const config = { secrets: { a: { empty: true }, b: {} } };
+    const { store, clock, file, restarts, log } = await startSidecar({ config });
+    store.put("a", "");
+    await clock.advance(60);
+    expect(file("a")).toBe("");
+    expect(restarts()).toBe(1);
+    expect(log.at("warn")).toEqual([]);
+  });
+
+  test("one that becomes empty between two lives keeps what is published, optional or not", async () => {
+    for (const optional of [false, true]) {
+      const config = { secrets: { a: { optional }, b: {} } };
+      const first = await startSidecar({ config });
+      await first.stop();
+      first.store.put("a", "");
+      const { clock, file, log, notifier, restarts } = await startSidecar({ ...first, config });
+      await clock.until(() => notifier.readies.length > 0, 6);
+      expect(file("a")).toBe("a1");
+      expect(log.at("warn")).toEqual(["fake: the place of a is empty; trying again"]);
+      expect(log.at("notice")).toEqual(["the set published before stays in use"]);
+      await clock.advance(90);
+      expect(file("a")).toBe("a1");
+      first.store.put("a", "a2");
+      await clock.until(() => file("a") === "a2", 90);
+      expect(restarts()).toBe(1);
+    }
+  });
+
+  test("one that is empty from the start is published with a warning, unless it says that it may be", async () => {
+    const config = { secrets: { a: {}, b: { empty: true } } };
+    const { file, log, store, clock } = await startSidecar({ store: new FakeStore({ a: "", b: "" }), config });
+    expect([file("a"), file("b")]).toEqual(["", ""]);
+    expect(log.at("warn")).toEqual(["the place of a is empty; published as it is"]);
+    store.put("a", "a1");
+    await clock.until(() => file("a") === "a1", 40);
+  });
+
   test("a watch that breaks degrades to polling, said once, and is armed again", async () => {
     const { store, clock, log, file } = await startSidecar();
     await clock.advance(1);

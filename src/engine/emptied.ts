@@ -1,0 +1,37 @@
+/**
+ * A value that becomes empty: rather a writer that failed (`decrypt > secret` leaves 0 bytes) than a rotation. What is
+ * published stays, as for a secret that vanished, unless the configuration says that this one may be empty.
+ */
+import type { Outcome } from "../contract/backend.ts";
+import type { Config } from "../config/config.ts";
+import type { Store } from "./store.ts";
+
+export interface EmptiedParts {
+  readonly config: Config;
+  readonly store: Pick<Store, "describe">;
+}
+
+/** Nothing, or ends of lines alone: `echo "$(decrypt)" > secret` leaves one where decrypt fails. */
+export function isEmpty(value: Buffer): boolean {
+  return value.every((byte) => byte === 0x0a || byte === 0x0d);
+}
+
+/**
+ * @param published what stays published; undefined: nothing is.
+ * @returns `outcomes`, with those that became empty as missing ones that may still come.
+ */
+export function keepEmptied(
+  { config, store }: EmptiedParts,
+  outcomes: ReadonlyMap<string, Outcome>,
+  published: (id: string) => Buffer | undefined,
+): Map<string, Outcome> {
+  const kept = new Map(outcomes);
+  for (const { id, empty } of config.secrets) {
+    const outcome = outcomes.get(id);
+    if (empty || outcome === undefined || !("value" in outcome) || !isEmpty(outcome.value)) continue;
+    const before = published(id);
+    if (before === undefined || isEmpty(before)) continue;
+    kept.set(id, { status: "missing", where: `${store.describe(id)} is empty`, mayAppear: true });
+  }
+  return kept;
+}
