@@ -33,7 +33,7 @@ function sources(text: string): string[] {
   return [...text.matchAll(/^[ \t]*LoadCredential[ \t]*=[^:\n]*:(.*)$/gm)].map(([, path = ""]) => path.trim());
 }
 
-/** The specifiers of systemd.unit(5) that name the unit. */
+/** The specifiers of systemd.unit(5) that name the unit, and the directory of runtime directories. */
 function expand(path: string, unit: string): string {
   const name = unit.replace(/\.service$/, "");
   const at = name.indexOf("@");
@@ -42,6 +42,8 @@ function expand(path: string, unit: string): string {
     "%N": name,
     "%p": at < 0 ? name : name.slice(0, at),
     "%i": at < 0 ? "" : name.slice(at + 1),
+    // Only a user's manager gives its units the variable.
+    "%t": process.env["XDG_RUNTIME_DIR"] ?? "/run",
     "%%": "%",
   };
   return path.replaceAll(/%./g, (specifier) => names[specifier] ?? specifier);

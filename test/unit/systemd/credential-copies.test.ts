@@ -25,6 +25,13 @@ for (const [line, unit, found] of [
   ["LoadCredential=a:/run/%N-secrets/pub/a", "web.service", true],
   ["  LoadCredential = a:/run/%p-secrets/pub/a", "web@1.service", true],
   ["LoadCredential=a:/run/%i-secrets/pub", "box@web.service", true],
+  ["LoadCredential=pub:/run/web-secrets ", "web.service", true],
+  ["LoadCredential=a:%t/%N-secrets/pub/a", "web.service", true],
+  ["LoadCredential=a:/run/%p-secrets/pub/a", "web.service", true],
+  ["LoadCredential=a:/run/web%i-secrets/pub/a", "web.service", true],
+  ["LoadCredential=a:/run/web-secrets/100%%/a", "web.service", true],
+  ["LoadCredential=a:/run/%n/pub", "web-secrets", true],
+  ["LoadCredential=a:/run/web-%%secrets/a", "web.service", false],
   ["LoadCredential=a:/run/web-secrets-of-others/a", "web.service", false],
   ["LoadCredential=a:/etc/a\nBindReadOnlyPaths=/run/web-secrets/pub:/tmp/.secrets", "web.service", false],
   ["# LoadCredential=a:/run/web-secrets/pub/a", "web.service", false],
@@ -44,6 +51,12 @@ test("a unit with copies cannot reload, but where systemd makes them anew; and w
     expect(parseShow(shown, "web.service")?.canReload).toBe(false);
     expect(parseShow(shown, "other.service")?.canReload).toBe(true);
     expect(parseShow(`${shown}RefreshOnReload=extensions credentials\n`, "web.service")?.canReload).toBe(true);
+    expect(parseShow(`${shown}RefreshOnReload=extensions\n`, "web.service")?.canReload).toBe(false);
+    expect(parseShow(`ActiveState=active\nCanReload=yes\nFragmentPath=${drop}\n`, "web.service")?.canReload).toBe(
+      false,
+    );
+    process.env["RUNTIME_DIRECTORY"] = "";
+    expect(parseShow(shown, "web.service")?.canReload).toBe(true);
     delete process.env["RUNTIME_DIRECTORY"];
     expect(parseShow(shown, "web.service")?.canReload).toBe(true);
   } finally {

@@ -1,5 +1,8 @@
-import { describe, expect, test } from "vitest";
-import { job, parseShow, parseTimeSpan } from "../../../src/systemd/systemctl.ts";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { job, parseShow, parseTimeSpan, systemctl } from "../../../src/systemd/systemctl.ts";
 
 test.each([
   ["10s", 10],
@@ -49,6 +52,13 @@ StartLimitBurst=5
       startLimitBurst: 5,
     });
   });
+  test("a oneshot that remains, and cannot reload", () => {
+    const oneshot = shown
+      .replace("Type=notify", "Type=oneshot")
+      .replace("RemainAfterExit=no", "RemainAfterExit=yes")
+      .replace("CanReload=yes", "CanReload=no");
+    expect(parseShow(oneshot)).toMatchObject({ type: "oneshot", remainAfterExit: true, canReload: false });
+  });
   test("of a unit that does not exist (no service properties)", () => {
     expect(
       parseShow("LoadState=not-found\nActiveState=inactive\nSubState=dead\nInactiveExitTimestampMonotonic=0\n"),
@@ -79,6 +89,108 @@ describe("the end of a job", () => {
       false,
     ],
   ])("%s", (_, stderr, displaced) => {
-    expect(job({ end: "exit", code: 1, stdout: "", stderr })).toMatchObject({ ok: false, displaced });
+    expect(job({ end: "exit", code: 1, stdout: "", stderr })).toEqual({
+      ok: false,
+      displaced,
+      detail: stderr.split("\n")[0],
+    });
+  });
+
+  test("what systemd only remarks on a job that worked is no displacement", () => {
+    const stderr = "Job for app.service canceled.\n";
+    expect(job({ end: "exit", code: 0, stdout: "", stderr })).toMatchObject({ ok: true, displaced: false });
+  });
+
+  test("a service that prints of a canceled job is not taken for systemd", () => {
+    const stderr = "Status of app.service: Job for b canceled.\n";
+    expect(job({ end: "exit", code: 1, stdout: "", stderr })).toMatchObject({ ok: false, displaced: false });
+  });
+
+  test.each([
+    [{ end: "signal", signal: "SIGKILL", stdout: "", stderr: "" }, "systemctl ended by SIGKILL"],
+    [{ end: "timeout" }, "systemctl did not answer"],
+    [{ end: "not-started", reason: "ENOENT" }, "cannot run systemctl: no such file or directory (ENOENT)"],
+  ] as const)("%j is a failure with words", (result, detail) => {
+    expect(job(result)).toEqual({ ok: false, detail });
+  });
+});
+
+/** A fake systemctl(1), first in $PATH: it notes what it was called with, and then does as `script` says. */
+function fakeSystemctl(script: string): { readonly calls: () => string[] } {
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-systemctl-"));
+  const noted = join(directory, "calls");
+  // One write for each call.
+  const note = `line=; for word; do line="$line [$word]"; done; echo "$line" >>'${noted}'`;
+  writeFileSync(join(directory, "systemctl"), `#!/bin/sh\n${note}\n${script}\n`, { mode: 0o755 });
+  const path = process.env["PATH"] ?? "";
+  process.env["PATH"] = `${directory}${delimiter}${path}`;
+  onTestFinished(() => {
+    process.env["PATH"] = path;
+    rmSync(directory, { recursive: true });
+  });
+  return { calls: () => (existsSync(noted) ? readFileSync(noted, "utf8").trimEnd().split("\n") : []) };
+}
+
+describe("what systemctl is asked for", () => {
+  const never = new AbortController().signal;
+
+  test.each([
+    ["restart", () => systemctl.restart("a.service", never), "--job-mode=fail] [try-restart"],
+    ["reload", () => systemctl.reload("a.service", never), "--job-mode=fail] [try-reload-or-restart"],
+    ["signal", () => systemctl.signal("a.service", "SIGUSR1", never), "kill] [--kill-whom=main] [--signal=SIGUSR1"],
+  ] as const)(
+    "%s: of a unit that runs only, without a password, and no queued stop is cancelled",
+    async (_, ask, is) => {
+      const { calls } = fakeSystemctl("exit 0");
+      expect(await ask()).toEqual({ ok: true, displaced: false, detail: "" });
+      expect(calls()).toEqual([` [--no-ask-password] [${is}] [--] [a.service]`]);
+    },
+  );
+
+  test.each([
+    ["restart", () => systemctl.restart("a.service", never)],
+    ["reload", () => systemctl.reload("a.service", never)],
+    ["signal", () => systemctl.signal("a.service", "SIGUSR1", never)],
+  ] as const)("%s that fails: what systemctl says first is the reason", async (_, ask) => {
+    fakeSystemctl("echo 'Failed: because' >&2; echo 'See the manual' >&2; exit 5");
+    expect(await ask()).toEqual({ ok: false, displaced: false, detail: "Failed: because" });
+  });
+
+  test("show: of all properties that decide whether a service may be touched", async () => {
+    const { calls } = fakeSystemctl("printf '%s\\n' LoadState=loaded ActiveState=active NRestarts=2");
+    expect(await systemctl.show("-a.service", never)).toMatchObject({
+      loaded: true,
+      activeState: "active",
+      restarts: 2,
+    });
+    const wanted =
+      "LoadState,ActiveState,SubState,Type,RemainAfterExit,CanReload,FragmentPath,DropInPaths,RefreshOnReload," +
+      "InactiveExitTimestampMonotonic,ExecMainStartTimestampMonotonic,NRestarts,StartLimitIntervalUSec,StartLimitBurst";
+    expect(calls()).toEqual([` [show] [--property=${wanted}] [--] [-a.service]`]);
+  });
+
+  test.each([
+    ["fails", "echo ActiveState=active; exit 1"],
+    ["is killed", "echo ActiveState=active; kill -9 $$"],
+    ["says nothing", "exit 0"],
+  ])("show: no answer where systemctl %s", async (_, script) => {
+    fakeSystemctl(script);
+    expect(await systemctl.show("a.service", never)).toBeUndefined();
+  });
+
+  test("a sidecar that is stopped does not wait for a systemctl that hangs", async () => {
+    const { calls } = fakeSystemctl("exec sleep 600");
+    const stop = new AbortController();
+    const all = Promise.all([
+      systemctl.show("a.service", stop.signal),
+      systemctl.restart("a.service", stop.signal),
+      systemctl.reload("a.service", stop.signal),
+      systemctl.signal("a.service", "SIGHUP", stop.signal),
+    ]);
+    await expect.poll(() => calls().length, { timeout: 20_000 }).toBe(4);
+    stop.abort();
+    const [state, ...jobs] = await all;
+    expect(state).toBeUndefined();
+    for (const one of jobs) expect(one).toEqual({ ok: false, detail: "systemctl ended by SIGKILL" });
   });
 });
