@@ -14,6 +14,8 @@ export interface UnitState {
   readonly canReload: boolean;
   /** When the unit last left the state inactive: all that it reads at its start, it read later. */
   readonly leftInactiveAt: number;
+  /** When its last run ended. An automatic restart need not leave it inactive (RestartMode=direct). */
+  readonly leftActiveAt: number;
   readonly mainStartedAt: number;
   /** Automatic restarts since somebody last started it. */
   readonly restarts: number;
@@ -56,6 +58,7 @@ const properties = [
   "DropInPaths",
   "RefreshOnReload",
   "InactiveExitTimestampMonotonic",
+  "ActiveExitTimestampMonotonic",
   "ExecMainStartTimestampMonotonic",
   "NRestarts",
   "StartLimitIntervalUSec",
@@ -121,6 +124,7 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
     remainAfterExit: values.get("RemainAfterExit") === "yes",
     canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles)),
     leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
+    leftActiveAt: Number(values.get("ActiveExitTimestampMonotonic") ?? 0),
     mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
     restarts: Number(values.get("NRestarts") ?? 0),
     startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),

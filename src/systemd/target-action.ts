@@ -167,7 +167,10 @@ export class TargetAction {
   #hasNewSet(state: UnitState): boolean {
     if (this.#publishedAt === undefined) return true;
     if (state.leftInactiveAt > this.#publishedAt) return true;
-    return this.#seenDownAt !== undefined && state.mainStartedAt > this.#seenDownAt;
+    // An automatic restart need not pass through inactive (systemd 254+: RestartMode=direct). What such a start reads, it
+    // reads after the run before it has ended.
+    const downAt = state.leftActiveAt > this.#publishedAt ? state.leftActiveAt : this.#seenDownAt;
+    return downAt !== undefined && state.mainStartedAt > downAt;
   }
 
   /** activating, deactivating, reloading. */

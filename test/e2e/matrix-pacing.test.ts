@@ -73,6 +73,30 @@ onEachGuest("pacing", (guest) => {
     });
   });
 
+  scenario(
+    guest,
+    "a service that restarted itself while the action waits is not restarted once more",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "itself",
+        config: { onChange: { settle: 0, minInterval: 20 } },
+        // 254+: it comes back without having been inactive; 252 says that it does not know this.
+        target: { service: ["Restart=always", "RestartSec=100ms", "RestartMode=direct"] },
+      });
+      await pair.start();
+      await pair.put("token", "two");
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+      await pair.put("token", "three");
+      await pair.untilStatus(/restart of itself\.service in \d+ s \(paced\)/);
+      await pair.kill(pair.target, "KILL");
+      await pair.untilSaid("file=three variable=three", { lines: 3 });
+      const { target } = await pair.pids();
+      await pair.untilStatus(/^1 secret from folder, version [^;]*$/, 60);
+      expect(await pair.said()).toHaveLength(3);
+      expect((await pair.pids()).target).toBe(target);
+    },
+  );
+
   scenario(guest, "a stop that is under way is not canceled by a rotation", async (pairOf) => {
     const pair = await pairOf({ name: "stopping", config: { onChange: { settle: 0, minInterval: 0 } } });
     // It is stopped before the target, and takes until this file is there.

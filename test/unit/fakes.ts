@@ -190,6 +190,7 @@ export class FakeSystemd implements Systemd {
       remainAfterExit: false,
       canReload: false,
       leftInactiveAt: clock.monotonic() - 60e6,
+      leftActiveAt: 0,
       mainStartedAt: clock.monotonic() - 60e6,
       restarts: 0,
       startLimitInterval: 10,

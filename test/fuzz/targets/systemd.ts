@@ -6,7 +6,7 @@ import { target } from "../target.ts";
 
 const answer =
   "LoadState=loaded\nActiveState=active\nSubState=running\nType=simple\nRemainAfterExit=no\nCanReload=no\n" +
-  "InactiveExitTimestampMonotonic=123\nExecMainStartTimestampMonotonic=456\nStartLimitIntervalUSec=1min 10s\nStartLimitBurst=5\n";
+  "InactiveExitTimestampMonotonic=123\nActiveExitTimestampMonotonic=100\nExecMainStartTimestampMonotonic=456\nStartLimitIntervalUSec=1min 10s\nStartLimitBurst=5\n";
 const span = fc.array(fc.oneof(fc.nat().map(String), fc.constantFrom("s", "min", "us", " ", ".", "infinity"), text), {
   maxLength: 9,
 });

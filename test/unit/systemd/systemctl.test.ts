@@ -34,6 +34,7 @@ ActiveState=active
 SubState=running
 CanReload=yes
 InactiveExitTimestampMonotonic=7654000
+ActiveExitTimestampMonotonic=7653000
 StartLimitIntervalUSec=1min 40s
 StartLimitBurst=5
 `;
@@ -46,6 +47,7 @@ StartLimitBurst=5
       remainAfterExit: false,
       canReload: true,
       leftInactiveAt: 7_654_000,
+      leftActiveAt: 7_653_000,
       mainStartedAt: 7_654_321,
       restarts: 3,
       startLimitInterval: 100,

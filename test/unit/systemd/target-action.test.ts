@@ -278,6 +278,30 @@ describe("what a target is found doing", () => {
     expect(action.idle).toBe(true);
   });
 
+  test.each([
+    ["after it, and so with the new secrets", 1, 2, 0],
+    ["before it, and so perhaps with the old secrets", -2, 1, 1],
+    ["after it, and is not up again", 1, -2, 1],
+  ])(
+    "a run that ended while the action waits, without being inactive, started again %s",
+    async (_, ended, started, restarts) => {
+      const { clock, systemd, publish, count } = target({}, { minInterval: 30 });
+      publish();
+      await clock.advance(10);
+      publish();
+      const published = clock.monotonic();
+      await clock.advance(10);
+      systemd.state = {
+        ...systemd.state,
+        leftActiveAt: published + ended * 1e6,
+        mainStartedAt: published + started * 1e6,
+      };
+      const before = count("restart app.service");
+      await clock.advance(30);
+      expect(count("restart app.service") - before).toBe(restarts);
+    },
+  );
+
   test("systemd does not answer: asked again until it does", async () => {
     const { clock, systemd, publish, log } = target();
     systemd.answers = false;
