@@ -19,6 +19,12 @@ const throttling = [
   "TransactionInProgressException",
 ];
 
+/**
+ * Seconds for which a start asks again. What somebody permits, makes or replicates reaches all of AWS some time later: IAM,
+ * STS, KMS and Secrets Manager are eventually consistent.
+ */
+export const CONSISTENT_AFTER = 60;
+
 /** By the error's name, which is the service's error code. For what is not here the HTTP status decides. */
 const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ...Object.fromEntries(throttling.map((code) => [code, ["unavailable", "throttled"] as const])),
@@ -28,6 +34,9 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   UnrecognizedClientException: ["denied", "the access key is not known"],
   InvalidClientTokenId: ["denied", "the access key is not known"],
   InvalidSignatureException: ["denied", "the secret access key is wrong"],
+  SignatureDoesNotMatch: ["denied", "the secret access key is wrong"],
+  RequestTimeTooSkewed: ["unavailable", "the clock is not right (yet)"],
+  RequestExpired: ["unavailable", "the clock is not right (yet)"],
   IncompleteSignature: ["denied", "the credentials are not complete"],
   MissingAuthenticationToken: ["denied", "the credentials are not complete"],
   OptInRequired: ["denied", "the account may not use this service"],
@@ -79,30 +88,40 @@ export function isOfCredentials(error: unknown): boolean {
 /** @param place for people: which secret, in which region. */
 export function failureOf(error: unknown, place: string): BackendError | Missing {
   if (error instanceof BackendError)
-    return new BackendError(error.kind, `${place}: ${error.message}`, error.retryAfter);
+    return new BackendError(error.kind, `${place}: ${error.message}`, error.retryAfter, error.mayHealFor);
   const { name, message, retryAfter } = read(error);
   // A secret that is scheduled for deletion has the name of a wrong request; only the text tells.
   if (name === "ResourceNotFoundException" || (name === "InvalidRequestException" && /deletion|deleted/i.test(message)))
-    return { status: "missing", where: `no secret ${place}` };
+    return { status: "missing", where: `no secret ${place}`, mayHealFor: CONSISTENT_AFTER };
   if (name === "InvalidRequestException")
     return new BackendError("invalid", `${place}: the secret has no such version`);
   const [kind, why] = judge(error);
-  return new BackendError(kind, `${place}: ${why}`, retryAfter);
+  return new BackendError(kind, `${place}: ${why}`, retryAfter, patience(kind));
 }
 
 /** @param what goes before the reason. */
 export function loginFailure(error: unknown, what: string): BackendError {
-  if (error instanceof BackendError) return new BackendError(error.kind, `${what}${error.message}`, error.retryAfter);
+  if (error instanceof BackendError)
+    return new BackendError(error.kind, `${what}${error.message}`, error.retryAfter, error.mayHealFor);
   const [kind, why] = judge(error);
-  return new BackendError(kind, `${what}${why}`, read(error).retryAfter);
+  return new BackendError(kind, `${what}${why}`, read(error).retryAfter, patience(kind));
+}
+
+function patience(kind: BackendErrorKind): number | undefined {
+  return kind === "denied" ? CONSISTENT_AFTER : undefined;
 }
 
 function judge(error: unknown): readonly [BackendErrorKind, string] {
-  const { name, code, status } = read(error);
+  const { name, code, status, message, isOfAws } = read(error);
+  // By the SDK's reading of the clock the request was signed too early or too late.
+  if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];
+  if (name === "InvalidIdentityToken" && /\bretrieve verification key\b/i.test(message))
+    return ["unavailable", "the identity provider does not answer"];
   const known = kinds[name];
   if (known !== undefined) return known;
   const why = network[code] ?? (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
-  const refused = status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
+  // A proxy's word says nothing of what AWS would.
+  const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
   return [refused ? "denied" : "unavailable", why];
 }
 
@@ -111,7 +130,7 @@ function read(error: unknown) {
     name?: unknown;
     code?: unknown;
     message?: unknown;
-    $metadata?: { httpStatusCode?: unknown };
+    $metadata?: { httpStatusCode?: unknown; requestId?: unknown };
     $response?: { headers?: Record<string, unknown> };
   };
   const status = fields.$metadata?.httpStatusCode;
@@ -121,6 +140,8 @@ function read(error: unknown) {
     code: identifier(fields.code),
     message: typeof fields.message === "string" ? fields.message : "",
     status: typeof status === "number" ? status : undefined,
+    /** Every answer of theirs has the id of its request, in a header. */
+    isOfAws: typeof fields.$metadata?.requestId === "string",
     retryAfter: Number.isFinite(retryAfter) && retryAfter > 0 ? Math.min(retryAfter, 3600) : undefined,
   };
 }

@@ -34,6 +34,16 @@ export class Refused extends Error {
     return this.status === 403 || (this.status === 400 && this.says(/\bmissing client token\b/));
   }
 
+  /**
+   * What was asked for depends on a clock, or on another system: an identity provider, the cloud behind a secrets engine.
+   * Vault and OpenBao say 400 or 403 where that one fails, or where the time on one of the machines is not right yet.
+   */
+  get isOfOthers(): boolean {
+    return this.says(
+      /\bdial (tcp|udp)\b|\bconnection (refused|reset)\b|\bno such host\b|\btime(d )?-?out\b|\bdeadline exceeded\b|\bEOF\b|\bthrottl|\brate exceeded\b|\btry again\b|\btemporar|\b(is|has|token|signature) expired\b|\bnot yet (valid|current)\b|\bin the future\b|\b(iat|nbf|exp)\b/i,
+    );
+  }
+
   /** Whether one of the server's own error texts matches. */
   says(pattern: RegExp): boolean {
     const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;
@@ -72,6 +82,7 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
       // As KV answers while a mount becomes version 2; it takes a moment.
       if (refused.says(/\bfrom non-versioned to versioned data\b/))
         return ["unavailable", "the secrets engine is being upgraded to KV version 2", false];
+      if (refused.isOfOthers) return ["unavailable", "the secrets engine cannot get at what is behind it", false];
       return ["invalid", "the server does not understand the request", false];
     case 401:
     case 403:
@@ -97,7 +108,8 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
       ];
     default:
       if (status >= 500) return ["unavailable", "the server fails", true];
-      return ["invalid", "the server refuses the request", false];
+      // No status of Vault's own: a proxy or a gateway before it has its say.
+      return ["unavailable", "what is before the server refuses the request", true];
   }
 }
 
@@ -115,24 +127,31 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   // A clock that is not set yet, or a certificate that is renewed soon.
   CERT_HAS_EXPIRED: ["unavailable", "the server's certificate has expired"],
   CERT_NOT_YET_VALID: ["unavailable", "the server's certificate is not valid yet (or the clock is wrong)"],
-  ERR_TLS_CERT_ALTNAME_INVALID: ["invalid", "the server's certificate is for another name"],
-  DEPTH_ZERO_SELF_SIGNED_CERT: ["invalid", "the server's certificate is self-signed: name it in tls.caFile"],
-  SELF_SIGNED_CERT_IN_CHAIN: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  // What is before a server shows a certificate of its own until it has that one: a load balancer, an ingress.
+  ERR_TLS_CERT_ALTNAME_INVALID: ["unavailable", "the server's certificate is for another name"],
+  DEPTH_ZERO_SELF_SIGNED_CERT: ["unavailable", "the server's certificate is self-signed: name it in tls.caFile"],
+  SELF_SIGNED_CERT_IN_CHAIN: [
+    "unavailable",
+    "the server's certificate is of an unknown authority: name it in tls.caFile",
+  ],
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: [
-    "invalid",
+    "unavailable",
     "the server's certificate is of an unknown authority: name it in tls.caFile",
   ],
-  UNABLE_TO_GET_ISSUER_CERT: ["invalid", "the server's certificate is of an unknown authority: name it in tls.caFile"],
+  UNABLE_TO_GET_ISSUER_CERT: [
+    "unavailable",
+    "the server's certificate is of an unknown authority: name it in tls.caFile",
+  ],
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: [
-    "invalid",
+    "unavailable",
     "the server's certificate is of an unknown authority: name it in tls.caFile",
   ],
-  CERT_SIGNATURE_FAILURE: ["invalid", "the server's certificate is not signed by its authority"],
-  CERT_REVOKED: ["invalid", "the server's certificate is revoked"],
-  ERR_SSL_WRONG_VERSION_NUMBER: ["invalid", "the server does not speak TLS there"],
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: ["invalid", "the server does not speak TLS there"],
-  ERR_SSL_UNSUPPORTED_PROTOCOL: ["invalid", "the server offers no TLS version that is allowed"],
-  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: ["invalid", "the server offers no TLS version that is allowed"],
+  CERT_SIGNATURE_FAILURE: ["unavailable", "the server's certificate is not signed by its authority"],
+  CERT_REVOKED: ["unavailable", "the server's certificate is revoked"],
+  ERR_SSL_WRONG_VERSION_NUMBER: ["unavailable", "the server does not speak TLS there"],
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: ["unavailable", "the server does not speak TLS there"],
+  ERR_SSL_UNSUPPORTED_PROTOCOL: ["unavailable", "the server offers no TLS version that is allowed"],
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: ["unavailable", "the server offers no TLS version that is allowed"],
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
   ERR_SSL_SSL_TLS_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],

@@ -40,6 +40,11 @@ export class Login {
   /** Servers say 400 as well as 403 to a login that they refuse. */
   #refused(refused: Refused): BackendError {
     const { status } = refused;
+    if (refused.isOfOthers)
+      return new BackendError(
+        "unavailable",
+        `${this.place}: the login is refused (status ${status}): by a clock that is not right yet, or by what the server asks about us`,
+      );
     if (status === 400 || status === 401 || status === 403)
       return new BackendError("denied", `${this.place}: the login is refused (status ${status}): ${this.#remedy()}`);
     if (status === 404)

@@ -73,7 +73,7 @@ export class Reader {
         this.#mounts.doubt(mount);
         return this.#notFound(error, where, version);
       }
-      if (error.status === 400 && data !== undefined)
+      if (error.status === 400 && data !== undefined && !error.isOfOthers)
         throw new BackendError(
           "invalid",
           `${where}: the server does not accept what is written there (\`data\`; status 400)`,

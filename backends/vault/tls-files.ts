@@ -43,6 +43,9 @@ export class TlsFiles {
   }
 }
 
+/** Seconds in which a file that is written in place is whole again. */
+const WRITTEN_WITHIN = 10;
+
 function check(context: SecureContextOptions): void {
   try {
     createSecureContext(context);
@@ -51,7 +54,8 @@ function check(context: SecureContextOptions): void {
     // One of the two has been replaced already.
     if (code === "ERR_OSSL_X509_KEY_VALUES_MISMATCH" || code === "ERR_OSSL_X509_KEY_TYPE_MISMATCH")
       throw new BackendError("unavailable", "tls.certFile and tls.keyFile do not belong together (yet)");
-    throw new BackendError("invalid", `the files of \`tls\` are no certificates and key in PEM form (${code})`);
+    const message = `the files of \`tls\` are no certificates and key in PEM form (${code})`;
+    throw new BackendError("invalid", message, undefined, WRITTEN_WITHIN);
   }
 }
 

@@ -234,12 +234,17 @@ function interpret({ status, headers, body }: Raw, server: string): Answer {
   const isEmpty = body.length === 0;
   body.fill(0);
   if (status >= 400) {
-    if (parsed === undefined && !isTemporary(status)) throw notVault(server, status, headers);
+    if (!isTemporary(status) && (parsed === undefined || !isOwn(parsed))) throw notVault(server, status, headers);
     throw new Refused(status, headers, parsed);
   }
   if (status === 204 || (status === 200 && isEmpty)) return { statusCode: 204, body: undefined };
   if (status !== 200 || parsed === undefined) throw notVault(server, status, headers);
   return { statusCode: status, body: parsed };
+}
+
+/** Every refusal of Vault's own has a list of errors; that of a deleted version has data and the id of its request. */
+function isOwn(body: Readonly<Record<string, unknown>>): boolean {
+  return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
 }
 
 function parseJson(headers: http.IncomingHttpHeaders, body: Buffer): Readonly<Record<string, unknown>> | undefined {

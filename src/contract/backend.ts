@@ -19,10 +19,16 @@ export class BackendError extends Error {
   readonly kind: BackendErrorKind;
   /** Seconds after which the store asked to be tried again (Retry-After). */
   readonly retryAfter: number | undefined;
-  constructor(kind: BackendErrorKind, message: string, retryAfter?: number) {
+  /**
+   * Seconds in which the store may take its word back by itself: a permission that has not reached all its servers yet. A
+   * start asks again for that long before it ends. Says nothing of `unavailable`, which is always asked again.
+   */
+  readonly mayHealFor: number | undefined;
+  constructor(kind: BackendErrorKind, message: string, retryAfter?: number, mayHealFor?: number) {
     super(printable(message));
     this.kind = kind;
     this.retryAfter = retryAfter;
+    this.mayHealFor = mayHealFor;
   }
 }
 
@@ -62,6 +68,8 @@ export interface Missing {
   readonly where: string;
   /** The store says that the secret may still come: the engine waits for it instead of ending with 66. */
   readonly mayAppear?: boolean;
+  /** Seconds for which a start asks again, as a BackendError has it. */
+  readonly mayHealFor?: number;
 }
 
 /** What became of one secret. A failure is per secret, so that one refused secret holds up no other. */

@@ -51,6 +51,7 @@ export async function firstLoad(
   const elapsed = () => (clock.monotonic() - begun) / 1e6;
   /** What is missing still. */
   const failed = new Map<string, Problem>();
+  const patience = new Patience();
   let wanted: readonly string[] = config.secrets.map(({ id }) => id);
   /** Seconds after the beginning. */
   let retryAt = 0;
@@ -70,7 +71,8 @@ export async function firstLoad(
         problems.note(outcomes, "published without it");
         return failed;
       }
-      const final = [...failed].find(([, problem]) => !mayHeal(problem));
+      const patient = patience.left(failed, elapsed());
+      const final = [...failed].find(([id, problem]) => !mayHeal(problem) && !patient.has(id));
       if (published !== undefined && (final !== undefined || elapsed() + 0.1 >= ADOPTION_LIMIT)) {
         problems.note(outcomes, "what was published before stays in use");
         adopt(held, failed, published);
@@ -82,7 +84,7 @@ export async function firstLoad(
       const limit =
         published === undefined ? untilGivingUp(config, elapsed(), failed, store.name) : ADOPTION_LIMIT - elapsed();
       if (isRetry) {
-        const wait = Math.min(backoff(attempt, random, longestRetryAfter(failed.values())), limit);
+        const wait = Math.min(backoff(attempt, random, longestRetryAfter(failed.values())), limit, ...patient.values());
         retryAt = elapsed() + wait;
         attempt += 1;
         parts.status(waitingFor(store.name, failed, attempt, wait));
@@ -125,6 +127,26 @@ function failures(
 
 function mayHeal(problem: Problem): boolean {
   return problem.kind === "unavailable" || problem.mayAppear;
+}
+
+/** How long what looks final is still borne with, where the store may take it back by itself. */
+class Patience {
+  readonly #since = new Map<string, number>();
+
+  /** @param now seconds. @returns id → seconds that are left. */
+  left(failed: ReadonlyMap<string, Problem>, now: number): ReadonlyMap<string, number> {
+    const left = new Map<string, number>();
+    for (const id of this.#since.keys()) if (!failed.has(id)) this.#since.delete(id);
+    for (const [id, problem] of failed) {
+      // An outage in between says nothing about what was refused before it.
+      if (mayHeal(problem) || problem.mayHealFor === 0) continue;
+      const since = this.#since.get(id) ?? now;
+      this.#since.set(id, since);
+      const seconds = since + problem.mayHealFor - now;
+      if (seconds > 0.05) left.set(id, seconds);
+    }
+    return left;
+  }
 }
 
 function adopt(held: HeldValues, failed: ReadonlyMap<string, Problem>, published: ReadonlyMap<string, Buffer>): void {

@@ -9,17 +9,26 @@ export interface Problem {
   /** The store says that a missing secret may still come. */
   readonly mayAppear: boolean;
   readonly retryAfter: number | undefined;
+  /** Seconds in which the store may take it back by itself. */
+  readonly mayHealFor: number;
 }
 
 /** @returns undefined where there is a value. */
 export function problemOf(outcome: Outcome | undefined): Problem | undefined {
-  if (outcome === undefined) return { kind: "invalid", message: "no answer", mayAppear: false, retryAfter: undefined };
+  const rest = { mayAppear: false, retryAfter: undefined, mayHealFor: 0 };
+  if (outcome === undefined) return { ...rest, kind: "invalid", message: "no answer" };
   if (isBackendError(outcome)) {
-    const { kind, message, retryAfter } = outcome;
-    return { kind, message, mayAppear: false, retryAfter };
+    const { kind, message, retryAfter, mayHealFor } = outcome;
+    return { ...rest, kind, message, retryAfter, mayHealFor: secondsOf(mayHealFor) };
   }
   if (outcome.status === "value") return undefined;
-  return { kind: "missing", message: outcome.where, mayAppear: outcome.mayAppear === true, retryAfter: undefined };
+  const { where, mayAppear, mayHealFor } = outcome;
+  return { ...rest, kind: "missing", message: where, mayAppear: mayAppear === true, mayHealFor: secondsOf(mayHealFor) };
+}
+
+/** A third party's may be anything. */
+function secondsOf(value: unknown): number {
+  return typeof value === "number" && value > 0 ? value : 0;
 }
 
 /** Seconds that the store asked to be left alone. */

@@ -73,7 +73,7 @@ export class StandIn {
 
 /** An error as the service words it. */
 export function refusal(code: string, message: string, headers: Readonly<Record<string, string>> = {}): Reply {
-  return { status: 400, headers, body: { __type: code, message } };
+  return { status: 400, headers: { "x-amzn-requestid": "7a62c49f", ...headers }, body: { __type: code, message } };
 }
 
 /** STS says yes. */

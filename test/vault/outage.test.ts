@@ -58,7 +58,7 @@ describe("a stand-in server", () => {
     [400, "invalid", "secret/app: the server does not understand the request (status 400)"],
     [405, "invalid", "secret/app: the server does not support this operation (status 405)"],
     [412, "unavailable", "URL: the server has not caught up with the cluster yet (status 412)"],
-    [418, "invalid", "secret/app: the server refuses the request (status 418)"],
+    [418, "unavailable", "URL: what is before the server refuses the request (status 418)"],
     [429, "unavailable", "URL: the server wants fewer requests (status 429)"],
     [472, "unavailable", "URL: the server is a standby that answers no requests (status 472)"],
     [473, "unavailable", "URL: the server is a standby that answers no requests (status 473)"],
@@ -69,6 +69,27 @@ describe("a stand-in server", () => {
     [504, "unavailable", "URL: the server fails (status 504)"],
   ])("status %i", async (status, kind, message) => {
     expect(await failing((_, response) => saying(response, status))).toEqual({ kind, message });
+  });
+
+  const behind = "secret/app: the secrets engine cannot get at what is behind it (status 400)";
+  test.each([
+    "error creating user: dial tcp 10.0.0.7:5432: connect: connection refused",
+    "Error assuming role: RequestError: send request failed caused by: Post https://sts: net/http: TLS handshake timeout",
+    "context deadline exceeded",
+    "Error assuming role: Throttling: Rate exceeded",
+    "lookup db.internal: no such host",
+    "unexpected EOF",
+  ])("a 400 that is about what is behind the server is waited out: %s", async (text) => {
+    const answer: Answering = (_, response) => (reply(response, 400, { errors: [`${text} ${secret}`] }), true);
+    expect(await failing(answer)).toEqual({ kind: "unavailable", message: behind });
+  });
+
+  test.each([400, 401, 403, 404, 405])("a %i in a gateway's own JSON says nothing of the secret", async (status) => {
+    const answer: Answering = (_, response) => (reply(response, status, { message: `Forbidden ${secret}` }), true);
+    expect(await failing(answer)).toEqual({
+      kind: "unavailable",
+      message: `URL: the answer is not of a Vault or OpenBao (status ${status}, application/json)`,
+    });
   });
 
   test.each([503, 412, 429])(

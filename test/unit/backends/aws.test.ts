@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { CONSISTENT_AFTER } from "../../../backends/aws/failure.ts";
 import { loadBackend } from "../../../backends/index.ts";
 import type { ConfigError } from "../../../src/contract/errors.ts";
 import { type Call, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
@@ -125,7 +126,33 @@ describe("what the service says no with", () => {
 
   test("a secret that is marked for deletion is missing", async () => {
     const { observed } = await backend(() => refusal("InvalidRequestException", "it was marked for deletion"));
-    expect(await observed.outcome("a")).toEqual({ status: "missing", where: `no secret a in ${region}` });
+    const where = `no secret a in ${region}`;
+    expect(await observed.outcome("a")).toEqual({ status: "missing", where, mayHealFor: CONSISTENT_AFTER });
+  });
+
+  test.each(["AccessDeniedException", "UnrecognizedClientException", "DecryptionFailure", "SomethingNewException"])(
+    "%s may be taken back: what was permitted a moment ago reaches all of AWS later",
+    async (code) => {
+      const { observed } = await backend(() => refusal(code, "no"));
+      expect(await observed.outcome("a")).toMatchObject({ kind: "denied", mayHealFor: CONSISTENT_AFTER });
+    },
+  );
+
+  test.each(["Signature expired: 20260101T000000Z is now earlier than ...", "Signature not yet current: ..."])(
+    "%s: a clock that is not right yet is waited for",
+    async (message) => {
+      const { observed } = await backend(() => refusal("InvalidSignatureException", message));
+      expect(await observed.outcome("a")).toMatchObject({
+        kind: "unavailable",
+        message: `a in ${region}: the clock is not right (yet)`,
+      });
+    },
+  );
+
+  test.each([403, 404, 407])("a %i of a proxy is not the word of AWS", async (status) => {
+    const { observed } = await backend(() => ({ status, body: `<html>${canary}</html>` }));
+    expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable" });
+    expect(observed.said.join("\n")).not.toContain(canary);
   });
 
   test("Retry-After reaches the engine", async () => {

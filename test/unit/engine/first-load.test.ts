@@ -69,6 +69,40 @@ describe("a store that answers", () => {
     expect(exit(end())).toBe(message);
   });
 
+  test.each([
+    ["refused", new BackendError("denied", "access denied", undefined, 60), "77"],
+    ["missing", { status: "missing", where: "no b", mayHealFor: 60 }, "66"],
+  ] as const)(
+    "a secret that is %s is asked for again for as long as the store may take it back",
+    async (_, no, code) => {
+      const late = new FakeStore({ a: "1", b: no });
+      const healed = load(late);
+      await healed.clock.advance(40);
+      expect(healed.ended()).toBe(false);
+      expect(healed.statuses[0]).toMatch(/^waiting for fake: /);
+      late.put("b", "2");
+      await healed.clock.until(healed.ended, 20);
+      expect(healed.texts()).toEqual({ a: "1", b: "2" });
+      const never = load(new FakeStore({ a: "1", b: no }));
+      const taken = await never.clock.until(never.ended, 90);
+      expect(exit(never.end())).toMatch(new RegExp(`^${code} `));
+      expect(Math.round(taken)).toBe(60);
+    },
+  );
+
+  test("an outage in between does not lengthen that for ever", async () => {
+    const no = new BackendError("denied", "access denied", undefined, 60);
+    const store = new FakeStore({ a: "1", b: no });
+    const { clock, ended, end } = load(store);
+    await clock.advance(30);
+    store.put("b", refused);
+    await clock.advance(60);
+    expect(ended()).toBe(false);
+    store.put("b", no);
+    await clock.until(ended, 31);
+    expect(exit(end())).toMatch(/^77 /);
+  });
+
   test("a final failure is not hidden behind one that may heal", async () => {
     const { clock, end } = load(new FakeStore({ a: refused, b: missing("b") }));
     await clock.advance(0);
