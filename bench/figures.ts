@@ -1,19 +1,18 @@
 /** npm run bench: measures, and writes docs/figures.md (between its marks) and docs/figures.svg. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { format } from "prettier";
 import { chart } from "./figures-chart.ts";
 import { type GuestTimes, measureInGuest, whyNoGuest } from "./guest-start.ts";
 import { ms, project, ratio } from "./measure.ts";
 import { type Memories, type Memory, measureMemory } from "./memory.ts";
 import { type Idle, type Latency, measureIdle, measureLatency } from "./resident.ts";
+import { markdownTable, writeTable } from "./page.ts";
 import { measureStarts, type Start, type Starts } from "./start.ts";
 import { COUNTS, openStores } from "./stores.ts";
 
 const IDLE_SECONDS = 15;
-const [page, drawing] = ["docs/figures.md", "docs/figures.svg"].map((name) => join(project, name)) as [string, string];
-const marks = ["<!-- From here `npm run bench` writes. -->", "<!-- To here. -->"] as const;
+const drawing = join(project, "docs/figures.svg");
 
 export async function figures(rounds: number): Promise<void> {
   // Memory, as on a host: /run. Else the disk would be measured.
@@ -45,24 +44,15 @@ export async function figures(rounds: number): Promise<void> {
     ...otherRows(latency, idle),
     ...(guest ? guestRows(guest) : []),
   ];
-  const table = [["", "1", "10", "100", "1,000", "baseline"], Array.from({ length: 6 }, () => "-"), ...rows];
   const text = [
     `Node ${process.version}, ${cpus().length} processors, medians of ${rounds} rounds.`,
     "",
-    ...table.map((cells) => `| ${cells.join(" | ")} |`),
+    ...markdownTable(["", "1", "10", "100", "1,000", "baseline"], rows),
     ...(missing.length === 0 ? [] : ["", "Not measured here:", "", ...missing.map((what) => `- ${what}`)]),
   ].join("\n");
-  await write(text);
+  const page = await writeTable("npm run bench", text);
   writeFileSync(drawing, chart(starts));
   console.log(`\n${text}\n\nwritten: ${page}, ${drawing}`);
-}
-
-async function write(text: string): Promise<void> {
-  const before = readFileSync(page, "utf8");
-  const [from, to] = marks.map((mark) => before.indexOf(mark)) as [number, number];
-  if (from < 0 || to < from) throw new Error(`${page}: its marks are not there`);
-  const after = `${before.slice(0, from)}${marks[0]}\n\n${text}\n\n${before.slice(to)}`;
-  writeFileSync(page, await format(after, { parser: "markdown", printWidth: 128 }));
 }
 
 function startRows({ rows, shell, node }: Starts): string[][] {

@@ -19,8 +19,8 @@ export interface Daemon {
   stop(): Promise<void>;
 }
 
-/** Of the units. */
-const environment = Object.fromEntries(
+/** What the units set. */
+export const unitEnvironment = Object.fromEntries(
   [
     ...readFileSync(join(project, "examples/systemd/fetcher@.service"), "utf8").matchAll(/^Environment=(\w+)=(.*)$/gm),
   ].map(([, name, value]) => [name, value]),
@@ -31,7 +31,7 @@ export async function startDaemon(config: string, env: Readonly<Record<string, s
   const args = [program, "--config", config, "--log-format", "json"];
   // A socket that nobody listens on: the notification is made and sent as under systemd.
   const notify = { NOTIFY_SOCKET: "@fetcher-bench-nobody-listens", INVOCATION_ID: "bench" };
-  return await startProcess(args, '"message":"ready', { ...environment, ...notify, ...env });
+  return await startProcess(args, '"message":"ready', { ...unitEnvironment, ...notify, ...env });
 }
 
 /** Starts Node with these arguments. @returns when its standard error has had `word`. */

@@ -1,4 +1,4 @@
-/** scripts/vault-server.sh, with a fake Go that imitates the four commands it runs: a build that half succeeded must not count. */
+/** scripts/vault-server.sh and consul-template.sh, with a fake Go that imitates what they run of it: a build that half succeeded must not count. */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,9 @@ beforeEach(() => {
   onTestFinished(() => {
     rmSync(root, { recursive: true });
   });
-  for (const name of ["scripts/vault-server.sh", "test/vault/server"])
+  for (const name of ["vault-server.sh", "consul-template.sh", "go-program.sh"].map((file) => `scripts/${file}`))
+    cpSync(join(project, name), at("project", name));
+  for (const name of ["test/vault/server", "bench/consul-template"])
     cpSync(join(project, name), at("project", name), { recursive: true });
   for (const name of ["bin", "module/helper/builtinplugins", "module/command", "module/ui"])
     mkdirSync(at(name), { recursive: true });
@@ -30,14 +32,15 @@ case "$1 $2" in
   "mod download") printf '{\\n\\t"Path": "x",\\n\\t"Dir": "${at("module")}",\\n\\t"Sum": "y"\\n}\\n' ;;
   "mod edit") echo "$4" >>go.mod ;;
   "build -tags") ${build}; chmod +x "$8" ;;
+  "build -trimpath") test "$7" = github.com/hashicorp/consul-template && cat go.mod >"$6" && chmod +x "$6" ;;
   *) exit 2 ;;
 esac
 `;
   writeFileSync(at("bin/go"), script, { mode: 0o755 });
 }
 
-function run() {
-  const { status, stdout, stderr } = spawnSync(at("project/scripts/vault-server.sh"), {
+function run(name = "vault-server.sh") {
+  const { status, stdout, stderr } = spawnSync(at("project/scripts", name), {
     env: { PATH: `${at("bin")}:${process.env["PATH"] ?? ""}`, FETCHER_TEST_CACHE: at("cache") },
     encoding: "utf8",
   });
@@ -81,4 +84,20 @@ test("a Go that is too old is named, with what is wanted, and nothing is fetched
     /needs Go 1\.\d+\.\d+ or newer, .* here is go1\.19\.8; install one, or put a vault into PATH\n$/,
   );
   expect(existsSync(at("cache"))).toBe(false);
+});
+
+test("consul-template is built once, and again when its sources change", () => {
+  const program = at("cache/consul-template/consul-template");
+  expect(run("consul-template.sh")).toMatchObject({ status: 0, stderr: "" });
+  expect(readFileSync(program, "utf8")).toMatch(/^tool github\.com\/hashicorp\/consul-template$/m);
+  expect(run("consul-template.sh")).toMatchObject(upToDate);
+  writeFileSync(at("project/bench/consul-template/go.mod"), "\n// changed\n", { flag: "a" });
+  expect(run("consul-template.sh").stdout).not.toContain("is up to date");
+  expect(readFileSync(program, "utf8")).toContain("// changed");
+  fakeGo("go1.19.8");
+  writeFileSync(at("project/bench/consul-template/go.sum"), "\n", { flag: "a" });
+  expect(run("consul-template.sh")).toMatchObject({
+    status: 69,
+    stderr: expect.stringContaining("go1.19.8") as string,
+  });
 });

@@ -13,6 +13,8 @@ export class Forwarder {
   readonly requests: string[] = [];
   /** Answers that went back, of HTTP in the clear. */
   answers = 0;
+  /** Sees what goes back, before it does. */
+  onAnswer: (data: Buffer) => void = () => undefined;
 
   private constructor(target: string) {
     this.#target = new URL(target);
@@ -69,6 +71,7 @@ export class Forwarder {
       this.requests.push(...(data.toString("latin1").match(/^[A-Z]+ \S+ HTTP\/1\.1$/gm) ?? []));
     });
     upstream?.on("data", (data: Buffer) => {
+      this.onAnswer(data);
       this.answers += data.toString("latin1").match(/^HTTP\/1\.1 \d/gm)?.length ?? 0;
     });
     if (upstream !== undefined) socket.pipe(upstream).pipe(socket);

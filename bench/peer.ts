@@ -1,0 +1,185 @@
+/** Programs that put two secrets of one KV path into files, each as its own documentation says, polling every POLL seconds. */
+import { spawnSync } from "node:child_process";
+import { copyFileSync, chmodSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { serverBinary } from "../test/vault/binary.ts";
+import { programPath } from "../test/programs.ts";
+import { project, unitEnvironment } from "./measure.ts";
+import { type Program, programs } from "./programs.ts";
+
+/** Seconds. */
+export const POLL = 5;
+/** Keys of the path `app`, and names of the files. */
+export const KEYS = ["user", "password"] as const;
+
+/** Where one instance works. */
+export interface Place {
+  /** Its own. The files of KEYS appear in `out` below, which is there. */
+  readonly directory: string;
+  /** Of Vault. */
+  readonly url: string;
+  readonly tokenPath: string;
+}
+
+export interface Peer {
+  readonly name: string;
+  /** Whether a change in Vault reaches its files. */
+  readonly follows: boolean;
+  readonly env: Readonly<Record<string, string>>;
+  /** Writes its configuration. @returns the executable and its arguments. */
+  command(place: Place): readonly [string, ...string[]];
+}
+
+/** @returns all that can run here, and why the others cannot. */
+export function peersHere(): { readonly peers: readonly Peer[]; readonly missing: readonly string[] } {
+  const vault = serverBinary("vault");
+  const tools = ["curl", "jq"].filter((name) => programPath(name) === undefined);
+  const template = buildConsulTemplate();
+  const missing = [
+    ...(typeof template === "string" ? [] : [`consul-template: ${template.why}`]),
+    ...(vault === undefined ? ["vault agent: no vault is here; scripts/vault-server.sh builds it"] : []),
+    ...tools.map((name) => `the shell loop: ${name} is not installed`),
+  ];
+  const peers = [
+    ...programs.map(fetcher),
+    ...(typeof template === "string" ? [consulTemplate(template)] : []),
+    ...(vault === undefined ? [] : [vaultAgent(vault)]),
+    ...(tools.length === 0 ? [shellLoop] : []),
+    bareNode,
+  ];
+  return { peers, missing };
+}
+
+/**
+ * Gives a peer executables of its own: pages of a file that others map too (this Node, the server) would count for a part only.
+ *
+ * @param directory for the copies; a disk, as that of installed programs.
+ */
+export function ownExecutable(peer: Peer, index: number, directory: string): Peer {
+  const copies = new Map<string, string>();
+  const copy = (path: string) => {
+    const to = join(directory, `${index}-${basename(path)}`);
+    copyFileSync(path, to);
+    chmodSync(to, 0o755);
+    copies.set(path, to);
+    return to;
+  };
+  return {
+    ...peer,
+    command: (place) => {
+      const [path, ...args] = peer.command(place);
+      return [copies.get(path) ?? copy(path), ...args];
+    },
+  };
+}
+
+function fetcher({ name, command }: Program): Peer {
+  return {
+    name,
+    follows: true,
+    // A socket that nobody listens on: the notification is made and sent as under systemd.
+    env: { ...unitEnvironment, NOTIFY_SOCKET: "@fetcher-bench-nobody-listens", INVOCATION_ID: "bench" },
+    command: ({ directory, url, tokenPath }) => {
+      const config = join(directory, "config.json");
+      const settings = { url, tokenPath, path: "app", reloadOnChange: true, pollingInterval: POLL };
+      const secrets = Object.fromEntries(KEYS.map((key) => [key, {}]));
+      // The others have no such pause by default.
+      const onChange = { settle: 0 };
+      const output = { directory: join(directory, "out") };
+      writeFileSync(config, JSON.stringify({ backend: "vault", config: settings, secrets, output, onChange }));
+      return command(config);
+    },
+  };
+}
+
+/** A poll comes after this part of the time that is set, give or take 5 %, and never later than it. */
+const renewal = { lease_renewal_threshold: 0.999 };
+
+const templates = (directory: string, path: string) =>
+  KEYS.map((key) => ({
+    contents: `{{ with secret "${path}" }}{{ .Data.data.${key} }}{{ end }}`,
+    destination: join(directory, "out", key),
+    perms: "0400",
+  }));
+
+function buildConsulTemplate(): string | { readonly why: string } {
+  const { status, stdout, stderr } = spawnSync(join(project, "scripts/consul-template.sh"), { encoding: "utf8" });
+  const path = /(\/.*\/consul-template)(?= is up to date| with )/.exec(stdout)?.[1];
+  return status === 0 && path !== undefined ? path : { why: stderr.trim() };
+}
+
+function consulTemplate(path: string): Peer {
+  return {
+    name: `consul-template ${versionOf(path, "-version")}`,
+    follows: true,
+    env: {},
+    command: ({ directory, url, tokenPath }) => {
+      const config = join(directory, "config.json");
+      const vault = {
+        address: url,
+        vault_agent_token_file: tokenPath,
+        renew_token: false,
+        default_lease_duration: `${POLL}s`,
+        ...renewal,
+      };
+      writeFileSync(config, JSON.stringify({ vault, template: templates(directory, "secret/data/app") }));
+      return [path, "-config", config];
+    },
+  };
+}
+
+function vaultAgent(path: string): Peer {
+  return {
+    name: `\`vault agent\` ${versionOf(path, "version")}`,
+    follows: true,
+    env: {},
+    command: ({ directory, url, tokenPath }) => {
+      const config = join(directory, "config.json");
+      const settings = {
+        vault: { address: url },
+        auto_auth: { method: [{ type: "token_file", config: { token_file_path: tokenPath } }] },
+        template_config: { static_secret_render_interval: `${POLL}s`, ...renewal },
+        template: templates(directory, "secret/data/app"),
+      };
+      writeFileSync(config, JSON.stringify(settings));
+      return [path, "agent", "-config", config];
+    },
+  };
+}
+
+/** What people write first. The token goes by a file: arguments of programs are for everybody to see. */
+const shellLoop: Peer = {
+  name: "shell loop, `curl` and `jq`",
+  follows: true,
+  env: {},
+  command: ({ directory, url, tokenPath }) => {
+    const script = `
+      { printf 'X-Vault-Token: '; cat "$3"; } >header
+      while :; do
+        if answer=$(curl -sS --fail -H @header "$2/v1/secret/data/app"); then
+          for key in ${KEYS.join(" ")}; do
+            printf '%s' "$answer" | jq -rj ".data.data.$key" >"out/.$key" && mv "out/.$key" "out/$key"
+          done
+        fi
+        sleep ${POLL}
+      done`;
+    writeFileSync(join(directory, "loop.sh"), `set -eu\ncd "$1"\n${script}\n`);
+    return ["/bin/sh", join(directory, "loop.sh"), directory, url, tokenPath];
+  },
+};
+
+/** The runtime of fetcher that does nothing but be there: it asks nobody. */
+const bareNode: Peer = {
+  name: "bare Node",
+  follows: false,
+  env: {},
+  command: ({ directory }) => {
+    const write = KEYS.map((key) => `fs.writeFileSync(${JSON.stringify(join(directory, "out", key))}, "1")`);
+    return [process.execPath, "-e", `${write.join(";")};setInterval(() => {}, ${POLL * 1000})`];
+  },
+};
+
+function versionOf(path: string, argument: string): string {
+  const { stdout, stderr } = spawnSync(path, [argument], { encoding: "utf8" });
+  return /v(\d+\.\d+\.\d+)/.exec(stdout + stderr)?.[1] ?? "?";
+}
