@@ -1,66 +1,45 @@
-// Mutation tests: changes the source by one small fault at a time (Stryker), runs the unit tests and properties that reach it, and
-// says which faults they do not see.
+// Mutation tests: changes the source by one small fault at a time (Stryker), runs the tests that ought to see it, and says which
+// faults they do not see.
 //
-//   npm run mutation                       all files that are listed below: an hour and more
-//   npm run mutation -- src/engine/retries.ts …   these files
-//   npm run mutation -- --table            the table of CONTRIBUTING.md, of what has been run
-//   npm run mutation -- --survivors [FILE…]   each fault that no test sees
+//   npm run mutation                              all files that test/mutation/pieces.mjs names: an hour and more
+//   npm run mutation -- FILE…                     these files
+//   npm run mutation -- --minutes 8 [FILE…]       begins nothing new after that: run it again for the rest
+//   npm run mutation -- --survivors [FILE…]       each fault that no test sees, of what has been run
+//   npm run mutation -- --table [FILE…]           the table of CONTRIBUTING.md, of what has been run
 //
-// What has been tried is not tried again while neither the file nor the tests that reach it have changed.
+// What has been tried is not tried again while neither the file nor its tests have changed.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { mutantsOf, parts, piecesOf, scratch, survives } from "./pieces.mjs";
 
-const root = join(import.meta.dirname, "../..");
-process.chdir(root);
+process.chdir(join(import.meta.dirname, "../.."));
+const { values: flags, positionals } = parseArgs({
+  options: { minutes: { type: "string" }, survivors: { type: "boolean" }, table: { type: "boolean" } },
+  allowPositionals: true,
+});
+const files = positionals.length > 0 ? positionals : parts.flatMap((part) => part.files);
+const until = Date.now() + Number(flags.minutes ?? Infinity) * 60_000;
 
-/** The parts whose faults cost an operator a service or a secret. */
-const parts = {
-  "the actions": [
-    "src/systemd/target-action.ts",
-    "src/systemd/target-actions.ts",
-    "src/systemd/systemctl.ts",
-    "src/systemd/credential-copies.ts",
-  ],
-  "secrets.env": ["src/publish/env-file.ts"],
-  "the engine": [
-    "src/engine/held-values.ts",
-    "src/engine/problems.ts",
-    "src/engine/retries.ts",
-    "src/engine/rotation.ts",
-    "src/engine/store.ts",
-    "src/engine/verify.ts",
-    "src/engine/status.ts",
-    "src/engine/fetch.ts",
-    "src/engine/watch.ts",
-    "src/engine/first-load.ts",
-    "src/engine/first-publish.ts",
-    "src/engine/sidecar.ts",
-  ],
-  "the publisher": [
-    "src/publish/publisher.ts",
-    "src/publish/secret-set.ts",
-    "src/publish/overlap.ts",
-    "src/publish/permissions.ts",
-  ],
-};
-const copied = [
-  "package.json",
-  "{src,backends,test/unit,test/properties}/**",
-  "test/*.ts",
-  "test/mutation/vitest.config.ts",
-];
-const scratch = "coverage/mutation";
+if (flags.table) table();
+else if (flags.survivors) for (const piece of files.flatMap(piecesOf)) survivors(piece);
+else await run();
 
-const flags = process.argv.slice(2).filter((word) => word.startsWith("--"));
-const named = process.argv.slice(2).filter((word) => !word.startsWith("--"));
-const files = named.length > 0 ? named : Object.values(parts).flat();
-
-if (flags.includes("--table")) table();
-else if (flags.includes("--survivors")) for (const file of files) survivors(file);
-else {
+async function run() {
   install();
-  for (const file of files) await mutate(file);
+  mkdirSync(scratch, { recursive: true });
+  const due = files.flatMap(piecesOf).filter((piece) => mutantsOf(piece) === undefined);
+  for (const [index, piece] of due.entries()) {
+    if (Date.now() > until) {
+      console.log(`${due.length - index} pieces are left: run it again`);
+      return;
+    }
+    console.log(`${piece.file}, lines ${piece.from} to ${piece.to}`);
+    await mutate(piece);
+    survivors(piece);
+  }
+  table();
 }
 
 /** Its own packages, into this folder: nothing else needs them. */
@@ -72,11 +51,14 @@ function install() {
   if (status !== 0) process.exit(1);
 }
 
-async function mutate(file) {
+async function mutate({ file, from, to, results }) {
   const { Stryker } = await import("@stryker-mutator/core");
-  mkdirSync(scratch, { recursive: true });
+  const part = parts.find((one) => one.files.includes(file));
+  // For test/mutation/vitest.config.ts.
+  process.env["MUTATION_TESTS"] = part?.tests ?? "test/unit/**/*.test.ts";
+  const copied = ["package.json", "{src,backends,test/unit,test/properties}/**", "test/*.ts", "test/mutation/*.ts"];
   await new Stryker({
-    mutate: [file],
+    mutate: [`${file}:${from}-${to}`],
     testRunner: "vitest",
     plugins: [join(import.meta.dirname, "node_modules/@stryker-mutator/vitest-runner/dist/src/index.js")],
     vitest: { configFile: "test/mutation/vitest.config.ts" },
@@ -85,59 +67,39 @@ async function mutate(file) {
     // A loop without end shows by its count of steps; a busy machine is no fault.
     timeoutMS: 20_000,
     incremental: true,
-    incrementalFile: resultsOf(file),
+    incrementalFile: results,
     tempDirName: `${scratch}/tmp`,
     ignorePatterns: ["**", ...copied.map((path) => `!${path}`)],
     reporters: ["progress-append-only"],
     logLevel: "warn",
     thresholds: { high: 100, low: 0, break: null },
   }).runMutationTest();
-  console.log(row(file));
-  survivors(file);
-}
-
-function resultsOf(file) {
-  return `${scratch}/${file.replaceAll("/", "-")}.json`;
-}
-
-/** @returns undefined where it has not been run. */
-function results(file) {
-  if (!existsSync(resultsOf(file))) return undefined;
-  const { source, mutants } = JSON.parse(readFileSync(resultsOf(file), "utf8")).files[file] ?? {};
-  return mutants === undefined ? undefined : { mutants, stale: source !== readFileSync(file, "utf8"), source };
-}
-
-function survives({ status }) {
-  return status === "Survived" || status === "NoCoverage";
-}
-
-function row(file) {
-  const found = results(file);
-  if (found === undefined) return `| \`${file}\` | not run | | |`;
-  const count = found.mutants.length;
-  const survived = found.mutants.filter(survives).length;
-  const killed = `${Math.floor((100 * (count - survived)) / count)} %`;
-  return `| \`${file}\` | ${count} | ${killed} | ${survived} |${found.stale ? " (changed since)" : ""}`;
 }
 
 function table() {
   console.log("| file | mutants | killed | survived |\n| --- | --- | --- | --- |");
-  for (const file of files) console.log(row(file));
+  for (const file of files) {
+    const found = piecesOf(file).map(mutantsOf);
+    if (found.includes(undefined)) {
+      console.log(`| \`${file}\` | not run as it is now | | |`);
+      continue;
+    }
+    const mutants = found.flat();
+    const survived = mutants.filter(survives).length;
+    const killed = Math.floor((100 * (mutants.length - survived)) / Math.max(1, mutants.length));
+    console.log(`| \`${file}\` | ${mutants.length} | ${killed} % | ${survived} |`);
+  }
 }
 
-function survivors(file) {
-  const found = results(file);
-  if (found === undefined) return;
-  const lines = found.source.split("\n");
-  for (const { location, replacement, mutatorName, status } of found.mutants.filter(survives)) {
+function survivors(piece) {
+  const lines = readFileSync(piece.file, "utf8").split("\n");
+  for (const { location, replacement, mutatorName, status } of (mutantsOf(piece) ?? []).filter(survives)) {
     const { start, end } = location;
+    const first = lines[start.line - 1] ?? "";
     const text =
-      start.line === end.line
-        ? lines[start.line - 1].slice(start.column - 1, end.column - 1)
-        : `${lines[start.line - 1].slice(start.column - 1)} …`;
-    const never = status === "NoCoverage" ? " (no test reaches it)" : "";
-    console.log(
-      `${file}:${start.line}:${start.column} ${mutatorName}${never}: ${text} → ${replacement.replace(/\s+/g, " ")}`,
-    );
+      start.line === end.line ? first.slice(start.column - 1, end.column - 1) : `${first.slice(start.column - 1)} …`;
+    const never = status === "NoCoverage" ? ", which no test reaches" : "";
+    const place = `${piece.file}:${start.line}:${start.column}`;
+    console.log(`${place} ${mutatorName}${never}: ${text} → ${replacement.replace(/\s+/g, " ")}`);
   }
 }

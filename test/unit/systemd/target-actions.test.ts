@@ -1,0 +1,210 @@
+/** Several targets of one sidecar, and the mark on disk: a crash must not lose an action, and none may be done for nothing. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { Publisher } from "../../../src/publish/publisher.ts";
+import type { Systemd } from "../../../src/systemd/systemctl.ts";
+import { TargetActions } from "../../../src/systemd/target-actions.ts";
+import { configOf } from "../command-line.ts";
+import { FakeClock, FakeSystemd, recordingLog, settled } from "../fakes.ts";
+
+const units = ["web.service", "job.service"] as const;
+
+/** A systemd with two units. */
+function fakeSystemds(clock: FakeClock) {
+  const [web, job] = [new FakeSystemd(clock), new FakeSystemd(clock)];
+  const of = (unit: string) => (unit === "web.service" ? web : job);
+  const both: Systemd = {
+    show: (unit) => of(unit).show(),
+    restart: (unit, stop) => of(unit).restart(unit, stop),
+    reload: (unit, stop) => of(unit).reload(unit, stop),
+    signal: (unit, signal, stop) => of(unit).signal(unit, signal, stop),
+  };
+  return { web, job, both };
+}
+
+async function actionsOf(onChange: object = {}) {
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-actions-"));
+  const stop = new AbortController();
+  const clock = new FakeClock();
+  const { web, job, both } = fakeSystemds(clock);
+  const log = recordingLog();
+  const config = configOf({
+    service: [...units],
+    secrets: { a: {} },
+    output: { directory },
+    onChange: { minInterval: 0, ...onChange },
+  });
+  if (config.output === undefined) throw new Error("no output");
+  const publisher = await Publisher.open(config, config.output);
+  publisher.recover();
+  publisher.stage(new Map([["a", Buffer.from("1")]]), false).commit();
+  let applied = 0;
+  let changed = 0;
+  const actions = new TargetActions({
+    config,
+    publisher,
+    systemd: both,
+    log,
+    clock,
+    random: () => 0.5,
+    changed: () => {
+      changed += 1;
+    },
+    applied: () => {
+      applied += 1;
+    },
+  });
+  const running = actions.run(stop.signal);
+  onTestFinished(async () => {
+    stop.abort();
+    await running;
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const state = () =>
+    JSON.parse(readFileSync(join(directory, ".fetcher-state"), "utf8")) as {
+      pending: { publishedAt: number | null } | null;
+      starts: { units: Record<string, number[]> } | null;
+    };
+  const block = () => {
+    rmSync(directory, { recursive: true });
+    writeFileSync(directory, "a file where the directory was");
+  };
+  return {
+    ...{ actions, clock, web, job, log, publisher, state, block },
+    applied: () => applied,
+    changed: () => changed,
+  };
+}
+
+test("the action is due on disk until the last target has had it, and only then are old leases ended", async () => {
+  const { actions, clock, web, job, state, applied, log } = await actionsOf();
+  job.jobTime = 30;
+  const publishedAt = clock.monotonic();
+  actions.request(["a"]);
+  expect(state().pending).toMatchObject({ publishedAt });
+  await clock.advance(5);
+  expect(web.starts).toHaveLength(1);
+  expect(state().pending).toMatchObject({ publishedAt });
+  expect(applied()).toBe(0);
+  await clock.advance(30);
+  expect(job.starts).toHaveLength(1);
+  expect(state().pending).toBeNull();
+  expect(applied()).toBe(1);
+  expect(log.lines).toContainEqual({ level: "debug", message: "asking for the action", fields: { secrets: ["a"] } });
+});
+
+test("what one target may still be using is not ended: it was not told", async () => {
+  const { actions, clock, web, job, state, applied } = await actionsOf();
+  job.state = { ...job.state, loaded: false, activeState: "inactive" };
+  actions.request(["a"]);
+  await clock.advance(5);
+  expect(web.starts).toHaveLength(1);
+  expect(state().pending).toBeNull();
+  expect(applied()).toBe(0);
+  expect(actions.statuses).toEqual(["job.service does not exist: nobody to tell of the new secrets"]);
+});
+
+test("STATUS has a line for each target that waits, and is told of each change", async () => {
+  const { actions, clock, web, job, changed } = await actionsOf();
+  expect(actions.statuses).toEqual([]);
+  web.state = { ...web.state, activeState: "activating" };
+  job.state = { ...job.state, activeState: "reloading" };
+  actions.request(["a"]);
+  await clock.advance(1);
+  expect(actions.statuses).toEqual([
+    "restart of web.service waits: it is activating",
+    "restart of job.service waits: it is reloading",
+  ]);
+  expect(changed()).toBe(2);
+});
+
+test("with the action none nobody is told, and what was due of before is forgotten", async () => {
+  const { actions, clock, web, job, publisher, state } = await actionsOf({ action: "none" });
+  expect(actions.none).toBe(true);
+  actions.leaveUntold();
+  expect(actions.tellLate()).toBe(false);
+  publisher.setPending(1);
+  actions.resume({ values: undefined, pending: undefined, starts: new Map() });
+  expect(state().pending).not.toBeNull();
+  actions.resume({ values: undefined, pending: { publishedAt: 1 }, starts: new Map() });
+  await clock.advance(5);
+  expect(state().pending).toBeNull();
+  expect([...web.jobs, ...job.jobs]).toEqual([]);
+});
+
+test("a set that was published without the action is told late, once, to those that have not started since", async () => {
+  const { actions, clock, web, job, state } = await actionsOf();
+  expect(actions.none).toBe(false);
+  expect(actions.tellLate()).toBe(false);
+  const publishedAt = clock.monotonic();
+  actions.leaveUntold();
+  await clock.advance(10);
+  web.start();
+  await clock.advance(10);
+  expect(actions.tellLate()).toBe(true);
+  expect(state().pending).toMatchObject({ publishedAt });
+  await clock.advance(10);
+  expect(web.jobs.map(({ what }) => what)).toEqual(["start"]);
+  expect(job.jobs.map(({ what }) => what)).toEqual(["restart job.service", "start"]);
+  expect(actions.tellLate()).toBe(false);
+  // A later action serves it too.
+  actions.leaveUntold();
+  actions.request(["a"]);
+  expect(actions.tellLate()).toBe(false);
+});
+
+test("an action that a crash kept from being done is done, but where the target has started since", async () => {
+  const { actions, clock, web, job } = await actionsOf();
+  const publishedAt = clock.monotonic() - 1e6;
+  web.state = { ...web.state, leftInactiveAt: publishedAt + 1 };
+  actions.resume({ values: undefined, pending: { publishedAt }, starts: new Map() });
+  await clock.advance(5);
+  expect(web.jobs).toEqual([]);
+  expect(job.starts).toHaveLength(1);
+});
+
+test("an action of another boot, whose time says nothing, is done", async () => {
+  const { actions, clock, web } = await actionsOf();
+  actions.resume({ values: undefined, pending: { publishedAt: null }, starts: new Map() });
+  await clock.advance(5);
+  expect(web.starts).toHaveLength(1);
+});
+
+test("what is due of before does not take the place of what is due now", async () => {
+  const { actions, clock, web } = await actionsOf();
+  await clock.advance(10);
+  const earlier = clock.monotonic() - 5e6;
+  web.state = { ...web.state, leftInactiveAt: earlier + 1 };
+  actions.request(["a"]);
+  actions.resume({ values: undefined, pending: { publishedAt: earlier }, starts: new Map() });
+  await clock.advance(5);
+  // It started after the earlier set, and before this one.
+  expect(web.starts).toHaveLength(1);
+});
+
+test("each target's starts are kept for the next life, and count against its own limit alone", async () => {
+  const { actions, clock, web, job, state } = await actionsOf();
+  const seen = [4, 3, 2, 1].map((second) => clock.monotonic() - second * 1e6);
+  const starts = new Map([["job.service", seen]]);
+  actions.remember({ values: undefined, pending: undefined, starts });
+  actions.request(["a"]);
+  expect(state().starts?.units).toEqual({ "web.service": [], "job.service": seen });
+  await clock.advance(1);
+  expect(web.starts).toHaveLength(1);
+  expect(job.starts).toHaveLength(0);
+  await clock.advance(20);
+  expect(job.starts).toHaveLength(1);
+});
+
+test("where the mark cannot be written, it is said, and the action is done all the same", async () => {
+  const { actions, clock, web, log, block, applied } = await actionsOf();
+  block();
+  actions.request(["a"]);
+  await settled();
+  expect(log.at("warn")).toEqual([expect.stringMatching(/^output: cannot write .*: not a directory/)]);
+  await clock.advance(5);
+  expect(web.starts).toHaveLength(1);
+  expect(applied()).toBe(1);
+});
