@@ -1,6 +1,5 @@
-// Bundles src/main.ts to dist/fetcher.js. Backends and the watcher become chunks of their own, which are loaded only
-// when used: time from exec to READY is mostly the time it takes to load JavaScript.
-import { build, transform } from "esbuild";
+// Makes dist/: the program for Node, what authors of backends import, the scripts of the service's side, the licences.
+import { build } from "esbuild";
 import {
   chmodSync,
   copyFileSync,
@@ -14,23 +13,14 @@ import {
 } from "node:fs";
 import ts from "typescript";
 import { fileURLToPath } from "node:url";
+import { bundle } from "./bundle.mjs";
 import { bundleOptions } from "./bundle-options.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
 
 // Built aside and swapped in: a daemon that is starting finds all chunks of one build.
 const [fresh, old] = [`${root}dist.new-${process.pid}`, `${root}dist.old-${process.pid}`];
-const { metafile } = await build({
-  ...bundleOptions,
-  banner: {},
-  metafile: true,
-  absWorkingDir: root,
-  entryPoints: { fetcher: "src/main.ts" },
-  outdir: fresh,
-  define: { FETCHER_VERSION: JSON.stringify(version) },
-});
-for (const [path, output] of Object.entries(metafile.outputs)) await makeCommonJs(path, output);
+const metafile = await bundle(fresh);
 await makeContract();
 writeFileSync(`${fresh}/package.json`, '{ "type": "commonjs" }\n');
 copyFileSync(`${root}src/service-side/with-secrets.sh`, `${fresh}/with-secrets`);
@@ -50,27 +40,6 @@ function setAside(path) {
     if (error.code !== "EXDEV") throw error;
     rmSync(path, { recursive: true });
   }
-}
-
-/**
- * Node starts CommonJS sooner than ES modules, but esbuild splits only the latter. A third party's backend stays an ES
- * module, which is imported.
- */
-async function makeCommonJs(path, { inputs, imports }) {
-  const importsOthers = "backends/foreign.ts" in inputs;
-  if (importsOthers && imports.some(({ kind }) => kind === "dynamic-import"))
-    throw new Error(`${path}: a chunk that imports others' modules cannot have chunks of its own`);
-  const { platform, target, minifySyntax, minifyWhitespace } = bundleOptions;
-  const { code } = await transform(readFileSync(`${root}${path}`, "utf8"), {
-    format: "cjs",
-    platform,
-    target,
-    minifySyntax,
-    minifyWhitespace,
-    define: { "import.meta.url": "__filename" },
-    supported: importsOthers ? {} : { "dynamic-import": false },
-  });
-  writeFileSync(`${root}${path}`, code);
 }
 
 /** For authors of backends: the errors they throw, and the types of what they write. */

@@ -1,12 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
+import { runsOnNode } from "./program.ts";
 
 const built = Symbol.for("fetcher.built");
 
-/** Builds dist/ once in a run, however many projects ask for it. */
+/** Builds dist/, and the executable where that is tested, once in a run, however many projects ask for it. */
 export default function setup(): void {
   const run = globalThis as { [built]?: boolean };
   if (run[built] === true) return;
   run[built] = true;
-  execFileSync(process.execPath, [join(import.meta.dirname, "../scripts/build.mjs")], { stdio: "inherit" });
+  const scripts = runsOnNode ? ["build.mjs"] : ["build.mjs", "build-executable.mjs"];
+  for (const script of scripts)
+    execFileSync(process.execPath, [join(import.meta.dirname, "../scripts", script)], { stdio: "inherit" });
 }

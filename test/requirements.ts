@@ -8,6 +8,7 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
+import { runsOnNode } from "./program.ts";
 import { treePath } from "./e2e/boot.ts";
 import { programPath } from "./programs.ts";
 import { serverBinary } from "./vault/binary.ts";
@@ -25,6 +26,8 @@ declare module "vitest" {
 
 /** Each answers why it is not met, in words for whoever could change that; undefined where it is. */
 const requirements = {
+  /** The program under test on Node: what is said of Node's modules and V8. */
+  node: () => (runsOnNode ? undefined : "FETCHER_TEST_PROGRAM is an executable of its own"),
   root: notRoot,
   bash: () => program("bash"),
   dash: () => program("dash"),

@@ -1,5 +1,6 @@
 /** Time and randomness, as parameters where logic depends on them. */
 import { LONGEST_TIMER } from "../contract/timers.ts";
+import { monotonic } from "./platform.ts";
 
 export interface Clock {
   /** Microseconds of CLOCK_MONOTONIC, the clock of systemd's *TimestampMonotonic properties. */
@@ -11,7 +12,7 @@ export interface Clock {
 }
 
 export const systemClock: Clock = {
-  monotonic: () => Number(process.hrtime.bigint() / 1000n),
+  monotonic,
   now: () => new Date(),
   sleep: (seconds, signal) =>
     new Promise((done) => {

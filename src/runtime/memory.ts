@@ -1,6 +1,5 @@
-/** Keeps V8 from growing only because the machine has memory to spare: a sidecar allocates little, for weeks. */
-import { getHeapStatistics, setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
+/** Keeps the process from growing only because the machine has memory to spare: a sidecar allocates little, for weeks. */
+import { garbageCollection, heapInUse, setEngineFlags } from "./platform.ts";
 
 /** Bytes more in use after which the old ones are looked through at once; most are garbage then. */
 const MUCH = 512 * 1024;
@@ -14,9 +13,8 @@ const A_WHILE = 60_000;
  * nothing. To be called before anything else is done.
  */
 export function growLittle(): void {
-  setFlagsFromString("--no-opt");
-  // The compiler between the two, in Node 22 and later; older ones take the flag and do nothing.
-  setFlagsFromString("--no-maglev");
+  // The second is the compiler between the two, in Node 22 and later; older ones take the flag and do nothing.
+  setEngineFlags("--no-opt", "--no-maglev");
 }
 
 /**
@@ -31,7 +29,7 @@ export function openCollector(): () => void {
   return () => {
     // The space for new objects grows for hours, too, and so does what the simplest of the compilers makes. Not before
     // the start is over: a thousand secrets need both then.
-    if (!started) for (const flag of ["--semi-space-growth-factor=1", "--no-sparkplug"]) setFlagsFromString(flag);
+    if (!started) setEngineFlags("--semi-space-growth-factor=1", "--no-sparkplug");
     started = true;
     const now = inUse();
     least = least.map((before, index) => Math.min(before, now[index] ?? before));
@@ -44,14 +42,7 @@ export function openCollector(): () => void {
   };
 }
 
-/** It comes with a context of its own, which takes as much memory as some garbage: not where nothing happens. */
-function garbageCollection(): () => void {
-  setFlagsFromString("--expose-gc");
-  return runInNewContext("gc") as () => void;
-}
-
 /** Objects and buffers; and all memory of the process: what belongs to a child process that has ended is in no heap. */
 function inUse(): readonly number[] {
-  const { used_heap_size: heap, external_memory: buffers } = getHeapStatistics();
-  return [heap + buffers, process.memoryUsage.rss()];
+  return [heapInUse(), process.memoryUsage.rss()];
 }

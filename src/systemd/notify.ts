@@ -1,15 +1,14 @@
 /**
  * Tells systemd READY=1, STATUS= and WATCHDOG=1 (sd_notify(3)).
  *
- * sd-notify is an addon that is built against libsystemd and one Node's headers. Where it does not load, each message is
- * sent by systemd-notify(1); the unit then needs NotifyAccess=all.
+ * Where no addon does it in this process, each message is sent by systemd-notify(1); the unit then needs NotifyAccess=all.
  */
-import { createRequire } from "node:module";
 import { helperEnvironment } from "../contract/helper-command.ts";
+import { openSendState, type SendState } from "../runtime/platform.ts";
 
 export interface Notifier {
   /** How messages go out, for the log. */
-  readonly how: "none" | "sd-notify" | "systemd-notify";
+  readonly how: "none" | "sd-notify" | "built-in" | "systemd-notify";
   ready(status: string): void;
   status(text: string): void;
   watchdog(): void;
@@ -30,47 +29,31 @@ const silent: Notifier = {
 export function openNotifier(environment: NodeJS.ProcessEnv): Notifier {
   const socket = environment["NOTIFY_SOCKET"];
   if (socket === undefined || socket === "") return silent;
-  const addon = loadAddon();
-  return addon === undefined ? bySystemdNotify(socket) : byAddon(addon);
+  const addon = openSendState(socket);
+  return addon === undefined ? bySystemdNotify(socket) : inThisProcess(addon.how, addon.send);
 }
 
-/** sd-notify 2.8.0 has no types. Its stopping() reads a pid argument that its README does not name. */
-interface SdNotify {
-  ready(): void;
-  sendStatus(text: string): void;
-  watchdog(): void;
-  stopping(pid: number): void;
-}
-
-function loadAddon(): SdNotify | undefined {
-  try {
-    return createRequire(import.meta.url)("sd-notify") as SdNotify;
-  } catch {
-    return undefined;
-  }
-}
-
-function byAddon(addon: SdNotify): Notifier {
+function inThisProcess(how: Notifier["how"], send: SendState): Notifier {
   return {
-    how: "sd-notify",
+    how,
     ready(status) {
-      addon.sendStatus(oneLine(status));
-      addon.ready();
+      send(`STATUS=${oneLine(status)}`);
+      send("READY=1");
     },
     status: (text) => {
-      addon.sendStatus(oneLine(text));
+      send(`STATUS=${oneLine(text)}`);
     },
     watchdog: () => {
-      addon.watchdog();
+      send("WATCHDOG=1");
     },
     stopping: () => {
-      addon.stopping(process.pid);
+      send("STOPPING=1");
     },
     flush: () => Promise.resolve(),
   };
 }
 
-/** Exported for its test: where the addon loads, nobody gets here. */
+/** Exported for its test: where an addon loads, nobody gets here. */
 export function bySystemdNotify(socket: string): Notifier {
   let last = Promise.resolve();
   /** A status that a newer one overtook before its turn is not sent: each costs a process. */

@@ -3,9 +3,10 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { readFile, symlink, unlink } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { programFile } from "../program.ts";
 
 export interface BootOptions {
   /** `here`: the systemd that is PID 1. `host`: this machine's own tree. Else a suite that scripts/guest-tree.sh built. */
@@ -63,7 +64,7 @@ export function guestCommand({
 }: BootOptions): [name: string, argv: string[]] {
   const name = `fetcher-${tree}-${randomBytes(4).toString("hex")}`;
   const script = join(import.meta.dirname, "guest.sh");
-  return [name, [script, name, treePath(tree), checkout, realpathSync(node), tmp, ...nspawn]];
+  return [name, [script, name, treePath(tree), checkout, basename(programFile), realpathSync(node), tmp, ...nspawn]];
 }
 
 async function bootGuest(options: BootOptions): Promise<System> {
@@ -136,7 +137,11 @@ function enterGuest(init: number): readonly string[] {
 /** The units call programs in /usr/local/bin: those that are missing are linked there, and unlinked in the end. */
 async function takeThisSystem(): Promise<System> {
   const dist = realpathSync(join(checkout, "dist"));
-  const programs = { fetcher: `${dist}/fetcher.js`, "with-secrets": `${dist}/with-secrets`, node: process.execPath };
+  const programs = {
+    fetcher: realpathSync(programFile),
+    "with-secrets": `${dist}/with-secrets`,
+    node: process.execPath,
+  };
   const made: string[] = [];
   for (const [name, program] of Object.entries(programs)) {
     const path = `/usr/local/bin/${name}`;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# guest.sh NAME TREE PROJECT NODE disk|memory|image [OPTION-OF-SYSTEMD-NSPAWN...]
+# guest.sh NAME TREE PROJECT PROGRAM NODE disk|memory|image [OPTION-OF-SYSTEMD-NSPAWN...]
 #
 # Boots systemd from TREE ("/" or a debootstrap tree) under an overlay in memory, and ends it when standard input ends.
 # The test process holds the other end, so that the guest ends with it however it dies: this script is the watchdog,
@@ -7,7 +7,7 @@
 #
 # Standard output: "nspawn PID". Everything of the guest lies in /var/tmp/NAME, nspawn's own output in console.log there.
 set -eu
-name=$1 tree=$2 project=$3 node=$4 tmp=$5
+name=$1 tree=$2 project=$3 program=$4 node=$5 tmp=$6
 
 # cgroup v2, and systemd's named hierarchy where the machine runs in hybrid mode.
 hierarchies=$(awk '{ for (i = 7; $i != "-"; i++); if ($(i+1) == "cgroup2" || $0 ~ /,name=systemd/) print $5 }' \
@@ -60,8 +60,8 @@ for h in $hierarchies; do mkdir "$h/$name"; done
   read -r self _ < /proc/self/stat
   for h in $hierarchies; do echo "$self" > "$h/$name/cgroup.procs"; done
   exec unshare --mount --propagation private sh -euc '
-    work=$1 name=$2 tree=$3 project=$4 node=$5 tmp=$6
-    shift 6
+    work=$1 name=$2 tree=$3 project=$4 fetcher=$5 node=$6 tmp=$7
+    shift 7
     cd "$work"
     mkdir layers root project nspawn tmp vartmp
     chmod 1777 tmp vartmp
@@ -81,7 +81,7 @@ for h in $hierarchies; do mkdir "$h/$name"; done
     printf "[Unit]\nRequires=basic.target dbus.socket\nAfter=basic.target dbus.socket\n" \
       > root/usr/local/lib/systemd/system/fetcher-guest.target
     for program in node fetcher with-secrets; do rm -f "root/usr/local/bin/$program"; done
-    ln -s /opt/fetcher/dist/fetcher.js root/usr/local/bin/fetcher
+    ln -s "/opt/fetcher/dist/$fetcher" root/usr/local/bin/fetcher
     ln -s /opt/fetcher/dist/with-secrets root/usr/local/bin/with-secrets
     touch root/usr/local/bin/node
     case $tmp in

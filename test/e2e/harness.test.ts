@@ -1,8 +1,10 @@
 /** The harness itself: a guest that lies, or that stays behind, would make every other test here worthless. */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, test } from "vitest";
+import { programFile } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { guestCommand } from "./boot.ts";
 import { Guest } from "./guest.ts";
@@ -111,7 +113,9 @@ onEachGuest("the harness", (guest) => {
   });
 
   test("the program and Node are in place", async () => {
-    expect(await guest.text("readlink -m /usr/local/bin/fetcher")).toBe(`${guest.project}/dist/fetcher.js`);
+    expect(await guest.text("readlink -m /usr/local/bin/fetcher")).toBe(
+      `${guest.project}/dist/${basename(programFile)}`,
+    );
     expect(await guest.text("/usr/local/bin/node --version")).toMatch(/^v2\d\./);
     if (!guest.system.throwAway) return;
     expect((await guest.run(["touch", guest.project], { check: false })).stderr).toContain("Read-only");

@@ -2,9 +2,10 @@
 import { type ChildProcess, spawn, type StdioOptions } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, onTestFinished } from "vitest";
+import { programCommand, programFile, runsOnNode } from "../program.ts";
 
 /** Seconds after which what should happen soon has not happened. Far beyond what a busy machine needs. */
 const LIMIT = 40;
@@ -212,7 +213,7 @@ export class Place {
   spawn(args: readonly string[], { env = {}, uid, gid, stderr }: StartOptions = {}): Daemon {
     const { tmp, runtime, cwd } = this.#directories;
     const stdio: StdioOptions = ["ignore", "pipe", "pipe", stderr ?? "ignore"];
-    const command = [process.execPath, builtProgram(), ...args];
+    const command = [...programCommand(builtProgram()), ...args];
     // By way of another number: of the first three Node takes O_NONBLOCK away, from this process's end too.
     const [program = "", ...words] =
       stderr === undefined ? command : ["sh", "-c", 'exec "$@" 2>&3 3>&-', "sh", ...command];
@@ -258,16 +259,17 @@ export class Place {
 let built: string | undefined;
 
 /**
- * A copy of dist: another build does not disturb it, anybody can read it, and the sd-notify addon is out of its reach, so
- * that systemd-notify(1) is used.
+ * A copy: another build does not disturb it, anybody can read it, and the sd-notify addon is out of its reach, so that
+ * systemd-notify(1) is used.
  */
 function builtProgram(): string {
   if (built === undefined) {
     built = fs.mkdtempSync(join(fs.realpathSync(tmpdir()), "fetcher-dist-"));
     fs.chmodSync(built, 0o755);
-    fs.cpSync(join(import.meta.dirname, "../../dist"), join(built, "dist"), { recursive: true });
+    if (runsOnNode) fs.cpSync(dirname(programFile), join(built, "dist"), { recursive: true });
+    else fs.cpSync(programFile, join(built, "dist", basename(programFile)), { mode: fs.constants.COPYFILE_FICLONE });
   }
-  return join(built, "dist/fetcher.js");
+  return join(built, "dist", basename(programFile));
 }
 
 afterAll(() => {

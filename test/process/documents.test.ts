@@ -8,6 +8,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { parseCommandLine } from "../../src/cli/command-line.ts";
 import { type Block, blocksOf, markdownFiles, project } from "../markdown.ts";
 import { nixEnvironment } from "../nix/programs.ts";
+import { programCommand } from "../program.ts";
 import { needs } from "../requirements.ts";
 
 const blocks = markdownFiles().flatMap((file) => blocksOf(file));
@@ -28,8 +29,9 @@ describe("a configuration", () => {
     }
     const file = join(directory, "fetcher.json");
     writeFileSync(file, JSON.stringify(config));
-    const args = [join(project, "dist/fetcher.js"), "--check=config", "--config", file];
-    const { status, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+    const [program, ...words] = programCommand();
+    const args = [...words, "--check=config", "--config", file];
+    const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
 });

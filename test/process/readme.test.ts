@@ -7,9 +7,11 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { helpText } from "../../src/cli/command-line.ts";
 import { ExitCode } from "../../src/contract/errors.ts";
 import { blocksOf, blockWith, project } from "../markdown.ts";
+import { programCommand } from "../program.ts";
 
 const readme = readFileSync(join(project, "README.md"), "utf8");
-const program = join(project, "dist/fetcher.js");
+const [program, ...words] = programCommand();
+const shown = [program, ...words].map((word) => `'${word}'`).join(" ");
 
 let directory: string;
 beforeEach(() => {
@@ -25,7 +27,7 @@ describe("the README", () => {
     mkdirSync(join(directory, "my-secrets"));
     writeFileSync(join(directory, "my-secrets/db_password"), "canary-7f3a91\n");
     const env = { ...process.env, XDG_RUNTIME_DIR: directory, PWD: directory };
-    const result = spawnSync("sh", ["-c", command.replace("dist/fetcher.js", `'${program}'`)], { cwd: directory, env });
+    const result = spawnSync("sh", ["-c", command.replace("node dist/fetcher.js", shown)], { cwd: directory, env });
     expect(String(result.stderr)).toBe("");
     expect(result.status).toBe(0);
     expect(String(result.stdout)).toContain("db_password");
@@ -41,7 +43,7 @@ describe("the README", () => {
     for (const { code } of configurations) {
       const file = join(directory, "fetcher.json");
       writeFileSync(file, code);
-      const result = spawnSync(process.execPath, [program, "--check=config", "--config", file]);
+      const result = spawnSync(program, [...words, "--check=config", "--config", file]);
       expect(String(result.stderr)).toBe("");
       expect(result.status).toBe(0);
     }

@@ -2,8 +2,8 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";
-import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { programCommand } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { type Daemon, eventually, logLines, Place } from "./daemon.ts";
 
@@ -95,7 +95,7 @@ while data := ours.recv(65536):
     if b"ready:" in data: daemon.terminate()
 sys.exit(daemon.wait())
 `;
-  const argv = [process.execPath, join(import.meta.dirname, "../../dist/fetcher.js"), "--config", config];
+  const argv = [...programCommand(), "--config", config];
   const parent = spawn("python3", ["-c", program, ...argv, "--log-format", "json"], {
     stdio: ["pipe", "pipe", "inherit"],
     env: { PATH: process.env["PATH"] },

@@ -1,7 +1,8 @@
 /** What a start loads: the time from exec to READY is mostly the time that this takes. */
 import * as fs from "node:fs";
 import { basename } from "node:path";
-import { expect, test } from "vitest";
+import { expect } from "vitest";
+import { needs } from "../requirements.ts";
 import { Place } from "./daemon.ts";
 
 const costly = ["net", "tls", "http", "https", "http2", "dns", "crypto", "zlib", "worker_threads", "child_process"];
@@ -37,7 +38,7 @@ function watched(place: Place) {
   };
 }
 
-test("a sidecar of a folder loads no other backend, and nothing of Node's for a network", async () => {
+needs("node").test("a sidecar of a folder loads no other backend, and nothing of Node's for a network", async () => {
   const place = new Place();
   place.put({ token: "good" });
   const { env, loaded } = watched(place);
@@ -51,7 +52,7 @@ test("a sidecar of a folder loads no other backend, and nothing of Node's for a 
   expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
 });
 
-test("fetching once also loads no watch", async () => {
+needs("node").test("fetching once also loads no watch", async () => {
   const place = new Place();
   place.put({ token: "good" });
   const { env, loaded } = watched(place);

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
+import { programCommand } from "../program.ts";
 import { needs } from "../requirements.ts";
 
 needs("script").test("--check shows in a terminal what it waits for, and takes that away again", () => {
@@ -13,8 +14,10 @@ needs("script").test("--check shows in a terminal what it waits for, and takes t
   });
   mkdirSync(join(directory, "store"));
   writeFileSync(join(directory, "store/id"), "canary-2b81");
-  const program = join(import.meta.dirname, "../../dist/fetcher.js");
-  const command = `"${process.execPath}" "${program}" --check --backend folder --set secretsDir="${directory}/store" id`;
+  const program = programCommand()
+    .map((word) => `"${word}"`)
+    .join(" ");
+  const command = `${program} --check --backend folder --set secretsDir="${directory}/store" id`;
   const { stdout } = spawnSync("script", ["-qec", command, "/dev/null"], { encoding: "utf8", input: "" });
   expect(stdout).toContain("asking folder for 1 secrets ...\r\u001b[K");
   expect(stdout).toContain("there");

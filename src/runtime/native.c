@@ -1,0 +1,59 @@
+/* What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, and datagram sockets of the Unix kind for sd_notify(3). */
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <node_api.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* monotonic(): microseconds, as a number. */
+static napi_value monotonic(napi_env env, napi_callback_info info) {
+  (void)info;
+  struct timespec now;
+  napi_value result = NULL;
+  if (clock_gettime(CLOCK_MONOTONIC, &now) == 0)
+    napi_create_double(env, (double)now.tv_sec * 1e6 + (double)(now.tv_nsec / 1000), &result);
+  return result;
+}
+
+/*
+ * send(address, message): sends both Buffers' bytes as one datagram. A first byte of NUL means the abstract namespace.
+ * false: it could not be sent.
+ */
+static napi_value send_datagram(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  size_t count = 2, address_length = 0, message_length = 0;
+  void *address = NULL, *message = NULL;
+  int sent = 0;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) == napi_ok && count == 2 &&
+      napi_get_buffer_info(env, args[0], &address, &address_length) == napi_ok &&
+      napi_get_buffer_info(env, args[1], &message, &message_length) == napi_ok) {
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (address_length > 0 && address_length < sizeof to.sun_path) {
+      memcpy(to.sun_path, address, address_length);
+      /* A path ends with a NUL, an abstract name with its length. */
+      socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + address_length + (to.sun_path[0] != 0));
+      int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      if (fd >= 0) {
+        /* As libsystemd does: wait where the other end is slow. */
+        sent = sendto(fd, message, message_length, MSG_NOSIGNAL, (struct sockaddr *)&to, length) == (ssize_t)message_length;
+        close(fd);
+      }
+    }
+  }
+  napi_value result = NULL;
+  napi_get_boolean(env, sent, &result);
+  return result;
+}
+
+NAPI_MODULE_INIT() {
+  napi_value function;
+  if (napi_create_function(env, "monotonic", NAPI_AUTO_LENGTH, monotonic, NULL, &function) == napi_ok)
+    napi_set_named_property(env, exports, "monotonic", function);
+  if (napi_create_function(env, "send", NAPI_AUTO_LENGTH, send_datagram, NULL, &function) == napi_ok)
+    napi_set_named_property(env, exports, "send", function);
+  return exports;
+}

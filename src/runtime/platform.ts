@@ -1,0 +1,161 @@
+/**
+ * What differs between the two runtimes: Node, and the executable that Bun compiles. Nothing else in the program asks where
+ * it runs. The build sets `FETCHER_NATIVE`, so that each of the two bundles carries its own half alone.
+ */
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  type PathLike,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { createRequire } from "node:module";
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
+
+/** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
+declare const FETCHER_NATIVE: string;
+
+const isCompiled = typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "";
+
+/** Hands one message of sd_notify(3) to systemd. What cannot be sent is lost. */
+export type SendState = (state: string) => void;
+
+interface Native {
+  monotonic(): number;
+  send(address: Buffer, message: Buffer): boolean;
+}
+
+/** What Bun puts beside Node's names. */
+interface Bun {
+  gc(force: boolean): void;
+}
+
+let native: Native | undefined;
+let isLoaded = false;
+
+/**
+ * Microseconds of CLOCK_MONOTONIC. Node's hrtime is that clock; Bun's begins with the process, and systemd's timestamps,
+ * and those of an earlier life of this process, could not be compared with it.
+ */
+export function monotonic(): number {
+  const sinceStart = () => Number(process.hrtime.bigint() / 1000n);
+  if (!isCompiled) return sinceStart();
+  const now = loadNative()?.monotonic();
+  if (now !== undefined) return now;
+  offset ??= uptime() - sinceStart();
+  return sinceStart() + offset;
+}
+
+let offset: number | undefined;
+
+/**
+ * CLOCK_BOOTTIME, where CLOCK_MONOTONIC cannot be had. They differ by the time that the machine was suspended. The file
+ * has hundredths of seconds: the end of the current one, because what is published must not seem older than it is.
+ */
+function uptime(): number {
+  return (Number(/^\d+\.\d\d/.exec(readFileSync("/proc/uptime", "latin1"))?.[0] ?? 0) + 0.01) * 1e6;
+}
+
+/** @returns undefined where systemd-notify(1) must be run for each message. */
+export function openSendState(socket: string): { how: "sd-notify" | "built-in"; send: SendState } | undefined {
+  if (!isCompiled) {
+    try {
+      // An addon that is built against libsystemd and one Node's headers. It reads the socket from the environment.
+      const addon = createRequire(import.meta.url)("sd-notify") as { sendState: SendState };
+      return { how: "sd-notify", send: addon.sendState };
+    } catch {
+      return undefined;
+    }
+  }
+  // "@": the abstract namespace (sd_notify(3)). A virtual machine's sockets are left to systemd-notify.
+  const address = /^[/@]/.test(socket) ? Buffer.from(socket.replace(/^@/, "\0")) : undefined;
+  const addon = address && loadNative();
+  if (address === undefined || addon === undefined) return undefined;
+  const send = (state: string) => {
+    addon.send(address, Buffer.from(state));
+  };
+  return { how: "built-in", send };
+}
+
+/** Bun's own way would leave the file in the temporary directory, by a name that others can foresee. */
+function loadNative(): Native | undefined {
+  if (isLoaded) return native;
+  isLoaded = true;
+  const bytes = Buffer.from(FETCHER_NATIVE, "base64");
+  const { TMPDIR, RUNTIME_DIRECTORY } = process.env;
+  // Directories may be mounted noexec, or not be for us to write to.
+  for (const directory of [TMPDIR, RUNTIME_DIRECTORY?.split(":")[0], "/tmp", "/dev/shm", "/var/tmp"]) {
+    if (directory === undefined || directory === "") continue;
+    try {
+      return (native = loadFrom(directory, bytes));
+    } catch {
+      // The next one.
+    }
+  }
+  return undefined;
+}
+
+function loadFrom(directory: PathLike, bytes: Buffer): Native {
+  const file = openNameless(directory);
+  try {
+    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
+    const module = { exports: {} };
+    process.dlopen(module, `/proc/self/fd/${file}`);
+    return module.exports as Native;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A file that has no name: nobody else can open it, and nothing is left of it. */
+function openNameless(directory: PathLike): number {
+  const { O_RDWR, O_CREAT, O_EXCL } = constants;
+  try {
+    return openSync(directory, O_RDWR | O_TMPFILE, 0o600);
+  } catch {
+    // Some file systems have none.
+    const own = mkdtempSync(`${String(directory)}/fetcher-`);
+    const path = `${own}/native`;
+    try {
+      const file = openSync(path, O_RDWR | O_CREAT | O_EXCL, 0o600);
+      unlinkSync(path);
+      return file;
+    } finally {
+      rmdirSync(own);
+    }
+  }
+}
+
+/** open(2) of Linux on the processors that we are built for: __O_TMPFILE and O_DIRECTORY. Node has no name for it. */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+
+/** Sets flags of V8; Bun's engine has others. */
+export function setEngineFlags(...flags: readonly string[]): void {
+  if (!isCompiled) for (const flag of flags) setFlagsFromString(flag);
+}
+
+/** Bytes of objects and buffers. */
+export function heapInUse(): number {
+  if (isCompiled) {
+    const { heapUsed, external } = process.memoryUsage();
+    return heapUsed + external;
+  }
+  const { used_heap_size: heap, external_memory: buffers } = getHeapStatistics();
+  return heap + buffers;
+}
+
+/** V8's comes with a context of its own, which takes as much memory as some garbage: not where nothing happens. */
+export function garbageCollection(): () => void {
+  if (isCompiled) {
+    const { Bun } = globalThis as unknown as { Bun: Bun };
+    return () => {
+      Bun.gc(true);
+    };
+  }
+  setFlagsFromString("--expose-gc");
+  return process.getBuiltinModule("node:vm").runInNewContext("gc") as () => void;
+}

@@ -1,0 +1,13 @@
+/** The program under test: dist/fetcher.js on this Node, or what FETCHER_TEST_PROGRAM names (dist/fetcher, without Node). */
+import { resolve } from "node:path";
+import { project } from "./markdown.ts";
+
+export const programFile = resolve(project, process.env["FETCHER_TEST_PROGRAM"] ?? "dist/fetcher.js");
+
+/** Whether it runs on Node, and not as an executable of its own. */
+export const runsOnNode = programFile.endsWith(".js");
+
+/** @param file the program, or a copy of it. */
+export function programCommand(file = programFile): readonly [string, ...string[]] {
+  return runsOnNode ? [process.execPath, file] : [file];
+}
