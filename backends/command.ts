@@ -4,6 +4,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../src/contract/backend.ts";
 import { ConfigError, errnoText, printable } from "../src/contract/errors.ts";
+import { MAX_VALUE, Room } from "../src/contract/limits.ts";
 import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
 import { object, parse, requestSeconds } from "../src/contract/settings.ts";
 
@@ -42,8 +43,6 @@ interface Source {
   readonly timeout: number;
 }
 
-/** Bytes; as with files, more is a mistake. */
-const OUTPUT_LIMIT = 16 * 1024 * 1024;
 /** Programs at once: some ask a key agent, which serves one after the other. */
 const CONCURRENCY = 4;
 
@@ -69,8 +68,10 @@ const command: BackendModule<Settings, Source> = {
     return Promise.resolve({
       async fetch(requests, signal) {
         const outcomes = new Map<string, Outcome>();
+        const room = new Room();
         await forEachConcurrently(requests, CONCURRENCY, async ({ id, source }) => {
-          outcomes.set(id, signal.aborted ? stopped() : versions.add(id, await run(source, settings, signal)));
+          const outcome = signal.aborted ? stopped() : await run(source, settings, signal);
+          outcomes.set(id, versions.add(id, room.admit(outcome, printable(source.argv.join(" ")))));
         });
         return outcomes;
       },
@@ -98,7 +99,7 @@ class Versions {
 async function run(source: Source, settings: Settings, signal: AbortSignal): Promise<Outcome> {
   const { timeout, argv: words } = source;
   const name = printable(words[0]);
-  const result = await runForBytes(words, OUTPUT_LIMIT, { timeout, signal, environment: settings.environment });
+  const result = await runForBytes(words, MAX_VALUE, { timeout, signal, environment: settings.environment });
   switch (result.end) {
     case "exit":
       if (result.code === 0) return { status: "value", value: result.stdout, version: "" };
@@ -109,7 +110,7 @@ async function run(source: Source, settings: Settings, signal: AbortSignal): Pro
     case "timeout":
       return new BackendError("unavailable", `${name} took longer than ${timeout} s`);
     case "overflow":
-      return new BackendError("invalid", `${name} printed more than ${OUTPUT_LIMIT / 1024 / 1024} MiB`);
+      return new BackendError("invalid", `${name} printed more than ${MAX_VALUE / 1024 / 1024} MiB`);
     case "not-started":
       return notStarted(result.reason, name);
   }

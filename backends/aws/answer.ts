@@ -1,5 +1,6 @@
 /** From one answer of Secrets Manager to the values of the secrets that live in it. */
 import { BackendError, type Outcome, type SecretRequest } from "../../src/contract/backend.ts";
+import { bytesOf, parseJson } from "../../src/contract/json.ts";
 import { describeSource, type Source } from "./source.ts";
 
 /** What GetSecretValue and an entry of BatchGetSecretValue have in common. */
@@ -11,11 +12,11 @@ export interface Answer {
 
 /** Splits an answer among all who asked for it. */
 export function outcomesIn(answer: Answer, requests: readonly SecretRequest<Source>[]): Map<string, Outcome> {
-  let document: { readonly fields: Readonly<Record<string, unknown>> | undefined } | undefined;
+  let document: { readonly fields: Readonly<Record<string, unknown>> | BackendError | undefined } | undefined;
   return new Map(
     requests.map(({ id, source }) => {
       if (source.jsonKey === undefined) return [id, wholeValue(answer, source)];
-      document ??= { fields: parseObject(answer) };
+      document ??= { fields: parseObject(answer, source.secretId) };
       return [id, field(document.fields, source.jsonKey, answer, source)];
     }),
   );
@@ -23,50 +24,42 @@ export function outcomesIn(answer: Answer, requests: readonly SecretRequest<Sour
 
 function wholeValue(answer: Answer, source: Source): Outcome {
   const { SecretString: text, SecretBinary: bytes } = answer;
-  if (text !== undefined) return fetched(Buffer.from(text), answer);
-  if (bytes !== undefined) return fetched(Buffer.from(bytes), answer);
+  if (text !== undefined) return fetched(bytesOf(text), answer, describeSource(source));
+  if (bytes !== undefined) return fetched(Buffer.from(bytes), answer, describeSource(source));
   return new BackendError("invalid", `${describeSource(source)}: the answer holds no value`);
 }
 
 function field(
-  fields: Readonly<Record<string, unknown>> | undefined,
+  fields: Readonly<Record<string, unknown>> | BackendError | undefined,
   key: string,
   answer: Answer,
   source: Source,
 ): Outcome {
   const { secretId } = source;
+  if (fields instanceof BackendError) return fields;
   if (fields === undefined)
     return new BackendError("invalid", `${secretId}: its value is no JSON object, it has no keys`);
   const value = Object.hasOwn(fields, key) ? fields[key] : undefined;
-  if (value === undefined || value === null)
-    return { status: "missing", where: `no key ${JSON.stringify(key)} in ${secretId}` };
-  if (!isExact(value))
-    return new BackendError(
-      "invalid",
-      `${secretId}: key ${JSON.stringify(key)}: a number too large to be carried exactly: store it as a string`,
-    );
-  return fetched(Buffer.from(typeof value === "string" ? value : JSON.stringify(value)), answer);
+  const place = `key ${JSON.stringify(key)} in ${secretId}`;
+  if (value === undefined) return { status: "missing", where: `no ${place}` };
+  if (value === null) return { status: "missing", where: `no value: ${place} is null` };
+  return fetched(bytesOf(value), answer, describeSource(source));
 }
 
-/** JSON.parse() has rounded an integer beyond 2^53, and nobody would see that it is another one. */
-function isExact(value: unknown): boolean {
-  if (typeof value === "number")
-    return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value));
-  return typeof value !== "object" || value === null || Object.values(value).every(isExact);
-}
-
-function fetched(value: Buffer, { VersionId: version }: Answer): Outcome {
+function fetched(value: Buffer | undefined, { VersionId: version }: Answer, place: string): Outcome {
+  if (value === undefined)
+    return new BackendError("invalid", `${place}: is no Unicode text (half of a surrogate pair): store it as base64`);
   const known = version !== undefined && /^[\x21-\x7e]{1,64}$/.test(version);
   return { status: "value", value, version: known ? version : "unknown" };
 }
 
-/** @returns undefined where the value is none; the parser's error would quote it. */
-function parseObject({ SecretString: text }: Answer): Readonly<Record<string, unknown>> | undefined {
+/** @returns undefined where the value is none, an error where it is over the limits. */
+function parseObject({ SecretString: text = "" }: Answer, place: string) {
   try {
-    const parsed: unknown = JSON.parse(text ?? "");
+    const parsed = parseJson(text, place);
     if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) return undefined;
     return parsed as Readonly<Record<string, unknown>>;
-  } catch {
-    return undefined;
+  } catch (error) {
+    return error instanceof BackendError ? error : undefined;
   }
 }

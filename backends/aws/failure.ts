@@ -117,9 +117,11 @@ function judge(error: unknown): readonly [BackendErrorKind, string] {
   if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];
   if (name === "InvalidIdentityToken" && /\bretrieve verification key\b/i.test(message))
     return ["unavailable", "the identity provider does not answer"];
-  const known = kinds[name];
+  const known = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
   if (known !== undefined) return known;
-  const why = network[code] ?? (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
+  const why =
+    (Object.hasOwn(network, code) ? network[code] : undefined) ??
+    (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
   // A proxy's word says nothing of what AWS would.
   const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
   return [refused ? "denied" : "unavailable", why];

@@ -5,9 +5,7 @@ import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
-
-/** Bytes. A file beyond this is no secret but a mistake, and would sit in memory several times. */
-const MAX_SIZE = 16 * 1024 * 1024;
+import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;
@@ -20,7 +18,7 @@ const PAUSES = [2, 5, 10, 20, 40, 80];
  */
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
-const TOO_LARGE = `larger than ${MAX_SIZE / 1024 / 1024} MiB`;
+const TOO_LARGE = `larger than ${MAX_VALUE / 1024 / 1024} MiB`;
 
 const stat = promisify(fs.stat);
 // The native one: the other asks for every component of the path by itself, and a swap may come between two of them.
@@ -62,10 +60,11 @@ export async function readFiles(
 async function readConsistently(files: ReadonlyMap<string, string>, signal: AbortSignal) {
   for (let attempt = 0; ; attempt++) {
     const sights = new Map<string, Sight>();
+    const room = new Room();
     const last = attempt >= PAUSES.length;
     const places = last ? await placesOf(files.values()) : undefined;
     await forEach(files, signal, async (id, path) => {
-      sights.set(id, await readFile(path));
+      sights.set(id, await readFile(path, room));
     });
     const changed = new Set<string>();
     const looks = Array.from(files, async ([id, path]) => {
@@ -128,14 +127,14 @@ async function forEach(
 }
 
 /** With callbacks: promises for each of the four system calls made 1,000 files take twice as long (measured). */
-async function readFile(path: string): Promise<Sight> {
+async function readFile(path: string, room: Room): Promise<Sight> {
   return await new Promise((resolve) => {
     fs.open(path, OPEN_FLAGS, (error, descriptor) => {
       if (error !== null) {
         resolve(notOpened(error, path));
         return;
       }
-      readOpened(descriptor, path, (sight) => {
+      readOpened(descriptor, path, room, (sight) => {
         fs.close(descriptor, () => {
           resolve(sight);
         });
@@ -149,7 +148,7 @@ function notOpened(error: unknown, path: string): Sight {
   return { outcome: { status: "missing", where: `no file ${printable(path)}` }, identity: undefined };
 }
 
-function readOpened(descriptor: number, path: string, done: (sight: Sight) => void): void {
+function readOpened(descriptor: number, path: string, room: Room, done: (sight: Sight) => void): void {
   fs.fstat(descriptor, { bigint: true }, (error, stats) => {
     if (error !== null) {
       done({ outcome: failure(error, "read", path), identity: null });
@@ -160,7 +159,9 @@ function readOpened(descriptor: number, path: string, done: (sight: Sight) => vo
       done({ outcome: invalid(`${printable(path)} is ${why}`), identity });
     };
     if (!stats.isFile()) refuse("not a regular file");
-    else if (stats.size > MAX_SIZE) refuse(TOO_LARGE);
+    else if (stats.size > MAX_VALUE) refuse(TOO_LARGE);
+    else if (!room.take(Number(stats.size)))
+      done({ outcome: invalid(`${printable(path)}: with it, ${NO_ROOM}`), identity });
     else {
       readAll(descriptor, Number(stats.size), (failed, value) => {
         if (failed !== null) done({ outcome: failure(failed, "read", path), identity: null });
@@ -173,7 +174,7 @@ function readOpened(descriptor: number, path: string, done: (sight: Sight) => vo
 
 /**
  * @param size what stat says: 0 for some FUSE files that have bytes.
- * @param done gets no value where there is more than MAX_SIZE.
+ * @param done gets no value where there is more than MAX_VALUE.
  */
 function readAll(descriptor: number, size: number, done: (error: Error | null, value?: Buffer) => void): void {
   let buffer = Buffer.allocUnsafeSlow(size === 0 ? 4096 : size);
@@ -188,10 +189,10 @@ function readAll(descriptor: number, size: number, done: (error: Error | null, v
       }
       if (length === buffer.length) {
         const full = buffer;
-        if (length <= MAX_SIZE) buffer = Buffer.concat([full], length * 4);
+        if (length <= MAX_VALUE) buffer = Buffer.concat([full], length * 4);
         full.fill(0);
       }
-      if (length > MAX_SIZE) done(null);
+      if (length > MAX_VALUE) done(null);
       else more();
     });
   };

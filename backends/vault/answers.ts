@@ -1,6 +1,7 @@
 /** Checks what answers must look like. What does not is no fault of the secrets, and nothing of it is shown. */
 import { isRecord } from "../../src/contract/records.ts";
 import { BackendError } from "../../src/contract/backend.ts";
+import { numberOf } from "../../src/contract/json.ts";
 import type { Body } from "./client.ts";
 
 /** A token as a login, or a renewal, gives it. */
@@ -39,7 +40,8 @@ export function dataOf(body: Body, place: string): Readonly<Record<string, unkno
 
 /** What cannot be made out is 0. */
 export function secondsOf(value: unknown): number {
-  return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : 0;
+  const number = numberOf(value) ?? 0;
+  return Number.isFinite(number) && number > 0 ? number : 0;
 }
 
 export function strange(place: string, what: string): BackendError {

@@ -161,7 +161,7 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
 /** A failed connection. Only its code is told: messages quote what the peer sent. */
 export function ofConnection(error: unknown, server: string): BackendError {
   const code = codeOf(error);
-  const known = words[code];
+  const known = Object.hasOwn(words, code) ? words[code] : undefined;
   if (known !== undefined) return new BackendError(known[0], `${server}: ${known[1]}`);
   if (code.startsWith("HPE_")) return new BackendError("unavailable", `${server}: the answer is no HTTP`);
   if (code === "EPROTO" || code.startsWith("ERR_SSL_") || code.startsWith("ERR_TLS_"))

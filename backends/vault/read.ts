@@ -2,6 +2,7 @@
 import { isRecord } from "../../src/contract/records.ts";
 import { createHmac, randomBytes } from "node:crypto";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
+import { bytesOf, stringifyJson } from "../../src/contract/json.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import type { Mounts } from "./mounts.ts";
@@ -22,6 +23,8 @@ export interface Found {
   readonly where: string;
   /** Where the server made the secret for us, and will not keep it. */
   readonly issued: Issued | undefined;
+  /** KV version 2 stores each number as a 64-bit float, and answers another where that is too small. Version 1 keeps its text. */
+  readonly altersNumbers: boolean;
 }
 
 export interface Issued {
@@ -93,7 +96,7 @@ export class Reader {
     const data = dataOf(answered.body, where);
     const issued = issuedBy(answered, data, place);
     const version = issued === undefined ? this.#versions.of(place.identity, data) : this.#versions.next();
-    return { status: "found", data, version, where, issued };
+    return { status: "found", data, version, where, issued, altersNumbers: false };
   }
 }
 
@@ -108,7 +111,7 @@ function ofVersion2(
   if (metadata["destroyed"] === true || data === null) return gone(metadata, where);
   if (!isRecord(data)) throw strange(where, "no data in the answer");
   if (version !== undefined && version !== metadata["version"]) throw strange(where, "another version in the answer");
-  return { status: "found", data, version: String(metadata["version"]), where, issued: undefined };
+  return { status: "found", data, version: String(metadata["version"]), where, issued: undefined, altersNumbers: true };
 }
 
 function gone(metadata: Readonly<Record<string, unknown>>, where: string): Nothing {
@@ -147,7 +150,7 @@ class Versions {
   }
 
   of(identity: string, data: Readonly<Record<string, unknown>>): string {
-    const mark = createHmac("sha256", this.#key).update(JSON.stringify(data)).digest("base64");
+    const mark = createHmac("sha256", this.#key).update(stringifyJson(data)).digest("base64");
     let seen = this.#seen.get(identity);
     if (seen?.mark !== mark) {
       seen = { mark, version: this.next() };
@@ -158,23 +161,30 @@ class Versions {
 }
 
 /** A string as its UTF-8 bytes; anything else as its JSON. */
-export function outcomeOf({ data, version, where }: Found, key: string, refreshAfter: number | undefined): Outcome {
+export function outcomeOf(found: Found, key: string, refreshAfter: number | undefined): Outcome {
+  const { data, version, where, altersNumbers } = found;
   const value = Object.hasOwn(data, key) ? data[key] : undefined;
   const place = `key ${JSON.stringify(key)} in ${where}`;
   if (value === undefined) return { status: "missing", where: `no ${place}` };
-  if (hasAlteredNumber(value))
-    return new BackendError("invalid", `${place}: has a number that JSON readers alter: store it as a string`);
+  if (value === null) return { status: "missing", where: `no value: ${place} is null` };
+  if (altersNumbers && hasAlteredNumber(value))
+    return new BackendError("invalid", `${place}: has a number that KV version 2 alters: store it as a string`);
+  const bytes = bytesOf(value);
+  if (bytes === undefined)
+    return new BackendError("invalid", `${place}: is no Unicode text (half of a surrogate pair): store it as base64`);
   return {
     status: "value",
-    value: Buffer.from(typeof value === "string" ? value : JSON.stringify(value)),
+    value: bytes,
     version,
     ...(refreshAfter === undefined ? {} : { refreshAfter }),
   };
 }
 
-/** Above 2^53 not every whole number has a place; OpenBao's KV version 2 itself answers another than was stored. */
+/**
+ * Above 2^53 not every whole number has a place, and what a float became has the text that JavaScript gives it, too (seen with
+ * Vault 1.21 and OpenBao 2: 12345678901234567890 is answered as 12345678901234567000). A Literal was never one.
+ */
 function hasAlteredNumber(value: unknown): boolean {
-  if (typeof value === "number")
-    return !Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value));
+  if (typeof value === "number") return Number.isInteger(value) && !Number.isSafeInteger(value);
   return typeof value === "object" && value !== null && Object.values(value).some(hasAlteredNumber);
 }

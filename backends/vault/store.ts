@@ -3,6 +3,7 @@ import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import { performance } from "node:perf_hooks";
 import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
+import { Room } from "../../src/contract/limits.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import { Leases } from "./leases.ts";
@@ -42,8 +43,10 @@ export class VaultStore implements Backend<Source> {
       else known.requests.push(request);
     }
     const outcomes = new Map<string, Outcome>();
+    const room = new Room();
     await forEachConcurrently(places.values(), CONCURRENCY, async ({ place, requests: asked }) => {
-      for (const [id, outcome] of await this.#at(place, asked, signal)) outcomes.set(id, outcome);
+      for (const [id, outcome] of await this.#at(place, asked, signal))
+        outcomes.set(id, room.admit(outcome, `${place.mount}/${place.path}`));
     });
     return outcomes;
   }

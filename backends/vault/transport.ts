@@ -5,8 +5,11 @@ import https from "node:https";
 import { isIP } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
+import { isUtf8 } from "node:buffer";
 import { errnoCode } from "../../src/contract/errors.ts";
+import { parseJson } from "../../src/contract/json.ts";
 import { isTemporary, ofConnection, Refused } from "./failures.ts";
+import { Turn } from "./turn.ts";
 import type { Settings } from "./settings.ts";
 import { TlsFiles } from "./tls-files.ts";
 
@@ -27,7 +30,11 @@ export interface Answer {
 
 /** Bytes. Vault's own limit for a request, and so for a stored secret, is 32 MiB; a secret is published up to 16. */
 const MAX_BODY = 32 * 1024 * 1024;
+/** Bytes. Above this, answers come in one at a time: eight of the largest at once would be a flood. */
+const LARGE = 1024 * 1024;
 const MAX_REDIRECTS = 3;
+/** Characters of what a server named. */
+const LONGEST_SHOWN = 100;
 /** ms that an idle connection is kept: for the requests of one round. The next poll finds the server anew. */
 const IDLE = 3000;
 
@@ -35,6 +42,7 @@ const IDLE = 3000;
 export class Transport {
   readonly #settings: Settings;
   readonly #tls: TlsFiles | undefined;
+  readonly #large = new Turn();
   #agent: http.Agent | undefined;
   /** ms by which the server's clock is ahead of ours, as of its last answer. */
   #ahead = 0;
@@ -54,7 +62,7 @@ export class Transport {
         const raw = await this.#exchange(url, { method, headers, agent, signal }, body);
         const date = Date.parse(raw.headers.date ?? "");
         if (Number.isFinite(date)) this.#ahead = date - Date.now();
-        if (raw.status < 300 || raw.status >= 400) return interpret(raw, server);
+        if (raw.status < 300 || raw.status >= 400) return interpret(raw, server, placeOf(url));
         raw.body.fill(0);
         url = this.#follow(url, raw, method);
         if (redirects === MAX_REDIRECTS) throw new BackendError("unavailable", `${server}: redirects in a circle`);
@@ -111,7 +119,7 @@ export class Transport {
     if (to.origin !== from.origin || to.username !== "")
       throw new BackendError(
         "unavailable",
-        `${server}: redirects to another origin, ${to.origin}, which gets no token of ours: if it is right, put it into \`url\``,
+        `${server}: redirects to another origin, ${shortened(to.origin)}, which gets no token of ours: if it is right, put it into \`url\``,
       );
     if (method !== "GET" && status !== 307 && status !== 308)
       throw new BackendError("unavailable", `${server}: redirects a write (status ${status})`);
@@ -143,7 +151,9 @@ export class Transport {
         },
       });
       let stage: NodeJS.Timeout | undefined;
+      let onEnd: () => void = () => undefined;
       const end = () => {
+        onEnd();
         clearTimeout(stage);
         clearTimeout(total);
         signal.removeEventListener("abort", onStop);
@@ -181,11 +191,22 @@ export class Transport {
       request.on("response", (response) => {
         const chunks: Buffer[] = [];
         let length = 0;
+        let release: (() => void) | undefined;
+        onEnd = () => release?.();
         response.on("data", (chunk: Buffer) => {
           awaitAnswer();
           chunks.push(chunk);
           length += chunk.length;
-          if (length > MAX_BODY) fail(new BackendError("invalid", `${server}: the answer is larger than 32 MiB`));
+          if (length > MAX_BODY) {
+            fail(new BackendError("invalid", `${placeOf(url)}: the answer is larger than 32 MiB`));
+          } else if (length > LARGE && release === undefined) {
+            clearTimeout(stage);
+            response.pause();
+            release = this.#large.take(() => {
+              awaitAnswer();
+              response.resume();
+            });
+          }
         });
         response.on("error", (error) => {
           fail(ofConnection(error, server));
@@ -229,10 +250,17 @@ function stopped(): BackendError {
 }
 
 /** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403, with a text or without. */
-function interpret({ status, headers, body }: Raw, server: string): Answer {
-  const parsed = parseJson(headers, body);
+function interpret({ status, headers, body }: Raw, server: string, place: string): Answer {
   const isEmpty = body.length === 0;
-  body.fill(0);
+  let parsed;
+  try {
+    parsed = bodyOf(headers, body, place);
+  } catch (error) {
+    // A refusal, by its status, says enough.
+    if (status < 400) throw error;
+  } finally {
+    body.fill(0);
+  }
   if (status >= 400) {
     if (!isTemporary(status) && (parsed === undefined || !isOwn(parsed))) throw notVault(server, status, headers);
     throw new Refused(status, headers, parsed);
@@ -247,15 +275,31 @@ function isOwn(body: Readonly<Record<string, unknown>>): boolean {
   return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
 }
 
-function parseJson(headers: http.IncomingHttpHeaders, body: Buffer): Readonly<Record<string, unknown>> | undefined {
+function bodyOf(
+  headers: http.IncomingHttpHeaders,
+  body: Buffer,
+  place: string,
+): Readonly<Record<string, unknown>> | undefined {
   if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
+  if (!isUtf8(body)) throw new BackendError("invalid", `${place}: the answer is no UTF-8`);
+  const parsed = parseJson(body.toString("utf8"), place);
+  return isRecord(parsed) ? parsed : undefined;
+}
+
+/** `secret/data/app` */
+function placeOf({ pathname }: URL): string {
+  const path = pathname.replace(/^\/v1\//, "");
   try {
-    const parsed: unknown = JSON.parse(body.toString("utf8"));
-    return isRecord(parsed) ? parsed : undefined;
+    return shortened(decodeURIComponent(path));
   } catch {
-    // The parser's message quotes the text.
-    return undefined;
+    // A redirect may lead to what is no encoded text (`%ff`).
+    return shortened(path);
   }
+}
+
+/** What a server chose may be a token, or as long as it likes. */
+function shortened(text: string): string {
+  return text.length <= LONGEST_SHOWN ? text : `${text.slice(0, LONGEST_SHOWN)}…`;
 }
 
 function notVault(server: string, status: number, headers: http.IncomingHttpHeaders): BackendError {

@@ -11,6 +11,7 @@ import {
 import type { Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { printable } from "../contract/errors.ts";
+import { Room } from "../contract/limits.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
 import { joinPath, under } from "../contract/settings.ts";
@@ -67,6 +68,7 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
     random,
   });
   const byId = new Map(requests.map((request) => [request.id, request]));
+  const sizes = new Sizes();
   return {
     name: module.name,
     pollingInterval:
@@ -79,6 +81,7 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
         requests.filter(({ id }) => wanted.has(id)),
         signal,
         limit,
+        sizes,
       );
     },
     watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
@@ -104,6 +107,7 @@ async function guardedFetch(
   requests: readonly SecretRequest<unknown>[],
   signal: AbortSignal,
   limit: number,
+  sizes: Sizes,
 ): Promise<ReadonlyMap<string, Outcome>> {
   const abort = new AbortController();
   const onStop = () => {
@@ -114,7 +118,7 @@ async function guardedFetch(
   try {
     const asked = askFor(backend, requests, abort.signal);
     const answer = await within(limit, signal, asked);
-    if (answer !== undefined) return eachOutcome(requests, answer);
+    if (answer !== undefined) return eachOutcome(requests, answer, sizes);
     abort.abort();
     // The values that it has got by now are not lost because of one secret that nobody answers for. Whatever else it says
     // may be so because it was cut short.
@@ -122,7 +126,7 @@ async function guardedFetch(
     if (late === undefined) void asked.then(overwrite);
     const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
     const silence = new BackendError("unavailable", why);
-    const outcomes = eachOutcome(requests, late ?? silence);
+    const outcomes = eachOutcome(requests, late ?? silence, sizes);
     return new Map([...outcomes].map(([id, outcome]) => [id, problemOf(outcome) === undefined ? outcome : silence]));
   } finally {
     signal.removeEventListener("abort", onStop);
@@ -151,10 +155,38 @@ async function within<T>(seconds: number, signal: AbortSignal, work: Promise<T>)
 function eachOutcome(
   requests: readonly SecretRequest<unknown>[],
   answer: ReadonlyMap<string, Outcome> | BackendError,
+  sizes: Sizes,
 ): Map<string, Outcome> {
-  return new Map(
-    requests.map(({ id }) => [id, isBackendError(answer) ? answer : checkOutcome(answer.get(id))] as const),
+  const room = new Room(sizes.without(requests));
+  const outcomes = requests.map(
+    ({ id }) => [id, isBackendError(answer) ? answer : eachChecked(answer, id, room)] as const,
   );
+  for (const [id, outcome] of outcomes) sizes.note(id, outcome);
+  return new Map(outcomes);
+}
+
+/** How much the last value of each secret takes: what is fetched in several goes has one limit all the same. */
+class Sizes {
+  readonly #bytes = new Map<string, number>();
+
+  note(id: string, outcome: Outcome): void {
+    if ("status" in outcome && outcome.status === "value") this.#bytes.set(id, outcome.value.length);
+  }
+
+  /** Bytes of what is not among `requests`. */
+  without(requests: readonly SecretRequest<unknown>[]): number {
+    const asked = new Set(requests.map(({ id }) => id));
+    return [...this.#bytes].reduce((sum, [id, bytes]) => (asked.has(id) ? sum : sum + bytes), 0);
+  }
+}
+
+/** One outcome that throws where it is looked at is a fault of its own secret only. */
+function eachChecked(answer: ReadonlyMap<string, Outcome>, id: string, room: Room): Outcome {
+  try {
+    return room.admit(checkOutcome(answer.get(id)), `secret ${JSON.stringify(id)}`);
+  } catch {
+    return noProperAnswer();
+  }
 }
 
 /** What comes when nobody waits for it any more. */
@@ -187,6 +219,10 @@ function checkOutcome(outcome: Outcome | null | undefined): Outcome {
     if (refreshAfter === undefined) return outcome;
     if (Number.isFinite(refreshAfter)) return { ...outcome, refreshAfter: Math.max(refreshAfter, SHORTEST_REFRESH) };
   }
+  return noProperAnswer();
+}
+
+function noProperAnswer(): BackendError {
   return new BackendError("invalid", "the backend gave no proper answer for it (a bug of the backend)");
 }
 

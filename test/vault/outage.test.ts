@@ -334,7 +334,7 @@ describe("a stand-in server", () => {
     };
     expect(await failing(flooding)).toEqual({
       kind: "invalid",
-      message: "URL: the answer is larger than 32 MiB",
+      message: "sys/internal/ui/mounts/secret: the answer is larger than 32 MiB",
     });
   });
 

@@ -185,6 +185,48 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
   });
 });
 
+describe("how much a backend may give", () => {
+  const MIB = 1024 * 1024;
+  const ids = ["a", "b", "c", "d", "e"];
+  const secrets = Object.fromEntries(ids.map((id) => [id, {}]));
+  const large = (size: number) => ({ status: "value", value: Buffer.alloc(size, 1), version: "1" });
+
+  test("a value over 16 MiB is that secret's failure only, and is overwritten", async () => {
+    const tooLarge = large(16 * MIB + 1);
+    const { store } = await open({
+      fetch: () => new Map<string, unknown>(Object.entries({ a: tooLarge, b: value("x") })),
+    });
+    const answer = await outcomes(store);
+    expect(answer.get("a")).toMatchObject({
+      kind: "invalid",
+      message: 'secret "a": the value is larger than 16 MiB',
+    });
+    expect(answer.get("b")).toMatchObject({ status: "value" });
+    expect(tooLarge.value.every((byte) => byte === 0)).toBe(true);
+  });
+
+  test.each([
+    ["in one fetch", [ids]],
+    ["in several, as a retry has it", [["a", "b"], ["c"], ["d"], ["e"]]],
+  ])("all values together are 64 MiB at most: %s", async (_, goes) => {
+    const fetch = (requests: readonly { id: string }[]) => new Map(requests.map(({ id }) => [id, large(16 * MIB)]));
+    const { store } = await open({ fetch }, { secrets });
+    const kinds = new Map<string, unknown>();
+    for (const go of goes)
+      for (const [id, outcome] of await store.fetch(go, never))
+        kinds.set(id, outcome instanceof Error ? outcome.message : outcome.status);
+    expect(Object.fromEntries(kinds)).toEqual({
+      a: "value",
+      b: "value",
+      c: "value",
+      d: "value",
+      e: 'secret "e": with it, all secrets together are larger than 64 MiB',
+    });
+    // The same ones again are not counted twice.
+    expect((await store.fetch(["a"], never)).get("a")).toMatchObject({ status: "value" });
+  });
+});
+
 describe("a watch", () => {
   test("that does not listen to its signal does not keep the sidecar from ending", async () => {
     const { store } = await open({ watch: () => new Promise(() => undefined) });

@@ -1,0 +1,121 @@
+/**
+ * JSON from a store: refused before it is parsed where it would take much memory or is too deep for a recursion, and with
+ * each number as the store wrote it. JSON.parse() alone makes 0.1 of 0.10; its `context.source` is not in Node 20. Why no
+ * library: docs/dependencies.md.
+ */
+import { randomBytes } from "node:crypto";
+import { BackendError } from "./backend.ts";
+
+/** Objects and arrays inside each other. */
+const MAX_DEPTH = 128;
+/** Members and elements: 16 MiB of `{},` would otherwise be some hundred MiB of objects. */
+const MAX_PARTS = 100_000;
+/** Characters of one number. */
+const MAX_NUMBER = 1000;
+
+/** Begins a string that stands for a number. Nobody outside of this process knows it. */
+const MARK = randomBytes(16).toString("hex");
+const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
+
+/** A number that JavaScript would write otherwise than the store did. */
+export class Literal {
+  readonly #text: string;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  toString(): string {
+    return this.#text;
+  }
+}
+
+/**
+ * @param place goes before the reason of a refusal.
+ * @returns undefined where it is no JSON: the parser's own error would quote it.
+ * @throws BackendError where it is over the limits.
+ */
+export function parseJson(text: string, place: string): unknown {
+  const { json, hasLiterals } = scan(text, place);
+  try {
+    return hasLiterals ? (JSON.parse(json, revive) as unknown) : (JSON.parse(json) as unknown);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What parseJson() gave, as JSON without white space, with the store's own numbers. */
+export function stringifyJson(value: unknown): string {
+  if (value instanceof Literal) return value.toString();
+  if (Array.isArray(value)) return `[${value.map(stringifyJson).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  return `{${Object.entries(value)
+    .map(([key, inner]) => `${JSON.stringify(key)}:${stringifyJson(inner)}`)
+    .join(",")}}`;
+}
+
+/** A number as JavaScript has it; undefined where it is none. */
+export function numberOf(value: unknown): number | undefined {
+  return typeof value === "number" ? value : value instanceof Literal ? Number(value.toString()) : undefined;
+}
+
+/**
+ * The bytes of a value: a string's own, anything else as JSON.
+ *
+ * @returns undefined for half of a surrogate pair, for which UTF-8 has no bytes.
+ */
+export function bytesOf(value: unknown): Buffer | undefined {
+  const text = typeof value === "string" ? value : stringifyJson(value);
+  return /\p{Surrogate}/u.test(text) ? undefined : Buffer.from(text);
+}
+
+function revive(_: string, value: unknown): unknown {
+  return typeof value === "string" && value.startsWith(MARK) ? new Literal(value.slice(MARK.length)) : value;
+}
+
+/** Puts a marked string in the place of each number that would be altered. */
+function scan(text: string, place: string): { json: string; hasLiterals: boolean } {
+  const pieces: string[] = [];
+  let [copied, depth, parts] = [0, 0, 0];
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text.charAt(at);
+    if (character === '"') at = endOfString(text, at);
+    else if (character === "{" || character === "[") depth += 1;
+    else if (character === "}" || character === "]") depth -= 1;
+    else if (character === "-" || (character >= "0" && character <= "9")) {
+      const end = endOfNumber(text, at);
+      if (end - at > MAX_NUMBER) throw refused(place, `a number of more than ${MAX_NUMBER} characters`);
+      const literal = text.slice(at, end);
+      if (String(Number(literal)) !== literal && NUMBER.test(literal)) {
+        pieces.push(text.slice(copied, at), `"${MARK}${literal}"`);
+        copied = end;
+      }
+      at = end - 1;
+    }
+    if (character === "," || character === "{" || character === "[") parts += 1;
+    if (depth > MAX_DEPTH) throw refused(place, `JSON of more than ${MAX_DEPTH} levels`);
+    if (parts > MAX_PARTS) throw refused(place, `JSON of more than ${MAX_PARTS} members`);
+  }
+  if (pieces.length === 0) return { json: text, hasLiterals: false };
+  return { json: pieces.join("") + text.slice(copied), hasLiterals: true };
+}
+
+/** Of the closing quote. */
+function endOfString(text: string, start: number): number {
+  for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
+    let before = at;
+    while (text[before - 1] === "\\") before -= 1;
+    if ((at - before) % 2 === 0) return at;
+  }
+  return text.length;
+}
+
+function endOfNumber(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && "+-.0123456789eE".includes(text.charAt(at))) at += 1;
+  return at;
+}
+
+function refused(place: string, what: string): BackendError {
+  return new BackendError("invalid", `${place}: ${what}`);
+}
