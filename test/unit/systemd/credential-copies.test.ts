@@ -2,15 +2,18 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { getsCopies } from "../../../src/systemd/credential-copies.ts";
 import { parseShow } from "../../../src/systemd/systemctl.ts";
 
 let directory: string;
 beforeEach(() => {
+  // As in a unit of the system.
+  vi.stubEnv("XDG_RUNTIME_DIR", undefined);
   directory = mkdtempSync(join(tmpdir(), "fetcher-copies-"));
 });
 afterEach(() => {
+  vi.unstubAllEnvs();
   rmSync(directory, { recursive: true });
 });
 
@@ -41,6 +44,13 @@ for (const [line, unit, found] of [
   test(`${JSON.stringify(line)} of ${unit} is ${found ? "a copy of ours" : "none of ours"}`, () => {
     expect(getsCopies(unit, ["", undefined, "/nowhere", file(line)], "/run/web-secrets")).toBe(found);
   });
+
+test("a user's manager has its runtime directories elsewhere", () => {
+  vi.stubEnv("XDG_RUNTIME_DIR", "/run/user/7");
+  const drop = file("LoadCredential=a:%t/%N-secrets/pub/a");
+  expect(getsCopies("web.service", [drop], "/run/user/7/web-secrets")).toBe(true);
+  expect(getsCopies("web.service", [drop], "/run/web-secrets")).toBe(false);
+});
 
 test("a unit with copies cannot reload, but where systemd makes them anew; and without a directory of ours none are", () => {
   const drop = file("LoadCredential=a:/run/%N-secrets/pub/a");
