@@ -59,6 +59,10 @@ export default credentials;
 /** The directory's path says nothing to the operator; the setting that is missing does. */
 function named(outcome: Outcome, name: string): Outcome {
   if (!("status" in outcome)) return new BackendError(outcome.kind, `credential ${name}: ${outcome.message}`);
-  if (outcome.status === "value") return outcome;
+  if (outcome.status === "value") {
+    // systemd has made it whole, however young it is.
+    const { status, value, version } = outcome;
+    return { status, value, version };
+  }
   return { status: "missing", where: `the sidecar's unit has no credential ${name} (LoadCredential=${name}:...)` };
 }

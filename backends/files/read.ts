@@ -166,7 +166,8 @@ function readOpened(descriptor: number, path: string, room: Room, done: (sight: 
       readAll(descriptor, Number(stats.size), (failed, value) => {
         if (failed !== null) done({ outcome: failure(failed, "read", path), identity: null });
         else if (value === undefined) refuse(TOO_LARGE);
-        else done({ outcome: { status: "value", value, version: versionOf(stats) }, identity });
+        else
+          done({ outcome: { status: "value", value, version: versionOf(stats), writtenAgo: ageOf(stats) }, identity });
       });
     }
   });
@@ -210,6 +211,11 @@ async function identityOf(path: string): Promise<string | undefined | null> {
   } catch (error) {
     return errnoCode(error) === "ENOENT" ? undefined : null;
   }
+}
+
+/** Seconds since its bytes were last written; a rename over it, or another mode, is none. */
+function ageOf(stats: fs.BigIntStats): number {
+  return (Date.now() - Number(stats.mtimeNs / 1000n) / 1000) / 1000;
 }
 
 /** When it was written, for people; inode and ctime tell apart what was written in one second or with a copied mtime. */

@@ -252,7 +252,7 @@ in
       settle = mkOption {
         type = types.nullOr seconds;
         default = null;
-        description = "Seconds in which all changes make one publish and one action (the program's default is 0.5).";
+        description = "Seconds without a change after which all that has changed is one publish and one action (the program's default is 2).";
       };
       minInterval = mkOption {
         type = types.nullOr seconds;

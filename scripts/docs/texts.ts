@@ -106,7 +106,10 @@ export const onChange: OptionTexts = {
       "`restart`; `reload` (a restart where the unit cannot); `signal`; `none`: the service looks by itself. A unit that does not run is never started",
   },
   "onChange.signal": { meaning: 'for the action `signal`, sent to the main process: `"SIGHUP"`' },
-  "onChange.settle": { meaning: "all that changes within this time is one publish and one action" },
+  "onChange.settle": {
+    meaning:
+      "what has changed is published when the store has been quiet for so long, or after 15 times that: one publish and one action",
+  },
   "onChange.minInterval": {
     meaning: "the least time between two actions; the unit's own start limit is kept too, with one start in reserve",
   },

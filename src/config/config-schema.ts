@@ -91,7 +91,7 @@ export const onChangeSchema = object({
     ),
     null,
   ),
-  settle: v.optional(seconds, 0.5),
+  settle: v.optional(seconds, 2),
   minInterval: v.optional(seconds, 3),
   splay: v.optional(seconds, 0),
   verify: v.optional(v.nullable(object({ command: argv, timeout: v.optional(positiveSeconds, 30) })), null),

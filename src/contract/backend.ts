@@ -59,6 +59,11 @@ export interface Fetched {
   readonly version: string;
   /** Seconds until the secret must be fetched again whatever `reloadOnChange` says (a lease that ends). */
   readonly refreshAfter?: number;
+  /**
+   * Seconds since it was last written, where it is a file that may be written in steps: one that is younger than `settle`
+   * is asked for again. Absent: it is whole.
+   */
+  readonly writtenAgo?: number;
 }
 
 /** The store answered, and has no such secret. */

@@ -1,10 +1,10 @@
 /** Asks the store for some of the secrets. */
-import type { Outcome } from "../contract/backend.ts";
-import { type Clock, isAborted } from "../runtime/clock.ts";
+import { fetchUntilRest, longest, youth } from "./at-rest.ts";
+import type { Fetched, Outcome } from "../contract/backend.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { keepEmptied } from "./emptied.ts";
 import { hasLease, type HeldValues } from "./held-values.ts";
-import { problemOf } from "./problems.ts";
 import type { Store } from "./store.ts";
 
 export interface FetchParts {
@@ -24,21 +24,42 @@ export async function fetchOnce(parts: FetchParts, ids: readonly string[], stop:
 }
 
 /**
- * What is found changed without a hint may not be all: what changes within `settle` goes out with it. Not where a lease is
- * among it, of which another answer might be another one.
+ * What is found changed may not be all, or not all of it: it is fetched again until it stays the same for `settle` seconds.
+ * Not where a lease is among it, of which another answer might be another one.
+ *
+ * @param hinted a watch has been quiet for so long already: only what says that it is younger is not trusted.
  */
-export async function fetchSettled(parts: FetchParts, ids: readonly string[], stop: AbortSignal): Promise<Outcomes> {
+export async function fetchSettled(
+  parts: FetchParts,
+  ids: readonly string[],
+  hinted: boolean,
+  stop: AbortSignal,
+): Promise<Outcomes> {
   const { config, held, clock } = parts;
-  const outcomes = new Map(await fetchOnce(parts, ids, stop));
-  const changes = held.changesIn(outcomes);
   const { settle } = config.onChange;
-  if (changes.size === 0 || settle === 0 || hasLease(changes) || isAborted(stop)) return outcomes;
-  await clock.sleep(settle, stop);
-  for (const [id, outcome] of await fetchOnce(parts, ids, stop)) {
-    const change = changes.get(id);
-    if (change !== undefined && problemOf(outcome) !== undefined) continue;
-    change?.value.fill(0);
-    outcomes.set(id, outcome);
+  /** The bytes of the round before, which are overwritten meanwhile. */
+  let seen: ReadonlyMap<string, Buffer> | undefined;
+  const restless = (outcomes: Outcomes) => {
+    const changes = held.changesIn(outcomes);
+    if (changes.size === 0 || hasLease(changes)) return 0;
+    const moves = !hinted && (seen === undefined || differ(changes, seen));
+    forget(seen);
+    seen = new Map([...changes].map(([id, { value }]) => [id, Buffer.from(value)]));
+    return moves ? settle : youth(changes.values(), settle);
+  };
+  const fetch = (wanted: readonly string[]) => fetchOnce(parts, wanted, stop);
+  const taken = (id: string, value: Buffer) => held.get(id)?.value === value;
+  try {
+    return await fetchUntilRest({ fetch, restless, taken }, ids, clock, longest(settle), stop);
+  } finally {
+    forget(seen);
   }
-  return outcomes;
+}
+
+function differ(changes: ReadonlyMap<string, Fetched>, seen: ReadonlyMap<string, Buffer>): boolean {
+  return changes.size !== seen.size || [...changes].some(([id, { value }]) => seen.get(id)?.equals(value) !== true);
+}
+
+function forget(seen: ReadonlyMap<string, Buffer> | undefined): void {
+  for (const value of seen?.values() ?? []) value.fill(0);
 }

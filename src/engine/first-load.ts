@@ -3,6 +3,7 @@ import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
+import { fetchForStart } from "./at-rest.ts";
 import { keepEmptied } from "./emptied.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
@@ -59,7 +60,9 @@ export async function firstLoad(
   try {
     for (let attempt = 0; ;) {
       const left = (published === undefined ? (config.startTimeout ?? Infinity) : ADOPTION_LIMIT) - elapsed();
-      const answer = await store.fetch(wanted, stop, Math.min(FETCH_LIMIT, Math.max(left, 0.05)));
+      const most = Math.max(left, 0.05);
+      const inAll = published === undefined ? undefined : most;
+      const answer = await fetchForStart(parts, wanted, Math.min(FETCH_LIMIT, most), inAll, stop);
       const outcomes = keepEmptied(parts, answer, (id) => published?.get(id));
       if (isAborted(stop)) return new Map();
       for (const [id, outcome] of outcomes) {

@@ -7,6 +7,7 @@ import type { Config } from "../config/config.ts";
 import { FatalError } from "../contract/errors.ts";
 import { firstLoad } from "./first-load.ts";
 import { publishFirst } from "./first-publish.ts";
+import { untilQuiet } from "./at-rest.ts";
 import { fetchOnce, fetchSettled } from "./fetch.ts";
 import { hasLease, HeldValues } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
@@ -170,7 +171,7 @@ export class Sidecar {
       if (poll && interval !== null) this.#nextPoll = now + jittered(interval, random) * 1e6;
       if (rung.has("reload")) await this.#cycle(this.#ids, "reload", stop);
       else if (rung.has("hint")) {
-        const asked = await this.#settle(stop);
+        const asked = await untilQuiet(this.#alarm, clock, config.onChange.settle, stop);
         await this.#cycle(asked ? this.#ids : this.#held.unleased(this.#ids), asked ? "reload" : "hint", stop);
       } else if (poll) await this.#cycle(this.#held.unleased(this.#ids), "poll", stop);
       else if (retry) await this.#cycle(this.#retries.ids, "retry", stop);
@@ -178,15 +179,6 @@ export class Sidecar {
       if (due.length > 0 && !isAborted(stop)) await this.#refresh(due, stop);
       idle();
     }
-  }
-
-  /** Lets others change too. @returns whether somebody asks for a fetch, who is not kept waiting. */
-  async #settle(stop: AbortSignal): Promise<boolean> {
-    const { config, clock } = this.#parts;
-    const end = clock.monotonic() + config.onChange.settle * 1e6;
-    for (let left = config.onChange.settle; left > 0 && !isAborted(stop); left = (end - clock.monotonic()) / 1e6)
-      if ((await this.#alarm.wait(left, stop)).has("reload")) return true;
-    return false;
   }
 
   /** What could not be replaced is not asked for again at once: each answer of the store issues another lease. */
@@ -215,8 +207,11 @@ export class Sidecar {
     if (why !== "lease") this.#retries.cancel();
     const { halfDone } = publisher;
     if (ids.length === 0 && this.#rotation.due === undefined && !halfDone) return "unchanged";
-    const fetch = why === "poll" || why === "retry" ? fetchSettled : fetchOnce;
-    const outcomes = await fetch({ ...this.#parts, held: this.#held }, ids, stop);
+    const parts = { ...this.#parts, held: this.#held };
+    const outcomes =
+      why === "reload" || why === "lease"
+        ? await fetchOnce(parts, ids, stop)
+        : await fetchSettled(parts, ids, why === "hint", stop);
     if (isAborted(stop)) return "unchanged";
     const changes = this.#held.changesIn(outcomes);
     if (ids.length > 0) this.#note(outcomes);

@@ -215,15 +215,22 @@ function checkOutcome(outcome: Outcome | null | undefined): Outcome {
   if (isBackendError(outcome)) return outcome;
   if (outcome?.status === "missing" && isText(outcome.where)) return { ...outcome, where: printable(outcome.where) };
   if (outcome?.status === "value" && Buffer.isBuffer(outcome.value) && isText(outcome.version)) {
-    const { refreshAfter } = outcome;
-    if (refreshAfter === undefined) return outcome;
-    if (Number.isFinite(refreshAfter)) return { ...outcome, refreshAfter: Math.max(refreshAfter, SHORTEST_REFRESH) };
+    const { refreshAfter, writtenAgo, ...rest } = outcome;
+    // A clock that runs ahead of ours says nothing.
+    const age = isAge(writtenAgo) ? { writtenAgo } : {};
+    if (refreshAfter === undefined) return { ...rest, ...age };
+    if (Number.isFinite(refreshAfter))
+      return { ...rest, ...age, refreshAfter: Math.max(refreshAfter, SHORTEST_REFRESH) };
   }
   return noProperAnswer();
 }
 
 function noProperAnswer(): BackendError {
   return new BackendError("invalid", "the backend gave no proper answer for it (a bug of the backend)");
+}
+
+function isAge(value: unknown): value is number {
+  return typeof value === "number" && value >= 0;
 }
 
 function isText(value: unknown): value is string {

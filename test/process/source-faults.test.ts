@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { eventually, Place } from "./daemon.ts";
 
@@ -210,3 +211,34 @@ function inotifyWatches(pid: number): number {
     })
     .reduce((sum, count) => sum + count, 0);
 }
+
+test("a file that is written in place in many steps is one publish, of all of it", async () => {
+  const place = new Place();
+  place.put({ id: "before" });
+  const daemon = await place.start(place.config(["id"], { onChange: { settle: 1 } })).ready();
+  const descriptor = fs.openSync(join(place.store, "id"), "w");
+  for (let step = 1; step <= 12; step += 1) {
+    fs.writeSync(descriptor, `line ${step}\n`);
+    await delay(250);
+  }
+  fs.closeSync(descriptor);
+  await eventually("the last line is published", () => place.read("id")?.endsWith("line 12\n") === true);
+  await daemon.says(/^published/);
+  expect(daemon.lines.filter(({ message }) => message.startsWith("published"))).toHaveLength(1);
+  expect(place.read("id")).toMatch(/^line 1\n/);
+});
+
+test("a start without reloadOnChange waits until a file that is being written is whole", async () => {
+  const place = new Place();
+  place.put({ id: "before" });
+  const descriptor = fs.openSync(join(place.store, "id"), "w");
+  fs.writeSync(descriptor, "line 1\n");
+  const daemon = place.start(place.config(["id"], { config: { reloadOnChange: false }, onChange: { settle: 2 } }));
+  for (let step = 2; step <= 15; step += 1) {
+    await delay(200);
+    fs.writeSync(descriptor, `line ${step}\n`);
+  }
+  fs.closeSync(descriptor);
+  await daemon.ready();
+  expect(place.read("id")).toMatch(/line 15\n$/);
+});

@@ -89,6 +89,8 @@ export class FakeStore implements Store {
   down: BackendError | undefined;
   /** Seconds after which a secret is to be fetched again. */
   readonly leases = new Map<string, number>();
+  /** Seconds since a secret was last written; undefined: whole. */
+  age: (id: string) => number | undefined = () => undefined;
   version = 1;
   /** Runs before each answer: may wait. */
   before: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
@@ -121,12 +123,14 @@ export class FakeStore implements Store {
     const held = this.down ?? this.#secrets.get(id) ?? missing(id);
     if (typeof held !== "string") return held;
     const refreshAfter = this.leases.get(id);
+    const writtenAgo = this.age(id);
     return {
       status: "value",
       // A new lease has new credentials.
       value: Buffer.from(refreshAfter === undefined ? held : `${held}-${this.fetches.length}`),
       version: `${this.version}`,
       ...(refreshAfter === undefined ? {} : { refreshAfter }),
+      ...(writtenAgo === undefined ? {} : { writtenAgo }),
     };
   }
 

@@ -48,7 +48,7 @@ test("what is not said has the documented default", () => {
     ],
     templates: [],
     output: undefined,
-    onChange: { action: "restart", signal: null, settle: 0.5, minInterval: 3, splay: 0, verify: null },
+    onChange: { action: "restart", signal: null, settle: 2, minInterval: 3, splay: 0, verify: null },
     startTimeout: null,
     resident: true,
   });

@@ -59,6 +59,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     config: { reloadOnChange: true },
     output: { directory },
     ...options.config,
+    onChange: { settle: 0.5, ...(options.config?.["onChange"] as object | undefined) },
   });
   const log = recordingLog();
   const notifier = new RecordingNotifier();

@@ -103,6 +103,8 @@ describe("rotation", () => {
       await clock.advance(0.1);
     }
     await clock.advance(0.3);
+    expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
+    await clock.advance(0.1);
     expect([file("a"), file("b")]).toEqual(["a-new", "b-new"]);
     await clock.advance(10);
     expect(log.at("notice")).toEqual(["published 2 changed secrets", "app.service: restart for the new secrets"]);

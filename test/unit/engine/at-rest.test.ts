@@ -1,0 +1,142 @@
+/** What is written in steps is one rotation: otherwise a service is restarted with half of it, and may not survive that. */
+import { describe, expect, test } from "vitest";
+import { FakeClock, FakeStore } from "../fakes.ts";
+import { startSidecar } from "./running-sidecar.ts";
+
+/** A store whose files say how old they are. */
+function aged(secrets: Readonly<Record<string, string>>) {
+  const clock = new FakeClock();
+  const store = new FakeStore(secrets);
+  const written = new Map<string, number>();
+  store.age = (id) => {
+    const at = written.get(id);
+    return at === undefined ? 1000 : (clock.monotonic() - at) / 1e6;
+  };
+  const write = (id: string, value: string) => {
+    store.put(id, value);
+    written.set(id, clock.monotonic());
+  };
+  return { clock, store, write };
+}
+
+describe("with a watch", () => {
+  test("steps that follow one another within settle are one publish and one action, however many", async () => {
+    const { store, clock, file, log, restarts } = await startSidecar();
+    await clock.advance(1);
+    for (let step = 1; step <= 15; step += 1) {
+      store.put("a", `step ${step}`);
+      store.hint();
+      await clock.advance(0.4);
+    }
+    expect(file("a")).toBe("a1");
+    await clock.advance(5);
+    expect(file("a")).toBe("step 15");
+    expect(log.at("notice")).toEqual(["published 1 changed secret", "app.service: restart for the new secrets"]);
+    expect(restarts()).toBe(1);
+  });
+
+  test("what never comes to rest goes out after 15 times settle", async () => {
+    const { store, clock, file } = await startSidecar();
+    await clock.advance(1);
+    store.put("b", "b2");
+    const seconds = async () => {
+      const begun = clock.monotonic();
+      while (file("b") !== "b2") {
+        store.hint();
+        await clock.advance(0.25);
+      }
+      return (clock.monotonic() - begun) / 1e6;
+    };
+    expect(await seconds()).toBeCloseTo(15 * 0.5, 0);
+  });
+
+  test("a file that is younger than settle is looked at again, though no hint came for its last step", async () => {
+    const { clock, store, write } = aged({ a: "a1", b: "b1" });
+    const { file, log } = await startSidecar({ clock, store });
+    await clock.advance(1);
+    write("a", "half");
+    store.hint();
+    await clock.advance(0.4);
+    write("a", "whole");
+    await clock.advance(0.2);
+    expect(file("a")).toBe("a1");
+    await clock.until(() => file("a") === "whole", 1);
+    expect(log.at("notice")).toContain("published 1 changed secret");
+    expect(log.at("notice").filter((line) => line.startsWith("published"))).toHaveLength(1);
+  });
+});
+
+test("a poll that finds a change asks until the answer stays the same for settle seconds", async () => {
+  const store = new FakeStore({ a: "a1", b: "b1" });
+  store.watch = undefined;
+  const { clock, file, log } = await startSidecar({ store });
+  store.put("a", "cert 2");
+  await clock.until(() => store.fetches.length === 2, 31);
+  await clock.advance(0.4);
+  store.put("b", "key 2");
+  await clock.advance(0.4);
+  store.put("a", "cert 2 and chain");
+  await clock.advance(0.3);
+  expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
+  await clock.advance(2);
+  expect([file("a"), file("b")]).toEqual(["cert 2 and chain", "key 2"]);
+  expect(log.at("notice").filter((line) => line.startsWith("published"))).toEqual(["published 2 changed secrets"]);
+});
+
+describe("a start", () => {
+  test("waits for a file that is still being written: without reloadOnChange half of it would stay", async () => {
+    const { clock, store, write } = aged({ a: "a1", b: "b1" });
+    write("a", "hal");
+    const { notifier, file } = await startSidecar({ clock, store, config: { config: {}, onChange: { settle: 2 } } });
+    for (const text of ["half", "half of", "half of it"]) {
+      await clock.advance(1);
+      write("a", text);
+    }
+    expect(notifier.readies).toEqual([]);
+    expect(notifier.last).toBe("waiting for fake: the place of a is still being written");
+    await clock.until(() => notifier.readies.length > 0, 3);
+    expect(file("a")).toBe("half of it");
+  });
+
+  test("does not wait for `settle` where that is long: what is left alone for 2 s is whole", async () => {
+    const { clock, store, write } = aged({ a: "a1", b: "b1" });
+    write("a", "a2");
+    const { notifier } = await startSidecar({ clock, store, config: { onChange: { settle: 600 } } });
+    await clock.until(() => notifier.readies.length > 0, 2.1);
+  });
+
+  test("does not wait for ever for what is written without end", async () => {
+    const { clock, store, write } = aged({ a: "a1", b: "b1" });
+    const { notifier } = await startSidecar({
+      clock,
+      store,
+      config: { config: {} },
+      opened: () => {
+        write("a", "0");
+      },
+    });
+    for (let at = 0; notifier.readies.length === 0 && at < 100; at += 1) {
+      write("a", String(at));
+      await clock.advance(0.1);
+    }
+    expect(notifier.readies).toHaveLength(1);
+  });
+
+  test("beside a published set takes its value for a file that is still being written after five seconds", async () => {
+    const { clock, store, write } = aged({ a: "a1", b: "b1" });
+    const config = { onChange: { settle: 2 } };
+    const first = await startSidecar({ clock, store, config });
+    await first.stop();
+    write("a", "part 0");
+    let at = 1;
+    const { notifier, file } = await startSidecar({ clock, store, config, directory: first.directory });
+    while (notifier.readies.length === 0 && at < 100) {
+      write("a", `part ${at++}`);
+      store.hint();
+      await clock.advance(0.1);
+    }
+    expect(file("a")).toBe("a1");
+    expect(notifier.last).toContain("the place of a is still being written");
+    await clock.until(() => file("a") === `part ${at - 1}`, 40);
+  });
+});
