@@ -6,6 +6,7 @@ import { BackendError, type BackendModule, type Outcome } from "../src/contract/
 import { ConfigError, errnoText, printable } from "../src/contract/errors.ts";
 import { MAX_VALUE, Room } from "../src/contract/limits.ts";
 import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
+import { aboutBackend, means, option } from "../src/contract/option.ts";
 import { object, parse, requestSeconds } from "../src/contract/settings.ts";
 
 const word = v.pipe(
@@ -25,17 +26,44 @@ const environment = v.pipe(
   ),
 );
 
+export const about = aboutBackend({
+  name: "what a command prints: `sops -d`, `pass`, `keyctl pipe`",
+  text: "The output of a program, without a shell: `sops -d`, `age -d`, `pass show`, anything. Exit status 66 says that there is no such secret, 77 that it is refused, 64 and 78 that something is wrong for good; after any other it is tried again.",
+});
+
 export const Settings = object({
-  command: v.optional(argv),
-  timeout: v.optional(requestSeconds, 30),
-  environment: v.optional(environment, {}),
+  command: option(
+    v.optional(argv),
+    means("argv of the program", {
+      otherwise: "required, here or in each source",
+      example: ["/usr/bin/pass", "show"],
+    }),
+  ),
+  timeout: option(
+    v.optional(requestSeconds, 30),
+    means("a program that takes longer is killed, and run again later; at most 100"),
+  ),
+  environment: option(
+    v.optional(environment, {}),
+    means("variables for the program, which inherits none but `PATH`; none whose name begins with `LD_`", {
+      example: { SOPS_AGE_KEY_FILE: "/etc/secrets/age.key" },
+    }),
+  ),
 });
 type Settings = v.InferOutput<typeof Settings>;
 
 export const Source = object({
-  command: v.optional(argv),
-  args: v.optional(v.array(word, "expected an array of strings")),
-  timeout: v.optional(requestSeconds),
+  command: option(v.optional(argv), means("argv of another program", { otherwise: "`config.command`" })),
+  args: option(
+    v.optional(v.array(word, "expected an array of strings")),
+    means("what is added to argv", { otherwise: "the id; nothing after a `command` of its own" }),
+  ),
+  timeout: option(
+    v.optional(requestSeconds),
+    means("a program that takes longer is killed, and run again later; at most 100", {
+      otherwise: "`config.timeout`",
+    }),
+  ),
 });
 interface Source {
   readonly argv: readonly [string, ...string[]];

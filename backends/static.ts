@@ -2,15 +2,27 @@
 import * as v from "valibot";
 import type { BackendModule, Outcome } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
+import { aboutBackend, means, option } from "../src/contract/option.ts";
 import { object, parse } from "../src/contract/settings.ts";
 
+export const about = aboutBackend({
+  name: "values from the configuration itself, where anybody may read them; for tests only",
+  text: "Values from the configuration itself. For tests: anybody may read them there.",
+});
+
 export const Settings = object({
-  values: v.pipe(
-    v.custom<object>((input) => !Array.isArray(input), "expected an object of strings"),
-    v.record(v.string(), v.string("expected a string"), "expected an object of strings"),
-    v.transform((values) => new Map(Object.entries(values))),
+  values: option(
+    v.pipe(
+      v.custom<object>((input) => !Array.isArray(input), "expected an object of strings"),
+      v.record(v.string(), v.string("expected a string"), "expected an object of strings"),
+      v.transform((values) => new Map(Object.entries(values))),
+    ),
+    means("id → value, a string"),
   ),
-  allowInsecure: v.optional(v.boolean("expected true or false"), false),
+  allowInsecure: option(
+    v.optional(v.boolean("expected true or false"), false),
+    means("must be `true`", { mustBeSet: true }),
+  ),
 });
 type Settings = v.InferOutput<typeof Settings>;
 

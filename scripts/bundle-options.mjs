@@ -24,6 +24,18 @@ const pinoAlone = {
   },
 };
 
+// What is said of options is for the documents: in the bundle the two functions are empty ones, whose calls esbuild takes
+// away with all that is in their arguments.
+const withoutTexts = {
+  name: "without-texts",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/src\/contract\/option\.ts$/ }, () => ({
+      contents:
+        "export function means() {} export function aboutBackend() {} export const option = (schema) => schema;",
+    }));
+  },
+};
+
 /** @type {import("esbuild").BuildOptions} */
 export const bundleOptions = {
   chunkNames: "chunks/[name]-[hash]",
@@ -37,7 +49,7 @@ export const bundleOptions = {
   // The build writes the licences of all packages to one file.
   legalComments: "none",
   external: ["sd-notify"],
-  plugins: [nodeVaultAlone, pinoAlone],
+  plugins: [nodeVaultAlone, pinoAlone, withoutTexts],
   // CommonJS libraries in the bundle call require(), which ES modules do not have.
   banner: {
     js: 'import { createRequire as createRequireForBundle } from "node:module"; const require = createRequireForBundle(import.meta.url);',

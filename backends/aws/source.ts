@@ -1,6 +1,7 @@
 /** Which value of AWS Secrets Manager a secret is: settings, `valueFrom` strings as ECS writes them, and regions. */
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
+import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { object, parse, requestSeconds, text } from "../../src/contract/settings.ts";
 
 const url = v.pipe(
@@ -8,14 +9,43 @@ const url = v.pipe(
   v.check((value) => /^https?:\/\/[^/@\s]+\/?$/.test(value), 'expected a URL without a path, "https://host:port"'),
 );
 
+export const about = aboutBackend({
+  name: "AWS Secrets Manager",
+  text: "AWS Secrets Manager. Credentials come as the AWS SDK finds them. With `config.secretId`, an id is a JSON key of that secret; else it is the name of a secret.",
+  network: true,
+  // ~/.aws
+  home: true,
+});
+
 export const Settings = object({
-  region: v.optional(text),
-  endpoint: v.optional(url),
-  profile: v.optional(text),
-  roleArn: v.optional(v.pipe(text, v.regex(/^arn:[\w-]+:iam::\d{12}:role\//, "expected the ARN of a role"))),
-  externalId: v.optional(text),
-  secretId: v.optional(text),
-  timeout: v.optional(requestSeconds, 15),
+  region: option(
+    v.optional(text),
+    means("the region of the secrets; the region in an ARN wins", {
+      otherwise: "`AWS_REGION`, `AWS_DEFAULT_REGION`",
+      example: "eu-central-1",
+    }),
+  ),
+  endpoint: option(
+    v.optional(url),
+    means("another address of the service, `https://HOST:PORT`", { otherwise: "the region's own" }),
+  ),
+  profile: option(
+    v.optional(text),
+    means("a profile of the AWS configuration files", { otherwise: "the SDK's choice" }),
+  ),
+  roleArn: option(
+    v.optional(v.pipe(text, v.regex(/^arn:[\w-]+:iam::\d{12}:role\//, "expected the ARN of a role"))),
+    means("the ARN of a role to assume", { otherwise: "none" }),
+  ),
+  externalId: option(
+    v.optional(text),
+    means("what the role's trust policy asks for; needs `roleArn`", { otherwise: "none" }),
+  ),
+  secretId: option(
+    v.optional(text),
+    means("name or ARN of the secret that has all of this scope", { otherwise: "each id is a secret" }),
+  ),
+  timeout: option(v.optional(requestSeconds, 15), means("for a request; at most 100")),
 });
 export type Settings = v.InferOutput<typeof Settings>;
 
@@ -24,11 +54,22 @@ const word = v.pipe(
   v.check((value) => !/[\p{Cc}\u2028\u2029]/u.test(value), "must not contain control characters"),
 );
 export const Source = object({
-  valueFrom: v.optional(word),
-  secretId: v.optional(word),
-  jsonKey: v.optional(word),
-  versionStage: v.optional(word),
-  versionId: v.optional(word),
+  valueFrom: option(
+    v.optional(word),
+    means(
+      "all in one, as Amazon ECS writes it: `ARN:json-key:version-stage:version-id`, empty fields keep their colons",
+      { otherwise: "none" },
+    ),
+  ),
+  secretId: option(v.optional(word), means("name or ARN", { otherwise: "`config.secretId`, or else the id" })),
+  jsonKey: option(
+    v.optional(word),
+    means("a key of a secret that is a JSON object", {
+      otherwise: "the id, if the secret is that of `config.secretId`; else the whole value",
+    }),
+  ),
+  versionStage: option(v.optional(word), means("`AWSPREVIOUS`, or a label of your own", { otherwise: "`AWSCURRENT`" })),
+  versionId: option(v.optional(word), means("one version for good", { otherwise: "the newest" })),
 });
 
 /** One value in the store. */

@@ -4,8 +4,14 @@
  */
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../../src/contract/backend.ts";
+import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { object, parse, text } from "../../src/contract/settings.ts";
 import { readFiles } from "./read.ts";
+
+export const about = aboutBackend({
+  name: "systemd credentials of the sidecar's own unit: `LoadCredentialEncrypted=`, `ImportCredential=`",
+  text: "What systemd hands to the sidecar's own unit: `LoadCredentialEncrypted=`, `LoadCredential=`, `SetCredential=`, `ImportCredential=`.",
+});
 
 export const Settings = object({});
 
@@ -16,7 +22,9 @@ const credentialName = v.pipe(
   v.check((name) => !/[/:]/.test(name), "must have no slash and no colon: it is the name of a systemd credential"),
   v.check((name) => name !== "." && name !== "..", "must not be . or .."),
 );
-export const Source = object({ name: v.optional(credentialName) });
+export const Source = object({
+  name: option(v.optional(credentialName), means("the name of the credential", { otherwise: "the id" })),
+});
 interface Source {
   readonly name: string;
 }

@@ -2,13 +2,30 @@
 import * as v from "valibot";
 import { BackendError, type BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
+import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { absolutePath, object, parse } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
-export const Settings = object({ secretsDir: absolutePath });
+export const about = aboutBackend({
+  name: "a directory of files: sops-nix, agenix, a Kubernetes volume",
+  text: "Files in a directory: sops-nix, agenix, a Kubernetes volume, or one of your own.",
+});
+
+export const Settings = object({
+  secretsDir: option(
+    absolutePath,
+    means("the directory, an absolute path; it may be or lead through a symbolic link", {
+      path: "replaced",
+      secret: true,
+      example: "/run/secrets",
+    }),
+  ),
+});
 type Settings = v.InferOutput<typeof Settings>;
 
-export const Source = object({ file: v.optional(pathInside) });
+export const Source = object({
+  file: option(v.optional(pathInside), means("the path of the file inside, without `..`", { otherwise: "the id" })),
+});
 interface Source {
   /** Relative to `secretsDir`. */
   readonly file: string;

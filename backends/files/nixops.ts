@@ -2,17 +2,31 @@
 import * as v from "valibot";
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
+import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { absolutePath, object, parse } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
-export const Settings = object({ keysDir: v.optional(absolutePath, "/run/keys") });
+export const about = aboutBackend({
+  name: "keys that NixOps uploads after boot",
+  text: "Keys that NixOps uploads. A missing key is waited for.",
+});
+
+export const Settings = object({
+  keysDir: option(
+    v.optional(absolutePath, "/run/keys"),
+    // A mount of NixOps' own.
+    means("the directory, an absolute path", { path: "stays", secret: true }),
+  ),
+});
 type Settings = v.InferOutput<typeof Settings>;
 
 const keyName = v.pipe(
   pathInside,
   v.check((key) => !key.includes("/"), "expected the name of a key, without a slash"),
 );
-export const Source = object({ key: v.optional(keyName) });
+export const Source = object({
+  key: option(v.optional(keyName), means("the name of the key", { otherwise: "the id" })),
+});
 interface Source {
   readonly key: string;
 }

@@ -1,24 +1,37 @@
 /** Where one secret lives: a key of what is read from, or written to, a path. */
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
+import { means, option } from "../../src/contract/option.ts";
 import { object, parse, text } from "../../src/contract/settings.ts";
-import { pathText, type Settings } from "./settings.ts";
+import type { Settings } from "./settings.ts";
+import { pathText } from "./words.ts";
 
 export const Source = object({
-  path: v.optional(pathText),
-  key: v.optional(text),
-  mount: v.optional(pathText),
-  version: v.optional(
-    v.pipe(v.number("expected a number"), v.integer("expected a whole number"), v.minValue(1, "expected 1 or more")),
+  path: option(v.optional(pathText), means("the path of the secret, below `mount`", { otherwise: "`config.path`" })),
+  key: option(v.optional(text), means("the key of what is at the path", { otherwise: "the id" })),
+  mount: option(
+    v.optional(pathText),
+    means("where the secrets engine of this secret is mounted", { otherwise: "`config.mount`" }),
   ),
-  data: v.optional(
-    v.pipe(
-      v.custom<object>(
-        (input) => typeof input === "object" && input !== null && !Array.isArray(input),
-        "expected an object",
-      ),
-      v.record(v.string(), v.unknown()),
+  version: option(
+    v.optional(
+      v.pipe(v.number("expected a number"), v.integer("expected a whole number"), v.minValue(1, "expected 1 or more")),
     ),
+    means("of a secret of KV version 2", { otherwise: "the newest" }),
+  ),
+  data: option(
+    v.optional(
+      v.pipe(
+        v.custom<object>(
+          (input) => typeof input === "object" && input !== null && !Array.isArray(input),
+          "expected an object",
+        ),
+        v.record(v.string(), v.unknown()),
+      ),
+    ),
+    means("written to the path, and the secrets are in the answer: `pki/issue/ROLE`", {
+      otherwise: "the path is read",
+    }),
   ),
 });
 

@@ -42,7 +42,7 @@ export async function configurationPage(): Promise<string> {
         defaultPollingInterval === null
           ? "Its values cannot change while the sidecar runs: nothing is polled."
           : `Polled every ${defaultPollingInterval} s by default.`;
-      return [`### ${section.title}`, about, polled, table(section), ...cases.flatMap(part)];
+      return [`### ${section.title}`, about.text, polled, table(section), ...cases.flatMap(part)];
     }),
   );
   const parts = [
@@ -60,11 +60,11 @@ function part(section: Section): string[] {
   return [`#### ${section.title}`, table(section)];
 }
 
-function table({ options, texts }: Section): string {
+function table({ options }: Section): string {
   const rows = options.map((option) => {
-    const text = texts[option.path] ?? { meaning: "" };
-    const since = text.since === undefined ? "" : ` (since ${text.since})`;
-    return `| \`${option.path}\` | ${defaultOf(option, text)} | ${text.meaning}${since} |`;
+    const { text = "", since: version } = option.about;
+    const since = version === undefined ? "" : ` (since ${version})`;
+    return `| \`${option.path}\` | ${defaultOf(option)} | ${text}${since} |`;
   });
   return ["| option | default | meaning |", "| --- | --- | --- |", ...rows].join("\n");
 }

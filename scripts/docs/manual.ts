@@ -102,7 +102,7 @@ function configuration(version: string): string[] {
     section(
       "BACKENDS",
       ...backendSections.flatMap((backend) => [
-        subsection(backend.name, text(backend.about), options(backend)),
+        subsection(backend.name, text(backend.about.text), options(backend)),
         ...backend.cases.map(part),
       ]),
     ),
@@ -122,9 +122,9 @@ function part(of: Section): string {
 function options(of: Section): string {
   return list(
     of.options.map((option) => {
-      const about = of.texts[option.path] ?? { meaning: "" };
-      const since = about.since === undefined ? "" : ` Since ${about.since}.`;
-      return [option.path, `${about.meaning}. Default: ${defaultOf(option, about)}.${since}`];
+      const { text = "", since: version } = option.about;
+      const since = version === undefined ? "" : ` Since ${version}.`;
+      return [option.path, `${text}. Default: ${defaultOf(option)}.${since}`];
     }),
   );
 }

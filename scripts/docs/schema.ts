@@ -1,5 +1,6 @@
-/** Which options a valibot schema knows, so that the reference cannot forget one, nor tell another default. */
+/** Reads valibot schemas: which options there are, with the defaults of the schema and what it says of them. */
 import type * as v from "valibot";
+import type { About } from "../../src/contract/option.ts";
 
 export interface Option {
   /** From the root of the configuration: `config.tls.caFile`. */
@@ -7,15 +8,18 @@ export interface Option {
   /** undefined: there is none. */
   readonly default: unknown;
   readonly required: boolean;
+  readonly about: About;
 }
 
 /** What valibot's schemas have in common here: those of objects have entries, those that allow nothing wrap another. */
-interface Schema {
+export interface Schema {
   readonly type: string;
+  readonly kind?: string;
   readonly entries?: Readonly<Record<string, Schema>>;
   readonly wrapped?: Schema;
   readonly default?: unknown;
   readonly pipe?: readonly Schema[];
+  readonly metadata?: About;
 }
 
 /**
@@ -24,25 +28,49 @@ interface Schema {
  * @returns what an operator can set, objects by what is in them.
  */
 export function optionsIn(schema: v.GenericSchema, prefix: string, elsewhere: ReadonlySet<unknown>): Option[] {
-  return entriesOf(schema as unknown as Schema).flatMap(([key, entry]) =>
+  return entriesOf(plain(schema)).flatMap(([key, entry]) =>
     inside(entry, prefix === "" ? key : `${prefix}.${key}`, elsewhere),
   );
 }
 
 function inside(entry: Schema, path: string, elsewhere: ReadonlySet<unknown>): Option[] {
+  const { schema, optional } = unwrapped(entry);
+  if (elsewhere.has(schema)) return [];
+  const entries = entriesOf(schema);
+  if (entries.length > 0) return entries.flatMap(([key, inner]) => inside(inner, `${path}.${key}`, elsewhere));
+  return [{ path, default: entry.default, required: !optional, about: aboutOf(entry) }];
+}
+
+/** valibot's own types say nothing of what may be inside. */
+export function plain(schema: v.GenericSchema): Schema {
+  return schema as unknown as Schema;
+}
+
+/** The schema of the value itself; `optional`: it may be left out. */
+export function unwrapped(entry: Schema): { readonly schema: Schema; readonly optional: boolean } {
   let schema = entry;
   let optional = false;
   while (schema.wrapped !== undefined) {
     optional ||= schema.type !== "nullable";
     schema = schema.wrapped;
   }
-  if (elsewhere.has(schema)) return [];
-  const entries = entriesOf(schema);
-  if (entries.length > 0) return entries.flatMap(([key, inner]) => inside(inner, `${path}.${key}`, elsewhere));
-  return [{ path, default: entry.default, required: !optional }];
+  return { schema, optional };
 }
 
-function entriesOf(schema: Schema): [string, Schema][] {
-  const object = [schema, ...(schema.pipe ?? [])].find(({ entries }) => entries !== undefined);
+export function entriesOf(schema: Schema): [string, Schema][] {
+  const object = flat(schema).find(({ entries }) => entries !== undefined);
   return Object.entries(object?.entries ?? {});
+}
+
+/** What the schema says of itself; what is said outside goes over what is said inside. */
+export function aboutOf(schema: Schema): About {
+  const inner = schema.wrapped === undefined ? {} : aboutOf(schema.wrapped);
+  return Object.assign({}, inner, ...flat(schema).map(({ metadata }) => metadata ?? {})) as About;
+}
+
+function flat(schema: Schema): Schema[] {
+  if (schema.pipe === undefined) return [schema];
+  const [first, ...rest] = schema.pipe;
+  // Its first part is the schema that it was made of, which may have a pipe of its own.
+  return [...(first === undefined ? [] : flat(first)), ...rest.flatMap(flat)];
 }

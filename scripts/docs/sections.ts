@@ -1,80 +1,74 @@
-/** The sections of the reference: each a schema of the code with the texts about its options. */
+/** The sections of the reference: each a schema of the code, which says what its options mean. */
 import type * as v from "valibot";
-import * as awsSource from "../../backends/aws/source.ts";
+import * as aws from "../../backends/aws/source.ts";
 import * as command from "../../backends/command.ts";
 import * as credentials from "../../backends/files/credentials.ts";
 import * as folder from "../../backends/files/folder.ts";
 import * as nixops from "../../backends/files/nixops.ts";
 import * as fixed from "../../backends/static.ts";
-import * as vaultSettings from "../../backends/vault/settings.ts";
+import { methods } from "../../backends/vault/logins/index.ts";
+import * as vaultOptions from "../../backends/vault/options.ts";
 import * as vaultSource from "../../backends/vault/source.ts";
 import * as config from "../../src/config/config-schema.ts";
-import * as backendTexts from "./backend-texts.ts";
+import type { AboutBackend } from "../../src/contract/option.ts";
 import { type Option, optionsIn } from "./schema.ts";
-import * as texts from "./texts.ts";
-import type { OptionTexts } from "./texts.ts";
 
 export interface Section {
   readonly title: string;
   readonly options: readonly Option[];
-  readonly texts: OptionTexts;
 }
 
 export interface BackendSection extends Section {
   readonly name: string;
-  readonly about: string;
+  readonly about: AboutBackend;
+  readonly Settings: v.GenericSchema;
+  readonly Source: v.GenericSchema;
   /** Parts of it, each for one case: the logins of `vault`. */
   readonly cases: readonly Section[];
 }
 
-const programSchemas: readonly [title: string, prefix: string, schema: v.GenericSchema, texts: OptionTexts][] = [
-  ["The scope", "", config.configSchema, texts.scope],
-  ["Rotation", "config", config.rotationSchema, texts.rotation],
-  ["A secret", "secrets.ID", config.secretSchema, texts.secret],
-  ["A template", "templates.FILE", config.templateSchema, texts.template],
-  ["Output", "output", config.outputSchema, texts.output],
-  ["Change", "onChange", config.onChangeSchema, texts.onChange],
+const programSchemas: readonly (readonly [title: string, prefix: string, schema: v.GenericSchema])[] = [
+  ["The scope", "", config.configSchema],
+  ["Rotation", "config", config.rotationSchema],
+  ["A secret", "secrets.ID", config.secretSchema],
+  ["A template", "templates.FILE", config.templateSchema],
+  ["Output", "output", config.outputSchema],
+  ["Change", "onChange", config.onChangeSchema],
 ];
 /** Every schema that has a section. */
 export const described: ReadonlySet<unknown> = new Set(programSchemas.map(([, , schema]) => schema));
 
-export const programSections: readonly Section[] = programSchemas.map(([title, prefix, schema, about]) => ({
+export const programSections: readonly Section[] = programSchemas.map(([title, prefix, schema]) => ({
   title,
   options: optionsIn(schema, prefix, described),
-  texts: about,
 }));
 
-const logins: readonly Section[] = Object.entries(vaultSettings.methods).map(([method, schema]) => ({
+const logins: readonly Section[] = Object.entries(methods).map(([method, schema]) => ({
   title: `vault: login \`${method}\``,
   options: optionsIn(schema, "config.auth", new Set()),
-  texts: backendTexts.vaultLogins[method] ?? {},
 }));
 
 export const backendSections: readonly BackendSection[] = [
-  backend("folder", folder, backendTexts.folder),
-  backend("vault", { ...vaultSettings, ...vaultSource }, backendTexts.vault, logins),
-  backend("aws", awsSource, backendTexts.aws),
-  backend("credentials", credentials, backendTexts.credentials),
-  backend("command", command, backendTexts.command),
-  backend("nixops", nixops, backendTexts.nixops),
-  backend("static", fixed, backendTexts.fixed),
+  backend("folder", folder),
+  backend("vault", { ...vaultOptions, ...vaultSource }, logins),
+  backend("aws", aws),
+  backend("credentials", credentials),
+  backend("command", command),
+  backend("nixops", nixops),
+  backend("static", fixed),
 ];
 
 function backend(
   name: string,
-  schemas: { readonly Settings: v.GenericSchema; readonly Source: v.GenericSchema },
-  optionTexts: OptionTexts,
+  { about, Settings, Source }: Pick<BackendSection, "Settings" | "Source"> & { readonly about: unknown },
   cases: readonly Section[] = [],
 ): BackendSection {
-  const options = [
-    ...optionsIn(schemas.Settings, "config", new Set()),
-    ...optionsIn(schemas.Source, "secrets.ID.source", new Set()),
-  ];
-  return { name, title: `\`${name}\``, about: backendTexts.about[name] ?? "", options, texts: optionTexts, cases };
+  const options = [...optionsIn(Settings, "config", new Set()), ...optionsIn(Source, "secrets.ID.source", new Set())];
+  return { name, title: `\`${name}\``, about: about as AboutBackend, Settings, Source, options, cases };
 }
 
 /** For people: the fixed default, or what holds in its place. */
-export function defaultOf(option: Option, { otherwise }: texts.OptionText): string {
-  if (option.default !== undefined) return `\`${JSON.stringify(option.default)}\``;
-  return otherwise ?? (option.required ? "required" : "none");
+export function defaultOf({ default: value, required, about }: Option): string {
+  if (value === undefined) return about.otherwise ?? (required ? "required" : "none");
+  return `\`${JSON.stringify(value)}\`${about.unit === "seconds" && typeof value === "number" ? " s" : ""}`;
 }

@@ -1,6 +1,7 @@
 /** What each option of the configuration may be. */
 import { isRecord } from "../contract/records.ts";
 import * as v from "valibot";
+import { means, option } from "../contract/option.ts";
 import { absolutePath, object, oneOf, positiveSeconds, seconds, text } from "../contract/settings.ts";
 
 /** Names of the program's own in the output directory; no secret may use them. */
@@ -38,7 +39,10 @@ const mode = v.pipe(
 const unit = v.pipe(
   text,
   v.transform((name) => (/\.[a-z]+$/.test(name) ? name : `${name}.service`)),
-  v.regex(/^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service$/, 'expected the name of a service unit, "grafana.service"'),
+  v.check(
+    (name) => /^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service$/.test(name),
+    'expected the name of a service unit, "grafana.service"',
+  ),
 );
 
 const anything = v.custom<Readonly<Record<string, unknown>>>(isRecord, "expected an object");
@@ -50,63 +54,181 @@ const argv = v.pipe(
 );
 
 export const secretSchema = object({
-  source: v.optional(anything, {}),
-  file: v.optional(component),
-  env: v.nullish(v.string("expected the name of a variable, or null")),
-  mode: v.optional(mode),
-  owner: v.optional(principal),
-  group: v.optional(principal),
-  optional: v.optional(flag, false),
-  empty: v.optional(flag, false),
+  source: option(v.optional(anything, {}), means("where it lives in the store: see the backend")),
+  file: option(v.optional(component), means("the name of its file", { otherwise: "the id" })),
+  env: option(
+    v.nullish(v.string("expected the name of a variable, or null")),
+    means("the name of its variable in secrets.env; `null`: none", {
+      otherwise: "the id, every character that a variable's name cannot have as `_`",
+    }),
+  ),
+  mode: option(
+    v.optional(mode),
+    means(
+      "octal, as a string. One that is stricter than the default keeps the secret out of secrets.env, unless `env` is set",
+      {
+        otherwise:
+          '`"0444"` where only the service can look (below a directory of mode 0700, in a private /tmp), else `"0400"`',
+      },
+    ),
+  ),
+  owner: option(
+    v.optional(principal),
+    means(
+      "name or number of a user. A secret with an owner or a group enters secrets.env only by an explicit `env`; its mode is 0400 if none is given",
+      { otherwise: "the sidecar's own" },
+    ),
+  ),
+  group: option(v.optional(principal), means("name or number of a group", { otherwise: "the sidecar's own" })),
+  optional: option(
+    v.optional(flag, false),
+    means(
+      "the service can start without it: one that is missing, refused or invalid has no file. A store that does not answer is waited for all the same",
+    ),
+  ),
+  empty: option(
+    v.optional(flag, false),
+    means(
+      "it may become empty. Without this, one that had a value and is empty now keeps that value, as one that vanished does: a failed `decrypt > file` is no rotation",
+    ),
+  ),
 });
 
 export const templateSchema = object({
-  template: text,
-  mode: v.optional(mode),
-  owner: v.optional(principal),
-  group: v.optional(principal),
+  template: option(text, means("the template: a path, relative to this file; Mustache, with ids as names")),
+  mode: option(
+    v.optional(mode),
+    means("octal, as a string", {
+      otherwise: "so that nobody can read it who cannot read each of its secrets",
+    }),
+  ),
+  owner: option(v.optional(principal), means("name or number of a user", { otherwise: "that of its secrets" })),
+  group: option(v.optional(principal), means("name or number of a group", { otherwise: "that of its secrets" })),
 });
 
 export const rotationSchema = v.object({
-  reloadOnChange: v.optional(flag, false),
-  pollingInterval: v.optional(positiveSeconds),
-  refreshInterval: v.optional(positiveSeconds),
+  reloadOnChange: option(
+    v.optional(flag, false),
+    means(
+      "watch and poll the store; publish and act when a secret changes. What has a lease is replaced whatever this says",
+    ),
+  ),
+  pollingInterval: option(
+    v.optional(positiveSeconds),
+    means("how often the store is asked, ±10 %; also behind every watch", { otherwise: "by backend", example: 30 }),
+  ),
+  refreshInterval: option(
+    v.optional(positiveSeconds),
+    means("another name of `pollingInterval`, as in RFC 59; not both", { otherwise: "none", example: 30 }),
+  ),
 });
 
 export const outputSchema = object({
-  directory: absolutePath,
-  links: v.optional(v.nullable(absolutePath), null),
-  linksTo: v.optional(absolutePath),
-  envFile: v.optional(v.nullable(component), ENV_FILE),
+  directory: option(
+    absolutePath,
+    means(
+      "where the files go, an absolute path. `/tmp` only if it is one that `PrivateTmp=` made; no user but root may be able to change it or what it lies in",
+    ),
+  ),
+  links: option(
+    v.optional(v.nullable(absolutePath), null),
+    means("a directory that gets a symbolic link to each file, by its name; `null`: none"),
+  ),
+  linksTo: option(
+    v.optional(absolutePath),
+    means("where a reader of the links sees `directory`", {
+      otherwise: "`/tmp/.secrets` if the links are in /tmp, else `output.directory`",
+    }),
+  ),
+  envFile: option(
+    v.optional(v.nullable(component), ENV_FILE),
+    means("the name of the file with all variables; `null`: none"),
+  ),
+});
+
+const verifySchema = object({
+  command: option(
+    argv,
+    means(
+      "argv, no shell; run with `$SECRETS_DIRECTORY` and the variables before a changed set is published. Any status but 0 refuses the set. Where nothing is published yet, the first set is not verified",
+      { otherwise: "no verification" },
+    ),
+  ),
+  timeout: option(v.optional(positiveSeconds, 30), means("a command that takes longer refuses the set")),
 });
 
 export const onChangeSchema = object({
-  action: v.optional(oneOf(actions), "restart"),
-  signal: v.optional(
-    v.nullable(
-      v.pipe(
-        v.string('expected the name of a signal, "SIGHUP"'),
-        v.regex(/^(SIG)?[A-Z][A-Z0-9+-]{1,11}$|^[1-9][0-9]?$/, 'expected the name of a signal, "SIGHUP"'),
-      ),
+  action: option(
+    v.optional(oneOf(actions), "restart"),
+    means(
+      "`restart`; `reload` (a restart where the unit cannot); `signal`; `none`: the service looks by itself. A unit that does not run is never started",
     ),
-    null,
   ),
-  settle: v.optional(seconds, 2),
-  minInterval: v.optional(seconds, 3),
-  splay: v.optional(seconds, 0),
-  verify: v.optional(v.nullable(object({ command: argv, timeout: v.optional(positiveSeconds, 30) })), null),
+  signal: option(
+    v.optional(
+      v.nullable(
+        v.pipe(
+          v.string('expected the name of a signal, "SIGHUP"'),
+          v.regex(/^(SIG)?[A-Z][A-Z0-9+-]{1,11}$|^[1-9][0-9]?$/, 'expected the name of a signal, "SIGHUP"'),
+        ),
+      ),
+      null,
+    ),
+    means('for the action `signal`, sent to the main process: `"SIGHUP"`', { example: "SIGHUP" }),
+  ),
+  settle: option(
+    v.optional(seconds, 2),
+    means(
+      "what has changed is published when the store has been quiet for so long, or after 15 times that: one publish and one action",
+    ),
+  ),
+  minInterval: option(
+    v.optional(seconds, 3),
+    means("the least time between two actions; the unit's own start limit is kept too, with one start in reserve"),
+  ),
+  splay: option(
+    v.optional(seconds, 0),
+    means("wait a random time up to this before an action, so that a fleet does not restart at once", { example: 60 }),
+  ),
+  verify: v.optional(v.nullable(verifySchema), null),
 });
 
 export const configSchema = object({
-  service: v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
-  backend: v.optional(text),
-  config: v.optional(anything, {}),
-  secrets: v.optional(anything, {}),
-  templates: v.optional(anything, {}),
+  service: option(
+    v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
+    means("the unit that gets the action, or an array of them; `.service` may be left out", {
+      otherwise: "no action",
+    }),
+  ),
+  backend: option(
+    v.optional(text),
+    means("where secrets come from: one of those below, or the path of an ES module, relative to this file", {
+      otherwise: "required, or `--backend`",
+    }),
+  ),
+  config: option(v.optional(anything, {}), means("the settings of the backend, and the three of the next table")),
+  secrets: option(
+    v.optional(anything, {}),
+    means("id → what is said of this secret, `{}` where there is nothing to say; ids on the command line are added"),
+  ),
+  templates: option(
+    v.optional(anything, {}),
+    means(
+      "file → a template from which it is rendered, with secrets in it ([templates.md](templates.md)); published and rotated with the set",
+    ),
+  ),
   output: v.optional(outputSchema),
   onChange: v.optional(onChangeSchema, {}),
-  startTimeout: v.optional(v.nullable(positiveSeconds), null),
-  resident: v.optional(flag, true),
+  startTimeout: option(
+    v.optional(v.nullable(positiveSeconds), null),
+    means("give up (exit status 69) when the store does not answer for so long at the start; `null`: wait for ever"),
+  ),
+  resident: option(
+    v.optional(flag, true),
+    means(
+      "`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit's `no-resident.conf`",
+    ),
+  ),
 });
 
 /** Those beyond ASCII too, and what ends a line: a terminal obeys them. */

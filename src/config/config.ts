@@ -3,10 +3,10 @@ import { basename, dirname, resolve } from "node:path";
 import type * as v from "valibot";
 import { type ConfigFlags, readJson, withFlags } from "./config-file.ts";
 import {
-  type Action,
   component,
   configSchema,
   ENV_FILE,
+  type onChangeSchema,
   type outputSchema,
   rotationSchema,
   secretSchema,
@@ -16,58 +16,35 @@ import { checkEnvNames } from "./env-names.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { joinPath, parse } from "../contract/settings.ts";
 
-export interface SecretConfig {
+/** One secret: `source` as the backend will parse it. `mode` has permission bits; undefined is the default of the output directory. */
+export interface SecretConfig extends Complete<Omit<v.InferOutput<typeof secretSchema>, "file">> {
   readonly id: string;
-  /** As the backend will parse it. */
-  readonly source: Readonly<Record<string, unknown>>;
   readonly file: string;
-  /** Name of the variable; null: not in secrets.env; undefined: derived from the id. */
-  readonly env: string | null | undefined;
-  /** Permission bits; undefined: the default of the output directory. */
-  readonly mode: number | undefined;
-  readonly owner: string | undefined;
-  readonly group: string | undefined;
-  readonly optional: boolean;
-  /** A value that becomes empty is a rotation like any other. */
-  readonly empty: boolean;
 }
 
 /** A file that is made from a template and the values of secrets. */
-export interface TemplateConfig {
+export interface TemplateConfig extends Complete<Omit<v.InferOutput<typeof templateSchema>, "template">> {
   readonly file: string;
   /** Of the template, absolute. */
   readonly path: string;
-  /** Permission bits; undefined: as few as those of its secrets leave. */
-  readonly mode: number | undefined;
-  readonly owner: string | undefined;
-  readonly group: string | undefined;
 }
 
-export interface OutputConfig {
-  readonly directory: string;
-  /** Directory in which a symbolic link is made for each file. */
-  readonly links: string | null;
-  /** Where the reader of the links sees `directory`. */
-  readonly linksTo: string;
-  readonly envFile: string | null;
-}
+/** `linksTo`: where the reader of the links sees `directory`. */
+export type OutputConfig = Complete<v.InferOutput<typeof outputSchema>, "linksTo">;
 
-export interface VerifyConfig {
-  readonly command: readonly [string, ...string[]];
-  /** Seconds. */
-  readonly timeout: number;
-}
+/** `signal` is set exactly where the action is `signal`. */
+export type OnChangeConfig = Readonly<v.InferOutput<typeof onChangeSchema>>;
 
-export interface OnChangeConfig {
-  readonly action: Action;
-  /** For `systemctl kill --signal=`; set exactly where the action is `signal`. */
-  readonly signal: string | null;
-  /** Seconds, as are `minInterval` and `splay`. */
-  readonly settle: number;
-  readonly minInterval: number;
-  readonly splay: number;
-  readonly verify: VerifyConfig | null;
-}
+export type VerifyConfig = NonNullable<OnChangeConfig["verify"]>;
+
+/** All keys are there; those in `Known` have a value. */
+type Complete<T, Known extends keyof T = never> = {
+  readonly [K in keyof T]-?: K extends Known
+    ? Exclude<T[K], undefined>
+    : undefined extends T[K]
+      ? T[K] | undefined
+      : T[K];
+};
 
 export interface Config {
   /** Units that get the action. */

@@ -1,6 +1,7 @@
 /** Checks plain JSON against a valibot schema, and turns what is wrong into one line that names the option. */
 import * as v from "valibot";
 import { ConfigError } from "./errors.ts";
+import { means, option } from "./option.ts";
 import { LONGEST_TIMER } from "./timers.ts";
 
 /** A non-empty string without NUL: what names a file, a key or a URL. */
@@ -11,19 +12,19 @@ export const text = v.pipe(
 );
 
 /** A duration in seconds, as a person writes it: 0.5, 30. */
-export const seconds = v.pipe(
-  v.number("expected a number of seconds"),
-  v.finite("expected a finite number of seconds"),
-  v.minValue(0, "expected a number of seconds, 0 or more"),
-  // Nobody means to wait longer.
-  v.maxValue(LONGEST_TIMER, `expected at most ${LONGEST_TIMER} seconds (24 days)`),
+export const seconds = option(
+  v.pipe(
+    v.number("expected a number of seconds"),
+    v.finite("expected a finite number of seconds"),
+    v.minValue(0, "expected a number of seconds, 0 or more"),
+    // Nobody means to wait longer.
+    v.maxValue(LONGEST_TIMER, `expected at most ${LONGEST_TIMER} seconds (24 days)`),
+  ),
+  means("", { unit: "seconds" }),
 );
 
 /** A duration in seconds that must not be 0. */
-export const positiveSeconds = v.pipe(
-  seconds,
-  v.check((value) => value >= 0.05, "expected at least 0.05 seconds"),
-);
+export const positiveSeconds = v.pipe(seconds, v.minValue(0.05, "expected at least 0.05 seconds"));
 
 /** What one request of a backend may take. The engine gives a fetch of all secrets 120 seconds. */
 export const requestSeconds = v.pipe(
@@ -31,10 +32,7 @@ export const requestSeconds = v.pipe(
   v.maxValue(100, "expected at most 100 seconds: a fetch of all secrets is given up after 120"),
 );
 
-export const absolutePath = v.pipe(
-  text,
-  v.check((value) => value.startsWith("/"), "expected an absolute path"),
-);
+export const absolutePath = v.pipe(text, v.startsWith("/", "expected an absolute path"));
 
 /** An object with exactly these options; every other key is an error that lists the known ones. */
 export function object<const Entries extends v.ObjectEntries>(entries: Entries) {

@@ -1,7 +1,9 @@
 /** What a start loads: the time from exec to READY is mostly the time that this takes. */
 import * as fs from "node:fs";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { expect } from "vitest";
+import { backendSections, programSections } from "../../scripts/docs/sections.ts";
+import { project } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { Place } from "./daemon.ts";
 
@@ -59,4 +61,16 @@ needs("node").test("fetching once also loads no watch", async () => {
   const args = ["--once", "--backend", "folder", "--set", `secretsDir=${place.store}`, "token"];
   expect(await place.run(args, { env })).toMatchObject({ code: 0 });
   expect(loaded().files).toEqual(["chunk", "fetcher", "folder"]);
+});
+
+needs("node").test("the program carries no text of an option: those are for the documents", () => {
+  const options = [...programSections, ...backendSections, ...backendSections.flatMap(({ cases }) => cases)];
+  const texts = options.flatMap((section) => section.options.map(({ about }) => about.text ?? ""));
+  const files = fs.readdirSync(join(project, "dist"), { recursive: true, encoding: "utf8" });
+  const code = files
+    .filter((file) => file.endsWith(".js") && !file.includes("schema"))
+    .map((file) => fs.readFileSync(join(project, "dist", file), "utf8"));
+  expect(texts.length).toBeGreaterThan(80);
+  expect(code.length).toBeGreaterThan(10);
+  expect(texts.filter((text) => code.some((one) => one.includes(text)))).toEqual([]);
 });

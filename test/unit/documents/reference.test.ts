@@ -13,6 +13,7 @@ import { optionTexts, parseCommandLine } from "../../../src/cli/command-line.ts"
 import * as config from "../../../src/config/config-schema.ts";
 import { ExitCode } from "../../../src/contract/errors.ts";
 import { ADOPTION_LIMIT } from "../../../src/engine/first-load.ts";
+import { means, option } from "../../../src/contract/option.ts";
 import { object, positiveSeconds } from "../../../src/contract/settings.ts";
 import { blockWith, project } from "../../markdown.ts";
 import { needs } from "../../requirements.ts";
@@ -20,18 +21,15 @@ import { needs } from "../../requirements.ts";
 const sections = [...programSections, ...backendSections, ...backendSections.flatMap(({ cases }) => cases)];
 
 describe("the reference describes", () => {
-  test.each(sections)("exactly the options of the schema: $title", ({ options, texts }) => {
-    // In which order the schema has them is not the reader's concern.
-    expect(Object.keys(texts).sort()).toEqual(options.map(({ path }) => path).sort());
-    for (const [path, { meaning }] of Object.entries(texts)) expect(meaning, path).toMatch(/^\S.{8,}[^.\s]$/s);
+  test.each(sections)("each option with what the schema says of it: $title", ({ options }) => {
+    for (const { path, about } of options) expect(about.text, path).toMatch(/^\S.{8,}[^.\s]$/s);
   });
 
-  test.each(sections)("no default but that of the schema: $title", ({ options, texts }) => {
-    for (const option of options) {
-      const text = texts[option.path];
-      if (option.default !== undefined) expect(text?.otherwise, option.path).toBeUndefined();
+  test.each(sections)("no default but that of the schema: $title", ({ options }) => {
+    for (const { path, about, required, default: value } of options) {
+      if (value !== undefined) expect(about.otherwise, path).toBeUndefined();
       // An optional one says what holds without it.
-      else if (!option.required) expect(text?.otherwise, option.path).toBeDefined();
+      else if (!required) expect(about.otherwise, path).toBeDefined();
     }
   });
 
@@ -43,7 +41,10 @@ describe("the reference describes", () => {
 
   test("every backend", () => {
     expect(backendSections.map(({ name }) => name).sort()).toEqual([...backendNames].sort());
-    for (const { name, about } of backendSections) expect(about, name).toMatch(/\.$/);
+    for (const { name, about } of backendSections) {
+      expect(about.text, name).toMatch(/\.$/);
+      expect(about.name, name).toMatch(/^\S.{8,}[^.\s]$/);
+    }
   });
 
   test("what is in the objects of a schema, with its default and whether it must be there", () => {
@@ -53,17 +54,20 @@ describe("the reference describes", () => {
       b: v.optional(v.nullable(object({ c: positiveSeconds, d: v.optional(v.number(), 3) })), null),
       e: v.nullish(v.string()),
       f: v.nullable(v.string()),
+      g: option(v.optional(option(positiveSeconds, means("inside", { since: "1" }))), means("outside")),
       other: v.optional(other),
     });
     expect(optionsIn(schema, "x", new Set([other]))).toEqual([
-      { path: "x.a", default: undefined, required: true },
-      { path: "x.b.c", default: undefined, required: true },
-      { path: "x.b.d", default: 3, required: false },
-      { path: "x.e", default: undefined, required: false },
-      { path: "x.f", default: undefined, required: true },
+      { path: "x.a", default: undefined, required: true, about: {} },
+      { path: "x.b.c", default: undefined, required: true, about: { unit: "seconds" } },
+      { path: "x.b.d", default: 3, required: false, about: {} },
+      { path: "x.e", default: undefined, required: false, about: {} },
+      { path: "x.f", default: undefined, required: true, about: {} },
+      { path: "x.g", default: undefined, required: false, about: { unit: "seconds", text: "outside", since: "1" } },
     ]);
     expect(optionsIn(schema, "", new Set()).map(({ path }) => path)).toContain("other.hidden");
-    expect(defaultOf({ path: "x", default: null, required: false }, { meaning: "" })).toBe("`null`");
+    expect(defaultOf({ path: "x", default: null, required: false, about: {} })).toBe("`null`");
+    expect(defaultOf({ path: "x", default: 3, required: false, about: { unit: "seconds" } })).toBe("`3` s");
   });
 });
 

@@ -1,0 +1,28 @@
+/** AppRole: a role id, and mostly a secret id, which may come wrapped. */
+import * as v from "valibot";
+import { means, option } from "../../../src/contract/option.ts";
+import { absolutePath, object, text } from "../../../src/contract/settings.ts";
+import { flag } from "../words.ts";
+import { method, mount } from "./method.ts";
+
+export const AppRole = object({
+  method: method("approle"),
+  mount: mount("approle"),
+  roleId: option(v.optional(text), means("the role id itself", { otherwise: "required, or `roleIdPath`" })),
+  roleIdPath: option(
+    v.optional(absolutePath),
+    means("a file with the role id", { otherwise: "required, or `roleId`", path: "replaced", secret: true }),
+  ),
+  secretIdPath: option(
+    v.optional(absolutePath),
+    means("a file with the secret id", { otherwise: "none", path: "replaced", secret: true }),
+  ),
+  wrapped: option(
+    v.optional(flag, false),
+    means("the file of `secretIdPath` has a wrapping token, and the secret id is inside"),
+  ),
+  role: option(
+    v.optional(text),
+    means("the role that the wrapped secret id must be made for", { otherwise: "any of this mount" }),
+  ),
+});

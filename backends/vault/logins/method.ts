@@ -1,0 +1,16 @@
+/** What several logins have in common. */
+import * as v from "valibot";
+import { means, option } from "../../../src/contract/option.ts";
+import { absolutePath } from "../../../src/contract/settings.ts";
+import { pathText } from "../words.ts";
+
+export const method = <const Name extends string>(name: Name) => option(v.literal(name), means("the word itself"));
+
+/** @param name of the method, where it is mounted by default. */
+export const mount = (name: string) =>
+  option(v.optional(pathText, name), means("where the method is mounted below `auth/`"));
+
+export const jwtPath = option(
+  absolutePath,
+  means("a file with the signed token, read at each login", { path: "replaced", secret: true }),
+);

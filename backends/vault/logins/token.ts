@@ -1,0 +1,9 @@
+/** A token that somebody else got, in a file. */
+import { means, option } from "../../../src/contract/option.ts";
+import { absolutePath, object } from "../../../src/contract/settings.ts";
+import { method } from "./method.ts";
+
+export const Token = object({
+  method: method("token"),
+  tokenPath: option(absolutePath, means("a file with a token, read at every poll", { path: "replaced", secret: true })),
+});
