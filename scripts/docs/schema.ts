@@ -43,7 +43,7 @@ function inside(entry: Schema, path: string, elsewhere: ReadonlySet<unknown>): O
 
 /** valibot's own types say nothing of what may be inside. */
 export function plain(schema: v.GenericSchema): Schema {
-  return schema as unknown as Schema;
+  return schema;
 }
 
 /** The schema of the value itself; `optional`: it may be left out. */
