@@ -24,5 +24,5 @@ onEachGuest(
       coreOfTheMatrix(guest, delivery, place[delivery], nixUnits(evaluation, delivery));
   },
   {},
-  ["nix", "nixpkgs-lib"],
+  ["nix"],
 );

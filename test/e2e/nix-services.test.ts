@@ -259,5 +259,5 @@ onEachGuest(
     });
   },
   {},
-  ["nix", "nixpkgs-lib"],
+  ["nix"],
 );

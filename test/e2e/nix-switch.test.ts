@@ -168,7 +168,7 @@ onEachGuest(
     );
   },
   {},
-  ["nix", "nixpkgs-lib"],
+  ["nix"],
 );
 
 /** Active, with the same process at three looks in a row: a sidecar that nothing needs would be on its way out. */

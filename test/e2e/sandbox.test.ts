@@ -192,5 +192,5 @@ onEachGuest(
     });
   },
   {},
-  ["nix", "nixpkgs-lib"],
+  ["nix"],
 );

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("secretsStore.containers", () => {
+needs("nix").describe("secretsStore.containers", () => {
   const evaluation = new Evaluation();
   const module = (options: string) =>
     `{

@@ -6,7 +6,7 @@ import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 
 const page = "docs/nixos.md";
 
-needs("nix", "nixpkgs-lib").describe("the examples of docs/nixos.md", () => {
+needs("nix").describe("the examples of docs/nixos.md", () => {
   const evaluation = new Evaluation();
   /** What they take for granted: services that nixpkgs has, the options of sops-nix. */
   const around = `{ lib, ... }: {

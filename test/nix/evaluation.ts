@@ -3,10 +3,15 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
-import { findNixpkgs } from "./nixpkgs.ts";
+import { nixpkgsOrStandIn, standInNixpkgs } from "./nixpkgs.ts";
 import { nix } from "./programs.ts";
 
 export const project = join(import.meta.dirname, "../..");
+
+/** A path as Nix has it, in an expression. Written bare, a space or a `%` ends it. */
+export function nixPath(...parts: readonly string[]): string {
+  return `(/. + ${JSON.stringify(join(...parts)).replaceAll("${", "\\${")})`;
+}
 
 export interface RenderedUnit {
   readonly text: string;
@@ -19,15 +24,18 @@ export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
 export class Evaluation {
   readonly #store: string;
   readonly #nix: readonly string[];
+  readonly #nixpkgs: string;
   /** Nix has no side effects: what was asked before has the same answer. */
   readonly #known = new Map<string, unknown>();
 
   /**
    * For one test file; its store goes with it.
    * @param command `nix-instantiate`, this machine's or another one.
+   * @param nixpkgs has `lib`.
    */
-  constructor(command = nix) {
+  constructor(command = nix, nixpkgs = nixpkgsOrStandIn()) {
     this.#nix = command;
+    this.#nixpkgs = nixpkgs;
     this.#store = mkdtempSync(join(tmpdir(), "fetcher-nix-"));
     afterAll(() => {
       // What is in a store is read-only.
@@ -37,7 +45,7 @@ export class Evaluation {
   }
 
   /**
-   * @param expression of Nix; `nix` is the path of the project's nix/, `lib` the library of nixpkgs, `pkgs` the stand-in,
+   * @param expression of Nix; `nix` is the path of the project's nix/, `lib` the library of nixpkgs or the stand-in, `pkgs` the stand-in,
    *   `host [ module … ]` a host of the stand-in (test/nix/stand-in/evaluate.nix).
    * @throws with what Nix says.
    */
@@ -49,11 +57,11 @@ export class Evaluation {
   #evaluate(expression: string): unknown {
     const whole = `
       let
-        nixpkgs = ${findNixpkgs() ?? 'throw "no nixpkgs"'};
+        nixpkgs = ${nixPath(this.#nixpkgs)};
         lib = import (nixpkgs + "/lib");
-        pkgs = import ${project}/test/nix/stand-in/pkgs.nix { inherit lib; };
-        host = modules: import ${project}/test/nix/stand-in/evaluate.nix { inherit nixpkgs modules; };
-        nix = ${project}/nix;
+        pkgs = import ${nixPath(standInNixpkgs, "pkgs.nix")} { inherit lib; };
+        host = modules: import ${nixPath(standInNixpkgs, "evaluate.nix")} { inherit nixpkgs modules; };
+        nix = ${nixPath(project, "nix")};
       in
       ${expression}`;
     const [program = "", ...given] = this.#nix;

@@ -52,7 +52,7 @@ const services: readonly (readonly [store: string, settings: Settings])[] = [
   ["vault", { url: "unix:/run/vault.sock", path: "app", auth: { method: "none" }, ...rotation }],
 ];
 
-needs("nix", "nixpkgs-lib").describe("every setting", () => {
+needs("nix").describe("every setting", () => {
   const evaluation = new Evaluation();
   const nixValue = (value: unknown) => `(builtins.fromJSON ${JSON.stringify(JSON.stringify(value))})`;
   const app = (backend: string, settings: string) => `services.app = {

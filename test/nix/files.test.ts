@@ -6,7 +6,7 @@ import { Evaluation, project, setting } from "./evaluation.ts";
 
 const consumer = join(project, "examples/nixos/contract-consumer.nix");
 
-needs("nix", "nixpkgs-lib").describe("secretsStore.files", () => {
+needs("nix").describe("secretsStore.files", () => {
   const evaluation = new Evaluation();
   const store = `secretsStore.enable = true; secretsStore.folder.secretsDir = "/etc/secrets";`;
   const file = (name: string, options: string) =>

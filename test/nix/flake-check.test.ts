@@ -6,16 +6,16 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { project } from "./evaluation.ts";
-import { findNixpkgs } from "./nixpkgs.ts";
+import { nixpkgsOrStandIn } from "./nixpkgs.ts";
 import { newerNix, nix } from "./programs.ts";
 
-needs("nix", "nix-newer", "nixpkgs-lib").describe("nix flake check", () => {
+needs("nix", "nix-newer").describe("nix flake check", () => {
   let place = "";
   beforeAll(() => {
     place = mkdtempSync(join(tmpdir(), "fetcher-flake-"));
     const parts = ["flake.nix", "nix", "package.json", "package-lock.json", "LICENSE", "src", "backends", "scripts"];
     for (const part of parts) cpSync(join(project, part), join(place, "source", part), { recursive: true });
-    cpSync(join(findNixpkgs() ?? "", "lib"), join(place, "nixpkgs/lib"), { recursive: true });
+    cpSync(join(nixpkgsOrStandIn(), "lib"), join(place, "nixpkgs/lib"), { recursive: true });
     cpSync(join(import.meta.dirname, "stand-in/flake.nix"), join(place, "nixpkgs/flake.nix"));
   });
   afterAll(() => {

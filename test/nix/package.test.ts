@@ -50,7 +50,7 @@ test("a document in npm's package links to nothing that is not in it", () => {
   expect(links.filter((link) => !isThere(link))).toEqual([]);
 });
 
-needs("nix", "nixpkgs-lib").describe("evaluation", () => {
+needs("nix").describe("evaluation", () => {
   const evaluation = new Evaluation();
   /** A stand-in for what nixpkgs calls package.nix with: mkDerivation answers with what it was given. */
   const built = (system: string, arch: string) => `(import (nix + "/package.nix") {

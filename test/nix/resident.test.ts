@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("a sidecar that does not stay", () => {
+needs("nix").describe("a sidecar that does not stay", () => {
   const evaluation = new Evaluation();
   const folder = `secretsConfig.backend = "folder";`;
   /** One host with a sidecar of each kind; `also` goes into each of them, `reload` beside what says where secrets are. */

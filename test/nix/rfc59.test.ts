@@ -1,20 +1,19 @@
 /** RFC 59's own examples, unchanged. */
-import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
+import { Evaluation, nixPath, setting, type RenderedUnits } from "./evaluation.ts";
 
-const rfc59 = join(import.meta.dirname, "rfc59");
+const rfc59 = (name: string) => nixPath(import.meta.dirname, "rfc59", name);
 
-needs("nix", "nixpkgs-lib").describe("the examples of RFC 59", () => {
+needs("nix").describe("the examples of RFC 59", () => {
   const evaluation = new Evaluation();
   const example = (over: string): RenderedUnits =>
     evaluation.value(
-      `(host [ (nix + "/modules/secrets-store.nix") ${rfc59}/modules/test_service.nix ${over} ]).units`,
+      `(host [ (nix + "/modules/secrets-store.nix") ${rfc59("modules/test_service.nix")} ${over} ]).units`,
     ) as RenderedUnits;
 
   test("the module and the configuration of its text make the pair that it describes", () => {
-    const units = example(`${rfc59}/config.nix`);
+    const units = example(rfc59("config.nix"));
     expect(Object.keys(units)).toEqual(["secrets_test_file-secrets.service", "secrets_test_file.service"]);
     expect(units["secrets_test_file.service"]?.text).toBe(
       `[Unit]
@@ -46,7 +45,7 @@ PrivateTmp=true
 
   test("the other store of its text is one word away, with the host's settings below the service's", () => {
     const units = example(`{
-      imports = [ (removeAttrs (import ${rfc59}/config.nix) [ "services" ]) ];
+      imports = [ (removeAttrs (import ${rfc59("config.nix")}) [ "services" ]) ];
       services.secrets_test = {
         enable = true;
         secretsConfig = {
@@ -101,7 +100,7 @@ PrivateTmp=true
   });
 
   test("a host that has the store switched off gets no unit", () => {
-    expect(example(`{ imports = [ ${rfc59}/config.nix ]; secretsStore.enable = lib.mkForce false; }`)).toEqual({});
+    expect(example(`{ imports = [ ${rfc59("config.nix")} ]; secretsStore.enable = lib.mkForce false; }`)).toEqual({});
   });
 
   test("an id that was not loaded stops the evaluation", () => {

@@ -7,7 +7,7 @@ import { afterAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, lines, setting } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("a secrets scope", () => {
+needs("nix").describe("a secrets scope", () => {
   const evaluation = new Evaluation();
   const directory = mkdtempSync(join(tmpdir(), "fetcher-scope-"));
   afterAll(() => {

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("secretsStore.services", () => {
+needs("nix").describe("secretsStore.services", () => {
   const evaluation = new Evaluation();
   const folder = `secretsStore.services.app.secretsConfig.backend = "folder";`;
   const module = (options: string, more = folder) => `({ config, lib, ... }: {

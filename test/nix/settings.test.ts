@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { configPath, Evaluation, project, setting } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("settings", () => {
+needs("nix").describe("settings", () => {
   const evaluation = new Evaluation();
   const module = (secretsConfig: string, store = "", more = "secrets.a = { };") => `({ lib, ... }: {
     secretsStore = {

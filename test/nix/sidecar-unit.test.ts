@@ -12,7 +12,7 @@ const emptyWhenStopped = `sh -c '${[
   'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done',
 ].join(" ")}'`;
 
-needs("nix", "nixpkgs-lib").describe("a rendered sidecar", () => {
+needs("nix").describe("a rendered sidecar", () => {
   const evaluation = new Evaluation();
   const units = (config: string, backend = "folder"): RenderedUnits =>
     evaluation.units(`{

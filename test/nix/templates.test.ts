@@ -4,9 +4,9 @@ import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { configPath, Evaluation, project, setting } from "./evaluation.ts";
+import { configPath, Evaluation, nixPath, project, setting } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("templates", () => {
+needs("nix").describe("templates", () => {
   const evaluation = new Evaluation();
   const store = `secretsStore.enable = true; secretsStore.folder.secretsDir = "/etc/secrets";`;
   const inStore = expect.stringMatching(/^\/nix\/store\/\w{32}-\S+$/) as string;
@@ -54,7 +54,7 @@ needs("nix", "nixpkgs-lib").describe("templates", () => {
     const config = evaluation.config(
       evaluation.units(
         service(`templates = {
-          a.template = ${import.meta.dirname}/stand-in/template.mustache;
+          a.template = ${nixPath(import.meta.dirname, "stand-in/template.mustache")};
           b.template = builtins.toFile "b" "{{a}} of a file";
         };`).replace("secrets.a", "secrets.s"),
       ),

@@ -6,9 +6,9 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, project, type RenderedUnits } from "./evaluation.ts";
+import { Evaluation, nixPath, project, type RenderedUnits } from "./evaluation.ts";
 
-needs("nix", "nixpkgs-lib").describe("the tests in virtual machines", () => {
+needs("nix").describe("the tests in virtual machines", () => {
   const evaluation = new Evaluation();
   const tests = `(import (nix + "/tests") {
     inherit lib;
@@ -37,7 +37,7 @@ needs("nix", "nixpkgs-lib").describe("the tests in virtual machines", () => {
   test("boot hosts that can be evaluated, each with the unit that its script starts, and a sidecar", () => {
     const hosts = evaluation.value(`
       lib.mapAttrs (_: test: (host [
-        ${import.meta.dirname}/stand-in/elsewhere.nix
+        ${nixPath(import.meta.dirname, "stand-in/elsewhere.nix")}
         { config._module.args.pkgs = lib.mkForce (pkgs // { openbao = "/bao"; }); }
         test.nodes.machine
       ]).units) ${tests}`) as Readonly<Record<string, RenderedUnits>>;
