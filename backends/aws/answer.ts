@@ -10,16 +10,20 @@ export interface Answer {
   readonly VersionId?: string | undefined;
 }
 
-/** Splits an answer among all who asked for it. */
-export function outcomesIn(answer: Answer, requests: readonly SecretRequest<Source>[]): Map<string, Outcome> {
+/** Splits an answer among all who asked for it, one after the other: each may be as large as the answer. */
+export function* outcomesIn(
+  answer: Answer,
+  requests: readonly SecretRequest<Source>[],
+): Generator<readonly [SecretRequest<Source>, Outcome]> {
   let document: { readonly fields: Readonly<Record<string, unknown>> | BackendError | undefined } | undefined;
-  return new Map(
-    requests.map(({ id, source }) => {
-      if (source.jsonKey === undefined) return [id, wholeValue(answer, source)];
+  for (const request of requests) {
+    const { source } = request;
+    if (source.jsonKey === undefined) yield [request, wholeValue(answer, source)];
+    else {
       document ??= { fields: parseObject(answer, source.secretId) };
-      return [id, field(document.fields, source.jsonKey, answer, source)];
-    }),
-  );
+      yield [request, field(document.fields, source.jsonKey, answer, source)];
+    }
+  }
 }
 
 function wholeValue(answer: Answer, source: Source): Outcome {

@@ -1,38 +1,50 @@
 /** The SDK, with the limits that it does not have by itself. Loaded only when the backend is used. */
 import {
   BatchGetSecretValueCommand,
-  type BatchGetSecretValueCommandOutput,
   GetSecretValueCommand,
   SecretsManagerClient,
   type SecretsManagerClientConfig,
 } from "@aws-sdk/client-secrets-manager";
 import { unlessAborted } from "../files/read.ts";
 import type { Answer } from "./answer.ts";
+import type { Traffic } from "../../src/contract/limits.ts";
 import { credentialsOf } from "./credentials.ts";
+import { limitAnswers, MAX_BATCH } from "./handler.ts";
 import type { Settings, Source } from "./source.ts";
 
 /** The service's own limit (BatchGetSecretValue, SecretIdList). */
 export const BATCH_SIZE = 20;
+
+/**
+ * Pages of one batch. A page may be empty though another follows (API reference of BatchGetSecretValue), but a service that
+ * goes on like this would be asked without end.
+ */
+const MAX_PAGES = 2 * BATCH_SIZE;
 
 /** Seconds. */
 const CONNECTION_TIMEOUT = 5;
 /** A first try and one more; the engine's retry is around both. */
 const ATTEMPTS = 2;
 
-export type Batch = Pick<BatchGetSecretValueCommandOutput, "SecretValues" | "Errors">;
+/** A value in a batch, which says whose it is. */
+export interface Entry extends Answer {
+  readonly ARN?: string | undefined;
+  readonly Name?: string | undefined;
+}
 
 export interface Client {
   /** Rejects with the SDK's own errors, and with what `credentialsOf` throws. */
   get(source: Source, signal: AbortSignal): Promise<Answer>;
-  /** Current versions only. At most `BATCH_SIZE` ids. */
-  batch(secretIds: readonly string[], signal: AbortSignal): Promise<Batch>;
+  /** Current versions only. At most `BATCH_SIZE` ids. @returns the values that it has: not all, where it goes on for too long. */
+  batch(secretIds: readonly string[], signal: AbortSignal): Promise<readonly Entry[]>;
   close(): void;
 }
 
-export function openClient(settings: Settings, region: string): Client {
+export function openClient(settings: Settings, region: string, traffic: Traffic): Client {
   // Advice about Node for whoever updates the SDK; here it would go to the journal of every start.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
   const client = new SecretsManagerClient(configuration(settings, region));
+  limitAnswers(client.config.requestHandler, traffic);
   return {
     async get({ secretId, versionStage, versionId }, signal) {
       const command = new GetSecretValueCommand({
@@ -43,17 +55,22 @@ export function openClient(settings: Settings, region: string): Client {
       return await within(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
     },
     async batch(secretIds, signal) {
-      const values: Required<Batch>["SecretValues"] = [];
-      const errors: Required<Batch>["Errors"] = [];
+      const values: Entry[] = [];
+      const tokens = new Set<string>();
       let token: string | undefined;
+      let size = 0;
       do {
         const command = new BatchGetSecretValueCommand({ SecretIdList: [...secretIds], NextToken: token });
         const page = await within(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
-        values.push(...(page.SecretValues ?? []));
-        errors.push(...(page.Errors ?? []));
+        for (const value of (page.SecretValues ?? []).slice(0, secretIds.length)) {
+          values.push(value);
+          size += value.SecretString?.length ?? value.SecretBinary?.length ?? 0;
+        }
         token = page.NextToken;
-      } while (token !== undefined && token !== "" && values.length < secretIds.length);
-      return { SecretValues: values, Errors: errors };
+        if (token === undefined || token === "" || tokens.has(token)) break;
+        tokens.add(token);
+      } while (values.length < secretIds.length && tokens.size < MAX_PAGES && size < MAX_BATCH);
+      return values;
     },
     close() {
       client.destroy();

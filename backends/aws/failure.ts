@@ -1,5 +1,6 @@
 /** What the SDK throws, in our words. Its own errors carry requests and responses, and are never attached. */
 import { BackendError, type BackendErrorKind, type Missing } from "../../src/contract/backend.ts";
+import { Unusable } from "./handler.ts";
 
 /** What the SDK takes for throttling, too. STS and the gateways before it say it with status 400. */
 const throttling = [
@@ -103,7 +104,8 @@ export function failureOf(error: unknown, place: string): BackendError | Missing
 export function loginFailure(error: unknown, what: string): BackendError {
   if (error instanceof BackendError)
     return new BackendError(error.kind, `${what}${error.message}`, error.retryAfter, error.mayHealFor);
-  const [kind, why] = judge(error);
+  // Of a proxy, perhaps: it is not what the secret's own place has.
+  const [kind, why] = error instanceof Unusable ? (["unavailable", error.message] as const) : judge(error);
   return new BackendError(kind, `${what}${why}`, read(error).retryAfter, patience(kind));
 }
 
@@ -112,6 +114,7 @@ function patience(kind: BackendErrorKind): number | undefined {
 }
 
 function judge(error: unknown): readonly [BackendErrorKind, string] {
+  if (error instanceof Unusable) return ["invalid", error.message];
   const { name, code, status, message, isOfAws } = read(error);
   // By the SDK's reading of the clock the request was signed too early or too late.
   if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];

@@ -9,9 +9,11 @@ import {
   type Outcome,
   type SecretRequest,
 } from "../../src/contract/backend.ts";
-import { outcomesIn } from "./answer.ts";
+import { Room, Traffic } from "../../src/contract/limits.ts";
+import { type Answer, outcomesIn } from "./answer.ts";
 import { BATCH_SIZE, type Client, openClient } from "./client.ts";
 import { failureOf, isOfCredentials } from "./failure.ts";
+import { Unusable } from "./handler.ts";
 import { describeSource, parseSettings, parseSource, regionOf, type Settings, type Source } from "./source.ts";
 
 type Requests = readonly SecretRequest<Source>[];
@@ -45,6 +47,7 @@ class SecretsManager implements Backend<Source> {
   readonly #stale = new Set<string>();
   /** BatchGetSecretValue has an IAM permission of its own, and not every stand-in of the service knows it. */
   #mayBatch = true;
+  readonly #traffic = new Traffic();
 
   constructor(settings: Settings, context: BackendContext) {
     this.#settings = settings;
@@ -53,6 +56,7 @@ class SecretsManager implements Backend<Source> {
 
   async fetch(requests: Requests, signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
     this.#reopen();
+    this.#traffic.begin();
     const { places, outcomes } = this.#places(requests);
     const single: Place[] = [];
     for (const ofRegion of groupBy(places, ({ region }) => region)) {
@@ -80,8 +84,8 @@ class SecretsManager implements Backend<Source> {
     this.#stale.clear();
   }
 
-  #places(requests: Requests): { places: Place[]; outcomes: Map<string, Outcome> } {
-    const outcomes = new Map<string, Outcome>();
+  #places(requests: Requests): { places: Place[]; outcomes: Outcomes } {
+    const outcomes = new Outcomes();
     const places = new Map<string, Place>();
     for (const request of requests) {
       const { source } = request;
@@ -99,11 +103,7 @@ class SecretsManager implements Backend<Source> {
   }
 
   /** @returns the places that must be asked for one by one. */
-  async #batch(
-    places: readonly Place[],
-    outcomes: Map<string, Outcome>,
-    signal: AbortSignal,
-  ): Promise<readonly Place[]> {
+  async #batch(places: readonly Place[], outcomes: Outcomes, signal: AbortSignal): Promise<readonly Place[]> {
     const [first] = places;
     if (!this.#mayBatch || places.length < 2 || first === undefined) return places;
     let batch;
@@ -120,6 +120,8 @@ class SecretsManager implements Backend<Source> {
         for (const place of places) fail(place, failure, outcomes);
         return [];
       }
+      // Each by itself says whose fault it is.
+      if (error instanceof Unusable) return places;
       this.#mayBatch = false;
       this.#context.log("debug", "BatchGetSecretValue is refused: one request for each secret from now on");
       return places;
@@ -127,18 +129,18 @@ class SecretsManager implements Backend<Source> {
     const rest: Place[] = [];
     for (const place of places) {
       const { secretId } = place.source;
-      const value = batch.SecretValues?.find(({ ARN, Name }) => isSame(secretId, ARN, Name));
+      const value = batch.find(({ ARN, Name }) => isSame(secretId, ARN, Name));
       // What the batch says of one secret is told again, and better, by a request of its own.
       if (value === undefined) rest.push(place);
-      else addAll(outcomes, outcomesIn(value, place.requests));
+      else outcomes.addAll(value, place.requests);
     }
     return rest;
   }
 
-  async #get(place: Place, outcomes: Map<string, Outcome>, signal: AbortSignal): Promise<void> {
+  async #get(place: Place, outcomes: Outcomes, signal: AbortSignal): Promise<void> {
     try {
       const answer = await this.#client(place.region).get(place.source, signal);
-      addAll(outcomes, outcomesIn(answer, place.requests));
+      outcomes.addAll(answer, place.requests);
     } catch (error) {
       if (isOfCredentials(error)) this.#stale.add(place.region);
       const { versionStage, versionId, secretId } = place.source;
@@ -148,9 +150,19 @@ class SecretsManager implements Backend<Source> {
   }
 
   #client(region: string): Client {
-    const client = this.#clients.get(region) ?? openClient(this.#settings, region);
+    const client = this.#clients.get(region) ?? openClient(this.#settings, region, this.#traffic);
     this.#clients.set(region, client);
     return client;
+  }
+}
+
+/** What one fetch gives, as far as there is room for it. */
+class Outcomes extends Map<string, Outcome> {
+  readonly #room = new Room();
+
+  addAll(answer: Answer, requests: Requests): void {
+    for (const [{ id, source }, outcome] of outcomesIn(answer, requests))
+      this.set(id, this.#room.admit(outcome, describeSource(source)));
   }
 }
 
@@ -160,12 +172,8 @@ function isSame(secretId: string, arn: string | undefined, name: string | undefi
   return secretId.startsWith("arn:") && arn?.slice(0, -7) === secretId;
 }
 
-function fail(place: Place, outcome: Outcome, outcomes: Map<string, Outcome>): void {
+function fail(place: Place, outcome: Outcome, outcomes: Outcomes): void {
   for (const { id } of place.requests) outcomes.set(id, outcome);
-}
-
-function addAll(outcomes: Map<string, Outcome>, more: ReadonlyMap<string, Outcome>): void {
-  for (const [id, outcome] of more) outcomes.set(id, outcome);
 }
 
 function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {

@@ -44,6 +44,11 @@ export function parseJson(text: string, place: string): unknown {
   }
 }
 
+/** For what another program parses. @throws BackendError where it is over the limits. */
+export function checkJson(text: string, place: string): void {
+  scan(text, place);
+}
+
 /** What parseJson() gave, as JSON without white space, with the store's own numbers. */
 export function stringifyJson(value: unknown): string {
   if (value instanceof Literal) return value.toString();

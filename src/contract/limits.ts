@@ -8,6 +8,9 @@ export const MAX_VALUE = 16 * MIB;
 /** Bytes of all values of one service. */
 export const MAX_VALUES = 64 * MIB;
 
+/** Bytes of all answers that one fetch reads: escapes make a value up to six times as long. */
+export const MAX_TRAFFIC = 4 * MAX_VALUES;
+
 export const NO_ROOM = `all secrets together are larger than ${MAX_VALUES / MIB} MiB`;
 
 /** What is left of `MAX_VALUES` in one fetch. */
@@ -34,5 +37,22 @@ export class Room {
     value.fill(0);
     const what = value.length > MAX_VALUE ? `the value is larger than ${MAX_VALUE / MIB} MiB` : `with it, ${NO_ROOM}`;
     return new BackendError("invalid", `${place}: ${what}`);
+  }
+}
+
+/** What is left of `MAX_TRAFFIC` in one fetch. */
+export class Traffic {
+  #left = MAX_TRAFFIC;
+
+  /** A fetch begins. */
+  begin(): void {
+    this.#left = MAX_TRAFFIC;
+  }
+
+  /** @throws BackendError where the store has sent too much by now: that may be the fault of another place. */
+  take(bytes: number, place: string): void {
+    this.#left -= bytes;
+    if (this.#left < 0)
+      throw new BackendError("unavailable", `${place}: all answers together are larger than ${MAX_TRAFFIC / MIB} MiB`);
   }
 }

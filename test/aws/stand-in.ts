@@ -2,7 +2,7 @@
  * A stand-in for AWS Secrets Manager and STS, after their API references (AWS JSON 1.1, and query with XML, over HTTP),
  * only for what the emulator cannot be made to answer: throttling, partial failures of a batch, refusals, garbage, silence.
  */
-import { createServer, type IncomingMessage } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface Call {
@@ -16,9 +16,12 @@ export interface Call {
 export interface Reply {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
+  /** A string or bytes go out as they are, anything else as JSON. */
   readonly body: unknown;
   /** Half of the body is sent, and then nothing. */
   readonly stalls?: boolean;
+  /** After the body comes more of the same, for as long as somebody reads it. */
+  readonly floods?: boolean;
 }
 
 export class StandIn {
@@ -45,7 +48,12 @@ export class StandIn {
         const reply = answer(call);
         if (reply === undefined) return;
         response.writeHead(reply.status ?? 200, { "content-type": "application/x-amz-json-1.1", ...reply.headers });
-        const text = typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body);
+        const { body } = reply;
+        const text = typeof body === "string" || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+        if (reply.floods === true) {
+          flood(response, text);
+          return;
+        }
         if (reply.stalls !== true) {
           response.end(text);
           return;
@@ -69,6 +77,15 @@ export class StandIn {
   count(operation: string): number {
     return this.calls.filter((call) => call.operation === operation).length;
   }
+}
+
+function flood(response: ServerResponse, text: string | Buffer): void {
+  const more = Buffer.alloc(256 * 1024, text);
+  const pour = () => {
+    while (!response.destroyed && response.write(more));
+  };
+  response.on("drain", pour).write(text);
+  pour();
 }
 
 /** An error as the service words it. */

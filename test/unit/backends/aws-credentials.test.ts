@@ -152,6 +152,17 @@ describe("a role", () => {
     expect(await text(observed)).toBe("the value");
   });
 
+  test("whose service answers without an end is waited for", async () => {
+    await writeCredentials("own");
+    const { observed } = await backend((call) => ({ ...answer(call), floods: call.operation === "AssumeRole" }), {
+      roleArn,
+    });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `a in ${region}: cannot assume ${roleArn}: the answer is larger than 1 MiB`,
+    });
+  });
+
   test("whose service stalls in its answer is asked again at the next fetch", async () => {
     await writeCredentials("own");
     let stalls = true;

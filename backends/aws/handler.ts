@@ -1,0 +1,81 @@
+/** The SDK's own sending and receiving, with a limit on what comes in: the SDK reads any answer to its end, then parses it. */
+import { isUtf8 } from "node:buffer";
+import { BackendError } from "../../src/contract/backend.ts";
+import { checkJson } from "../../src/contract/json.ts";
+import type { Traffic } from "../../src/contract/limits.ts";
+
+const MIB = 1024 * 1024;
+
+/** Bytes. The service keeps 64 KiB in a secret, and JSON makes six bytes of one at most. */
+const MAX_ANSWER = MIB;
+/** Bytes of an answer to BatchGetSecretValue: 20 secrets. */
+export const MAX_BATCH = 8 * MIB;
+/** Bytes of what explains an error status. */
+const MAX_REFUSAL = 64 * 1024;
+
+/** What is used of the SDK's, which says `any`. */
+interface Request {
+  readonly headers: Readonly<Record<string, string | undefined>>;
+}
+interface Response {
+  readonly statusCode: number;
+  body?: AsyncIterable<Buffer> | Buffer | undefined;
+}
+interface Handler {
+  handle(request: Request, options: object): Promise<{ response: Response }>;
+}
+
+/** An answer that is not for the SDK to parse. Its message holds nothing of it. */
+export class Unusable extends Error {
+  override readonly name = "Unusable";
+}
+
+/**
+ * From now on the client's requests reject with Unusable for an answer that is too large, too deep or no UTF-8, and with
+ * BackendError where all answers together are too large. The SDK hands the handler on to the clients of STS and SSO.
+ */
+export function limitAnswers(handler: Handler, traffic: Traffic): void {
+  const handle = handler.handle.bind(handler);
+  handler.handle = async (request, options) => {
+    const { response } = await handle(request, options);
+    const isRefusal = response.statusCode >= 300;
+    const limit = isRefusal ? MAX_REFUSAL : limitOf(request);
+    const body = await read(response.body, limit, traffic);
+    // What is refused has a status, which says enough.
+    if (body === undefined && !isRefusal) throw new Unusable(`the answer is larger than ${limit / MIB} MiB`);
+    response.body = body ?? Buffer.alloc(0);
+    if (!isRefusal) check(response.body, request);
+    return { response };
+  };
+}
+
+function limitOf({ headers }: Request): number {
+  return headers["x-amz-target"]?.endsWith(".BatchGetSecretValue") === true ? MAX_BATCH : MAX_ANSWER;
+}
+
+/** @returns undefined where it is larger than `limit` bytes; it is read no further then. */
+async function read(body: Response["body"], limit: number, traffic: Traffic): Promise<Buffer | undefined> {
+  if (Buffer.isBuffer(body)) return body;
+  const chunks: Buffer[] = [];
+  let length = 0;
+  // Leaving the loop ends the connection.
+  for await (const chunk of body ?? []) {
+    length += chunk.length;
+    if (length > limit) return undefined;
+    traffic.take(chunk.length, "the service");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** What has no target is no JSON: STS answers in XML, and has no secret. */
+function check(body: Buffer, { headers }: Request): void {
+  if (headers["x-amz-target"] === undefined) return;
+  // The SDK would put U+FFFD into the value.
+  if (!isUtf8(body)) throw new Unusable("the answer is no UTF-8");
+  try {
+    checkJson(body.toString("utf8"), "the answer");
+  } catch (error) {
+    throw error instanceof BackendError ? new Unusable(error.message) : error;
+  }
+}

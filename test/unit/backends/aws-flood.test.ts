@@ -1,0 +1,153 @@
+/**
+ * A service that sends too much, too deep or what is no text. If these fail, one AWS secret, or a proxy, stops the
+ * rotation of all, or takes the memory of the host.
+ */
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { loadBackend } from "../../../backends/index.ts";
+import { type Call, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
+import { asValue, Observed } from "../../contract/observed.ts";
+
+const canary = "canary-8b1f6c02";
+const region = "eu-central-1";
+const MIB = 1024 * 1024;
+
+let standIn: StandIn | undefined;
+beforeEach(() => {
+  vi.stubEnv("AWS_ACCESS_KEY_ID", "key");
+  vi.stubEnv("AWS_SECRET_ACCESS_KEY", `${canary}-credentials`);
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await standIn?.close();
+});
+
+async function backend(answer: (call: Call) => Reply | undefined, sourceOf?: (id: string) => Record<string, unknown>) {
+  standIn = await StandIn.start(answer);
+  const module = await loadBackend("aws", "/");
+  const observed = await Observed.open(module, { region, endpoint: standIn.url, timeout: 30 }, sourceOf);
+  return { observed, standIn };
+}
+
+const value = (name: string, text = `value of ${name}`) => ({
+  ARN: `arn:aws:secretsmanager:${region}:123456789012:secret:${name}-AbCdEf`,
+  Name: name,
+  SecretString: text,
+  VersionId: `version-of-${name}`,
+});
+const idsOf = ({ body }: Call) => body["SecretIdList"] as string[];
+
+/** Batches are refused; `bad` gets `reply`, any other what it should. */
+const single =
+  (reply: Reply) =>
+  ({ operation, body }: Call): Reply => {
+    if (operation === "BatchGetSecretValue") return refusal("AccessDeniedException", "no");
+    return body["SecretId"] === "bad" ? reply : { body: value(String(body["SecretId"])) };
+  };
+
+describe("one secret's answer is the matter of that secret", () => {
+  test.each<[string, Reply, string, string]>([
+    ["has no end", { body: `{"SecretString":"${canary}`, floods: true }, "invalid", "the answer is larger than 1 MiB"],
+    [
+      "is deeper than a secret's can be",
+      { body: `{"SecretString":"x","More":${"[".repeat(5000)}${"]".repeat(5000)}}` },
+      "invalid",
+      "the answer: JSON of more than 128 levels",
+    ],
+    [
+      "has a million members",
+      { body: `{"SecretString":"x","More":[${"0,".repeat(250_000)}0]}` },
+      "invalid",
+      "the answer: JSON of more than 100000 members",
+    ],
+    [
+      "is no UTF-8",
+      { body: Buffer.concat([Buffer.from('{"SecretString":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]) },
+      "invalid",
+      "the answer is no UTF-8",
+    ],
+    [
+      "is an error without an end: its status counts",
+      { status: 503, body: canary, floods: true },
+      "unavailable",
+      "HTTP status 503",
+    ],
+  ])("that %s", async (_, reply, kind, reason) => {
+    const { observed } = await backend(single(reply));
+    const outcomes = await observed.fetch("bad", "good");
+    expect(outcomes.get("bad")).toMatchObject({ kind, message: expect.stringContaining(reason) as string });
+    expect(asValue(outcomes.get("good")).value.toString()).toBe("value of good");
+    expect(observed.said.join("\n")).not.toContain(canary);
+  });
+
+  test.each([
+    ["5,000 levels", `{"key":${"[".repeat(5000)}${"]".repeat(5000)}}`, "bad: JSON of more than 128 levels"],
+    ["no text", '{"key":"\\ud800"}', "is no Unicode text (half of a surrogate pair)"],
+  ])("whose JSON has %s", async (_, json, reason) => {
+    const sourceOf = (id: string): Record<string, unknown> => (id === "bad" ? { secretId: id, jsonKey: "key" } : {});
+    const { observed } = await backend(single({ body: value("bad", json) }), sourceOf);
+    const outcomes = await observed.fetch("bad", "good");
+    expect(outcomes.get("bad")).toMatchObject({ kind: "invalid", message: expect.stringContaining(reason) as string });
+    expect(asValue(outcomes.get("good")).value.toString()).toBe("value of good");
+  });
+});
+
+describe("a batch", () => {
+  test("without an end is given up, and each secret is asked for by itself", async () => {
+    const { observed, standIn } = await backend((call) =>
+      call.operation === "BatchGetSecretValue"
+        ? { body: `{"SecretValues":[{"SecretString":"${canary}`, floods: true }
+        : { body: value(String(call.body["SecretId"])) },
+    );
+    const outcomes = await observed.fetch("a", "b");
+    for (const id of ["a", "b"]) expect(asValue(outcomes.get(id)).value.toString()).toBe(`value of ${id}`);
+    expect(standIn.count("GetSecretValue")).toBe(2);
+  });
+
+  test.each([
+    ["always another", (count: number) => `token-${count}`, 40],
+    ["always the same", () => "token", 2],
+  ])("whose pages go on for ever, the token being %s, is left after %i", async (_, tokenOf, pages) => {
+    let count = 0;
+    const { observed, standIn } = await backend((call) => {
+      if (call.operation === "GetSecretValue") return { body: value(String(call.body["SecretId"])) };
+      count += 1;
+      return { body: { SecretValues: count === 1 ? [value("a")] : [], Errors: [], NextToken: tokenOf(count) } };
+    });
+    const outcomes = await observed.fetch("a", "b");
+    for (const id of ["a", "b"]) expect(asValue(outcomes.get(id)).value.toString()).toBe(`value of ${id}`);
+    expect(standIn.count("BatchGetSecretValue")).toBe(pages);
+    // What came before counts.
+    expect(standIn.count("GetSecretValue")).toBe(1);
+  });
+
+  test("of more values than were asked for, on pages without an end, ends with the first page that is full", async () => {
+    const { observed, standIn } = await backend((call) => ({
+      body: { SecretValues: Array.from({ length: 1000 }, () => value("other")), NextToken: String(Math.random()) },
+      ...(call.operation === "GetSecretValue" && { body: value(String(call.body["SecretId"])) }),
+    }));
+    const outcomes = await observed.fetch("a", "b");
+    expect(asValue(outcomes.get("b")).value.toString()).toBe("value of b");
+    expect(standIn.count("BatchGetSecretValue")).toBe(1);
+  });
+});
+
+test("all secrets together are 64 MiB at most: those that fit are published", async () => {
+  const ids = Array.from({ length: 70 }, (_, index) => `s${index}`);
+  const text = "x".repeat(MIB - 1024);
+  const { observed } = await backend((call) =>
+    call.operation === "BatchGetSecretValue"
+      ? {
+          body: {
+            SecretValues: idsOf(call)
+              .slice(0, 4)
+              .map((id) => value(id, text)),
+          },
+        }
+      : { body: value(String(call.body["SecretId"]), text) },
+  );
+  const outcomes = [...(await observed.fetch(...ids)).values()];
+  const refused = outcomes.filter((outcome) => outcome instanceof Error);
+  expect(outcomes.length - refused.length).toBe(64);
+  for (const { message } of refused)
+    expect(message).toMatch(/^s\d+: with it, all secrets together are larger than 64 MiB$/);
+});
