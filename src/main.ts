@@ -9,6 +9,7 @@ import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError } from "./contract/errors.ts";
 import { type Log, openLog } from "./runtime/log.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
+import { checkCertificates } from "./runtime/platform.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { Sidecar } from "./engine/sidecar.ts";
@@ -27,6 +28,7 @@ let log: Log = openLog("info", defaultFormat);
 async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
+  checkCertificates();
   const commandLine = parseCommandLine(argv);
   log = openLog(commandLine.logLevel, commandLine.logFormat ?? defaultFormat);
   switch (commandLine.mode) {
