@@ -33,6 +33,7 @@ export class VaultStore implements Backend<Source> {
   }
 
   async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    this.#client.begin();
     // Without a token nothing can be said of any secret.
     await this.#said(() => this.#session.current(signal));
     const places = new Map<string, { readonly place: Place; readonly requests: SecretRequest<Source>[] }>();
@@ -45,8 +46,7 @@ export class VaultStore implements Backend<Source> {
     const outcomes = new Map<string, Outcome>();
     const room = new Room();
     await forEachConcurrently(places.values(), CONCURRENCY, async ({ place, requests: asked }) => {
-      for (const [id, outcome] of await this.#at(place, asked, signal))
-        outcomes.set(id, room.admit(outcome, `${place.mount}/${place.path}`));
+      for (const [id, outcome] of await this.#at(place, asked, room, signal)) outcomes.set(id, outcome);
     });
     return outcomes;
   }
@@ -69,6 +69,7 @@ export class VaultStore implements Backend<Source> {
   async #at(
     place: Place,
     requests: readonly SecretRequest<Source>[],
+    room: Room,
     signal: AbortSignal,
   ): Promise<Map<string, Outcome>> {
     const ids = requests.map(({ id }) => id);
@@ -78,7 +79,7 @@ export class VaultStore implements Backend<Source> {
         requests.map(({ id, source }) => [
           id,
           "found" in answer
-            ? outcomeOf(answer.found, source.key, answer.refreshAfter)
+            ? room.admit(outcomeOf(answer.found, source.key, answer.refreshAfter), `${place.mount}/${place.path}`)
             : { status: "missing", where: answer.where },
         ]),
       );
