@@ -72,7 +72,7 @@ async function mutate({ file, from, to, results }) {
     ignorePatterns: [
       "**",
       ...copied.map((path) => `!${path}`),
-      "test/nix",
+      "test/nix/*/**",
       "test/vault/server",
       "test/mutation/node_modules",
     ],
