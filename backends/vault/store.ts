@@ -1,8 +1,8 @@
 /** An opened Vault or OpenBao. */
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
-import { performance } from "node:perf_hooks";
 import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
+import { SleepingClock } from "../../src/contract/awake.ts";
 import { Room } from "../../src/contract/limits.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
@@ -24,7 +24,8 @@ export class VaultStore implements Backend<Source> {
   readonly #leases: Leases;
   readonly #settings: Settings;
 
-  constructor(settings: Settings, context: BackendContext, now = () => performance.now() / 1000) {
+  /** @param now seconds, those that the machine sleeps included: the server's time goes on meanwhile. */
+  constructor(settings: Settings, context: BackendContext, now = sleepingClock()) {
     this.#settings = settings;
     this.#client = new Client(settings);
     this.#session = new Session(this.#client, settings, context, now);
@@ -97,4 +98,9 @@ export class VaultStore implements Backend<Source> {
       throw error instanceof Refused ? ofStatus(error, "the server", this.#settings.server) : error;
     }
   }
+}
+
+function sleepingClock(): () => number {
+  const clock = new SleepingClock();
+  return () => clock.now();
 }

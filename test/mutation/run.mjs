@@ -65,7 +65,7 @@ async function mutate({ file, from, to, results }) {
     coverageAnalysis: "perTest",
     concurrency: 1,
     // A loop without end shows by its count of steps; a busy machine is no fault.
-    timeoutMS: 20_000,
+    timeoutMS: 60_000,
     incremental: true,
     incrementalFile: results,
     tempDirName: `${scratch}/tmp`,
