@@ -247,6 +247,21 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       machine.systemctl.setState({ LoadState: "not-found", ActiveState: "inactive" });
       machine.place.put({ greeting: "four" });
       await daemon.says(/does not exist/);
+      await daemon.end();
+      for (const isNewerThere of [true, false]) {
+        machine.systemctl.setState({});
+        const broken = await machine.start().ready();
+        // In a moment, after the action.
+        const died = Number(process.hrtime.bigint() / 1000n) + 20e6;
+        machine.systemctl.setState({ ActiveState: "failed", InactiveEnterTimestampMonotonic: died }, "after");
+        machine.place.put({ greeting: `five ${isNewerThere}` });
+        await broken.says(/failed after/);
+        broken.signal("SIGTERM");
+        await broken.says(/waiting up to/);
+        if (isNewerThere) machine.place.put({ greeting: "six" });
+        await broken.says(isNewerThere ? /started again/ : /stays failed/);
+        await broken.exit;
+      }
     },
   },
   "The action is late": {
