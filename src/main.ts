@@ -103,6 +103,9 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   const store = await openStore(config, log, Math.random);
   // After that, which refuses an output among the sources before anything is touched.
   const publisher = await Publisher.open(config, output);
+  const ownership = await publisher.takeOutput();
+  if (ownership.unlocked !== undefined)
+    log.warn(`nothing keeps a second fetcher out of the output: ${ownership.unlocked}`);
   const parts = {
     config,
     store,

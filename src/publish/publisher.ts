@@ -4,6 +4,7 @@ import type { Config, OutputConfig } from "../config/config.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "../output/links.ts";
 import type { OutputState, PendingAction, SeenStarts } from "../output/output-state.ts";
+import { type Ownership, takeOutput } from "../output/owner.ts";
 import { OutputDirectory } from "../output/published-directory.ts";
 import type { OutputFile } from "../output/output-files.ts";
 import { SecretLayout } from "./secret-set.ts";
@@ -39,6 +40,7 @@ export class Publisher {
   readonly #layout: SecretLayout;
   readonly #config: Config;
   #linksBehind = false;
+  #ownership: Ownership | undefined;
   /** What is on disk. */
   #state: OutputState = { files: [], pending: null, starts: null };
 
@@ -57,6 +59,11 @@ export class Publisher {
 
   get directory(): string {
     return this.#output.path;
+  }
+
+  /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
+  async takeOutput(): Promise<Ownership> {
+    return (this.#ownership = await takeOutput(this.#output.path));
   }
 
   /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
@@ -210,6 +217,7 @@ export class Publisher {
 
   /** For a daemon that systemd did not start: nobody else removes the files. */
   remove(): void {
+    this.#ownership?.remove();
     const names = this.#output.remove();
     this.#links?.remove(names);
   }
