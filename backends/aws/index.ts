@@ -35,6 +35,11 @@ const aws: BackendModule<Settings, Source> = {
   parseSettings,
   parseSource,
   describe: (source) => describeSource(source),
+  reads: () =>
+    ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"].flatMap((name) => {
+      const path = process.env[name];
+      return path?.startsWith("/") === true ? [path] : [];
+    }),
   open: (settings, context) => Promise.resolve(new SecretsManager(settings, context)),
 };
 export default aws;

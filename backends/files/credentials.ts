@@ -43,6 +43,11 @@ const credentials: BackendModule<unknown, Source> = {
 
   describe: ({ name }) => `credential ${name}`,
 
+  reads() {
+    const directory = process.env["CREDENTIALS_DIRECTORY"];
+    return directory?.startsWith("/") === true ? [directory] : [];
+  },
+
   open() {
     const directory = process.env["CREDENTIALS_DIRECTORY"];
     if (directory === undefined || directory === "")

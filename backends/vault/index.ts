@@ -10,6 +10,11 @@ const vault: BackendModule<Settings, Source> = {
   parseSource,
   describe: describeSource,
 
+  reads: ({ auth, tls }) =>
+    Object.entries({ ...auth, ...tls }).flatMap(([option, value]) =>
+      typeof value === "string" && /(Path|File|Directory)$/.test(option) ? [value] : [],
+    ),
+
   async open(settings, context) {
     const { url, tls, server } = settings;
     if (tls.insecureDoNotVerifyServer)

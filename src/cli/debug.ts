@@ -46,8 +46,9 @@ export async function once(
     return exitCode;
   }
   const output = outputGiven && config.output !== undefined ? config.output : freshOutput(config.output?.envFile);
-  const publisher = await Publisher.open({ ...config, output }, output);
-  const ownership = await publisher.takeOutput();
+  const publisher = await Publisher.open({ ...config, output }, output, (problem) => {
+    terminal.err(`${problem}\n`);
+  });
   const before = publisher.recover().values;
   const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
   for (const { id } of config.secrets) {
@@ -79,7 +80,6 @@ export async function once(
   terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
   for (const [id, why] of staged.env?.leftOut ?? [])
     terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? ENV_FILE}: ${why}\n`);
-  ownership.remove();
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
 }

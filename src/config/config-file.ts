@@ -1,7 +1,7 @@
 /** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
 import { readFileSync } from "node:fs";
 import { isRecord } from "../contract/records.ts";
-import { ConfigError, errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
+import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
 
 /** What the command line may say about the configuration. Flags win over the file. */
@@ -15,13 +15,13 @@ export interface ConfigFlags {
   readonly ids: readonly string[];
 }
 
-/** @throws FatalError (78) where the file cannot be read, or is not JSON. */
+/** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is not JSON. */
 export async function readJson(file: string): Promise<unknown> {
   let json: string;
   try {
     json = readFileSync(file, "utf8");
   } catch (error) {
-    throw new FatalError(ExitCode.config, `configuration: cannot read ${file}: ${errnoText(errnoCode(error))}`);
+    throw unreadable(`configuration: cannot read ${file}`, error);
   }
   try {
     return JSON.parse(json) as unknown;

@@ -146,8 +146,8 @@ export interface BackendModule<Settings = unknown, Source = unknown> {
   describe(source: Source, settings: Settings): string;
 
   /**
-   * Absolute paths of the files and directories that the store is made of: an output that lies in them, is one of them, or
-   * holds one is refused. Absent: the store is elsewhere.
+   * Absolute paths of the files and directories that the store is made of, or that open it (the file of a token, say): an
+   * output that lies in them, is one of them, or holds one is refused. Absent: nothing of the kind is on this machine.
    */
   reads?(settings: Settings): readonly string[];
 

@@ -69,6 +69,16 @@ export class ConfigError extends FatalError {
   }
 }
 
+/** Codes that only a person can mend. All others (EIO, EMFILE, ...) may be over at the next start. */
+const LASTING = ["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENXIO", "ENODEV"];
+
+/** A file of the operator's that cannot be read: a wrong configuration (78), or an error of the machine (74). */
+export function unreadable(message: string, error: unknown): FatalError {
+  const code = errnoCode(error);
+  const isLasting = code !== undefined && LASTING.includes(code);
+  return new FatalError(isLasting ? ExitCode.config : ExitCode.ioError, `${message}: ${errnoText(code)}`);
+}
+
 /** Cannot write the output (73 where a file cannot be made at all, 74 where writing it fails). */
 export class PublishError extends FatalError {
   override readonly name = "PublishError";

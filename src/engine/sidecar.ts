@@ -10,7 +10,6 @@ import { publishFirst } from "./first-publish.ts";
 import { untilQuiet } from "./at-rest.ts";
 import { fetchOnce, fetchSettled } from "./fetch.ts";
 import { hasLease, HeldValues } from "./held-values.ts";
-import { lastHelp } from "./last-help.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Notifier } from "../systemd/notify.ts";
 import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
@@ -114,8 +113,6 @@ export class Sidecar {
       };
       const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
       await Promise.all([this.#stay(stop), watching, this.#actions.run(stop)]);
-      const status = notifier.status.bind(notifier);
-      await lastHelp({ ...this.#parts, held: this.#held, rotation: this.#rotation, actions: this.#actions, status });
       return true;
     } finally {
       await store.close();
@@ -151,11 +148,11 @@ export class Sidecar {
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
-    const { config, clock, random, publisher, store, idle } = this.#parts;
+    const { config, clock, random, store, idle } = this.#parts;
     const interval = config.reloadOnChange ? store.pollingInterval : null;
     // A random phase: sidecars that a boot starts together do not ask together.
     if (interval !== null) this.#nextPoll = clock.monotonic() + random() * interval * 1e6;
-    if (publisher.hasLinks) this.#nextMaintenance = clock.monotonic() + MAINTENANCE * 1e6;
+    this.#planMaintenance();
     while (!isAborted(stop)) {
       const next = Math.min(this.#nextPoll, this.#retries.at, this.#nextMaintenance);
       const seconds = Math.min((next - clock.monotonic()) / 1e6, this.#held.untilDue());
@@ -164,10 +161,8 @@ export class Sidecar {
       const now = clock.monotonic();
       if (now >= this.#nextMaintenance) {
         this.#maintain();
-        if (this.#damage !== undefined) {
-          this.#repair(false);
-          this.#tellStatus();
-        }
+        if (this.#damage !== undefined) this.#repair(false);
+        this.#tellStatus();
       }
       const poll = now >= this.#nextPoll;
       const retry = now >= this.#retries.at;
@@ -201,6 +196,7 @@ export class Sidecar {
     if (isAborted(stop)) return;
     if (result === "failed") this.#damage = undefined;
     else this.#repair(why === "reload");
+    this.#planMaintenance();
     this.#tellStatus();
   }
 
@@ -251,7 +247,7 @@ export class Sidecar {
       else if (problem === undefined) log.notice("fetched again: nothing has changed");
       else log.notice(`fetched again: nothing new is published: ${problem}`);
     }
-    if (why === "reload" && publisher.hasLinks) this.#maintain();
+    if (why === "reload") publisher.maintain();
     return result;
   }
 
@@ -267,7 +263,15 @@ export class Sidecar {
       this.#templateProblem = `${error.message}; the templates read before stay in use`;
       log.error(this.#templateProblem);
     }
-    const makeOthers = publisher.outdated(this.#held.bytes).length > 0;
+    let makeOthers: boolean;
+    try {
+      makeOthers = publisher.outdated(this.#held.bytes).length > 0;
+    } catch (error) {
+      if (!(error instanceof FatalError)) throw error;
+      log.error(error.message);
+      // What cannot be read is published again.
+      makeOthers = true;
+    }
     this.#rotation.templatesAre(makeOthers ? "changed" : "published", !this.#actions.none);
   }
 
@@ -307,13 +311,15 @@ export class Sidecar {
   }
 
   #maintain(): void {
-    const { clock, log, publisher } = this.#parts;
-    this.#nextMaintenance = publisher.hasLinks ? clock.monotonic() + MAINTENANCE * 1e6 : Infinity;
-    try {
-      publisher.maintain();
-    } catch (error) {
-      log.error(error instanceof FatalError ? error.message : "cannot mend the links");
-    }
+    this.#parts.publisher.maintain();
+    this.#nextMaintenance = Infinity;
+    this.#planMaintenance();
+  }
+
+  #planMaintenance(): void {
+    const { clock, publisher } = this.#parts;
+    if (publisher.needsCare)
+      this.#nextMaintenance = Math.min(this.#nextMaintenance, clock.monotonic() + MAINTENANCE * 1e6);
   }
 
   #tellStatus(): void {
@@ -321,10 +327,12 @@ export class Sidecar {
   }
 
   #status(): string {
-    return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, [
+    const { store, publisher } = this.#parts;
+    return statusText(store.name, this.#held.versions, this.#checkedAt, [
       this.#problems.summary,
       this.#rotation.problem,
       this.#damage,
+      publisher.problem,
       this.#templateProblem,
       ...this.#actions.statuses,
     ]);

@@ -3,15 +3,18 @@ import * as fs from "node:fs";
 import { join, relative } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
-import { checkDirectory } from "./safe-directory.ts";
-import { tmpDirectoryOf } from "./private-tmp.ts";
+import { alreadyThere } from "./owned-names.ts";
+import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
+import { checkDirectory } from "./safe-directory.ts";
+import { attempt, attemptUnlessMissing, problemsOf } from "./system-calls.ts";
 
 /**
  * A link cannot carry the sticky bit that systemd-tmpfiles spares. But that removes only what is old by all of its times
  * (measured with 252 and 257): with one of them in the future a link is never old, and nobody need be there to touch it.
  * In seconds, the year 2445, which ext4 just has; a file system that cannot go so far takes the last that it can (2038 or
  * later). On a tmpfs, which takes any, systemd-tmpfiles counts in nanoseconds of 64 bits: what is past 2554 is no time to it.
+ * It is also the mark of a link of ours that leads elsewhere, because another output was configured when it was made.
  */
 const NEVER_OLD = 15_000_000_000;
 const FAR_MS = 365 * 24 * 3600 * 1000;
@@ -21,6 +24,9 @@ const TEMPORARY = `${RESERVED_PREFIX}link-`;
 export class LinkDirectory {
   readonly path: string;
   readonly #target: string;
+  /** The service may put whatever it wants at our names. */
+  readonly #mayReplace: boolean;
+  #hasLeftovers = true;
 
   /**
    * @param path where the links are made.
@@ -29,6 +35,8 @@ export class LinkDirectory {
    */
   constructor(path: string, reader: string) {
     this.path = checkDirectory(path).real;
+    const tmp = tmpDirectoryOf(this.path);
+    this.#mayReplace = tmp !== undefined && isPrivateTmp(tmp);
     // The kernel follows `..` from where the link really is.
     this.#target = relative(this.path, reader);
     this.#removeLeftovers();
@@ -37,64 +45,114 @@ export class LinkDirectory {
     if (tmpDirectoryOf(path) !== undefined && reader.startsWith(`${path}/`)) keepMountPoint(reader);
   }
 
-  /** Makes or mends the link of every name. @throws PublishError where a name is taken by a directory. */
-  ensure(names: readonly string[]): void {
-    for (const name of names) {
-      const path = join(this.path, name);
-      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
-      if (stat !== undefined && this.#isOurs(path, stat)) {
-        if (stat.mtimeMs < Date.now() + FAR_MS) fs.lutimesSync(path, NEVER_OLD, NEVER_OLD);
-      } else if (stat?.isDirectory() === true) {
-        throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
-      } else this.#replace(name);
-    }
+  /** @throws PublishError (73) where a name is taken by what cannot be replaced. Changes nothing. */
+  refuseTaken(names: readonly string[]): void {
+    for (const name of names) this.#look(name);
   }
 
-  /** Removes the links of names that are published no more; what others made there stays. */
-  remove(names: readonly string[]): void {
-    for (const name of names) {
-      const path = join(this.path, name);
-      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
-      if (stat !== undefined && this.#isOurs(path, stat)) fs.rmSync(path, { force: true });
-    }
+  /** Makes or mends the link of every name. @returns why some are not as they should be; the others are. */
+  ensure(names: readonly string[]): readonly string[] {
+    const works = names.map((name) => () => {
+      this.#ensure(name);
+    });
+    return problemsOf([
+      () => {
+        this.#removeLeftovers();
+      },
+      ...works,
+    ]);
   }
 
-  /** What a crash left between making a link and renaming it. */
+  /** Removes the links of names that are published no more; what others made there stays. @returns as `ensure` does. */
+  remove(names: readonly string[]): readonly string[] {
+    return problemsOf(
+      names.map((name) => () => {
+        const path = join(this.path, name);
+        if (this.#kindOf(path) === undefined) return;
+        attemptUnlessMissing("remove", path, () => {
+          fs.unlinkSync(path);
+        });
+      }),
+    );
+  }
+
+  #ensure(name: string): void {
+    const path = join(this.path, name);
+    const kind = this.#look(name);
+    if (kind === undefined || kind === "ours elsewhere") this.#replace(name);
+    else if (kind === "ours and young")
+      attempt("make", path, () => {
+        fs.lutimesSync(path, NEVER_OLD, NEVER_OLD);
+      });
+  }
+
+  /** @returns of what kind a link of ours is; undefined: none is there. @throws PublishError (73) */
+  #look(name: string): Kind | undefined {
+    const path = join(this.path, name);
+    const stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
+    if (stat === undefined) return undefined;
+    const kind = this.#kindOf(path, stat);
+    if (kind !== undefined) return kind;
+    if (stat.isDirectory()) throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
+    if (this.#mayReplace) return undefined;
+    const why = `${alreadyThere(path)}: move it away, or name another directory in output.links`;
+    throw new PublishError(ExitCode.cannotCreate, `output: ${why}`);
+  }
+
+  /** @returns undefined where it is no link of ours. */
+  #kindOf(
+    path: string,
+    stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false })),
+  ): Kind | undefined {
+    if (stat?.isSymbolicLink() !== true || stat.uid !== process.geteuid?.()) return undefined;
+    const isOld = stat.mtimeMs < Date.now() + FAR_MS;
+    const target = attemptUnlessMissing("read", path, () => fs.readlinkSync(path));
+    if (target === join(this.#target, path.slice(this.path.length + 1))) return isOld ? "ours and young" : "ours";
+    return isOld ? undefined : "ours elsewhere";
+  }
+
+  /** What a crash or a failure left between making a link and renaming it. */
   #removeLeftovers(): void {
-    for (const name of fs.readdirSync(this.path)) {
+    if (!this.#hasLeftovers) return;
+    for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
       if (!name.startsWith(TEMPORARY)) continue;
       const path = join(this.path, name);
-      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
-      if (stat?.isSymbolicLink() === true && stat.uid === process.geteuid?.()) fs.rmSync(path, { force: true });
+      const stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
+      if (stat?.isSymbolicLink() === true && stat.uid === process.geteuid?.())
+        attempt("remove", path, () => {
+          fs.rmSync(path, { force: true });
+        });
     }
-  }
-
-  #isOurs(path: string, stat: fs.Stats): boolean {
-    if (!stat.isSymbolicLink() || stat.uid !== process.geteuid?.()) return false;
-    return fs.readlinkSync(path) === join(this.#target, path.slice(this.path.length + 1));
+    this.#hasLeftovers = false;
   }
 
   #replace(name: string): void {
     const path = join(this.path, name);
-    for (;;) {
-      const temporary = join(this.path, TEMPORARY + randomName());
-      try {
-        fs.symlinkSync(join(this.#target, name), temporary);
-        fs.lutimesSync(temporary, NEVER_OLD, NEVER_OLD);
-      } catch (error) {
-        if (errnoCode(error) === "EEXIST") continue;
-        throw cannotLink(path, error);
-      }
-      try {
-        fs.renameSync(temporary, path);
-        return;
-      } catch (error) {
-        fs.rmSync(temporary, { force: true });
-        throw cannotLink(path, error);
-      }
+    const temporary = join(this.path, TEMPORARY + randomName());
+    try {
+      fs.symlinkSync(join(this.#target, name), temporary);
+    } catch (error) {
+      throw cannotLink(path, error);
+    }
+    try {
+      fs.lutimesSync(temporary, NEVER_OLD, NEVER_OLD);
+      fs.renameSync(temporary, path);
+    } catch (error) {
+      this.#giveUp(temporary);
+      throw cannotLink(path, error);
+    }
+  }
+
+  #giveUp(temporary: string): void {
+    try {
+      fs.unlinkSync(temporary);
+    } catch {
+      this.#hasLeftovers = true;
     }
   }
 }
+
+type Kind = "ours" | "ours and young" | "ours elsewhere";
 
 function keepMountPoint(path: string): void {
   try {
@@ -102,13 +160,16 @@ function keepMountPoint(path: string): void {
   } catch (error) {
     if (errnoCode(error) !== "EEXIST") throw cannotLink(path, error);
   }
-  const stat = fs.lstatSync(path);
+  const stat = attempt("read", path, () => fs.lstatSync(path));
   // Made by the target in an earlier life: systemd mounts over it all the same, and we keep out of it.
   if (!stat.isDirectory() || stat.uid !== process.geteuid?.() || (stat.mode & 0o022) !== 0) return;
   try {
     const fd = fs.openSync(join(path, `${RESERVED_PREFIX}mount-point`), "wx", 0o400);
-    fs.fchmodSync(fd, 0o1400);
-    fs.closeSync(fd);
+    try {
+      fs.fchmodSync(fd, 0o1400);
+    } finally {
+      fs.closeSync(fd);
+    }
   } catch (error) {
     if (errnoCode(error) !== "EEXIST") throw cannotLink(path, error);
   }

@@ -1,7 +1,7 @@
 /** One file after the other in the output directory: written, read and removed so that no trap at its name matters. */
 import * as fs from "node:fs";
-import { dirname } from "node:path";
-import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { errnoCode } from "../contract/errors.ts";
+import { attempt, attemptUnlessMissing, type Doing } from "./system-calls.ts";
 
 /** One file of a published set. */
 export interface OutputFile {
@@ -60,38 +60,61 @@ export class OutputFiles {
   /** The group that a file really gets: where nobody asks for one, the directory may give its own (set-group-ID). */
   finalGroup(file: OutputFile): number {
     if (!isGivenAway(file)) {
-      const { mode, gid } = fs.statSync(this.#path);
+      const { mode, gid } = attempt("read", this.#path, () => fs.statSync(this.#path));
       if ((mode & SET_GROUP_ID) !== 0) return gid;
     }
     return file.gid ?? process.getegid?.() ?? 0;
   }
 
-  /** Makes renames last where the directory outlives a reboot. */
+  /** Makes renames last where the directory outlives a reboot. @throws PublishError */
   sync(): void {
     if (!this.#durable) return;
-    const fd = fs.openSync(this.#path, fs.constants.O_DIRECTORY | fs.constants.O_RDONLY);
+    attempt("write", this.#path, () => {
+      const fd = fs.openSync(this.#path, fs.constants.O_DIRECTORY | fs.constants.O_RDONLY);
+      try {
+        fs.fsyncSync(fd);
+      } finally {
+        fs.closeSync(fd);
+      }
+    });
+  }
+
+  /**
+   * @returns the bytes of a regular file that is ours (or `uid`'s); undefined where there is no such file.
+   * @throws PublishError where nobody can say whether there is.
+   */
+  readOwn(name: string, uid: number | undefined, directory = this.#path): Buffer | undefined {
+    const path = inside(directory, name);
+    return attempt("read", path, () => {
+      const fd = this.#open(path, uid);
+      if (fd === undefined) return undefined;
+      try {
+        const stat = fs.fstatSync(fd);
+        return this.isOurs(stat, "file", uid) ? fs.readFileSync(fd) : undefined;
+      } finally {
+        fs.closeSync(fd);
+      }
+    });
+  }
+
+  #open(path: string, uid = process.geteuid?.()): number | undefined {
+    const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
     try {
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
+      return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    } catch (error) {
+      const code = errnoCode(error) ?? "";
+      // Nothing is there, or a link, a socket, a device: whatever it is, it is not ours.
+      if (["ENOENT", "ENOTDIR", "ELOOP", "ENXIO", "ENODEV"].includes(code)) return undefined;
+      // Nor what another user keeps for himself.
+      if (code === "EACCES" && fs.lstatSync(path, { throwIfNoEntry: false })?.uid !== uid) return undefined;
+      throw error;
     }
   }
 
-  /** The bytes of a regular file that is ours (or `uid`'s); undefined where there is no such file. */
-  readOwn(name: string, uid: number | undefined, directory = this.#path): Buffer | undefined {
-    const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
-    let fd: number;
-    try {
-      fd = fs.openSync(inside(directory, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    } catch {
-      return undefined;
-    }
-    try {
-      const stat = fs.fstatSync(fd);
-      return this.isOurs(stat, "file", uid) ? fs.readFileSync(fd) : undefined;
-    } finally {
-      fs.closeSync(fd);
-    }
+  /** What is at that name; undefined: nothing. @throws PublishError */
+  look(name: string): fs.Stats | undefined {
+    const path = inside(this.#path, name);
+    return attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
   }
 
   /** Nobody else has made it, or has another name for it. */
@@ -102,40 +125,20 @@ export class OutputFiles {
 
   /** @throws PublishError */
   unlink(name: string): void {
+    const path = inside(this.#path, name);
     try {
-      fs.unlinkSync(inside(this.#path, name));
+      attemptUnlessMissing("remove", path, () => {
+        fs.unlinkSync(path);
+      });
     } catch (error) {
       // A directory at a name that is ours no more is somebody else's.
-      if (!["ENOENT", "EISDIR"].includes(errnoCode(error) ?? "")) throw this.explain(error, name, ExitCode.ioError);
+      if (this.look(name)?.isDirectory() !== true) throw error;
     }
   }
 
   /** Does `work` on the file of that name; "" is the directory. @throws PublishError where the system refuses it. */
-  io<T>(name: string, work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw this.explain(error, name, ExitCode.ioError);
-    }
-  }
-
-  explain(error: unknown, name: string, exitCode: ExitCode): unknown {
-    const code = errnoCode(error);
-    if (code === undefined) return error;
-    const path = name === "" ? this.#path : inside(this.#path, name);
-    const device = dirname(path);
-    const { syscall } = error as NodeJS.ErrnoException;
-    // Of rename(2) and the like EPERM is another thing: an immutable directory.
-    const owned = code === "EPERM" && (syscall === "fchown" || syscall === "fchmod");
-    const why =
-      {
-        ENOSPC: `no space left on ${device}`,
-        EDQUOT: `the quota on ${device} is used up`,
-        EROFS: `${device} is read-only`,
-        EACCES: `no permission to write in ${device}`,
-        EISDIR: "it is a directory, remove it",
-      }[code] ?? (owned ? `not allowed to give it its mode or owner in ${device}` : errnoText(code));
-    return new PublishError(exitCode, `output: cannot write ${path}: ${why}`);
+  io<T>(name: string, work: () => T, doing: Doing = "write"): T {
+    return attempt(doing, name === "" ? this.#path : inside(this.#path, name), work);
   }
 }
 

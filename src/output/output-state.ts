@@ -1,5 +1,10 @@
 /** What a publish notes for the next start, in `.fetcher-state` beside the files. */
+import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { isRecord } from "../contract/records.ts";
+import type { OutputFile } from "./output-files.ts";
+
+/** The name of its file. */
+export const STATE = `${RESERVED_PREFIX}state`;
 
 /** An action that is due, written before a publish and cleared after its action. */
 export interface PendingAction {
@@ -25,16 +30,30 @@ export interface OutputState {
 /** The state as it is written: with the names that were published before and are no more. */
 export interface StateFile extends OutputState {
   readonly obsolete: readonly string[];
+  /** Those of `files` that were not ours before: whatever is at such a name while its file is still staged is not ours. */
+  readonly fresh: readonly string[];
+}
+
+export function stateFile(state: StateFile): OutputFile {
+  return {
+    name: STATE,
+    content: Buffer.from(`${JSON.stringify(state)}\n`),
+    mode: 0o600,
+    uid: undefined,
+    gid: undefined,
+  };
 }
 
 /** @returns undefined where this is no state that we wrote: of another version, or damaged. */
 export function parseState(json: string): StateFile | undefined {
   try {
-    const { files, obsolete, pending, starts } = JSON.parse(json) as Partial<Record<keyof StateFile, unknown>>;
+    const { files, obsolete, fresh, pending, starts } = JSON.parse(json) as Partial<Record<keyof StateFile, unknown>>;
     if (!areNames(files) || !areNames(obsolete)) return undefined;
     return {
       files,
       obsolete,
+      // Version 0.1.0 has none.
+      fresh: areNames(fresh) ? fresh : [],
       pending: isPending(pending) ? pending : null,
       starts: areStarts(starts) ? starts : null,
     };

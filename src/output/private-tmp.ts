@@ -4,6 +4,7 @@
  */
 import { lstatSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { attemptUnlessMissing } from "./system-calls.ts";
 
 /** The directories that PrivateTmp= makes private. */
 export type TmpDirectory = "/tmp" | "/var/tmp";
@@ -13,8 +14,9 @@ const TMP_DIRECTORIES: readonly TmpDirectory[] = ["/tmp", "/var/tmp"];
  * @param path a directory without symlinks in its name.
  * @param mountinfo the text of /proc/self/mountinfo; proc_pid_mountinfo(5).
  * @returns whether `path` is a mount of its own whose root is the `tmp` of a `systemd-private-*` directory: what
- *   PrivateTmp=true makes. False where mountinfo cannot be read, and for PrivateTmp=disconnected (257+), which no other
+ *   PrivateTmp=true makes. False where there is no mountinfo, and for PrivateTmp=disconnected (257+), which no other
  *   unit can join.
+ * @throws PublishError where mountinfo is there and cannot be read.
  */
 export function isPrivateTmp(path = "/tmp", mountinfo = readMountinfo()): boolean {
   // A later mount on the same place hides the earlier one.
@@ -41,11 +43,8 @@ function isBelow(path: string, directory: string): boolean {
 }
 
 function readMountinfo(): string {
-  try {
-    return readFileSync("/proc/self/mountinfo", "utf8");
-  } catch {
-    return "";
-  }
+  const path = "/proc/self/mountinfo";
+  return attemptUnlessMissing("read", path, () => readFileSync(path, "utf8")) ?? "";
 }
 
 /** mountinfo writes space, tab, newline and backslash as \ooo. */

@@ -3,26 +3,29 @@
  * old bytes or its new bytes.
  *
  * A publish stages everything in a directory of its own, `.fetcher-stage-*` (0700), renames that to
- * `.fetcher-commit-*`, which is the moment of decision, and then renames the files out of it. What a crash leaves behind
- * says by its name what the next start must do: a stage is thrown away, a commit is carried to its end.
+ * `.fetcher-commit-*`, which is the moment of decision, and then renames the files out of it. What a crash or a failure
+ * leaves behind says by its name what comes next: a stage is thrown away, a commit is carried to its end.
  */
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
-import { errnoCode, ExitCode, PublishError } from "../contract/errors.ts";
+import { errnoCode, ExitCode } from "../contract/errors.ts";
+import { FilePrints } from "./file-prints.ts";
 import { inside, type OutputFile, OutputFiles } from "./output-files.ts";
-import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
-import { type OutputState, parseState, type StateFile } from "./output-state.ts";
+import { OwnedNames } from "./owned-names.ts";
+import { type OutputState, parseState, STATE, type StateFile, stateFile } from "./output-state.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
+import { refuseWithoutRoom } from "./room.ts";
+import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
+import { attempt, cannot, problemsOf } from "./system-calls.ts";
 
-const STATE = `${RESERVED_PREFIX}state`;
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
 
 /** A complete new set that nobody reads yet. */
 export interface StagedSet {
   readonly directory: string;
-  /** @throws PublishError; the old set is then still whole, or the next commit or start completes this one. */
+  /** @throws PublishError; the old set is then still whole, or the next publish or start completes this one. */
   commit(): void;
   discard(): void;
 }
@@ -32,13 +35,23 @@ export class OutputDirectory {
   /** Mode of a file that asks for none: 0444 where only the service and its sidecar can look, else 0400. */
   readonly defaultMode: number;
   readonly #files: OutputFiles;
-  readonly #created: boolean;
+  readonly #owned: OwnedNames;
+  readonly #prints: FilePrints;
+  /** Directories that this process made, the uppermost first. */
+  readonly #made: readonly string[];
   /** Mode and owner, for a directory that somebody removes. */
-  readonly #made: fs.Stats;
-  /** Name → what lstat(2) says of it since it was last seen to be right. */
-  #prints = new Map<string, string>();
-  /** A commit that failed half-way: it comes before any other. */
-  #unfinished: string | undefined;
+  readonly #stat: fs.Stats;
+  /** Stages that are in use. */
+  readonly #live = new Set<string>();
+  /** What the state on disk lists as published no more. */
+  #obsolete: readonly string[] = [];
+  #last: OutputState = { files: [], pending: null, starts: null };
+  /** The state on disk is one of ours, but cannot be understood. */
+  #isDamaged = false;
+  /** Nothing is half done on disk. */
+  #isSettled = false;
+  #isUnsynced = false;
+  #isHalfDone = false;
 
   /**
    * Makes the directory where it is missing, and makes sure that nobody else can lead writes in it elsewhere.
@@ -46,29 +59,30 @@ export class OutputDirectory {
    * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
    */
   constructor(path: string) {
-    const { real, created } = checkDirectory(path);
+    const { real, made } = checkDirectory(path);
     this.path = real;
-    this.#created = created;
-    this.#made = fs.statSync(real);
+    this.#made = made;
+    this.#stat = attempt("read", real, () => fs.statSync(real), ExitCode.cannotCreate);
     const tmp = tmpDirectoryOf(real);
-    this.defaultMode = (tmp !== undefined && isPrivateTmp(tmp)) || onlyOwnersCanReach(real) ? 0o444 : 0o400;
+    const isPrivate = tmp !== undefined && isPrivateTmp(tmp);
+    this.defaultMode = isPrivate || onlyOwnersCanReach(real) ? 0o444 : 0o400;
     this.#files = new OutputFiles(real, tmp !== undefined, !liesInMemory(real));
+    this.#owned = new OwnedNames(real, isPrivate);
+    this.#prints = new FilePrints(real);
   }
 
   /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */
   recover(): StateFile | undefined {
-    return this.#files.io("", () => {
-      for (const name of fs.readdirSync(this.path)) {
-        if (!name.startsWith(STAGE) && !name.startsWith(COMMIT)) continue;
-        const directory = inside(this.path, name);
-        if (!this.#files.isOurs(fs.lstatSync(directory), "directory")) continue;
-        if (name.startsWith(COMMIT)) this.#carryOut(directory);
-        else fs.rmSync(directory, { recursive: true });
-      }
-      const state = this.#readState();
-      this.#removeObsolete(state);
-      return state;
-    });
+    this.#settle();
+    this.#isHalfDone = false;
+    const state = this.#readState();
+    this.tidy(false);
+    return state;
+  }
+
+  /** The state beside the files is damaged: nothing is known of an earlier life but that there was one. */
+  get isDamaged(): boolean {
+    return this.#isDamaged;
   }
 
   /**
@@ -76,6 +90,7 @@ export class OutputDirectory {
    *
    * @returns name → bytes; undefined where a name is missing, or is no regular file of ours (`owners`: who else may own
    *   which file).
+   * @throws PublishError
    */
   read(names: readonly string[], owners: ReadonlyMap<string, number>): Map<string, Buffer> | undefined {
     const files = new Map<string, Buffer>();
@@ -87,65 +102,46 @@ export class OutputDirectory {
     return files;
   }
 
-  /** Whether this file is published as it should be: bytes, mode and owner. */
+  /** Whether this file is published as it should be: bytes, mode and owner. @throws PublishError */
   has(file: OutputFile): boolean {
     const content = this.#files.readOwn(file.name, file.uid);
     if (content?.equals(file.content) !== true) return false;
-    const stat = fs.lstatSync(inside(this.path, file.name));
-    return (stat.mode & 0o7777) === this.#files.finalMode(file.mode) && stat.gid === this.#files.finalGroup(file);
+    const stat = this.#files.look(file.name);
+    return (
+      stat !== undefined &&
+      (stat.mode & 0o7777) === this.#files.finalMode(file.mode) &&
+      stat.gid === this.#files.finalGroup(file)
+    );
   }
 
-  /** What somebody did to a file of ours; undefined: nothing. */
+  /** What somebody did to a file of ours; undefined: nothing. @throws PublishError */
   damageOf(file: OutputFile): "missing" | "altered" | "permissions" | undefined {
-    return this.#files.io(file.name, () => {
-      const stat = fs.lstatSync(inside(this.path, file.name), { throwIfNoEntry: false });
-      // A directory has no bytes that anybody could have read.
-      if (stat === undefined || stat.isDirectory()) return "missing";
-      if (this.has(file)) return undefined;
-      return this.#files.readOwn(file.name, stat.uid)?.equals(file.content) === true ? "permissions" : "altered";
-    });
+    const stat = this.#files.look(file.name);
+    // A directory has no bytes that anybody could have read.
+    if (stat === undefined || stat.isDirectory()) return "missing";
+    if (this.has(file)) return undefined;
+    return this.#files.readOwn(file.name, stat.uid)?.equals(file.content) === true ? "permissions" : "altered";
   }
 
   /** Whether each of these files is, by lstat(2) alone, as it was when `remember` was told of it. */
   looksUntouched(names: readonly string[]): boolean {
-    return [...names, STATE].every((name) => this.#prints.get(name) === this.#print(name));
+    return this.#prints.areSame([...names, STATE]);
   }
 
   /** These files are right now. */
   remember(names: readonly string[]): void {
-    this.#prints = new Map([...names, STATE].map((name) => [name, this.#print(name)]));
+    this.#prints.take([...names, STATE]);
   }
 
-  #print(name: string): string {
-    const path = inside(this.path, name);
-    const stat = this.#files.io(name, () => fs.lstatSync(path, { bigint: true, throwIfNoEntry: false }));
-    return stat === undefined ? "" : [stat.ino, stat.size, stat.ctimeNs, stat.mode, stat.uid, stat.gid].join();
-  }
-
-  /** Makes the directory again where somebody has removed it. */
-  #restore(): void {
-    if (fs.existsSync(this.path)) return;
-    checkDirectory(this.path);
-    const { mode, uid, gid } = this.#made;
-    const now = fs.statSync(this.path);
-    this.#files.io("", () => {
-      if (now.uid !== uid || now.gid !== gid) fs.chownSync(this.path, uid, gid);
-      fs.chmodSync(this.path, mode & 0o7777);
-    });
-    // What was half done there is gone with it.
-    this.#unfinished = undefined;
-  }
-
-  /** A commit failed half-way: some names may have their new bytes already. */
+  /** A commit failed half-way: some names may have their new bytes already, until a whole set is published. */
   get unfinished(): boolean {
-    return this.#unfinished !== undefined;
+    return this.#isHalfDone;
   }
 
-  /** Carries a commit that failed half-way to its end. @throws PublishError where it fails again. */
+  /** Begins from what is on disk: what failed half-way is carried to its end. @throws PublishError where it fails again. */
   finish(): void {
-    if (this.#unfinished === undefined) return;
-    this.#carryOut(this.#unfinished);
-    this.#unfinished = undefined;
+    this.#restore();
+    this.#settle();
   }
 
   /**
@@ -154,21 +150,96 @@ export class OutputDirectory {
    * @throws PublishError (73, 74); nothing is left of the attempt.
    */
   stage(files: readonly OutputFile[], state: OutputState): StagedSet {
-    this.#restore();
+    return this.#stage(files, state, true);
+  }
+
+  /** Publishes a new state without touching a secret. What files there are is for the disk to say. */
+  writeState({ pending, starts }: OutputState): void {
+    this.finish();
+    const { files } = this.#readState() ?? this.#last;
+    this.#stage([], { files, pending, starts }, false).commit();
+  }
+
+  /** What the state on disk lists as published no more. */
+  get obsolete(): readonly string[] {
+    return this.#obsolete;
+  }
+
+  /** Removes what is published no more. @param forget the state need not list it any more. @returns what is in the way. */
+  tidy(forget: boolean): readonly string[] {
+    const problems = problemsOf(
+      this.#obsolete
+        .filter((name) => this.#owned.has(name))
+        .map((name) => () => {
+          this.#removeOwn(name);
+        }),
+    );
+    if (problems.length > 0 || !forget || this.#obsolete.length === 0) return problems;
+    return problemsOf([
+      () => {
+        this.writeState(this.#readState() ?? this.#last);
+      },
+    ]);
+  }
+
+  /**
+   * Removes all that is ours, for a daemon without systemd.
+   *
+   * @returns the names that were published, and what could not be removed.
+   */
+  remove(): { readonly names: readonly string[]; readonly problems: readonly string[] } {
+    const problems = [
+      ...problemsOf([
+        () => {
+          this.#settle();
+        },
+        () => {
+          this.#readState();
+        },
+      ]),
+    ];
+    const names = this.#owned.all;
+    const removals = names.map((name) => () => {
+      this.#removeOwn(name);
+    });
+    problems.push(...problemsOf(removals));
+    // What is still there is ours for the next start, too.
+    if (problems.length > 0) return { names, problems };
+    const last = this.#made.toReversed().map((directory) => () => {
+      removeEmpty(directory);
+    });
+    problems.push(
+      ...problemsOf([
+        () => {
+          this.#files.unlink(STATE);
+        },
+        ...last,
+      ]),
+    );
+    return { names, problems };
+  }
+
+  #stage(files: readonly OutputFile[], state: OutputState, isSet: boolean): StagedSet {
+    this.finish();
+    const isDamaged = this.#readState() === undefined && this.#isDamaged;
+    const current = new Set(state.files);
+    const complete: StateFile = {
+      ...state,
+      obsolete: this.#owned.all.filter((name) => !current.has(name)),
+      fresh: isSet && !isDamaged ? this.#owned.freshOf(state.files) : [],
+    };
+    this.#refuseTaken(files, isDamaged);
+    const written = [...files, stateFile(complete)];
+    refuseWithoutRoom(
+      this.path,
+      written.map(({ content }) => content.length),
+    );
     const directory = this.#makeDirectory();
     const discard = () => {
-      try {
-        fs.rmSync(directory, { recursive: true, force: true });
-      } catch {
-        // What is read-only now is removed by the next start.
-      }
+      this.#discard(directory);
     };
-    const before = this.#readState();
-    const current = new Set(state.files);
-    const obsolete = [...(before?.files ?? []), ...(before?.obsolete ?? [])].filter((name) => !current.has(name));
-    const complete: StateFile = { ...state, obsolete };
     try {
-      for (const file of [...files, stateFile(complete)]) this.#files.write(inside(directory, file.name), file);
+      for (const file of written) this.#files.write(inside(directory, file.name), file);
     } catch (error) {
       discard();
       throw error;
@@ -176,39 +247,34 @@ export class OutputDirectory {
     const commit = () => {
       const decided = inside(this.path, COMMIT + directory.slice(-12));
       try {
-        for (const name of [STATE, ...files.map((file) => file.name)]) this.#refuseDirectoryAt(name);
-        this.finish();
-        this.#files.io("", () => {
+        this.#refuseTaken(files, isDamaged);
+        this.#settle();
+        attempt("write", this.path, () => {
           fs.renameSync(directory, decided);
         });
       } catch (error) {
         discard();
         throw error;
       }
-      this.#unfinished = decided;
-      this.finish();
-      this.#removeObsolete(complete);
+      this.#live.delete(directory);
+      this.#isHalfDone ||= isSet;
+      this.#isSettled = false;
+      this.#carryOut(decided);
+      this.#isSettled = true;
+      this.#isDamaged = false;
+      this.#last = state;
+      if (isSet) this.#isHalfDone = false;
+      this.tidy(false);
     };
     return { directory, commit, discard };
   }
 
-  /** Publishes a new state without touching a secret. */
-  writeState(state: OutputState): void {
-    this.stage([], state).commit();
-  }
-
-  /** Removes every published file, for a daemon without systemd. @returns the names that were published. */
-  remove(): readonly string[] {
-    const names = this.#readState()?.files ?? [];
-    for (const name of [...names, STATE]) this.#files.unlink(name);
-    if (this.#created) {
-      try {
-        fs.rmdirSync(this.path);
-      } catch {
-        // Somebody put other files there: they are not ours to remove.
-      }
-    }
-    return names;
+  #refuseTaken(files: readonly OutputFile[], isDamaged: boolean): void {
+    this.#owned.refuseTaken([STATE], true);
+    this.#owned.refuseTaken(
+      files.map(({ name }) => name),
+      isDamaged,
+    );
   }
 
   #makeDirectory(): string {
@@ -216,58 +282,123 @@ export class OutputDirectory {
       const path = inside(this.path, STAGE + randomName());
       try {
         fs.mkdirSync(path, { mode: 0o700 });
+        this.#live.add(path);
         return path;
       } catch (error) {
         // Somebody who guessed the name only makes us take another.
-        if (errnoCode(error) !== "EEXIST") throw this.#files.explain(error, "", ExitCode.cannotCreate);
+        if (errnoCode(error) !== "EEXIST") throw cannot("write", this.path, error, ExitCode.cannotCreate);
       }
     }
   }
 
-  /** The state goes first, so that a pending action is known before the first new byte; secrets.env goes last. */
-  #carryOut(directory: string): void {
-    const staged = this.#files.io("", () => fs.readdirSync(directory));
-    // After a crash between two renames the state is already where it belongs.
-    const files = (this.#stateIn(directory) ?? this.#readState())?.files ?? [];
-    const ranks = new Map(files.map((name, index) => [name, index]));
-    const rank = (name: string) => ranks.get(name) ?? -1;
-    for (const name of staged.sort((a, b) => rank(a) - rank(b)))
-      this.#files.io(name, () => {
-        fs.renameSync(inside(directory, name), inside(this.path, name));
-      });
+  #discard(directory: string): void {
+    this.#live.delete(directory);
+    // The next publish looks whether it is really gone.
+    this.#isSettled = false;
+    try {
+      fs.rmSync(directory, { recursive: true, force: true });
+    } catch {
+      // Why it was given up is told; the next publish or the next start removes it.
+    }
+  }
+
+  /** Makes the directory again where somebody has removed it. */
+  #restore(): void {
+    if (attempt("read", this.path, () => fs.lstatSync(this.path, { throwIfNoEntry: false })) !== undefined) return;
+    checkDirectory(this.path);
+    const { mode, uid, gid } = this.#stat;
     this.#files.io("", () => {
-      fs.rmdirSync(directory);
-      this.#files.sync();
+      const now = fs.statSync(this.path);
+      if (now.uid !== uid || now.gid !== gid) fs.chownSync(this.path, uid, gid);
+      fs.chmodSync(this.path, mode & 0o7777);
     });
   }
 
-  #removeObsolete(state: StateFile | undefined): void {
-    for (const name of state?.obsolete ?? []) this.#files.unlink(name);
+  /** Whatever failed, and whoever removed what: the disk says what is half done. */
+  #settle(): void {
+    if (!this.#isSettled) {
+      for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
+        const directory = inside(this.path, name);
+        if ((!name.startsWith(STAGE) && !name.startsWith(COMMIT)) || this.#live.has(directory)) continue;
+        const stat = this.#files.look(name);
+        if (stat === undefined || !this.#files.isOurs(stat, "directory")) continue;
+        if (name.startsWith(COMMIT)) this.#carryOut(directory);
+        else
+          attempt("remove", directory, () => {
+            fs.rmSync(directory, { recursive: true, force: true });
+          });
+      }
+      this.#isSettled = true;
+    }
+    if (this.#isUnsynced) this.#sync();
   }
 
-  /** rename(2) replaces files, links and fifos, whoever made them, but no directory. */
-  #refuseDirectoryAt(name: string): void {
-    const path = inside(this.path, name);
-    if (this.#files.io(name, () => fs.lstatSync(path, { throwIfNoEntry: false }))?.isDirectory() === true)
-      throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
+  #sync(): void {
+    this.#files.sync();
+    this.#isUnsynced = false;
   }
 
+  /** The state goes first, so that a pending action is known before the first new byte; secrets.env goes last. */
+  #carryOut(directory: string): void {
+    const staged = attempt("read", directory, () => fs.readdirSync(directory));
+    // After a crash between two renames the state is already where it belongs.
+    const state = this.#stateIn(directory) ?? this.#readState();
+    const ranks = new Map((state?.files ?? []).map((name, index) => [name, index]));
+    const rank = (name: string) => ranks.get(name) ?? -1;
+    const fresh = new Set(state?.fresh ?? []);
+    this.#prints.forget();
+    for (const name of staged.sort((a, b) => rank(a) - rank(b))) {
+      // It has not been there since the decision: its file would not be staged any more.
+      if (fresh.has(name)) {
+        this.#owned.forget(name);
+        this.#owned.refuseTaken([name]);
+      }
+      this.#files.io(name, () => {
+        fs.renameSync(inside(directory, name), inside(this.path, name));
+      });
+      this.#isUnsynced = true;
+      if (name !== STATE) this.#owned.add(name);
+    }
+    if (state !== undefined) this.#know(state);
+    attempt("remove", directory, () => {
+      fs.rmdirSync(directory);
+    });
+    this.#sync();
+  }
+
+  /** Only what we put there: a file that somebody moved to its name stays. @throws PublishError */
+  #removeOwn(name: string): void {
+    const stat = this.#files.look(name);
+    if (stat === undefined || (stat.isFile() && this.#prints.mayBe(name, stat))) this.#files.unlink(name);
+    this.#owned.forget(name);
+  }
+
+  /** @throws PublishError where there is one that cannot be read. */
   #readState(): StateFile | undefined {
-    return this.#stateIn(this.path);
+    const json = this.#files.readOwn(STATE, undefined);
+    const state = json === undefined ? undefined : parseState(json.toString());
+    this.#isDamaged = json !== undefined && state === undefined;
+    if (state !== undefined) this.#know(state);
+    return state;
   }
 
   #stateIn(directory: string): StateFile | undefined {
     const json = this.#files.readOwn(STATE, undefined, directory);
     return json === undefined ? undefined : parseState(json.toString());
   }
+
+  #know(state: StateFile): void {
+    this.#owned.note(state);
+    this.#obsolete = state.obsolete;
+  }
 }
 
-function stateFile(state: StateFile): OutputFile {
-  return {
-    name: STATE,
-    content: Buffer.from(`${JSON.stringify(state)}\n`),
-    mode: 0o600,
-    uid: undefined,
-    gid: undefined,
-  };
+/** Somebody put other files there, or is in it: they are not ours to remove. */
+function removeEmpty(directory: string): void {
+  try {
+    fs.rmdirSync(directory);
+  } catch (error) {
+    if (!["ENOENT", "ENOTEMPTY", "EEXIST", "EBUSY"].includes(errnoCode(error) ?? ""))
+      throw cannot("remove", directory, error);
+  }
 }

@@ -3,15 +3,17 @@ import * as fs from "node:fs";
 import { basename, dirname } from "node:path";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "../contract/errors.ts";
 import { isPrivateTmp } from "./private-tmp.ts";
+import { attempt } from "./system-calls.ts";
 
 /**
  * Makes `path` where it is missing, and makes sure that neither it nor a directory above it lets somebody else replace
  * it: a process of root would then write, or give away files, wherever they point it to.
  *
- * @returns `real`: the same without links on the way, which may lie where somebody else can replace them.
+ * @returns `real`: the same without links on the way, which may lie where somebody else can replace them; `made`: the
+ *   directories that were missing, the uppermost first.
  * @throws PublishError (73), or FatalError (78) for a /tmp that everybody shares.
  */
-export function checkDirectory(path: string): { readonly real: string; readonly created: boolean } {
+export function checkDirectory(path: string): { readonly real: string; readonly made: readonly string[] } {
   const { parent, missing } = nearestOf(path);
   const real = missing.reduce(below, parent);
   refuseSharedTmp(real);
@@ -20,14 +22,14 @@ export function checkDirectory(path: string): { readonly real: string; readonly 
     refuseUnsafe(path, above, real);
     if (above === "/") break;
   }
-  let created = false;
+  const made: string[] = [];
   let directory = parent;
   for (const name of missing) {
     directory = below(directory, name);
-    created = make(path, directory, directory === real);
+    if (make(path, directory)) made.push(directory);
     refuseUnsafe(path, directory, real);
   }
-  return { real, created };
+  return { real, made };
 }
 
 /**
@@ -47,14 +49,23 @@ function nearestOf(path: string): { readonly parent: string; readonly missing: r
 }
 
 /** @returns false where something is there. */
-function make(path: string, directory: string, forTarget: boolean): boolean {
+function make(path: string, directory: string): boolean {
   try {
     fs.mkdirSync(directory, { mode: 0o755 });
-    // Not left to the umask: the target must be able to enter.
-    if (forTarget) setMode(directory, 0o755);
-    return true;
   } catch (error) {
     if (errnoCode(error) === "EEXIST") return false;
+    throw cannotBeMade(path, error);
+  }
+  try {
+    // Not left to the umask: the target and the owners of files must be able to enter, those above too.
+    setMode(directory, 0o755);
+    return true;
+  } catch (error) {
+    try {
+      fs.rmdirSync(directory);
+    } catch {
+      // The failure before says what is wrong.
+    }
     throw cannotBeMade(path, error);
   }
 }
@@ -73,7 +84,7 @@ function setMode(directory: string, mode: number): void {
 /** @throws PublishError where this is no directory, or somebody else can change it. */
 function refuseUnsafe(path: string, directory: string, real: string): void {
   const where = directory === real ? "" : `lies in ${directory}, which `;
-  const stat = fs.lstatSync(directory);
+  const stat = look(directory, () => fs.lstatSync(directory));
   if (stat.isSymbolicLink()) throw refuse(path, `${where}is a symbolic link: name the directory itself`);
   if (!stat.isDirectory()) throw refuse(path, `${where}is no directory`);
   const who = whoElseCanChange(stat);
@@ -100,15 +111,20 @@ function whoElseCanChange(stat: fs.Stats): string | undefined {
 
 /** A directory above `path` lets nobody but its owner through (systemd's RuntimeDirectoryMode=0700). */
 export function onlyOwnersCanReach(path: string): boolean {
-  for (let above = dirname(fs.realpathSync(path)); above !== "/"; above = dirname(above))
-    if ((fs.statSync(above).mode & 0o011) === 0) return true;
+  const real = look(path, () => fs.realpathSync(path));
+  for (let above = dirname(real); above !== "/"; above = dirname(above))
+    if ((look(above, () => fs.statSync(above)).mode & 0o011) === 0) return true;
   return false;
 }
 
 /** tmpfs and ramfs (statfs(2)) are gone after a crash of the machine: nothing to fsync. */
 export function liesInMemory(path: string): boolean {
-  const { type } = fs.statfsSync(path);
+  const { type } = look(path, () => fs.statfsSync(path));
   return type === 0x0102_1994 || type === 0x8584_58f6;
+}
+
+function look<T>(path: string, work: () => T): T {
+  return attempt("read", path, work, ExitCode.cannotCreate);
 }
 
 function below(directory: string, name: string): string {

@@ -1,6 +1,6 @@
 /** Names of users and groups to numbers: /etc/passwd and /etc/group, then getent(1), which asks every other source. */
 import { readFileSync } from "node:fs";
-import { ConfigError } from "../contract/errors.ts";
+import { ConfigError, errnoCode, unreadable } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 
 /**
@@ -19,11 +19,13 @@ export async function accountId(database: "passwd" | "group", name: string, path
   return known;
 }
 
+/** Empty where there is none. @throws FatalError where it cannot be read. */
 function readDatabase(database: string): string {
   try {
     return readFileSync(`/etc/${database}`, "utf8");
-  } catch {
-    return "";
+  } catch (error) {
+    if (errnoCode(error) === "ENOENT") return "";
+    throw unreadable(`cannot read /etc/${database}`, error);
   }
 }
 

@@ -1,36 +1,67 @@
 /** An output that lies where the secrets come from: a publish would replace the originals, and an end remove them. */
 import * as fs from "node:fs";
-import { dirname } from "node:path";
-import type { OutputConfig } from "../config/config.ts";
-import { ConfigError, printable } from "../contract/errors.ts";
+import { basename, dirname, join } from "node:path";
+import type { Config, OutputConfig } from "../config/config.ts";
+import { ConfigError, errnoCode, ExitCode, printable } from "../contract/errors.ts";
 import { refuseSharedTmp } from "../output/safe-directory.ts";
+import { attempt, cannot } from "../output/system-calls.ts";
 
 /**
  * Changes nothing. Directories are compared by what they are, so that no link and no bind mount hides one in another.
  *
- * @param sources absolute paths of what the store is made of.
+ * @param reads absolute paths of what the backend reads: directories, and files such as the one of a token. Templates are
+ *   read, too.
  * @throws FatalError (78) where the output is a /tmp that every user shares.
- * @throws ConfigError where the output is one of them, lies in one, or holds one; or where the links are one or lie in one.
- *   (Links may be made above a source, in a /tmp say: a link never takes the place of a directory.)
+ * @throws ConfigError where the output is one of them, lies in one, or holds one; where the links are one or lie in one; or
+ *   where a link would take the place of one. (Links may be made above a directory, in a /tmp say: a link never takes the
+ *   place of a directory.)
  */
-export function refuseOverlap({ directory, links }: OutputConfig, sources: readonly string[]): void {
+export function refuseOverlap(config: Config, output: OutputConfig, reads: readonly string[]): void {
+  const { directory, links } = output;
   // A shared /tmp is the worse mistake, wherever the sources are: it is told first.
   refuseSharedTmp(realPath(directory) ?? directory);
-  for (const source of sources) {
-    refuse("output.directory", directory, source, true);
-    if (links !== null) refuse("output.links", links, source, false);
-  }
+  const names = new Set([
+    ...config.secrets.map(({ file }) => file),
+    ...config.templates.map(({ file }) => file),
+    ...(output.envFile === null ? [] : [output.envFile]),
+  ]);
+  for (const source of reads) refuseAll(directory, links, names, source, "where the secrets come from");
+  for (const { path } of config.templates) refuseAll(directory, links, names, path, "a template");
 }
 
-function refuse(option: string, place: string, source: string, mayHold: boolean): void {
+function refuseAll(
+  directory: string,
+  links: string | null,
+  names: ReadonlySet<string>,
+  source: string,
+  what: string,
+): void {
+  refuse("output.directory", directory, source, what, true);
+  if (links === null) return;
+  refuse("output.links", links, source, what, false);
+  if (names.has(basename(source)) && chain(dirname(source))[0] === chain(links)[0] && !isDirectory(source))
+    throw new ConfigError("output.links", `would have a link in the place of ${printable(source)}, ${what}: ${MOVE}`);
+}
+
+const MOVE = "name a directory elsewhere";
+
+function refuse(option: string, place: string, source: string, what: string, mayHold: boolean): void {
   const where = printable(source);
   const [from, to] = [chain(source), chain(place)];
-  if (from[0] === to[0])
-    throw new ConfigError(option, `is where the secrets come from (${where}): name another directory`);
+  if (from[0] === to[0]) throw new ConfigError(option, `is ${what} (${where}): name another directory`);
   if (from[0] !== undefined && to.includes(from[0]))
-    throw new ConfigError(option, `lies in ${where}, where the secrets come from: name a directory elsewhere`);
-  if (mayHold && to[0] !== undefined && from.includes(to[0]))
-    throw new ConfigError(option, `holds ${where}, where the secrets come from: name a directory elsewhere`);
+    throw new ConfigError(option, `lies in ${where}, ${what}: ${MOVE}`);
+  if (mayHold && to[0] !== undefined && holds(to[0], source, from))
+    throw new ConfigError(option, `holds ${where}, ${what}: ${MOVE}`);
+}
+
+/** Where the source is a link, the link counts as well as what it leads to. */
+function holds(directory: string, source: string, from: readonly string[]): boolean {
+  return from.includes(directory) || chain(dirname(source)).includes(directory);
+}
+
+function isDirectory(path: string): boolean {
+  return look(path, () => fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) === true;
 }
 
 /** What the path and each directory above it is, the path first; what is not there yet goes by its name in its parent. */
@@ -50,23 +81,29 @@ function chain(path: string): readonly string[] {
       ];
     }
     if (above === "/") return [path];
-    missing.push(above.slice(dirname(above) === "/" ? 0 : dirname(above).length));
+    missing.push(join("/", basename(above)));
   }
 }
 
 function identities(real: string): readonly string[] {
   const found: string[] = [];
   for (let above = real; ; above = dirname(above)) {
-    const stat = fs.statSync(above, { bigint: true, throwIfNoEntry: false });
+    const stat = look(above, () => fs.statSync(above, { bigint: true, throwIfNoEntry: false }));
     found.push(stat === undefined ? above : `${stat.dev}:${stat.ino}`);
     if (above === "/") return found;
   }
 }
 
+/** undefined: it is not there, or nobody but others can look. */
 function realPath(path: string): string | undefined {
   try {
     return fs.realpathSync(path);
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG"].includes(errnoCode(error) ?? "")) return undefined;
+    throw cannot("read", path, error, ExitCode.cannotCreate);
   }
+}
+
+function look<T>(path: string, work: () => T): T {
+  return attempt("read", path, work, ExitCode.cannotCreate);
 }

@@ -1,12 +1,13 @@
 /** Publishes the values of a scope: files, secrets.env, links, and the mark of an action that is due. */
 import { readFileSync } from "node:fs";
 import type { Config, OutputConfig } from "../config/config.ts";
+import { ExitCode, PublishError } from "../contract/errors.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "../output/links.ts";
 import type { OutputState, PendingAction, SeenStarts } from "../output/output-state.ts";
-import { type Ownership, takeOutput } from "../output/owner.ts";
 import { OutputDirectory } from "../output/published-directory.ts";
 import type { OutputFile } from "../output/output-files.ts";
+import { attempt } from "../output/system-calls.ts";
 import { SecretLayout } from "./secret-set.ts";
 import { ValueError } from "./value.ts";
 
@@ -39,45 +40,56 @@ export class Publisher {
   readonly #links: LinkDirectory | undefined;
   readonly #layout: SecretLayout;
   readonly #config: Config;
-  #linksBehind = false;
-  #ownership: Ownership | undefined;
+  readonly #warn: (message: string) => void;
+  /** What is published, but has no link, or is there still though it should not be. */
+  #problems: readonly string[] = [];
   /** What is on disk. */
   #state: OutputState = { files: [], pending: null, starts: null };
 
-  private constructor(config: Config, output: OutputConfig, directory: OutputDirectory, layout: SecretLayout) {
+  private constructor(
+    config: Config,
+    output: OutputConfig,
+    directory: OutputDirectory,
+    layout: SecretLayout,
+    warn: (message: string) => void,
+  ) {
     this.#config = config;
     this.#output = directory;
     this.#links = output.links === null ? undefined : new LinkDirectory(output.links, output.linksTo);
     this.#layout = layout;
+    this.#warn = warn;
   }
 
-  /** @throws PublishError, ConfigError */
-  static async open(config: Config, output: OutputConfig): Promise<Publisher> {
+  /**
+   * @param warn is told once of each thing that is not as it should be beside the published files.
+   * @throws PublishError, ConfigError
+   */
+  static async open(
+    config: Config,
+    output: OutputConfig,
+    warn: (message: string) => void = () => undefined,
+  ): Promise<Publisher> {
     const directory = new OutputDirectory(output.directory);
-    return new Publisher(config, output, directory, await SecretLayout.of(config, directory.defaultMode));
+    return new Publisher(config, output, directory, await SecretLayout.of(config, directory.defaultMode), warn);
   }
 
   get directory(): string {
     return this.#output.path;
   }
 
-  /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
-  async takeOutput(): Promise<Ownership> {
-    return (this.#ownership = await takeOutput(this.#output.path));
-  }
-
   /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
   get halfDone(): boolean {
-    return this.#output.unfinished || this.#linksBehind;
+    return this.#output.unfinished;
   }
 
   /** Mends what a crash left, and reads what is published. */
   recover(): Found {
     const state = this.#output.recover();
+    if (this.#output.isDamaged)
+      this.#warn(`output: the state in ${this.directory} is damaged: nothing is known of what was published before`);
     if (state === undefined) return { values: undefined, pending: undefined, starts: new Map() };
     this.#state = state;
-    // A crash may have come between the removal of a file and that of its link.
-    this.#links?.remove(state.obsolete);
+    this.maintain();
     const { pending, starts } = state;
     return {
       values: this.#readValues(state),
@@ -103,7 +115,7 @@ export class Publisher {
     const whole = this.#config.onChange.verify !== null;
     const published = new Set(this.#state.files);
     this.#output.finish();
-    const differing = files.filter((file) => whole || !published.has(file.name) || !this.#output.has(file));
+    const differing = files.filter((file) => whole || !published.has(file.name) || !this.#isThere(file));
     const staged = this.#output.stage(differing, state);
     return {
       directory: staged.directory,
@@ -113,16 +125,29 @@ export class Publisher {
         staged.discard();
       },
       commit: () => {
-        const before = this.#state.files;
+        try {
+          // Where nothing is lost by it yet, a name that cannot have its link ends the start.
+          if (this.#state.files.length === 0) this.#links?.refuseTaken(state.files);
+        } catch (error) {
+          staged.discard();
+          throw error;
+        }
         staged.commit();
         this.#state = state;
         this.#output.remember(state.files);
-        this.#linksBehind = true;
-        this.#links?.remove(before.filter((name) => !state.files.includes(name)));
-        this.#links?.ensure(state.files);
-        this.#linksBehind = false;
+        this.maintain();
       },
     };
+  }
+
+  /** What cannot be read is written anew. */
+  #isThere(file: OutputFile): boolean {
+    try {
+      return this.#output.has(file);
+    } catch (error) {
+      if (error instanceof PublishError) return false;
+      throw error;
+    }
   }
 
   /**
@@ -201,13 +226,29 @@ export class Publisher {
     if (untouched) this.#output.remember(state.files);
   }
 
-  /** Mends the links, whoever removed them. */
+  /**
+   * Mends the links, whoever removed them, and removes what is published no more. All of it is the service's own affair:
+   * what cannot be done is told, and done another time.
+   */
   maintain(): void {
-    this.#links?.ensure(this.#state.files);
+    const links = [
+      ...(this.#links?.remove(this.#output.obsolete) ?? []),
+      ...(this.#links?.ensure(this.#state.files) ?? []),
+    ];
+    const problems = [...links, ...this.#output.tidy(links.length === 0)];
+    for (const problem of problems) if (!this.#problems.includes(problem)) this.#warn(problem);
+    this.#problems = problems;
   }
 
-  get hasLinks(): boolean {
-    return this.#links !== undefined;
+  /** For STATUS=: what `maintain` could not do. */
+  get problem(): string | undefined {
+    const [first, ...others] = this.#problems;
+    return first === undefined || others.length === 0 ? first : `${first} (and ${others.length} more)`;
+  }
+
+  /** There is something for `maintain` to look at. */
+  get needsCare(): boolean {
+    return this.#links !== undefined || this.#problems.length > 0;
   }
 
   /** id → name of its file. */
@@ -215,11 +256,13 @@ export class Publisher {
     return this.#layout.fileOf(id);
   }
 
-  /** For a daemon that systemd did not start: nobody else removes the files. */
+  /** For a daemon that systemd did not start: nobody else removes the files. @throws PublishError where some stay. */
   remove(): void {
-    this.#ownership?.remove();
-    const names = this.#output.remove();
-    this.#links?.remove(names);
+    const { names, problems } = this.#output.remove();
+    const all = [...problems, ...(this.#links?.remove(names) ?? [])];
+    const [first, ...others] = all;
+    if (first !== undefined)
+      throw new PublishError(ExitCode.ioError, others.length === 0 ? first : `${first} (and ${others.length} more)`);
   }
 
   #readValues(state: OutputState): ReadonlyMap<string, Buffer> | undefined {
@@ -241,6 +284,7 @@ export class Publisher {
 let boot: string | undefined;
 /** CLOCK_MONOTONIC begins anew with each boot. */
 function bootId(): string {
-  boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  const path = "/proc/sys/kernel/random/boot_id";
+  boot ??= attempt("read", path, () => readFileSync(path, "utf8")).trim();
   return boot;
 }

@@ -6,7 +6,7 @@
 import { isUtf8 } from "node:buffer";
 import * as fs from "node:fs";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
-import { ConfigError, errnoCode, errnoText } from "../contract/errors.ts";
+import { ConfigError, unreadable } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
@@ -99,18 +99,23 @@ class Reader {
   }
 
   #bytes(): Buffer {
-    let fd: number;
+    const bytes = this.#read();
+    if (bytes === undefined) throw this.#refuse("is no regular file");
+    return bytes;
+  }
+
+  /** undefined: it is no regular file. */
+  #read(): Buffer | undefined {
     try {
       // Opening a fifo would wait for a writer.
-      fd = fs.openSync(this.#template.path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      const fd = fs.openSync(this.#template.path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      try {
+        return fs.fstatSync(fd).isFile() ? fs.readFileSync(fd) : undefined;
+      } finally {
+        fs.closeSync(fd);
+      }
     } catch (error) {
-      throw this.#refuse(`cannot be read: ${errnoText(errnoCode(error))}`);
-    }
-    try {
-      if (!fs.fstatSync(fd).isFile()) throw this.#refuse("is no regular file");
-      return fs.readFileSync(fd);
-    } finally {
-      fs.closeSync(fd);
+      throw unreadable(this.#refuse("cannot be read").message, error);
     }
   }
 

@@ -61,6 +61,27 @@ needs("mount-namespace").describe("a full output", () => {
   );
 
   needs("mount-namespace").test(
+    "a set that has no room beside the old one is not begun, and says how much it needs",
+    async () => {
+      const place = smallPlace("size=1m");
+      place.put({ large: large("1").repeat(3), other: "one" });
+      const daemon = await place.start(config(place)).ready();
+      // What others need of it is never taken, not even for a moment.
+      const seen: string[] = [];
+      const watcher = fs.watch(place.path("small", "out"), (_, name) => seen.push(name ?? ""));
+      for (const round of ["2", "3"]) {
+        const lines = daemon.lines.length;
+        place.put({ large: large(round).repeat(3) });
+        daemon.signal("SIGHUP");
+        await daemon.says(/nothing new is published: .*the new secrets need 6\d\d KiB beside the old ones/, lines);
+      }
+      watcher.close();
+      expect(seen.filter((name) => name.startsWith(".fetcher-stage-"))).toEqual([]);
+      expect(read(place, "large")).toBe(large("1").repeat(3));
+    },
+  );
+
+  needs("mount-namespace").test(
     "after READY: the old set stays whole, and the new one comes when there is space",
     async () => {
       const place = smallPlace("size=1m");

@@ -69,6 +69,68 @@ describe("an output among the secrets' originals is refused, and nothing is touc
   });
 });
 
+describe("what opens the store, and templates, are refused in the output and at the name of a link", () => {
+  test.each([
+    ["output.directory: holds", { directory: "keys" }],
+    ["output.links: would have a link in the place of", { directory: "out", links: "keys" }],
+  ])("%s", async (message, places) => {
+    const place = new Place();
+    fs.mkdirSync(place.path("keys"));
+    for (const name of ["token", "ca"]) fs.writeFileSync(place.path("keys", name), "the original");
+    const output = Object.fromEntries(Object.entries(places).map(([option, name]) => [option, place.path(name)]));
+    const tls = { caFile: place.path("keys", "ca") };
+    const config = {
+      url: "https://127.0.0.1:1",
+      mount: "secret",
+      auth: { method: "token", tokenPath: place.path("keys", "token") },
+      tls,
+    };
+    const secret = { source: { path: "a", key: "b" } };
+    for (const [file, what] of [
+      ["token", "token"],
+      ["ca", "ca"],
+    ] as const) {
+      const other = file === "token" ? "ca" : "token";
+      const name = message.includes("links") ? file : "unrelated";
+      const { code, stderr } = await place.run([
+        "--config",
+        place.writeConfig({ backend: "vault", config, secrets: { [name]: secret }, output }),
+      ]);
+      expect(code).toBe(78);
+      expect(stderr).toContain(message);
+      if (message.includes("links")) expect(stderr).toContain(place.path("keys", what));
+      expect(fs.readdirSync(place.path("keys")).sort()).toEqual(["ca", "token"]);
+      expect(fs.readFileSync(place.path("keys", other), "utf8")).toBe("the original");
+    }
+  });
+
+  test("a template", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    fs.mkdirSync(place.path("etc"));
+    fs.writeFileSync(place.path("etc", "app.conf"), "{{id}}");
+    const templates = { "app.conf": { template: place.path("etc", "app.conf") } };
+    for (const output of [{ directory: place.path("etc") }, { directory: place.output, links: place.path("etc") }]) {
+      const path = place.writeConfig(place.config(["id"], { output, templates }));
+      const { code, stderr } = await place.run(["--config", path]);
+      expect(code).toBe(78);
+      expect(stderr).toContain("a template");
+      expect(fs.readFileSync(place.path("etc", "app.conf"), "utf8")).toBe("{{id}}");
+      expect(fs.lstatSync(place.path("etc", "app.conf")).isFile()).toBe(true);
+    }
+  });
+
+  test("beside the links under another name they are no obstacle", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    fs.mkdirSync(place.path("etc"));
+    fs.writeFileSync(place.path("etc", "app.template"), "{{id}}");
+    const templates = { "app.conf": { template: place.path("etc", "app.template") } };
+    await place.start(place.config(["id"], { output: { links: place.path("etc") }, templates })).ready();
+    expect(fs.readFileSync(place.path("etc", "app.conf"), "utf8")).toBe("one");
+  });
+});
+
 test("a secret at the name of the mount point beside the links fails in --check=config already", async () => {
   const place = new Place();
   const output = { links: "/tmp" };

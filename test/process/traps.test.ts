@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { isRoot, logLines, ordinary, Place } from "./daemon.ts";
+import { fakeSystemctl } from "./fake-systemctl.ts";
 
 /** A file elsewhere that a trap leads to, and everything about it that must stay as it is. */
 function victim(place: Place) {
@@ -57,21 +58,75 @@ const trapNames = Object.keys(traps) as (keyof typeof traps)[];
 /** With an owner and a mode where we may give them: chown and chmod must not follow a link either. */
 const secrets = { id: isRoot ? { owner: 1, mode: "0444", env: "ID" } : { mode: "0444", env: "ID" } };
 
-describe("a trap in the output at a name of ours is replaced, and what it leads to is not touched", () => {
+describe("what somebody else put at a secret's name is not replaced, nor is what it leads to touched", () => {
+  describe.each(["id", "secrets.env"])("at %s", (name) => {
+    test.each(trapNames)(
+      "%s before the start: 73, nothing is published, and it goes on when it is moved away",
+      async (trap) => {
+        const place = new Place();
+        const { path, look } = victim(place);
+        place.put({ id: "one", other: "one" });
+        fs.mkdirSync(place.output);
+        traps[trap](join(place.output, name), path);
+        const [before, there] = [look(), fs.lstatSync(join(place.output, name))];
+        const config = place.config({ ...secrets, other: {} });
+        const exit = await place.start(config).exit;
+        expect(exit.code).toBe(73);
+        expect(logLines(exit.stderr).map(({ message }) => message)).toEqual([
+          `output: ${join(place.output, name)} is already there, and fetcher did not make it: move it away, or name another output`,
+        ]);
+        expect(look()).toEqual(before);
+        expect(fs.lstatSync(join(place.output, name)).ino).toBe(there.ino);
+        expect(fs.readdirSync(place.output)).toEqual([name]);
+        fs.rmSync(join(place.output, name));
+        await place.start(config).ready();
+        expect(place.read("id")).toBe("one");
+      },
+    );
+  });
+
+  test("a new secret's name is taken: the old set stays in use, and the new one comes when it is moved away", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
+    place.put({ late: "one" });
+    fs.writeFileSync(join(place.output, "late"), "a stranger's");
+    const config = place.config({ id: {}, late: { optional: true } });
+    const daemon = await place.start(config).ready();
+    await daemon.says(/late is already there, and fetcher did not make it/);
+    expect(place.read("late")).toBe("a stranger's");
+    fs.rmSync(join(place.output, "late"));
+    daemon.signal("SIGHUP");
+    await daemon.says(/^published/);
+    expect(place.read("late")).toBe("one");
+  });
+
+  test("nor does the end remove it", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const daemon = await place.start(place.config({ id: {}, spare: { optional: true } })).ready();
+    fs.writeFileSync(join(place.output, "spare"), "a stranger's");
+    expect((await daemon.end()).code).toBe(0);
+    expect(place.published()).toEqual({ spare: "a stranger's" });
+  });
+});
+
+describe("a trap in the output at a name that was ours is replaced, and what it leads to is not touched", () => {
   describe.each(["id", "secrets.env", ".fetcher-state"])("at %s", (name) => {
     test.each(trapNames)("%s", async (trap) => {
       const place = new Place();
       const { path, look } = victim(place);
       place.put({ id: "one" });
-      fs.mkdirSync(place.output);
-      traps[trap](join(place.output, name), path);
+      if (name === ".fetcher-state") {
+        fs.mkdirSync(place.output);
+        traps[trap](join(place.output, name), path);
+      }
       const before = look();
       const daemon = await place.start(place.config(secrets)).ready();
       expect(look()).toEqual({ ...before, nlink: 1 });
       expect(place.read("id")).toBe("one");
       expect(fs.lstatSync(join(place.output, name)).isFile()).toBe(true);
 
-      // And once more in the life of the daemon.
       fs.rmSync(join(place.output, name));
       traps[trap](join(place.output, name), path);
       const again = look();
@@ -163,25 +218,24 @@ describe("a trap at a temporary name is not followed", () => {
   });
 });
 
-describe("a trap in the directory of links", () => {
+describe("what somebody else put at a link's name", () => {
   const config = (place: Place) =>
     place.config({ ...secrets, id: { env: "ID" } }, { output: { links: place.path("links") } });
 
   describe.each(["id", "secrets.env"])("at %s", (name) => {
-    test.each(trapNames)("%s is replaced by our link, and what it leads to is not touched", async (trap) => {
+    test.each(trapNames)("%s before the first start: 73, and it is not replaced", async (trap) => {
       const place = new Place();
       const { path, look } = victim(place);
       place.put({ id: "one" });
       fs.mkdirSync(place.path("links"));
       traps[trap](place.path("links", name), path);
-      const before = look();
-      const daemon = await place.start(config(place)).ready();
-      expect(look()).toEqual({ ...before, nlink: 1 });
-      expect(fs.readFileSync(place.path("links", name), "utf8")).toBe(
-        fs.readFileSync(join(place.output, name), "utf8"),
-      );
-      await daemon.end();
-      expect(look()).toEqual({ ...before, nlink: 1 });
+      const [before, there] = [look(), fs.lstatSync(place.path("links", name))];
+      const exit = await place.start(config(place)).exit;
+      expect(exit.code).toBe(73);
+      expect(exit.stderr).toContain(`${place.path("links", name)} is already there, and fetcher did not make it`);
+      expect(look()).toEqual(before);
+      expect(fs.lstatSync(place.path("links", name)).ino).toBe(there.ino);
+      expect(place.published()).toEqual({});
     });
 
     test("a directory is an error that names it", async () => {
@@ -194,7 +248,46 @@ describe("a trap in the directory of links", () => {
     });
   });
 
-  test("what others put at a link's name is not removed at the stop", async () => {
+  test.each(["a directory", "a regular file"])(
+    "%s after READY: said once, published and acted on all the same, and the other links are mended",
+    async (what) => {
+      const place = new Place();
+      place.put({ id: "one", other: "one" });
+      const systemctl = fakeSystemctl(place, join(place.output, "id"));
+      const daemon = await place
+        .start(
+          place.config(["id", "other"], {
+            output: { links: place.path("links") },
+            service: "target.service",
+            onChange: { minInterval: 0 },
+          }),
+          systemctl,
+        )
+        .ready();
+      fs.rmSync(place.path("links", "id"));
+      if (what === "a directory") fs.mkdirSync(place.path("links", "id"));
+      else fs.writeFileSync(place.path("links", "id"), "mine");
+      fs.rmSync(place.path("links", "secrets.env"));
+      for (const value of ["two", "three"]) {
+        const lines = daemon.lines.length;
+        place.put({ id: value, other: value });
+        await daemon.says(/restart done/, lines);
+        expect(place.read("id")).toBe(value);
+      }
+      expect(fs.readFileSync(place.path("links", "secrets.env"), "utf8")).toBe(place.read("secrets.env"));
+      expect(systemctl.calls()).toHaveLength(2);
+      expect(daemon.stderr).not.toContain("not published");
+      const told = daemon.lines.filter(({ message }) => message.includes(place.path("links", "id")));
+      expect(told).toHaveLength(1);
+      expect(told[0]?.level).toBe("warn");
+      // And the next life starts with it.
+      await daemon.end("SIGKILL");
+      await place.start(place.config(["id", "other"], { output: { links: place.path("links") } })).ready();
+      expect(fs.lstatSync(place.path("links", "id")).isSymbolicLink()).toBe(false);
+    },
+  );
+
+  test("is not removed at the stop", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const daemon = await place.start(config(place)).ready();

@@ -67,20 +67,98 @@ describe("a publish", () => {
     expect(visible(path)).toEqual(["a", "mine"]);
   });
 
-  test.each(["symlink", "fifo-like file", "dangling symlink"])(
-    "replaces a %s at a secret's name, and writes nowhere else",
-    (trap) => {
-      const path = freshDirectory();
-      const elsewhere = join(freshDirectory(), "elsewhere");
+  describe.each(["regular file", "symlink", "hard link", "dangling symlink"])("and a %s at a secret's name", (trap) => {
+    function set(path: string, elsewhere: string) {
+      if (trap === "regular file") fs.writeFileSync(path, "mine");
       if (trap !== "dangling symlink") fs.writeFileSync(elsewhere, "untouched");
-      if (trap === "fifo-like file") fs.linkSync(elsewhere, join(path, "a"));
-      else fs.symlinkSync(elsewhere, join(path, "a"));
+      if (trap === "hard link") fs.linkSync(elsewhere, path);
+      else if (trap !== "regular file") fs.symlinkSync(elsewhere, path);
+      const { ino } = fs.lstatSync(path);
+      return () => {
+        expect(fs.existsSync(elsewhere) ? text(elsewhere) : "untouched").toBe("untouched");
+        return fs.lstatSync(path).ino === ino;
+      };
+    }
+
+    test("that no state lists: nothing is published, and it stays as it is", () => {
+      const path = freshDirectory();
+      const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
+      const attempt = () => {
+        publish(new OutputDirectory(path), [file("b", "secret"), file("a", "secret")]);
+      };
+      expect(attempt).toThrow(
+        `output: ${join(path, "a")} is already there, and fetcher did not make it: move it away, or name another output`,
+      );
+      expect(isThere()).toBe(true);
+      expect(visible(path)).toEqual(["a"]);
+      fs.rmSync(join(path, "a"));
+      attempt();
+      expect(text(path, "a")).toBe("secret");
+    });
+
+    test("that comes while a verify command runs", () => {
+      const path = freshDirectory();
+      const staged = new OutputDirectory(path).stage([file("a", "1")], { files: ["a"], pending: null, starts: null });
+      const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
+      expect(() => {
+        staged.commit();
+      }).toThrow("is already there");
+      expect(isThere()).toBe(true);
+      expect(visible(path)).toEqual(["a"]);
+    });
+
+    test("that was ours is replaced, and nothing is written elsewhere", () => {
+      const path = freshDirectory();
+      publish(new OutputDirectory(path), [file("a", "old")]);
+      fs.rmSync(join(path, "a"));
+      const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
       publish(new OutputDirectory(path), [file("a", "secret")]);
+      expect(isThere()).toBe(false);
       expect(text(path, "a")).toBe("secret");
       expect(fs.lstatSync(join(path, "a")).isFile()).toBe(true);
-      expect(fs.existsSync(elsewhere) ? text(elsewhere) : "untouched").toBe("untouched");
-    },
-  );
+    });
+  });
+
+  test("of a state that 0.1.0 wrote is ours", () => {
+    const path = freshDirectory();
+    fs.writeFileSync(join(path, "a"), "old");
+    const state = { files: ["a"], pending: null, starts: null, obsolete: [] };
+    fs.writeFileSync(join(path, ".fetcher-state"), JSON.stringify(state), { mode: 0o600 });
+    const output = new OutputDirectory(path);
+    expect(output.recover()).toMatchObject({ files: ["a"] });
+    publish(output, [file("a", "new")]);
+    expect(text(path, "a")).toBe("new");
+  });
+
+  test("that drops a name leaves what somebody puts there later", () => {
+    const path = freshDirectory();
+    const output = new OutputDirectory(path);
+    publish(output, [file("a", "1"), file("b", "2")]);
+    publish(output, [file("a", "1")]);
+    expect(output.obsolete).toEqual(["b"]);
+    expect(output.tidy(true)).toEqual([]);
+    expect(output.obsolete).toEqual([]);
+    fs.writeFileSync(join(path, "b"), "mine");
+    for (const again of [output, new OutputDirectory(path)]) {
+      again.recover();
+      publish(again, [file("a", "3")]);
+      expect(text(path, "b")).toBe("mine");
+    }
+    expect(output.remove().problems).toEqual([]);
+    expect(visible(path)).toEqual(["b"]);
+  });
+
+  test("leaves at its end what somebody moved to its name", () => {
+    const path = freshDirectory();
+    const output = new OutputDirectory(path);
+    publish(output, [file("a", "1"), file("b", "2")]);
+    output.remember(["a", "b"]);
+    fs.writeFileSync(join(path, "new"), "mine");
+    fs.renameSync(join(path, "new"), join(path, "a"));
+    output.remove();
+    expect(visible(path)).toEqual(["a"]);
+    expect(text(path, "a")).toBe("mine");
+  });
 
   test.each(["a", ".fetcher-state"])(
     "cannot replace a directory at %s: named, the old set whole, nothing left behind",
@@ -149,6 +227,17 @@ describe("what a crash leaves", () => {
     });
     expect(visible(path)).toEqual(["a", "b", "secrets.env"]);
     expect([text(path, "a"), text(path, "b"), text(path, "secrets.env")]).toEqual(["new a", "new b", "new env"]);
+  });
+
+  test("does not replace what came to a new name since", () => {
+    const path = crashed("commit", [".fetcher-state", "a"]);
+    fs.writeFileSync(join(path, "b"), "mine");
+    const recover = () => new OutputDirectory(path).recover();
+    expect(recover).toThrow(`${join(path, "b")} is already there, and fetcher did not make it`);
+    expect(text(path, "b")).toBe("mine");
+    fs.rmSync(join(path, "b"));
+    recover();
+    expect([text(path, "b"), text(path, "secrets.env")]).toEqual(["new b", "new env"]);
   });
 
   test.each(["", "null", "{}", '{"files":"a"}', '{"files":["../x"],"obsolete":["../../x"]}', "{"])(

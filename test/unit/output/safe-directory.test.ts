@@ -37,6 +37,22 @@ describe("where it may write", () => {
     new OutputDirectory(path);
     expect((fs.statSync(path).mode & 0o777).toString(8)).toBe("755");
   });
+  test("so can the owner of a file, through every directory that is made above it", () => {
+    const path = join(freshDirectory(), "a", "b", "pub");
+    const before = process.umask(0o077);
+    onTestFinished(() => void process.umask(before));
+    new OutputDirectory(path);
+    for (const above of [join(path, ".."), join(path, "..", "..")])
+      expect((fs.statSync(above).mode & 0o777).toString(8)).toBe("755");
+  });
+  test("directories that were made for it are removed with it, but not where somebody else uses them", () => {
+    const directory = freshDirectory();
+    const output = new OutputDirectory(join(directory, "a", "b", "pub"));
+    output.writeState({ files: [], pending: null, starts: null });
+    fs.writeFileSync(join(directory, "a", "mine"), "");
+    expect(output.remove()).toEqual({ names: [], problems: [] });
+    expect(fs.readdirSync(join(directory, "a"))).toEqual(["mine"]);
+  });
   test("through a link of the operator's above, but not through one that leads nowhere", () => {
     const directory = freshDirectory();
     fs.mkdirSync(join(directory, "real"));
@@ -88,9 +104,11 @@ describe("links", () => {
   test("lead the reader to the files, are mended, and what crashes left is removed", () => {
     const path = freshDirectory();
     fs.symlinkSync("x", join(path, ".fetcher-link-0123456789ab"));
-    fs.symlinkSync("/etc/shadow", join(path, "a"));
+    // Of another output, before the configuration was changed.
+    new LinkDirectory(path, "/run/elsewhere").ensure(["a"]);
+    expect(fs.readlinkSync(join(path, "a"))).toMatch(/elsewhere\/a$/);
     const links = new LinkDirectory(path, join(path, ".secrets"));
-    links.ensure(["a", "b c"]);
+    expect(links.ensure(["a", "b c"])).toEqual([]);
     expect(fs.readlinkSync(join(path, "a"))).toBe(".secrets/a");
     fs.rmSync(join(path, "b c"));
     links.ensure(["a", "b c"]);
@@ -125,15 +143,19 @@ describe("links", () => {
     expect(fs.lstatSync(join(path, "a")).mtimeMs).toBeGreaterThan(inTenYears);
   });
 
-  test("a directory in the way is named, and others' files stay", () => {
+  test("what is in the way is named, others' files stay, and the other links are made", () => {
     const path = freshDirectory();
     const links = new LinkDirectory(path, "/run/x/pub");
     fs.mkdirSync(join(path, "a"));
-    expect(() => {
-      links.ensure(["a"]);
-    }).toThrow(`output: ${join(path, "a")} is a directory, remove it`);
     fs.writeFileSync(join(path, "b"), "mine");
-    links.remove(["a", "b", "none"]);
-    expect(fs.readdirSync(path).sort()).toEqual(["a", "b"]);
+    fs.symlinkSync("/etc/shadow", join(path, "c"));
+    expect(links.ensure(["a", "b", "c", "d"])).toEqual([
+      `output: ${join(path, "a")} is a directory, remove it`,
+      expect.stringContaining(`${join(path, "b")} is already there, and fetcher did not make it`),
+      expect.stringContaining(`${join(path, "c")} is already there, and fetcher did not make it`),
+    ]);
+    expect(links.remove(["a", "b", "c", "none"])).toEqual([]);
+    expect(fs.readdirSync(path).sort()).toEqual(["a", "b", "c", "d"]);
+    expect(fs.readlinkSync(join(path, "c"))).toBe("/etc/shadow");
   });
 });

@@ -1,0 +1,51 @@
+/** What lstat(2) said of files when they were last seen to be right. */
+import * as fs from "node:fs";
+import { inside } from "./output-files.ts";
+
+export class FilePrints {
+  readonly #directory: string;
+  #prints = new Map<string, string>();
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** They are right now. */
+  take(names: readonly string[]): void {
+    this.#prints = new Map(
+      names.flatMap((name) => {
+        const print = this.#print(name);
+        return print === undefined ? [] : [[name, print] as const];
+      }),
+    );
+  }
+
+  /** They are being replaced. */
+  forget(): void {
+    this.#prints.clear();
+  }
+
+  /** Whether each is as it was taken. Not where nobody can say. */
+  areSame(names: readonly string[]): boolean {
+    return names.every((name) => {
+      const print = this.#prints.get(name);
+      return print !== undefined && print === this.#print(name);
+    });
+  }
+
+  /** false: it is another file than the one that was taken. */
+  mayBe(name: string, { ino }: fs.Stats): boolean {
+    const print = this.#prints.get(name);
+    return print === undefined || print.startsWith(`${ino},`);
+  }
+
+  /** undefined: nobody can say. */
+  #print(name: string): string | undefined {
+    try {
+      const stat = fs.lstatSync(inside(this.#directory, name), { bigint: true, throwIfNoEntry: false });
+      return stat === undefined ? "" : [stat.ino, stat.size, stat.ctimeNs, stat.mode, stat.uid, stat.gid].join();
+    } catch {
+      return undefined;
+    }
+  }
+}

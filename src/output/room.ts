@@ -1,0 +1,41 @@
+/** Whether a new set has room beside the old one: a publish that cannot succeed must not fill what others write to. */
+import { statfsSync, type StatsFs } from "node:fs";
+import { ExitCode, PublishError } from "../contract/errors.ts";
+
+const MIB = 1024 * 1024;
+/** The directory of the stage, and its state. */
+const OVERHEAD = 2;
+
+/** @param sizes bytes of each file. @throws PublishError (73 where there are no inodes left, 74 where there is no space). */
+export function refuseWithoutRoom(path: string, sizes: readonly number[]): void {
+  const system = statOf(path);
+  // Some file systems have no limit (a tmpfs of size=0), or do not say how many files they can have (btrfs).
+  if (system === undefined) return;
+  const inodes = sizes.length + OVERHEAD;
+  if (system.files > 0 && system.ffree < inodes)
+    throw new PublishError(
+      ExitCode.cannotCreate,
+      `output: no space left on ${path} (ENOSPC): the new secrets need ${inodes} inodes beside the old ones, and ${system.ffree} are free`,
+    );
+  const blocks = sizes.reduce((sum, size) => sum + Math.ceil(size / system.bsize), OVERHEAD);
+  // What is kept for root is for us, too.
+  const free = process.geteuid?.() === 0 ? system.bfree : system.bavail;
+  if (system.blocks > 0 && free < blocks)
+    throw new PublishError(
+      ExitCode.ioError,
+      `output: no space left on ${path} (ENOSPC): the new secrets need ${inWords(blocks * system.bsize)} beside the old ones, and ${inWords(free * system.bsize)} are free`,
+    );
+}
+
+/** Where it cannot be asked, writing shows what there is. */
+function statOf(path: string): StatsFs | undefined {
+  try {
+    return statfsSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function inWords(bytes: number): string {
+  return bytes < MIB ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / MIB).toFixed(1)} MiB`;
+}

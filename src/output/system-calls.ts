@@ -1,0 +1,61 @@
+/** System calls on the output. Whatever fails is told with its path and its code, as one line for the operator. */
+import { dirname } from "node:path";
+import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+
+/** What the call was to do to the path. */
+export type Doing = "read" | "write" | "remove" | "make";
+
+/** Does `work`, which is about `path`. @throws PublishError where the system refuses it. */
+export function attempt<T>(doing: Doing, path: string, work: () => T, exitCode: ExitCode = ExitCode.ioError): T {
+  try {
+    return work();
+  } catch (error) {
+    throw cannot(doing, path, error, exitCode);
+  }
+}
+
+/** @returns undefined where nothing is there. @throws PublishError */
+export function attemptUnlessMissing<T>(doing: Doing, path: string, work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return undefined;
+    throw cannot(doing, path, error);
+  }
+}
+
+/** @returns a PublishError; `error` itself where it is no failure of a system call. */
+export function cannot(doing: Doing, path: string, error: unknown, exitCode: ExitCode = ExitCode.ioError): unknown {
+  const code = errnoCode(error);
+  if (code === undefined) return error;
+  const why = doing === "write" ? whyNotWritten(error, code, dirname(path)) : errnoText(code);
+  return new PublishError(exitCode, `output: cannot ${doing} ${path}: ${why}`);
+}
+
+/** Does each of `works`, whatever becomes of the others. @returns why some could not be done. */
+export function problemsOf(works: readonly (() => void)[]): string[] {
+  return works.flatMap((work) => {
+    try {
+      work();
+      return [];
+    } catch (error) {
+      if (error instanceof PublishError) return [error.message];
+      throw error;
+    }
+  });
+}
+
+function whyNotWritten(error: unknown, code: string, device: string): string {
+  const { syscall } = error as NodeJS.ErrnoException;
+  // Of rename(2) and the like EPERM is another thing: an immutable directory.
+  if (code === "EPERM" && (syscall === "fchown" || syscall === "fchmod"))
+    return `not allowed to give it its mode or owner in ${device} (EPERM)`;
+  const words: Readonly<Record<string, string>> = {
+    ENOSPC: `no space left on ${device} (ENOSPC)`,
+    EDQUOT: `the quota on ${device} is used up (EDQUOT)`,
+    EROFS: `${device} is read-only (EROFS)`,
+    EACCES: `no permission to write in ${device} (EACCES)`,
+    EISDIR: "it is a directory, remove it",
+  };
+  return words[code] ?? errnoText(code);
+}
