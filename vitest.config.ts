@@ -111,6 +111,15 @@ export default defineConfig({
       },
       // `npm run fuzz` makes it longer.
       { test: { name: "fuzz", include: ["test/fuzz/**/*.test.ts"] } },
+      // `npm run faults` tries them all. A shim is preloaded, and what it counts is counted alone.
+      {
+        test: {
+          name: "faults",
+          include: ["test/faults/**/*.test.ts"],
+          globalSetup: ["test/build.ts"],
+          testTimeout: 60_000,
+        },
+      },
       // Two minutes of random events, in a guest beside the others: `npm run soak` makes it longer.
       {
         test: {

@@ -30,7 +30,6 @@
               "openbao"
               "python3"
               "systemd"
-              "util-linux"
             ] made
             // {
               inherit lib;

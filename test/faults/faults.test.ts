@@ -1,0 +1,41 @@
+/**
+ * Every file system call of a start, a rotation, a repair, an adoption and an end fails once, fails for ever, or is the last
+ * one of the process's life. `npm run faults` tries all of them; else a sample is tried, which FETCHER_FAULTS_SEED repeats.
+ */
+import { describe, expect } from "vitest";
+import { needs } from "../requirements.ts";
+import { Ledger } from "./ledger.ts";
+import { type Fault, errors } from "./shim.ts";
+import { Scene } from "./scene.ts";
+import { phases } from "./phases.ts";
+
+/** Milliseconds. */
+const MINUTES = 60_000;
+/** Injections of each phase. */
+const SAMPLE = 8;
+const wanted = process.env["FETCHER_FAULTS"] === "all" ? Infinity : Number(process.env["FETCHER_FAULTS"] ?? SAMPLE);
+
+needs("gcc").describe("a fault of the file system", () => {
+  const ledger = new Ledger(process.env["FETCHER_FAULTS_SEED"]);
+
+  describe.each(Object.entries(phases))("at %s", (name, phase) => {
+    needs("gcc").test(
+      "is told with its path and code, ends nothing that runs, and is over when it is over",
+      async () => {
+        const scene = new Scene();
+        const calls = await phase.count(scene);
+        expect(calls).toBeGreaterThan(10);
+        const all = Array.from({ length: calls }, (_, index) => index + 1).flatMap((nth): Fault[] => [
+          ...errors.flatMap((error) => (["once", "forever"] as const).map((how) => ({ nth, how, error }))),
+          { nth, how: "kill" },
+        ]);
+        for (const fault of wanted === Infinity ? all : ledger.sample(all, wanted))
+          await ledger.enter(name, fault, () => phase.inject(scene, fault));
+        console.log(ledger.summary(name, calls));
+        expect(ledger.failures(name)).toEqual([]);
+        expect(ledger.injected(name)).toBeGreaterThan(Math.min(wanted, all.length) / 2);
+      },
+      60 * MINUTES,
+    );
+  });
+});

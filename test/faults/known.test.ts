@@ -1,0 +1,58 @@
+/** Faults that once had consequences of their own. */
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { needs } from "../requirements.ts";
+import { eventually } from "../process/daemon.ts";
+import { Scene } from "./scene.ts";
+
+needs("gcc").test("a failed fsync of the directory: the set is published by itself, without a restart", async () => {
+  const scene = new Scene();
+  await scene.learn();
+  const daemon = await scene.running();
+  scene.control.arm({ nth: 1, how: "once", error: "EIO", of: `fsync ${scene.place.output}$` });
+  scene.next();
+  daemon.signal("SIGHUP");
+  expect((await daemon.says(/are not published/)).message).toContain(
+    `cannot write ${scene.place.output}: i/o error (EIO)`,
+  );
+  await daemon.says(/^published/);
+  expect(await scene.restProblemSoon()).toBeUndefined();
+});
+
+needs("gcc").test("a commit directory that somebody removes half-way: the next try publishes all of it", async () => {
+  const scene = new Scene();
+  await scene.learn();
+  const daemon = await scene.running();
+  scene.control.arm({ nth: 3, how: "forever", error: "EIO", of: "/.fetcher-commit-" });
+  scene.next();
+  daemon.signal("SIGHUP");
+  await daemon.says(/are not published: .*\(EIO\)/);
+  const { output } = scene.place;
+  for (const name of fs.readdirSync(output))
+    if (name.startsWith(".fetcher-commit-")) fs.rmSync(join(output, name), { recursive: true });
+  scene.control.disarm();
+  await daemon.says(/^published/);
+  expect(await scene.restProblemSoon()).toBeUndefined();
+});
+
+needs("gcc").test(
+  "a state that cannot be read ends the start, and what is dropped is removed by the next",
+  async () => {
+    const scene = new Scene();
+    await scene.learn();
+    await scene.running();
+    await scene.end();
+    scene.next();
+    scene.drop();
+    const state = join(scene.place.output, ".fetcher-state");
+    scene.control.arm({ nth: 1, how: "forever", error: "EIO", of: `read ${state}` });
+    const { code, stderr } = await scene.start().exit;
+    expect(code).toBe(74);
+    expect(stderr).toContain(`output: cannot read ${state}: i/o error (EIO)`);
+    scene.control.disarm();
+    expect(fs.existsSync(join(scene.place.output, "opt"))).toBe(true);
+    await scene.start().ready();
+    await eventually("opt is gone", () => !fs.existsSync(join(scene.place.output, "opt")));
+  },
+);

@@ -1,0 +1,221 @@
+/** The parts of a sidecar's life into which faults are put, and what must hold of each. */
+import * as fs from "node:fs";
+import { type Daemon, eventually, type LogLine, logLines } from "../process/daemon.ts";
+import type { Verdict } from "./ledger.ts";
+import type { Scene } from "./scene.ts";
+import type { Fault } from "./shim.ts";
+
+export interface Phase {
+  /** @returns how many calls it makes when all is well. */
+  count(scene: Scene): Promise<number>;
+  inject(scene: Scene, fault: Fault): Promise<Verdict>;
+}
+
+const sysexits = [66, 69, 73, 74, 77, 78];
+
+export const phases: Readonly<Record<string, Phase>> = {
+  start: starting({
+    prepare: async (scene) => {
+      scene.withoutForeign();
+      await scene.clear(false);
+    },
+    old: () => undefined,
+  }),
+  rotation: reloading((scene) => {
+    scene.next();
+  }),
+  repair: reloading((scene) => {
+    scene.damage();
+  }),
+  adoption: starting({
+    prepare: async (scene) => {
+      const path = `${scene.place.store}/a`;
+      if (fs.existsSync(`${path}.away`)) fs.renameSync(`${path}.away`, path);
+      await scene.running();
+      await scene.end();
+      fs.renameSync(path, `${path}.away`);
+    },
+    old: (scene) => scene.generation,
+    after: async (scene) => {
+      const path = `${scene.place.store}/a`;
+      fs.renameSync(`${path}.away`, path);
+      await scene.reload();
+    },
+  }),
+  restart: starting({
+    prepare: async (scene) => {
+      if (!scene.hasOptional) scene.next();
+      await scene.running();
+      await scene.end();
+      scene.next();
+      scene.drop();
+    },
+    old: (scene) => scene.generation - 1,
+    after: async (scene) => {
+      // What a failed first publish leaves in use is only dropped by the next start.
+      await scene.end();
+      await scene.start().ready();
+    },
+  }),
+  recovery: starting({
+    prepare: async (scene) => {
+      if (!fs.existsSync(scene.place.path("crashed"))) await crash(scene);
+      await scene.end();
+      scene.bringBack("crashed");
+    },
+    old: (scene) => scene.generation - 1,
+  }),
+  end: {
+    async count(scene) {
+      await scene.learn();
+      const daemon = await scene.running();
+      scene.control.arm();
+      await daemon.end();
+      return scene.control.disarm().calls;
+    },
+    async inject(scene, fault) {
+      const daemon = await scene.running();
+      const lines = daemon.lines.length;
+      scene.control.arm(fault);
+      await daemon.end();
+      const { injected, what } = scene.control.disarm();
+      if (injected === 0) return undefined;
+      const broken = await said(daemon, lines, fault, fs.existsSync(`${scene.place.output}/a`));
+      // A part of it is gone, and what is there is whole.
+      note(broken, scene.consistencyProblem(undefined));
+      await heal(scene, broken);
+      return { what, broken };
+    },
+  },
+};
+
+interface Beginning {
+  readonly prepare: (scene: Scene) => Promise<void>;
+  /** The generation that is published before; undefined: none. */
+  readonly old: (scene: Scene) => number | undefined;
+  /** Brings what was missing. */
+  readonly after?: (scene: Scene) => Promise<void>;
+}
+
+function starting({ prepare, old, after }: Beginning): Phase {
+  return {
+    async count(scene) {
+      await scene.learn();
+      await prepare(scene);
+      scene.control.arm();
+      await scene.start().ready();
+      const { calls } = scene.control.disarm();
+      await after?.(scene);
+      return calls;
+    },
+    async inject(scene, fault) {
+      await prepare(scene);
+      scene.control.arm(fault);
+      const daemon = scene.start();
+      const isOver = () => !daemon.running || daemon.lines.some(({ message }) => message.startsWith("ready:"));
+      const isTold = () => fault.how === "forever" && daemon.lines.some(({ priority }) => priority <= 4);
+      await eventually("READY, an end, or a word about the fault", () => isOver() || isTold());
+      const { injected, what } = await scene.rested(fault);
+      await eventually(`READY or an end after ${what}\n${daemon.stderr}`, isOver);
+      const broken: string[] = [];
+      if (injected > 0) {
+        broken.push(...(await said(daemon, 0, fault, !daemon.running)));
+        note(broken, scene.consistencyProblem(old(scene)));
+      }
+      if (!daemon.running) await scene.start().ready();
+      await after?.(scene);
+      await heal(scene, broken);
+      return injected === 0 ? undefined : { what, broken };
+    },
+  };
+}
+
+function reloading(change: (scene: Scene) => void): Phase {
+  return {
+    async count(scene) {
+      await scene.learn();
+      await scene.running();
+      scene.control.arm();
+      change(scene);
+      await scene.reload();
+      await scene.restProblemSoon();
+      return scene.control.disarm().calls;
+    },
+    async inject(scene, fault) {
+      const daemon = await scene.running();
+      const old = scene.generation;
+      const lines = daemon.lines.length;
+      change(scene);
+      const isRotation = scene.generation !== old;
+      scene.control.arm(fault);
+      daemon.signal("SIGHUP");
+      const isOver = () =>
+        !daemon.running || daemon.lines.slice(lines).some(({ message }) => /^(published|fetched again)/.test(message));
+      await eventually("the end of a reload", isOver);
+      const { injected, what } = await scene.rested(fault);
+      const broken: string[] = [];
+      if (injected > 0) {
+        const isBehind =
+          !daemon.running || daemon.lines.slice(lines).some(({ message }) => message.includes("nothing new"));
+        broken.push(...(await said(daemon, lines, fault, isBehind)));
+        if (isRotation) note(broken, scene.consistencyProblem(old));
+        if (!daemon.running && fault.how !== "kill") broken.push("it ended");
+      }
+      const isFailed = daemon.lines.slice(lines).some(({ message }) => message.includes("are not published"));
+      // For some, nobody asks: it tries again by itself.
+      if (daemon.running && isFailed && fault.nth % 7 === 0)
+        await eventually(`the set by itself after ${what}`, () => scene.restProblem() === undefined);
+      await heal(scene, broken);
+      return injected === 0 ? undefined : { what, broken };
+    },
+  };
+}
+
+/** A publish that a kill cut off among its renames. */
+async function crash(scene: Scene): Promise<void> {
+  const daemon = await scene.running();
+  scene.next();
+  scene.control.arm({ nth: 3, how: "kill", of: `rename ${scene.place.output}/.fetcher-commit-` });
+  daemon.signal("SIGHUP");
+  await daemon.exit;
+  scene.control.disarm();
+  if (!fs.readdirSync(scene.place.output).some((name) => name.startsWith(".fetcher-commit-")))
+    throw new Error("the kill did not come between two renames");
+  scene.keep("crashed");
+}
+
+/** With the fault gone, all is well again. */
+async function heal(scene: Scene, broken: string[]): Promise<void> {
+  if (scene.daemon?.running !== true) await scene.start().ready();
+  await scene.reload();
+  note(broken, await scene.restProblemSoon());
+  if (broken.length > 0) await scene.clear(true);
+}
+
+/**
+ * What is wrong with what it said and how it ended.
+ *
+ * @param mustTell something is not as it should be, and the operator has to hear of it.
+ */
+async function said(daemon: Daemon, from: number, fault: Fault, mustTell: boolean): Promise<string[]> {
+  const broken: string[] = [];
+  const lines = daemon.running ? daemon.lines.slice(from) : logLines((await daemon.exit).stderr).slice(from);
+  if (lines.some(({ message }) => /\bbug\b/.test(message))) broken.push("it says that it has a bug");
+  if (fault.how === "kill") return broken;
+  if (mustTell && !lines.some((line) => isTold(line, fault.error))) broken.push(`nothing names the path and the code`);
+  if (broken.length > 0) broken.push(`it said ${JSON.stringify(lines.map(({ message }) => message))}`);
+  if (daemon.running) return broken;
+  const { code, signal } = await daemon.exit;
+  if (code !== 0 && !sysexits.includes(code ?? 0)) broken.push(`exit ${code ?? signal ?? ""}`);
+  return broken;
+}
+
+function isTold({ message, priority }: LogLine, error: string): boolean {
+  if (priority > 4 || !message.includes("/")) return false;
+  // That something is not there is mostly said in other words.
+  return message.includes(`(${error})`) || error === "ENOENT";
+}
+
+function note(broken: string[], problem: string | undefined): void {
+  if (problem !== undefined) broken.push(problem);
+}

@@ -1,0 +1,224 @@
+/** A daemon with every kind of file that is published, its store, and what must be true of both. */
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Daemon, isRoot, Place } from "../process/daemon.ts";
+import { type Fault, FaultControl } from "./shim.ts";
+
+const OPTIONAL = "opt";
+/** Milliseconds. */
+const PATIENCE = 5000;
+/** The same, without a call: it waits for something. */
+const REST = 10;
+const published = ["a", "b", "large", OPTIONAL, "app.conf", "secrets.env"];
+
+export class Scene {
+  readonly place = new Place();
+  readonly control: FaultControl;
+  /** What the store holds. */
+  generation = 0;
+  /** Whether the store has the optional secret. */
+  hasOptional = true;
+  daemon: Daemon | undefined;
+  readonly #links = this.place.path("links");
+  /** File → its text with # for the generation, of those that no store holds. */
+  readonly #made = new Map<string, string>();
+
+  constructor() {
+    const { place } = this;
+    fs.mkdirSync(this.#links);
+    for (const directory of [place.path("out"), this.#links]) {
+      fs.mkdirSync(directory, { recursive: true });
+      fs.writeFileSync(join(directory, "mine"), "stays");
+    }
+    fs.writeFileSync(place.path("template"), "a is {{a}}\n");
+    const counted = [place.store, place.output, this.#links, place.path("template"), place.path("runtime")];
+    this.control = new FaultControl(place.path("control"), counted);
+    this.next();
+  }
+
+  /** Changes every secret. */
+  next(): void {
+    this.generation += 1;
+    for (const name of ["a", "b", "large", OPTIONAL]) this.place.put({ [name]: content(name, this.generation) });
+    this.hasOptional = true;
+  }
+
+  /** The store has the optional secret no more: the next start publishes without it. */
+  drop(): void {
+    fs.rmSync(join(this.place.store, OPTIONAL));
+    this.hasOptional = false;
+  }
+
+  /** Starts it, with the fault that is armed. */
+  start(): Daemon {
+    const { place } = this;
+    const secrets = {
+      a: {},
+      b: isRoot ? { owner: 1, env: "B" } : {},
+      large: { env: null },
+      [OPTIONAL]: { optional: true },
+    };
+    const config = place.config(secrets, {
+      // Asked for by SIGHUP alone: hints and polls would come between.
+      config: { reloadOnChange: false },
+      output: { links: this.#links },
+      templates: { "app.conf": { template: place.path("template") } },
+    });
+    this.daemon = place.start(config, { env: this.control.env });
+    return this.daemon;
+  }
+
+  /** A daemon at work, with the newest generation published. */
+  async running(): Promise<Daemon> {
+    if (this.daemon?.running === true && this.restProblem() === undefined) return this.daemon;
+    await this.end();
+    const daemon = await this.start().ready();
+    await this.reload();
+    return daemon;
+  }
+
+  async reload(): Promise<void> {
+    const { daemon } = this;
+    if (daemon === undefined) throw new Error("nothing was started");
+    const lines = daemon.lines.length;
+    daemon.signal("SIGHUP");
+    await daemon.says(/^(published|fetched again)/, lines);
+  }
+
+  /** Ends the fault when the daemon makes no more calls; where it was killed, when it is gone. */
+  async rested(fault: Fault) {
+    for (let before = -1, { calls } = this.control.look(); calls !== before; { calls } = this.control.look()) {
+      before = calls;
+      await delay(REST);
+    }
+    const seen = this.control.disarm();
+    if (fault.how === "kill" && seen.injected > 0) await this.daemon?.exit;
+    return seen;
+  }
+
+  async end(): Promise<void> {
+    if (this.daemon?.running === true) await this.daemon.end("SIGKILL");
+  }
+
+  /** As before the first start. @param directory whether the output is there, with a file of somebody else's. */
+  async clear(directory: boolean): Promise<void> {
+    await this.end();
+    fs.rmSync(this.place.output, { recursive: true, force: true });
+    for (const name of fs.readdirSync(this.#links)) if (name !== "mine") fs.rmSync(join(this.#links, name));
+    if (!directory) return;
+    fs.mkdirSync(this.place.output);
+    fs.writeFileSync(join(this.place.output, "mine"), "stays");
+  }
+
+  /** What somebody may do to a published set. */
+  damage(): void {
+    const { output } = this.place;
+    fs.rmSync(join(output, "a"));
+    fs.writeFileSync(join(output, "large"), "another");
+    fs.chmodSync(join(output, "app.conf"), 0o777);
+    fs.rmSync(join(output, ".fetcher-state"));
+    fs.rmSync(join(this.#links, "b"));
+  }
+
+  /** Copies the output away, or back. */
+  keep(name: string): void {
+    execFileSync("cp", ["-a", this.place.output, this.place.path(name)]);
+  }
+  bringBack(name: string): void {
+    fs.rmSync(this.place.output, { recursive: true, force: true });
+    execFileSync("cp", ["-a", this.place.path(name), this.place.output]);
+  }
+
+  /** undefined: each published name has all of its old bytes or all of its new ones, and what is not ours is untouched. */
+  consistencyProblem(old: number | undefined): string | undefined {
+    const allowed = [old, this.generation];
+    for (const name of published) {
+      const bytes = read(join(this.place.output, name));
+      if (bytes === undefined) {
+        if (old === undefined || (name === OPTIONAL && !this.hasOptional)) continue;
+        return `${name} is gone`;
+      }
+      const of = Number(/\d{8}/.exec(bytes)?.[0]);
+      if (!allowed.includes(of)) return `${name} is of generation ${of}, not ${allowed.join(" or ")}`;
+      if (![true, false].some((optional) => bytes === this.#expected(name, of, optional)))
+        return `${name} is not whole`;
+    }
+    return this.#foreignProblem();
+  }
+
+  /** undefined: the newest generation is published, whole, with its links, and nothing is left of any attempt. */
+  restProblem(): string | undefined {
+    const { output } = this.place;
+    for (const name of published) {
+      const expected = this.#expected(name, this.generation, this.hasOptional);
+      if (read(join(output, name)) !== expected) return `${name} is not that of generation ${this.generation}`;
+      if (read(join(this.#links, name)) !== expected) return `the link ${name} does not show it`;
+    }
+    if (isRoot && fs.statSync(join(output, "b")).uid !== 1) return "b has lost its owner";
+    for (const directory of [output, this.#links]) {
+      const left = this.place.leftovers(directory);
+      if (left.length > 0) return `${left.join()} is left in ${directory}`;
+    }
+    if (read(join(output, ".fetcher-state")) === undefined) return "there is no state";
+    return this.#foreignProblem();
+  }
+
+  /** As `restProblem`, soon: what is said comes before the last of what is done. */
+  async restProblemSoon(): Promise<string | undefined> {
+    const end = Date.now() + PATIENCE;
+    let problem = this.restProblem();
+    for (; problem !== undefined && Date.now() < end; problem = this.restProblem()) await delay(5);
+    return problem;
+  }
+
+  #foreignProblem(): string | undefined {
+    const directories = [this.#links, ...(this.#hadForeign ? [this.place.output] : [])];
+    const changed = directories.find((directory) => read(join(directory, "mine")) !== "stays");
+    return changed === undefined ? undefined : `somebody else's file in ${changed} is changed`;
+  }
+
+  /** Phases that begin without an output have nothing of anybody else's in it. */
+  #hadForeign = true;
+  withoutForeign(): void {
+    this.#hadForeign = false;
+  }
+
+  /** Takes the files that the program makes up from healthy publishes, with and without the optional secret. */
+  async learn(): Promise<void> {
+    for (const optional of [false, true]) {
+      if (!optional) this.drop();
+      await this.clear(this.#hadForeign);
+      await this.start().ready();
+      for (const name of ["app.conf", "secrets.env"]) {
+        const text = read(join(this.place.output, name)) ?? "";
+        this.#made.set(`${name} ${optional}`, text.replaceAll(/\d{8}/g, "#"));
+      }
+      this.next();
+    }
+    await this.clear(this.#hadForeign);
+  }
+
+  #expected(name: string, generation: number, optional: boolean): string | undefined {
+    if (name === OPTIONAL && !optional) return undefined;
+    const made = this.#made.get(`${name} ${optional}`);
+    return made?.replaceAll("#", padded(generation)) ?? content(name, generation);
+  }
+}
+
+function content(name: string, generation: number): string {
+  return `${name} ${padded(generation)}`.repeat(name === "large" ? 10_000 : 1);
+}
+
+function padded(generation: number): string {
+  return String(generation).padStart(8, "0");
+}
+
+function read(path: string): string | undefined {
+  try {
+    return fs.readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
