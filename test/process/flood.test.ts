@@ -1,0 +1,68 @@
+/**
+ * A hostile store, and the memory that it costs, seen from outside. If these fail, whoever answers in the place of the store
+ * takes the memory of the host, and with it the services that need no new secret.
+ */
+import * as fs from "node:fs";
+import { expect, test } from "vitest";
+import { MAX_TRAFFIC } from "../../src/contract/limits.ts";
+import { type Reply, StandIn as SecretsManager } from "../aws/stand-in.ts";
+import { StandIn as Vault } from "../vault/stand-in.ts";
+import { type Daemon, Place } from "./daemon.ts";
+
+const MIB = 1024 * 1024;
+
+/** MiB; the most that it ever had. */
+function peak({ pid }: Daemon): number {
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
+}
+
+/** MiB of a sidecar whose store behaves. */
+async function usual(): Promise<number> {
+  const place = new Place();
+  place.put({ good: "value" });
+  return peak(await place.start(place.config(["good"])).ready());
+}
+
+const twenty = Array.from({ length: 20 }, (_, index) => `s${index}`);
+const optional = (ids: readonly string[]) => Object.fromEntries(ids.map((id) => [id, { optional: true }]));
+
+test("a Vault that answers twenty times 31 MiB costs no more than a small multiple of the limit for all answers", async () => {
+  const hostile = await Vault.start();
+  // What the parser would make objects of is the worst, so half is that.
+  const halves = `"more":[${"{},".repeat(5 * MIB)}{}],"text":"${"x".repeat(16 * MIB)}"`;
+  const [objects, text] = [halves, `"text":"${"x".repeat(31 * MIB)}"`].map((more) =>
+    Buffer.from(`{"data":{"data":{"key":"value"},"metadata":{"version":1}},${more}}`),
+  );
+  hostile.answering = ({ path }, response) => {
+    if (path.endsWith("/app")) return false;
+    response.writeHead(200, { "content-type": "application/json" }).end(/[02468]$/.test(path) ? objects : text);
+    return true;
+  };
+  hostile.data = { good: "value" };
+  const place = new Place();
+  fs.writeFileSync(place.path("token"), "token", { mode: 0o600 });
+  const bad = Object.fromEntries(twenty.map((id) => [id, { source: { path: id, key: "key" }, optional: true }]));
+  const config = { url: hostile.url, tokenPath: place.path("token"), kvVersion: 2, path: "app", secretsDir: undefined };
+  const daemon = place.start(place.config({ good: {}, ...bad }, { backend: "vault", config }));
+  await daemon.ready();
+  expect(place.read("good")).toBe("value");
+  expect(daemon.stderr).toContain("JSON of more than 100000 members");
+  expect(peak(daemon) - (await usual())).toBeLessThan((2 * MAX_TRAFFIC) / MIB);
+}, 120_000);
+
+test("a Secrets Manager whose answers have no end costs no more than some of the largest that it may give", async () => {
+  const endless: Reply = { body: '{"SecretString":"', floods: true };
+  const hostile = await SecretsManager.start(({ body }) =>
+    body["SecretId"] === "good" ? { body: { Name: "good", SecretString: "value", VersionId: "1" } } : endless,
+  );
+  const place = new Place();
+  const config = { region: "eu-central-1", endpoint: hostile.url, secretsDir: undefined };
+  const env = { AWS_ACCESS_KEY_ID: "key", AWS_SECRET_ACCESS_KEY: "key", AWS_EC2_METADATA_DISABLED: "true" };
+  const daemon = place.start(place.config({ good: {}, ...optional(twenty) }, { backend: "aws", config }), { env });
+  await daemon.ready();
+  expect(place.read("good")).toBe("value");
+  expect(daemon.stderr).toContain("the answer is larger than 1 MiB");
+  // With the SDK's own 60 MiB of code and what eight sockets hold.
+  expect(peak(daemon) - (await usual())).toBeLessThan(160);
+  await hostile.close();
+}, 120_000);
