@@ -19,7 +19,7 @@ export const BATCH_SIZE = 20;
  * Pages of one batch. A page may be empty though another follows (API reference of BatchGetSecretValue), but a service that
  * goes on like this would be asked without end.
  */
-const MAX_PAGES = 2 * BATCH_SIZE;
+export const MAX_PAGES = 2 * BATCH_SIZE;
 
 /** Seconds. */
 const CONNECTION_TIMEOUT = 5;

@@ -7,7 +7,7 @@ import type { Traffic } from "../../src/contract/limits.ts";
 const MIB = 1024 * 1024;
 
 /** Bytes. The service keeps 64 KiB in a secret, and JSON makes six bytes of one at most. */
-const MAX_ANSWER = MIB;
+export const MAX_ANSWER = MIB;
 /** Bytes of an answer to BatchGetSecretValue: 20 secrets. */
 export const MAX_BATCH = 8 * MIB;
 /** Bytes of what explains an error status. */

@@ -29,7 +29,7 @@ export interface Answer {
 }
 
 /** Bytes. Vault's own limit for a request, and so for a stored secret, is 32 MiB; a secret is published up to 16. */
-const MAX_BODY = 32 * 1024 * 1024;
+export const MAX_BODY = 32 * 1024 * 1024;
 /** Bytes. Above this, answers come in one at a time: eight of the largest at once would be a flood. */
 const LARGE = 1024 * 1024;
 const MAX_REDIRECTS = 3;

@@ -231,6 +231,10 @@ rec {
     {
       LimitCORE = 0;
       MemorySwapMax = 0;
+      # The last wall, behind the limits on what a store may send. The files in /run count.
+      MemoryMax = "1G";
+      # A command of the configuration that takes too much fails by itself.
+      OOMPolicy = "continue";
       UMask = "0077";
       UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
       # Of the host's secrets the sidecar sees its own. A `-`: what is not there is not bound, and no error.

@@ -7,11 +7,11 @@ import { randomBytes } from "node:crypto";
 import { BackendError } from "./backend.ts";
 
 /** Objects and arrays inside each other. */
-const MAX_DEPTH = 128;
+export const MAX_DEPTH = 128;
 /** Members and elements: 16 MiB of `{},` would otherwise be some hundred MiB of objects. */
-const MAX_PARTS = 100_000;
+export const MAX_PARTS = 100_000;
 /** Characters of one number. */
-const MAX_NUMBER = 1000;
+export const MAX_NUMBER = 1000;
 
 /** Begins a string that stands for a number. Nobody outside of this process knows it. */
 const MARK = randomBytes(16).toString("hex");

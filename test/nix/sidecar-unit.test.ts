@@ -93,6 +93,7 @@ needs("nix").describe("a rendered sidecar", () => {
       ],
     });
     expect(normal(example, "Service").length).toBeGreaterThan(35);
+    for (const unit of [text, example]) expect(unit).toMatch(/^MemoryMax=1G$/m);
   });
 
   for (const [place, hidden, bound] of [
