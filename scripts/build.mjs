@@ -25,6 +25,7 @@ await makeContract();
 writeFileSync(`${fresh}/package.json`, '{ "type": "commonjs" }\n');
 copyFileSync(`${root}src/service-side/with-secrets.sh`, `${fresh}/with-secrets`);
 chmodSync(`${fresh}/with-secrets`, 0o755);
+copyFileSync(`${root}src/cli/fetcher.schema.json`, `${fresh}/fetcher.schema.json`);
 copyFileSync(`${root}src/service-side/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);
 chmodSync(`${fresh}/fetcher.js`, 0o755);
 writeFileSync(`${fresh}/THIRD-PARTY-LICENSES.txt`, licences());

@@ -36,6 +36,11 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "version":
       openTerminal().out(`fetcher ${FETCHER_VERSION}\n`);
       return ExitCode.ok;
+    case "print-schema": {
+      const { default: schema } = await import("./cli/fetcher.schema.json", { with: { type: "json" } });
+      openTerminal().out(`${JSON.stringify(schema, undefined, 2)}\n`);
+      return ExitCode.ok;
+    }
     case "check-config":
       await checkConfig(await loadConfig(commandLine));
       openTerminal().out("the configuration is good\n");

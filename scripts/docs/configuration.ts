@@ -17,6 +17,14 @@ fetcher --check=config --config FILE
 
 checks it without asking any store.
 
+An editor shows what options there are, and what they mean, where the file begins with
+\`"$schema": "/etc/fetcher/fetcher.schema.json"\` and that is what the program prints (the package has it as
+\`dist/fetcher.schema.json\`):
+
+\`\`\`sh
+fetcher --print-schema > /etc/fetcher/fetcher.schema.json
+\`\`\`
+
 Flags win over the file: \`--backend\`; \`--set KEY=VALUE\`, which sets \`config.KEY\` (dots descend, JSON values are taken as
 such); \`--output DIR\` for \`output.directory\`, then without links; ids as arguments, which are added to \`secrets\`.
 

@@ -95,7 +95,7 @@ function configuration(version: string): string[] {
       "DESCRIPTION",
       text(
         "A JSON object. An unknown key is an error, which is named by its full path. Durations are in seconds. `ID` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where nothing else is said.",
-        "`fetcher --check=config --config` *FILE* checks a file without asking any store.",
+        "`fetcher --check=config --config` *FILE* checks a file without asking any store. `fetcher --print-schema` prints a JSON Schema for editors, which `$schema` may name.",
       ),
     ),
     section("OPTIONS", ...programSections.map(part)),

@@ -4,7 +4,7 @@ import type { ConfigFlags } from "../config/config-file.ts";
 import { ExitCode, exitMeanings, UsageError } from "../contract/errors.ts";
 import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "../runtime/log.ts";
 
-export type Mode = "daemon" | "once" | "check" | "check-config" | "help" | "version";
+export type Mode = "daemon" | "once" | "check" | "check-config" | "print-schema" | "help" | "version";
 
 export interface CommandLine extends ConfigFlags {
   readonly mode: Mode;
@@ -15,7 +15,7 @@ export interface CommandLine extends ConfigFlags {
 
 export const usage = [
   "fetcher [--config FILE] [--backend NAME] [--set KEY=VALUE]... [--output DIR]",
-  "[--once | --check] [SECRET_ID...]",
+  "[--once | --check | --print-schema] [SECRET_ID...]",
 ] as const;
 
 /** Each option, and what --help and the manual page say of it. */
@@ -27,6 +27,7 @@ export const optionTexts: readonly (readonly [option: string, text: string])[] =
   ["--once", "fetch, publish, print a table (never a value) and exit; no service is touched"],
   ["--check", "say of every secret whether it is there; write nothing"],
   ["--check=config", "check the configuration only; no store is asked"],
+  ["--print-schema", "the JSON Schema of the configuration, for editors"],
   ["--log-level LEVEL", `${logLevels.join(", ")} (default info)`],
   ["--log-format FORMAT", `${logFormats.join(" or ")} (default: pretty on a terminal)`],
   ["-h, --help", "this text"],
@@ -55,10 +56,11 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
       ["once", values.once],
       ["check", values.check],
       ["check-config", values["check-config"]],
+      ["print-schema", values["print-schema"]],
     ] as const
   ).filter(([, given]) => given === true);
   if (modes.length > 1 && values.help !== true && values.version !== true)
-    throw new UsageError("give only one of --once, --check and --check=config");
+    throw new UsageError("give only one of --once, --check, --check=config and --print-schema");
   // What an unset variable of a shell leaves: as a path it would be the working directory.
   for (const option of ["config", "backend", "output"] as const)
     if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
@@ -98,6 +100,7 @@ function parseWords(argv: readonly string[]) {
         once: { type: "boolean" },
         check: { type: "boolean" },
         "check-config": { type: "boolean" },
+        "print-schema": { type: "boolean" },
         "log-level": { type: "string" },
         "log-format": { type: "string" },
         help: { type: "boolean", short: "h" },

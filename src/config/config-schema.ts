@@ -202,11 +202,14 @@ export const configSchema = object({
   ),
   backend: option(
     v.optional(text),
-    means("where secrets come from: one of those below, or the path of an ES module, relative to this file", {
+    means("where secrets come from: the name of a backend, or the path of an ES module, relative to this file", {
       otherwise: "required, or `--backend`",
     }),
   ),
-  config: option(v.optional(anything, {}), means("the settings of the backend, and the three of the next table")),
+  config: option(
+    v.optional(anything, {}),
+    means("the settings of the backend, and how it is asked again: `reloadOnChange`, `pollingInterval`"),
+  ),
   secrets: option(
     v.optional(anything, {}),
     means("id → what is said of this secret, `{}` where there is nothing to say; ids on the command line are added"),
@@ -228,6 +231,12 @@ export const configSchema = object({
     means(
       "`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit's `no-resident.conf`",
     ),
+  ),
+  $schema: option(
+    v.optional(v.string("expected a string")),
+    means("where an editor finds the schema that `fetcher --print-schema` prints; the program does not look", {
+      otherwise: "none",
+    }),
   ),
 });
 

@@ -1,5 +1,7 @@
+import { Ajv } from "ajv";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { configurationSchema } from "../../scripts/docs/json-schema.ts";
 import { parseConfig } from "../../src/config/config.ts";
 import { ConfigError } from "../../src/contract/errors.ts";
 import { noFlags } from "../unit/command-line.ts";
@@ -94,11 +96,14 @@ function secret() {
 
 test("whatever the file holds, it is a configuration or one line that names the option and shows no value", () => {
   const seen = { accepted: 0, refused: 0 };
+  // What a backend says of its own settings is not looked at here.
+  const validate = new Ajv({ strict: false }).compile({ ...configurationSchema(), allOf: [] });
   fc.assert(
     fc.property(fc.oneof(json, nearly, wrongInOnePlace, wrongInOnePlace), (input) => {
       try {
         const config = parseConfig(JSON.parse(JSON.stringify(input)), noFlags, "/");
         seen.accepted += 1;
+        expect(validate(input), "an editor sees nothing wrong in it either").toBe(true);
         expect(config.secrets.length).toBeGreaterThan(0);
         expect(new Set(config.secrets.map(({ file }) => file)).size).toBe(config.secrets.length);
         for (const { file } of config.secrets) expect(file).not.toMatch(/[/\0]|^\.{0,2}$|^\.fetcher-/);

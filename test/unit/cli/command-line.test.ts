@@ -28,8 +28,8 @@ describe("modes", () => {
     expect(parseCommandLine(argv).mode).toBe(mode);
   });
   test.each([
-    [["--once", "--check"], "give only one of --once, --check and --check=config"],
-    [["--check", "--check=config"], "give only one of --once, --check and --check=config"],
+    [["--once", "--check"], "give only one of --once, --check, --check=config and --print-schema"],
+    [["--check", "--check=config"], "give only one of --once, --check, --check=config and --print-schema"],
     [["--check=conifg"], "--check: expected --check or --check=config"],
     [["--log-level=loud"], "--log-level: expected one of error, warn, notice, info, debug, trace"],
     [["--log-format", "xml"], "--log-format: expected pretty or json"],

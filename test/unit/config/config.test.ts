@@ -84,7 +84,7 @@ describe("each error names its option, and never shows what was found there", ()
     ["expected an object", null],
     ["expected an object", canary],
     [
-      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident`,
+      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident, $schema`,
       { bakend: canary },
     ],
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],
