@@ -35,13 +35,16 @@ export function configurationSchema(): Json {
 /** What `config` and each `source` may have, where it is this backend's. */
 function ofBackend({ name, Settings, Source }: BackendSection): Json {
   // The command line may give what is required: --set.
-  const { required: _, ...settings } = objectOf(plain(Settings)) as Json & { properties: Properties };
-  const rotation = objectOf(plain(config.rotationSchema)) as { properties: Properties };
+  const settings = without("required", objectOf(plain(Settings)));
+  const rotation = objectOf(plain(config.rotationSchema));
   return {
     if: { properties: { backend: { const: name } }, required: ["backend"] },
     then: {
       properties: {
-        config: { ...settings, properties: { ...rotation.properties, ...settings.properties } },
+        config: {
+          ...settings,
+          properties: { ...(rotation["properties"] as Properties), ...(settings["properties"] as Properties) },
+        },
         secrets: { additionalProperties: { properties: { source: objectOf(plain(Source)) } } },
       },
     },
@@ -63,9 +66,8 @@ function valueOf(entry: Schema): Json {
   const { schema } = unwrapped(entry);
   const about = aboutOf(entry);
   const shape = entriesOf(schema).length > 0 ? nullable(entry, objectOf(schema)) : leafOf(entry, about);
-  const { description: _, default: __, ...rest } = shape;
   return {
-    ...rest,
+    ...without("default", shape),
     ...(about.text === undefined ? {} : { description: descriptionOf(about) }),
     ...(entry.default === undefined ? {} : { default: entry.default }),
     ...(about.example === undefined ? {} : { examples: [about.example] }),
@@ -81,20 +83,28 @@ function nullable(entry: Schema, shape: Json): Json {
 /** Checks that only the program can make are left out: whatever they refuse, it names itself. */
 function leafOf(entry: Schema, { forms }: About): Json {
   if (forms !== undefined) return { oneOf: Object.values(forms.schemas).map((form) => objectOf(plain(form))) };
-  const { $schema: _, ...leaf } = toJsonSchema(entry as unknown as v.GenericSchema, {
+  const leaf = toJsonSchema(entry as unknown as v.GenericSchema, {
     errorMode: "ignore",
     ignoreActions: ["metadata"],
     // Of what is checked and then checked again as another type, the latter.
     typeMode: "output",
     overrideSchema: ({ valibotSchema }) => (valibotSchema.type === "custom" ? { type: "object" } : undefined),
   });
-  return leaf;
+  return without("$schema", leaf as Json);
+}
+
+function without(left: string, json: Json): Json {
+  return Object.fromEntries(Object.entries(json).filter(([key]) => key !== left));
 }
 
 /** As plain text: editors show no Markdown here. */
 function descriptionOf({ text = "", unit, otherwise }: About): string {
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-  const parts = [sentence, unit === undefined ? "" : `In ${unit}.`, otherwise === undefined ? "" : `Default: ${otherwise}.`];
+  const parts = [
+    sentence,
+    unit === undefined ? "" : `In ${unit}.`,
+    otherwise === undefined ? "" : `Default: ${otherwise}.`,
+  ];
   return parts
     .filter((part) => part !== "")
     .join(" ")
