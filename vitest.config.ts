@@ -55,7 +55,9 @@ export default defineConfig({
     projects: [
       // A machine may be busy with other things: no test is about time.
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 30_000 } },
-      { test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000 } },
+      {
+        test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 60_000 },
+      },
       // Servers that are started.
       {
         test: {

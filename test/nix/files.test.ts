@@ -1,10 +1,9 @@
 /** secretsStore.files: a provider of the contract for secrets in files. */
-import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, project, setting } from "./evaluation.ts";
+import { Evaluation, nixPath, project, setting } from "./evaluation.ts";
 
-const consumer = join(project, "examples/nixos/contract-consumer.nix");
+const consumer = nixPath(project, "examples/nixos/contract-consumer.nix");
 
 needs("nix").describe("secretsStore.files", () => {
   const evaluation = new Evaluation();
