@@ -7,7 +7,7 @@ import { ConfigError, errnoText, printable } from "../src/contract/errors.ts";
 import { MAX_VALUE, Room } from "../src/contract/limits.ts";
 import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
-import { object, parse, requestSeconds } from "../src/contract/settings.ts";
+import { object, parse, record, requestSeconds } from "../src/contract/settings.ts";
 
 const word = v.pipe(
   v.string("expected a string"),
@@ -19,7 +19,7 @@ const argv = v.pipe(
   v.transform((words) => words as [string, ...string[]]),
 );
 const environment = v.pipe(
-  v.record(v.pipe(v.string(), v.regex(/^[A-Za-z_]\w*$/, "expected the name of a variable")), word),
+  record(word, v.pipe(v.string(), v.regex(/^[A-Za-z_]\w*$/, "expected the name of a variable"))),
   v.check(
     (variables) => !Object.keys(variables).some((name) => name.startsWith("LD_")),
     "must not have variables of the loader (LD_...)",

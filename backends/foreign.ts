@@ -14,9 +14,11 @@ import {
   type Backend,
   type BackendErrorKind,
   type BackendModule,
+  type Fetched,
   type Outcome,
   type SecretRequest,
 } from "../src/contract/backend.ts";
+import { Room } from "../src/contract/limits.ts";
 import { ConfigError, errnoCode, errnoText, printable } from "../src/contract/errors.ts";
 
 /** @throws ConfigError at "backend". */
@@ -167,12 +169,18 @@ function adoptOutcomes(
   outcomes: ReadonlyMap<string, unknown>,
 ): ReadonlyMap<string, Outcome> {
   const get = (id: string) => (outcomes instanceof Map ? (outcomes as Map<string, unknown>).get(id) : undefined);
-  return new Map(requests.map(({ id }) => [id, adoptOutcome(name, get(id))]));
+  const room = new Room();
+  return new Map(requests.map(({ id }) => [id, adoptOutcome(name, id, get(id), room)]));
 }
 
-function adoptOutcome(name: string, given: unknown): Outcome {
+function adoptOutcome(name: string, id: string, given: unknown, room: Room): Outcome {
   try {
     const outcome = outcomeOf(given);
+    if (outcome !== undefined && "value" in outcome) {
+      const refusal = room.refusal(outcome.value.length, `secret ${JSON.stringify(id)}`);
+      // A copy: the engine overwrites what it was given, and a module may hand out the same bytes again.
+      return refusal ?? { ...outcome, value: Buffer.from(outcome.value) };
+    }
     if (outcome !== undefined) return outcome;
   } catch {
     // It throws where it is looked at. The other secrets are none the worse for it.
@@ -180,7 +188,10 @@ function adoptOutcome(name: string, given: unknown): Outcome {
   return new BackendError("invalid", `${name}: what its fetch() gave is no outcome`);
 }
 
-function outcomeOf(given: unknown): Outcome | undefined {
+/** @returns a value as the module's own bytes. */
+function outcomeOf(
+  given: unknown,
+): Exclude<Outcome, Fetched> | (Omit<Fetched, "value"> & { value: Uint8Array }) | undefined {
   const outcome = (given ?? {}) as Record<string, unknown>;
   if (isBackendError(outcome)) return ours(outcome);
   if (outcome["status"] === "missing" && typeof outcome["where"] === "string") {
@@ -190,8 +201,7 @@ function outcomeOf(given: unknown): Outcome | undefined {
   if (status === "value" && value instanceof Uint8Array && isVersion(version)) {
     return {
       status,
-      // A copy: the engine overwrites what it was given, and a module may hand out the same bytes again.
-      value: Buffer.from(value),
+      value,
       version: printable(version),
       ...(typeof refreshAfter === "number" && refreshAfter > 0 ? { refreshAfter } : {}),
     };

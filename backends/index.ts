@@ -16,8 +16,13 @@ const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
 /** The names that `backend` may have, beside paths. */
 export const backendNames: readonly string[] = [...backends.keys()];
 
+/** Whether it is the path of a module, and not a name of the table. */
+export function isForeign(name: string): boolean {
+  return !backends.has(name) && (name.includes("/") || /\.(?:m?js|m?ts)$/.test(name));
+}
+
 /**
- * @param name in the table, or the path of an ES module: what has a `/` in it or ends in `.js` or `.mjs`.
+ * @param name in the table, or the path of an ES module: what has a `/` in it or ends in `.js`, `.mjs`, `.ts` or `.mts`.
  * @param baseDirectory where a relative path starts: the directory of the configuration file.
  * @throws ConfigError at "backend": unknown name, or a module that does not exist, that others can write to, that
  *   cannot be loaded, or whose default export is no backend.
@@ -25,7 +30,7 @@ export const backendNames: readonly string[] = [...backends.keys()];
 export async function loadBackend(name: string, baseDirectory: string): Promise<BackendModule> {
   const load = backends.get(name);
   if (load !== undefined) return (await load()).default;
-  if (name.includes("/") || /\.m?js$/.test(name)) {
+  if (isForeign(name)) {
     const { loadForeignBackend } = await import("./foreign.ts");
     return await loadForeignBackend(name, baseDirectory);
   }

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import type { BackendModule, Outcome } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
-import { object, parse } from "../src/contract/settings.ts";
+import { object, parse, record } from "../src/contract/settings.ts";
 
 export const about = aboutBackend({
   name: "values from the configuration itself, where anybody may read them; for tests only",
@@ -13,8 +13,7 @@ export const about = aboutBackend({
 export const Settings = object({
   values: option(
     v.pipe(
-      v.custom<object>((input) => !Array.isArray(input), "expected an object of strings"),
-      v.record(v.string(), v.string("expected a string"), "expected an object of strings"),
+      record(v.string("expected a string"), v.string(), "expected an object of strings"),
       v.transform((values) => new Map(Object.entries(values))),
     ),
     means("id → value, a string"),

@@ -2,7 +2,17 @@
 // Node. The name of another processor than this machine's makes dist/fetcher-PROCESSOR. Nothing is downloaded: the runtime is
 // the package `bun` of node_modules, or the program that $BUN names; that of another processor is $BUN_TARGET's.
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,6 +27,14 @@ if (process.platform !== "linux" || !Object.hasOwn(packages, processor))
 const isForeign = processor !== process.arch;
 const compilers = { x64: "x86_64-linux-gnu-gcc", arm64: "aarch64-linux-gnu-gcc" };
 const name = isForeign ? `fetcher-${processor}` : "fetcher";
+
+/** Of the variables that Bun 1.4.5 reads, those that change what runs, where it connects to, whom it trusts, what it writes. */
+const groups =
+  "BYTECODE CONFIG CRASH DEBUG DESTRUCT DISABLE ENABLE FEATURE GARBAGE GC IDLE INOTIFY INTERNAL NEEDS TCC THREADPOOL WATCHER";
+const variables = new RegExp(
+  `BUN_(?:BE_BUN|OPTIONS|INSPECT|TMPDIR|TRACE|(?:${groups.replaceAll(" ", "|")})_)|SSL_CERT_(?:FILE|DIR)`,
+  "g",
+);
 
 // Inside the checkout: the bundle is named by relative paths.
 work = mkdtempSync(`${root}dist.executable-`);
@@ -50,19 +68,62 @@ function compileAddon() {
 }
 
 function compile() {
-  const [bun, target] = [runtime(process.arch, "BUN"), isForeign ? runtime(processor, "BUN_TARGET") : undefined];
   const compiled = join(work, "fetcher");
   execFileSync(
-    bun,
+    runtime(process.arch, "BUN"),
     [
       ...["build", "--compile", "--bytecode", "--minify-syntax", "--minify-whitespace", "--external", "sd-notify"],
+      ...[`--target=bun-linux-${processor}`, `--compile-executable-path=${deafRuntime()}`],
       // What lies in a working directory is not ours to read.
-      ...["dotenv", "bunfig", "tsconfig", "package-json"].map((file) => `--no-compile-autoload-${file}`),
-      ...(target === undefined ? [] : [`--target=bun-linux-${processor}`, `--compile-executable-path=${target}`]),
+      ...["dotenv", "bunfig", "tsconfig"].map((file) => `--no-compile-autoload-${file}`),
+      // Those of the packages that a third party's backend imports: without it, none is found.
+      "--compile-autoload-package-json",
       ...["--outfile", compiled, join(work, "fetcher.js")],
     ],
     { cwd: work, stdio: ["ignore", "ignore", "inherit"], env: { PATH: process.env.PATH, HOME: work, TMPDIR: work } },
   );
+}
+
+/**
+ * A copy of the runtime that the environment cannot make another program: Bun has no option for that. BUN_BE_BUN=1 would
+ * make the executable act as `bun`, BUN_OPTIONS would have it load any module, BUN_INSPECT open a debugger's port. The names
+ * of these variables are changed to some that no variable can have; what they are for then is as if they were not set.
+ * Left as they are: BUN_JSC_* (the engine's own switches; BUN_JSC_useJIT=0 is what the units may want), BUN_ENV (a
+ * name that is also a word of the language that it transpiles), and the switch for its cache.
+ */
+function deafRuntime() {
+  const bytes = readFileSync(runtime(processor, isForeign ? "BUN_TARGET" : "BUN"));
+  const [start, end] = readOnlyData(bytes);
+  // latin1: a character for each byte.
+  const text = bytes.subarray(start, end).toString("latin1");
+  const found = new Set();
+  for (const { 0: name, index } of text.matchAll(variables)) {
+    found.add(name);
+    bytes[start + index] = 0;
+  }
+  for (const name of ["BUN_BE_BUN", "BUN_OPTIONS", "BUN_INSPECT", "SSL_CERT_FILE"])
+    if (!found.has(name)) fail(70, `this version of Bun has no ${name}: look what it reads of its environment`);
+  writeFileSync(`${work}/runtime`, bytes, { mode: 0o755 });
+  return `${work}/runtime`;
+}
+
+/** Where .rodata lies in an ELF file of 64 bits (elf(5)). */
+function readOnlyData(bytes) {
+  const [sections, size, count, names] = [
+    Number(bytes.readBigUInt64LE(0x28)),
+    ...[0x3a, 0x3c, 0x3e].map((offset) => bytes.readUInt16LE(offset)),
+  ];
+  const place = (index) => {
+    const header = sections + index * size;
+    return [header, Number(bytes.readBigUInt64LE(header + 0x18)), Number(bytes.readBigUInt64LE(header + 0x20))];
+  };
+  const [, nameTable] = place(names);
+  for (let index = 0; index < count; index++) {
+    const [header, offset, length] = place(index);
+    const name = nameTable + bytes.readUInt32LE(header);
+    if (bytes.toString("latin1", name, name + 8) === ".rodata\0") return [offset, offset + length];
+  }
+  fail(70, "the runtime has no .rodata");
 }
 
 /** The package's own install script moves its program; with scripts switched off it stays where it was. */

@@ -9,6 +9,7 @@ import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError } from "./contract/errors.ts";
 import { type Log, openLog } from "./runtime/log.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
+import { checkCertificates } from "./runtime/platform.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { Sidecar } from "./engine/sidecar.ts";
@@ -27,6 +28,7 @@ let log: Log = openLog("info", defaultFormat);
 async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
+  checkCertificates();
   const commandLine = parseCommandLine(argv);
   log = openLog(commandLine.logLevel, commandLine.logFormat ?? defaultFormat);
   switch (commandLine.mode) {
@@ -106,6 +108,9 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   const store = await openStore(config, log, Math.random);
   // After that, which refuses an output among the sources before anything is touched.
   const publisher = await Publisher.open(config, output, log.warn);
+  const ownership = await publisher.takeOutput();
+  if (ownership.unlocked !== undefined)
+    log.warn(`nothing keeps a second fetcher out of the output: ${ownership.unlocked}`);
   const parts = {
     config,
     store,

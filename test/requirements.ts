@@ -29,6 +29,8 @@ const requirements = {
   /** The program under test on Node: what is said of Node's modules and V8. */
   node: () => (runsOnNode ? undefined : "FETCHER_TEST_PROGRAM is an executable of its own"),
   root: notRoot,
+  /** The program under test as an executable of its own. */
+  executable: () => (runsOnNode ? "FETCHER_TEST_PROGRAM=dist/fetcher tests it, and builds it" : undefined),
   bash: () => program("bash"),
   dash: () => program("dash"),
   busybox: () => program("busybox"),
@@ -42,6 +44,7 @@ const requirements = {
   mandoc: () => program("mandoc"),
   python: () => program("python3"),
   gcc: () => program("gcc"),
+  openssl: () => program("openssl"),
   "systemd-analyze": () => program("systemd-analyze"),
   nix: () => program("nix-instantiate"),
   "nix-newer": () =>

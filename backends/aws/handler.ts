@@ -62,7 +62,8 @@ async function read(body: Response["body"], limit: number, traffic: Traffic): Pr
   for await (const chunk of body ?? []) {
     length += chunk.length;
     if (length > limit) return undefined;
-    traffic.take(chunk.length, "the service");
+    const refusal = traffic.take(chunk.length, "the service");
+    if (refusal !== undefined) throw refusal;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

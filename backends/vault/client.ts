@@ -6,7 +6,8 @@ import nodeVault from "node-vault";
 import { BackendError } from "../../src/contract/backend.ts";
 import { Refused } from "./failures.ts";
 import type { Settings } from "./settings.ts";
-import { type Answer, type Request, Transport } from "./transport.ts";
+import type { Answer } from "./interpret.ts";
+import { type Request, Transport } from "./transport.ts";
 
 export type Body = Answer["body"];
 
@@ -67,6 +68,11 @@ export class Client {
   /** Seconds since 1970, by the server's clock as it was with the last answer. */
   get serverTime(): number {
     return this.#transport.serverTime;
+  }
+
+  /** A fetch begins. */
+  begin(): void {
+    this.#transport.begin();
   }
 
   close(): void {

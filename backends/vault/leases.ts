@@ -3,20 +3,24 @@
  * renew, replace) is decided here, so that whoever asks, and however often, a new secret is made only when it is time.
  */
 import { type BackendContext, BackendError } from "../../src/contract/backend.ts";
-import { secondsOf } from "./answers.ts";
+import { numberOf } from "../../src/contract/json.ts";
+import { dataOf, secondsOf } from "./answers.ts";
 import type { Body } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import type { Found, Issued, Nothing, Reader } from "./read.ts";
 import type { Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 import type { Place } from "./source.ts";
-import { renewalTime } from "./timing.ts";
+import { lookTime, renewalTime } from "./timing.ts";
 import type { Token } from "./token.ts";
 
 /** Seconds between two looks at a lease: it ends with its token, which can be revoked or replaced. A look asks nothing. */
 const LOOK = 60;
 /** Seconds by which the engine may be early. */
 const SLACK = 0.5;
+
+/** Seconds between two looks at what the server is changing. */
+const ROTATING = 3;
 
 interface Lease extends Issued {
   readonly found: Found;
@@ -26,6 +30,8 @@ interface Lease extends Issued {
   endsAt: number;
   /** Renew or replace it from then on. */
   dueAt: number;
+  /** Ask the server from then on whether it still knows it. */
+  lookAt: number;
   /** Its maximum is near: renewing it does not help any more. */
   isLast: boolean;
 }
@@ -40,6 +46,8 @@ export class Leases {
   #superseded: Lease[] = [];
   /** It may not revoke leases. */
   #powerless: Token | undefined;
+  /** It may not look leases up. */
+  #blind: Token | undefined;
 
   constructor(session: Session, reader: Reader, settings: Settings, context: BackendContext, now: () => number) {
     this.#session = session;
@@ -65,7 +73,7 @@ export class Leases {
     if (found.status === "nothing") return found;
     if (found.issued === undefined) {
       this.#current.delete(place.identity);
-      return { found, refreshAfter: undefined };
+      return { found, refreshAfter: this.#untilRotated(found) };
     }
     // Where nobody says that the new one is applied (no action, no service), the old ones run out by themselves.
     const now = this.#now();
@@ -99,6 +107,7 @@ export class Leases {
       ids: new Set(),
       endsAt: now + issued.ttl,
       dueAt: now + renewalTime(issued.ttl, this.#context.random),
+      lookAt: now + lookTime(issued.ttl, this.#context.random),
       isLast: !issued.renewable || issued.leaseId === "",
     };
   }
@@ -108,7 +117,8 @@ export class Leases {
     // What has no end and no lease cannot end with its token either.
     if (lease.leaseId === "" && lease.ttl === Infinity) return { found: lease.found, refreshAfter: undefined };
     const now = this.#now();
-    const look = Math.min(LOOK, (lease.token.endsAt - now) / 3);
+    const asked = lease.leaseId === "" || lease.token === this.#blind ? Infinity : lease.lookAt - now;
+    const look = Math.min(LOOK, (lease.token.endsAt - now) / 3, asked);
     return { found: lease.found, refreshAfter: Math.max(1, Math.min(lease.dueAt - now, look)) };
   }
 
@@ -117,8 +127,51 @@ export class Leases {
     const now = this.#now();
     if (now >= lease.endsAt) return false;
     if (lease.leaseId !== "" && lease.token !== this.#session.token) return false;
-    if (now < lease.dueAt - SLACK) return true;
-    return !lease.isLast && (await this.#renew(lease, signal));
+    if (now >= lease.dueAt - SLACK) return !lease.isLast && (await this.#renew(lease, signal));
+    if (lease.leaseId === "" || now < lease.lookAt - SLACK) return true;
+    return await this.#isKnown(lease, signal);
+  }
+
+  /** Whoever revokes a lease or its token tells nobody. Where the server cannot say, it lives: its renewal will show. */
+  async #isKnown(lease: Lease, signal: AbortSignal): Promise<boolean> {
+    const { token, found } = lease;
+    const now = this.#now();
+    lease.lookAt = now + lookTime(lease.ttl, this.#context.random);
+    if (token === this.#blind) return true;
+    const path = "sys/leases/lookup";
+    // What a token could do, and cannot any more, tells more than what it never could.
+    const [couldLook, wasGood] = [token.worked.has(path), token.worked.has("auth/token/lookup-self")];
+    try {
+      const data = { lease_id: lease.leaseId };
+      const { body } = await this.#session.call({ method: "POST", path, data, signal });
+      if (token !== this.#session.token) return false;
+      return this.#hasTime(lease, dataOf(body, path)["ttl"]);
+    } catch (error) {
+      if (token !== this.#session.token) return false;
+      const isGone = error instanceof Refused && error.status === 400 && !error.isOfOthers;
+      const isDead = isDenied(error);
+      const isRefused = isDead || (error instanceof Refused && error.status === 403);
+      if (isGone || (isRefused && couldLook) || (isDead && wasGood)) {
+        this.#context.log("notice", `the server does not know a lease of ${found.where} any more: replacing it`);
+        return false;
+      }
+      if (isRefused) {
+        this.#blind = token;
+        this.#context.log("debug", `${path} is refused: a lease that is revoked shows at its renewal only`);
+      }
+      return true;
+    }
+  }
+
+  /** @param ttl seconds by the server's clock, which goes on while we sleep. @returns whether it need not be replaced now. */
+  #hasTime(lease: Lease, ttl: unknown): boolean {
+    const left = numberOf(ttl);
+    if (left === undefined) return true;
+    const now = this.#now();
+    lease.endsAt = Math.min(lease.endsAt, now + left);
+    // What has less left than a renewal would leave it is renewed, or replaced, at the next visit.
+    lease.dueAt = Math.min(lease.dueAt, Math.max(now, lease.endsAt - lease.ttl / 3));
+    return left > 0;
   }
 
   async #renew(lease: Lease, signal: AbortSignal): Promise<boolean> {
@@ -143,6 +196,7 @@ export class Leases {
     if (ttl === 0) return false;
     const now = this.#now();
     lease.endsAt = now + ttl;
+    lease.lookAt = now + lookTime(lease.ttl, this.#context.random);
     if (ttl >= 0.9 * lease.ttl && body?.["renewable"] === true) {
       lease.dueAt = now + renewalTime(ttl, this.#context.random);
       return true;
@@ -151,6 +205,13 @@ export class Leases {
     lease.isLast = true;
     lease.dueAt = lease.endsAt - lease.ttl / 3;
     return lease.dueAt > now + SLACK;
+  }
+
+  /** What the server changes by itself (a static role's password) is asked for when that is due, and now and then before. */
+  #untilRotated({ rotatesIn }: Found): number | undefined {
+    if (rotatesIn === undefined) return undefined;
+    // It is due, or the server is at it: some seconds.
+    return rotatesIn <= 0 ? ROTATING : Math.min(LOOK, rotatesIn + 0.5 + this.#context.random());
   }
 
   async #revoke({ leaseId, found }: Lease, signal: AbortSignal): Promise<void> {
@@ -167,4 +228,9 @@ export class Leases {
       this.#context.log("notice", `an old lease of ${found.where} cannot be revoked (${why}): it runs out by itself`);
     }
   }
+}
+
+/** The server knows neither the token of a file, nor the login that would have another in its place. */
+function isDenied(error: unknown): boolean {
+  return error instanceof BackendError && error.kind === "denied";
 }

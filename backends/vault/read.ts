@@ -2,7 +2,7 @@
 import { isRecord } from "../../src/contract/records.ts";
 import { createHmac, randomBytes } from "node:crypto";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
-import { bytesOf, stringifyJson } from "../../src/contract/json.ts";
+import { numberOf, bytesOf, stringifyJson } from "../../src/contract/json.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import type { Mounts } from "./mounts.ts";
@@ -23,6 +23,8 @@ export interface Found {
   readonly where: string;
   /** Where the server made the secret for us, and will not keep it. */
   readonly issued: Issued | undefined;
+  /** Seconds until the server changes it by itself, as it says: the password of a static role. */
+  readonly rotatesIn?: number | undefined;
   /** KV version 2 stores each number as a 64-bit float, and answers another where that is too small. Version 1 keeps its text. */
   readonly altersNumbers: boolean;
 }
@@ -95,8 +97,11 @@ export class Reader {
   #generic(answered: Answered, place: Place, where: string): Found {
     const data = dataOf(answered.body, where);
     const issued = issuedBy(answered, data, place);
-    const version = issued === undefined ? this.#versions.of(place.identity, data) : this.#versions.next();
-    return { status: "found", data, version, where, issued, altersNumbers: false };
+    const rotatesIn = issued === undefined ? rotationOf(data) : undefined;
+    // That time alone is another each time.
+    const kept = rotatesIn === undefined ? data : { ...data, ttl: undefined };
+    const version = issued === undefined ? this.#versions.of(place.identity, kept) : this.#versions.next();
+    return { status: "found", data, version, where, issued, rotatesIn, altersNumbers: false };
   }
 }
 
@@ -118,6 +123,11 @@ function gone(metadata: Readonly<Record<string, unknown>>, where: string): Nothi
   const { version, destroyed } = metadata;
   const which = typeof version === "number" ? `version ${version} of ${where}` : where;
   return { status: "nothing", where: `${which} is ${destroyed === true ? "destroyed" : "deleted"}` };
+}
+
+/** As static roles of databases and of LDAP have it, and no secret that a person stored. */
+function rotationOf({ ttl, last_vault_rotation: last }: Readonly<Record<string, unknown>>): number | undefined {
+  return typeof last === "string" ? numberOf(ttl) : undefined;
 }
 
 /**

@@ -10,6 +10,9 @@ import type { Token } from "./token.ts";
 /** Seconds after which a look-up that failed is tried again, where no request has done so meanwhile. */
 const LOOK_UP_PAUSE = 30;
 
+/** Seconds by which a timer may be late on a busy machine that has not slept. */
+const TIMER_SLACK = 5;
+
 export class Renewal {
   readonly #client: Client;
   readonly #auth: Auth;
@@ -21,6 +24,8 @@ export class Renewal {
   /** The one in use. */
   #token: Token | undefined;
   #lookedUp: Token | undefined;
+  /** Seconds of `now`: a timer stands still while the machine sleeps. */
+  #dueAt = Infinity;
   #warned = false;
 
   /** @param replace has another token in place of one that ends; undefined: no login is known. */
@@ -52,6 +57,7 @@ export class Renewal {
     void (async () => {
       const path = "auth/token/lookup-self";
       const body = await this.#client.call({ method: "GET", path, signal: this.#stop.signal }, token.text);
+      token.worked.add(path);
       const data = dataOf(body, path);
       const uses = secondsOf(data["num_uses"]);
       if (uses > 0) token.uses = uses;
@@ -70,6 +76,14 @@ export class Renewal {
     });
   }
 
+  /** Renews now what was to be renewed while the machine slept. */
+  catchUp(): void {
+    const token = this.#token;
+    if (token === undefined || this.#now() < this.#dueAt + TIMER_SLACK) return;
+    this.#timer.stop();
+    void this.#renew(token);
+  }
+
   stop(): void {
     this.#token = undefined;
     this.#stop.abort();
@@ -79,13 +93,17 @@ export class Renewal {
   /** Each request is one of the uses of a token that has a limit of them: such a token is left to end. */
   #schedule(token: Token, ttl: number): void {
     this.#timer.stop();
+    this.#dueAt = Infinity;
     if (ttl === 0 || token.uses !== Infinity) return;
-    this.#timer.set(renewalTime(ttl, this.#context.random), () => void this.#renew(token));
+    const wait = renewalTime(ttl, this.#context.random);
+    this.#dueAt = this.#now() + wait;
+    this.#timer.set(wait, () => void this.#renew(token));
   }
 
   /** A failed renewal is tried again until the token has really ended. */
   async #renew(token: Token): Promise<void> {
     if (token !== this.#token || this.#stop.signal.aborted) return;
+    this.#dueAt = Infinity;
     try {
       if (token.renewable && (await this.#extend(token))) return;
       if (this.#replace === undefined) this.#warnOfEnd(token);

@@ -49,6 +49,7 @@ export class Session {
 
   /** A token file is read again, a token that has ended is replaced. @throws BackendError */
   async current(signal: AbortSignal): Promise<Token> {
+    this.#renewal.catchUp();
     const { method } = this.#auth;
     const token = this.#token;
     if (method === "none") return (this.#token ??= this.#take(unknownToken(undefined, this.#now())));

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
 import { means, option } from "../../src/contract/option.ts";
-import { object, parse, text } from "../../src/contract/settings.ts";
+import { object, parse, record, text } from "../../src/contract/settings.ts";
 import type { Settings } from "./settings.ts";
 import { pathText } from "./words.ts";
 
@@ -20,15 +20,7 @@ export const Source = object({
     means("of a secret of KV version 2", { otherwise: "the newest" }),
   ),
   data: option(
-    v.optional(
-      v.pipe(
-        v.custom<object>(
-          (input) => typeof input === "object" && input !== null && !Array.isArray(input),
-          "expected an object",
-        ),
-        v.record(v.string(), v.unknown()),
-      ),
-    ),
+    v.optional(record(v.unknown())),
     means("written to the path, and the secrets are in the answer: `pki/issue/ROLE`", {
       otherwise: "the path is read",
     }),

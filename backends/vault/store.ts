@@ -1,8 +1,8 @@
 /** An opened Vault or OpenBao. */
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
-import { performance } from "node:perf_hooks";
 import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
+import { SleepingClock } from "../../src/contract/awake.ts";
 import { Room } from "../../src/contract/limits.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
@@ -24,7 +24,8 @@ export class VaultStore implements Backend<Source> {
   readonly #leases: Leases;
   readonly #settings: Settings;
 
-  constructor(settings: Settings, context: BackendContext, now = () => performance.now() / 1000) {
+  /** @param now seconds, those that the machine sleeps included: the server's time goes on meanwhile. */
+  constructor(settings: Settings, context: BackendContext, now = sleepingClock()) {
     this.#settings = settings;
     this.#client = new Client(settings);
     this.#session = new Session(this.#client, settings, context, now);
@@ -33,6 +34,7 @@ export class VaultStore implements Backend<Source> {
   }
 
   async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    this.#client.begin();
     // Without a token nothing can be said of any secret.
     await this.#said(() => this.#session.current(signal));
     const places = new Map<string, { readonly place: Place; readonly requests: SecretRequest<Source>[] }>();
@@ -45,8 +47,7 @@ export class VaultStore implements Backend<Source> {
     const outcomes = new Map<string, Outcome>();
     const room = new Room();
     await forEachConcurrently(places.values(), CONCURRENCY, async ({ place, requests: asked }) => {
-      for (const [id, outcome] of await this.#at(place, asked, signal))
-        outcomes.set(id, room.admit(outcome, `${place.mount}/${place.path}`));
+      for (const [id, outcome] of await this.#at(place, asked, room, signal)) outcomes.set(id, outcome);
     });
     return outcomes;
   }
@@ -69,6 +70,7 @@ export class VaultStore implements Backend<Source> {
   async #at(
     place: Place,
     requests: readonly SecretRequest<Source>[],
+    room: Room,
     signal: AbortSignal,
   ): Promise<Map<string, Outcome>> {
     const ids = requests.map(({ id }) => id);
@@ -78,7 +80,7 @@ export class VaultStore implements Backend<Source> {
         requests.map(({ id, source }) => [
           id,
           "found" in answer
-            ? outcomeOf(answer.found, source.key, answer.refreshAfter)
+            ? room.admit(outcomeOf(answer.found, source.key, answer.refreshAfter), `${place.mount}/${place.path}`)
             : { status: "missing", where: answer.where },
         ]),
       );
@@ -96,4 +98,9 @@ export class VaultStore implements Backend<Source> {
       throw error instanceof Refused ? ofStatus(error, "the server", this.#settings.server) : error;
     }
   }
+}
+
+function sleepingClock(): () => number {
+  const clock = new SleepingClock();
+  return () => clock.now();
 }

@@ -22,6 +22,19 @@ export class Timer {
   }
 }
 
+/** Seconds between two questions whether something still lives: at least, and at most. */
+const [SHORTEST_LOOK, LONGEST_LOOK] = [10, 300];
+
+/**
+ * A twentieth of the time to live: what somebody revokes in an incident is not missed for longer, nor what ended while the
+ * machine slept.
+ *
+ * @param ttl Infinity: it has no end of its own.
+ */
+export function lookTime(ttl: number, random: () => number): number {
+  return Math.min(LONGEST_LOOK, Math.max(SHORTEST_LOOK, ttl / 20)) * (1 - 0.1 * random());
+}
+
 /** Two thirds of the time to live, or up to a tenth earlier: what was issued together is not renewed together. */
 export function renewalTime(ttl: number, random: () => number): number {
   return (2 / 3) * ttl * (1 - 0.1 * random());

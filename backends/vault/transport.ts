@@ -1,14 +1,13 @@
 /** One request and its answer, within its time limits, to one server and to no other. No proxy, nothing from the environment. */
-import { isRecord } from "../../src/contract/records.ts";
 import http from "node:http";
 import https from "node:https";
 import { isIP } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
-import { isUtf8 } from "node:buffer";
 import { errnoCode } from "../../src/contract/errors.ts";
-import { parseJson } from "../../src/contract/json.ts";
-import { isTemporary, ofConnection, Refused } from "./failures.ts";
+import { ofConnection } from "./failures.ts";
+import { type Answer, interpret, placeOf, type Raw, shortened } from "./interpret.ts";
+import { Traffic } from "../../src/contract/limits.ts";
 import { Turn } from "./turn.ts";
 import type { Settings } from "./settings.ts";
 import { TlsFiles } from "./tls-files.ts";
@@ -22,19 +21,11 @@ export interface Request {
   readonly signal: AbortSignal;
 }
 
-export interface Answer {
-  readonly statusCode: number;
-  /** Parsed JSON; undefined where the server has nothing to say (204). */
-  readonly body: Readonly<Record<string, unknown>> | undefined;
-}
-
 /** Bytes. Vault's own limit for a request, and so for a stored secret, is 32 MiB; a secret is published up to 16. */
 export const MAX_BODY = 32 * 1024 * 1024;
 /** Bytes. Above this, answers come in one at a time: eight of the largest at once would be a flood. */
 const LARGE = 1024 * 1024;
 const MAX_REDIRECTS = 3;
-/** Characters of what a server named. */
-const LONGEST_SHOWN = 100;
 /** ms that an idle connection is kept: for the requests of one round. The next poll finds the server anew. */
 const IDLE = 3000;
 
@@ -43,6 +34,7 @@ export class Transport {
   readonly #settings: Settings;
   readonly #tls: TlsFiles | undefined;
   readonly #large = new Turn();
+  readonly #traffic = new Traffic();
   #agent: http.Agent | undefined;
   /** ms by which the server's clock is ahead of ours, as of its last answer. */
   #ahead = 0;
@@ -75,6 +67,11 @@ export class Transport {
   /** Seconds since 1970: at boot our own clock may be hours away from what the server means by a time. */
   get serverTime(): number {
     return (Date.now() + this.#ahead) / 1000;
+  }
+
+  /** A fetch begins: what all its answers together may have is counted from here. */
+  begin(): void {
+    this.#traffic.begin();
   }
 
   close(): void {
@@ -197,9 +194,10 @@ export class Transport {
           awaitAnswer();
           chunks.push(chunk);
           length += chunk.length;
-          if (length > MAX_BODY) {
-            fail(new BackendError("invalid", `${placeOf(url)}: the answer is larger than 32 MiB`));
-          } else if (length > LARGE && release === undefined) {
+          const refusal =
+            length > MAX_BODY ? tooLarge(url, response.statusCode) : this.#traffic.take(chunk.length, placeOf(url));
+          if (refusal !== undefined) fail(refusal);
+          else if (length > LARGE && release === undefined) {
             clearTimeout(stage);
             response.pause();
             release = this.#large.take(() => {
@@ -233,12 +231,6 @@ interface Exchange {
   readonly signal: AbortSignal;
 }
 
-interface Raw {
-  readonly status: number;
-  readonly headers: http.IncomingHttpHeaders;
-  readonly body: Buffer;
-}
-
 class StaleConnection extends BackendError {
   constructor() {
     super("unavailable", "connection reset");
@@ -249,63 +241,10 @@ function stopped(): BackendError {
   return new BackendError("unavailable", "stopped");
 }
 
-/** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403, with a text or without. */
-function interpret({ status, headers, body }: Raw, server: string, place: string): Answer {
-  const isEmpty = body.length === 0;
-  let parsed;
-  try {
-    parsed = bodyOf(headers, body, place);
-  } catch (error) {
-    // A refusal, by its status, says enough.
-    if (status < 400) throw error;
-  } finally {
-    body.fill(0);
-  }
-  if (status >= 400) {
-    if (!isTemporary(status) && (parsed === undefined || !isOwn(parsed))) throw notVault(server, status, headers);
-    throw new Refused(status, headers, parsed);
-  }
-  if (status === 204 || (status === 200 && isEmpty)) return { statusCode: 204, body: undefined };
-  if (status !== 200 || parsed === undefined) throw notVault(server, status, headers);
-  return { statusCode: status, body: parsed };
-}
-
-/** Every refusal of Vault's own has a list of errors; that of a deleted version has data and the id of its request. */
-function isOwn(body: Readonly<Record<string, unknown>>): boolean {
-  return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
-}
-
-function bodyOf(
-  headers: http.IncomingHttpHeaders,
-  body: Buffer,
-  place: string,
-): Readonly<Record<string, unknown>> | undefined {
-  if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
-  if (!isUtf8(body)) throw new BackendError("invalid", `${place}: the answer is no UTF-8`);
-  const parsed = parseJson(body.toString("utf8"), place);
-  return isRecord(parsed) ? parsed : undefined;
-}
-
-/** `secret/data/app` */
-function placeOf({ pathname }: URL): string {
-  const path = pathname.replace(/^\/v1\//, "");
-  try {
-    return shortened(decodeURIComponent(path));
-  } catch {
-    // A redirect may lead to what is no encoded text (`%ff`).
-    return shortened(path);
-  }
-}
-
-/** What a server chose may be a token, or as long as it likes. */
-function shortened(text: string): string {
-  return text.length <= LONGEST_SHOWN ? text : `${text.slice(0, LONGEST_SHOWN)}…`;
-}
-
-function notVault(server: string, status: number, headers: http.IncomingHttpHeaders): BackendError {
-  const type = /^[\w.+-]+\/[\w.+-]+/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
+/** What a status of an error comes with is a proxy's, perhaps. */
+function tooLarge(url: URL, status = 0): BackendError {
   return new BackendError(
-    "unavailable",
-    `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,
+    status < 300 ? "invalid" : "unavailable",
+    `${placeOf(url)}: the answer is larger than 32 MiB`,
   );
 }

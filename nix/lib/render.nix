@@ -150,6 +150,7 @@ rec {
       inherit restartIfChanged;
       environment = {
         NODE_DISABLE_COMPILE_CACHE = "1";
+        BUN_RUNTIME_TRANSPILER_CACHE_PATH = "0";
         # A heap for each thread is much memory for a program that mostly waits.
         MALLOC_ARENA_MAX = "1";
       };
@@ -236,7 +237,7 @@ rec {
       # A command of the configuration that takes too much fails by itself.
       OOMPolicy = "continue";
       UMask = "0077";
-      UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
+      UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
       # Of the host's secrets the sidecar sees its own. A `-`: what is not there is not bound, and no error.
       TemporaryFileSystem = lib.concatMapStringsSep " " (path: "${path}:ro") hidden;
       BindPaths = "/run/${name}";

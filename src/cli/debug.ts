@@ -49,6 +49,7 @@ export async function once(
   const publisher = await Publisher.open({ ...config, output }, output, (problem) => {
     terminal.err(`${problem}\n`);
   });
+  const ownership = await publisher.takeOutput();
   const before = publisher.recover().values;
   const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
   for (const { id } of config.secrets) {
@@ -80,6 +81,7 @@ export async function once(
   terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
   for (const [id, why] of staged.env?.leftOut ?? [])
     terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? ENV_FILE}: ${why}\n`);
+  ownership.remove();
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
 }

@@ -29,14 +29,19 @@ export class Room {
     return true;
   }
 
+  /** Before memory is taken for a value. @returns why it is refused: then nothing is taken. */
+  refusal(bytes: number, place: string): BackendError | undefined {
+    if (bytes <= MAX_VALUE && this.take(bytes)) return undefined;
+    const what = bytes > MAX_VALUE ? `the value is larger than ${MAX_VALUE / MIB} MiB` : `with it, ${NO_ROOM}`;
+    return new BackendError("invalid", `${place}: ${what}`);
+  }
+
   /** @returns the outcome, or why it is refused. What is refused takes no room, and is overwritten. */
   admit(outcome: Outcome, place: string): Outcome {
     if (!("status" in outcome) || outcome.status !== "value") return outcome;
-    const { value } = outcome;
-    if (value.length <= MAX_VALUE && this.take(value.length)) return outcome;
-    value.fill(0);
-    const what = value.length > MAX_VALUE ? `the value is larger than ${MAX_VALUE / MIB} MiB` : `with it, ${NO_ROOM}`;
-    return new BackendError("invalid", `${place}: ${what}`);
+    const refusal = this.refusal(outcome.value.length, place);
+    if (refusal !== undefined) outcome.value.fill(0);
+    return refusal ?? outcome;
   }
 }
 
@@ -49,10 +54,10 @@ export class Traffic {
     this.#left = MAX_TRAFFIC;
   }
 
-  /** @throws BackendError where the store has sent too much by now: that may be the fault of another place. */
-  take(bytes: number, place: string): void {
+  /** @returns an error where the store has sent too much by now: that may be the fault of another place. */
+  take(bytes: number, place: string): BackendError | undefined {
     this.#left -= bytes;
-    if (this.#left < 0)
-      throw new BackendError("unavailable", `${place}: all answers together are larger than ${MAX_TRAFFIC / MIB} MiB`);
+    if (this.#left >= 0) return undefined;
+    return new BackendError("unavailable", `${place}: all answers together are larger than ${MAX_TRAFFIC / MIB} MiB`);
   }
 }

@@ -1,6 +1,7 @@
 /** Checks plain JSON against a valibot schema, and turns what is wrong into one line that names the option. */
 import * as v from "valibot";
 import { ConfigError } from "./errors.ts";
+import { isRecord } from "./records.ts";
 import { means, option } from "./option.ts";
 import { LONGEST_TIMER } from "./timers.ts";
 
@@ -46,6 +47,30 @@ export function object<const Entries extends v.ObjectEntries>(entries: Entries) 
       if (issue.expected !== "never") return "is required";
       return known === "" ? "unknown option: none are known here" : `unknown option: known here are ${known}`;
     }),
+  );
+}
+
+/**
+ * An object with keys of any name, of which each has a value like `value`. valibot's record() passes silently over
+ * `constructor`, `prototype` and `__proto__`.
+ */
+export function record<Value>(
+  value: v.GenericSchema<unknown, Value>,
+  key: v.GenericSchema<unknown, string> = v.string(),
+  message = "expected an object",
+) {
+  return v.pipe(
+    v.custom<Readonly<Record<string, unknown>>>(isRecord, message),
+    v.rawCheck(({ dataset, addIssue }) => {
+      if (!dataset.typed) return;
+      const input = dataset.value;
+      for (const name of Object.keys(input)) {
+        const [issue] = [v.safeParse(key, name), v.safeParse(value, input[name])].flatMap(({ issues = [] }) => issues);
+        const path = [{ type: "object", origin: "value", input, key: name, value: input[name] }] as const;
+        if (issue !== undefined) addIssue({ message: issue.message, path: [...path] });
+      }
+    }),
+    v.transform((input) => input as Readonly<Record<string, Value>>),
   );
 }
 

@@ -10,6 +10,7 @@ import { publishFirst } from "./first-publish.ts";
 import { untilQuiet } from "./at-rest.ts";
 import { fetchOnce, fetchSettled } from "./fetch.ts";
 import { hasLease, HeldValues } from "./held-values.ts";
+import { lastHelp } from "./last-help.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Notifier } from "../systemd/notify.ts";
 import { longestRetryAfter, problemOf, Problems } from "./problems.ts";
@@ -113,6 +114,8 @@ export class Sidecar {
       };
       const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
       await Promise.all([this.#stay(stop), watching, this.#actions.run(stop)]);
+      const status = notifier.status.bind(notifier);
+      await lastHelp({ ...this.#parts, held: this.#held, rotation: this.#rotation, actions: this.#actions, status });
       return true;
     } finally {
       await store.close();

@@ -1,5 +1,5 @@
 /** The opened backend of one scope, guarded: whatever a backend does, an outcome for every secret comes out. */
-import { loadBackend } from "../../backends/index.ts";
+import { isForeign, loadBackend } from "../../backends/index.ts";
 import {
   type Backend,
   BackendError,
@@ -9,6 +9,7 @@ import {
   type SecretRequest,
 } from "../contract/backend.ts";
 import type { Random } from "../runtime/clock.ts";
+import { prepareForeignCode } from "../runtime/platform.ts";
 import type { Config } from "../config/config.ts";
 import { printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
@@ -42,6 +43,7 @@ export interface Store {
 
 /** What `--check=config` can say without a store. @throws ConfigError */
 export async function checkStore(config: Config): Promise<CheckedStore> {
+  if (isForeign(config.backend)) prepareForeignCode();
   const module = await loadBackend(config.backend, config.baseDirectory);
   const settings = under("config", () => module.parseSettings(config.settings));
   if (config.output !== undefined) refuseOverlap(config, config.output, module.reads?.(settings) ?? []);

@@ -5,9 +5,10 @@ import { ExitCode, PublishError } from "../contract/errors.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "../output/links.ts";
 import type { OutputState, PendingAction, SeenStarts } from "../output/output-state.ts";
+import { type Ownership, takeOutput } from "../output/owner.ts";
 import { OutputDirectory } from "../output/published-directory.ts";
 import type { OutputFile } from "../output/output-files.ts";
-import { attempt } from "../output/system-calls.ts";
+import { attempt, problemsOf } from "../output/system-calls.ts";
 import { SecretLayout } from "./secret-set.ts";
 import { ValueError } from "./value.ts";
 
@@ -43,6 +44,7 @@ export class Publisher {
   readonly #warn: (message: string) => void;
   /** What is published, but has no link, or is there still though it should not be. */
   #problems: readonly string[] = [];
+  #ownership: Ownership | undefined;
   /** What is on disk. */
   #state: OutputState = { files: [], pending: null, starts: null };
 
@@ -75,6 +77,11 @@ export class Publisher {
 
   get directory(): string {
     return this.#output.path;
+  }
+
+  /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
+  async takeOutput(): Promise<Ownership> {
+    return (this.#ownership = await takeOutput(this.#output.path));
   }
 
   /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
@@ -258,8 +265,9 @@ export class Publisher {
 
   /** For a daemon that systemd did not start: nobody else removes the files. @throws PublishError where some stay. */
   remove(): void {
+    const lock = problemsOf([() => this.#ownership?.remove()]);
     const { names, problems } = this.#output.remove();
-    const all = [...problems, ...(this.#links?.remove(names) ?? [])];
+    const all = [...lock, ...problems, ...(this.#links?.remove(names) ?? [])];
     const [first, ...others] = all;
     if (first !== undefined)
       throw new PublishError(ExitCode.ioError, others.length === 0 ? first : `${first} (and ${others.length} more)`);

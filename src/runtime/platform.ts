@@ -133,6 +133,25 @@ function openNameless(directory: PathLike): number {
 /** open(2) of Linux on the processors that we are built for: __O_TMPFILE and O_DIRECTORY. Node has no name for it. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
+/** Each runtime would take any server's certificate, at each connection that does not ask for more, of a library's too. */
+export function checkCertificates(): void {
+  delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
+}
+
+/**
+ * To be called before a third party's module is loaded. Bun keeps what it makes of a large one below $HOME, and runs what it
+ * finds there: whoever can write there could leave code for root. It looks at that variable once, so where the unit has not
+ * set it, the program begins once more with it.
+ */
+export function prepareForeignCode(): void {
+  const name = "BUN_RUNTIME_TRANSPILER_CACHE_PATH";
+  if (!isCompiled || process.env[name] === "0") return;
+  const { execve } = process as unknown as {
+    execve: (file: string, args: readonly string[], environment: NodeJS.ProcessEnv) => void;
+  };
+  execve(process.execPath, [process.execPath, ...process.argv.slice(2)], { ...process.env, [name]: "0" });
+}
+
 /** Sets flags of V8; Bun's engine has others. */
 export function setEngineFlags(...flags: readonly string[]): void {
   if (!isCompiled) for (const flag of flags) setFlagsFromString(flag);

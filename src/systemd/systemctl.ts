@@ -17,6 +17,10 @@ export interface UnitState {
   /** When its last run ended. An automatic restart need not leave it inactive (RestartMode=direct). */
   readonly leftActiveAt: number;
   readonly mainStartedAt: number;
+  /** When it last became inactive or failed. */
+  readonly enteredInactiveAt: number;
+  /** A start, stop or reload of it is queued or under way. */
+  readonly hasJob: boolean;
   /** Automatic restarts since somebody last started it. */
   readonly restarts: number;
   /** Seconds; 0: no limit. */
@@ -32,6 +36,12 @@ export interface Systemd {
   restart(unit: string, stop: AbortSignal): Promise<JobResult>;
   reload(unit: string, stop: AbortSignal): Promise<JobResult>;
   signal(unit: string, signal: string, stop: AbortSignal): Promise<JobResult>;
+  /** Starts one that has failed, whatever its start limit says. */
+  revive(unit: string, stop: AbortSignal): Promise<JobResult>;
+  /** The same for a sidecar that is being stopped itself: asks only, and a start of this sidecar comes with it. */
+  reviveBoth(unit: string, stop: AbortSignal): Promise<JobResult>;
+  /** Whether the machine is going down. */
+  isStopping(stop: AbortSignal): Promise<boolean>;
 }
 
 export interface JobResult {
@@ -60,6 +70,8 @@ const properties = [
   "InactiveExitTimestampMonotonic",
   "ActiveExitTimestampMonotonic",
   "ExecMainStartTimestampMonotonic",
+  "InactiveEnterTimestampMonotonic",
+  "Job",
   "NRestarts",
   "StartLimitIntervalUSec",
   "StartLimitBurst",
@@ -83,7 +95,27 @@ export const systemctl: Systemd = {
     const command = ["systemctl", "--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
     return job(await runCommand(command as [string, ...string[]], { timeout: 30, signal: stop }));
   },
+  async revive(unit, stop) {
+    const forgotten = await resetFailed(unit, stop);
+    return forgotten.ok ? job(await runCommand([...verb, "start", "--", unit], { signal: stop })) : forgotten;
+  },
+  async reviveBoth(unit, stop) {
+    const forgotten = await resetFailed(unit, stop);
+    if (!forgotten.ok) return forgotten;
+    // Not --job-mode=fail: the stop of this sidecar is to be followed by its start.
+    const command = ["systemctl", "--no-ask-password", "--no-block", "start", "--", unit] as const;
+    return job(await runCommand(command, { timeout: 15, signal: stop }));
+  },
+  async isStopping(stop) {
+    const result = await runCommand(["systemctl", "is-system-running"], { timeout: 15, signal: stop });
+    return result.end === "exit" && result.stdout.trim() === "stopping";
+  },
 };
+
+async function resetFailed(unit: string, stop: AbortSignal): Promise<JobResult> {
+  const command = ["systemctl", "--no-ask-password", "reset-failed", "--", unit] as const;
+  return job(await runCommand(command, { timeout: 15, signal: stop }));
+}
 
 /** Exported for its test. */
 export function job(result: CommandResult): JobResult {
@@ -126,6 +158,8 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
     leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
     leftActiveAt: Number(values.get("ActiveExitTimestampMonotonic") ?? 0),
     mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
+    enteredInactiveAt: Number(values.get("InactiveEnterTimestampMonotonic") ?? 0),
+    hasJob: Number(values.get("Job") ?? 0) > 0,
     restarts: Number(values.get("NRestarts") ?? 0),
     startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),
     startLimitBurst: Number(values.get("StartLimitBurst") ?? 0),

@@ -8,6 +8,7 @@ import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { OnChangeConfig } from "../config/config.ts";
 import type { Log } from "../runtime/log.ts";
+import { StartLimit } from "./start-limit.ts";
 import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
 
 /** Seconds between two looks at a target that is on its way up or down. */
@@ -16,8 +17,11 @@ const LOOK_AGAIN = 0.5;
 const GIVE_WAY_LIMIT = 5;
 /** Seconds after which a target that is still activating gets the action all the same: new secrets may be what it needs. */
 const ACTIVATING_LIMIT = 90;
-/** Seconds added to the start limit's interval, for what passes between our question and systemd's count. */
-const MARGIN = 0.25;
+
+/** Seconds after an action in which a failure counts as its doing. */
+const RIGHT_AFTER = 60;
+/** How often in a row a target that an action broke is started again. */
+const MOST_HELP = 3;
 
 export interface ActionParts {
   readonly onChange: OnChangeConfig;
@@ -47,11 +51,12 @@ export class TargetAction {
   #requests = 0;
   #told = true;
   #status: string | undefined;
-  /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
-  #starts: readonly number[] = [];
-  /** NRestarts= at the last look. */
-  #restarts: number | undefined;
+  readonly #starts: StartLimit;
   #lastAction: number | undefined;
+  /** Which request the last action on a target that ran was for. */
+  #actedFor = 0;
+  /** How often in a row it was started again after an action that it did not survive. */
+  #helped = 0;
   #waitingSince: number | undefined;
   /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
   #seenDownAt: number | undefined;
@@ -64,6 +69,7 @@ export class TargetAction {
     this.unit = unit;
     this.#parts = parts;
     this.#alarm = new Alarm(parts.clock);
+    this.#starts = new StartLimit(parts.clock);
   }
 
   /** For STATUS=; undefined: nothing to say. */
@@ -83,14 +89,12 @@ export class TargetAction {
 
   /** When the target was seen to start, in µs of CLOCK_MONOTONIC. */
   get starts(): readonly number[] {
-    return this.#starts;
+    return this.#starts.times;
   }
 
   /** Starts that an earlier life of this sidecar has seen count, too. */
   remember(starts: readonly number[]): void {
-    const now = this.#parts.clock.monotonic();
-    const both = new Set([...starts.filter((time) => time <= now), ...this.#starts]);
-    this.#starts = [...both].sort((a, b) => a - b);
+    this.#starts.remember(starts);
   }
 
   /** Asks for the action. One that is still waiting serves this set too. */
@@ -135,21 +139,28 @@ export class TargetAction {
   /** What to do about a target in this state. */
   #next(state: UnitState): Step {
     const { action } = this.#parts.onChange;
-    this.#noteStart(state);
+    this.#starts.note(state);
     // One whose unit file was removed may be running all the same.
     if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn", told: false };
     if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice", told: true };
     switch (state.activeState) {
-      case "failed":
+      case "failed": {
+        if (this.#isBroken(state) && this.#helped < MOST_HELP) {
+          const wait = this.#untilMinInterval();
+          this.#say(`start of ${this.unit} in ${Math.ceil(wait)} s (paced)`);
+          return wait <= 0 ? "act" : { wait };
+        }
         return {
           done: "has failed; not revived, the new secrets are there for its next start",
           level: "warn",
           told: true,
         };
+      }
       case "inactive":
         return { done: "is not running; the new secrets are there for its next start", level: "debug", told: true };
       case "active":
         this.#waitingSince = undefined;
+        if (state.leftInactiveAt < this.#parts.clock.monotonic() - RIGHT_AFTER * 1e6) this.#helped = 0;
         break;
       default: {
         const step = this.#onItsWay(state);
@@ -158,10 +169,27 @@ export class TargetAction {
     }
     if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
     const starts = action === "restart" || (action === "reload" && !state.canReload);
-    const wait = Math.max(this.#untilMinInterval(), starts ? this.#untilStartAllowed(state) : 0);
+    const wait = Math.max(this.#untilMinInterval(), starts ? this.#starts.untilAllowed(state) : 0);
     if (wait <= 0) return "act";
     this.#say(`${this.#verb()} in ${Math.ceil(wait)} s (paced)`);
     return { wait };
+  }
+
+  /** An action that it did not survive made it fail, and nobody has touched it since. */
+  #isBroken(state: UnitState): boolean {
+    if (state.activeState !== "failed" || this.#lastAction === undefined || this.#actedFor === 0) return false;
+    const after = (state.enteredInactiveAt - this.#lastAction) / 1e6;
+    return after >= 0 && after < RIGHT_AFTER;
+  }
+
+  /** What a sidecar that is stopped must know: without its target nobody needs it any more. */
+  async brokenNow(signal: AbortSignal): Promise<{ readonly hasNewer: boolean; readonly hasJob: boolean } | undefined> {
+    const now = this.#parts.clock.monotonic();
+    if (this.#actedFor === 0 || this.#lastAction === undefined || now - this.#lastAction > 2 * RIGHT_AFTER * 1e6)
+      return undefined;
+    const state = await this.#parts.systemd.show(this.unit, signal);
+    if (state === undefined || !this.#isBroken(state)) return undefined;
+    return { hasNewer: this.#requests > this.#actedFor, hasJob: state.hasJob };
   }
 
   #hasNewSet(state: UnitState): boolean {
@@ -198,10 +226,18 @@ export class TargetAction {
   async #act(before: UnitState | undefined, signal: AbortSignal): Promise<void> {
     const { clock, log, systemd, onChange } = this.#parts;
     const request = this.#requests;
-    this.#say(`${this.#verb()} is under way`);
+    const revives = before?.activeState === "failed";
+    const what = revives ? "start" : onChange.action;
+    this.#actedFor = revives || before?.activeState === "active" ? request : 0;
+    if (revives) this.#helped += 1;
+    this.#say(`${what} of ${this.unit} is under way`);
     // Before, not only after: if the target fails, systemd may take this process along.
     const again = this.#failures + this.#displaced > 0;
-    log[again ? "debug" : "notice"](`${this.unit}: ${onChange.action} for the new secrets`);
+    log[again ? "debug" : "notice"](
+      revives
+        ? `${this.unit} failed after the ${onChange.action}: started again, newer secrets are there`
+        : `${this.unit}: ${onChange.action} for the new secrets`,
+    );
     const lastAction = this.#lastAction;
     this.#lastAction = clock.monotonic();
     this.#waitingSince = undefined;
@@ -209,15 +245,15 @@ export class TargetAction {
     const after = await systemd.show(this.unit, signal);
     // Waiting for a target that is itself stopped, or restarted after us, would never end. The mark is still there.
     if (isAborted(signal)) return;
-    if (after !== undefined) this.#noteStart(after);
+    if (after !== undefined) this.#starts.note(after);
     if (after?.activeState === "failed") {
       this.#settle(request, true);
-      this.#say(`${this.unit} failed after the ${onChange.action}`);
-      log.error(`${this.unit} failed after the ${onChange.action} (see systemctl status ${this.unit})`);
+      this.#say(`${this.unit} failed after the ${what}`);
+      log.error(`${this.unit} failed after the ${what} (see systemctl status ${this.unit})`);
     } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
       this.#settle(request, true);
       this.#say(undefined);
-      log.info(`${this.unit}: ${onChange.action} done`);
+      log.info(`${this.unit}: ${what} done`);
     } else if (result.displaced === true) {
       // It was no action. What is due depends on what the other job makes of the target.
       this.#lastAction = lastAction;
@@ -229,6 +265,7 @@ export class TargetAction {
 
   #job(before: UnitState | undefined, signal: AbortSignal): Promise<JobResult> {
     const { onChange, systemd } = this.#parts;
+    if (before?.activeState === "failed") return systemd.revive(this.unit, signal);
     switch (onChange.action) {
       case "restart":
         return systemd.restart(this.unit, signal);
@@ -279,34 +316,6 @@ export class TargetAction {
   #untilMinInterval(): number {
     if (this.#lastAction === undefined) return 0;
     return this.#parts.onChange.minInterval - (this.#parts.clock.monotonic() - this.#lastAction) / 1e6;
-  }
-
-  #noteStart(state: UnitState): void {
-    const time = Math.max(state.leftInactiveAt, state.mainStartedAt);
-    if (time > 0) this.remember([time, ...this.#unseenStarts(state, time)]);
-    this.#starts = this.#starts.slice(-Math.max(state.startLimitBurst, 1));
-  }
-
-  /** Automatic restarts between two looks leave no time, only a count: they count as if they had just been, the longest. */
-  #unseenStarts({ restarts, startLimitBurst }: UnitState, latest: number): number[] {
-    const before = this.#restarts;
-    this.#restarts = restarts;
-    // Without an earlier count, or one that began again, a first start by hand or by us came before them.
-    const unseen = before === undefined || restarts < before ? restarts : restarts - before - 1;
-    const length = Math.max(0, Math.min(unseen, startLimitBurst));
-    return Array.from({ length }, (_, index) => latest - index - 1);
-  }
-
-  /** Seconds until one more start keeps one in reserve. */
-  #untilStartAllowed({ startLimitBurst, startLimitInterval }: UnitState): number {
-    if (startLimitBurst <= 0 || startLimitInterval <= 0) return 0;
-    const now = this.#parts.clock.monotonic();
-    const allowed = Math.max(1, startLimitBurst - 1);
-    const horizon = (startLimitInterval + MARGIN) * 1e6;
-    const recent = this.#starts.filter((time) => now - time < horizon);
-    if (recent.length < allowed) return 0;
-    const leaves = recent[recent.length - allowed] ?? now;
-    return (leaves + horizon - now) / 1e6;
   }
 
   #verb(): string {

@@ -22,6 +22,14 @@ export interface ActionsParts {
   readonly applied: () => void;
 }
 
+export interface BrokenTarget {
+  readonly unit: string;
+  /** A newer set is published than the one that broke it. */
+  readonly hasNewer: boolean;
+  /** Somebody starts it already. */
+  readonly hasJob: boolean;
+}
+
 export class TargetActions {
   readonly #parts: ActionsParts;
   readonly #actions: readonly TargetAction[];
@@ -86,6 +94,15 @@ export class TargetActions {
   /** An action of an earlier life is not due any more. */
   forget(): void {
     this.#mark(null);
+  }
+
+  /** Targets that an action broke, and that nobody has touched since. */
+  async broken(signal: AbortSignal): Promise<readonly BrokenTarget[]> {
+    const all = this.#actions.map(async (action) => {
+      const state = await action.brokenNow(signal);
+      return state === undefined ? [] : [{ unit: action.unit, ...state }];
+    });
+    return (await Promise.all(all)).flat();
   }
 
   /** Serves requests until `stop` aborts. */

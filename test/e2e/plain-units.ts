@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { runsOnNode } from "../program.ts";
 import type { Guest } from "./guest.ts";
 import type { UnitLines, Wiring } from "./pair.ts";
 
@@ -31,6 +32,7 @@ async function install(guest: Guest, { name, config, target, sidecar }: Wiring, 
   const exec = sidecar.flags.length === 0 ? [] : ["ExecStart=", `ExecStart=${command}`];
   await guest.write(`${etc}/${instance}.d/scenario.conf`, unitText(sidecar, exec));
   const dropIns = [
+    ...(runsOnNode ? [] : ["executable.conf"]),
     ...(reloadsOnChange(config) ? [] : [config["resident"] === false ? "no-resident.conf" : "fetch-on-restart.conf"]),
     ...(["vault", "aws"].includes(String(config["backend"])) ? ["network.conf"] : []),
   ];

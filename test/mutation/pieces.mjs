@@ -48,7 +48,7 @@ export const parts = [
 export const scratch = "coverage/mutation";
 
 /** Lines of a piece: some minutes of work. */
-const LONG_ENOUGH = 60;
+const LONG_ENOUGH = 40;
 
 /** Consecutive lines that are whole statements or whole members of a class: no mutant is in two pieces. */
 export function piecesOf(file) {

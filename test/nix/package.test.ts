@@ -60,7 +60,7 @@ needs("nix").describe("evaluation", () => {
       mkDerivation = given: given // { outPath = "/built/" + (given.name or given.pname); };
     };
     nodejs_24 = "/node";
-    systemd = "/systemd"; cacert = "/cacert"; makeBinaryWrapper = "/wrapper"; python3 = "/python";
+    systemd = "/systemd"; cacert = "/cacert"; makeBinaryWrapper = "/wrapper"; python3 = "/python"; util-linux = "/util-linux";
   })`;
 
   test("the package builds the addon against systemd, with the dependencies of its own system", () => {

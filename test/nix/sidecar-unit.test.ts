@@ -65,6 +65,7 @@ needs("nix").describe("a rendered sidecar", () => {
         // No secret has an owner here.
         "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
         // NixOS: quotes, its path, and how switch-to-configuration treats the unit.
+        'Environment="BUN_RUNTIME_TRANSPILER_CACHE_PATH=0"',
         'Environment="MALLOC_ARENA_MAX=1"',
         'Environment="NODE_DISABLE_COMPILE_CACHE=1"',
         'Environment="PATH=/usr/bin:/usr/local/bin"',
@@ -83,6 +84,7 @@ needs("nix").describe("a rendered sidecar", () => {
         "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",
         "ConfigurationDirectory=fetcher/NAME",
         "ConfigurationDirectoryMode=0700",
+        "Environment=BUN_RUNTIME_TRANSPILER_CACHE_PATH=0",
         "Environment=MALLOC_ARENA_MAX=1",
         "Environment=NODE_DISABLE_COMPILE_CACHE=1",
         "ExecReload=kill -HUP $MAINPID",

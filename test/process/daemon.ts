@@ -22,6 +22,8 @@ export interface StartOptions {
   readonly gid?: number;
   /** A descriptor in the place of the pipe whose text the daemon's `lines` are. */
   readonly stderr?: number;
+  /** A command that runs the program. */
+  readonly wrapper?: readonly string[];
 }
 
 /** What a test wants other than usual; the rest of the top level as it is. */
@@ -210,10 +212,10 @@ export class Place {
     return this.spawn(args, options).exit;
   }
 
-  spawn(args: readonly string[], { env = {}, uid, gid, stderr }: StartOptions = {}): Daemon {
+  spawn(args: readonly string[], { env = {}, uid, gid, stderr, wrapper = [] }: StartOptions = {}): Daemon {
     const { tmp, runtime, cwd } = this.#directories;
     const stdio: StdioOptions = ["ignore", "pipe", "pipe", stderr ?? "ignore"];
-    const command = [...programCommand(builtProgram()), ...args];
+    const command = [...wrapper, ...programCommand(builtProgram()), ...args];
     // By way of another number: of the first three Node takes O_NONBLOCK away, from this process's end too.
     const [program = "", ...words] =
       stderr === undefined ? command : ["sh", "-c", 'exec "$@" 2>&3 3>&-', "sh", ...command];

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { blocksOf, project } from "../markdown.ts";
 import { needs, type Requirement } from "../requirements.ts";
-import { type Daemon, eventually, ordinary, Place, type StartOptions } from "./daemon.ts";
+import { type Daemon, eventually, logLines, ordinary, Place, type StartOptions } from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 
 const page = "docs/operations.md";
@@ -247,6 +247,21 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       machine.systemctl.setState({ LoadState: "not-found", ActiveState: "inactive" });
       machine.place.put({ greeting: "four" });
       await daemon.says(/does not exist/);
+      await daemon.end();
+      for (const isNewerThere of [true, false]) {
+        machine.systemctl.setState({});
+        const broken = await machine.start().ready();
+        // In a moment, after the action.
+        const died = Number(process.hrtime.bigint() / 1000n) + 20e6;
+        machine.systemctl.setState({ ActiveState: "failed", InactiveEnterTimestampMonotonic: died }, "after");
+        machine.place.put({ greeting: `five ${isNewerThere}` });
+        await broken.says(/failed after/);
+        broken.signal("SIGTERM");
+        await broken.says(/waiting up to/);
+        if (isNewerThere) machine.place.put({ greeting: "six" });
+        await broken.says(isNewerThere ? /started again/ : /stays failed/);
+        await broken.exit;
+      }
     },
   },
   "The action is late": {
@@ -284,6 +299,23 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       place.put({ db_password: "x".repeat(120_000) });
       await daemon.says(/no space left/);
       await machine.shows(/no space left/);
+    },
+  },
+  "The output is in use": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      const exit = await machine.start().exit;
+      // The page has a unit's; this one is in none.
+      machine.others.push(
+        logLines(exit.stderr)
+          .map(({ message }) => message)
+          .join()
+          .replace(/in use by .*:/, "in use by fetcher@hello.service (process 4711):"),
+      );
+      await daemon.end();
+      const nowhere = machine.place.path("nowhere");
+      fs.mkdirSync(nowhere);
+      await machine.start(machine.config(), { env: { PATH: nowhere } }).says(/nothing keeps/);
     },
   },
   "Something is in the way": {

@@ -182,6 +182,8 @@ export class FakeSystemd implements Systemd {
   /** Answers of the next jobs, instead of doing them. */
   readonly refusals: JobResult[] = [];
   answers = true;
+  /** The machine does. */
+  goesDown = false;
   #window: { begun: number; count: number } | undefined;
 
   constructor(clock: FakeClock, state: Partial<UnitState> = {}) {
@@ -196,6 +198,8 @@ export class FakeSystemd implements Systemd {
       leftInactiveAt: clock.monotonic() - 60e6,
       leftActiveAt: 0,
       mainStartedAt: clock.monotonic() - 60e6,
+      enteredInactiveAt: 0,
+      hasJob: false,
       restarts: 0,
       startLimitInterval: 10,
       startLimitBurst: 5,
@@ -221,6 +225,26 @@ export class FakeSystemd implements Systemd {
 
   async signal(unit: string, signal: string, stop: AbortSignal): Promise<JobResult> {
     return await this.#job(`${signal} ${unit}`, false, stop);
+  }
+
+  async revive(unit: string, stop: AbortSignal): Promise<JobResult> {
+    this.#window = undefined;
+    return await this.#job(`revive ${unit}`, true, stop);
+  }
+
+  reviveBoth(unit: string): Promise<JobResult> {
+    this.jobs.push({ what: `revive ${unit} and the sidecar`, at: this.#clock.monotonic() / 1e6 });
+    return Promise.resolve({ ok: true, detail: "" });
+  }
+
+  isStopping(): Promise<boolean> {
+    return Promise.resolve(this.goesDown);
+  }
+
+  /** It dies for good. */
+  fail(): void {
+    const enteredInactiveAt = this.#clock.monotonic();
+    this.state = { ...this.state, activeState: "failed", subState: "failed", enteredInactiveAt };
   }
 
   /** The unit is started by somebody: a person, Restart=. */

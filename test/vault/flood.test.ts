@@ -111,7 +111,7 @@ test("more than 32 MiB behind a redirect to what is no encoded text: the place i
   expect(outcomes.get("good")).toMatchObject({ status: "value" });
 });
 
-test("eight answers of 31 MiB at once, which come in one after the other, each get their own refusal", async () => {
+test("of nine answers of 31 MiB, which come in one after the other, eight get their own refusal, and 256 MiB are the end", async () => {
   const { path, dispose } = await temporary();
   onTestFinished(dispose);
   const tokenPath = join(path, "token");
@@ -123,13 +123,15 @@ test("eight answers of 31 MiB at once, which come in one after the other, each g
     response.writeHead(200, { "content-type": "application/json" }).end(sent);
     return true;
   };
-  const ids = Array.from({ length: 8 }, (_, index) => `s${index}`);
+  const ids = Array.from({ length: 9 }, (_, index) => `s${index}`);
   const sources = Object.fromEntries(ids.map((id) => [id, { path: id, key: "key" }]));
   const vault = await openVault({ url: server.url, tokenPath, kvVersion: 2 }, canaries, sources);
   const outcomes = await vault.fetch(...ids);
-  for (const id of ids)
-    expect(outcomes.get(id)).toMatchObject({
-      kind: "invalid",
-      message: `secret/${id}: the value is larger than 16 MiB`,
-    });
+  const messages = ids.map((id) => (outcomes.get(id) as Error).message);
+  expect(messages.filter((message) => /^secret\/s\d: the value is larger than 16 MiB$/.test(message))).toHaveLength(8);
+  expect(
+    messages.filter((message) => /^secret\/data\/s\d: all answers together are larger than 256 MiB$/.test(message)),
+  ).toHaveLength(1);
+  // A fetch later all is counted from the beginning.
+  expect((await vault.fetch("s0")).get("s0")).toMatchObject({ message: "secret/s0: the value is larger than 16 MiB" });
 }, 60_000);

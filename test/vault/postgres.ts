@@ -58,11 +58,20 @@ export class Postgres {
 
   /** Whether somebody can log in. */
   letsIn(user: string, password: string): boolean {
+    return this.#psql(user, password, "select 1") === 0;
+  }
+
+  /** As its administrator. */
+  run(sql: string): void {
+    if (this.#psql("admin", this.password, sql) !== 0) throw new Error(`psql: ${sql}`);
+  }
+
+  #psql(user: string, password: string, sql: string): number | null {
     const address = ["-h", "127.0.0.1", "-p", String(this.port), "-d", "postgres"];
-    const { status } = spawnSync("psql", [...address, "-U", user, "-w", "-c", "select 1"], {
+    const { status } = spawnSync("psql", [...address, "-U", user, "-w", "-c", sql], {
       env: { PATH: process.env["PATH"] ?? "", PGPASSWORD: password },
     });
-    return status === 0;
+    return status;
   }
 
   async dispose(): Promise<void> {

@@ -147,7 +147,7 @@ test.each([
   mayDo = (token, path) => mayUse(path) && (path !== "secret/data/one" || token >= allowed);
   const vault = await open();
   await vault.fetch("one", "two");
-  now += 20 * 3600;
+  now += 12 * 3600;
   allowed = Infinity;
   expect(await vault.outcome("one")).toMatchObject({ kind: "denied" });
   expect(tokens, "in vain").toHaveLength(2);

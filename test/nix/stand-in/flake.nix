@@ -30,6 +30,7 @@
               "openbao"
               "python3"
               "systemd"
+              "util-linux"
             ] made
             // {
               inherit lib;

@@ -104,9 +104,9 @@ describe("a batch", () => {
   });
 
   test.each([
-    ["always another", (count: number) => `token-${count}`, 40],
-    ["always the same", () => "token", 2],
-  ])("whose pages go on for ever, the token being %s, is left after %i", async (_, tokenOf, pages) => {
+    ["always another", 40, (count: number) => `token-${count}`],
+    ["always the same", 2, () => "token"],
+  ])("whose pages go on for ever, the token being %s, is left after %i", async (_, pages, tokenOf) => {
     let count = 0;
     const { observed, standIn } = await backend((call) => {
       if (call.operation === "GetSecretValue") return { body: value(String(call.body["SecretId"])) };

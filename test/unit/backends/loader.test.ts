@@ -205,6 +205,21 @@ describe("what a third party's module does wrong stays at the border", () => {
   });
 
   test.each([
+    ["one value of 17 MiB", 'new Map([["one", large(17)]])', /^secret "one": the value is larger than 16 MiB$/],
+    [
+      "five of 16 MiB",
+      'new Map([..."abcd"].map((id) => [id, large(16)]).concat([["one", large(16)]]))',
+      /^secret "one": with it, all secrets together are larger than 64 MiB$/,
+    ],
+  ])("too much is refused before it is copied: %s", async (_, outcomes, message) => {
+    const large = 'const large = (mib) => ({ status: "value", value: new Uint8Array(mib * 1048576), version: "1" });';
+    const backend = await open(`{ fetch: async () => { ${large} return ${outcomes} } }`);
+    const asked = ["a", "b", "c", "d"].map((id) => ({ id, source: {} }));
+    const all = await backend.fetch([...asked, ...requests], new AbortController().signal);
+    expect(all.get("one")).toMatchObject({ kind: "invalid", message: expect.stringMatching(message) as string });
+  });
+
+  test.each([
     "undefined",
     "new Map()",
     "[]",

@@ -34,6 +34,8 @@ SubState=running
 CanReload=yes
 InactiveExitTimestampMonotonic=7654000
 ActiveExitTimestampMonotonic=7653000
+InactiveEnterTimestampMonotonic=7653500
+Job=17
 StartLimitIntervalUSec=1min 40s
 StartLimitBurst=5
 `;
@@ -50,6 +52,8 @@ describe("systemctl show", () => {
       leftInactiveAt: 7_654_000,
       leftActiveAt: 7_653_000,
       mainStartedAt: 7_654_321,
+      enteredInactiveAt: 7_653_500,
+      hasJob: true,
       restarts: 3,
       startLimitInterval: 100,
       startLimitBurst: 5,
@@ -157,6 +161,30 @@ describe("what systemctl is asked for", () => {
   ] as const)("%s that fails: what systemctl says first is the reason", async (_, ask) => {
     fakeSystemctl("echo 'Failed: because' >&2; echo 'See the manual' >&2; exit 5");
     expect(await ask()).toEqual({ ok: false, displaced: false, detail: "Failed: because" });
+  });
+
+  test("revive: the start limit is forgotten first, and no queued stop is cancelled", async () => {
+    const { calls } = fakeSystemctl("exit 0");
+    expect(await systemctl.revive("a.service", never)).toMatchObject({ ok: true });
+    expect(calls()).toEqual([
+      " [--no-ask-password] [reset-failed] [--] [a.service]",
+      " [--no-ask-password] [--job-mode=fail] [start] [--] [a.service]",
+    ]);
+  });
+
+  test("revive with the sidecar that is being stopped: its stop is followed by a start, which is not waited for", async () => {
+    const { calls } = fakeSystemctl("exit 0");
+    expect(await systemctl.reviveBoth("a.service", never)).toMatchObject({ ok: true });
+    expect(calls().at(-1)).toBe(" [--no-ask-password] [--no-block] [start] [--] [a.service]");
+  });
+
+  test.each([
+    ["stopping", true],
+    ["running", false],
+    ["degraded", false],
+  ])("a machine that is %s", async (word, goesDown) => {
+    fakeSystemctl(`echo ${word}; exit 1`);
+    expect(await systemctl.isStopping(never)).toBe(goesDown);
   });
 
   test("show: what it does not ask for is not known", async () => {

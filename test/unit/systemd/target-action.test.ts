@@ -355,6 +355,59 @@ describe("the job", () => {
     expect(action.status).toBe("app.service failed after the restart");
   });
 
+  test("a target that an action broke is started again when newer secrets come, at most three times in a row", async () => {
+    const { clock, systemd, publish, log, count } = target();
+    let isGood = false;
+    const restart = systemd.restart.bind(systemd);
+    systemd.restart = async (unit, signal) => {
+      const result = await restart(unit, signal);
+      // Its own restarts end at the start limit.
+      systemd.fail();
+      return result;
+    };
+    const revive = systemd.revive.bind(systemd);
+    systemd.revive = async (unit, signal) => {
+      const result = await revive(unit, signal);
+      if (!isGood) systemd.fail();
+      return result;
+    };
+    publish();
+    await clock.advance(10);
+    expect(count("revive app.service")).toBe(0);
+    publish();
+    publish();
+    await clock.advance(10);
+    expect(count("revive app.service")).toBe(1);
+    expect(log.at("notice").at(-1)).toBe(
+      "app.service failed after the restart: started again, newer secrets are there",
+    );
+    for (let more = 0; more < 5; more += 1) {
+      publish();
+      await clock.advance(10);
+    }
+    expect(count("revive app.service")).toBe(3);
+    expect(log.at("warn").at(-1)).toContain("has failed; not revived");
+    isGood = true;
+    systemd.start();
+    await clock.advance(100);
+    publish();
+    await clock.advance(10);
+    publish();
+    await clock.advance(10);
+    expect(count("revive app.service")).toBe(4);
+    expect(systemd.state.activeState).toBe("active");
+  });
+
+  test("a target that failed by itself, long after an action, is not revived", async () => {
+    const { clock, systemd, publish, count } = target();
+    publish();
+    await clock.advance(100);
+    systemd.fail();
+    publish();
+    await clock.advance(100);
+    expect(count("revive app.service")).toBe(0);
+  });
+
   test("what is published while it runs gets one more", async () => {
     const { clock, systemd, publish, settledCount } = target({}, { minInterval: 0 });
     systemd.jobTime = 5;

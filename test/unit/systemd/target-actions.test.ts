@@ -20,6 +20,9 @@ function fakeSystemds(clock: FakeClock) {
     restart: (unit, stop) => of(unit).restart(unit, stop),
     reload: (unit, stop) => of(unit).reload(unit, stop),
     signal: (unit, signal, stop) => of(unit).signal(unit, signal, stop),
+    revive: (unit, stop) => of(unit).revive(unit, stop),
+    reviveBoth: (unit) => of(unit).reviveBoth(unit),
+    isStopping: () => web.isStopping(),
   };
   return { web, job, both };
 }

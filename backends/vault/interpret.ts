@@ -1,0 +1,83 @@
+/** What an answer is: of a Vault or not, within the limits or not. */
+import { isUtf8 } from "node:buffer";
+import type { IncomingHttpHeaders } from "node:http";
+import { BackendError } from "../../src/contract/backend.ts";
+import { parseJson } from "../../src/contract/json.ts";
+import { isRecord } from "../../src/contract/records.ts";
+import { isTemporary, Refused } from "./failures.ts";
+
+export interface Raw {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+export interface Answer {
+  readonly statusCode: number;
+  /** Parsed JSON; undefined where the server has nothing to say (204). */
+  readonly body: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** Characters of what a server named. */
+const LONGEST_SHOWN = 100;
+
+/** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403, with a text or without. */
+export function interpret({ status, headers, body }: Raw, server: string, place: string): Answer {
+  const isEmpty = body.length === 0;
+  let parsed;
+  try {
+    parsed = bodyOf(headers, body, place);
+  } catch (error) {
+    // A refusal, by its status, says enough.
+    if (status < 400) throw error;
+  } finally {
+    body.fill(0);
+  }
+  if (status >= 400) {
+    if (!isTemporary(status) && (parsed === undefined || !isOwn(parsed))) throw notVault(server, status, headers);
+    throw new Refused(status, headers, parsed);
+  }
+  if (status === 204 || (status === 200 && isEmpty)) return { statusCode: 204, body: undefined };
+  if (status !== 200 || parsed === undefined) throw notVault(server, status, headers);
+  return { statusCode: status, body: parsed };
+}
+
+/** Every refusal of Vault's own has a list of errors; that of a deleted version has data and the id of its request. */
+function isOwn(body: Readonly<Record<string, unknown>>): boolean {
+  return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
+}
+
+function bodyOf(
+  headers: IncomingHttpHeaders,
+  body: Buffer,
+  place: string,
+): Readonly<Record<string, unknown>> | undefined {
+  if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
+  if (!isUtf8(body)) throw new BackendError("invalid", `${place}: the answer is no UTF-8`);
+  const parsed = parseJson(body.toString("utf8"), place);
+  return isRecord(parsed) ? parsed : undefined;
+}
+
+/** `secret/data/app` */
+export function placeOf({ pathname }: URL): string {
+  const path = pathname.replace(/^\/v1\//, "");
+  try {
+    return shortened(decodeURIComponent(path));
+  } catch {
+    // A redirect may lead to what is no encoded text (`%ff`).
+    return shortened(path);
+  }
+}
+
+/** What a server chose may be a token, or as long as it likes. */
+export function shortened(text: string): string {
+  return text.length <= LONGEST_SHOWN ? text : `${text.slice(0, LONGEST_SHOWN)}…`;
+}
+
+function notVault(server: string, status: number, headers: IncomingHttpHeaders): BackendError {
+  const type = /^[\w.+-]+\/[\w.+-]+/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
+  return new BackendError(
+    "unavailable",
+    `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,
+  );
+}

@@ -1,0 +1,71 @@
+/**
+ * Secrets that arrive must never be what kills a service. Where an action broke it, and nothing else needs its sidecar, systemd
+ * stops the sidecar with it: the right secrets, which may come a second later, would find nobody who publishes them. So a
+ * sidecar that is stopped then looks for newer ones for a while, and has both started again where there are any.
+ */
+import type { Clock } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import { fetchSettled } from "./fetch.ts";
+import type { HeldValues } from "./held-values.ts";
+import type { Log } from "../runtime/log.ts";
+import type { RotationPublisher } from "./rotation.ts";
+import type { Store } from "./store.ts";
+import type { Systemd } from "../systemd/systemctl.ts";
+import type { BrokenTarget, TargetActions } from "../systemd/target-actions.ts";
+
+/** Seconds in which newer secrets must come. Less than systemd gives a stop (TimeoutStopSec=, 90 s by default). */
+export const LAST_HELP = 20;
+/** Seconds between two looks. */
+const LOOK_AGAIN = 1;
+
+export interface LastHelpParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly held: HeldValues;
+  readonly rotation: RotationPublisher;
+  readonly actions: TargetActions;
+  readonly systemd: Systemd;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly status: (text: string) => void;
+}
+
+/** To be called when a stop is asked for. Returns at once where no action has just broken a target. */
+export async function lastHelp(parts: LastHelpParts): Promise<void> {
+  const { actions, systemd, log, clock, rotation, status } = parts;
+  const { signal } = new AbortController();
+  let broken = await actions.broken(signal);
+  // What a verify command refused is no help, and a machine that goes down needs none.
+  if (broken.length === 0 || rotation.problem !== undefined || (await systemd.isStopping(signal))) return;
+  const says = `${names(broken)} failed after the last action; waiting up to ${LAST_HELP} s for newer secrets`;
+  log.warn(says);
+  status(says);
+  const end = clock.monotonic() + LAST_HELP * 1e6;
+  for (;;) {
+    if (broken.length === 0 || broken.some(({ hasJob }) => hasJob)) return;
+    if (broken.some(({ hasNewer }) => hasNewer) || (await hasNewer(parts, signal))) break;
+    if (clock.monotonic() >= end) {
+      log.warn(`${names(broken)} stays failed: no newer secrets came`);
+      return;
+    }
+    await clock.sleep(LOOK_AGAIN, signal);
+    broken = await actions.broken(signal);
+  }
+  log.notice(`${names(broken)} failed after the last action: started again, newer secrets are there`);
+  for (const { unit } of broken) {
+    const { ok, detail } = await systemd.reviveBoth(unit, signal);
+    if (!ok) log.error(`${unit} is not started again: ${detail}`);
+  }
+}
+
+/** The start of the new life publishes them. */
+async function hasNewer({ held, ...parts }: LastHelpParts, signal: AbortSignal): Promise<boolean> {
+  const ids = held.unleased(parts.config.secrets.map(({ id }) => id));
+  const changes = held.changesIn(await fetchSettled({ held, ...parts }, ids, false, signal));
+  for (const { value } of changes.values()) value.fill(0);
+  return changes.size > 0;
+}
+
+function names(broken: readonly BrokenTarget[]): string {
+  return broken.map(({ unit }) => unit).join(", ");
+}

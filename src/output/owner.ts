@@ -1,0 +1,140 @@
+/**
+ * One owner for each output directory: a second daemon there would remove the live set when it ends.
+ *
+ * The lock is that of flock(2) on a file in the directory. It belongs to the open file, so that flock(1), which gets the file as
+ * its standard input, takes it for this process; and it ends with this process, however that ends. Neither network nor process
+ * namespaces matter to it.
+ */
+import * as fs from "node:fs";
+import { RESERVED_PREFIX } from "../config/config-schema.ts";
+import { errnoCode, errnoText, ExitCode, printable, PublishError } from "../contract/errors.ts";
+import { helperEnvironment } from "../contract/helper-command.ts";
+import { inside } from "./output-files.ts";
+import { attempt } from "./system-calls.ts";
+
+const LOCK = `${RESERVED_PREFIX}lock`;
+/** What flock(1) says of a lock that somebody else has. */
+const TAKEN = 1;
+/** Bytes; a note of ours is far below. */
+const LONGEST_NOTE = 1024;
+
+export interface Ownership {
+  /** Why nothing keeps a second daemon away; undefined: the lock does. */
+  readonly unlocked: string | undefined;
+  /** Removes the file, for a directory that nothing of ours is to stay in. */
+  remove(): void;
+}
+
+/**
+ * Takes the directory until the process ends.
+ *
+ * @param directory without links on the way.
+ * @throws PublishError (73) that names the process which has it, or where no file can be made there.
+ */
+export async function takeOutput(directory: string): Promise<Ownership> {
+  const path = inside(directory, LOCK);
+  for (;;) {
+    const file = open(path);
+    const answer = await lock(file);
+    if (answer === TAKEN) {
+      const other = noteIn(file);
+      fs.closeSync(file);
+      throw new PublishError(ExitCode.cannotCreate, `output: ${directory} is in use by ${other}: stop that first`);
+    }
+    // A holder that ended just now has removed it: others would lock another file.
+    if (!isAt(path, file)) {
+      fs.closeSync(file);
+      continue;
+    }
+    write(file, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
+    return {
+      unlocked: answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`,
+      remove: () => {
+        if (isAt(path, file))
+          attempt("remove", path, () => {
+            fs.rmSync(path, { force: true });
+          });
+      },
+    };
+  }
+}
+
+/** A trap at its name (a link, a fifo, somebody else's file) is replaced, as it is where secrets are written. */
+function open(path: string): number {
+  const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = fs.constants;
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const file = fs.openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+      const { uid, nlink, mode } = fs.fstatSync(file);
+      const isRegular = (mode & fs.constants.S_IFMT) === fs.constants.S_IFREG;
+      if (isRegular && uid === process.geteuid?.() && nlink <= 1) return file;
+      fs.closeSync(file);
+      if (tries < 3) fs.unlinkSync(path);
+      else throw new PublishError(ExitCode.cannotCreate, `output: ${path} is not ours, remove it`);
+    } catch (error) {
+      const code = errnoCode(error);
+      if (code === undefined) throw error;
+      if (code === "ELOOP" && tries < 3) fs.rmSync(path, { force: true });
+      else if (code !== "ENOENT" || tries >= 3)
+        throw new PublishError(ExitCode.cannotCreate, `output: cannot make ${path}: ${errnoText(code)}`);
+    }
+  }
+}
+
+/** @returns the exit status of flock(1), or why there is none. */
+function lock(file: number): Promise<number | string> {
+  return new Promise((done) => {
+    const child = process.getBuiltinModule("node:child_process").spawn("flock", ["-n", "0"], {
+      env: helperEnvironment(),
+      stdio: [file, "ignore", "ignore"],
+    });
+    child.once("error", (error) => {
+      done(`flock: ${errnoText(errnoCode(error))}`);
+    });
+    child.once("close", (code, signal) => {
+      done(code ?? `flock ended by ${signal ?? "a signal"}`);
+    });
+  });
+}
+
+function isAt(path: string, file: number): boolean {
+  return attempt("read", path, () => {
+    const there = fs.lstatSync(path, { throwIfNoEntry: false });
+    const ours = fs.fstatSync(file);
+    return there?.ino === ours.ino && there.dev === ours.dev;
+  });
+}
+
+/** On a full disk nobody can read who has the lock; it holds all the same. */
+function write(file: number, note: string): void {
+  try {
+    fs.ftruncateSync(file);
+    fs.writeSync(file, `${note}\n`, 0);
+  } catch (error) {
+    if (errnoCode(error) === undefined) throw error;
+  }
+}
+
+/** Who says that it has the directory: `fetcher@app.service (process 17)`. */
+function noteIn(file: number): string {
+  const bytes = Buffer.alloc(LONGEST_NOTE);
+  try {
+    const length = fs.readSync(file, bytes, 0, bytes.length, 0);
+    const { pid, unit } = JSON.parse(bytes.toString("utf8", 0, length)) as { pid: unknown; unit: unknown };
+    const process = `process ${Number(pid)}`;
+    return typeof unit === "string" ? `${printable(unit)} (${process})` : process;
+  } catch {
+    // It is just writing that.
+    return "another fetcher";
+  }
+}
+
+/** The unit of systemd in which this process runs, by its control group: `…/system.slice/fetcher@app.service`. */
+function ownUnit(): string | undefined {
+  try {
+    const groups = fs.readFileSync("/proc/self/cgroup", "utf8");
+    return /^(?:0:|\d+:name=systemd):.*\/([^/\n]+\.service)(?:\/[^\n]*)?$/m.exec(groups)?.[1];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,58 @@
+/** When a target was started, by whomever, and when one more start keeps one in reserve of those that systemd allows. */
+import type { Clock } from "../runtime/clock.ts";
+import type { UnitState } from "./systemctl.ts";
+
+/** Seconds added to the start limit's interval, for what passes between our question and systemd's count. */
+const MARGIN = 0.25;
+
+export class StartLimit {
+  readonly #clock: Clock;
+  /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
+  #starts: readonly number[] = [];
+  /** NRestarts= at the last look. */
+  #restarts: number | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** In µs of CLOCK_MONOTONIC, the earliest first. */
+  get times(): readonly number[] {
+    return this.#starts;
+  }
+
+  /** Others that were seen count, too. */
+  remember(starts: readonly number[]): void {
+    const now = this.#clock.monotonic();
+    const both = new Set([...starts.filter((time) => time <= now), ...this.#starts]);
+    this.#starts = [...both].sort((a, b) => a - b);
+  }
+
+  note(state: UnitState): void {
+    const time = Math.max(state.leftInactiveAt, state.mainStartedAt);
+    if (time > 0) this.remember([time, ...this.#unseenStarts(state, time)]);
+    this.#starts = this.#starts.slice(-Math.max(state.startLimitBurst, 1));
+  }
+
+  /** Automatic restarts between two looks leave no time, only a count: they count as if they had just been, the longest. */
+  #unseenStarts({ restarts, startLimitBurst }: UnitState, latest: number): number[] {
+    const before = this.#restarts;
+    this.#restarts = restarts;
+    // Without an earlier count, or one that began again, a first start by hand or by us came before them.
+    const unseen = before === undefined || restarts < before ? restarts : restarts - before - 1;
+    const length = Math.max(0, Math.min(unseen, startLimitBurst));
+    return Array.from({ length }, (_, index) => latest - index - 1);
+  }
+
+  /** Seconds until one more start keeps one in reserve. */
+  untilAllowed({ startLimitBurst, startLimitInterval }: UnitState): number {
+    if (startLimitBurst <= 0 || startLimitInterval <= 0) return 0;
+    const now = this.#clock.monotonic();
+    const allowed = Math.max(1, startLimitBurst - 1);
+    const horizon = (startLimitInterval + MARGIN) * 1e6;
+    const recent = this.#starts.filter((time) => now - time < horizon);
+    if (recent.length < allowed) return 0;
+    const leaves = recent[recent.length - allowed] ?? now;
+    return (leaves + horizon - now) / 1e6;
+  }
+}

@@ -1,0 +1,106 @@
+/** Two fetchers on one output: the second would remove, at its end, what the first one's service lives on. */
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Place } from "./daemon.ts";
+
+const inUse = (place: Place, pid: number) =>
+  new RegExp(`output: ${place.output} is in use by .*\\bprocess ${pid}\\)?: stop that first`);
+
+test("a second daemon is refused with the other's name, and touches nothing of what is published", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const first = await place.start(place.config(["id"])).ready();
+  const before = fs.statSync(join(place.output, "id"));
+  const exit = await place.start(place.config(["id"], { config: { reloadOnChange: false } })).exit;
+  expect(exit.code).toBe(73);
+  expect(exit.stderr).toMatch(inUse(place, first.pid));
+  expect(fs.statSync(join(place.output, "id")).ino).toBe(before.ino);
+  place.put({ id: "two" });
+  await first.says(/^published 1/);
+  expect(place.read("id")).toBe("two");
+});
+
+test("neither --once nor a daemon that does not stay writes where a sidecar is at work", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const first = await place.start(place.config(["id"])).ready();
+  place.put({ other: "x" });
+  const config = place.writeConfig(place.config(["other"]), "other.json");
+  const once = await place.run(["--config", config, "--once", "--output", place.output]);
+  expect([once.code, once.stderr]).toEqual([73, expect.stringMatching(inUse(place, first.pid))]);
+  const brief = place.config(["other"], { resident: false, config: { reloadOnChange: false } });
+  const started = await place.run(["--config", place.writeConfig(brief, "brief.json")]);
+  expect([started.code, started.stderr]).toEqual([73, expect.stringMatching(inUse(place, first.pid))]);
+  expect(Object.keys(place.published())).toEqual(["id", "secrets.env"]);
+});
+
+test("one that is killed leaves nothing that stops the next: it adopts at once", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
+  fs.renameSync(place.store, place.path("away"));
+  await place.start(place.config(["id"])).ready();
+  expect(place.read("id")).toBe("one");
+});
+
+test("a lock of a dead process, a link and a fifo in its place stop nobody", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const lock = join(place.output, ".fetcher-lock");
+  const victim = place.path("victim");
+  fs.writeFileSync(victim, "untouched");
+  const traps = [
+    () => {
+      fs.writeFileSync(lock, JSON.stringify({ pid: process.pid, unit: "other.service" }));
+    },
+    () => {
+      fs.symlinkSync(victim, lock);
+    },
+    () => {
+      fs.linkSync(victim, lock);
+    },
+    () => {
+      fs.mkdirSync(lock);
+    },
+  ];
+  for (const trap of traps.slice(0, 3)) {
+    fs.mkdirSync(place.output, { recursive: true });
+    trap();
+    const daemon = await place.start(place.config(["id"])).ready();
+    expect((await daemon.end()).code).toBe(0);
+    // Nobody else removes what a daemon without systemd leaves.
+    expect(fs.existsSync(place.output) ? fs.readdirSync(place.output) : []).toEqual([]);
+  }
+  expect(fs.readFileSync(victim, "utf8")).toBe("untouched");
+  fs.mkdirSync(place.output, { recursive: true });
+  traps[3]?.();
+  expect((await place.start(place.config(["id"])).exit).stderr).toContain(`cannot make ${lock}`);
+});
+
+test("--once leaves no lock behind", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const args = ["--config", place.writeConfig(place.config(["id"])), "--once", "--output", place.output];
+  for (let run = 0; run < 2; run += 1) expect((await place.run(args)).code).toBe(0);
+  expect(fs.existsSync(join(place.output, ".fetcher-lock"))).toBe(false);
+});
+
+needs("mount-namespace").test("other network and process namespaces are no way around it", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  await place.start(place.config(["id"])).ready();
+  const path = place.writeConfig(place.config(["id"]), "second.json");
+  const exit = await place.run(["--config", path], { wrapper: ["unshare", "--net", "--pid", "--fork"] });
+  expect(exit.stderr).toContain("is in use by");
+});
+
+test("without flock(1) it starts all the same, and says what that means", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const empty = place.path("empty");
+  fs.mkdirSync(empty);
+  const daemon = await place.start(place.config(["id"]), { env: { PATH: empty } }).ready();
+  expect((await daemon.says(/nothing keeps a second fetcher out/)).level).toBe("warn");
+});

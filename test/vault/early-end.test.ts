@@ -1,0 +1,203 @@
+/**
+ * What ends before its time: leases and tokens that somebody revokes in an incident, and passwords that the server changes by
+ * itself. A real server and a real PostgreSQL; the sidecar's clock is the test's.
+ */
+import { randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { asValue, type Observed } from "../contract/observed.ts";
+import { temporary } from "../contract/temporary.ts";
+import { until } from "../contract/until.ts";
+import { Forwarder } from "./forwarder.ts";
+import { Canaries, openVault } from "./opened.ts";
+import { Postgres } from "./postgres.ts";
+import { VaultServer } from "./server.ts";
+import { onEachServer } from "./servers.ts";
+
+const HOUR = 3600;
+
+onEachServer("what ends before its time", ["postgresql"], (product) => {
+  let server: VaultServer;
+  let postgres: Postgres;
+  let forwarder: Forwarder;
+  let canaries: Canaries;
+  let directory: string;
+  let role: string;
+  /** Seconds of the sidecar's clock. */
+  let now: number;
+
+  beforeAll(async () => {
+    [server, postgres] = await Promise.all([VaultServer.dev(product), Postgres.start()]);
+    await server.write("sys/mounts/database", { type: "database" });
+    await server.write("database/config/db", {
+      plugin_name: "postgresql-database-plugin",
+      allowed_roles: "*",
+      connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${postgres.port}/postgres?sslmode=disable`,
+      username: "admin",
+      password: postgres.password,
+    });
+    await server.write("sys/auth/approle", { type: "approle" });
+    await server.write("sys/policies/acl/creds", { policy: 'path "database/*" { capabilities = ["read"] }' });
+  });
+  afterAll(async () => {
+    await server.dispose();
+    await postgres.dispose();
+  });
+  beforeEach(async () => {
+    const place = await temporary();
+    directory = place.path;
+    forwarder = await Forwarder.to(server.url);
+    canaries = new Canaries();
+    now = 1000;
+    role = `role-${randomBytes(4).toString("hex")}`;
+    await server.write(`database/roles/${role}`, {
+      db_name: "db",
+      creation_statements: [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`],
+      default_ttl: "1h",
+      max_ttl: "24h",
+    });
+    onTestFinished(async () => {
+      await forwarder.down();
+      await place.dispose();
+    });
+  });
+
+  const asked = (part: string) => forwarder.requests.filter((line) => line.includes(part)).length;
+
+  /** Database credentials of an hour. */
+  async function open(auth: object): Promise<Observed> {
+    const place = { mount: "database", path: `creds/${role}` };
+    const sources = { user: { ...place, key: "username" }, password: { ...place, key: "password" } };
+    return await openVault({ url: forwarder.url, ...auth }, canaries, sources, () => now);
+  }
+
+  async function pairOf(vault: Observed) {
+    const outcomes = await vault.fetch("user", "password");
+    const [user, password] = [asValue(outcomes.get("user")), asValue(outcomes.get("password"))];
+    canaries.add(password.value.toString());
+    return { user: user.value.toString(), password: password.value.toString(), ...user };
+  }
+
+  /** Visits as the engine does, each after what the one before asked for. @returns what it has then. */
+  async function visit(vault: Observed, seconds: number) {
+    const end = now + seconds;
+    let pair = await pairOf(vault);
+    while (now < end) {
+      now += pair.refreshAfter ?? seconds;
+      pair = await pairOf(vault);
+    }
+    return pair;
+  }
+
+  async function tokenFile(text: string): Promise<{ tokenPath: string }> {
+    const tokenPath = join(directory, "token");
+    await writeFile(tokenPath, canaries.add(text));
+    return { tokenPath };
+  }
+
+  async function appRole(more: object = {}): Promise<object> {
+    const settings = { token_policies: ["creds"], bind_secret_id: false, token_bound_cidrs: "127.0.0.0/8", ...more };
+    await server.write(`auth/approle/role/${role}`, settings);
+    const { body } = await server.read(`auth/approle/role/${role}/role-id`);
+    return { auth: { method: "approle", roleId: (body["data"] as { role_id: string }).role_id } };
+  }
+
+  test("a lease of an hour that somebody revoked is replaced within three minutes", async () => {
+    const vault = await open(await tokenFile(server.rootToken));
+    const first = await visit(vault, HOUR / 4);
+    expect(asked(`/creds/${role}`)).toBe(1);
+    expect(asked("/sys/leases/lookup")).toBeGreaterThan(2);
+    expect(asked("/sys/leases/lookup"), "a small share of its time").toBeLessThan(10);
+    await server.write(`sys/leases/revoke-prefix/database/creds/${role}`);
+    const second = await visit(vault, 180);
+    expect(second.version).not.toBe(first.version);
+    expect(postgres.letsIn(second.user, second.password)).toBe(true);
+    expect(vault.said).toContainEqual(
+      `notice the server does not know a lease of database/creds/${role} any more: replacing it`,
+    );
+  });
+
+  test("a login's token that somebody revoked is replaced within three minutes, and so are its leases", async () => {
+    const vault = await open(await appRole());
+    const first = await pairOf(vault);
+    await server.write("sys/leases/revoke-prefix/auth/approle/login");
+    await until(() => !postgres.letsIn(first.user, first.password));
+    const second = await visit(vault, 180);
+    expect(postgres.letsIn(second.user, second.password)).toBe(true);
+    expect(asked("/auth/approle/login")).toBe(2);
+  });
+
+  test("a token of a file that somebody revoked is said within three minutes, and another one is taken", async () => {
+    const rules = 'path "database/*" { capabilities = ["read"] }';
+    const token = await server.token(rules, { ttl: "24h" });
+    const vault = await open(await tokenFile(token));
+    const first = await pairOf(vault);
+    await until(() => asked("/auth/token/lookup-self") > 0);
+    await server.write("auth/token/revoke", { token });
+    await until(() => !postgres.letsIn(first.user, first.password));
+    let problem = await vault.outage("user", "password");
+    for (const end = now + 180; problem === undefined && now <= end; now += 30)
+      problem = await vault.outage("user", "password");
+    expect(problem).toMatchObject({ kind: "denied", message: expect.stringContaining("is not valid") as string });
+    await tokenFile(await server.token(rules, { ttl: "24h" }));
+    const second = await pairOf(vault);
+    expect(postgres.letsIn(second.user, second.password)).toBe(true);
+  });
+
+  test("who may not look leases up keeps them, and no logins are spent on it", async () => {
+    const vault = await open(await appRole({ token_no_default_policy: true }));
+    const first = await pairOf(vault);
+    const later = await visit(vault, HOUR / 2);
+    expect(later.version).toBe(first.version);
+    expect(asked(`/creds/${role}`)).toBe(1);
+    expect(asked("/sys/leases/lookup")).toBeLessThan(4);
+    expect(asked("/auth/approle/login")).toBeLessThan(3);
+  });
+
+  test("while the server is away a lease is not given up", async () => {
+    const vault = await open(await tokenFile(server.rootToken));
+    const first = await pairOf(vault);
+    await forwarder.down();
+    now += 10 * 60;
+    expect((await pairOf(vault)).version).toBe(first.version);
+    await forwarder.up();
+    expect((await visit(vault, 300)).version).toBe(first.version);
+    expect(asked(`/creds/${role}`)).toBe(1);
+  });
+
+  test("after a night asleep everything is asked for anew at the first look, with another login", async () => {
+    const vault = await open(await appRole({ token_ttl: "2h" }));
+    const first = await pairOf(vault);
+    now += 8 * HOUR;
+    const second = await pairOf(vault);
+    expect(second.version).not.toBe(first.version);
+    expect(asked("/auth/approle/login")).toBe(2);
+  });
+
+  test("a static role's password is fetched when the server changes it, without a poll", async () => {
+    const user = `static_${randomBytes(4).toString("hex")}`;
+    postgres.run(`create role ${user} login`);
+    await server.write(`database/static-roles/${user}`, { db_name: "db", username: user, rotation_period: "5s" });
+    const place = { mount: "database", path: `static-creds/${user}` };
+    const sources = { password: { ...place, key: "password" } };
+    const vault = await openVault({ url: forwarder.url, ...(await tokenFile(server.rootToken)) }, canaries, sources);
+    const first = await vault.value("password");
+    canaries.add(first.value.toString());
+    expect(postgres.letsIn(user, first.value.toString())).toBe(true);
+    expect(first.refreshAfter).toBeGreaterThan(0);
+    expect(first.refreshAfter).toBeLessThan(7);
+    // Asked for again before it is due, it is the same, of the same version.
+    expect(await vault.value("password")).toMatchObject({ version: first.version });
+    let next = first;
+    while (next.value.equals(first.value)) {
+      await delay((next.refreshAfter ?? 60) * 1000);
+      next = await vault.value("password");
+    }
+    canaries.add(next.value.toString());
+    expect(next.version).not.toBe(first.version);
+    expect(postgres.letsIn(user, next.value.toString())).toBe(true);
+    expect(asked("/static-creds/")).toBeLessThan(12);
+  });
+});
