@@ -84,6 +84,37 @@ in
       ) (lib.groupBy unitOf names)
     );
 
+  # `units`: name of a sidecar → the option that it is for; `definitions`: those of systemd.services by all modules;
+  # `own`: the file of the module that asks.
+  ofTakenUnits =
+    {
+      units,
+      definitions,
+      own,
+    }:
+    let
+      starts =
+        service:
+        lib.any (
+          plain:
+          lib.any (text: text != "") (commands.contents (plain.script or ""))
+          || lib.any (section: section ? ExecStart) (commands.contents (plain.serviceConfig or { }))
+        ) (commands.contents service);
+      others = lib.filter (definition: toString definition.file != toString own) definitions;
+    in
+    lib.concatLists (
+      lib.mapAttrsToList (
+        unit: option:
+        map (
+          { file, ... }:
+          "${option}: its sidecar would be ${unit}.service, and ${toString file} has a unit of that name: set ${option}.sidecar to another name"
+        ) (lib.filter ({ value, ... }: value ? ${unit} && starts value.${unit}) others)
+        ++
+          lib.optional (builtins.stringLength "${unit}.service" > 255)
+            "${option}: the name of its sidecar, ${unit}.service, is longer than the 255 characters that systemd takes: set ${option}.sidecar to a shorter one"
+      ) units
+    );
+
   # `config`: the program's; `option`: where `resident` was set; `follow`: where `reloadOnChange` can be.
   ofResident =
     {

@@ -9,8 +9,9 @@
 let
   inherit (import ./backends.nix { inherit lib; }) backendOf isModulePath open;
 
-  # "foo@bar-secrets" would be an instance of foo@.service.
-  flat = lib.replaceStrings [ "@" ] [ "-" ];
+  # "foo@bar-secrets" would be an instance of foo@.service. A unit's name may have `\x2d` and `:` in it, which mean
+  # something else in a path of a unit file, and the directories of the sidecar are called as it is.
+  flat = lib.replaceStrings [ "@" "\\" ":" ] [ "-" "-" "-" ];
 
   compact = lib.filterAttrs (_: value: value != null);
 
@@ -30,6 +31,46 @@ rec {
 
   # Below it the sidecar publishes; its parent is closed to all but root.
   publicDirectory = sidecar: "/run/${sidecar}/pub";
+
+  # What the configurations of all deliveries have in common. `option`: where the service's settings are.
+  configOf =
+    {
+      store,
+      option,
+      secretsConfig,
+      startTimeout,
+      resident,
+    }:
+    {
+      inherit (secretsConfig) backend;
+      config = settings {
+        inherit store secretsConfig;
+        path = option;
+      };
+    }
+    // lib.optionalAttrs (startTimeout != null) { inherit startTimeout; }
+    // lib.optionalAttrs (!resident) { inherit resident; };
+
+  # Whether a file of the configuration is given to a user or a group other than root.
+  hasOwner =
+    config:
+    lib.any (
+      file:
+      lib.any
+        (
+          name:
+          !lib.elem (file.${name} or null) [
+            null
+            "root"
+            "0"
+            0
+          ]
+        )
+        [
+          "owner"
+          "group"
+        ]
+    ) (lib.attrValues config.secrets ++ lib.attrValues (config.templates or { }));
 
   onChange =
     settings:
@@ -122,6 +163,7 @@ rec {
   # `targets`: units that it is there for. `joins`: units whose namespaces they join, too, and `joinsAfter`: those of
   # them that the targets wait for. What starts first makes the namespace: at one time with them, it would make another.
   # `restartIfChanged`: whether a switch may restart the targets; they are restarted with it.
+  # `reloadIfChanged`: whether it reloads them instead; then it reloads the sidecar, if a process is there for it.
   sidecar =
     {
       name,
@@ -130,6 +172,7 @@ rec {
       joins ? [ ],
       joinsAfter ? [ ],
       restartIfChanged ? true,
+      reloadIfChanged ? false,
       description ? "Secrets of ${lib.concatStringsSep ", " targets}",
     }:
     let
@@ -141,13 +184,18 @@ rec {
     {
       inherit description;
       inherit (store) wants;
-      after = store.after ++ joinsAfter;
+      after =
+        store.after
+        ++ joinsAfter
+        # Users may come from elsewhere than /etc/passwd.
+        ++ lib.optional (hasOwner config) "nss-user-lookup.target";
       before = targets;
       # With it the sidecar keeps them fresh, and its own actions must not restart it.
       partOf = lib.optionals (!config.config.reloadOnChange) targets;
       # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
       stopIfChanged = false;
       inherit restartIfChanged;
+      reloadIfChanged = reloadIfChanged && config.resident or true;
       environment = {
         NODE_DISABLE_COMPILE_CACHE = "1";
         BUN_RUNTIME_TRANSPILER_CACHE_PATH = "0";

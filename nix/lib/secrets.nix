@@ -37,6 +37,7 @@ let
     removeAttrs service [
       "secrets"
       "templates"
+      "sidecar"
     ];
 
   # The definition as it was, with the wiring added and ExecStart behind with-secrets. What is in it is looked at only
@@ -173,32 +174,37 @@ in
           from = "templates";
         };
 
+      # `sidecar = "NAME";` in a service names its sidecar's unit, where the usual name is taken.
+      sidecarOf = name: service: service.sidecar or (render.sidecarOf name);
+
       hasSidecar = name: service: secretsOf name service != { } || templatesOf name service != { };
 
       configOf =
         name: service:
         {
           service = "${name}.service";
-          inherit (secretsConfig) backend;
-          config = render.settings {
-            inherit store secretsConfig;
-            path = "backendConfig";
-          };
           secrets = lib.mapAttrs (_: secret: secret.json) (secretsOf name service);
           output = {
-            directory = render.publicDirectory (render.sidecarOf name);
+            directory = render.publicDirectory (sidecarOf name service);
             links = "/tmp";
           };
           onChange = render.onChange actions;
         }
         // templateFiles.render (templatesOf name service)
-        // lib.optionalAttrs (startTimeout != null) { inherit startTimeout; }
-        // lib.optionalAttrs (!resident) { inherit resident; };
+        // render.configOf {
+          option = "backendConfig";
+          inherit
+            store
+            secretsConfig
+            startTimeout
+            resident
+            ;
+        };
 
       join =
         name: service:
         let
-          sidecar = render.sidecarOf name;
+          sidecar = sidecarOf name service;
           config = configOf name service;
           wrong =
             problems.ofScope name service
@@ -222,6 +228,7 @@ in
               inherit joins;
               joinsAfter = lib.intersectLists joins (lib.concatLists (commands.contents (service.after or [ ])));
               restartIfChanged = service.restartIfChanged or true;
+              reloadIfChanged = service.reloadIfChanged or false;
               inherit config;
             };
           };
@@ -232,7 +239,7 @@ in
       shared = problems.ofSharedUnits {
         option = "systemd.services";
         names = lib.attrNames (lib.filterAttrs hasSidecar named);
-        unitOf = render.sidecarOf;
+        unitOf = name: sidecarOf name named.${name};
       };
     in
     if invalid != [ ] then

@@ -219,6 +219,26 @@ in
     }
   );
 
+  startTimeout = mkOption {
+    type = types.nullOr positiveSeconds;
+    default = null;
+    description = "Seconds after which an unreachable store fails the start; `null` waits for ever.";
+  };
+
+  sidecar =
+    default: example:
+    mkOption {
+      type = types.strMatching "[A-Za-z0-9_.-]+" // {
+        description = "name of a unit: letters, digits, `_`, `.` and `-`";
+      };
+      inherit default example;
+      defaultText = literalExpression ''"NAME-secrets", "container-NAME-secrets" for a container'';
+      description = ''
+        Name of the sidecar's unit, without `.service`: set another one where a module of somebody else has a unit of
+        that name.
+      '';
+    };
+
   resident = mkOption {
     type = types.bool;
     default = true;

@@ -20,53 +20,51 @@ let
 
   sidecarOf = name: "container-${name}-secrets";
 
-  container = lib.types.submodule {
-    options = {
-      secrets = mkOption {
-        type = lib.types.attrsOf types.secret;
-        default = { };
-        example = literalExpression "{ greeting = { }; }";
-        description = "The container's secrets by their ids. Each is a credential of its system, named as `file`.";
+  container = lib.types.submodule (
+    { name, ... }:
+    {
+      options = {
+        secrets = mkOption {
+          type = lib.types.attrsOf types.secret;
+          default = { };
+          example = literalExpression "{ greeting = { }; }";
+          description = "The container's secrets by their ids. Each is a credential of its system, named as `file`.";
+        };
+        secretsConfig = mkOption {
+          type = types.secretsConfig;
+          description = "Where they come from, on the host.";
+        };
+        services = mkOption {
+          type = lib.types.attrsOf (lib.types.listOf lib.types.str);
+          default = { };
+          example = literalExpression ''{ hello = [ "greeting" ]; }'';
+          description = ''
+            Services inside the container with the ids that each gets, as `LoadCredential=ID:ID`: the files are in its
+            `$CREDENTIALS_DIRECTORY`. For containers whose system is made by `config`; in one that is made by `path` or
+            `flake`, say `LoadCredential` there.
+          '';
+        };
+        onChange = mkOption {
+          type = types.onChange;
+          default = { };
+          description = ''
+            What is done to the container when a secret has changed and `reloadOnChange` is set. It sees new values
+            after a restart only.
+          '';
+        };
+        inherit (types) resident startTimeout;
+        sidecar = types.sidecar (sidecarOf name) "web-store";
       };
-      secretsConfig = mkOption {
-        type = types.secretsConfig;
-        description = "Where they come from, on the host.";
-      };
-      services = mkOption {
-        type = lib.types.attrsOf (lib.types.listOf lib.types.str);
-        default = { };
-        example = literalExpression ''{ hello = [ "greeting" ]; }'';
-        description = ''
-          Services inside the container with the ids that each gets, as `LoadCredential=ID:ID`: the files are in its
-          `$CREDENTIALS_DIRECTORY`. For containers whose system is made by `config`; in one that is made by `path` or
-          `flake`, say `LoadCredential` there.
-        '';
-      };
-      onChange = mkOption {
-        type = types.onChange;
-        default = { };
-        description = ''
-          What is done to the container when a secret has changed and `reloadOnChange` is set. It sees new values
-          after a restart only.
-        '';
-      };
-      inherit (types) resident;
-    };
-  };
+    }
+  );
 
   configOf =
     name: container:
     {
       service = "container@${name}.service";
-      inherit (container.secretsConfig) backend;
-      config = render.settings {
-        store = cfg;
-        inherit (container) secretsConfig;
-        path = "secretsStore.containers.${name}.secretsConfig";
-      };
       secrets = lib.mapAttrs (_: secret: secret.json) container.secrets;
       output = {
-        directory = render.publicDirectory (sidecarOf name);
+        directory = render.publicDirectory container.sidecar;
         envFile = null;
       };
       onChange = render.onChange (
@@ -74,18 +72,23 @@ let
         // lib.optionalAttrs (container.onChange.action == "reload") { action = "restart"; }
       );
     }
-    // lib.optionalAttrs (!container.resident) { inherit (container) resident; };
+    // render.configOf {
+      store = cfg;
+      option = "secretsStore.containers.${name}.secretsConfig";
+      inherit (container) secretsConfig startTimeout resident;
+    };
 
   flags =
     name: container:
     map (
-      secret: "--load-credential=${secret.file}:${render.publicDirectory (sidecarOf name)}/${secret.file}"
+      secret:
+      "--load-credential=${secret.file}:${render.publicDirectory container.sidecar}/${secret.file}"
     ) (lib.attrValues container.secrets);
 
   unitsOf =
     name: container:
     let
-      sidecar = sidecarOf name;
+      inherit (container) sidecar;
     in
     {
       "container@${name}" = {
@@ -95,10 +98,15 @@ let
       ${sidecar} = render.sidecar {
         name = sidecar;
         targets = [ "container@${name}.service" ];
-        inherit (config.systemd.services."container@${name}") restartIfChanged;
+        inherit (config.systemd.services."container@${name}") restartIfChanged reloadIfChanged;
         config = configOf name container;
       };
     };
+
+  fail = message: {
+    assertion = false;
+    inherit message;
+  };
 
   assertionsOf =
     name: container:
@@ -111,10 +119,6 @@ let
       unknown = lib.filter (id: !container.secrets ? ${id}) (
         lib.concatLists (lib.attrValues container.services)
       );
-      fail = message: {
-        assertion = false;
-        inherit message;
-      };
     in
     map fail (
       lib.optional (
@@ -157,7 +161,22 @@ in
   config = lib.mkIf cfg.enable (
     {
       systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.containers);
-      assertions = lib.concatLists (lib.mapAttrsToList assertionsOf cfg.containers);
+      assertions =
+        map fail (
+          problems.ofSharedUnits {
+            option = "secretsStore.containers";
+            names = lib.attrNames cfg.containers;
+            unitOf = name: cfg.containers.${name}.sidecar;
+          }
+          ++ problems.ofTakenUnits {
+            units = lib.mapAttrs' (
+              name: container: lib.nameValuePair container.sidecar "secretsStore.containers.${name}"
+            ) cfg.containers;
+            definitions = options.systemd.services.definitionsWithLocations;
+            own = ./containers.nix;
+          }
+        )
+        ++ lib.concatLists (lib.mapAttrsToList assertionsOf cfg.containers);
     }
     # Not every system that has services has containers.
     // lib.optionalAttrs (options ? containers) {

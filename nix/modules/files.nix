@@ -79,7 +79,7 @@ let
           default = { };
           description = "What is done to the consumers when the secret has changed and `reloadOnChange` is set.";
         };
-        inherit (types) resident;
+        inherit (types) resident startTimeout;
         unit = mkOption {
           type = lib.types.str;
           readOnly = true;
@@ -128,12 +128,6 @@ let
   configOf =
     name: file:
     {
-      inherit (file.secretsConfig) backend;
-      config = render.settings {
-        store = cfg;
-        inherit (file) secretsConfig;
-        path = "secretsStore.files.${name}.secretsConfig";
-      };
       output = {
         directory = "${root}/${directoryOf name}";
         envFile = null;
@@ -142,11 +136,16 @@ let
     }
     // contentOf name file
     // lib.optionalAttrs (file.consumers != [ ]) { service = file.consumers; }
-    // lib.optionalAttrs (!file.resident) { inherit (file) resident; };
+    // render.configOf {
+      store = cfg;
+      option = "secretsStore.files.${name}.secretsConfig";
+      inherit (file) secretsConfig startTimeout resident;
+    };
 
   # A unit that is not one of this host's systemd.services is anybody's.
-  mayRestart =
-    unit: config.systemd.services.${lib.removeSuffix ".service" unit}.restartIfChanged or true;
+  serviceOf = unit: config.systemd.services.${lib.removeSuffix ".service" unit} or { };
+  mayRestart = unit: (serviceOf unit).restartIfChanged or true;
+  isReloaded = unit: (serviceOf unit).reloadIfChanged or false;
 
   unitsOf =
     name: file:
@@ -156,6 +155,8 @@ let
         targets = file.consumers;
         description = "Secret file ${name}";
         restartIfChanged = lib.all mayRestart file.consumers;
+        # One that must not be restarted is enough: a restart of the sidecar would take all of them along.
+        reloadIfChanged = lib.any isReloaded file.consumers;
         config = configOf name file;
       };
     in

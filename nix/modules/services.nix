@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -89,12 +90,8 @@ let
           example = literalExpression ''{ action = "reload"; }'';
           description = "What is done when a secret has changed and `reloadOnChange` is set.";
         };
-        startTimeout = mkOption {
-          type = lib.types.nullOr types.positiveSeconds;
-          default = null;
-          description = "Seconds after which an unreachable store fails the start; `null` waits for ever.";
-        };
-        inherit (types) resident;
+        inherit (types) resident startTimeout;
+        sidecar = types.sidecar (render.sidecarOf name) "forgejo-store";
       };
     }
   );
@@ -123,15 +120,9 @@ let
     name: service:
     {
       service = "${name}.service";
-      inherit (service.secretsConfig) backend;
-      config = render.settings {
-        store = cfg;
-        inherit (service) secretsConfig;
-        path = "secretsStore.services.${name}.secretsConfig";
-      };
       secrets = lib.mapAttrs (id: env: service.secrets.${id}.json // env) (variables service);
       output = {
-        directory = render.publicDirectory (render.sidecarOf name);
+        directory = render.publicDirectory service.sidecar;
         envFile = if hasEnvironment service then "secrets.env" else null;
       }
       // lib.optionalAttrs (service.delivery == "private-tmp") { links = "/tmp"; };
@@ -144,8 +135,11 @@ let
       );
     }
     // templates.render service.templates
-    // lib.optionalAttrs (service.startTimeout != null) { inherit (service) startTimeout; }
-    // lib.optionalAttrs (!service.resident) { inherit (service) resident; };
+    // render.configOf {
+      store = cfg;
+      option = "secretsStore.services.${name}.secretsConfig";
+      inherit (service) secretsConfig startTimeout resident;
+    };
 
   # file → whether it may be missing.
   filesOf =
@@ -156,7 +150,7 @@ let
   unitsOf =
     name: service:
     let
-      sidecar = render.sidecarOf name;
+      inherit (service) sidecar;
       unit = "${sidecar}.service";
       target = config.systemd.services.${name};
       joins = lib.optionals (service.delivery == "private-tmp") (
@@ -193,7 +187,7 @@ let
         targets = [ "${name}.service" ];
         inherit joins;
         joinsAfter = lib.intersectLists joins target.after;
-        inherit (target) restartIfChanged;
+        inherit (target) restartIfChanged reloadIfChanged;
         config = configOf name service;
       };
     };
@@ -266,7 +260,14 @@ in
         problems.ofSharedUnits {
           option = "secretsStore.services";
           names = lib.attrNames cfg.services;
-          unitOf = render.sidecarOf;
+          unitOf = name: cfg.services.${name}.sidecar;
+        }
+        ++ problems.ofTakenUnits {
+          units = lib.mapAttrs' (
+            name: service: lib.nameValuePair service.sidecar "secretsStore.services.${name}"
+          ) cfg.services;
+          definitions = options.systemd.services.definitionsWithLocations;
+          own = ./services.nix;
         }
       )
       ++ lib.concatLists (lib.mapAttrsToList assertionsOf cfg.services);

@@ -141,6 +141,10 @@ let
       inherit (merged) isDefined;
       highestPrio = merged.priority;
       definitions = map (def: def.value) merged.defs;
+      definitionsWithLocations = map (def: {
+        file = def.file or "<unknown-file>";
+        inherit (def) value;
+      }) merged.defs;
       value =
         if option.readOnly or false && length all > 1 then
           complain loc "is read-only, but it's set multiple times."
@@ -154,7 +158,7 @@ let
     let
       declared = zipAttrsWith (_: values: values) trees;
       given = zipAttrsWith (_: values: values) (
-        concatMap (def: map (mapAttrs (_: value: { inherit value; })) (pushDown def.value)) defs
+        concatMap (def: map (mapAttrs (_: value: def // { inherit value; })) (pushDown def.value)) defs
       );
       parts = mapAttrs (
         name: values:
@@ -210,6 +214,7 @@ let
     else
       {
         imports = module.imports or [ ];
+        file = module._file or key;
         options = plain.options or { };
         config = if long then plain.config or { } else plain;
         types = lib.optional (module ? freeformType) module.freeformType;
@@ -344,7 +349,10 @@ in
       all = collect argumentsFor modules;
       freeform = concatMap (module: module.types) all;
       declared = mergeTree prefix ([ own ] ++ map (module: module.options) all) (
-        map (module: { value = module.config; }) all
+        map (module: {
+          inherit (module) file;
+          value = module.config;
+        }) all
       );
       # What is not declared, where anything of a type goes.
       loose = builtins.listToAttrs (

@@ -1,0 +1,125 @@
+/** Names of services and of their sidecars, and what a sidecar has from the service that it is for. */
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, setting } from "./evaluation.ts";
+
+needs("nix").describe("a sidecar", () => {
+  const evaluation = new Evaluation();
+  const host = (services: string, more = "") => `({ config, lib, pkgs, ... }: {
+    secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; ${services} };
+    ${more}
+  })`;
+  const service = (name: string, options = "") =>
+    `services."${name}" = { secrets.a = { }; secretsConfig.backend = "folder"; ${options} };`;
+  const started = (name: string) => `systemd.services."${name}".serviceConfig.ExecStart = "/bin/true";`;
+
+  test.each([
+    // As Nix and as systemd write it; and what its sidecar's unit and directories are called.
+    [String.raw`foo\\x2dbar`, String.raw`foo\x2dbar`, "foo-x2dbar-secrets"],
+    [String.raw`app@a\\x2db`, String.raw`app@a\x2db`, "app-a-x2db-secrets"],
+    ["a:b", "a:b", "a-b-secrets"],
+  ])("of %s has no character in its paths that means something in a unit file", (nix, name, sidecar) => {
+    for (const delivery of ["credentials", "private-tmp"]) {
+      const units = evaluation.units(host(service(nix, `delivery = "${delivery}";`), started(nix)));
+      expect(Object.keys(units).sort()).toEqual([`${sidecar}.service`, `${name}.service`].sort());
+      expect(setting(units, `${sidecar}.service`, "RuntimeDirectory")).toEqual([sidecar]);
+      expect(setting(units, `${sidecar}.service`, "BindPaths")).toEqual([`/run/${sidecar}`]);
+      expect(setting(units, `${sidecar}.service`, "Before")).toEqual([`${name}.service`]);
+      expect(setting(units, `${name}.service`, "Requires")).toEqual([`${sidecar}.service`]);
+      expect(evaluation.config(units, `${sidecar}.service`)).toMatchObject({
+        service: `${name}.service`,
+        output: { directory: `/run/${sidecar}/pub` },
+      });
+    }
+  });
+
+  test("two services whose sidecars would be called alike are told", () => {
+    const both = `${service("a:b")} ${service("a-b")}`;
+    expect(evaluation.complaint(host(both, `${started("a:b")} ${started("a-b")}`))).toContain(
+      "secretsStore.services: a-b and a:b would share the unit a-b-secrets.service",
+    );
+  });
+
+  const taken = `${started("forgejo")} ${started("forgejo-secrets")}`;
+  test("that has the name of another module's unit is told, with the option that names it", () => {
+    expect(evaluation.complaint(host(service("forgejo"), taken))).toContain(
+      "secretsStore.services.forgejo: its sidecar would be forgejo-secrets.service",
+    );
+    const script = `${started("forgejo")} systemd.services.forgejo-secrets.script = lib.mkDefault "x";`;
+    expect(evaluation.complaint(host(service("forgejo"), script))).toContain(
+      "set secretsStore.services.forgejo.sidecar",
+    );
+    const container = `containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; };`;
+    expect(evaluation.complaint(host(container, started("container-web-secrets")))).toContain(
+      "secretsStore.containers.web: its sidecar would be container-web-secrets.service",
+    );
+  });
+
+  test("gets the name that the option says, everywhere", () => {
+    const units = evaluation.units(host(service("forgejo", `sidecar = "forgejo-store";`), taken));
+    expect(Object.keys(units).sort()).toEqual(["forgejo-secrets.service", "forgejo-store.service", "forgejo.service"]);
+    expect(setting(units, "forgejo.service", "LoadCredential")).toEqual(["a:/run/forgejo-store/pub/a"]);
+    expect(setting(units, "forgejo.service", "After")).toEqual(["forgejo-store.service"]);
+    expect(units["forgejo-secrets.service"]?.text).not.toContain("fetcher");
+    const container = `containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; sidecar = "web-store"; };`;
+    const ofContainer = evaluation.units(host(container, `containers.web.config.system.stateVersion = "26.05";`));
+    expect(setting(ofContainer, "container@web.service", "Requires")).toEqual(["web-store.service"]);
+  });
+
+  test("may get settings from another module, which is no collision", () => {
+    const more = `${started("app")} systemd.services.app-secrets.serviceConfig.Nice = 5;`;
+    expect(setting(evaluation.units(host(service("app"), more)), "app-secrets.service", "Nice")).toEqual(["5"]);
+  });
+
+  test("with a name that is too long for systemd is told", () => {
+    const name = "n".repeat(245);
+    expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 255 characters");
+  });
+
+  test("in a secrets scope is named in the service", () => {
+    const units = evaluation.units(`({ config, lib, pkgs, ... }: {
+      secretsStore = { enable = true; folder.secretsDir = "/s"; };
+      systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope
+        { loadSecrets = [ "a" ]; backendConfig.backend = "folder"; }
+        (_: { app = { script = "x"; sidecar = "app-store"; reloadIfChanged = true; }; });
+    })`);
+    expect(Object.keys(units).sort()).toEqual(["app-store.service", "app.service"]);
+    expect(setting(units, "app.service", "BindReadOnlyPaths")).toEqual(["/run/app-store/pub:/tmp/.secrets"]);
+    expect(setting(units, "app-store.service", "X-ReloadIfChanged")).toEqual(["true"]);
+  });
+
+  test("of a service that a switch reloads is reloaded, too, where a process is there for it", () => {
+    const reloaded = (options: string) => {
+      const more = `${started("app")} systemd.services.app.reloadIfChanged = true;`;
+      return setting(evaluation.units(host(service("app", options), more)), "app-secrets.service", "X-ReloadIfChanged");
+    };
+    expect(reloaded("")).toEqual(["true"]);
+    expect(reloaded("resident = false;")).toEqual([]);
+    const file = `files.f = { secretsConfig.backend = "folder"; consumers = [ "app.service" "other.service" ]; };`;
+    const units = evaluation.units(host(file, `${started("app")} systemd.services.app.reloadIfChanged = true;`));
+    expect(setting(units, "secret-file-f.service", "X-ReloadIfChanged")).toEqual(["true"]);
+  });
+
+  test("of a file or a container gives up when its service would: startTimeout", () => {
+    const one = (kind: string) =>
+      `${kind} = { secretsConfig.backend = "folder"; startTimeout = 7; ${kind.startsWith("files") ? "" : "secrets.a = { };"} };`;
+    const units = evaluation.units(
+      host(`${one("files.f")} ${one("containers.web")}`, `containers.web.config.system.stateVersion = "26.05";`),
+    );
+    for (const sidecar of ["secret-file-f.service", "container-web-secrets.service"])
+      expect(evaluation.config(units, sidecar), sidecar).toHaveProperty("startTimeout", 7);
+  });
+
+  test("waits for users from elsewhere where a file is given to one, and not where it is root's", () => {
+    const after = (secret: string) =>
+      setting(
+        evaluation.units(host(service("app", `secrets.b = { ${secret} };`), started("app"))),
+        "app-secrets.service",
+        "After",
+      );
+    expect(after(`owner = "grafana";`)).toEqual(["nss-user-lookup.target"]);
+    expect(after(`group = 994;`)).toEqual(["nss-user-lookup.target"]);
+    expect(after(`owner = "root"; group = 0;`)).toEqual([]);
+    expect(after("")).toEqual([]);
+  });
+});
