@@ -48,6 +48,9 @@ export interface LogLine {
   readonly [field: string]: unknown;
 }
 
+/** A $NOTIFY_SOCKET of a kind that the program leaves to systemd-notify(1), so that a fake of it is seen to be run. */
+export const forHelper = "vsock:2:9999";
+
 /** Waits until `condition` holds; fails with `what` where it never does. */
 export async function eventually(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const end = Date.now() + LIMIT * 1000;

@@ -7,7 +7,11 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { runsOnNode } from "../program.ts";
 import { eventually, Place } from "./daemon.ts";
+
+/** examples/systemd/executable.conf: code that the engine compiles as it runs is memory that comes and stays. */
+const asInTheUnit = { BUN_JSC_useJIT: "0" };
 
 const loud = 'head -c 20000000 /dev/zero; echo x >>"$1"';
 
@@ -23,6 +27,7 @@ test("a program that prints more than a secret may have leaves nothing behind in
         backend: "command",
         config: { command, secretsDir: undefined, pollingInterval: 0.05 },
       }),
+      { env: asInTheUnit },
     )
     .ready();
   const before = privateMemory(daemon.pid);
@@ -33,8 +38,8 @@ test("a program that prints more than a secret may have leaves nothing behind in
     fs.rmSync(runs);
     await daemon.says(/answers again/, from);
   }
-  // Of 8 times 16 MiB.
-  expect(privateMemory(daemon.pid) - before).toBeLessThan(8);
+  // Of 8 times 16 MiB. The executable's engine keeps the last of them (docs/executable.md).
+  expect(privateMemory(daemon.pid) - before).toBeLessThan(runsOnNode ? 8 : 24);
 });
 
 test("hundreds of rotations leave nothing behind in memory", async () => {
@@ -67,6 +72,7 @@ export default {
   const onChange = { action: "none", settle: 0 };
   const daemon = place.start(place.config(["token"], { backend, config, onChange }), {
     args: ["--log-level", "error"],
+    env: asInTheUnit,
   });
   const rotations = async (least: number) => {
     await eventually(`${least} rotations`, () => Number(fs.readFileSync(count, "utf8")) >= least);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Canaries } from "./canaries.ts";
-import { eventually, Place } from "./daemon.ts";
+import { eventually, forHelper, Place } from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 
 const TRACE = ["--log-level", "trace"];
@@ -35,7 +35,7 @@ test("a whole life: load, rotation, action, refusal, outage, recovery, crash, ad
   place.put({ id: one, binary, owned: one });
   const systemctl = fakeSystemctl(place, "/dev/null");
   const helpers = fakeHelpers(place);
-  const env = { PATH: `${helpers.bin}:${systemctl.env.PATH}`, NOTIFY_SOCKET: place.path("notify") };
+  const env = { PATH: `${helpers.bin}:${systemctl.env.PATH}`, NOTIFY_SOCKET: forHelper };
   const script = 'printf "%s\\n" "$id"; printf "%s\\n" "$id" >&2; case $id in refuse*) exit 1; esac';
   const config = {
     ...place.config(

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { blocksOf, project } from "../markdown.ts";
 import { needs, type Requirement } from "../requirements.ts";
-import { type Daemon, eventually, logLines, ordinary, Place, type StartOptions } from "./daemon.ts";
+import { type Daemon, eventually, forHelper, logLines, ordinary, Place, type StartOptions } from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 
 const page = "docs/operations.md";
@@ -45,7 +45,7 @@ class Machine {
   }
 
   start(config: unknown = this.config(), options: StartOptions = {}): Daemon {
-    const env = { ...this.systemctl.env, NOTIFY_SOCKET: this.place.path("notify"), ...options.env };
+    const env = { ...this.systemctl.env, NOTIFY_SOCKET: forHelper, ...options.env };
     const daemon = this.place.start(config, { ...options, ...this.#owner, env });
     this.#daemons.push(daemon);
     return daemon;
