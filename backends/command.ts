@@ -45,9 +45,12 @@ export const Settings = object({
   ),
   environment: option(
     v.optional(environment, {}),
-    means("variables for the program, which inherits none but `PATH`; none whose name begins with `LD_`", {
-      example: { SOPS_AGE_KEY_FILE: "/etc/secrets/age.key" },
-    }),
+    means(
+      "variables for the program, which inherits none but `PATH`; none whose name begins with `LD_`. No place for a secret: others may read the configuration, in the Nix store everybody",
+      {
+        example: { SOPS_AGE_KEY_FILE: "/etc/secrets/age.key" },
+      },
+    ),
   ),
 });
 type Settings = v.InferOutput<typeof Settings>;

@@ -1,14 +1,22 @@
 /** The documents that are made of the code. */
 import { readFileSync } from "node:fs";
+import { loadBackend } from "../../backends/index.ts";
 import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
 import { manualPages } from "./manual.ts";
+import { nixTable } from "./nix-table.ts";
+import { backendSections } from "./sections.ts";
 
 /** @param root of the project. @returns path below it → text. */
 export async function generatedDocuments(root: string): Promise<ReadonlyMap<string, string>> {
   const { version } = JSON.parse(readFileSync(`${root}/package.json`, "utf8")) as { version: string };
   const pages = [...manualPages(version)].map(([name, text]) => [`man/${name}`, text] as const);
+  const intervals = backendSections.map(async ({ name }) => {
+    const { defaultPollingInterval } = await loadBackend(name, "/");
+    return [name, defaultPollingInterval] as const;
+  });
   return new Map([
+    ["nix/lib/options.json", json(nixTable(new Map(await Promise.all(intervals))))],
     ["docs/configuration.md", await configurationPage()],
     [`src/cli/${schemaFile}`, json(configurationSchema())],
     ...pages,

@@ -98,7 +98,7 @@ function without(left: string, json: Json): Json {
 }
 
 /** As plain text: editors show no Markdown here. */
-function descriptionOf({ text = "", unit, otherwise }: About): string {
+export function descriptionOf({ text = "", unit, otherwise }: About): string {
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
   const parts = [
     sentence,

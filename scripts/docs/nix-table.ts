@@ -1,0 +1,66 @@
+/** The settings of the backends as data, from which the NixOS modules make their options and the sandbox of a unit. */
+import { rotationSchema } from "../../src/config/config-schema.ts";
+import { descriptionOf } from "./json-schema.ts";
+import { aboutOf, entriesOf, plain, type Schema, unwrapped } from "./schema.ts";
+import { type BackendSection, backendSections } from "./sections.ts";
+
+/** @param pollingIntervals of the backends, by name. */
+export function nixTable(pollingIntervals: ReadonlyMap<string, number | null>): unknown {
+  const backends = backendSections.map((section) => [
+    section.name,
+    { ...ofBackend(section), pollingInterval: pollingIntervals.get(section.name) ?? null },
+  ]);
+  return { rotation: settingsOf(plain(rotationSchema)), backends: Object.fromEntries(backends) as unknown };
+}
+
+function ofBackend({ about, Settings }: BackendSection): object {
+  const { name, network = false, home = false } = about;
+  return { description: name, network, home, settings: settingsOf(plain(Settings)) };
+}
+
+function settingsOf(schema: Schema): Record<string, object> {
+  return Object.fromEntries(entriesOf(schema).map(([key, entry]) => [key, settingOf(entry)]));
+}
+
+function settingOf(entry: Schema): object {
+  const { schema, optional } = unwrapped(entry);
+  const about = aboutOf(entry);
+  const { path, secret = false, insteadOf, mustBeSet = false, example, forms } = about;
+  return {
+    ...kindOf(schema, about),
+    description: about.text === undefined ? "" : `${descriptionOf(about)}${defaultIn(entry)}`,
+    required: !optional || mustBeSet,
+    default: entry.default ?? null,
+    example: example ?? null,
+    ...(path === undefined ? {} : { path, secret }),
+    ...(insteadOf === undefined ? {} : { insteadOf }),
+    ...(forms === undefined
+      ? {}
+      : {
+          by: forms.by,
+          forms: Object.fromEntries(
+            Object.entries(forms.schemas).map(([word, form]) => [word, settingsOf(plain(form))]),
+          ),
+        }),
+  };
+}
+
+function kindOf(schema: Schema, { path, unit, forms }: ReturnType<typeof aboutOf>): object {
+  if (forms !== undefined) return { type: "forms" };
+  if (entriesOf(schema).length > 0) return { type: "section", settings: settingsOf(schema) };
+  if (path === "replaced" || path === "stays") return { type: "path" };
+  if (unit === "seconds") return { type: "seconds" };
+  const base = lastOf(schema);
+  if (base.type === "picklist") return { type: "enum", values: base.options };
+  return { type: { boolean: "boolean", array: "words", record: "strings" }[base.type] ?? "string" };
+}
+
+/** The schema that a value must fit in the end. */
+function lastOf(schema: Schema): Schema & { readonly options?: readonly unknown[] } {
+  const last = schema.pipe?.findLast(({ kind }) => kind === "schema");
+  return last === undefined || last === schema ? schema : lastOf(last);
+}
+
+function defaultIn({ default: value }: Schema): string {
+  return value === undefined ? "" : ` The program's default is \`${JSON.stringify(value)}\`.`;
+}
