@@ -18,7 +18,7 @@ const TICK = 0.02;
  * @returns whether somebody asks for a fetch, who is not kept waiting.
  */
 export async function untilQuiet(
-  alarm: Alarm<"hint" | "reload">,
+  alarm: Pick<Alarm<string>, "wait">,
   clock: Clock,
   settle: number,
   stop: AbortSignal,
@@ -27,7 +27,7 @@ export async function untilQuiet(
   for (let left = settle; left > 0 && !isAborted(stop);) {
     const rung = await alarm.wait(left, stop);
     if (rung.has("reload")) return true;
-    if (!rung.has("hint")) return false;
+    if (rung.size === 0) return false;
     left = Math.min(settle, (end - clock.monotonic()) / 1e6);
   }
   return false;
@@ -38,8 +38,6 @@ export interface Rounds {
   readonly fetch: (ids: readonly string[]) => Promise<ReadonlyMap<string, Outcome>>;
   /** Seconds that must pass before this round counts; 0: it does. */
   readonly restless: (outcomes: ReadonlyMap<string, Outcome>) => number;
-  /** Whether somebody has taken these bytes over; others are overwritten when a later round has new ones. */
-  readonly taken?: (id: string, value: Buffer) => boolean;
 }
 
 /**
@@ -48,7 +46,7 @@ export interface Rounds {
  * @param limit seconds after which the last answer counts.
  */
 export async function fetchUntilRest(
-  { fetch, restless, taken }: Rounds,
+  { fetch, restless }: Rounds,
   ids: readonly string[],
   clock: Clock,
   limit: number,
@@ -66,7 +64,7 @@ export async function fetchUntilRest(
       const before = outcomes.get(id);
       if (isValue(before)) {
         if (!isValue(outcome)) continue;
-        if (taken?.(id, before.value) !== true) before.value.fill(0);
+        before.value.fill(0);
       }
       outcomes.set(id, outcome);
     }

@@ -1,4 +1,4 @@
-/** Asks the store for some of the secrets. */
+/** Asks the store for some of the secrets, and compares what it answers with what is held. */
 import { fetchUntilRest, longest, youth } from "./at-rest.ts";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -14,13 +14,16 @@ export interface FetchParts {
   readonly clock: Clock;
 }
 
-type Outcomes = ReadonlyMap<string, Outcome>;
+export interface Answer {
+  readonly outcomes: ReadonlyMap<string, Outcome>;
+  /** Those of them that differ from what is held. */
+  readonly changes: ReadonlyMap<string, Fetched>;
+}
 
-/** Of nothing, nobody is asked. */
-export async function fetchOnce(parts: FetchParts, ids: readonly string[], stop: AbortSignal): Promise<Outcomes> {
-  if (ids.length === 0) return new Map();
-  const { store, held } = parts;
-  return keepEmptied(parts, await store.fetch(ids, stop), (id) => held.get(id)?.value);
+/** Returns an empty answer for no ids, without contacting the store. */
+export async function fetchOnce(parts: FetchParts, ids: readonly string[], stop: AbortSignal): Promise<Answer> {
+  const outcomes = await ask(parts, ids, stop);
+  return { outcomes, changes: parts.held.changesIn(outcomes) };
 }
 
 /**
@@ -34,26 +37,32 @@ export async function fetchSettled(
   ids: readonly string[],
   hinted: boolean,
   stop: AbortSignal,
-): Promise<Outcomes> {
+): Promise<Answer> {
   const { config, held, clock } = parts;
   const { settle } = config.onChange;
+  let changes: ReadonlyMap<string, Fetched> = new Map();
   /** The bytes of the round before, which are overwritten meanwhile. */
   let seen: ReadonlyMap<string, Buffer> | undefined;
-  const restless = (outcomes: Outcomes) => {
-    const changes = held.changesIn(outcomes);
+  const restless = (outcomes: ReadonlyMap<string, Outcome>) => {
+    changes = held.changesIn(outcomes);
     if (changes.size === 0 || hasLease(changes)) return 0;
     const moves = !hinted && (seen === undefined || differ(changes, seen));
     forget(seen);
     seen = new Map([...changes].map(([id, { value }]) => [id, Buffer.from(value)]));
     return moves ? settle : youth(changes.values(), settle);
   };
-  const fetch = (wanted: readonly string[]) => fetchOnce(parts, wanted, stop);
-  const taken = (id: string, value: Buffer) => held.get(id)?.value === value;
+  const fetch = (wanted: readonly string[]) => ask(parts, wanted, stop);
   try {
-    return await fetchUntilRest({ fetch, restless, taken }, ids, clock, longest(settle), stop);
+    const outcomes = await fetchUntilRest({ fetch, restless }, ids, clock, longest(settle), stop);
+    return { outcomes, changes };
   } finally {
     forget(seen);
   }
+}
+
+async function ask({ config, store, held }: FetchParts, ids: readonly string[], stop: AbortSignal) {
+  if (ids.length === 0) return new Map<string, Outcome>();
+  return keepEmptied({ config, store }, await store.fetch(ids, stop), (id) => held.get(id)?.value);
 }
 
 function differ(changes: ReadonlyMap<string, Fetched>, seen: ReadonlyMap<string, Buffer>): boolean {

@@ -94,10 +94,12 @@ export async function firstLoad(
         if (attempt === 1 && published === undefined) void watch(parts, alarm, watching.signal);
       }
       // A lease that was fetched already may end before the last of the others is there: it alone is asked for.
-      const due = held.untilDue();
-      const rung = await alarm.wait(Math.min(Math.max(retryAt - elapsed(), 0), limit, due > 0 ? due : Infinity), stop);
+      // One that has ended already is asked for with the others.
+      const untilEnd = (held.nextEnd(failed) - clock.monotonic()) / 1e6;
+      const wait = Math.min(Math.max(retryAt - elapsed(), 0), limit, untilEnd > 0 ? untilEnd : Infinity);
+      const rung = await alarm.wait(wait, stop);
       if (isAborted(stop)) return new Map();
-      const ending = held.due();
+      const ending = held.ending(failed);
       isRetry = rung.size > 0 || ending.length === 0 || elapsed() + 0.001 >= retryAt;
       wanted = isRetry ? [...new Set([...failed.keys(), ...ending])] : ending;
     }

@@ -6,6 +6,7 @@ import { ConfigError } from "../contract/errors.ts";
 import { isEmpty } from "./emptied.ts";
 import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
+import type { Owed } from "./owed.ts";
 import type { RotationPublisher } from "./rotation.ts";
 import type { Store } from "./store.ts";
 
@@ -13,6 +14,7 @@ export interface FirstPublishParts {
   readonly config: Config;
   readonly publisher: Publisher;
   readonly held: HeldValues;
+  readonly owed: Owed;
   readonly rotation: RotationPublisher;
   readonly actions: TargetActions;
   readonly log: Log;
@@ -31,7 +33,7 @@ export async function publishFirst(
   found: Found,
   stop: AbortSignal,
 ): Promise<"published" | "kept" | "failed"> {
-  const { config, publisher, held, rotation, actions } = parts;
+  const { config, publisher, held, owed, rotation, actions } = parts;
   if (!config.resident) refuseLeases(parts);
   const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
   // Whatever reloadOnChange says: what a lease replaced will end.
@@ -43,11 +45,11 @@ export async function publishFirst(
   if (result === "published") {
     warnEmpty(parts);
     if (act) actions.request(due);
-    else if (changed !== undefined && changed.length > 0) actions.leaveUntold();
+    else if (changed !== undefined && changed.length > 0 && !actions.none) owed.leaveUntold();
   } else if (found.values !== undefined) {
     held.restore(found.values, PUBLISHED_BEFORE);
-    rotation.settingsMayDiffer();
-    if (anew) rotation.templatesAre("changed", act);
+    owed.settingsMayDiffer();
+    if (anew) owed.templatesAre("changed", act);
   }
   return result;
 }

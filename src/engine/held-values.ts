@@ -1,4 +1,4 @@
-/** The values that are published now, and how each secret of the scope fares in the store. */
+/** The values that are published now. Of every buffer that holds a secret, this is the owner that overwrites it. */
 import type { Clock } from "../runtime/clock.ts";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 
@@ -14,6 +14,11 @@ export interface HeldValue {
 
 /** µs between the ends of secrets that were fetched together, and more. */
 const TOGETHER = 100_000;
+
+/** Whether it must be fetched anew now. Secrets from one lease come due together. */
+export function isEnding(held: HeldValue | undefined, now: number): boolean {
+  return held?.refreshAt !== undefined && held.refreshAt <= now + TOGETHER;
+}
 
 export class HeldValues {
   readonly #held = new Map<string, HeldValue>();
@@ -47,8 +52,11 @@ export class HeldValues {
   set(id: string, { value, version, refreshAfter }: Omit<Fetched, "status">): void {
     const old = this.#held.get(id)?.value;
     if (old !== undefined && old !== value) old.fill(0);
-    const refreshAt = refreshAfter === undefined ? undefined : this.#clock.monotonic() + refreshAfter * 1e6;
-    this.#held.set(id, { value, version, refreshAt });
+    this.#held.set(id, { value, version, refreshAt: this.#endAfter(refreshAfter) });
+  }
+
+  #endAfter(seconds: number | undefined): number | undefined {
+    return seconds === undefined ? undefined : this.#clock.monotonic() + seconds * 1e6;
   }
 
   /** Goes back to what an earlier life published, and to no more than that. */
@@ -61,44 +69,37 @@ export class HeldValues {
     for (const [id, value] of published) this.set(id, { value, version });
   }
 
-  /** Splits what was fetched into what is new and what is held already; the latter's version is noted. */
+  /** What was fetched and differs from what is held. */
   changesIn(outcomes: ReadonlyMap<string, Outcome>): Map<string, Fetched> {
     const changes = new Map<string, Fetched>();
-    for (const [id, outcome] of outcomes) {
-      if (!("status" in outcome) || outcome.status !== "value") continue;
-      if (this.#held.get(id)?.value.equals(outcome.value) === true) this.set(id, outcome);
-      else changes.set(id, outcome);
-    }
+    for (const [id, outcome] of outcomes)
+      if (isFetched(outcome) && this.#held.get(id)?.value.equals(outcome.value) !== true) changes.set(id, outcome);
     return changes;
   }
 
-  /** Ids whose end is near. What ends together is due together: a user without its new password would be half a lease. */
-  due(): readonly string[] {
-    const soon = this.#clock.monotonic() + TOGETHER;
-    return [...this.#held].flatMap(([id, { refreshAt }]) => (refreshAt !== undefined && refreshAt <= soon ? [id] : []));
+  /** The store has the same bytes still: only their version and their end are new. */
+  confirm(id: string, { version, refreshAfter }: Fetched): void {
+    const held = this.#held.get(id);
+    if (held !== undefined) this.#held.set(id, { value: held.value, version, refreshAt: this.#endAfter(refreshAfter) });
   }
 
-  /** Puts off the refresh of what could not be replaced. */
-  postpone(ids: readonly string[], seconds: number): void {
-    const refreshAt = this.#clock.monotonic() + seconds * 1e6;
-    for (const id of ids) {
-      const held = this.#held.get(id);
-      if (held !== undefined) this.#held.set(id, { ...held, refreshAt });
-    }
+  /** Overwrites what was fetched or read with zeros, unless it is held. */
+  release(values: Iterable<readonly [string, Buffer]>): void {
+    for (const [id, value] of values) if (this.#held.get(id)?.value !== value) value.fill(0);
   }
 
-  /** Seconds until the first of them must be fetched anew; Infinity: none. */
-  untilDue(): number {
+  /** µs of CLOCK_MONOTONIC at which the first of them must be fetched anew, but for those of `except`; Infinity: none. */
+  nextEnd(except: { has(id: string): boolean }): number {
+    let next = Infinity;
+    for (const [id, { refreshAt }] of this.#held)
+      if (refreshAt !== undefined && !except.has(id)) next = Math.min(next, refreshAt);
+    return next;
+  }
+
+  /** Ids whose end is near, but for those of `except`. */
+  ending(except: { has(id: string): boolean }): readonly string[] {
     const now = this.#clock.monotonic();
-    return [...this.#held.values()].reduce(
-      (least, { refreshAt }) => (refreshAt === undefined ? least : Math.min(least, Math.max(0, refreshAt - now) / 1e6)),
-      Infinity,
-    );
-  }
-
-  /** Ids that a poll may fetch: asking again for a leased secret would issue another. */
-  unleased(ids: readonly string[]): readonly string[] {
-    return ids.filter((id) => this.#held.get(id)?.refreshAt === undefined);
+    return [...this.#held].flatMap(([id, held]) => (isEnding(held, now) && !except.has(id) ? [id] : []));
   }
 
   /** Overwrites every value. */
@@ -111,4 +112,13 @@ export class HeldValues {
 /** Whether any of them has an end. */
 export function hasLease(changes: ReadonlyMap<string, Fetched>): boolean {
   return [...changes.values()].some(({ refreshAfter }) => refreshAfter !== undefined);
+}
+
+/** The bytes among the outcomes. */
+export function valuesIn(outcomes: ReadonlyMap<string, Outcome>): (readonly [string, Buffer])[] {
+  return [...outcomes].flatMap(([id, outcome]) => (isFetched(outcome) ? [[id, outcome.value] as const] : []));
+}
+
+export function isFetched(outcome: Outcome): outcome is Fetched {
+  return "status" in outcome && outcome.status === "value";
 }

@@ -6,9 +6,9 @@
 import type { Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { fetchSettled } from "./fetch.ts";
-import type { HeldValues } from "./held-values.ts";
+import { type HeldValues, valuesIn } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
-import type { RotationPublisher } from "./rotation.ts";
+import type { Owed } from "./owed.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
 import type { BrokenTarget, TargetActions } from "../systemd/target-actions.ts";
@@ -22,7 +22,7 @@ export interface LastHelpParts {
   readonly config: Config;
   readonly store: Store;
   readonly held: HeldValues;
-  readonly rotation: RotationPublisher;
+  readonly owed: Owed;
   readonly actions: TargetActions;
   readonly systemd: Systemd;
   readonly log: Log;
@@ -32,11 +32,11 @@ export interface LastHelpParts {
 
 /** To be called when a stop is asked for. Returns at once where no action has just broken a target. */
 export async function lastHelp(parts: LastHelpParts): Promise<void> {
-  const { actions, systemd, log, clock, rotation, status } = parts;
+  const { actions, systemd, log, clock, owed, status } = parts;
   const { signal } = new AbortController();
   let broken = await actions.broken(signal);
   // What a verify command refused is no help, and a machine that goes down needs none.
-  if (broken.length === 0 || rotation.problem !== undefined || (await systemd.isStopping(signal))) return;
+  if (broken.length === 0 || owed.obstacleOf("publish") !== undefined || (await systemd.isStopping(signal))) return;
   const says = `${names(broken)} failed after the last action; waiting up to ${LAST_HELP} s for newer secrets`;
   log.warn(says);
   status(says);
@@ -60,9 +60,10 @@ export async function lastHelp(parts: LastHelpParts): Promise<void> {
 
 /** The start of the new life publishes them. */
 async function hasNewer({ held, ...parts }: LastHelpParts, signal: AbortSignal): Promise<boolean> {
-  const ids = held.unleased(parts.config.secrets.map(({ id }) => id));
-  const changes = held.changesIn(await fetchSettled({ held, ...parts }, ids, false, signal));
-  for (const { value } of changes.values()) value.fill(0);
+  // Asking for a leased secret would issue another.
+  const ids = parts.config.secrets.flatMap(({ id }) => (held.get(id)?.refreshAt === undefined ? [id] : []));
+  const { outcomes, changes } = await fetchSettled({ held, ...parts }, ids, false, signal);
+  held.release(valuesIn(outcomes));
   return changes.size > 0;
 }
 

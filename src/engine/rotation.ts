@@ -1,11 +1,12 @@
 /** Publishes what has changed: verified first where the operator asked for it, and never by halves. */
-import type { Fetched, Outcome } from "../contract/backend.ts";
+import type { Fetched } from "../contract/backend.ts";
 import { isAborted } from "../runtime/clock.ts";
 import type { VerifyConfig } from "../config/config.ts";
 import { FatalError } from "../contract/errors.ts";
 import type { HeldValues } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
-import { problemOf } from "./problems.ts";
+import type { PublishResult } from "./asks.ts";
+import type { Owed } from "./owed.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import { ValueError } from "../publish/value.ts";
 import { verify } from "./verify.ts";
@@ -14,49 +15,19 @@ export class RotationPublisher {
   readonly #verify: VerifyConfig | null;
   readonly #publisher: Publisher;
   readonly #held: HeldValues;
+  readonly #owed: Owed;
   readonly #log: Log;
   /** A key of this process, so that a digest says nothing to anybody else. */
   #key: Buffer | undefined;
-  #refused: string | undefined;
+  /** What has been said. */
   readonly #leftOut = new Map<string, string>();
-  #problem: string | undefined;
-  /** Ids whose newest values are not published. */
-  #unpublished: readonly string[] = [];
-  /** Why other files are to be made of the same values. */
-  #settingsDue = false;
-  #templatesDue: { readonly act: boolean } | undefined;
 
-  constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, log: Log) {
+  constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, owed: Owed, log: Log) {
     this.#verify = verifyConfig;
     this.#publisher = publisher;
     this.#held = held;
+    this.#owed = owed;
     this.#log = log;
-  }
-
-  /** For STATUS=: why the newest set is not the published one. */
-  get problem(): string | undefined {
-    return this.#problem;
-  }
-
-  /** Settings may make other files of the values than an earlier life has. */
-  settingsMayDiffer(): void {
-    this.#settingsDue = true;
-  }
-
-  /** @param act the target must hear of it. */
-  templatesAre(what: "changed" | "published", act: boolean): void {
-    this.#templatesDue = what === "changed" ? { act } : undefined;
-  }
-
-  /** Of what a publish is due, though no value has changed, and whether the target must hear of it; undefined: of nothing. */
-  get due(): { readonly what: string; readonly act: boolean } | undefined {
-    if (this.#templatesDue !== undefined) return { what: "changed templates", act: this.#templatesDue.act };
-    return this.#settingsDue ? { what: "changed settings", act: false } : undefined;
-  }
-
-  /** Notes that the store is back at what is published. @param outcomes without a change. */
-  unchanged(outcomes: ReadonlyMap<string, Outcome>): void {
-    if (this.#unpublished.every((id) => problemOf(outcomes.get(id)) === undefined)) this.#forget();
   }
 
   /**
@@ -79,7 +50,7 @@ export class RotationPublisher {
         if (why !== undefined) {
           staged.discard();
           if (isAborted(signal)) return "failed";
-          this.#unpublished = changed;
+          this.#owed.toPublish(changed);
           this.#refuse(this.#digest(values), why);
           return "kept";
         }
@@ -89,7 +60,7 @@ export class RotationPublisher {
       return "published";
     } catch (error) {
       if (changed === undefined || !(error instanceof FatalError || error instanceof ValueError)) throw error;
-      this.#unpublished = changed;
+      this.#owed.toPublish(changed);
       this.#fail(error.message);
       return "failed";
     }
@@ -106,12 +77,12 @@ export class RotationPublisher {
     act: boolean,
     again: boolean,
     signal: AbortSignal,
-  ): Promise<readonly string[] | "refused" | "failed"> {
+  ): Promise<Exclude<PublishResult, "unchanged">> {
     const values = new Map(this.#held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
     const digest = this.#digest(values);
-    this.#unpublished = [...changes.keys()];
-    if (digest === this.#refused && !again) return "refused";
+    this.#owed.toPublish([...changes.keys()]);
+    if (this.#owed.isRefused(digest) && !again) return "refused";
     try {
       const staged = this.#publisher.stage(values, act);
       const why = this.#verify === null ? undefined : await verify(this.#verify, staged, values, signal);
@@ -130,8 +101,8 @@ export class RotationPublisher {
       return "failed";
     }
     for (const [id, fetched] of changes) this.#held.set(id, fetched);
-    this.#forget();
-    return [...changes.keys()];
+    this.#owed.published();
+    return new Set(changes.keys());
   }
 
   /** One secret whose value its variable cannot carry holds up no other. */
@@ -142,23 +113,15 @@ export class RotationPublisher {
     act: boolean,
     again: boolean,
     signal: AbortSignal,
-  ): Promise<readonly string[] | "refused" | "failed"> {
+  ): Promise<Exclude<PublishResult, "unchanged">> {
     const others = new Map(changes);
     if (!others.delete(error.id) || others.size === 0) return this.#refuse(digest, error.message);
     const result = await this.publish(others, act, again, signal);
     if (typeof result !== "string") {
-      this.#unpublished = [error.id];
+      this.#owed.toPublish([error.id]);
       this.#fail(error.message);
     }
     return result;
-  }
-
-  #forget(): void {
-    this.#settingsDue = false;
-    this.#templatesDue = undefined;
-    this.#refused = undefined;
-    this.#problem = undefined;
-    this.#unpublished = [];
   }
 
   /** A variable that a service waits for in vain is hard to find: say it, once. */
@@ -172,16 +135,15 @@ export class RotationPublisher {
 
   /** Each refused set is news. */
   #refuse(digest: string, why: string): "refused" {
-    this.#refused = digest;
-    this.#problem = undefined;
+    this.#owed.refuse(digest);
+    this.#owed.obstruct("publish", undefined);
     this.#fail(why);
     return "refused";
   }
 
   #fail(why: string): void {
     const problem = `the new secrets are not published: ${why}`;
-    if (problem !== this.#problem) this.#log.error(problem);
-    this.#problem = problem;
+    if (this.#owed.obstruct("publish", problem)) this.#log.error(problem);
   }
 
   #digest(values: ReadonlyMap<string, Buffer>): string {

@@ -20,6 +20,8 @@ export interface ActionsParts {
    * not known, and what it may still be using (an older lease) must not be ended, but run out.
    */
   readonly applied: () => void;
+  /** Called when the mark on disk is not what it should be, and when it is again: `markAgain` is to be called, or no more. */
+  readonly unmarked: (isUnmarked: boolean) => void;
 }
 
 export interface BrokenTarget {
@@ -33,8 +35,8 @@ export interface BrokenTarget {
 export class TargetActions {
   readonly #parts: ActionsParts;
   readonly #actions: readonly TargetAction[];
-  /** When a set was published that nobody was told of, in µs of CLOCK_MONOTONIC. */
-  #untold: number | undefined;
+  /** The mark that could not be written. */
+  #unwritten: { readonly publishedAt: number | null } | undefined;
 
   constructor(parts: ActionsParts) {
     this.#parts = parts;
@@ -53,27 +55,9 @@ export class TargetActions {
     return this.#actions.flatMap(({ status }) => status ?? []);
   }
 
-  /** Asks for the action, for the set that has just been published. */
-  request(ids: readonly string[]): void {
-    const { clock, log } = this.#parts;
-    log.debug("asking for the action", { secrets: ids });
-    this.#ask(clock.monotonic());
-  }
-
-  /** A set was published without asking for the action. */
-  leaveUntold(): void {
-    if (!this.none) this.#untold = this.#parts.clock.monotonic();
-  }
-
-  /** Asks for the action for what nobody was told of. @returns whether there was such a set. */
-  tellLate(): boolean {
-    if (this.#untold === undefined) return false;
-    this.#ask(this.#untold);
-    return true;
-  }
-
-  #ask(publishedAt: number): void {
-    this.#untold = undefined;
+  /** Asks for the action. @param publishedAt µs of CLOCK_MONOTONIC at which the set was complete; undefined: now. */
+  request(ids: readonly string[], publishedAt = this.#parts.clock.monotonic()): void {
+    this.#parts.log.debug("asking for the action", { secrets: ids });
     this.#mark(publishedAt);
     for (const action of this.#actions) action.request(publishedAt);
   }
@@ -122,17 +106,27 @@ export class TargetActions {
     if (this.#actions.every(({ told }) => told)) this.#parts.applied();
   }
 
+  /** Writes the mark that could not be written. */
+  markAgain(): void {
+    if (this.#unwritten !== undefined) this.#mark(this.#unwritten.publishedAt);
+  }
+
   /**
    * Where it cannot be written, the one on disk has no time, or says that an action is due that is done: at worst it is
-   * done twice after a crash.
+   * done twice after a crash. It is written when it can be.
    */
   #mark(publishedAt: number | null): void {
-    const { publisher, log } = this.#parts;
+    const { publisher, log, unmarked } = this.#parts;
+    const before = this.#unwritten;
     try {
       publisher.setPending(publishedAt, new Map(this.#actions.map(({ unit, starts }) => [unit, starts])));
+      this.#unwritten = undefined;
     } catch (error) {
-      log.warn(error instanceof Error ? error.message : "cannot write the mark of the pending action");
+      const why = error instanceof Error ? error.message : "cannot write the mark of the pending action";
+      log[before === undefined ? "warn" : "debug"](why);
+      this.#unwritten = { publishedAt };
     }
+    if ((before === undefined) !== (this.#unwritten === undefined)) unmarked(this.#unwritten !== undefined);
   }
 
   #allIdle(): boolean {

@@ -22,7 +22,9 @@ export const parts = [
     files: [
       "src/engine/held-values.ts",
       "src/engine/problems.ts",
-      "src/engine/retries.ts",
+      "src/engine/owed.ts",
+      "src/engine/asks.ts",
+      "src/engine/cycle.ts",
       "src/engine/rotation.ts",
       "src/engine/store.ts",
       "src/engine/verify.ts",

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { BackendError, type Fetched, type Outcome } from "../../../src/contract/backend.ts";
-import { HeldValues } from "../../../src/engine/held-values.ts";
+import { HeldValues, valuesIn } from "../../../src/engine/held-values.ts";
 import { Problems } from "../../../src/engine/problems.ts";
 import { FakeClock, missing, recordingLog, refused } from "../fakes.ts";
 
@@ -12,20 +12,33 @@ const fetched = (text: string, refreshAfter?: number): Fetched => ({
 });
 
 describe("held values", () => {
-  test("a replaced value is overwritten, the new one and equal ones are not", () => {
+  test("a replaced value is overwritten, and so is what is fetched and not held", () => {
     const held = new HeldValues(new FakeClock());
-    const [first, equal, second] = [fetched("one"), fetched("one"), fetched("two")];
+    const [first, equal, second] = [fetched("one"), fetched("one", 60), fetched("two")];
     held.set("a", first);
-    expect([...held.changesIn(new Map([["a", equal]]))]).toEqual([]);
-    expect(first.value.equals(Buffer.alloc(3))).toBe(true);
-    expect(held.get("a")?.value.toString()).toBe("one");
-    held.set("a", equal);
-    expect(held.get("a")?.value.toString()).toBe("one");
-    held.set("a", second);
+    const outcomes = new Map([["a", equal]]);
+    expect([...held.changesIn(outcomes)]).toEqual([]);
+    held.confirm("a", { ...equal, version: "2" });
+    held.release(valuesIn(outcomes));
     expect(equal.value.equals(Buffer.alloc(3))).toBe(true);
+    expect(held.get("a")).toMatchObject({ value: Buffer.from("one"), version: "2" });
+    expect(held.get("a")?.refreshAt).toBeDefined();
+    held.set("a", second);
+    held.release([["a", second.value]]);
+    expect(first.value.equals(Buffer.alloc(3))).toBe(true);
+    expect(held.get("a")?.value.toString()).toBe("two");
     held.clear();
     expect(second.value.equals(Buffer.alloc(3))).toBe(true);
     expect(held.size).toBe(0);
+  });
+
+  test("finding what differs changes nothing", () => {
+    const held = new HeldValues(new FakeClock());
+    held.set("a", fetched("one"));
+    const outcomes = new Map([["a", { ...fetched("one", 60), version: "2" }]]);
+    held.changesIn(outcomes);
+    expect(held.get("a")).toMatchObject({ version: "1", refreshAt: undefined });
+    expect(outcomes.get("a")?.value.toString()).toBe("one");
   });
 
   test("what did not come is no change", () => {
@@ -39,20 +52,19 @@ describe("held values", () => {
     expect([...held.changesIn(outcomes).keys()]).toEqual(["c"]);
   });
 
-  test("leases come due, can be put off, and are no poll's business", async () => {
+  test("the ends of leases", async () => {
     const clock = new FakeClock();
     const held = new HeldValues(clock);
+    const none = new Set<string>();
     held.set("static", fetched("x"));
-    expect(held.untilDue()).toBe(Infinity);
+    expect(held.nextEnd(none)).toBe(Infinity);
     held.set("long", fetched("x", 100));
     held.set("short", fetched("x", 10));
-    expect(held.untilDue()).toBe(10);
-    expect(held.unleased(["static", "long", "short", "unknown"])).toEqual(["static", "unknown"]);
+    expect(held.nextEnd(none) - clock.monotonic()).toBe(10e6);
+    expect(held.nextEnd(new Set(["short"])) - clock.monotonic()).toBe(100e6);
     await clock.advance(11);
-    expect([held.due(), held.untilDue()]).toEqual([["short"], 0]);
-    held.postpone(["short", "unknown"], 30);
-    expect([held.due(), held.untilDue()]).toEqual([[], 30]);
-    expect(held.get("short")?.value.toString()).toBe("x");
+    expect(held.ending(none)).toEqual(["short"]);
+    expect(held.ending(new Set(["short"]))).toEqual([]);
   });
 });
 

@@ -34,6 +34,22 @@ describe("a template that cannot carry a secret", () => {
     expect(life.restarts()).toBe(1);
   });
 
+  test("at a reload: the template is read when the store has a text again, without another reload", async () => {
+    const { config, template } = templated("{{a}}");
+    const life = await startSidecar({ config, store: new FakeStore({ a: "a1", b: "b1" }) });
+    life.store.put("b", binary);
+    template("{{a}} {{b}}");
+    life.sidecar.reload();
+    await life.clock.advance(60);
+    expect(life.file("app.ini")).toBe("a1");
+    expect(life.notifier.last).toContain("the templates read before stay in use");
+    expect(life.log.at("error").filter((line) => line.includes("stay in use"))).toHaveLength(1);
+    life.store.put("b", "b2");
+    await life.clock.advance(60);
+    expect(life.file("app.ini")).toBe("a1 b2");
+    expect(life.notifier.last).not.toContain("stay in use");
+  });
+
   test("after a restart beside a published set: said, the set stays, and a reload does not end the sidecar", async () => {
     const { config, template } = templated("{{a}}");
     const store = new FakeStore({ a: "a1", b: binary });

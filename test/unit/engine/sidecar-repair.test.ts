@@ -2,7 +2,8 @@
 import { chmodSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { block, startSidecar } from "./running-sidecar.ts";
+import { FailingDisk } from "./failing-disk.ts";
+import { block, freshDirectory, startSidecar } from "./running-sidecar.ts";
 
 type Life = Awaited<ReturnType<typeof startSidecar>>;
 
@@ -71,4 +72,44 @@ test("a set that nobody touched is not written again by polls", async () => {
   await clock.advance(300);
   expect(store.fetches.length).toBeGreaterThan(2);
   expect(statSync(join(directory, ".fetcher-state")).ino).toBe(before);
+});
+
+describe("a disk that fails", () => {
+  async function failing() {
+    const root = freshDirectory();
+    const life = await startSidecar({ config: { config: {} }, directory: join(root, "pub") });
+    return { ...life, disk: new FailingDisk(root) };
+  }
+
+  test("in the middle of mending, where nobody polls: the rest follows when it works again", async () => {
+    const { clock, directory, sidecar, file, notifier, disk, log } = await failing();
+    for (const name of ["a", "b"]) rmSync(join(directory, name));
+    // A directory, two files and the state; the rename that decides, that of the state, and that of the first file.
+    disk.fail(7);
+    sidecar.reload();
+    await clock.advance(1);
+    expect(file("a")).toBe("a1");
+    expect(log.at("error").join()).toContain("is not mended");
+    disk.heal();
+    await clock.advance(120);
+    expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
+    expect(notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [\d:]+$/);
+  });
+
+  test("while the action is done: the mark that it is due is taken away when the disk works again", async () => {
+    const { clock, store, sidecar, systemd, pending, disk, log, restarts } = await failing();
+    systemd.jobTime = 5;
+    store.put("a", "a2");
+    sidecar.reload();
+    await clock.advance(1);
+    disk.fail(0);
+    await clock.advance(200);
+    expect(pending()).not.toBeNull();
+    expect(log.at("warn")).toHaveLength(1);
+    disk.heal();
+    await clock.advance(60);
+    expect(pending()).toBeNull();
+    await clock.advance(600);
+    expect(restarts()).toBe(1);
+  });
 });

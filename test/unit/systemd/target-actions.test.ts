@@ -45,6 +45,7 @@ async function actionsOf(onChange: object = {}) {
   publisher.stage(new Map([["a", Buffer.from("1")]]), false).commit();
   let applied = 0;
   let changed = 0;
+  const unmarked: boolean[] = [];
   const actions = new TargetActions({
     config,
     publisher,
@@ -58,6 +59,7 @@ async function actionsOf(onChange: object = {}) {
     applied: () => {
       applied += 1;
     },
+    unmarked: (is) => unmarked.push(is),
   });
   const running = actions.run(stop.signal);
   onTestFinished(async () => {
@@ -74,8 +76,11 @@ async function actionsOf(onChange: object = {}) {
     rmSync(directory, { recursive: true });
     writeFileSync(directory, "a file where the directory was");
   };
+  const unblock = () => {
+    rmSync(directory);
+  };
   return {
-    ...{ actions, clock, web, job, log, publisher, state, block },
+    ...{ actions, clock, web, job, log, publisher, state, block, unblock, unmarked },
     applied: () => applied,
     changed: () => changed,
   };
@@ -126,8 +131,6 @@ test("STATUS has a line for each target that waits, and is told of each change",
 test("with the action none nobody is told, and what was due of before is forgotten", async () => {
   const { actions, clock, web, job, publisher, state } = await actionsOf({ action: "none" });
   expect(actions.none).toBe(true);
-  actions.leaveUntold();
-  expect(actions.tellLate()).toBe(false);
   publisher.setPending(1);
   actions.resume({ values: undefined, pending: undefined, starts: new Map() });
   expect(state().pending).not.toBeNull();
@@ -137,25 +140,18 @@ test("with the action none nobody is told, and what was due of before is forgott
   expect([...web.jobs, ...job.jobs]).toEqual([]);
 });
 
-test("a set that was published without the action is told late, once, to those that have not started since", async () => {
+test("of a set that was published earlier those are told that have not started since", async () => {
   const { actions, clock, web, job, state } = await actionsOf();
   expect(actions.none).toBe(false);
-  expect(actions.tellLate()).toBe(false);
   const publishedAt = clock.monotonic();
-  actions.leaveUntold();
   await clock.advance(10);
   web.start();
   await clock.advance(10);
-  expect(actions.tellLate()).toBe(true);
+  actions.request(["a"], publishedAt);
   expect(state().pending).toMatchObject({ publishedAt });
   await clock.advance(10);
   expect(web.jobs.map(({ what }) => what)).toEqual(["start"]);
   expect(job.jobs.map(({ what }) => what)).toEqual(["restart job.service", "start"]);
-  expect(actions.tellLate()).toBe(false);
-  // A later action serves it too.
-  actions.leaveUntold();
-  actions.request(["a"]);
-  expect(actions.tellLate()).toBe(false);
 });
 
 test("an action that a crash kept from being done is done, but where the target has started since", async () => {
@@ -202,7 +198,7 @@ test("each target's starts are kept for the next life, and count against its own
 });
 
 test("where the mark cannot be written, it is said, and the action is done all the same", async () => {
-  const { actions, clock, web, log, block, applied } = await actionsOf();
+  const { actions, clock, web, log, block, unmarked, applied } = await actionsOf();
   block();
   actions.request(["a"]);
   await settled();
@@ -210,4 +206,36 @@ test("where the mark cannot be written, it is said, and the action is done all t
   await clock.advance(5);
   expect(web.starts).toHaveLength(1);
   expect(applied()).toBe(1);
+  // Nothing is due any more, on disk neither.
+  expect(unmarked).toEqual([true, false]);
+});
+
+test("a mark that cannot be written while the action waits is written when it can be", async () => {
+  const { actions, clock, web, log, block, unblock, unmarked, state } = await actionsOf();
+  web.jobTime = 600;
+  block();
+  actions.request(["a"]);
+  await clock.advance(5);
+  actions.markAgain();
+  expect(unmarked).toEqual([true]);
+  expect(log.at("warn")).toHaveLength(1);
+  unblock();
+  actions.markAgain();
+  expect(unmarked).toEqual([true, false]);
+  expect(state().pending).toMatchObject({ publishedAt: clock.monotonic() - 5e6 });
+});
+
+test("a mark that cannot be taken away is taken away when it can be", async () => {
+  const { actions, clock, web, job, block, unblock, unmarked, state } = await actionsOf();
+  for (const target of [web, job]) target.jobTime = 5;
+  actions.request(["a"]);
+  await clock.advance(1);
+  block();
+  await clock.advance(10);
+  expect(unmarked).toEqual([true]);
+  unblock();
+  actions.markAgain();
+  expect(unmarked).toEqual([true, false]);
+  expect(state().pending).toBeNull();
+  expect([...web.starts, ...job.starts]).toHaveLength(2);
 });

@@ -1,0 +1,195 @@
+/** One round: ask the store, compare, verify, publish, and ask for the action. Whatever fails, what is published stays. */
+import type { Fetched, Outcome } from "../contract/backend.ts";
+import { type Clock, isAborted } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import { FatalError } from "../contract/errors.ts";
+import type { PublishResult, Request } from "./asks.ts";
+import { type Answer, fetchOnce, fetchSettled } from "./fetch.ts";
+import { type HeldValues, valuesIn, isFetched } from "./held-values.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Owed } from "./owed.ts";
+import { problemOf, type Problems } from "./problems.ts";
+import type { Publisher } from "../publish/publisher.ts";
+import type { RotationPublisher } from "./rotation.ts";
+import { counted } from "./status.ts";
+import type { Store } from "./store.ts";
+import type { TargetActions } from "../systemd/target-actions.ts";
+import { ValueError } from "../publish/value.ts";
+
+export interface CycleParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly publisher: Publisher;
+  readonly held: HeldValues;
+  readonly problems: Problems;
+  readonly owed: Owed;
+  readonly rotation: RotationPublisher;
+  readonly actions: TargetActions;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Called when the store has answered for all that it was asked for. */
+  readonly checked: () => void;
+}
+
+/** A publish that is to be made, and what it is of. */
+interface Publish {
+  readonly what: string;
+  /** The target must hear of it. */
+  readonly act: boolean;
+}
+
+export class Cycle {
+  readonly #parts: CycleParts;
+
+  constructor(parts: CycleParts) {
+    this.#parts = parts;
+  }
+
+  /** @param ids what is asked for; none: only a publish is due, or a look at what is published. */
+  async run(ids: readonly string[], request: Request | undefined, stop: AbortSignal): Promise<void> {
+    const { held, owed } = this.#parts;
+    const answer =
+      request === "reload"
+        ? await fetchOnce(this.#parts, ids, stop)
+        : await fetchSettled(this.#parts, ids, request === "hint", stop);
+    try {
+      if (isAborted(stop)) return;
+      this.#note(answer);
+      if (request === "reload" || owed.areTemplatesUnread) await this.#reloadTemplates(answer.changes, request);
+      const publish = this.#due(answer.changes);
+      const result = await this.#publish(publish, answer.changes, request, stop);
+      owed.settle({ ...answer, result });
+      if (typeof result === "object") this.#tell(publish, result);
+      else if (request === "reload") this.#sayUnchanged();
+      if (isAborted(stop)) return;
+      // A publish that fails is tried again, and says the same obstacle.
+      if (result === "failed") owed.obstruct("mend", undefined);
+      else this.mend(request === "reload");
+    } finally {
+      held.release(valuesIn(answer.outcomes));
+    }
+  }
+
+  /** Mends what somebody removed or altered. The target hears of it only where it may have read other bytes. */
+  mend(isWhole: boolean): void {
+    const { log, publisher, held, owed, actions } = this.#parts;
+    // Other files are due of the same values: the publish mends what is not right.
+    if (owed.files !== undefined || isHalfDone(publisher)) return;
+    try {
+      const damaged = publisher.repair(held.bytes, isWhole, !actions.none);
+      owed.obstruct("mend", undefined);
+      if (damaged.size === 0) return;
+      log.warn("somebody removed or altered published files: they are as they were again", {
+        files: [...damaged.keys()],
+      });
+      if ([...damaged.values()].includes("altered")) this.#act([]);
+    } catch (error) {
+      if (!(error instanceof FatalError)) throw error;
+      const why = `what somebody removed or altered is not mended: ${error.message}`;
+      if (owed.obstruct("mend", why)) log.error(why);
+      if (isHalfDone(publisher)) owed.publishSoon();
+    }
+  }
+
+  #note({ outcomes, changes }: Answer): void {
+    const { held, problems, checked } = this.#parts;
+    if (outcomes.size === 0) return;
+    for (const [id, outcome] of outcomes) if (isFetched(outcome) && !changes.has(id)) held.confirm(id, outcome);
+    problems.note(outcomes, "what is published stays");
+    if ([...outcomes.values()].every(isAnswered)) checked();
+  }
+
+  async #reloadTemplates(changes: ReadonlyMap<string, Fetched>, request: Request | undefined): Promise<void> {
+    const { log, publisher, held, owed, actions } = this.#parts;
+    const values = new Map(held.bytes);
+    for (const [id, { value }] of changes) values.set(id, value);
+    try {
+      await publisher.reloadTemplates(values);
+      owed.obstruct("templates", undefined);
+      owed.templatesUnread(false);
+    } catch (error) {
+      if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
+      const why = `${error.message}; the templates read before stay in use`;
+      if (owed.obstruct("templates", why) || request === "reload") log.error(why);
+      // A template that is no good, a person must mend. A value that it cannot take may change by itself.
+      owed.templatesUnread(error instanceof ValueError);
+    }
+    owed.templatesAre(this.#makeOthers() ? "changed" : "published", !actions.none);
+  }
+
+  /** Whether the templates make something else of the same values. */
+  #makeOthers(): boolean {
+    const { log, publisher, held } = this.#parts;
+    try {
+      return publisher.outdated(held.bytes).length > 0;
+    } catch (error) {
+      if (!(error instanceof FatalError)) throw error;
+      log.error(error.message);
+      // What cannot be read is published again.
+      return true;
+    }
+  }
+
+  /** @returns undefined where nothing is to be published. */
+  #due(changes: ReadonlyMap<string, Fetched>): Publish | undefined {
+    const { config, publisher, owed } = this.#parts;
+    const { halfDone } = publisher;
+    if (changes.size === 0 && owed.files === undefined && !halfDone) return undefined;
+    const what = owed.files?.what ?? "what was half done";
+    const mustHear = ([id, { refreshAfter }]: readonly [string, Fetched]) =>
+      config.reloadOnChange || refreshAfter !== undefined || !owed.isQuiet(id);
+    // Of what is half done it may have read something already.
+    return { what, act: halfDone || owed.files?.act === true || [...changes].some(mustHear) };
+  }
+
+  async #publish(
+    publish: Publish | undefined,
+    changes: ReadonlyMap<string, Fetched>,
+    request: Request | undefined,
+    stop: AbortSignal,
+  ): Promise<PublishResult> {
+    if (publish === undefined) return "unchanged";
+    const { rotation, actions } = this.#parts;
+    return await rotation.publish(changes, publish.act && !actions.none, request === "reload", stop);
+  }
+
+  #tell(publish: Publish | undefined, published: ReadonlySet<string>): void {
+    const { log, owed, actions } = this.#parts;
+    const ids = [...published];
+    const what = ids.length > 0 ? counted(ids.length, "changed secret") : publish?.what;
+    log.notice(`published ${what ?? "nothing"}`, { secrets: ids });
+    if (publish?.act === true) this.#act(ids);
+    else if (ids.length > 0 && !actions.none) owed.leaveUntold();
+  }
+
+  #act(ids: readonly string[]): void {
+    const { owed, actions } = this.#parts;
+    if (actions.none) return;
+    owed.tell();
+    actions.request(ids);
+  }
+
+  #sayUnchanged(): void {
+    const { log, owed, problems, actions } = this.#parts;
+    const untold = owed.tell();
+    if (untold !== undefined) {
+      actions.request([], untold);
+      log.notice("fetched again: nothing has changed, but the service may not have had it yet");
+      return;
+    }
+    const problem = owed.obstacleOf("publish") ?? problems.summary ?? owed.obstacles[0];
+    log.notice(
+      `fetched again: ${problem === undefined ? "nothing has changed" : `nothing new is published: ${problem}`}`,
+    );
+  }
+}
+
+function isAnswered(outcome: Outcome): boolean {
+  const problem = problemOf(outcome);
+  return problem === undefined || problem.kind === "missing";
+}
+
+/** As a call: it changes within a publish, which the compiler's narrowing does not know. */
+function isHalfDone(publisher: Publisher): boolean {
+  return publisher.halfDone;
+}

@@ -1,0 +1,190 @@
+/**
+ * What is still to be done, in one value: every event adds to it, the loop's timer and STATUS follow from it, and only
+ * success takes from it. What a target must still be told is with the target, which has a pace of its own
+ * (`systemd/target-action`), and is marked on disk.
+ */
+import { backoff, type Clock, type Random } from "../runtime/clock.ts";
+import { Asks, type Request, type Round } from "./asks.ts";
+import type { HeldValues } from "./held-values.ts";
+import { problemOf } from "./problems.ts";
+
+/** Seconds between two looks at what others may have done, and at what could not be done before. */
+const LOOK = 60;
+
+/** What is looked at now and then: links and leftovers, files that are not mended, the mark of an action. */
+export type Look = "care" | "mend" | "mark";
+
+/** What an obstacle stands in the way of; STATUS has them in this order. */
+const obstructed = ["publish", "mend", "care", "templates"] as const;
+type Obstructed = (typeof obstructed)[number];
+
+export class Owed {
+  readonly #asks: Asks;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  /** Ids whose newest values are not published. */
+  #unpublished: readonly string[] = [];
+  /** Other files are to be made of the same values. */
+  #templates: { readonly act: boolean } | undefined;
+  /** Somebody asked for the templates to be read, and they cannot take the values that there are. */
+  #templatesUnread = false;
+  #settings = false;
+  /** The digest of the set that was refused: only another one is worth a try. */
+  #refused: string | undefined;
+  /** µs of CLOCK_MONOTONIC at which a publish that failed is tried again; Infinity: none has. */
+  #publishAt = Infinity;
+  #publishFailures = 0;
+  readonly #looks = new Set<Look>();
+  /** µs of CLOCK_MONOTONIC. */
+  #lookAt = Infinity;
+  /** When a set was published that the target is to be told of by the next reload, in µs of CLOCK_MONOTONIC. */
+  #untold: number | undefined;
+  readonly #obstacles = new Map<Obstructed, string>();
+
+  /** @param ids all secrets. */
+  constructor(ids: readonly string[], held: HeldValues, clock: Clock, random: Random) {
+    this.#asks = new Asks(ids, held, clock, random);
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  /** Seconds until something is to be done; Infinity: nothing is owed but what an event may add. */
+  get seconds(): number {
+    const next = Math.min(this.#asks.next, this.#publishAt, this.#lookAt);
+    return Math.max(0, next - this.#clock.monotonic()) / 1e6;
+  }
+
+  /** For STATUS=. */
+  get obstacles(): readonly string[] {
+    return obstructed.flatMap((what) => this.#obstacles.get(what) ?? []);
+  }
+
+  obstacleOf(what: Obstructed): string | undefined {
+    return this.#obstacles.get(what);
+  }
+
+  /** @param why undefined: nothing is in the way any more. @returns whether that is news. */
+  obstruct(what: Obstructed, why: string | undefined): boolean {
+    const isNews = why !== this.#obstacles.get(what);
+    if (why === undefined) this.#obstacles.delete(what);
+    else this.#obstacles.set(what, why);
+    if (what === "mend") this.look("mend", why !== undefined);
+    return isNews && why !== undefined;
+  }
+
+  /** Asks the store for all secrets again and again. @param interval seconds */
+  poll(interval: number): void {
+    this.#asks.poll(interval);
+  }
+
+  /** What the start could not get. @param isSoon the store was silent, and may answer any moment. */
+  missedByStart(ids: Iterable<string>, isSoon: boolean): void {
+    this.#asks.missedByStart(ids, isSoon);
+  }
+
+  /** @returns what the store is to be asked for now, which is nothing where only a publish is due; undefined: no round is. */
+  due(request: Request | undefined): readonly string[] | undefined {
+    return this.#asks.due(request) ?? (this.#clock.monotonic() >= this.#publishAt ? [] : undefined);
+  }
+
+  /** Whether nobody but the start wanted it: that the store has it now is no reason to touch the target. */
+  isQuiet(id: string): boolean {
+    return this.#asks.isQuiet(id);
+  }
+
+  /** Values that are to be published. */
+  toPublish(ids: readonly string[]): void {
+    this.#unpublished = ids;
+  }
+
+  /** Settings may make other files of the same values than are published. */
+  settingsMayDiffer(): void {
+    this.#settings = true;
+  }
+
+  /** Templates are to be read again, with other values. */
+  templatesUnread(isUnread: boolean): void {
+    this.#templatesUnread = isUnread;
+  }
+
+  get areTemplatesUnread(): boolean {
+    return this.#templatesUnread;
+  }
+
+  /** @param act the target must hear of it. */
+  templatesAre(what: "changed" | "published", act: boolean): void {
+    this.#templates = what === "changed" ? { act } : undefined;
+  }
+
+  /** Of what a publish is due, though no value has changed; undefined: of nothing. */
+  get files(): { readonly what: string; readonly act: boolean } | undefined {
+    if (this.#templates !== undefined) return { what: "changed templates", act: this.#templates.act };
+    return this.#settings ? { what: "changed settings", act: false } : undefined;
+  }
+
+  /** The set of this digest is not to be tried again before something changes. */
+  refuse(digest: string): void {
+    this.#refused = digest;
+  }
+
+  isRefused(digest: string): boolean {
+    return this.#refused === digest;
+  }
+
+  /** Something of a publish is half done, though no value has changed. */
+  publishSoon(): void {
+    this.#publishFailures += 1;
+    this.#publishAt = this.#clock.monotonic() + backoff(this.#publishFailures + 1, this.#random) * 1e6;
+  }
+
+  /** Takes what is done now, and plans what is not. */
+  settle(round: Round): void {
+    const { outcomes, result } = round;
+    this.#publishFailures = result === "failed" ? this.#publishFailures + 1 : 0;
+    const seconds = this.#asks.settle(round, this.#publishFailures);
+    this.#publishAt = result === "failed" ? this.#clock.monotonic() + seconds * 1e6 : Infinity;
+    // The store is back at what is published.
+    if (result === "unchanged" && this.#unpublished.every((id) => problemOf(outcomes.get(id)) === undefined))
+      this.published();
+  }
+
+  /** All that is held is in the files. */
+  published(): void {
+    this.#unpublished = [];
+    this.#templates = undefined;
+    this.#settings = false;
+    this.#refused = undefined;
+    this.obstruct("publish", undefined);
+  }
+
+  /** @param isOwed whether it is to be looked at now and then, until it is said not to be. */
+  look(what: Look, isOwed: boolean): void {
+    if (isOwed) this.#looks.add(what);
+    else this.#looks.delete(what);
+    if (this.#looks.size === 0) this.#lookAt = Infinity;
+    else if (this.#lookAt === Infinity) this.#lookAgain();
+  }
+
+  /** @returns what is to be looked at now. */
+  looks(): ReadonlySet<Look> {
+    if (this.#clock.monotonic() < this.#lookAt) return new Set();
+    this.#lookAgain();
+    return new Set(this.#looks);
+  }
+
+  #lookAgain(): void {
+    this.#lookAt = this.#clock.monotonic() + LOOK * 1e6;
+  }
+
+  /** A set was published, and the target is not told of it unless somebody reloads. */
+  leaveUntold(): void {
+    this.#untold = this.#clock.monotonic();
+  }
+
+  /** The target is being told. @returns when the set was published that it had not been told of. */
+  tell(): number | undefined {
+    const untold = this.#untold;
+    this.#untold = undefined;
+    return untold;
+  }
+}

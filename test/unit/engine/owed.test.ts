@@ -1,0 +1,163 @@
+import { describe, expect, test } from "vitest";
+import { BackendError, type Outcome } from "../../../src/contract/backend.ts";
+import type { PublishResult } from "../../../src/engine/asks.ts";
+import { HeldValues } from "../../../src/engine/held-values.ts";
+import { Owed } from "../../../src/engine/owed.ts";
+import { FakeClock, missing, refused } from "../fakes.ts";
+
+function owing() {
+  const clock = new FakeClock();
+  const held = new HeldValues(clock);
+  const owed = new Owed(["a", "b"], held, clock, () => 0.5);
+  for (const id of ["a", "b"]) held.set(id, { value: Buffer.from(`${id}0`), version: "0" });
+  /** A round: what the store has answered for which id, and what came of it. */
+  const settle = (
+    answers: Readonly<Record<string, Outcome>>,
+    publish: Exclude<PublishResult, object> | "published",
+  ) => {
+    const outcomes = new Map(Object.entries(answers));
+    const changes = held.changesIn(outcomes);
+    owed.toPublish([...changes.keys()]);
+    if (publish === "published") for (const [id, fetched] of changes) held.set(id, fetched);
+    owed.settle({ outcomes, changes, result: publish === "published" ? new Set(changes.keys()) : publish });
+  };
+  return { clock, held, owed, settle };
+}
+const value = (text: string, refreshAfter?: number): Outcome => ({
+  status: "value",
+  value: Buffer.from(text),
+  version: text,
+  ...(refreshAfter === undefined ? {} : { refreshAfter }),
+});
+const denied = new BackendError("denied", "permission denied");
+
+describe("what is owed", () => {
+  test("is nothing at first: nobody wakes", () => {
+    const { owed } = owing();
+    expect(owed.seconds).toBe(Infinity);
+    expect(owed.due(undefined)).toBeUndefined();
+  });
+
+  test("of a silent store: each secret that it did not answer for, with growing pauses, until it answers", async () => {
+    const { clock, owed, settle } = owing();
+    settle({ a: refused, b: value("b0") }, "unchanged");
+    const pauses = [];
+    for (let round = 0; round < 5; round += 1) {
+      pauses.push(owed.seconds);
+      await clock.advance(owed.seconds);
+      expect(owed.due(undefined)).toEqual(["a"]);
+      settle({ a: refused }, "unchanged");
+    }
+    expect(pauses).toEqual([...pauses].sort((a, b) => a - b));
+    expect(pauses.at(-1)).toBeGreaterThan((pauses[0] ?? 0) * 10);
+    settle({ a: value("a1") }, "published");
+    expect(owed.seconds).toBe(Infinity);
+  });
+
+  test.each([
+    ["refuses it", denied],
+    ["has it no more", missing("a")],
+  ])("is nothing where the store %s: a person must mend that, and ask", (_, answer) => {
+    const { owed, settle } = owing();
+    settle({ a: answer }, "unchanged");
+    expect(owed.seconds).toBe(Infinity);
+  });
+
+  test("of a disk that failed: the value, and the publish with it", async () => {
+    const { clock, owed, settle } = owing();
+    settle({ a: value("a1") }, "failed");
+    await clock.advance(owed.seconds);
+    expect(owed.due(undefined)).toEqual(["a"]);
+    settle({ a: value("a1") }, "published");
+    expect(owed.seconds).toBe(Infinity);
+  });
+
+  test("of a disk that failed where no value has changed: the publish alone", async () => {
+    const { clock, owed, settle } = owing();
+    owed.templatesAre("changed", true);
+    settle({}, "failed");
+    expect(owed.files).toEqual({ what: "changed templates", act: true });
+    await clock.advance(owed.seconds);
+    expect(owed.due(undefined)).toEqual([]);
+    owed.published();
+    settle({}, "published");
+    expect([owed.seconds, owed.files]).toEqual([Infinity, undefined]);
+  });
+
+  test("is not asked for sooner than the store wants to be, by polls and hints neither", async () => {
+    const { clock, owed, settle } = owing();
+    owed.poll(30);
+    settle({ a: new BackendError("unavailable", "throttled", 300), b: value("b0") }, "unchanged");
+    await clock.advance(299);
+    expect(owed.due(undefined)).toEqual(["b"]);
+    expect(owed.due("hint")).toEqual(["b"]);
+    await clock.advance(10);
+    expect(owed.due("hint")).toEqual(["a", "b"]);
+  });
+
+  test("of a new lease that is in no file: seldom, as each answer is another one", async () => {
+    const { clock, owed, settle } = owing();
+    owed.poll(30);
+    settle({ a: value("a1", 4000) }, "failed");
+    for (const polls of [1, 2]) {
+      await clock.advance(polls === 1 ? 29 : 25);
+      expect(owed.due("hint")).toEqual(["b"]);
+    }
+    await clock.advance(10);
+    expect(owed.due("hint")).toEqual(["a", "b"]);
+  });
+
+  test("of a lease that ends: the next one in time, and again where that failed, not at once", async () => {
+    const { clock, owed, settle } = owing();
+    settle({ a: value("a1", 400) }, "published");
+    expect(owed.seconds).toBe(400);
+    await clock.advance(400);
+    expect(owed.due(undefined)).toEqual(["a"]);
+    settle({ a: denied }, "unchanged");
+    expect(owed.seconds).toBeGreaterThan(0);
+    await clock.advance(owed.seconds);
+    expect(owed.due(undefined)).toEqual(["a"]);
+    settle({ a: value("a2", 400) }, "refused");
+    expect(owed.seconds).toBeGreaterThan(50);
+  });
+
+  test("ends for what the store has taken back", () => {
+    const { owed, settle } = owing();
+    owed.obstruct("publish", "the disk is full");
+    settle({ a: value("a1") }, "failed");
+    settle({ a: value("a0") }, "unchanged");
+    expect([owed.seconds, owed.obstacles]).toEqual([Infinity, []]);
+  });
+
+  test("stays for what the store was not asked for", () => {
+    const { owed, settle } = owing();
+    owed.obstruct("publish", "the disk is full");
+    settle({ a: value("a1") }, "failed");
+    owed.settle({ outcomes: new Map([["b", value("b0")]]), changes: new Map(), result: "unchanged" });
+    expect(owed.obstacles).toEqual(["the disk is full"]);
+    expect(owed.seconds).toBeLessThan(30);
+  });
+
+  test("is looked at each minute, as long as it is owed", async () => {
+    const { clock, owed } = owing();
+    expect(owed.obstruct("mend", "no space")).toBe(true);
+    expect(owed.obstruct("mend", "no space")).toBe(false);
+    owed.look("mark", true);
+    expect(owed.seconds).toBe(60);
+    expect([...owed.looks()]).toEqual([]);
+    await clock.advance(60);
+    expect([...owed.looks()]).toEqual(["mend", "mark"]);
+    expect(owed.seconds).toBe(60);
+    owed.obstruct("mend", undefined);
+    owed.look("mark", false);
+    expect(owed.seconds).toBe(Infinity);
+  });
+});
+
+test("a reload ends that nobody but the start has asked", () => {
+  const { owed } = owing();
+  owed.missedByStart(["a"], true);
+  expect([owed.isQuiet("a"), owed.isQuiet("b")]).toEqual([true, false]);
+  expect(owed.due("reload")).toEqual(["a", "b"]);
+  expect(owed.isQuiet("a")).toBe(false);
+});
