@@ -1,0 +1,338 @@
+/** A sidecar with all that may happen to it: what fails, what heals, and what the service has read. */
+import fc from "fast-check";
+import { existsSync, mkdirSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { BackendError } from "../../src/contract/backend.ts";
+import { FatalError } from "../../src/contract/errors.ts";
+import { FailingDisk } from "../unit/engine/failing-disk.ts";
+import { freshDirectory, startSidecar } from "../unit/engine/running-sidecar.ts";
+import { FakeClock, FakeStore, missing, refused } from "../unit/fakes.ts";
+
+export const ids = ["a", "b"] as const;
+const id = fc.constantFrom(...ids);
+const failures = {
+  unavailable: refused,
+  throttled: new BackendError("unavailable", "throttled", 20),
+  denied: new BackendError("denied", "permission denied"),
+  invalid: new BackendError("invalid", "no text"),
+  missing: missing("it"),
+};
+/** As one that is optional must be written. */
+const B = "{{#b}}{{b}}{{/b}}";
+const GOOD = `{{a}}-${B}`;
+/** What can be rendered, but not of every value; what cannot be read at all. */
+const templates = [GOOD, "{{a}}", `only ${B}`, "nothing", "{{", "{{unknown}}"] as const;
+const published = ["a", "b", "app.ini", "secrets.env", ".fetcher-state"] as const;
+/** What somebody else writes into a published file. */
+const ALTERED = "altered";
+
+/** All that may happen. Nothing of it is the engine's own doing. */
+export const event = fc.oneof(
+  fc.record({ what: fc.constant("value"), id }),
+  fc.record({ what: fc.constant("binary"), id }),
+  fc.record({
+    what: fc.constant("failure"),
+    id,
+    kind: fc.constantFrom(...Object.keys(failures)) as fc.Arbitrary<keyof typeof failures>,
+  }),
+  fc.record({ what: fc.constantFrom("down", "up", "hint", "reload", "kill", "start", "mute", "unblock", "space") }),
+  fc.record({ what: fc.constant("full"), after: fc.constantFrom(0, 0, 1, 3, 5, 6, 7, 8, 9) }),
+  fc.record({ what: fc.constant("block"), file: fc.constantFrom("a", "app.ini", "secrets.env", "links/a") }),
+  fc.record({ what: fc.constant("remove"), file: fc.constantFrom(...published, "", "links/a") }),
+  fc.record({ what: fc.constant("alter"), file: fc.constantFrom("a", "b", "app.ini") }),
+  fc.record({ what: fc.constant("template"), text: fc.constantFrom(...templates) }),
+  fc.record({ what: fc.constant("time"), seconds: fc.constantFrom(0.1, 0.6, 2, 7, 40, 100) }),
+);
+/** Of these, what stands in the way of a publish or an action. */
+export const trouble = event.filter(({ what }) =>
+  ["down", "full", "block", "mute", "hint", "time", "remove", "alter"].includes(what),
+);
+export type Event = typeof event extends fc.Arbitrary<infer T> ? T : never;
+
+export const options = fc.record({
+  reloadOnChange: fc.boolean(),
+  optional: fc.boolean(),
+  action: fc.constantFrom("restart", "none"),
+  settle: fc.constantFrom(0, 0.5),
+  lease: fc.boolean(),
+  links: fc.boolean(),
+});
+export type Options = typeof options extends fc.Arbitrary<infer T> ? T : never;
+
+/** Seconds after which it is to be fetched again. */
+const LEASE = 50;
+/** Each answer of the store is another lease: what it is of. */
+export const origin = (text: string | undefined) => text?.replace(/-\d+$/, "");
+
+type Life = Awaited<ReturnType<typeof startSidecar>>;
+
+export class Machine {
+  readonly store = new FakeStore({ a: "a0", b: "b0" });
+  readonly #clock = new FakeClock();
+  readonly #directory: string;
+  readonly #links: string | undefined;
+  readonly #disk: FailingDisk;
+  readonly #config;
+  readonly #template = join(freshDirectory(), "app.mustache");
+  readonly #history: Readonly<Record<string, Set<string>>> = {
+    a: new Set(["a0", ALTERED]),
+    b: new Set(["b0", ALTERED]),
+  };
+  readonly #stored: Record<string, string | undefined> = { a: "a0", b: "b0" };
+  /** What the service read at its last start. */
+  #seen: Readonly<Record<string, string>> = {};
+  #text: string = GOOD;
+  /** The template has changed since somebody last asked for it to be read. */
+  #isTemplateNews = false;
+  #blocked: string | undefined;
+  #values = 0;
+  life!: Life;
+
+  constructor({ reloadOnChange, optional, action, settle, lease, links }: Options) {
+    if (lease) this.store.leases.set("a", LEASE);
+    writeFileSync(this.#template, GOOD);
+    const root = freshDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
+    this.#disk = new FailingDisk(root);
+    this.#directory = join(root, "pub");
+    this.#links = links ? join(root, "links") : undefined;
+    this.#config = {
+      secrets: { a: {}, b: { optional } },
+      config: { reloadOnChange },
+      templates: { "app.ini": { template: this.#template } },
+      onChange: { action, settle },
+      output: { directory: this.#directory, links: this.#links ?? null },
+    };
+  }
+
+  async start(): Promise<void> {
+    await this.#live();
+    this.#seen = this.files();
+  }
+
+  /** The published files, each as text. */
+  files(): Readonly<Record<string, string>> {
+    if (!existsSync(this.#directory)) return {};
+    const names = this.life.names().filter((name) => !name.startsWith(".") && !name.endsWith(".aside"));
+    const files = names.filter((name) => statSync(join(this.#directory, name)).isFile());
+    return Object.fromEntries(files.map((name) => [name, this.life.file(name)]));
+  }
+
+  /** The same, by the links. */
+  linked(): Readonly<Record<string, string>> | undefined {
+    if (this.#links === undefined) return undefined;
+    return Object.fromEntries(Object.keys(this.files()).map((name) => [name, this.life.file(`../links/${name}`)]));
+  }
+
+  get seen(): Readonly<Record<string, string>> {
+    return this.#seen;
+  }
+
+  async apply(event: Event): Promise<void> {
+    const { store, life } = this;
+    switch (event.what) {
+      case "value":
+        this.#value(event.id);
+        break;
+      case "binary":
+        this.#put(event.id, `\0${++this.#values}`);
+        break;
+      case "failure":
+        this.#stored[event.id] = undefined;
+        store.put(event.id, failures[event.kind]);
+        break;
+      case "down":
+        store.down = refused;
+        break;
+      case "up":
+        store.down = undefined;
+        break;
+      case "hint":
+        store.hint();
+        break;
+      case "reload":
+        this.reload();
+        break;
+      case "kill":
+        await this.#kill();
+        break;
+      case "start":
+        // Not so soon after others that it would meet its start limit by itself.
+        await this.#clock.advance(20);
+        life.systemd.start();
+        break;
+      case "mute":
+        life.systemd.answers = !life.systemd.answers;
+        break;
+      case "full":
+        this.#disk.fail(event.after);
+        break;
+      case "space":
+        this.#disk.heal();
+        break;
+      case "block":
+        this.#disk.aside(() => {
+          this.#block(event.file);
+        });
+        break;
+      case "unblock":
+        this.#unblock();
+        break;
+      case "remove":
+        this.#disk.aside(() => {
+          this.#remove(event.file);
+        });
+        break;
+      case "alter":
+        this.#disk.aside(() => {
+          this.#alter(event.file);
+        });
+        break;
+      case "template":
+        this.#write(event.text);
+        break;
+      case "time":
+        await this.pass(event.seconds);
+        break;
+    }
+    // Nothing happens twice in a microsecond.
+    await this.pass(0.001);
+  }
+
+  async pass(seconds: number): Promise<void> {
+    await this.#clock.advance(seconds);
+  }
+
+  reload(): void {
+    this.#isTemplateNews = false;
+    this.life.sidecar.reload();
+  }
+
+  /** The store gets values that can be published, new ones of `changes`, and the template is good. */
+  mendStore(changes: readonly string[] = []): void {
+    if (this.#text !== GOOD) this.#write(GOOD);
+    for (const id of ids) if (changes.includes(id) || this.#stored[id] === undefined) this.#value(id);
+  }
+
+  /** What the store holds; undefined: nothing that can be published. */
+  get stored(): Readonly<Record<string, string | undefined>> {
+    return this.#stored;
+  }
+
+  /** Only a reload shows it to the sidecar. */
+  get isTemplateNews(): boolean {
+    return this.#isTemplateNews;
+  }
+
+  /** Nothing stands in the way any more. */
+  heal(): void {
+    this.store.down = undefined;
+    this.#disk.heal();
+    this.#unblock();
+    this.life.systemd.answers = true;
+  }
+
+  check(): void {
+    expect(this.life.end()).toBe("runs");
+    const files = this.files();
+    for (const id of ids) if (files[id] !== undefined) expect(this.#history[id]).toContain(origin(files[id]));
+  }
+
+  #value(id: string): void {
+    const value = `${id}${++this.#values}`;
+    this.#put(id, value);
+    this.#stored[id] = value;
+  }
+
+  #put(id: string, value: string): void {
+    this.#stored[id] = undefined;
+    this.#history[id]?.add(value);
+    this.store.put(id, value);
+  }
+
+  #write(text: string): void {
+    this.#text = text;
+    this.#isTemplateNews = true;
+    writeFileSync(this.#template, text);
+  }
+
+  /** Killed where it stands, also in the middle of a publish, and started again by systemd beside what it left. */
+  async #kill(): Promise<void> {
+    const { life } = this;
+    this.#disk.fail(0);
+    await life.stop();
+    this.#disk.heal();
+    this.#unblock();
+    await this.#live(life);
+  }
+
+  /** A start that its set or its store cannot serve ends or waits: then somebody mends what is wrong. */
+  async #live(before?: Life): Promise<void> {
+    const begin = async () => {
+      this.life = await startSidecar({
+        store: this.store,
+        config: this.#config,
+        directory: this.#directory,
+        clock: this.#clock,
+      });
+      const { systemd } = this.life;
+      if (before !== undefined) systemd.state = before.systemd.state;
+      const start = systemd.start.bind(systemd);
+      systemd.start = () => {
+        this.#seen = this.files();
+        return start();
+      };
+    };
+    if (this.#text.startsWith("{{") && this.#text !== "{{a}}" && this.#text !== GOOD) this.#write(GOOD);
+    this.#isTemplateNews = false;
+    await begin();
+    const ready = () => this.life.notifier.readies.length > 0;
+    await this.#clock.advance(8);
+    if (ready()) return;
+    const end = this.life.end();
+    if (end !== "runs" && !(end instanceof FatalError) && !(end instanceof Error && end.name === "ValueError"))
+      throw end;
+    this.mendStore();
+    this.store.down = undefined;
+    if (end !== "runs") await begin();
+    await this.#clock.until(ready, 60);
+  }
+
+  /** A directory in the place of a file, which rename(2) does not replace. */
+  #block(file: string): void {
+    const path = this.#pathOf(file);
+    if (this.#blocked !== undefined || path === undefined || !existsSync(path)) return;
+    renameSync(path, `${path}.aside`);
+    mkdirSync(path);
+    this.#blocked = path;
+  }
+
+  #unblock(): void {
+    const path = this.#blocked;
+    this.#blocked = undefined;
+    if (path === undefined) return;
+    this.#disk.aside(() => {
+      if (!existsSync(path) || !statSync(path).isDirectory()) return;
+      rmdirSync(path);
+      if (existsSync(`${path}.aside`)) renameSync(`${path}.aside`, path);
+    });
+  }
+
+  /** "" is the directory itself. */
+  #remove(file: string): void {
+    const path = this.#pathOf(file);
+    if (path !== undefined) rmSync(path, { recursive: true, force: true });
+  }
+
+  #alter(file: string): void {
+    const path = this.#pathOf(file);
+    if (path === undefined || path === this.#blocked || !existsSync(path)) return;
+    rmSync(path);
+    writeFileSync(path, ALTERED);
+  }
+
+  #pathOf(file: string): string | undefined {
+    if (!file.startsWith("links/")) return join(this.#directory, file);
+    return this.#links === undefined ? undefined : join(this.#links, file.slice("links/".length));
+  }
+}
