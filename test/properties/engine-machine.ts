@@ -294,7 +294,11 @@ export class Machine {
       throw end;
     this.mendStore();
     this.store.down = undefined;
-    if (end !== "runs") await begin();
+    if (end !== "runs") {
+      // Files that no state of the sidecar's lists are somebody else's: it does not take them.
+      this.#remove("");
+      await begin();
+    }
     await this.#clock.until(ready, 60);
   }
 

@@ -202,7 +202,7 @@ test("where the mark cannot be written, it is said, and the action is done all t
   block();
   actions.request(["a"]);
   await settled();
-  expect(log.at("warn")).toEqual([expect.stringMatching(/^output: cannot write .*: not a directory/)]);
+  expect(log.at("warn")).toEqual([expect.stringMatching(/^output: cannot read .*: not a directory/)]);
   await clock.advance(5);
   expect(web.starts).toHaveLength(1);
   expect(applied()).toBe(1);
