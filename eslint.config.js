@@ -13,11 +13,12 @@ const rooms = {
   contract: [],
   runtime: ["contract"],
   config: ["contract"],
+  units: ["contract", "config"],
   output: ["contract", "config"],
   publish: ["contract", "config", "output"],
   systemd: ["contract", "runtime", "config", "publish"],
   engine: ["contract", "runtime", "config", "publish", "systemd", "../backends/index\\.ts$"],
-  cli: ["contract", "runtime", "config", "publish", "engine"],
+  cli: ["contract", "runtime", "config", "units", "publish", "engine"],
 };
 
 const room = (name, allowed) =>

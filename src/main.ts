@@ -28,6 +28,8 @@ let log: Log = openLog("info", defaultFormat);
 async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
+  if (isGenerator()) return (await import("./cli/units.ts")).generateUnits(argv);
+  if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
   checkCertificates();
   const commandLine = parseCommandLine(argv);
   log = openLog(commandLine.logLevel, commandLine.logFormat ?? defaultFormat);
@@ -53,6 +55,11 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "daemon":
       return daemon(commandLine);
   }
+}
+
+/** systemd runs what lies in such a directory, a link to this program say, for the units that it makes. */
+function isGenerator(): boolean {
+  return [process.argv0, process.argv[1] ?? ""].some((path) => /\/(?:system|user)-generators\/[^/]*$/.test(path));
 }
 
 /** What can be said without a store, an output and accounts. @throws ConfigError */

@@ -1,5 +1,5 @@
 /** The manual pages fetcher(8), fetcher.json(5) and with-secrets(1). */
-import { optionTexts, usage } from "../../src/cli/command-line.ts";
+import { commandTexts, optionTexts, usage } from "../../src/cli/command-line.ts";
 import { ExitCode, exitMeanings } from "../../src/contract/errors.ts";
 import { list, literal, more, roff, section, subsection, text, title } from "./roff.ts";
 import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
@@ -43,6 +43,7 @@ function fetcher(version: string): string[] {
     section(
       "OPTIONS",
       list(optionTexts),
+      list(commandTexts),
       more("What the command line says goes over the configuration: see `fetcher.json`(5)."),
     ),
     section(

@@ -18,6 +18,11 @@ export const usage = [
   "[--once | --check | --print-schema] [SECRET_ID...]",
 ] as const;
 
+/** Other ways to call it. */
+export const commandTexts: readonly (readonly [words: string, text: string])[] = [
+  ["fetcher units NAME...", "print the units that are generated from /etc/fetcher/NAME.json"],
+];
+
 /** Each option, and what --help and the manual page say of it. */
 export const optionTexts: readonly (readonly [option: string, text: string])[] = [
   ["--config FILE", "configuration (JSON)"],
@@ -40,6 +45,7 @@ Fetches the secrets of one service, publishes them as files and secrets.env, and
 stays to see them rotate. Started by systemd as NAME-secrets.service; in a terminal,
 --once and --check are what you want.
 
+${commandTexts.map(([words, text]) => `  ${words.padEnd(22)} ${text}\n`).join("")}
 ${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}
 Exit status (sysexits):
 ${Object.entries(exitMeanings)

@@ -193,6 +193,10 @@ export const onChangeSchema = object({
   verify: v.optional(v.nullable(verifySchema), null),
 });
 
+/** How the service gets its secrets, where its units are generated. */
+export const deliveries = ["env", "credentials", "private-tmp", "files"] as const;
+export type Delivery = (typeof deliveries)[number];
+
 export const configSchema = object({
   service: option(
     v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
@@ -231,6 +235,23 @@ export const configSchema = object({
     means(
       "`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit's `no-resident.conf`",
     ),
+  ),
+  delivery: option(
+    v.optional(oneOf(deliveries)),
+    means(
+      "how the units that are generated hand the secrets over: `files` below /run/NAME-secrets/pub; `env`: these, and all as variables; `credentials`; `private-tmp`. Only in /etc/fetcher, and not with `output`",
+      { otherwise: "`files`", since: "0.2.0", example: "env" },
+    ),
+  ),
+  environment: option(
+    v.optional(
+      v.union([v.boolean(), v.record(v.string(), v.string())], 'expected true, false or {"VARIABLE": "SECRET_ID"}'),
+    ),
+    means("which secrets are variables of the service: `true` for all, by their ids, or variable → id", {
+      otherwise: '`true` with `"delivery": "env"`, else `false`',
+      since: "0.2.0",
+      example: { DATABASE_PASSWORD: "db_password" },
+    }),
   ),
   $schema: option(
     v.optional(v.string("expected a string")),

@@ -5,6 +5,7 @@ import { type ConfigFlags, readJson, withFlags } from "./config-file.ts";
 import {
   component,
   configSchema,
+  type Delivery,
   ENV_FILE,
   type onChangeSchema,
   type outputSchema,
@@ -13,6 +14,7 @@ import {
   templateSchema,
 } from "./config-schema.ts";
 import { checkEnvNames } from "./env-names.ts";
+import { deliveryOf, nameOf, withName } from "./one-file.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { joinPath, parse } from "../contract/settings.ts";
 
@@ -65,6 +67,10 @@ export interface Config {
   readonly startTimeout: number | null;
   /** false: the process ends when the first set is published. */
   readonly resident: boolean;
+  /** How the units that are generated hand the secrets over. */
+  readonly delivery: Delivery;
+  /** Whether these give the service its variables. */
+  readonly environment: boolean;
 }
 
 /**
@@ -75,11 +81,16 @@ export interface Config {
 export async function loadConfig(commandLine: ConfigFlags): Promise<Config> {
   const file = commandLine.configFile;
   const baseDirectory = file === undefined ? process.cwd() : dirname(resolve(file));
-  return parseConfig(file === undefined ? {} : await readJson(file), commandLine, baseDirectory);
+  if (file === undefined) return parseConfig({}, commandLine, baseDirectory);
+  const json = await readJson(file);
+  return parseConfig(json, commandLine, baseDirectory, nameOf(file, json));
 }
 
-export function parseConfig(json: unknown, commandLine: ConfigFlags, baseDirectory: string): Config {
-  const raw = parse(configSchema, json);
+/** @param name of the file in /etc/fetcher: what it leaves out follows from that. */
+export function parseConfig(json: unknown, commandLine: ConfigFlags, baseDirectory: string, name?: string): Config {
+  // systemd may have made several for the unit.
+  const runtimeDirectory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
+  const raw = withName(parse(configSchema, json), json, name, runtimeDirectory === "" ? undefined : runtimeDirectory);
   const backend = commandLine.backend ?? raw.backend;
   if (backend === undefined) throw new ConfigError("backend", "is required (or --backend NAME)");
 
@@ -116,6 +127,8 @@ export function parseConfig(json: unknown, commandLine: ConfigFlags, baseDirecto
     onChange,
     startTimeout: raw.startTimeout,
     resident: raw.resident,
+    delivery: deliveryOf(raw),
+    environment: name !== undefined && raw.output !== undefined && raw.output.envFile !== null,
   };
 }
 

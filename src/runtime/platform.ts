@@ -19,7 +19,8 @@ import { getHeapStatistics, setFlagsFromString } from "node:v8";
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
 declare const FETCHER_NATIVE: string;
 
-const isCompiled = typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "";
+/** Whether this is the executable that needs no Node. */
+export const isCompiled = typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "";
 
 /** Hands one message of sd_notify(3) to systemd. What cannot be sent is lost. */
 export type SendState = (state: string) => void;

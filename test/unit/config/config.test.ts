@@ -51,6 +51,8 @@ test("what is not said has the documented default", () => {
     onChange: { action: "restart", signal: null, settle: 2, minInterval: 3, splay: 0, verify: null },
     startTimeout: null,
     resident: true,
+    delivery: "files",
+    environment: false,
   });
 });
 
@@ -84,7 +86,7 @@ describe("each error names its option, and never shows what was found there", ()
     ["expected an object", null],
     ["expected an object", canary],
     [
-      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident, $schema`,
+      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident, delivery, environment, $schema`,
       { bakend: canary },
     ],
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],

@@ -1,0 +1,77 @@
+/** `fetcher units` prints what the generator makes; by a link in a directory of generators, fetcher is that itself. */
+import { accessSync, constants, realpathSync, writeFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
+import { isCompiled } from "../runtime/platform.ts";
+import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { generate } from "../units/generator.ts";
+import { isTakenOnThisHost, type Place, unitsOfFile } from "../units/one-file-units.ts";
+import { textOf } from "../units/unit-file.ts";
+
+/** Where systemd has generators put their units. */
+const GENERATED = "/run/systemd/generator";
+
+/** @param words names of files in /etc/fetcher, or paths of such files, to be tried before they are put there. */
+export function printUnits(words: readonly string[], out: (text: string) => void): ExitCode {
+  if (words.length === 0)
+    throw new UsageError("units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file");
+  for (const [index, given] of words.entries()) {
+    const isPath = given.includes("/");
+    const name = isPath ? basename(given, ".json") : given;
+    const place = placeIn(isPath ? dirname(resolve(given)) : CONFIG_DIRECTORY);
+    const units = unitsOfFile(name, place);
+    if (units === undefined)
+      throw new FatalError(
+        ExitCode.config,
+        `${place.directory}/${name}.json has \`output\`: its units are made by hand; leave that out to have them generated`,
+      );
+    const texts = units.map((unit) => `# ${GENERATED}/${unit.path}\n${textOf(unit)}`);
+    out(`${index === 0 ? "" : "\n"}${texts.join("\n")}`);
+  }
+  return ExitCode.ok;
+}
+
+/** @param words the directories that systemd gives: normal, early, late. */
+export function generateUnits(words: readonly string[]): ExitCode {
+  const [normal] = words;
+  if (normal === undefined) throw new UsageError("expected the directories of a generator: systemd names them");
+  // The units are for everybody to read.
+  process.umask(0o022);
+  generate(normal, placeIn(CONFIG_DIRECTORY), tell);
+  return ExitCode.ok;
+}
+
+function placeIn(directory: string): Place {
+  const program = programOf(process.argv[1], process.execPath);
+  return { directory, program, isExecutable: isCompiled, isTaken: isTakenOnThisHost };
+}
+
+/** The journal is not there yet, but the kernel's log goes into it. In a container there is none, and systemd has stderr. */
+function tell(line: string): void {
+  try {
+    writeFileSync("/dev/kmsg", `<3>fetcher: ${line}\n`);
+  } catch {
+    process.stderr.write(`fetcher: ${line}\n`);
+  }
+}
+
+/**
+ * How this program is started again.
+ *
+ * @param script undefined, or no file, for an executable that has its script in itself.
+ */
+export function programOf(script: string | undefined, executable: string): readonly string[] {
+  let file: string;
+  try {
+    // Not the link by which it is a generator.
+    file = realpathSync(script ?? "");
+  } catch {
+    return [executable];
+  }
+  try {
+    accessSync(file, constants.X_OK);
+    return [file];
+  } catch {
+    return [executable, file];
+  }
+}

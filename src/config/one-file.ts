@@ -1,0 +1,106 @@
+/**
+ * A file in /etc/fetcher says by its name alone whose secrets it is about: what it leaves out follows from that, as in the
+ * NixOS module. A file with `output` is wired by hand, and gets nothing that it does not say.
+ */
+import { basename, dirname, join, resolve } from "node:path";
+import type * as v from "valibot";
+import { ConfigError } from "../contract/errors.ts";
+import { isRecord } from "../contract/records.ts";
+import { joinPath } from "../contract/settings.ts";
+import { type configSchema, type Delivery, ENV_FILE } from "./config-schema.ts";
+
+export const CONFIG_DIRECTORY = "/etc/fetcher";
+
+type Raw = v.InferOutput<typeof configSchema>;
+
+/**
+ * @param json what is in the file: one that says how its secrets are delivered is to go there, and may be tried elsewhere.
+ * @returns NAME for /etc/fetcher/NAME.json; undefined for any other file.
+ */
+export function nameOf(file: string, json: unknown): string | undefined {
+  const path = resolve(file);
+  const isMeant = isRecord(json) && (json["delivery"] !== undefined || json["environment"] !== undefined);
+  return (dirname(path) === CONFIG_DIRECTORY || isMeant) && path.endsWith(".json")
+    ? basename(path, ".json")
+    : undefined;
+}
+
+/** The sidecar's unit without `.service`. "app@a-secrets" would be an instance of app@.service. */
+export function sidecarOf(name: string): string {
+  return `${name.replaceAll("@", "-")}-secrets`;
+}
+
+/** Below /run. Of a `\` in it systemd's readers of the various settings make various things. */
+export function runtimeDirectoryOf(sidecar: string): string {
+  return sidecar.replaceAll("\\", "_");
+}
+
+/**
+ * @param raw the file with the defaults of its schema; `json` without them.
+ * @param runtimeDirectory what systemd made for this process; undefined: we are not in the unit.
+ */
+export function withName(raw: Raw, json: unknown, name: string | undefined, runtimeDirectory: string | undefined): Raw {
+  const { delivery, environment } = raw;
+  if (raw.output !== undefined || name === undefined) {
+    const option = delivery === undefined ? (environment === undefined ? undefined : "environment") : "delivery";
+    if (option !== undefined)
+      throw new ConfigError(
+        option,
+        raw.output === undefined
+          ? `is for a file in ${CONFIG_DIRECTORY}: its name says whose secrets they are`
+          : "cannot be said with `output`, which is for units that are wired by hand: leave one of them out",
+      );
+    return raw;
+  }
+  const backend = raw.backend ?? "folder";
+  // Who says what is to be done about a change wants changes to be seen.
+  const hasAction = isRecord(json) && json["onChange"] !== undefined;
+  const config = {
+    ...(backend === "folder" ? { secretsDir: join(CONFIG_DIRECTORY, name, "secrets") } : {}),
+    ...(hasAction && raw.resident ? { reloadOnChange: true } : {}),
+    ...raw.config,
+  };
+  const wanted = environment ?? deliveryOf(raw) === "env";
+  return {
+    ...raw,
+    service: raw.service ?? `${name}.service`,
+    backend,
+    config,
+    secrets: typeof wanted === "object" ? withVariables(raw.secrets, wanted) : raw.secrets,
+    output: {
+      directory: join(runtimeDirectory ?? join("/run", runtimeDirectoryOf(sidecarOf(name))), "pub"),
+      links: deliveryOf(raw) === "private-tmp" ? "/tmp" : null,
+      linksTo: undefined,
+      envFile: wanted === false ? null : ENV_FILE,
+    },
+    // What systemd copied at the start would stay as it is.
+    onChange:
+      deliveryOf(raw) === "credentials" && raw.onChange.action === "reload"
+        ? { ...raw.onChange, action: "restart" }
+        : raw.onChange,
+  };
+}
+
+export function deliveryOf(raw: Pick<Raw, "delivery">): Delivery {
+  return raw.delivery ?? "files";
+}
+
+/** `environment` names each variable with the id of its secret: the others are in no variable. */
+function withVariables(
+  secrets: Readonly<Record<string, unknown>>,
+  environment: Readonly<Record<string, string>>,
+): Readonly<Record<string, unknown>> {
+  const variables = new Map<string, string>();
+  for (const [variable, id] of Object.entries(environment)) {
+    if (!Object.hasOwn(secrets, id)) throw new ConfigError(joinPath("environment", variable), "is no id of `secrets`");
+    if (variables.has(id))
+      throw new ConfigError(joinPath("environment", variable), "is a secret that has a variable already");
+    variables.set(id, variable);
+  }
+  return Object.fromEntries(
+    Object.entries(secrets).map(([id, settings]) => [
+      id,
+      isRecord(settings) ? { ...settings, env: variables.get(id) ?? null } : settings,
+    ]),
+  );
+}

@@ -1,0 +1,67 @@
+/** What a sidecar's unit must leave open because of where its secrets come from. */
+import { isRecord } from "../contract/records.ts";
+
+type Settings = Readonly<Record<string, unknown>>;
+
+export interface Needs {
+  readonly network: boolean;
+  /** Nobody knows what a command or somebody else's module reads: its keys, an agent's socket. */
+  readonly everything: boolean;
+  /** Where the homes may hold something of it: ~/.aws. */
+  readonly home: boolean;
+  /** Absolute paths that may be replaced at any time: so the directory above each must be seen. */
+  readonly replaced: readonly string[];
+  /** Directories that are never replaced. */
+  readonly stays: readonly string[];
+  /** A folder may lie on a mount of its own. */
+  readonly mounts: readonly string[];
+}
+
+const nothing: Needs = { network: false, everything: false, home: false, replaced: [], stays: [], mounts: [] };
+const open: Needs = { ...nothing, network: true, everything: true, home: true, replaced: ["/etc/ssh"] };
+
+export function needsOf(backend: string, settings: Settings): Needs {
+  switch (backend) {
+    case "folder": {
+      const folder = paths(settings, ["secretsDir"]);
+      return { ...nothing, replaced: folder, mounts: folder };
+    }
+    case "vault":
+      return { ...nothing, network: true, replaced: ofVault(settings) };
+    case "aws":
+      return { ...nothing, network: true, home: true };
+    case "nixops":
+      return { ...nothing, stays: paths({ keysDir: "/run/keys", ...settings }, ["keysDir"]) };
+    case "credentials":
+    case "static":
+      return nothing;
+    default:
+      return open;
+  }
+}
+
+function ofVault(settings: Settings): string[] {
+  const section = (name: string) => (isRecord(settings[name]) ? settings[name] : {});
+  const auth = section("auth");
+  const token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+  const socket = /^unix:(?:\/\/)?(\/.*)/.exec(typeof settings["url"] === "string" ? settings["url"] : "")?.[1];
+  return [
+    ...(socket === undefined ? [] : [socket]),
+    ...paths(settings, ["tokenPath"]),
+    ...paths(auth["method"] === "kubernetes" ? { jwtPath: token, ...auth } : auth, [
+      "tokenPath",
+      "roleIdPath",
+      "secretIdPath",
+      "jwtPath",
+    ]),
+    ...paths(section("tls"), ["caFile", "caDirectory", "certFile", "keyFile"]),
+  ];
+}
+
+/** What is no path is the backend's to complain of. */
+function paths(settings: Settings, names: readonly string[]): string[] {
+  return names.flatMap((name) => {
+    const value = settings[name];
+    return typeof value === "string" && value.startsWith("/") ? [value.replace(/(?<=.)\/+$/, "")] : [];
+  });
+}

@@ -1,0 +1,101 @@
+/** From a file in /etc/fetcher to its units. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Config, parseConfig } from "../config/config.ts";
+import { CONFIG_DIRECTORY, runtimeDirectoryOf, sidecarOf } from "../config/one-file.ts";
+import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
+import { type RenderOptions, unitsOf } from "./render.ts";
+import { isRecord } from "../contract/records.ts";
+import type { UnitFile } from "./unit-file.ts";
+
+/** Where other units come from: NAME-secrets.service may be somebody else's (nixpkgs' forgejo has one). */
+const UNIT_DIRECTORIES = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map((root) =>
+  join(root, "systemd/system"),
+);
+
+/** What systemd accepts in the name of a unit (unit_name_is_valid(), systemd 252 to 257), but for a template. */
+const NAME = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?$/;
+
+export interface Place {
+  /** Where NAME.json is read; what the units say is always /etc/fetcher. */
+  readonly directory: string;
+  readonly program: readonly string[];
+  readonly isExecutable: boolean;
+  /** Whether somebody else has a unit of that name already. */
+  readonly isTaken: (unit: string) => boolean;
+}
+
+export function isTakenOnThisHost(unit: string): boolean {
+  return UNIT_DIRECTORIES.some((directory) => existsSync(join(directory, unit)));
+}
+
+/** @returns undefined where the file is wired by hand. @throws FatalError that names the file. */
+export function unitsOfFile(name: string, place: Place): readonly UnitFile[] | undefined {
+  const file = join(place.directory, `${name}.json`);
+  checkName(name, file);
+  const json = within(file, () => readJson(file));
+  // Whatever else it says: it is no business of ours.
+  if (isRecord(json) && json["output"] !== undefined) return undefined;
+  return unitsOf(
+    ...named(
+      within(file, () => parseConfig(json, noFlags, CONFIG_DIRECTORY, name)),
+      name,
+      place,
+    ),
+  );
+}
+
+/**
+ * The units of a file that is wrong: the service does not start without its secrets, and the sidecar's journal says why.
+ */
+export function unitsOfWrongFile(name: string, place: Place): readonly UnitFile[] {
+  checkName(name, `${name}.json`);
+  const config = parseConfig({ secrets: { unknown: {} } }, noFlags, CONFIG_DIRECTORY, name);
+  return unitsOf(...named(config, name, place));
+}
+
+const noFlags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
+
+export function checkName(name: string, file: string): void {
+  if (!NAME.test(name) || `${name}-secrets.service`.length > 255)
+    throw new FatalError(
+      ExitCode.config,
+      `configuration: ${file}: ${JSON.stringify(name)} is no name of a service: rename the file after one`,
+    );
+}
+
+function readJson(file: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new FatalError(ExitCode.config, `cannot be read: ${errnoText(errnoCode(error))}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new FatalError(ExitCode.config, `is not JSON: see fetcher --check=config --config ${file}`);
+  }
+}
+
+function within<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof FatalError)) throw error;
+    throw new FatalError(error.exitCode, `${file}: ${error.message.replace(/^configuration: /, "")}`);
+  }
+}
+
+function named(config: Config, name: string, place: Place): readonly [Config, RenderOptions] {
+  const usual = sidecarOf(name);
+  const sidecar = place.isTaken(`${usual}.service`) ? `${name.replaceAll("@", "-")}-fetcher-secrets` : usual;
+  const output = config.output && {
+    ...config.output,
+    directory: join("/run", runtimeDirectoryOf(sidecar), "pub"),
+  };
+  return [
+    { ...config, output },
+    { name, sidecar, program: place.program, isExecutable: place.isExecutable },
+  ];
+}

@@ -1,0 +1,159 @@
+/** The units of one configuration: the sidecar's, and the drop-in of each service that it is for. */
+import { dirname, join } from "node:path";
+import type { Config } from "../config/config.ts";
+import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { needsOf } from "./needs.ts";
+import { sandbox } from "./sandbox.ts";
+import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
+
+export interface RenderOptions {
+  /** Of /etc/fetcher/NAME.json. */
+  readonly name: string;
+  /** The sidecar's unit without `.service`. */
+  readonly sidecar: string;
+  /** argv that starts fetcher. */
+  readonly program: readonly string[];
+  /** It is the executable that needs no Node. */
+  readonly isExecutable: boolean;
+}
+
+export function unitsOf(config: Config, options: RenderOptions): readonly UnitFile[] {
+  const comment = `Made by fetcher from ${CONFIG_DIRECTORY}/${options.name}.json: change that, and run systemctl daemon-reload.`;
+  return [
+    sidecarUnit(config, options, comment),
+    ...config.targets.map((unit) => dropIn(config, options, unit, comment)),
+  ];
+}
+
+function sidecarUnit(
+  config: Config,
+  { name, sidecar, program, isExecutable }: RenderOptions,
+  comment: string,
+): UnitFile {
+  const needs = needsOf(config.backend, config.settings);
+  const file = join(CONFIG_DIRECTORY, `${name}.json`);
+  const runtimeDirectory = runtimeDirectoryIn(config);
+  const targets = config.targets.join(" ");
+  const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
+  const wants = [...(needs.network ? ["network-online.target"] : []), ...keys].join(" ");
+  return {
+    path: `${sidecar}.service`,
+    comment,
+    unit: [
+      ["Description", `Secrets of ${targets.replaceAll("%", "%%")}`],
+      ["Documentation", "man:fetcher(8)"],
+      ["SourcePath", file.replaceAll("%", "%%")],
+      ["Before", targets],
+      ...(wants === ""
+        ? []
+        : ([
+            ["Wants", wants],
+            ["After", wants],
+          ] as const)),
+      // Where it does not follow the store, a restart of the target fetches afresh.
+      ...(config.reloadOnChange ? [] : ([["PartOf", targets]] as const)),
+      ...needs.mounts.map((path) => ["RequiresMountsFor", word(path)] as const),
+      // The target pulls it in and takes it along when it stops.
+      ["StopWhenUnneeded", "yes"],
+      // A sidecar that is killed again and again must come back each time.
+      ["StartLimitIntervalSec", "0"],
+    ],
+    service: [
+      ...(config.resident ? daemon : once),
+      // Where the sd-notify addon is missing, systemd-notify(1) speaks for the main process.
+      ["NotifyAccess", "all"],
+      ["ExecStart", [...program, "--config", file].map(argument).join(" ")],
+      ["PrivateTmp", "yes"],
+      ["RuntimeDirectory", word(runtimeDirectory)],
+      // Each file's own mode decides where others are to read them; else the directory does.
+      ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
+      ["RuntimeDirectoryPreserve", "restart"],
+      // Made where it is not there, so that the sidecar sees what comes into it.
+      ...(name.includes("\\")
+        ? []
+        : ([
+            ["ConfigurationDirectory", `fetcher/${name}`],
+            ["ConfigurationDirectoryMode", "0700"],
+          ] as const)),
+      ["ExecStopPost", emptyWhenStopped],
+      ["RestartMode", "direct"],
+      ["RestartSec", "1"],
+      ["RestartPreventExitStatus", "64 66 69 77 78 203"],
+      // A boot must survive a late store; startTimeout ends the wait.
+      ["TimeoutStartSec", "infinity"],
+      ["Environment", "NODE_DISABLE_COMPILE_CACHE=1 BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 MALLOC_ARENA_MAX=1"],
+      ...sandbox(config, needs, runtimeDirectory, [file, join(CONFIG_DIRECTORY, name)]),
+      ...(isExecutable ? executable : []),
+    ],
+  };
+}
+
+/** What Node cannot have: no memory is both written and executed, and the process speaks for itself. */
+const executable: Lines = [
+  ["Environment", "BUN_JSC_useJIT=0"],
+  ["MemoryDenyWriteExecute", "yes"],
+  ["SystemCallFilter", "~@pkey"],
+  ["NotifyAccess", "main"],
+];
+
+const daemon: Lines = [
+  ["Type", "notify"],
+  ["ExecReload", "kill -HUP $MAINPID"],
+  ["Restart", "always"],
+];
+
+const once: Lines = [
+  ["Type", "oneshot"],
+  ["RemainAfterExit", "yes"],
+  // systemd refuses `always` for oneshot; what ended well is done.
+  ["Restart", "on-failure"],
+];
+
+/** systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that. */
+const emptyWhenStopped =
+  "-sh -c 'systemctl list-jobs --full --no-legend | while read -r _ unit job _; do " +
+  'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done\'';
+
+function dropIn(config: Config, { sidecar }: RenderOptions, target: string, comment: string): UnitFile {
+  const unit = `${sidecar}.service`;
+  const files = join("/run", runtimeDirectoryIn(config), "pub");
+  const isShared = config.delivery === "private-tmp";
+  return {
+    path: `${target}.d/50-${sidecar}.conf`,
+    comment,
+    unit: [["Requires", unit], ["After", unit], ...(isShared ? ([["JoinsNamespaceOf", unit]] as const) : [])],
+    service: [
+      ...(isShared
+        ? ([
+            // Said outright also for DynamicUser=: what that implies cannot be joined on systemd 257+.
+            ["PrivateTmp", "yes"],
+            ["BindReadOnlyPaths", `${word(files)}:/tmp/.secrets`],
+          ] as const)
+        : []),
+      ...(config.delivery === "credentials" ? credentials(config, files) : []),
+      // systemd reads the file itself, before there is any sandbox: it needs no wrapper.
+      ...(config.environment ? ([["EnvironmentFile", `${files.replaceAll("%", "%%")}/secrets.env`]] as const) : []),
+    ],
+  };
+}
+
+function credentials(config: Config, files: string): Lines {
+  const escaped = (text: string) => text.replaceAll("%", "%%");
+  const load = (file: string) => ["LoadCredential", `${escaped(file)}:${escaped(join(files, file))}`] as const;
+  return [
+    ...config.secrets.map(({ file }) => load(file)),
+    ...config.templates.map(({ file }) => load(file)),
+    // What the service finds for a secret that is not there. systemd 252 and 257 refuse an empty value.
+    ...config.secrets
+      .filter(({ optional }) => optional)
+      .map(({ file }) => ["SetCredential", `${escaped(file)}:\\n`] as const),
+  ];
+}
+
+function runtimeDirectoryIn(config: Config): string {
+  return dirname(config.output?.directory ?? "").replace(/^\/run\//, "");
+}
+
+function keyUnit(id: string, source: Readonly<Record<string, unknown>>): string {
+  return `${typeof source["key"] === "string" ? source["key"] : id}-key.service`;
+}

@@ -1,0 +1,83 @@
+/** The narrowest sandbox that works for one configuration, as the NixOS module makes it (nix/lib/render.nix). */
+import { dirname } from "node:path";
+import type { Config } from "../config/config.ts";
+import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import type { Needs } from "./needs.ts";
+import { type Lines, word } from "./unit-file.ts";
+
+/** The host's secrets. */
+const CLOSED = [
+  "/etc/shadow",
+  "/etc/gshadow",
+  "/etc/ssh",
+  "/etc/ssl/private",
+  "/etc/credstore",
+  "/etc/credstore.encrypted",
+];
+
+const LOADER_VARIABLES =
+  "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
+
+/** @param own paths in /etc/fetcher that are this sidecar's. */
+export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, own: readonly string[]): Lines {
+  const reads = [...needs.replaced, ...config.templates.map(({ path }) => path)];
+  const isBelow = (path: string, above: string) => path.startsWith(`${above}/`);
+  const owners = [...config.secrets, ...config.templates].some(
+    ({ owner, group }) => owner !== undefined || group !== undefined,
+  );
+  const hidesRun = !needs.everything && !reads.some((path) => isBelow(path, "/run"));
+  const hidesVar = !needs.everything && !reads.some((path) => dirname(path) === "/var");
+  const hidden = [
+    ...(hidesRun ? ["/run"] : []),
+    ...(hidesVar ? ["/var"] : []),
+    ...(needs.everything ? [] : [CONFIG_DIRECTORY]),
+  ];
+  // Of each the directory above: so it is seen when the path itself is replaced.
+  const above = reads.map(dirname).filter((path) => isBelow(path, "/var") || isBelow(path, CONFIG_DIRECTORY));
+  const shown = [...new Set([...own, ...above, ...needs.stays])].map((path) => `-${word(path)}`);
+  const closed = CLOSED.filter((place) => !reads.some((path) => path === place || isBelow(path, place)));
+  const homes = needs.home || reads.some((path) => isBelow(path, "/home") || isBelow(path, "/root"));
+  return [
+    ["LimitCORE", "0"],
+    ["MemorySwapMax", "0"],
+    // The last wall, behind the limits on what a store may send; a command that takes too much fails by itself.
+    ["MemoryMax", "1G"],
+    ["OOMPolicy", "continue"],
+    ["UMask", "0077"],
+    ["UnsetEnvironment", LOADER_VARIABLES],
+    ...(hidden.length === 0 ? [] : ([["TemporaryFileSystem", hidden.map((path) => `${path}:ro`).join(" ")]] as const)),
+    ["BindPaths", `/run/${word(runtimeDirectory)}`],
+    // Of systemd, for its sockets: they are made anew when it is reexecuted, which a bind of the sockets would miss.
+    ...(hidesRun ? ([["BindReadOnlyPaths", "/run/systemd:/run/systemd:norbind -/run/dbus -/run/nscd"]] as const) : []),
+    ...(hidesRun && needs.network ? ([["BindReadOnlyPaths", "-/run/resolvconf -/run/NetworkManager"]] as const) : []),
+    ...(hidden.length === 0 ? [] : shown.map((path) => ["BindReadOnlyPaths", path] as const)),
+    ["InaccessiblePaths", closed.map((place) => `-${place}`).join(" ")],
+    ...(hidesRun ? [] : ([["InaccessiblePaths", "-/run/credentials"]] as const)),
+    ...(needs.network ? ([["InaccessiblePaths", "-/run/NetworkManager/system-connections"]] as const) : []),
+    ["ProtectHome", homes ? "read-only" : "yes"],
+    ["ProtectProc", "invisible"],
+    ["PrivateUsers", "identity"],
+    // With an owner a file is given away.
+    ["CapabilityBoundingSet", owners ? "CAP_CHOWN CAP_DAC_READ_SEARCH" : "CAP_DAC_READ_SEARCH"],
+    ["NoNewPrivileges", "yes"],
+    ["ProtectSystem", "strict"],
+    ["ProtectClock", "yes"],
+    ["ProtectHostname", "yes"],
+    ["ProtectKernelLogs", "yes"],
+    ["ProtectKernelModules", "yes"],
+    ["ProtectKernelTunables", "yes"],
+    ["ProtectControlGroups", "yes"],
+    ["PrivateDevices", "yes"],
+    ["LockPersonality", "yes"],
+    ["RestrictNamespaces", "yes"],
+    ["RestrictRealtime", "yes"],
+    ["RestrictSUIDSGID", "yes"],
+    ["PrivateNetwork", needs.network ? "no" : "yes"],
+    ...(needs.network ? [] : ([["IPAddressDeny", "any"]] as const)),
+    ["RestrictAddressFamilies", needs.network ? "AF_UNIX AF_INET AF_INET6" : "AF_UNIX"],
+    ["SystemCallArchitectures", "native"],
+    ["SystemCallFilter", "@system-service @pkey"],
+    ["SystemCallFilter", "~@privileged @resources"],
+    ["SystemCallFilter", owners ? "@chown" : "~@chown:EPERM"],
+  ];
+}

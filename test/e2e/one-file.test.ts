@@ -1,0 +1,169 @@
+/** All that an operator writes is /etc/fetcher/NAME.json: the generator makes the units. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { onEachGuest } from "./guests.ts";
+import { leftIn } from "./pair.ts";
+
+onEachGuest("a service whose secrets are one file", (guest) => {
+  const etc = "/etc/systemd/system";
+  const generators = "/etc/systemd/system-generators";
+  const names = ["web", "vars", "creds", "shared", "broken", "app@a", String.raw`foo\x2dbar`, "later", "left"];
+
+  async function service(name: string, command: string, more: readonly string[] = []): Promise<void> {
+    const lines = [
+      "[Service]",
+      "DynamicUser=yes",
+      `ExecStart=/bin/sh -c '${command}; exec sleep infinity'`,
+      ...more,
+      "",
+    ];
+    await guest.write(`${etc}/${name}.service`, lines.join("\n"));
+  }
+
+  async function add(name: string, config: object, secrets: Readonly<Record<string, string>>): Promise<void> {
+    await guest.write(`/etc/fetcher/${name}.json`, JSON.stringify(config));
+    for (const [id, value] of Object.entries(secrets))
+      await guest.write(`/etc/fetcher/${name}/secrets/${id}`, value, 0o400);
+    await guest.systemctl("daemon-reload");
+  }
+
+  const rotate = async (name: string, id: string, value: string) => {
+    await guest.replace(`/etc/fetcher/${name}/secrets/${id}`, value, 0o400);
+  };
+
+  const said = async (unit: string, text: string) =>
+    await guest.until(
+      `${unit} said: ${text}`,
+      async () => await guest.journal(unit),
+      (journal) => journal.includes(text),
+    );
+
+  beforeAll(async () => {
+    await guest.run(`mkdir -p ${generators} && ln -s "$(command -v fetcher)" ${generators}/fetcher`);
+  });
+  afterAll(async () => {
+    const units = names.map((name) => `'${name}.service'`).join(" ");
+    await guest.run(
+      `systemctl stop ${units}; rm -rf ${generators}/fetcher /etc/fetcher ${names.map((name) => `'${etc}/${name}.service'`).join(" ")}
+       systemctl daemon-reload; systemctl reset-failed`,
+    );
+  });
+
+  test("the least that works: its files are there when it starts, and a new value reloads it", async () => {
+    await service("web", "echo started with $$(wc -c < /run/web-secrets/pub/tls.crt) bytes", [
+      "DynamicUser=no",
+      `ExecReload=/bin/sh -c 'echo reloaded with $$(wc -c < /run/web-secrets/pub/tls.crt) bytes'`,
+    ]);
+    await add(
+      "web",
+      { secrets: { "tls.crt": {}, "tls.key": { mode: "0400" } }, onChange: { action: "reload" } },
+      { "tls.crt": "one", "tls.key": "key" },
+    );
+    await guest.systemctl("start", "web");
+    await said("web", "started with 3 bytes");
+    expect(await guest.text(["stat", "-c", "%a %U", "/run/web-secrets/pub/tls.key"])).toBe("400 root");
+    const pid = await guest.mainPid("web");
+    await rotate("web", "tls.crt", "twelve bytes");
+    await said("web", "reloaded with 12 bytes");
+    expect(await guest.mainPid("web")).toBe(pid);
+    expect((await guest.show("web", "EnvironmentFiles")).EnvironmentFiles).toBe("");
+    await guest.systemctl("stop", "web");
+    await guest.until("the sidecar stopped", async () => (await leftIn(guest, "/run/web-secrets")) === "");
+  });
+
+  test("env: its variables are there, and a new value restarts it with that", async () => {
+    await service("vars", "echo my word has $${#db_password} bytes");
+    const config = { delivery: "env", secrets: { db_password: {} }, config: { reloadOnChange: true } };
+    await add("vars", config, { db_password: "three" });
+    await guest.systemctl("start", "vars");
+    await said("vars", "my word has 5 bytes");
+    await rotate("vars", "db_password", "seventeen letters");
+    await said("vars", "my word has 17 bytes");
+    const files = (await guest.run("runuser -u daemon -- cat /run/vars-secrets/pub/secrets.env", { check: false }))
+      .stderr;
+    expect(files).toMatch(/Permission denied/);
+  });
+
+  test("credentials: the service's user reads its copies, and an optional one is there empty", async () => {
+    await service("creds", "echo $$(wc -c < $$CREDENTIALS_DIRECTORY/a) and $$(wc -c < $$CREDENTIALS_DIRECTORY/b)");
+    const config = {
+      delivery: "credentials",
+      secrets: { a: {}, b: { optional: true } },
+      onChange: { action: "reload" },
+    };
+    await add("creds", config, { a: "four" });
+    await guest.systemctl("start", "creds");
+    await said("creds", "4 and 1");
+    await rotate("creds", "a", "eightlet");
+    await said("creds", "8 and 1");
+  });
+
+  test("private-tmp: as RFC 59 has it, with variables where they are wanted", async () => {
+    await service("shared", "echo $$(wc -c < /tmp/a) $${#OTHER}");
+    const config = { delivery: "private-tmp", environment: { OTHER: "b" }, secrets: { a: {}, b: {} } };
+    await add("shared", config, { a: "one", b: "four" });
+    await guest.systemctl("start", "shared");
+    await said("shared", "3 4");
+    expect(await guest.read("/run/shared-secrets/pub/secrets.env")).not.toMatch(/^A=/m);
+  });
+
+  test("an instance and a name with an escape have their own", async () => {
+    for (const name of ["app@a", String.raw`foo\x2dbar`]) {
+      await service(name, `echo begun with $$one`);
+      await add(name, { delivery: "env", secrets: { one: {} }, config: { reloadOnChange: true } }, { one: "begin-1" });
+      await guest.systemctl("start", `${name}.service`);
+      await said(`${name}.service`, "begun with begin-1");
+      await rotate(name, "one", "begin-2");
+      await said(`${name}.service`, "begun with begin-2");
+    }
+  });
+
+  describe("a file that is wrong", () => {
+    test("keeps its service from starting, with words in the journal of its sidecar, and no other's", async () => {
+      await service("broken", "echo must not start");
+      await add("broken", { secrets: { a: { mod: "0400" } } }, { a: "one" });
+      const start = await guest.run(["systemctl", "start", "broken"], { check: false });
+      expect(start.code).not.toBe(0);
+      await said("broken-secrets", "secrets.a.mod");
+      expect(await guest.journal("broken")).not.toContain("must not start");
+      await service("later", "echo hello from later");
+      await add("later", { secrets: { a: {} } }, { a: "one" });
+      await guest.systemctl("start", "later");
+      await said("later", "hello from later");
+    });
+
+    test("that is put right needs no more than a daemon-reload", async () => {
+      await service("broken", "echo mended");
+      await add("broken", { secrets: { a: { mode: "0400" } } }, { a: "one" });
+      await guest.systemctl("start", "broken");
+      await said("broken", "mended");
+    });
+  });
+
+  test("a file that is wired by hand is left alone, and a sidecar's name that is taken is not taken again", async () => {
+    await guest.write(
+      "/etc/fetcher/left.json",
+      JSON.stringify({ output: { directory: "/run/left/pub" }, secrets: { a: {} } }),
+    );
+    await guest.systemctl("daemon-reload");
+    expect((await guest.show("left-secrets.service", "LoadState")).LoadState).toBe("not-found");
+    await guest.run("rm /etc/fetcher/left.json");
+    await guest.write(`${etc}/left-secrets.service`, "[Service]\nType=oneshot\nExecStart=/bin/true\n");
+    await service("left", "echo $$(cat /run/left-fetcher-secrets/pub/a)");
+    await add("left", { secrets: { a: { mode: "0444" } } }, { a: "mine" });
+    await guest.systemctl("start", "left");
+    await said("left", "mine");
+    expect((await guest.show("left", "Requires")).Requires).toContain("left-fetcher-secrets.service");
+    await guest.run(`rm ${etc}/left-secrets.service`);
+  });
+
+  test("a file that is removed is a service without secrets at the next daemon-reload", async () => {
+    await guest.run("rm /etc/fetcher/later.json");
+    await guest.systemctl("daemon-reload");
+    await guest.systemctl("restart", "later");
+    expect((await guest.show("later", "Requires")).Requires).not.toContain("later-secrets");
+    await guest.until(
+      "its sidecar is gone",
+      async () => (await guest.show("later-secrets", "LoadState")).LoadState === "not-found",
+    );
+  });
+});

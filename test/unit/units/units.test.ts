@@ -1,0 +1,286 @@
+import fs from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import * as v from "valibot";
+import type { About, AboutBackend } from "../../../src/contract/option.ts";
+import { generate } from "../../../src/units/generator.ts";
+import { needsOf } from "../../../src/units/needs.ts";
+import { unitsOfFile } from "../../../src/units/one-file-units.ts";
+import { textOf, type UnitFile } from "../../../src/units/unit-file.ts";
+import { entriesOf } from "../../../scripts/docs/schema.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+let directory: string;
+beforeEach(async () => {
+  const { path, dispose } = await temporary();
+  onTestFinished(dispose);
+  directory = path;
+});
+
+const place = () => ({ directory, program: ["/usr/bin/fetcher"], isExecutable: false, isTaken: () => false });
+
+function write(name: string, config: unknown): void {
+  fs.writeFileSync(join(directory, `${name}.json`), typeof config === "string" ? config : JSON.stringify(config));
+}
+
+function units(name: string, config: object): ReadonlyMap<string, UnitFile> {
+  write(name, config);
+  return new Map((unitsOfFile(name, place()) ?? []).map((unit) => [unit.path, unit]));
+}
+
+const lines = (unit: UnitFile | undefined) =>
+  [...(unit?.unit ?? []), ...(unit?.service ?? [])].map((line) => line.join("="));
+
+const sidecar = (config: object) => lines(units("hello", config).get("hello-secrets.service"));
+const half = (config: object) => lines(units("hello", config).get("hello.service.d/50-hello-secrets.conf"));
+
+describe("the sidecar's unit", () => {
+  test("of a folder has no network, no owner's capability, and sees no other's secrets", () => {
+    expect(sidecar({ secrets: { a: {} } })).toEqual(
+      expect.arrayContaining([
+        "Before=hello.service",
+        "RequiresMountsFor=/etc/fetcher/hello/secrets",
+        "ExecStart=/usr/bin/fetcher --config /etc/fetcher/hello.json",
+        "TemporaryFileSystem=/run:ro /var:ro /etc/fetcher:ro",
+        "BindReadOnlyPaths=-/etc/fetcher/hello",
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
+        "PrivateNetwork=yes",
+        "IPAddressDeny=any",
+        "SystemCallFilter=~@chown:EPERM",
+        "PartOf=hello.service",
+      ]) as string[],
+    );
+  });
+
+  test.each([
+    [{ backend: "vault", config: { url: "https://vault.test", tokenPath: "/var/lib/agent/token" } }, "-/var/lib/agent"],
+    [
+      { backend: "vault", config: { auth: { method: "approle", roleId: "r", secretIdPath: "/var/lib/x/id" } } },
+      "-/var/lib/x",
+    ],
+    [{ backend: "folder", config: { secretsDir: "/var/lib/keys/now/" } }, "-/var/lib/keys"],
+  ])("shows what the store's settings name: %j", (config, shown) => {
+    const said = sidecar({ ...config, secrets: { a: {} } });
+    expect(said).toContain(`BindReadOnlyPaths=${shown}`);
+    expect(said.includes("PrivateNetwork=no")).toBe(config.backend === "vault");
+    expect(said.includes("Wants=network-online.target")).toBe(config.backend === "vault");
+  });
+
+  test("a store below /run is seen whole, but for others' credentials; a host's own keys only where they are named", () => {
+    const said = sidecar({ config: { secretsDir: "/run/secrets" }, secrets: { a: {} } });
+    expect(said).toContain("TemporaryFileSystem=/var:ro /etc/fetcher:ro");
+    expect(said).toContain("InaccessiblePaths=-/run/credentials");
+    const keys = sidecar({ config: { secretsDir: "/etc/ssl/private" }, secrets: { a: {} } });
+    expect(keys).toContain(
+      "InaccessiblePaths=-/etc/shadow -/etc/gshadow -/etc/ssh -/etc/credstore -/etc/credstore.encrypted",
+    );
+  });
+
+  test("an owner costs a capability, `reloadOnChange` takes PartOf= away, `resident` false is a oneshot", () => {
+    expect(sidecar({ secrets: { a: { owner: "nginx" } } })).toContain(
+      "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",
+    );
+    expect(sidecar({ secrets: { a: {} }, onChange: { action: "reload" } })).not.toContain("PartOf=hello.service");
+    expect(sidecar({ secrets: { a: {} }, resident: false })).toEqual(
+      expect.arrayContaining(["Type=oneshot", "RemainAfterExit=yes", "Restart=on-failure"]) as string[],
+    );
+  });
+});
+
+describe("a generated sidecar", () => {
+  const example = fs.readFileSync(new URL("../../../examples/systemd/fetcher@.service", import.meta.url), "utf8");
+
+  /** One value a line, in any order. */
+  function normal(text: string): string[] {
+    return text
+      .replaceAll(/\\\n\s*/g, "")
+      .split("\n")
+      .filter((line) => /^[A-Z]\w+=/.test(line))
+      .flatMap((line) => {
+        const [, key, values] = /^((?:Bind|Inaccessible|Temporary|Environment)\w*)=(.*)$/.exec(line) ?? [];
+        return values === undefined ? [line] : values.split(" ").map((value) => `${key ?? ""}=${value}`);
+      })
+      .map((line) => line.replaceAll("%i", "NAME"))
+      .sort();
+  }
+
+  test("is wired and closed in as the template for units by hand, line by line", () => {
+    const config = { secrets: { a: { owner: "nobody" } }, config: { reloadOnChange: true } };
+    const unit = units("NAME", config).get("NAME-secrets.service");
+    const [ours, theirs] = [normal(unit === undefined ? "" : textOf(unit)), normal(example)];
+    expect(ours.filter((line) => !theirs.includes(line))).toEqual([
+      // Without what is in it, the sidecar waits.
+      "BindReadOnlyPaths=-/etc/fetcher/NAME",
+      // Users and hosts are looked up there.
+      "BindReadOnlyPaths=-/run/nscd",
+      "Documentation=man:fetcher(8)",
+      "ExecStart=/usr/bin/fetcher --config /etc/fetcher/NAME.json",
+      // The default delivery is as files.
+      "RequiresMountsFor=/etc/fetcher/NAME/secrets",
+      "RuntimeDirectoryMode=0755",
+      "SourcePath=/etc/fetcher/NAME.json",
+    ]);
+    expect(theirs.filter((line) => !ours.includes(line))).toEqual([
+      "BindReadOnlyPaths=/etc/fetcher/NAME",
+      "ExecStart=fetcher --config /etc/fetcher/NAME.json",
+      "RuntimeDirectoryMode=0700",
+    ]);
+    expect(ours.length).toBeGreaterThan(50);
+  });
+
+  test("of the executable is closed in as executable.conf says", () => {
+    const conf = fs.readFileSync(new URL("../../../examples/systemd/executable.conf", import.meta.url), "utf8");
+    write("hello", { secrets: { a: {} } });
+    const [unit] = unitsOfFile("hello", { ...place(), isExecutable: true }) ?? [];
+    expect(normal(unit === undefined ? "" : textOf(unit))).toEqual(expect.arrayContaining(normal(conf)) as string[]);
+    expect(normal(conf).length).toBeGreaterThan(3);
+  });
+});
+
+describe("the service's half", () => {
+  const needs = ["Requires=hello-secrets.service", "After=hello-secrets.service"];
+  test.each([
+    [{}, []],
+    [{ delivery: "env" }, ["EnvironmentFile=/run/hello-secrets/pub/secrets.env"]],
+    [
+      { delivery: "credentials", environment: true },
+      [
+        "LoadCredential=a:/run/hello-secrets/pub/a",
+        "LoadCredential=50%%:/run/hello-secrets/pub/50%%",
+        "SetCredential=50%%:\\n",
+        "EnvironmentFile=/run/hello-secrets/pub/secrets.env",
+      ],
+    ],
+    [
+      { delivery: "private-tmp" },
+      [
+        "JoinsNamespaceOf=hello-secrets.service",
+        "PrivateTmp=yes",
+        "BindReadOnlyPaths=/run/hello-secrets/pub:/tmp/.secrets",
+      ],
+    ],
+  ])("%j", (config, more) => {
+    const secrets = { a: {}, "50%": { optional: true, env: null } };
+    expect(half({ secrets, ...config })).toEqual([...needs, ...more]);
+  });
+
+  test("each of several services has it", () => {
+    const made = units("shared", { service: ["a.service", "b@1.service"], secrets: { key: {} } });
+    expect([...made.keys()]).toEqual([
+      "shared-secrets.service",
+      "a.service.d/50-shared-secrets.conf",
+      "b@1.service.d/50-shared-secrets.conf",
+    ]);
+  });
+
+  test.each([
+    ["app@a", "app-a-secrets", "app-a-secrets"],
+    [String.raw`foo\x2dbar`, String.raw`foo\x2dbar-secrets`, "foo_x2dbar-secrets"],
+  ])("of %s: a unit of its own, and a directory that every reader of units takes as it is", (name, unit, run) => {
+    const made = units(name, { delivery: "env", secrets: { a: {} } });
+    const text = lines(made.get(`${unit}.service`));
+    expect(text).toContain(`RuntimeDirectory=${run}`);
+    expect(text).toContain(`Before=${name}.service`);
+    expect(text).toContain(`ExecStart=/usr/bin/fetcher --config /etc/fetcher/${name.replace("\\", "\\\\")}.json`);
+    expect(lines(made.get(`${name}.service.d/50-${unit}.conf`))).toContain(
+      `EnvironmentFile=/run/${run}/pub/secrets.env`,
+    );
+  });
+});
+
+describe("a file that is wrong", () => {
+  test.each([
+    ["no JSON", "{", "is not JSON"],
+    ["an unknown option", { secrets: { a: { mod: "0400" } } }, "secrets.a.mod"],
+    ["a variable of no secret", { secrets: { a: {} }, environment: { A: "b" } }, "environment.A: is no id of"],
+    [
+      "two variables of one secret",
+      { secrets: { a: {} }, environment: { A: "a", B: "a" } },
+      "environment.B: is a secret",
+    ],
+    ["an unknown delivery", { secrets: { a: {} }, delivery: "tmp" }, "delivery: expected"],
+  ])("%s: is named, keeps its service back, and no other from its units", (_, config, words) => {
+    write("bad", config);
+    write("good", { secrets: { a: {} } });
+    const said: string[] = [];
+    const into = join(directory, "out");
+    generate(into, place(), (line) => said.push(line));
+    expect(said).toEqual([expect.stringMatching(/\/bad\.json: /)]);
+    expect(said[0]).toContain(words);
+    expect(fs.readdirSync(into).sort()).toEqual([
+      "bad-secrets.service",
+      "bad.service.d",
+      "good-secrets.service",
+      "good.service.d",
+    ]);
+    expect(fs.readFileSync(join(into, "bad.service.d/50-bad-secrets.conf"), "utf8")).toContain(
+      "Requires=bad-secrets.service",
+    );
+  });
+
+  test("a name that no service can have makes no unit", () => {
+    write("no service", { secrets: { a: {} } });
+    write("also@", { secrets: { a: {} } });
+    const said: string[] = [];
+    generate(join(directory, "out"), place(), (line) => said.push(line));
+    expect(said).toHaveLength(2);
+    expect(fs.existsSync(join(directory, "out"))).toBe(false);
+  });
+
+  test("one that is wired by hand is no business of the generator's, whatever it says", () => {
+    write("hand", { output: { directory: "/run/x/pub" }, nonsense: true });
+    const said: string[] = [];
+    generate(join(directory, "out"), place(), (line) => said.push(line));
+    expect(said).toEqual([]);
+    expect(fs.existsSync(join(directory, "out"))).toBe(false);
+  });
+
+  test("no directory of files is a host without them", () => {
+    const said: string[] = [];
+    generate(join(directory, "out"), { ...place(), directory: join(directory, "none") }, (line) => said.push(line));
+    expect(said).toEqual([]);
+  });
+});
+
+test("a sidecar's name that somebody else's unit has is not taken from it", () => {
+  write("forgejo", { delivery: "env", secrets: { a: {} } });
+  const taken = { ...place(), isTaken: (unit: string) => unit === "forgejo-secrets.service" };
+  const made = unitsOfFile("forgejo", taken) ?? [];
+  expect(made.map(({ path }) => path)).toEqual([
+    "forgejo-fetcher-secrets.service",
+    "forgejo.service.d/50-forgejo-fetcher-secrets.conf",
+  ]);
+  expect(made.map(textOf).join("\n")).toContain("EnvironmentFile=/run/forgejo-fetcher-secrets/pub/secrets.env");
+});
+
+describe("what a unit leaves open is what the schemas say of the stores", () => {
+  interface Described {
+    readonly about?: AboutBackend;
+    readonly Settings: Parameters<typeof entriesOf>[0];
+  }
+
+  test.each([
+    ["folder", "../../../backends/files/folder.ts"],
+    ["nixops", "../../../backends/files/nixops.ts"],
+    ["aws", "../../../backends/aws/source.ts"],
+    ["vault", "../../../backends/vault/options.ts"],
+  ])("%s", async (backend, module) => {
+    const { about, Settings } = (await import(module)) as Described;
+    const named = entriesOf(Settings).flatMap(([name, schema]) => {
+      const { path } = v.getMetadata(schema as never) as About;
+      return path === undefined ? [] : [{ name, path }];
+    });
+    expect(named.length > 0, "what has a path says so").toBe(backend !== "aws");
+    const settings = Object.fromEntries(
+      named.map(({ name, path }) => [name, path === "url" ? "unix:/srv/socket" : `/srv/${name}`]),
+    );
+    const needs = needsOf(backend, settings);
+    expect([...needs.replaced, ...needs.stays].sort()).toEqual(
+      named.map(({ name, path }) => (path === "url" ? "/srv/socket" : `/srv/${name}`)).sort(),
+    );
+    if (about !== undefined) {
+      expect(needs.network).toBe(about.network ?? false);
+      expect(needs.home).toBe(about.home ?? false);
+    }
+  });
+});
