@@ -140,10 +140,14 @@ export class Scene {
         if (old === undefined || (name === OPTIONAL && !this.hasOptional)) continue;
         return `${name} is gone`;
       }
-      const of = Number(/\d{8}/.exec(bytes)?.[0]);
-      if (!allowed.includes(of)) return `${name} is of generation ${of}, not ${allowed.join(" or ")}`;
-      if (![true, false].some((optional) => bytes === this.#expected(name, of, optional)))
-        return `${name} is not whole`;
+      // A secret that could not be read has its old value beside the new ones of others, in secrets.env too.
+      const of = (bytes.match(/\d{8}/g) ?? []).map(Number);
+      const other = of.find((generation) => !allowed.includes(generation));
+      if (other !== undefined) return `${name} is of generation ${other}, not ${allowed.join(" or ")}`;
+      if (!name.includes(".") && new Set(of).size !== 1) return `${name} is of several generations`;
+      const pattern = bytes.replaceAll(/\d{8}/g, "#");
+      const isWhole = (optional: boolean) => pattern === this.#expected(name, 0, optional)?.replaceAll(/\d{8}/g, "#");
+      if (!isWhole(true) && !isWhole(false)) return `${name} is not whole`;
     }
     return this.#foreignProblem();
   }
