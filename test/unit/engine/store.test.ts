@@ -14,6 +14,7 @@ let underTest: Methods = {};
 
 /** In the place of the table: a backend with these methods, which need not keep to the contract. */
 vi.mock("../../../backends/index.ts", () => ({
+  isForeign: () => false,
   loadBackend: () =>
     Promise.resolve({
       name: "third",
