@@ -20,6 +20,8 @@ const ACTIVATING_LIMIT = 90;
 
 /** Seconds after an action in which a failure counts as its doing. */
 const RIGHT_AFTER = 60;
+/** How often a sidecar that is stopped looks again where it gets no answer. */
+const STOP_LOOKS = 4;
 /** How often in a row a target that an action broke is started again. */
 const MOST_HELP = 3;
 
@@ -187,7 +189,12 @@ export class TargetAction {
     const now = this.#parts.clock.monotonic();
     if (this.#actedFor === 0 || this.#lastAction === undefined || now - this.#lastAction > 2 * RIGHT_AFTER * 1e6)
       return undefined;
-    const state = await this.#parts.systemd.show(this.unit, signal);
+    let state = await this.#parts.systemd.show(this.unit, signal);
+    // The stop of this sidecar ends its children too, also one that begins in that moment.
+    for (let again = 0; state === undefined && again < STOP_LOOKS; again += 1) {
+      await this.#parts.clock.sleep(LOOK_AGAIN, signal);
+      state = await this.#parts.systemd.show(this.unit, signal);
+    }
     if (state === undefined || !this.#isBroken(state)) return undefined;
     return { hasNewer: this.#requests > this.#actedFor, hasJob: state.hasJob };
   }

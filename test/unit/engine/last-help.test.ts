@@ -10,7 +10,12 @@ import { startSidecar } from "./running-sidecar.ts";
 const REVIVED = "revive app.service and the sidecar";
 
 /** A sidecar whose service has just died of the first half of a pair, and which systemd now stops. */
-async function broken({ verify = undefined as object | undefined, goesDown = false, dies = true } = {}) {
+async function broken({
+  verify = undefined as object | undefined,
+  goesDown = false,
+  dies = true,
+  answers = true,
+} = {}) {
   const store = new FakeStore({ a: "cert 1", b: "key 1" });
   const config = verify === undefined ? {} : { onChange: { verify } };
   const life = await startSidecar({ store, config });
@@ -22,6 +27,7 @@ async function broken({ verify = undefined as object | undefined, goesDown = fal
   await clock.advance(1);
   if (dies) systemd.fail();
   systemd.goesDown = goesDown;
+  systemd.answers = answers;
   let ended = false;
   const end = life.stop().then(() => (ended = true));
   await clock.advance(0);
@@ -44,6 +50,17 @@ describe("a stop right after an action that broke the service", () => {
     expect(log.at("notice").at(-1)).toBe(
       "app.service failed after the last action: started again, newer secrets are there",
     );
+  });
+
+  test("looks again where its first look gets no answer: the stop ends its children, too", async () => {
+    const { clock, systemd, ended } = await broken({ answers: false });
+    await clock.advance(0.3);
+    expect(ended()).toBe(false);
+    systemd.answers = true;
+    await clock.advance(5);
+    expect(ended()).toBe(false);
+    systemd.answers = false;
+    await clock.until(ended, 5);
   });
 
   test("ends after its time where none come, and says that the service stays failed", async () => {
