@@ -11,6 +11,7 @@ import { type Log, openLog } from "./runtime/log.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
 import { checkCertificates } from "./runtime/platform.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
+import { isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { Sidecar } from "./engine/sidecar.ts";
 import { standardErrorIsTerminal } from "./runtime/standard-error.ts";
@@ -145,7 +146,7 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     if (!config.resident) return published ? ExitCode.ok : ExitCode.stoppedEarly;
     notifier.stopping();
     // systemd removes the directories of what it started; nobody else would remove these.
-    if (process.env["INVOCATION_ID"] === undefined) publisher.remove();
+    if (!isStartedBySystemd(process.env)) publisher.remove();
     log.info("stopped");
     return ExitCode.ok;
   } finally {

@@ -78,6 +78,19 @@ export function openClient(settings: Settings, region: string, traffic: Traffic)
   };
 }
 
+/** Where neither the configuration nor the environment names a region: that of the profile in the shared files. */
+export async function regionOfProfile({ profile }: Settings): Promise<string | undefined> {
+  const client = new SecretsManagerClient(profile === undefined ? {} : { profile });
+  try {
+    return await client.config.region();
+  } catch {
+    // "Region is missing", or a file that cannot be read.
+    return undefined;
+  } finally {
+    client.destroy();
+  }
+}
+
 /**
  * The SDK's own limit is over when the headers of an answer are there: a body that stalls would hold up the whole fetch.
  * AbortSignal.any() with AbortSignal.timeout() does not do it: in Node 20 it may be collected, and then never aborts.

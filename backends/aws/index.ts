@@ -11,7 +11,7 @@ import {
 } from "../../src/contract/backend.ts";
 import { Room, Traffic } from "../../src/contract/limits.ts";
 import { type Answer, outcomesIn } from "./answer.ts";
-import { BATCH_SIZE, type Client, openClient } from "./client.ts";
+import { BATCH_SIZE, type Client, openClient, regionOfProfile } from "./client.ts";
 import { failureOf, isOfCredentials } from "./failure.ts";
 import { Unusable } from "./handler.ts";
 import { describeSource, parseSettings, parseSource, regionOf, type Settings, type Source } from "./source.ts";
@@ -53,6 +53,7 @@ class SecretsManager implements Backend<Source> {
   /** BatchGetSecretValue has an IAM permission of its own, and not every stand-in of the service knows it. */
   #mayBatch = true;
   readonly #traffic = new Traffic();
+  #profileRegion: string | undefined;
 
   constructor(settings: Settings, context: BackendContext) {
     this.#settings = settings;
@@ -62,6 +63,8 @@ class SecretsManager implements Backend<Source> {
   async fetch(requests: Requests, signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
     this.#reopen();
     this.#traffic.begin();
+    const isSomewhere = requests.every(({ source }) => regionOf(source.secretId, this.#settings) !== undefined);
+    if (!isSomewhere) this.#profileRegion ??= await regionOfProfile(this.#settings);
     const { places, outcomes } = this.#places(requests);
     const single: Place[] = [];
     for (const ofRegion of groupBy(places, ({ region }) => region)) {
@@ -94,9 +97,11 @@ class SecretsManager implements Backend<Source> {
     const places = new Map<string, Place>();
     for (const request of requests) {
       const { source } = request;
-      const region = regionOf(source.secretId, this.#settings);
+      const region = regionOf(source.secretId, this.#settings) ?? this.#profileRegion;
       if (region === undefined) {
-        outcomes.set(request.id, new BackendError("invalid", "there is no region: set config.region"));
+        const { profile } = this.#settings;
+        const why = profile === undefined ? "" : `, and none of the profile ${JSON.stringify(profile)}`;
+        outcomes.set(request.id, new BackendError("invalid", `there is no region${why}: set config.region`));
         continue;
       }
       const key = JSON.stringify([region, source.secretId, source.versionStage, source.versionId]);

@@ -21,7 +21,7 @@ export const Settings = object({
   region: option(
     v.optional(text),
     means("the region of the secrets; the region in an ARN wins", {
-      otherwise: "`AWS_REGION`, `AWS_DEFAULT_REGION`",
+      otherwise: "`AWS_REGION`, `AWS_DEFAULT_REGION`, that of the `profile`",
       example: "eu-central-1",
     }),
   ),

@@ -5,7 +5,7 @@ import { clockTime } from "../runtime/clock.ts";
 const LONGEST_VERSION = 40;
 
 /**
- * `3 secrets from vault, version 63, checked at 12:03:11; …`
+ * `3 secrets from vault, version 63, checked at 12:03:11+01:00; …`
  *
  * @param versions id → version of what is published.
  * @param more what is wrong or under way; undefined: nothing.

@@ -59,7 +59,11 @@ export function jittered(seconds: number, random: Random): number {
   return seconds * (0.9 + 0.2 * random());
 }
 
-/** 12:03:11, local time, as the journal shows it. */
+/** 12:03:11+01:00: local time, as the journal shows it, with its zone; Z is UTC. */
 export function clockTime(date: Date): string {
-  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+  const two = (number: number) => String(number).padStart(2, "0");
+  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":");
+  const east = -date.getTimezoneOffset();
+  const zone = `${east < 0 ? "-" : "+"}${two(Math.floor(Math.abs(east) / 60))}:${two(Math.abs(east) % 60)}`;
+  return time + (east === 0 ? "Z" : zone);
 }

@@ -1,5 +1,6 @@
 /** Logs to stderr: one JSON line with the `<N>` priority that journald reads, or a line for people. */
 import { type DestinationStream, pino } from "pino";
+import { clockTime } from "./clock.ts";
 import { writeToStandardError } from "./standard-error.ts";
 
 export const logLevels = ["error", "warn", "notice", "info", "debug", "trace"] as const;
@@ -70,5 +71,5 @@ const metadata = Symbol.for("pino.metadata");
 function pretty(line: string): string {
   const { level, time, message, ...fields } = JSON.parse(line) as Record<string, unknown>;
   const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${JSON.stringify(value)}`);
-  return `${String(time).slice(11, 19)} ${String(level).padEnd(6)} ${String(message)}${rest.join("")}\n`;
+  return `${clockTime(new Date(String(time)))} ${String(level).padEnd(6)} ${String(message)}${rest.join("")}\n`;
 }

@@ -10,6 +10,8 @@ export interface Call {
   readonly operation: string;
   /** The access key that the request is signed with. */
   readonly accessKey: string | undefined;
+  /** The region that the request is signed for. */
+  readonly region: string | undefined;
   readonly body: Readonly<Record<string, unknown>>;
 }
 
@@ -115,12 +117,13 @@ async function read(request: IncomingMessage): Promise<Call> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
   const text = Buffer.concat(chunks).toString();
-  const accessKey = / Credential=([^/]*)/.exec(request.headers.authorization ?? "")?.[1];
+  // ACCESS_KEY/DATE/REGION/SERVICE/aws4_request
+  const [accessKey, , region] = / Credential=([^,]*)/.exec(request.headers.authorization ?? "")?.[1]?.split("/") ?? [];
   const target = request.headers["x-amz-target"];
   if (target !== undefined) {
     const operation = String(target).replace("secretsmanager.", "");
-    return { operation, accessKey, body: JSON.parse(text) as Record<string, unknown> };
+    return { operation, accessKey, region, body: JSON.parse(text) as Record<string, unknown> };
   }
   const body = Object.fromEntries(new URLSearchParams(text));
-  return { operation: body["Action"] ?? "", accessKey, body };
+  return { operation: body["Action"] ?? "", accessKey, region, body };
 }

@@ -196,6 +196,15 @@ describe("stop", () => {
     expect(fs.readdirSync(place.output)).toEqual(["note"]);
   });
 
+  test("in a shell of a unit, which has the unit's $INVOCATION_ID, the files go all the same", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const env = { INVOCATION_ID: "0".repeat(32), SYSTEMD_EXEC_PID: String(process.pid) };
+    const daemon = await place.start(place.config(["id"]), { env }).ready();
+    await daemon.end();
+    expect(place.published()).toEqual({});
+  });
+
   test("under systemd ($INVOCATION_ID) the files stay: a restart of the sidecar must not take them from the target", async () => {
     const place = new Place();
     place.put({ id: "one" });

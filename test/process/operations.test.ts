@@ -91,7 +91,7 @@ const OUTPUT = "/run/hello-secrets/pub";
 /** What differs from time to time. */
 function canonical(line: string): string {
   return line
-    .replaceAll(/\b\d\d:\d\d:\d\d\b/g, "12:03:11")
+    .replaceAll(/\b\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)/g, "12:03:11+01:00")
     .replaceAll(/attempt \d+, next in [\d.]+ s/g, "attempt 7, next in 8 s")
     .replaceAll(/in \d+ s \((paced|splay)\)/g, "in 8 s ($1)")
     .replaceAll(/known here are .*/g, "known here are ...")

@@ -61,6 +61,27 @@ describe("credentials of the machine", () => {
     expect(standIn?.calls.at(-1)?.accessKey).toBe("late");
   });
 
+  test("have the region that their profile has, where nothing else names one", async () => {
+    for (const name of ["AWS_REGION", "AWS_DEFAULT_REGION"]) vi.stubEnv(name, undefined);
+    await writeCredentials("app", "app");
+    await writeFile(
+      credentials.replace(/credentials$/, "config"),
+      "[profile app]\nregion = eu-south-9\n[profile bare]\noutput = json\n",
+    );
+    const { observed, standIn } = await backend(() => value, { profile: "app", region: undefined });
+    expect(await text(observed)).toBe("the value");
+    expect(standIn.calls.at(-1)?.region).toBe("eu-south-9");
+    vi.stubEnv("AWS_REGION", "eu-north-9");
+    expect(await text(observed)).toBe("the value");
+    expect(standIn.calls.at(-1)?.region).toBe("eu-north-9");
+    vi.stubEnv("AWS_REGION", undefined);
+    const bare = await backend(() => value, { profile: "bare", region: undefined });
+    expect(await bare.observed.outcome("a")).toMatchObject({
+      kind: "invalid",
+      message: 'there is no region, and none of the profile "bare": set config.region',
+    });
+  });
+
   test("of a profile that is not there are waited for, and the line names it", async () => {
     await writeCredentials("other", "other");
     const { observed } = await backend(() => value, { profile: "app" });

@@ -19,7 +19,9 @@ describe("READY", () => {
 
   test("says how many, from where, which version and when", async () => {
     const { notifier } = await startSidecar();
-    expect(notifier.readies).toEqual([expect.stringMatching(/^2 secrets from fake, version 1, checked at [0-9:]{8}$/)]);
+    expect(notifier.readies).toEqual([
+      expect.stringMatching(/^2 secrets from fake, version 1, checked at [0-9:]{8}(Z|[+-][0-9:]{5})$/),
+    ]);
   });
 
   test("a missing secret ends the start, and nothing is left", async () => {
@@ -161,7 +163,7 @@ describe("a store that fails after READY", () => {
     expect(end()).toBe("runs");
     expect(log.at("warn", "error")).toEqual(["fake: connection refused; what is published stays"]);
     expect(log.at("debug").length).toBeGreaterThan(20);
-    expect(notifier.last).toMatch(/secret "a": connection refused \(and 1 more\), since [0-9:]{8}$/);
+    expect(notifier.last).toMatch(/secret "a": connection refused \(and 1 more\), since [0-9:]{8}(Z|[+-][0-9:]{5})$/);
     store.down = undefined;
     await clock.advance(60);
     expect(log.at("notice")).toEqual(["fake: answers again"]);

@@ -30,7 +30,20 @@ test("polls drift by 10 % at most", () => {
 });
 
 test("times are shown as the journal shows them", () => {
-  expect(clockTime(new Date(2026, 0, 1, 3, 4, 5))).toBe("03:04:05");
+  const { TZ } = process.env;
+  try {
+    for (const [zone, shown] of [
+      ["UTC", "03:04:05Z"],
+      ["Asia/Kolkata", "08:34:05+05:30"],
+      ["America/St_Johns", "23:34:05-03:30"],
+    ] as const) {
+      process.env["TZ"] = zone;
+      expect(clockTime(new Date(Date.UTC(2026, 0, 1, 3, 4, 5)))).toBe(shown);
+    }
+  } finally {
+    if (TZ === undefined) delete process.env["TZ"];
+    else process.env["TZ"] = TZ;
+  }
 });
 
 describe("the system's clock", () => {

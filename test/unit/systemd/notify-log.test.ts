@@ -32,7 +32,7 @@ describe("the log", () => {
 
   test("pretty is for people: no JSON, no priority", () => {
     const [line] = lines("error", "pretty");
-    expect(line).toMatch(/^\d\d:\d\d:\d\d error {2}m-error n=1\n$/);
+    expect(line).toMatch(/^\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d) error {2}m-error n=1\n$/);
   });
 
   test("a message with line breaks is one entry of the journal", () => {
