@@ -2,6 +2,7 @@
  * secrets.env: lines NAME='value' that a POSIX shell (`set -a; . file`), systemd's EnvironmentFile= and a person read
  * alike. What one of them would misread stays out of the file.
  */
+import { isUtf8 } from "node:buffer";
 import { deriveName, isSpecialName, nameProblem } from "../config/env-names.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
@@ -144,27 +145,20 @@ function valueProblem(name: string, value: Buffer): string | undefined {
  * (252 to 262). Everything else in Unicode passes, control characters and U+FEFF included.
  */
 function utf8Problem(value: Buffer): string | undefined {
-  for (let at = 0; at < value.length;) {
-    const lead = value[at] ?? 0;
-    const length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-    if (length === 0 || at + length > value.length) return NOT_UTF8;
-    let codePoint = length === 1 ? lead : lead & (0x7f >> length);
-    for (let offset = 1; offset < length; offset += 1) {
-      const byte = value[at + offset] ?? 0;
-      if ((byte & 0xc0) !== 0x80) return NOT_UTF8;
-      codePoint = (codePoint << 6) | (byte & 0x3f);
-    }
-    const tooLong = (length === 3 && codePoint < 0x800) || (length === 4 && codePoint < 0x1_0000);
-    const surrogate = codePoint >= 0xd800 && codePoint <= 0xdfff;
-    if (tooLong || surrogate || codePoint > 0x10_ffff) return NOT_UTF8;
-    const noncharacter = (codePoint >= 0xfdd0 && codePoint <= 0xfdef) || (codePoint & 0xfffe) === 0xfffe;
-    if (noncharacter) return "systemd refuses the Unicode noncharacter in it";
-    at += length;
-  }
-  return undefined;
+  if (!isUtf8(value)) return "it is not UTF-8 text, and systemd refuses other variables";
+  return hasNoncharacter(value) ? "systemd refuses the Unicode noncharacter in it" : undefined;
 }
 
-const NOT_UTF8 = "it is not UTF-8 text, and systemd refuses other variables";
+/** Of UTF-8: U+FDD0 to U+FDEF, and the last two of each plane. No string is made, which could not be overwritten. */
+function hasNoncharacter(value: Buffer): boolean {
+  return value.some((lead, at) => {
+    // Only the first byte of three or more is as high.
+    if (lead < 0xef) return false;
+    const [second = 0, third = 0, fourth = 0] = value.subarray(at + 1, at + 4);
+    if (lead === 0xef) return (second === 0xb7 && third >= 0x90 && third <= 0xaf) || (second === 0xbf && third >= 0xbe);
+    return (second & 0x0f) === 0x0f && third === 0xbf && fourth >= 0xbe;
+  });
+}
 
 /** One allocation of its own: no value stays in Node's shared pool, where others get memory from. */
 function joinLines(lines: readonly Line[]): Buffer {
