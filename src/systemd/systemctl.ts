@@ -12,6 +12,10 @@ export interface UnitState {
   readonly remainAfterExit: boolean;
   /** Whether a reload shows it new secrets: not where it has copies of its start. */
   readonly canReload: boolean;
+  /** Nobody may restart it by hand: RefuseManualStart=, RefuseManualStop=. */
+  readonly refusesRestart: boolean;
+  /** What kept its last start from being one, though nothing failed: `ExecCondition=`; undefined: nothing. */
+  readonly unmet: string | undefined;
   /** When the unit last left the state inactive: all that it reads at its start, it read later. */
   readonly leftInactiveAt: number;
   /** When its last run ended. An automatic restart need not leave it inactive (RestartMode=direct). */
@@ -67,6 +71,10 @@ const properties = [
   "FragmentPath",
   "DropInPaths",
   "RefreshOnReload",
+  "RefuseManualStart",
+  "RefuseManualStop",
+  "Result",
+  "ConditionResult",
   "InactiveExitTimestampMonotonic",
   "ActiveExitTimestampMonotonic",
   "ExecMainStartTimestampMonotonic",
@@ -155,6 +163,8 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
     type: values.get("Type") ?? "",
     remainAfterExit: values.get("RemainAfterExit") === "yes",
     canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles)),
+    refusesRestart: values.get("RefuseManualStart") === "yes" || values.get("RefuseManualStop") === "yes",
+    unmet: unmetBy(values),
     leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),
     leftActiveAt: Number(values.get("ActiveExitTimestampMonotonic") ?? 0),
     mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
@@ -164,6 +174,11 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
     startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),
     startLimitBurst: Number(values.get("StartLimitBurst") ?? 0),
   };
+}
+
+function unmetBy(values: ReadonlyMap<string, string>): string | undefined {
+  if (values.get("ConditionResult") === "no") return "one of its conditions (ConditionPathExists= and others)";
+  return values.get("Result") === "exec-condition" ? "its ExecCondition=" : undefined;
 }
 
 /** Units as `systemctl show` prints them (systemd.time(7)), in seconds. */

@@ -171,6 +171,7 @@ export class TargetAction {
     }
     if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
     const starts = action === "restart" || (action === "reload" && !state.canReload);
+    if (starts && state.refusesRestart && state.activeState !== "failed") return this.#refused();
     const wait = Math.max(this.#untilMinInterval(), starts ? this.#starts.untilAllowed(state) : 0);
     if (wait <= 0) return "act";
     this.#say(`${this.#verb()} in ${Math.ceil(wait)} s (paced)`);
@@ -230,6 +231,13 @@ export class TargetAction {
     };
   }
 
+  /** Only a person can mend that: asking again would fail each time. */
+  #refused(): Step {
+    const why = "refuses to be restarted (RefuseManualStart= or RefuseManualStop=)";
+    const remedy = "the new secrets are there for its next start; take that setting away, or choose another action";
+    return { done: `${why}: ${remedy}`, level: "warn", told: false };
+  }
+
   async #act(before: UnitState | undefined, signal: AbortSignal): Promise<void> {
     const { clock, log, systemd, onChange } = this.#parts;
     const request = this.#requests;
@@ -259,8 +267,11 @@ export class TargetAction {
       log.error(`${this.unit} failed after the ${what} (see systemctl status ${this.unit})`);
     } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
       this.#settle(request, true);
-      this.#say(undefined);
-      log.info(`${this.unit}: ${what} done`);
+      const down =
+        after?.activeState === "inactive" ? downSince(after, `${this.unit} is down since the ${what}`) : undefined;
+      this.#say(down);
+      if (down === undefined) log.info(`${this.unit}: ${what} done`);
+      else log.warn(down);
     } else if (result.displaced === true) {
       // It was no action. What is due depends on what the other job makes of the target.
       this.#lastAction = lastAction;
@@ -334,4 +345,9 @@ export class TargetAction {
     this.#status = status;
     this.#parts.changed();
   }
+}
+
+/** Nothing has failed, but the service is gone. Whoever stopped it knows; nobody may know of a condition. */
+function downSince({ unmet }: UnitState, what: string): string {
+  return `${what}: ${unmet === undefined ? "it has ended, or somebody stopped it" : `${unmet} is not met`}`;
 }

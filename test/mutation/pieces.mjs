@@ -8,6 +8,7 @@ export const parts = [
     tests: "test/unit/systemd/**/*.test.ts",
     files: [
       "src/systemd/target-action.ts",
+      "src/systemd/start-limit.ts",
       "src/systemd/target-actions.ts",
       "src/systemd/systemctl.ts",
       "src/systemd/credential-copies.ts",

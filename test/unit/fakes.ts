@@ -195,6 +195,8 @@ export class FakeSystemd implements Systemd {
       type: "simple",
       remainAfterExit: false,
       canReload: false,
+      refusesRestart: false,
+      unmet: undefined,
       leftInactiveAt: clock.monotonic() - 60e6,
       leftActiveAt: 0,
       mainStartedAt: clock.monotonic() - 60e6,

@@ -49,6 +49,8 @@ describe("systemctl show", () => {
       type: "notify",
       remainAfterExit: false,
       canReload: true,
+      refusesRestart: false,
+      unmet: undefined,
       leftInactiveAt: 7_654_000,
       leftActiveAt: 7_653_000,
       mainStartedAt: 7_654_321,
@@ -65,6 +67,16 @@ describe("systemctl show", () => {
       .replace("RemainAfterExit=no", "RemainAfterExit=yes")
       .replace("CanReload=yes", "CanReload=no");
     expect(parseShow(oneshot)).toMatchObject({ type: "oneshot", remainAfterExit: true, canReload: false });
+  });
+  test.each([
+    ["RefuseManualStart=yes\nRefuseManualStop=no\n", { refusesRestart: true }],
+    ["RefuseManualStart=no\nRefuseManualStop=yes\n", { refusesRestart: true }],
+    ["RefuseManualStart=no\nRefuseManualStop=no\n", { refusesRestart: false }],
+    ["ConditionResult=no\nResult=success\n", { unmet: "one of its conditions (ConditionPathExists= and others)" }],
+    ["ConditionResult=yes\nResult=exec-condition\n", { unmet: "its ExecCondition=" }],
+    ["ConditionResult=yes\nResult=exit-code\n", { unmet: undefined }],
+  ])("what keeps a service from being restarted: %j", (more, state) => {
+    expect(parseShow(`${shown}${more}`)).toMatchObject(state);
   });
   test("of a unit that does not exist (no service properties)", () => {
     expect(
@@ -188,7 +200,7 @@ describe("what systemctl is asked for", () => {
   });
 
   test("show: what it does not ask for is not known", async () => {
-    const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\n`;
+    const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\n`;
     // Like the real one, it prints only what is asked for.
     const { calls } = fakeSystemctl(`while IFS= read -r line; do
       case ",\${2#--property=}," in *",\${line%%=*},"*) echo "$line" ;; esac
@@ -198,7 +210,7 @@ describe("what systemctl is asked for", () => {
     expect(Object.values(state ?? {}).filter((value) => value === 0 || value === false || value === "")).toEqual([]);
     expect(calls()).toEqual([expect.stringMatching(/^ \[show\] \[--property=[^ ]+\] \[--\] \[-a\.service\]$/)]);
     // They tell whether a reload shows it new secrets.
-    expect(calls()[0]).toMatch(/FragmentPath,DropInPaths,RefreshOnReload/);
+    expect(calls()[0]).toMatch(/FragmentPath,DropInPaths,RefreshOnReload,RefuseManualStart,RefuseManualStop,Result,/);
   });
 
   test.each([

@@ -337,6 +337,7 @@ describe("the job", () => {
     await clock.advance(60);
     expect(count("restart app.service")).toBe(3);
     expect(log.at("warn")).toEqual(["app.service: restart did not work: Transaction is destructive; trying again"]);
+    expect(log.at("notice")).toEqual(["app.service: restart for the new secrets"]);
     expect(action.idle).toBe(true);
     expect(action.status).toBeUndefined();
   });
@@ -406,6 +407,48 @@ describe("the job", () => {
     publish();
     await clock.advance(100);
     expect(count("revive app.service")).toBe(0);
+  });
+
+  test.each([
+    ["its ExecCondition=", "its ExecCondition= is not met"],
+    [undefined, "it has ended, or somebody stopped it"],
+  ])(
+    "a target that is down after its restart, though nothing failed (%s): the operator is told",
+    async (unmet, why) => {
+      const { clock, systemd, publish, log, action, settledCount } = target();
+      systemd.restart = () => {
+        systemd.state = { ...systemd.state, activeState: "inactive", subState: "dead", unmet };
+        return Promise.resolve({ ok: true, detail: "" });
+      };
+      publish();
+      await clock.advance(60);
+      expect(action.status).toBe(`app.service is down since the restart: ${why}`);
+      expect(log.at("warn")).toEqual([`app.service is down since the restart: ${why}`]);
+      expect(log.at("info")).toEqual([]);
+      expect(settledCount()).toBe(1);
+    },
+  );
+
+  test("a target that refuses to be restarted by hand is not asked, but reloads", async () => {
+    const refusing = { refusesRestart: true, canReload: true };
+    const restarted = target(refusing);
+    restarted.publish();
+    await restarted.clock.advance(300);
+    expect(restarted.systemd.jobs).toEqual([]);
+    expect(restarted.log.at("notice")).toEqual([]);
+    expect(restarted.log.at("warn")).toEqual([`${restarted.action.status}`]);
+    expect(restarted.action.status).toMatch(/^app\.service refuses to be restarted \(RefuseManualStart= or /);
+    expect(restarted.action.told).toBe(false);
+    stop.abort();
+    const reloaded = target(refusing, { action: "reload" });
+    reloaded.publish();
+    await reloaded.clock.advance(5);
+    expect(reloaded.count("reload app.service")).toBe(1);
+    stop.abort();
+    const unable = target({ ...refusing, canReload: false }, { action: "reload" });
+    unable.publish();
+    await unable.clock.advance(5);
+    expect(unable.systemd.jobs).toEqual([]);
   });
 
   test("what is published while it runs gets one more", async () => {
