@@ -10,6 +10,9 @@ import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;
 
+/** How often to wait for a descriptor (LimitNOFILE=) that another file may give back, and how long, in milliseconds. */
+const [DESCRIPTOR_WAITS, DESCRIPTOR_PAUSE] = [100, 10];
+
 /** How long to let a writer finish before reading again, in milliseconds. */
 const PAUSES = [2, 5, 10, 20, 40, 80];
 
@@ -129,18 +132,25 @@ async function forEach(
 /** With callbacks: promises for each of the four system calls made 1,000 files take twice as long (measured). */
 async function readFile(path: string, room: Room): Promise<Sight> {
   return await new Promise((resolve) => {
-    fs.open(path, OPEN_FLAGS, (error, descriptor) => {
-      if (error !== null) {
-        resolve(notOpened(error, path));
-        return;
-      }
-      readOpened(descriptor, path, room, (sight) => {
-        fs.close(descriptor, () => {
-          resolve(sight);
-        });
+    const open = (waits: number) => {
+      fs.open(path, OPEN_FLAGS, (error, descriptor) => {
+        if (error !== null && waits > 0 && isUsedUp(error)) setTimeout(open, DESCRIPTOR_PAUSE, waits - 1);
+        else if (error !== null) resolve(notOpened(error, path));
+        else
+          readOpened(descriptor, path, room, (sight) => {
+            fs.close(descriptor, () => {
+              resolve(sight);
+            });
+          });
       });
-    });
+    };
+    open(DESCRIPTOR_WAITS);
   });
+}
+
+function isUsedUp(error: unknown): boolean {
+  const code = errnoCode(error);
+  return code === "EMFILE" || code === "ENFILE";
 }
 
 function notOpened(error: unknown, path: string): Sight {

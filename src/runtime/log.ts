@@ -53,7 +53,7 @@ export function openLog(level: LogLevel, format: LogFormat, write: (line: string
     destination,
   );
   const at = (name: LogLevel) => (message: string, fields?: LogFields) => {
-    logger[name](fields ?? {}, message);
+    logger[name](fields === undefined ? {} : shortened(fields), cut(message, MAX_MESSAGE));
   };
   return {
     error: at("error"),
@@ -63,6 +63,33 @@ export function openLog(level: LogLevel, format: LogFormat, write: (line: string
     debug: at("debug"),
     trace: at("trace"),
   };
+}
+
+/**
+ * journald breaks a line beyond 48 KiB (LineMax=) in two, and neither half is JSON then. A character is six bytes of JSON at
+ * most, so the message has a third of that, and the lists share another.
+ */
+const MAX_MESSAGE = 2500;
+const MAX_LIST = 16_384;
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length)}…`;
+}
+
+/** Of a list as many as fit, and how many more there are. */
+function shortened(fields: LogFields): LogFields {
+  return Object.fromEntries(
+    Object.entries(fields).map(([key, value]) => [key, typeof value === "object" ? firstOf(value) : value]),
+  );
+}
+
+function firstOf(list: readonly string[]): readonly string[] {
+  let room = MAX_LIST;
+  const fits = list.findIndex((item) => {
+    room -= Buffer.byteLength(JSON.stringify(item)) + 1;
+    return room < 0;
+  });
+  return fits < 0 ? list : [...list.slice(0, fits), `… and ${list.length - fits} more`];
 }
 
 /** pino tells a destination that carries this symbol the level of each line. */

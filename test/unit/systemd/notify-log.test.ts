@@ -42,6 +42,30 @@ describe("the log", () => {
     expect(written[0]?.trimEnd()).not.toContain("\n");
   });
 
+  test.each([
+    ["secrets", "a problem", { secrets: Array.from({ length: 5000 }, (_, number) => `secret-${number}-é\n`) }],
+    ["text in a message", "\u0001".repeat(100_000), {}],
+    ["both", "é".repeat(100_000), { secrets: Array.from({ length: 5000 }, () => "\u0001".repeat(20)) }],
+  ])("journald does not break a line of many %s, which is JSON as a whole", (_, message, fields) => {
+    const written: string[] = [];
+    openLog("info", "json", (line) => written.push(line)).warn(message, fields);
+    expect(written).toHaveLength(1);
+    // LineMax= of journald.conf(5).
+    expect(Buffer.byteLength(written[0] ?? "")).toBeLessThan(48 * 1024);
+    const line = JSON.parse(written[0]?.slice(3) ?? "") as { message: string; secrets?: string[] };
+    expect(line.message.slice(0, 9)).toBe(message.slice(0, 9));
+    if (line.secrets === undefined) return;
+    expect(line.secrets.at(-1)).toBe(`… and ${5001 - line.secrets.length} more`);
+    expect(line.secrets.length).toBeGreaterThan(100);
+  });
+
+  test("what fits is written whole", () => {
+    const written: string[] = [];
+    const secrets = Array.from({ length: 500 }, (_, number) => `secret-${number}`);
+    openLog("info", "json", (line) => written.push(line)).warn("m".repeat(2000), { secrets });
+    expect(JSON.parse(written[0]?.slice(3) ?? "")).toMatchObject({ message: "m".repeat(2000), secrets });
+  });
+
   test("knows its words", () => {
     expect([isLogLevel("notice"), isLogLevel("fatal"), isLogFormat("json"), isLogFormat("xml")]).toEqual([
       true,
