@@ -18,6 +18,8 @@ const GIVE_WAY_LIMIT = 5;
 /** Seconds after which a target that is still activating gets the action all the same: new secrets may be what it needs. */
 const ACTIVATING_LIMIT = 90;
 
+/** Seconds for the last question of a process that is being stopped. */
+const LAST_WORD = 2;
 /** Seconds after an action in which a failure counts as its doing. */
 const RIGHT_AFTER = 60;
 /** How often a sidecar that is stopped looks again where it gets no answer. */
@@ -259,7 +261,10 @@ export class TargetAction {
     const result = await this.#job(before, signal);
     const after = await systemd.show(this.unit, signal);
     // Waiting for a target that is itself stopped, or restarted after us, would never end. The mark is still there.
-    if (isAborted(signal)) return;
+    if (isAborted(signal)) {
+      await this.#lastWord(what);
+      return;
+    }
     if (after !== undefined) this.#starts.note(after);
     if (after?.activeState === "failed") {
       this.#settle(request, true);
@@ -279,6 +284,13 @@ export class TargetAction {
     } else {
       await clock.sleep(this.#retry(result.detail).wait, signal);
     }
+  }
+
+  /** A target that does not start again takes this process along: why that is would be said by nobody. */
+  async #lastWord(what: string): Promise<void> {
+    const state = await this.#parts.systemd.show(this.unit, AbortSignal.timeout(LAST_WORD * 1000));
+    if (state?.activeState !== "inactive" || state.unmet === undefined) return;
+    this.#parts.log.warn(downSince(state, `${this.unit} is down since the ${what}`));
   }
 
   #job(before: UnitState | undefined, signal: AbortSignal): Promise<JobResult> {

@@ -75,6 +75,38 @@ onEachGuest("pacing", (guest) => {
 
   scenario(
     guest,
+    "a service that its condition keeps down after the restart: the journal has the reason",
+    async (pairOf) => {
+      for (const [name, line] of [
+        ["condexec", "ExecCondition=/usr/bin/test ! -e /run/condexec"],
+        ["condpath", "ConditionPathExists=!/run/condpath"],
+      ] as const) {
+        const kind = line.startsWith("Exec") ? "service" : "unit";
+        const pair = await pairOf({ name, target: { [kind]: [line] } });
+        await pair.start();
+        await guest.run(["touch", `/run/${name}`]);
+        await pair.put("token", "two");
+        await pair.untilState(pair.target, "inactive");
+        await pair.untilState(pair.sidecar, "inactive");
+        const why =
+          kind === "service" ? "its ExecCondition=" : "one of its conditions (ConditionPathExists= and others)";
+        expect(await guest.journal(pair.sidecar)).toContain(
+          `${pair.target} is down since the restart: ${why} is not met`,
+        );
+      }
+    },
+  );
+
+  scenario(guest, "a service that refuses to be restarted is told of once", async (pairOf) => {
+    const pair = await pairOf({ name: "refuses", target: { unit: ["RefuseManualStop=yes"] } });
+    await pair.start();
+    await pair.put("token", "two");
+    await pair.untilStatus(/refuses\.service refuses to be restarted \(RefuseManualStart= or RefuseManualStop=\)/);
+    expect(await pair.said()).toHaveLength(1);
+  });
+
+  scenario(
+    guest,
     "a service that restarted itself while the action waits is not restarted once more",
     async (pairOf) => {
       const pair = await pairOf({

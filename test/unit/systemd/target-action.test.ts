@@ -429,6 +429,24 @@ describe("the job", () => {
     },
   );
 
+  test("a target that takes the sidecar along, since its condition is not met: the reason is said all the same", async () => {
+    const { clock, systemd, publish, log, action } = target();
+    systemd.restart = (_, signal) => {
+      systemd.state = { ...systemd.state, activeState: "inactive", subState: "dead", unmet: "its ExecCondition=" };
+      return new Promise((done) => {
+        signal.addEventListener("abort", () => {
+          done({ ok: false, detail: "systemctl ended by SIGKILL" });
+        });
+      });
+    };
+    publish();
+    await clock.advance(1);
+    stop.abort();
+    await running;
+    expect(log.at("warn")).toEqual(["app.service is down since the restart: its ExecCondition= is not met"]);
+    expect(action.idle).toBe(false);
+  });
+
   test("a target that refuses to be restarted by hand is not asked, but reloads", async () => {
     const refusing = { refusesRestart: true, canReload: true };
     const restarted = target(refusing);
