@@ -197,6 +197,26 @@ test("each target's starts are kept for the next life, and count against its own
   expect(job.starts).toHaveLength(1);
 });
 
+test("a sidecar that is stopped learns which target an action broke, and whether newer secrets are there", async () => {
+  const { actions, clock, web, job } = await actionsOf();
+  const broken = () => actions.broken(new AbortController().signal);
+  web.fail();
+  expect(await broken(), "it failed without us").toEqual([]);
+  web.start();
+  await clock.advance(1);
+  actions.request(["a"]);
+  await clock.advance(5);
+  expect([web.starts.length, job.starts.length]).toEqual([2, 1]);
+  expect(await broken(), "both run").toEqual([]);
+  job.fail();
+  expect(await broken()).toEqual([{ unit: "job.service", hasNewer: false, hasJob: false }]);
+  job.state = { ...job.state, hasJob: true };
+  actions.request(["a"]);
+  expect(await broken()).toEqual([{ unit: "job.service", hasNewer: true, hasJob: true }]);
+  job.answers = false;
+  expect(await broken(), "systemd does not answer").toEqual([]);
+});
+
 test("where the mark cannot be written, it is said, and the action is done all the same", async () => {
   const { actions, clock, web, log, block, unmarked, applied } = await actionsOf();
   block();
