@@ -177,8 +177,9 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
 }
 
 function unmetBy(values: ReadonlyMap<string, string>): string | undefined {
-  if (values.get("ConditionResult") === "no") return "one of its conditions (ConditionPathExists= and others)";
-  return values.get("Result") === "exec-condition" ? "its ExecCondition=" : undefined;
+  // ConditionResult= is `no` then, too (252, 257).
+  if (values.get("Result") === "exec-condition") return "its ExecCondition=";
+  return values.get("ConditionResult") === "no" ? "one of its conditions (ConditionPathExists= and others)" : undefined;
 }
 
 /** Units as `systemctl show` prints them (systemd.time(7)), in seconds. */

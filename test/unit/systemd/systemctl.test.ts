@@ -73,7 +73,7 @@ describe("systemctl show", () => {
     ["RefuseManualStart=no\nRefuseManualStop=yes\n", { refusesRestart: true }],
     ["RefuseManualStart=no\nRefuseManualStop=no\n", { refusesRestart: false }],
     ["ConditionResult=no\nResult=success\n", { unmet: "one of its conditions (ConditionPathExists= and others)" }],
-    ["ConditionResult=yes\nResult=exec-condition\n", { unmet: "its ExecCondition=" }],
+    ["ConditionResult=no\nResult=exec-condition\n", { unmet: "its ExecCondition=" }],
     ["ConditionResult=yes\nResult=exit-code\n", { unmet: undefined }],
   ])("what keeps a service from being restarted: %j", (more, state) => {
     expect(parseShow(`${shown}${more}`)).toMatchObject(state);
