@@ -1,0 +1,69 @@
+/** One start too many and systemd leaves the service down; one counted that never was, and new secrets arrive late. */
+import { describe, expect, test } from "vitest";
+import { StartLimit } from "../../../src/systemd/start-limit.ts";
+import { FakeClock, FakeSystemd } from "../fakes.ts";
+
+/** A target that started `ago` seconds ago. */
+function started(restarts: number, ago = 1) {
+  const clock = new FakeClock();
+  const limit = new StartLimit(clock);
+  const { state } = new FakeSystemd(clock);
+  const at = clock.monotonic() - ago * 1e6;
+  const first = { ...state, leftInactiveAt: at, mainStartedAt: at, restarts };
+  limit.note(first);
+  return { clock, limit, first, at };
+}
+
+describe("automatic restarts that nobody saw", () => {
+  test("all count at the first look, right before the start that is seen", () => {
+    const { limit, at } = started(2);
+    expect(limit.times).toEqual([at - 2, at - 1, at]);
+  });
+
+  test("none are counted again at a second look", () => {
+    const { limit, first, at } = started(2);
+    for (let look = 0; look < 10; look += 1) limit.note(first);
+    expect(limit.times).toEqual([at - 2, at - 1, at]);
+  });
+
+  test("of three more, the last is the one that is seen", () => {
+    const { clock, limit, first, at } = started(1, 20);
+    const now = clock.monotonic();
+    limit.note({ ...first, mainStartedAt: now, restarts: 4 });
+    expect(limit.times).toEqual([at - 1, at, now - 2, now - 1, now]);
+  });
+
+  test("a count that began again, after a start by hand, counts from nothing", () => {
+    const { clock, limit, first } = started(5, 60);
+    const now = clock.monotonic();
+    limit.note({ ...first, leftInactiveAt: now, mainStartedAt: now, restarts: 2 });
+    expect(limit.times.slice(-3)).toEqual([now - 2, now - 1, now]);
+  });
+
+  test("never more than the limit has room for", () => {
+    expect(started(1000).limit.times).toHaveLength(5);
+  });
+});
+
+test("a unit that never started has no start, not one at boot", () => {
+  const clock = new FakeClock();
+  const limit = new StartLimit(clock);
+  limit.note({ ...new FakeSystemd(clock).state, leftInactiveAt: 0, mainStartedAt: 0 });
+  expect(limit.times).toEqual([]);
+});
+
+describe("one more start", () => {
+  test.each([
+    [{ startLimitBurst: 0 }, 0],
+    [{ startLimitInterval: 0 }, 0],
+    // Two of three are used; the earliest leaves the interval, with a margin, after 9.25 s.
+    [{ startLimitBurst: 3, startLimitInterval: 10 }, 9.25],
+    [{ startLimitBurst: 4, startLimitInterval: 10 }, 0],
+    [{ startLimitBurst: 1, startLimitInterval: 10 }, 10.25 - 0.5],
+    [{ startLimitBurst: 3, startLimitInterval: 0.2 }, 0],
+  ])("under %j waits %d s", (settings, seconds) => {
+    const { clock, limit, first } = started(0);
+    limit.remember([clock.monotonic() - 0.5e6]);
+    expect(limit.untilAllowed({ ...first, ...settings })).toBeCloseTo(seconds, 6);
+  });
+});
