@@ -553,6 +553,22 @@ describe("stop", () => {
     expect(settledCount()).toBe(0);
   });
 
+  test("while systemd is asked: what it cannot answer any more is no failure", async () => {
+    const { clock, systemd, publish, log, action } = target();
+    systemd.show = () =>
+      new Promise((done) => {
+        stop.signal.addEventListener("abort", () => {
+          done(undefined);
+        });
+      });
+    publish();
+    await clock.advance(1);
+    stop.abort();
+    await running;
+    expect(log.lines).toEqual([]);
+    expect(action.status).toBeUndefined();
+  });
+
   test("during a job: it does not wait for a target that may itself wait for us, and the action stays due", async () => {
     const { clock, systemd, publish, settledCount, action, log } = target();
     systemd.jobTime = 90;
