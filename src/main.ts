@@ -4,7 +4,7 @@ import { exitCodeOf, isBackendError } from "./contract/backend.ts";
 import { endProcess } from "./runtime/end.ts";
 import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
-import { type Config, loadConfig } from "./config/config.ts";
+import { type Config, loadConfig, type OutputConfig } from "./config/config.ts";
 import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError } from "./contract/errors.ts";
 import { type Log, openLog } from "./runtime/log.ts";
@@ -19,6 +19,7 @@ import { checkStore, openStore } from "./engine/store.ts";
 import { systemctl } from "./systemd/systemctl.ts";
 import { loadTemplates } from "./publish/template.ts";
 import { ValueError } from "./publish/value.ts";
+import { unlessStopped } from "./runtime/waiting.ts";
 
 declare const FETCHER_VERSION: string;
 
@@ -86,7 +87,8 @@ function openTerminal(): Terminal {
 async function debug(commandLine: CommandLine, command: typeof once): Promise<ExitCode> {
   const config = await loadConfig(commandLine);
   const stop = stopSignal();
-  const store = await openStore(config, log, Math.random);
+  const store = await unlessStopped(openStore(config, log, Math.random), stop);
+  if (store === undefined) throw new FatalError(ExitCode.unavailable, `${config.backend}: stopped`);
   try {
     return await command(config, store, openTerminal(), stop, commandLine.output !== undefined);
   } finally {
@@ -113,12 +115,12 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
   growLittle();
   const stop = stopSignal();
-  const store = await openStore(config, log, Math.random);
-  // After that, which refuses an output among the sources before anything is touched.
-  const publisher = await Publisher.open(config, output, log.warn);
-  const ownership = await publisher.takeOutput();
-  if (ownership.unlocked !== undefined)
-    log.warn(`nothing keeps a second fetcher out of the output: ${ownership.unlocked}`);
+  const opened = await openInTime(config, output, stop);
+  if (opened === undefined) {
+    log.info("stopped");
+    return config.resident ? ExitCode.ok : ExitCode.stoppedEarly;
+  }
+  const { store, publisher } = opened;
   const parts = {
     config,
     store,
@@ -152,6 +154,23 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   } finally {
     clearInterval(watchdog);
   }
+}
+
+/** @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`. */
+async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal) {
+  const open = async () => {
+    const store = await openStore(config, log, Math.random);
+    // After that, which refuses an output among the sources before anything is touched.
+    const publisher = await Publisher.open(config, output, log.warn);
+    const ownership = await publisher.takeOutput();
+    if (ownership.unlocked !== undefined)
+      log.warn(`nothing keeps a second fetcher out of the output: ${ownership.unlocked}`);
+    return { store, publisher };
+  };
+  const { startTimeout: seconds } = config;
+  const why = `the store or a template does not open (given up after startTimeout, ${String(seconds)} s)`;
+  const error = () => new FatalError(ExitCode.unavailable, `${config.backend}: ${why}`);
+  return await unlessStopped(open(), stop, { seconds, error });
 }
 
 function stopSignal(): AbortSignal {

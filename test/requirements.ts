@@ -38,6 +38,9 @@ const requirements = {
   "mount-namespace": (): string | undefined =>
     requirements.root() ??
     (spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "unshare --mount is refused here"),
+  /** A file system whose server is a test. */
+  fuse: (): string | undefined =>
+    requirements["mount-namespace"]() ?? (existsSync("/dev/fuse") ? program("python3") : "no /dev/fuse"),
   "systemd-notify": () => program("systemd-notify"),
   script: () => program("script"),
   man: () => program("man"),

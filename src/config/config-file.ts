@@ -1,5 +1,5 @@
 /** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
-import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
@@ -19,7 +19,7 @@ export interface ConfigFlags {
 export async function readJson(file: string): Promise<unknown> {
   let json: string;
   try {
-    json = readFileSync(file, "utf8");
+    json = await readFile(file, "utf8");
   } catch (error) {
     throw unreadable(`configuration: cannot read ${file}`, error);
   }

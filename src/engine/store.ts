@@ -46,7 +46,7 @@ export async function checkStore(config: Config): Promise<CheckedStore> {
   if (isForeign(config.backend)) prepareForeignCode();
   const module = await loadBackend(config.backend, config.baseDirectory);
   const settings = under("config", () => module.parseSettings(config.settings));
-  if (config.output !== undefined) refuseOverlap(config, config.output, module.reads?.(settings) ?? []);
+  if (config.output !== undefined) await refuseOverlap(config, config.output, module.reads?.(settings) ?? []);
   const requests = config.secrets.map(({ id, source }) => ({
     id,
     source: under(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),

@@ -1,13 +1,14 @@
 /** An output that lies where the secrets come from: a publish would replace the originals, and an end remove them. */
-import * as fs from "node:fs";
+import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Config, OutputConfig } from "../config/config.ts";
 import { ConfigError, errnoCode, ExitCode, printable } from "../contract/errors.ts";
 import { refuseSharedTmp } from "../output/safe-directory.ts";
-import { attempt, cannot } from "../output/system-calls.ts";
+import { cannot } from "../output/system-calls.ts";
 
 /**
- * Changes nothing. Directories are compared by what they are, so that no link and no bind mount hides one in another.
+ * Changes nothing, and does not block: a source may be on a file system that hangs. Directories are compared by what they
+ * are, so that no link and no bind mount hides one in another.
  *
  * @param reads absolute paths of what the backend reads: directories, and files such as the one of a token. Templates are
  *   read, too.
@@ -16,61 +17,65 @@ import { attempt, cannot } from "../output/system-calls.ts";
  *   where a link would take the place of one. (Links may be made above a directory, in a /tmp say: a link never takes the
  *   place of a directory.)
  */
-export function refuseOverlap(config: Config, output: OutputConfig, reads: readonly string[]): void {
+export async function refuseOverlap(config: Config, output: OutputConfig, reads: readonly string[]): Promise<void> {
   const { directory, links } = output;
   // A shared /tmp is the worse mistake, wherever the sources are: it is told first.
-  refuseSharedTmp(realPath(directory) ?? directory);
+  refuseSharedTmp((await realPath(directory)) ?? directory);
   const names = new Set([
     ...config.secrets.map(({ file }) => file),
     ...config.templates.map(({ file }) => file),
     ...(output.envFile === null ? [] : [output.envFile]),
   ]);
-  for (const source of reads) refuseAll(directory, links, names, source, "where the secrets come from");
-  for (const { path } of config.templates) refuseAll(directory, links, names, path, "a template");
+  for (const source of reads) await refuseAll(directory, links, names, source, "where the secrets come from");
+  for (const { path } of config.templates) await refuseAll(directory, links, names, path, "a template");
 }
 
-function refuseAll(
+async function refuseAll(
   directory: string,
   links: string | null,
   names: ReadonlySet<string>,
   source: string,
   what: string,
-): void {
-  refuse("output.directory", directory, source, what, true);
+): Promise<void> {
+  await refuse("output.directory", directory, source, what, true);
   if (links === null) return;
-  refuse("output.links", links, source, what, false);
-  if (names.has(basename(source)) && chain(dirname(source))[0] === chain(links)[0] && !isDirectory(source))
+  await refuse("output.links", links, source, what, false);
+  const takes =
+    names.has(basename(source)) &&
+    (await chain(dirname(source)))[0] === (await chain(links))[0] &&
+    !(await isDirectory(source));
+  if (takes)
     throw new ConfigError("output.links", `would have a link in the place of ${printable(source)}, ${what}: ${MOVE}`);
 }
 
 const MOVE = "name a directory elsewhere";
 
-function refuse(option: string, place: string, source: string, what: string, mayHold: boolean): void {
+async function refuse(option: string, place: string, source: string, what: string, mayHold: boolean): Promise<void> {
   const where = printable(source);
-  const [from, to] = [chain(source), chain(place)];
+  const [from, to] = [await chain(source), await chain(place)];
   if (from[0] === to[0]) throw new ConfigError(option, `is ${what} (${where}): name another directory`);
   if (from[0] !== undefined && to.includes(from[0]))
     throw new ConfigError(option, `lies in ${where}, ${what}: ${MOVE}`);
-  if (mayHold && to[0] !== undefined && holds(to[0], source, from))
+  if (mayHold && to[0] !== undefined && (await holds(to[0], source, from)))
     throw new ConfigError(option, `holds ${where}, ${what}: ${MOVE}`);
 }
 
 /** Where the source is a link, the link counts as well as what it leads to. */
-function holds(directory: string, source: string, from: readonly string[]): boolean {
-  return from.includes(directory) || chain(dirname(source)).includes(directory);
+async function holds(directory: string, source: string, from: readonly string[]): Promise<boolean> {
+  return from.includes(directory) || (await chain(dirname(source))).includes(directory);
 }
 
-function isDirectory(path: string): boolean {
-  return look(path, () => fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) === true;
+async function isDirectory(path: string): Promise<boolean> {
+  return (await look(path, () => stat(path)))?.isDirectory() === true;
 }
 
 /** What the path and each directory above it is, the path first; what is not there yet goes by its name in its parent. */
-function chain(path: string): readonly string[] {
+async function chain(path: string): Promise<readonly string[]> {
   const missing: string[] = [];
   for (let above = path; ; above = dirname(above)) {
-    const real = realPath(above);
+    const real = await realPath(above);
     if (real !== undefined) {
-      const there = identities(real);
+      const there = await identities(real);
       let below = there[0] ?? real;
       return [
         ...missing
@@ -85,25 +90,31 @@ function chain(path: string): readonly string[] {
   }
 }
 
-function identities(real: string): readonly string[] {
+async function identities(real: string): Promise<readonly string[]> {
   const found: string[] = [];
   for (let above = real; ; above = dirname(above)) {
-    const stat = look(above, () => fs.statSync(above, { bigint: true, throwIfNoEntry: false }));
-    found.push(stat === undefined ? above : `${stat.dev}:${stat.ino}`);
+    const what = await look(above, () => stat(above, { bigint: true }));
+    found.push(what === undefined ? above : `${what.dev}:${what.ino}`);
     if (above === "/") return found;
   }
 }
 
 /** undefined: it is not there, or nobody but others can look. */
-function realPath(path: string): string | undefined {
+async function realPath(path: string): Promise<string | undefined> {
   try {
-    return fs.realpathSync(path);
+    return await realpath(path);
   } catch (error) {
     if (["ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG"].includes(errnoCode(error) ?? "")) return undefined;
     throw cannot("read", path, error, ExitCode.cannotCreate);
   }
 }
 
-function look<T>(path: string, work: () => T): T {
-  return attempt("read", path, work, ExitCode.cannotCreate);
+/** undefined: it is not there. */
+async function look<T>(path: string, work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return undefined;
+    throw cannot("read", path, error, ExitCode.cannotCreate);
+  }
 }

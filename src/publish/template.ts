@@ -4,7 +4,8 @@
  * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
  */
 import { isUtf8 } from "node:buffer";
-import * as fs from "node:fs";
+import { constants } from "node:fs";
+import { open } from "node:fs/promises";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
@@ -30,9 +31,9 @@ export async function loadTemplates(config: Pick<Config, "templates" | "secrets"
   if (config.templates.length === 0) return new Map();
   const { default: mustache } = await import("mustache");
   const secrets = new Map(config.secrets.map((secret) => [secret.id, secret]));
-  return new Map(
-    config.templates.map((template) => [template.file, new Reader(template, secrets, mustache.parse as Parse).read()]),
-  );
+  const read = async (template: TemplateConfig) =>
+    [template.file, await new Reader(template, secrets, mustache.parse as Parse).read()] as const;
+  return new Map(await Promise.all(config.templates.map(read)));
 }
 
 export class Template {
@@ -91,28 +92,28 @@ class Reader {
     this.#parse = parse;
   }
 
-  read(): Template {
-    const bytes = this.#bytes();
+  async read(): Promise<Template> {
+    const bytes = await this.#bytes();
     if (!isUtf8(bytes)) throw this.#refuse("is not UTF-8 text");
     this.#text = bytes.toString("utf8");
     return new Template(this.#template.path, this.#parts(this.#tokens(), []));
   }
 
-  #bytes(): Buffer {
-    const bytes = this.#read();
+  async #bytes(): Promise<Buffer> {
+    const bytes = await this.#read();
     if (bytes === undefined) throw this.#refuse("is no regular file");
     return bytes;
   }
 
-  /** undefined: it is no regular file. */
-  #read(): Buffer | undefined {
+  /** Not at once: where the file system hangs, the process still hears a stop. undefined: it is no regular file. */
+  async #read(): Promise<Buffer | undefined> {
     try {
       // Opening a fifo would wait for a writer.
-      const fd = fs.openSync(this.#template.path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      const file = await open(this.#template.path, constants.O_RDONLY | constants.O_NONBLOCK);
       try {
-        return fs.fstatSync(fd).isFile() ? fs.readFileSync(fd) : undefined;
+        return (await file.stat()).isFile() ? await file.readFile() : undefined;
       } finally {
-        fs.closeSync(fd);
+        await file.close();
       }
     } catch (error) {
       throw unreadable(this.#refuse("cannot be read").message, error);

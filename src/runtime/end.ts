@@ -1,5 +1,7 @@
 /** The end of the process, whatever hangs. */
 
+import { ExitCode } from "../contract/errors.ts";
+
 /** Milliseconds that requests in flight get to finish by themselves. */
 const GRACE = 500;
 const STEP = 10;
@@ -8,8 +10,9 @@ const STEP = 10;
  * Ends the process with `exitCode`, also while a thread is blocked in a name look-up or on a file system that hangs.
  * exit(3), and so process.exit, waits for libuv's threads (libuv's uv_library_shutdown joins them): it would end only
  * with them. execve(2) ends every thread and keeps the process id, so that a shell can give the status (Node 22.15+).
- * Older versions of Node have nothing of the kind. There SIGTERM stands for success, which systemd counts as a clean end; a
- * failure waits for the threads, because the units act on its exit status.
+ * Older versions of Node have nothing of the kind. There SIGTERM stands for success, which systemd counts as a clean end of a
+ * daemon, and for 143, which it counts as a failure of a Type=oneshot. Another failure waits for the threads, because the
+ * units act on its exit status.
  */
 export function endProcess(exitCode: number, waited = 0): void {
   if (!threadsAreBusy()) process.exit(exitCode);
@@ -25,7 +28,7 @@ export function endProcess(exitCode: number, waited = 0): void {
   } catch {
     // No shell, or none that we may run: a signal, as below.
   }
-  if (exitCode !== 0) process.exit(exitCode);
+  if (exitCode !== ExitCode.ok && exitCode !== ExitCode.stoppedEarly) process.exit(exitCode);
   process.removeAllListeners("SIGTERM");
   process.kill(process.pid, "SIGTERM");
 }
