@@ -8,9 +8,10 @@ import type { Notifier } from "../../src/systemd/notify.ts";
 import type { Store } from "../../src/engine/store.ts";
 import type { JobResult, Systemd, UnitState } from "../../src/systemd/systemctl.ts";
 
-/** Lets everything run that does not wait for time. */
+/** Lets everything run that does not wait for time: reads of real files too. */
 export async function settled(): Promise<void> {
-  for (let turns = 0; turns < 4; turns += 1) await turn();
+  do for (let turns = 0; turns < 4; turns += 1) await turn();
+  while (process.getActiveResourcesInfo().some((kind) => kind.startsWith("FSReq")));
 }
 
 /** A clock that stands still until a test moves it; CLOCK_MONOTONIC and sleeps alike. */
