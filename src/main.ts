@@ -153,6 +153,7 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     return ExitCode.ok;
   } finally {
     clearInterval(watchdog);
+    publisher.releaseUnused();
   }
 }
 

@@ -46,7 +46,7 @@ export async function takeOutput(directory: string): Promise<Ownership> {
       fs.closeSync(file);
       continue;
     }
-    write(file, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
+    write(path, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
     return {
       unlocked: answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`,
       remove: () => {
@@ -61,10 +61,11 @@ export async function takeOutput(directory: string): Promise<Ownership> {
 
 /** A trap at its name (a link, a fifo, somebody else's file) is replaced, as it is where secrets are written. */
 function open(path: string): number {
-  const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = fs.constants;
+  // Only to be read: a file that is open for writing would keep its file system from being made read-only.
+  const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
   for (let tries = 0; ; tries += 1) {
     try {
-      const file = fs.openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+      const file = fs.openSync(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
       const { uid, nlink, mode } = fs.fstatSync(file);
       const isRegular = (mode & fs.constants.S_IFMT) === fs.constants.S_IFREG;
       if (isRegular && uid === process.geteuid?.() && nlink <= 1) return file;
@@ -106,10 +107,15 @@ function isAt(path: string, file: number): boolean {
 }
 
 /** On a full disk nobody can read who has the lock; it holds all the same. */
-function write(file: number, note: string): void {
+function write(path: string, note: string): void {
+  const { O_NOFOLLOW, O_NONBLOCK, O_TRUNC, O_WRONLY } = fs.constants;
   try {
-    fs.ftruncateSync(file);
-    fs.writeSync(file, `${note}\n`, 0);
+    const file = fs.openSync(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      fs.writeSync(file, `${note}\n`, 0);
+    } finally {
+      fs.closeSync(file);
+    }
   } catch (error) {
     if (errnoCode(error) === undefined) throw error;
   }

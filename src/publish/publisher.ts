@@ -84,6 +84,12 @@ export class Publisher {
     return (this.#ownership = await takeOutput(this.#output.path));
   }
 
+  /** Of a start that published nothing, nothing of ours stays. */
+  releaseUnused(): void {
+    // Where it cannot be removed it is in nobody's way.
+    if (this.#state.files.length === 0) problemsOf([() => this.#ownership?.remove()]);
+  }
+
   /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
   get halfDone(): boolean {
     return this.#output.unfinished;

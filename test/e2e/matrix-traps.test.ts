@@ -116,7 +116,7 @@ onEachGuest("traps", (guest) => {
     await pair.put("token", "three");
     await pair.untilSaid("file=three variable=three");
     await pair.untilStatus(/^1 secret from folder, [^;]*$/);
-    expect(await guest.text(`ls -A ${pair.runtime}/pub`)).toBe(".fetcher-state\nsecrets.env\ntoken");
+    expect(await guest.text(`ls -A ${pair.runtime}/pub`)).toBe(".fetcher-lock\n.fetcher-state\nsecrets.env\ntoken");
   });
 });
 

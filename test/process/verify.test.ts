@@ -125,7 +125,7 @@ test("a stop while it runs ends both at once, and leaves no staged secrets", asy
   expect(await daemon.end()).toMatchObject({ code: 0 });
   await eventually("the end of the command", () => !isRunning(fs.readFileSync(started, "utf8").trim()));
   expect(place.leftovers()).toEqual([]);
-  expect(fs.readdirSync(place.output).sort()).toEqual([".fetcher-state", "id", "secrets.env"]);
+  expect(fs.readdirSync(place.output).sort()).toEqual([".fetcher-lock", ".fetcher-state", "id", "secrets.env"]);
   expect(fs.readFileSync(join(place.output, "id"), "utf8")).toBe("one");
 });
 
