@@ -52,7 +52,8 @@ function kindOf(schema: Schema, { path, unit, forms }: ReturnType<typeof aboutOf
   if (unit === "seconds") return { type: "seconds" };
   const base = lastOf(schema);
   if (base.type === "picklist") return { type: "enum", values: base.options };
-  return { type: { boolean: "boolean", array: "words", record: "strings" }[base.type] ?? "string" };
+  // An object with keys of any name begins as one of valibot's own checks (src/contract/settings.ts).
+  return { type: { boolean: "boolean", array: "words", custom: "strings" }[base.type] ?? "string" };
 }
 
 /** The schema that a value must fit in the end. */

@@ -14,6 +14,8 @@ import { watchSuite } from "./contract-watch.ts";
 export interface Traits {
   /** Any bytes, or UTF-8 text only. */
   readonly values: "bytes" | "text";
+  /** Bytes that a value may have, where that is less than 1 MiB. */
+  readonly largest?: number;
   /** What an empty value is. */
   readonly empty: "value" | "missing" | "impossible";
   /** A secret that is not there is waited for. */
@@ -90,7 +92,8 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
           "every byte",
           () => Buffer.concat([secret(), Buffer.from(Array.from({ length: 256 }, (_, i) => i))]),
         ]);
-        samples.push(["1 MiB of random bytes", () => Buffer.concat([secret(), randomBytes(1024 * 1024)])]);
+        const { largest = 1024 * 1024 } = traits;
+        samples.push([`${largest} random bytes`, () => Buffer.concat([secret(), randomBytes(largest)])]);
       }
       if (traits.empty === "value") samples.push(["nothing at all", () => Buffer.alloc(0)]);
 
