@@ -53,7 +53,7 @@ function expectAllDone(machine: Machine, { action }: Options): void {
   expect(life.file("app.ini")).toBe(`${a ?? ""}-${b ?? ""}`);
   expect(life.file("secrets.env")).toBe(`a='${a ?? ""}'\nb='${b ?? ""}'\n`);
   expect(machine.linked() ?? machine.files()).toEqual(machine.files());
-  expect(life.notifier.last).toMatch(/^2 secrets from fake, version [\d ,to]+, checked at [\d:]+$/);
+  expect(life.notifier.last).toMatch(/^2 secrets from fake, version [\d ,to]+, checked at [\d:]+(?:Z|[+-][\d:]+)$/);
   expect(readFileSync(join(life.directory, ".fetcher-state"), "utf8")).not.toContain("aside");
   expect(life.pending()).toBeNull();
   if (action === "restart") expect(machine.seen).toEqual(machine.files());

@@ -11,7 +11,7 @@ import type { JobResult, Systemd, UnitState } from "../../src/systemd/systemctl.
 /** Lets everything run that does not wait for time: reads of real files too. */
 export async function settled(): Promise<void> {
   do for (let turns = 0; turns < 4; turns += 1) await turn();
-  while (process.getActiveResourcesInfo().some((kind) => kind.startsWith("FSReq")));
+  while (process.getActiveResourcesInfo().some((kind) => /^(?:FSReq|FileHandle)/i.test(kind)));
 }
 
 /** A clock that stands still until a test moves it; CLOCK_MONOTONIC and sleeps alike. */

@@ -93,7 +93,7 @@ describe("a disk that fails", () => {
     disk.heal();
     await clock.advance(120);
     expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
-    expect(notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [\d:]+$/);
+    expect(notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [\d:]+(?:Z|[+-][\d:]+)$/);
   });
 
   test("while the action is done: the mark that it is due is taken away when the disk works again", async () => {
