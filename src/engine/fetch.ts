@@ -53,7 +53,9 @@ export async function fetchSettled(
   };
   const fetch = (wanted: readonly string[]) => ask(parts, wanted, stop);
   try {
-    const outcomes = await fetchUntilRest({ fetch, restless }, ids, clock, longest(settle), stop);
+    // Behind a hint, the store was given its time to be quiet before.
+    const limit = hinted ? settle : longest(settle);
+    const outcomes = await fetchUntilRest({ fetch, restless }, ids, clock, limit, stop);
     return { outcomes, changes };
   } finally {
     forget(seen);
