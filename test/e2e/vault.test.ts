@@ -55,7 +55,7 @@ onEachGuest(
         await server.put("rotates", "two");
         await pair.untilSaid("file=two variable=two", { lines: 2 });
         expect((await pair.pids()).sidecar).toBe(before.sidecar);
-        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+$/);
+        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+(?:Z|[+-][\d:]+)$/);
       },
       alone,
     );
@@ -111,7 +111,7 @@ onEachGuest(
         expect(await untouched(pair)).toEqual(before);
         await server.unseal();
         await pair.untilSaid("file=two variable=two", { lines: 2, timeout: 60 });
-        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+$/, 60);
+        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+(?:Z|[+-][\d:]+)$/, 60);
         expect(await pair.said()).toHaveLength(2);
         const journal = (await guest.journal(pair.sidecar, { after }))
           .split("\n")
@@ -145,7 +145,7 @@ onEachGuest(
         await server.unseal();
         await server.put("killed", "two");
         await pair.untilSaid("file=two variable=two", { lines: lines + 1, timeout: 60 });
-        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+$/, 60);
+        await pair.untilStatus(/^1 secret from vault, version 2, checked at [\d:]+(?:Z|[+-][\d:]+)$/, 60);
       },
       alone,
     );

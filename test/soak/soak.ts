@@ -222,7 +222,13 @@ export class Soak implements World {
   async #expectCleanOutputs(): Promise<void> {
     for (const { name, pair } of this.services) {
       const found = (await this.guest.text(["ls", "-A", `${pair.runtime}/pub`])).split("\n").sort();
-      const wanted = [".fetcher-state", ...(name === "vault" ? ["certificate"] : []), "secrets.env", "token"];
+      const wanted = [
+        ".fetcher-lock",
+        ".fetcher-state",
+        ...(name === "vault" ? ["certificate"] : []),
+        "secrets.env",
+        "token",
+      ];
       if (found.join() !== wanted.join()) throw new Error(`${name}: published is ${found.join()}`);
       this.checks += 1;
     }
