@@ -54,6 +54,7 @@ export class Cycle {
         : await fetchSettled(this.#parts, ids, request === "hint", stop);
     try {
       if (isAborted(stop)) return;
+      if (request === "reload") owed.compareBytes(true);
       this.#note(answer);
       if (request === "reload" || owed.areTemplatesUnread) await this.#reloadTemplates(answer.changes, request);
       const publish = this.#due(answer.changes);
@@ -64,19 +65,20 @@ export class Cycle {
       if (isAborted(stop)) return;
       // A publish that fails is tried again, and says the same obstacle.
       if (result === "failed") owed.obstruct("mend", undefined);
-      else this.mend(request === "reload");
+      else this.mend();
     } finally {
       held.release(valuesIn(answer.outcomes));
     }
   }
 
   /** Mends what somebody removed or altered. The target hears of it only where it may have read other bytes. */
-  mend(isWhole: boolean): void {
+  mend(): void {
     const { log, publisher, held, owed, actions } = this.#parts;
     // Other files are due of the same values: the publish mends what is not right.
     if (owed.files !== undefined || isHalfDone(publisher)) return;
     try {
-      const damaged = publisher.repair(held.bytes, isWhole, !actions.none);
+      const damaged = publisher.repair(held.bytes, owed.areBytesUncompared, !actions.none);
+      owed.compareBytes(false);
       owed.obstruct("mend", undefined);
       if (damaged.size === 0) return;
       log.warn("somebody removed or altered published files: they are as they were again", {

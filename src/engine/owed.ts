@@ -28,6 +28,7 @@ export class Owed {
   #templates: { readonly act: boolean } | undefined;
   /** Somebody asked for the templates to be read, and they cannot take the values that there are. */
   #templatesUnread = false;
+  #bytes = false;
   #settings = false;
   /** The digest of the set that was refused: only another one is worth a try. */
   #refused: string | undefined;
@@ -61,6 +62,15 @@ export class Owed {
 
   obstacleOf(what: Obstructed): string | undefined {
     return this.#obstacles.get(what);
+  }
+
+  /** Somebody asked that all bytes are compared, which is owed until it is done. */
+  compareBytes(isOwed: boolean): void {
+    this.#bytes = isOwed;
+  }
+
+  get areBytesUncompared(): boolean {
+    return this.#bytes;
   }
 
   /** @param why undefined: nothing is in the way any more. @returns whether that is news. */

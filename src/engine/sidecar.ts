@@ -182,7 +182,7 @@ export class Sidecar {
     if (looks.size === 0) return;
     if (looks.has("care")) this.#parts.publisher.maintain();
     if (looks.has("mark")) this.#actions.markAgain();
-    if (looks.has("mend")) this.#cycle.mend(false);
+    if (looks.has("mend")) this.#cycle.mend();
     this.#noteCare();
     this.#tellStatus();
   }

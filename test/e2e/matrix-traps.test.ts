@@ -70,8 +70,8 @@ onEachGuest("traps", (guest) => {
     // What is published is acted on: a link is the service's own affair.
     await pair.untilRestarted(pair.target, before.target);
     expect((await pair.pids()).sidecar).toBe(before.sidecar);
+    await guest.run(`rm -r /proc/${before.sidecar}/root/tmp/late`);
     await pair.put("token", "two");
-    await byTarget(pair, "rm -r /tmp/late");
     await pair.untilSaid("file=two variable=two", { timeout: 60 });
     await pair.untilSeen("late", "value");
     await pair.untilStatus(/^2 secrets from folder, [^;]*$/);
