@@ -4,7 +4,7 @@ import type { Config, TemplateConfig } from "../config/config.ts";
 import { encodeEnvFile, type EnvFile } from "./env-file.ts";
 import type { OutputFile } from "../output/output-files.ts";
 import { FilePermissions } from "./permissions.ts";
-import { loadTemplates, type Template } from "./template.ts";
+import { loadTemplates, readAtOnce, type Template } from "./template.ts";
 
 export interface SecretSet {
   /** secrets.env, where there is one, is the last. */
@@ -56,7 +56,7 @@ export class SecretLayout {
    * @throws ConfigError; ValueError where they cannot take these values.
    */
   async reload(values: ReadonlyMap<string, Buffer>): Promise<void> {
-    const templates = await loadTemplates(this.#config);
+    const templates = await loadTemplates(this.#config, readAtOnce);
     checkTemplates(this.#config, this.#permissions, templates);
     for (const template of templates.values()) template.render(values);
     this.#templates = templates;

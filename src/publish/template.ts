@@ -4,7 +4,7 @@
  * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
  */
 import { isUtf8 } from "node:buffer";
-import { constants } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
@@ -27,13 +27,40 @@ type Part =
  * @returns name of the file → its template.
  * @throws ConfigError that names the template, the line, and what is wrong there.
  */
-export async function loadTemplates(config: Pick<Config, "templates" | "secrets">): Promise<Map<string, Template>> {
+export async function loadTemplates(
+  config: Pick<Config, "templates" | "secrets">,
+  read: ReadFile = readInThreads,
+): Promise<Map<string, Template>> {
   if (config.templates.length === 0) return new Map();
   const { default: mustache } = await import("mustache");
   const secrets = new Map(config.secrets.map((secret) => [secret.id, secret]));
-  const read = async (template: TemplateConfig) =>
-    [template.file, await new Reader(template, secrets, mustache.parse as Parse).read()] as const;
-  return new Map(await Promise.all(config.templates.map(read)));
+  const load = async (template: TemplateConfig) =>
+    [template.file, await new Reader(template, secrets, mustache.parse as Parse, read).read()] as const;
+  return new Map(await Promise.all(config.templates.map(load)));
+}
+
+/** @returns undefined where it is no regular file. Opening a fifo would wait for a writer. */
+type ReadFile = (path: string) => Promise<Buffer | undefined>;
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
+
+/** For a start: where the file system hangs, the process still hears a stop. */
+async function readInThreads(path: string): Promise<Buffer | undefined> {
+  const file = await open(path, OPEN_FLAGS);
+  try {
+    return (await file.stat()).isFile() ? await file.readFile() : undefined;
+  } finally {
+    await file.close();
+  }
+}
+
+/** For a reload: nothing else of the engine comes between the values and the templates that show them. */
+export function readAtOnce(path: string): Promise<Buffer | undefined> {
+  const file = openSync(path, OPEN_FLAGS);
+  try {
+    return Promise.resolve(fstatSync(file).isFile() ? readFileSync(file) : undefined);
+  } finally {
+    closeSync(file);
+  }
 }
 
 export class Template {
@@ -84,12 +111,14 @@ class Reader {
   readonly #template: TemplateConfig;
   readonly #secrets: ReadonlyMap<string, SecretConfig>;
   readonly #parse: Parse;
+  readonly #readFile: ReadFile;
   #text = "";
 
-  constructor(template: TemplateConfig, secrets: ReadonlyMap<string, SecretConfig>, parse: Parse) {
+  constructor(template: TemplateConfig, secrets: ReadonlyMap<string, SecretConfig>, parse: Parse, readFile: ReadFile) {
     this.#template = template;
     this.#secrets = secrets;
     this.#parse = parse;
+    this.#readFile = readFile;
   }
 
   async read(): Promise<Template> {
@@ -105,16 +134,9 @@ class Reader {
     return bytes;
   }
 
-  /** Not at once: where the file system hangs, the process still hears a stop. undefined: it is no regular file. */
   async #read(): Promise<Buffer | undefined> {
     try {
-      // Opening a fifo would wait for a writer.
-      const file = await open(this.#template.path, constants.O_RDONLY | constants.O_NONBLOCK);
-      try {
-        return (await file.stat()).isFile() ? await file.readFile() : undefined;
-      } finally {
-        await file.close();
-      }
+      return await this.#readFile(this.#template.path);
     } catch (error) {
       throw unreadable(this.#refuse("cannot be read").message, error);
     }
