@@ -40,12 +40,12 @@ export async function publishFirst(
   const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
   // A template may have changed where no secret has.
   const anew = changed !== undefined && config.reloadOnChange && publisher.outdated(held.bytes).length > 0;
-  const act = config.resident && (due.length > 0 || anew) && !actions.none;
+  const act = config.resident && (due.length > 0 || anew || (found.isTorn && config.reloadOnChange)) && !actions.none;
   const result = await rotation.publishFirst(act, changed, stop);
   if (result === "published") {
     warnEmpty(parts);
     if (act) actions.request(due);
-    else if (changed !== undefined && changed.length > 0 && !actions.none) owed.leaveUntold();
+    else if ((found.isTorn || (changed ?? []).length > 0) && !actions.none) owed.leaveUntold();
   } else if (found.values !== undefined) {
     held.restore(found.values, PUBLISHED_BEFORE);
     owed.settingsMayDiffer();

@@ -16,6 +16,8 @@ import { ValueError } from "./value.ts";
 export interface Found {
   /** id → bytes; undefined where the set is not complete. */
   readonly values: ReadonlyMap<string, Buffer> | undefined;
+  /** Somebody removed a part of what was published: a target that runs may have it, and nobody knows what it was. */
+  readonly isTorn: boolean;
   /** An action that a crash kept from being done. Its time is null where it is not known or of another boot. */
   readonly pending: { readonly publishedAt: number | null } | undefined;
   /** Unit → when it was seen to start, in µs of CLOCK_MONOTONIC of this boot. */
@@ -100,12 +102,14 @@ export class Publisher {
     const state = this.#output.recover();
     if (this.#output.isDamaged)
       this.#warn(`output: the state in ${this.directory} is damaged: nothing is known of what was published before`);
-    if (state === undefined) return { values: undefined, pending: undefined, starts: new Map() };
+    if (state === undefined) return { values: undefined, isTorn: false, pending: undefined, starts: new Map() };
     this.#state = state;
     this.maintain();
     const { pending, starts } = state;
+    const values = this.#readValues(state);
     return {
-      values: this.#readValues(state),
+      values,
+      isTorn: values === undefined && this.#isTorn(state),
       pending: pending === null ? undefined : { publishedAt: pending.bootId === bootId() ? pending.publishedAt : null },
       starts: new Map(starts?.bootId === bootId() ? Object.entries(starts.units) : []),
     };
@@ -277,6 +281,12 @@ export class Publisher {
     const [first, ...others] = all;
     if (first !== undefined)
       throw new PublishError(ExitCode.ioError, others.length === 0 ? first : `${first} (and ${others.length} more)`);
+  }
+
+  #isTorn({ files }: OutputState): boolean {
+    const published = new Set(files);
+    const names = this.#config.secrets.flatMap(({ file }) => (published.has(file) ? [file] : []));
+    return this.#output.read(names, this.#layout.owners) === undefined;
   }
 
   #readValues(state: OutputState): ReadonlyMap<string, Buffer> | undefined {

@@ -63,12 +63,12 @@ export class TargetActions {
   }
 
   /** Starts that an earlier life has seen count. To be called before the first request, which writes them down again. */
-  remember({ starts }: Found): void {
+  remember({ starts }: Pick<Found, "starts">): void {
     for (const action of this.#actions) action.remember(starts.get(action.unit) ?? []);
   }
 
   /** An action that a crash kept from being done is done now, unless the target has started since. */
-  resume({ pending }: Found): void {
+  resume({ pending }: Pick<Found, "pending">): void {
     if (pending === undefined) return;
     if (this.none) this.forget();
     else if (this.#allIdle())

@@ -29,12 +29,12 @@ needs("gcc").describe("a fault of the file system", () => {
           ...errors.flatMap((error) => (["once", "forever"] as const).map((how) => ({ nth, how, error }))),
           { nth, how: "kill" },
         ]);
-        for (const fault of wanted === Infinity ? all : ledger.sample(all, wanted))
-          await ledger.enter(name, fault, () => phase.inject(scene, fault));
+        // Some lives make fewer calls than the one that was counted: what would come after their last is not injected.
+        for (const fault of wanted === Infinity ? all : ledger.sample(all, 3 * wanted))
+          if (ledger.injected(name) < wanted) await ledger.enter(name, fault, () => phase.inject(scene, fault));
         console.log(ledger.summary(name, calls));
         expect(ledger.failures(name)).toEqual([]);
-        // Some lives make fewer calls than the one that was counted: what comes after their last is not injected.
-        expect(ledger.injected(name)).toBeGreaterThan(0);
+        expect(ledger.injected(name)).toBeGreaterThan(Math.min(wanted, all.length) / 2);
       },
       60 * MINUTES,
     );

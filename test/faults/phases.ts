@@ -24,8 +24,9 @@ export const phases: Readonly<Record<string, Phase>> = {
   rotation: reloading((scene) => {
     scene.next();
   }),
-  repair: reloading((scene) => {
-    scene.damage();
+  repair: reloading((scene, fault) => {
+    // After a kill another life comes.
+    scene.damage(fault?.how === "kill");
   }),
   adoption: starting({
     prepare: async (scene) => {
@@ -130,7 +131,7 @@ function starting({ prepare, old, after }: Beginning): Phase {
   };
 }
 
-function reloading(change: (scene: Scene) => void): Phase {
+function reloading(change: (scene: Scene, fault?: Fault) => void): Phase {
   return {
     async count(scene) {
       await scene.learn();
@@ -145,7 +146,7 @@ function reloading(change: (scene: Scene) => void): Phase {
       const daemon = await scene.running();
       const old = scene.generation;
       const lines = daemon.lines.length;
-      change(scene);
+      change(scene, fault);
       const isRotation = scene.generation !== old;
       scene.control.arm(fault);
       daemon.signal("SIGHUP");

@@ -112,14 +112,14 @@ export class Scene {
     fs.writeFileSync(join(this.place.output, "mine"), "stays");
   }
 
-  /** What somebody may do to a published set. */
-  damage(): void {
+  /** What somebody may do to a published set. @param keepsState with the state gone, nothing says to another life what is ours. */
+  damage(keepsState: boolean): void {
     const { output } = this.place;
     fs.rmSync(join(output, "a"));
     fs.writeFileSync(join(output, "large"), "another");
     fs.chmodSync(join(output, "app.conf"), 0o777);
-    // Where it is gone, nothing says that the rest is ours: a start refuses it, which is no repair.
-    fs.writeFileSync(join(output, ".fetcher-state"), "{");
+    if (keepsState) fs.writeFileSync(join(output, ".fetcher-state"), "{");
+    else fs.rmSync(join(output, ".fetcher-state"));
     fs.rmSync(join(this.#links, "b"));
   }
 

@@ -52,6 +52,25 @@ describe.each(Object.entries(harm))("%s", (_, { act, harm }) => {
   });
 });
 
+test.each([
+  ["is restarted with it", true],
+  ["is restarted with it at a reload", false],
+])("a target that runs on what somebody removed while the sidecar was away %s", async (_, reloadOnChange) => {
+  const config = { config: { reloadOnChange } };
+  const first = await startSidecar({ config });
+  await first.stop();
+  rmSync(join(first.directory, "a"));
+  first.store.put("a", "a2");
+  const { clock, directory, store } = first;
+  const { sidecar, file, restarts } = await startSidecar({ config, directory, clock, store });
+  await clock.advance(30);
+  expect(file("a")).toBe("a2");
+  expect(restarts()).toBe(reloadOnChange ? 1 : 0);
+  sidecar.reload();
+  await clock.advance(30);
+  expect(restarts()).toBe(1);
+});
+
 test("what cannot be mended at once is mended when the obstacle goes, and STATUS says so meanwhile", async () => {
   const { clock, directory, sidecar, file, notifier, restarts } = await startSidecar({ config: { config: {} } });
   const unblock = block(join(directory, "a"));

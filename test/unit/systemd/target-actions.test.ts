@@ -132,9 +132,9 @@ test("with the action none nobody is told, and what was due of before is forgott
   const { actions, clock, web, job, publisher, state } = await actionsOf({ action: "none" });
   expect(actions.none).toBe(true);
   publisher.setPending(1);
-  actions.resume({ values: undefined, pending: undefined, starts: new Map() });
+  actions.resume({ pending: undefined });
   expect(state().pending).not.toBeNull();
-  actions.resume({ values: undefined, pending: { publishedAt: 1 }, starts: new Map() });
+  actions.resume({ pending: { publishedAt: 1 } });
   await clock.advance(5);
   expect(state().pending).toBeNull();
   expect([...web.jobs, ...job.jobs]).toEqual([]);
@@ -158,7 +158,7 @@ test("an action that a crash kept from being done is done, but where the target 
   const { actions, clock, web, job } = await actionsOf();
   const publishedAt = clock.monotonic() - 1e6;
   web.state = { ...web.state, leftInactiveAt: publishedAt + 1 };
-  actions.resume({ values: undefined, pending: { publishedAt }, starts: new Map() });
+  actions.resume({ pending: { publishedAt } });
   await clock.advance(5);
   expect(web.jobs).toEqual([]);
   expect(job.starts).toHaveLength(1);
@@ -166,7 +166,7 @@ test("an action that a crash kept from being done is done, but where the target 
 
 test("an action of another boot, whose time says nothing, is done", async () => {
   const { actions, clock, web } = await actionsOf();
-  actions.resume({ values: undefined, pending: { publishedAt: null }, starts: new Map() });
+  actions.resume({ pending: { publishedAt: null } });
   await clock.advance(5);
   expect(web.starts).toHaveLength(1);
 });
@@ -177,7 +177,7 @@ test("what is due of before does not take the place of what is due now", async (
   const earlier = clock.monotonic() - 5e6;
   web.state = { ...web.state, leftInactiveAt: earlier + 1 };
   actions.request(["a"]);
-  actions.resume({ values: undefined, pending: { publishedAt: earlier }, starts: new Map() });
+  actions.resume({ pending: { publishedAt: earlier } });
   await clock.advance(5);
   // It started after the earlier set, and before this one.
   expect(web.starts).toHaveLength(1);
@@ -187,7 +187,7 @@ test("each target's starts are kept for the next life, and count against its own
   const { actions, clock, web, job, state } = await actionsOf();
   const seen = [4, 3, 2, 1].map((second) => clock.monotonic() - second * 1e6);
   const starts = new Map([["job.service", seen]]);
-  actions.remember({ values: undefined, pending: undefined, starts });
+  actions.remember({ starts });
   actions.request(["a"]);
   expect(state().starts?.units).toEqual({ "web.service": [], "job.service": seen });
   await clock.advance(1);
