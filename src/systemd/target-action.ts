@@ -133,7 +133,11 @@ export class TargetAction {
       const request = this.#requests;
       const state = await this.#parts.systemd.show(this.unit, signal);
       if (isAborted(signal)) return;
-      const step = state === undefined ? this.#retry("systemd does not answer") : this.#next(state);
+      if (state === undefined) {
+        await this.#parts.clock.sleep(this.#retry("systemd does not answer"), signal);
+        continue;
+      }
+      const step = this.#next(state);
       if (step === "act") await this.#act(state, signal);
       else if ("wait" in step) await this.#parts.clock.sleep(step.wait, signal);
       else this.#finish(request, step);
@@ -173,7 +177,7 @@ export class TargetAction {
     }
     if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
     const starts = action === "restart" || (action === "reload" && !state.canReload);
-    if (starts && state.refusesRestart && state.activeState !== "failed") return this.#refused();
+    if (starts && state.refusesRestart) return this.#refused();
     const wait = Math.max(this.#untilMinInterval(), starts ? this.#starts.untilAllowed(state) : 0);
     if (wait <= 0) return "act";
     this.#say(`${this.#verb()} in ${Math.ceil(wait)} s (paced)`);
@@ -240,12 +244,12 @@ export class TargetAction {
     return { done: `${why}: ${remedy}`, level: "warn", told: false };
   }
 
-  async #act(before: UnitState | undefined, signal: AbortSignal): Promise<void> {
+  async #act(before: UnitState, signal: AbortSignal): Promise<void> {
     const { clock, log, systemd, onChange } = this.#parts;
     const request = this.#requests;
-    const revives = before?.activeState === "failed";
+    const revives = before.activeState === "failed";
     const what = revives ? "start" : onChange.action;
-    this.#actedFor = revives || before?.activeState === "active" ? request : 0;
+    this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
     this.#say(`${what} of ${this.unit} is under way`);
     // Before, not only after: if the target fails, systemd may take this process along.
@@ -270,7 +274,7 @@ export class TargetAction {
       this.#settle(request, true);
       this.#say(`${this.unit} failed after the ${what}`);
       log.error(`${this.unit} failed after the ${what} (see systemctl status ${this.unit})`);
-    } else if (result.ok || (after !== undefined && after.leftInactiveAt > (before?.leftInactiveAt ?? Infinity))) {
+    } else if (result.ok || (after !== undefined && after.leftInactiveAt > before.leftInactiveAt)) {
       this.#settle(request, true);
       const down =
         after?.activeState === "inactive" ? downSince(after, `${this.unit} is down since the ${what}`) : undefined;
@@ -282,7 +286,7 @@ export class TargetAction {
       this.#lastAction = lastAction;
       await clock.sleep(this.#giveWay(), signal);
     } else {
-      await clock.sleep(this.#retry(result.detail).wait, signal);
+      await clock.sleep(this.#retry(result.detail), signal);
     }
   }
 
@@ -293,14 +297,14 @@ export class TargetAction {
     this.#parts.log.warn(downSince(state, `${this.unit} is down since the ${what}`));
   }
 
-  #job(before: UnitState | undefined, signal: AbortSignal): Promise<JobResult> {
+  #job(before: UnitState, signal: AbortSignal): Promise<JobResult> {
     const { onChange, systemd } = this.#parts;
-    if (before?.activeState === "failed") return systemd.revive(this.unit, signal);
+    if (before.activeState === "failed") return systemd.revive(this.unit, signal);
     switch (onChange.action) {
       case "restart":
         return systemd.restart(this.unit, signal);
       case "reload":
-        return before?.canReload === false ? systemd.restart(this.unit, signal) : systemd.reload(this.unit, signal);
+        return !before.canReload ? systemd.restart(this.unit, signal) : systemd.reload(this.unit, signal);
       case "signal":
         return systemd.signal(this.unit, onChange.signal ?? "SIGHUP", signal);
       case "none":
@@ -328,13 +332,14 @@ export class TargetAction {
     return Math.min(LOOK_AGAIN + backoff(this.#displaced, random), GIVE_WAY_LIMIT);
   }
 
-  #retry(why: string): { readonly wait: number } {
+  /** @returns seconds to the next attempt. */
+  #retry(why: string): number {
     const { log, random, onChange } = this.#parts;
     const wait = backoff(this.#failures + 2, random);
     log[this.#failures === 0 ? "warn" : "debug"](`${this.unit}: ${onChange.action} did not work: ${why}; trying again`);
     this.#failures += 1;
     this.#say(`${this.#verb()} did not work yet: ${why}`);
-    return { wait };
+    return wait;
   }
 
   #finish(request: number, { done, level, told }: Done): void {

@@ -9,17 +9,18 @@
 //
 // What has been tried is not tried again while neither the file nor its tests have changed.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { mutantsOf, parts, piecesOf, scratch, survives } from "./pieces.mjs";
+import { mutantsOf, piecesOf, scratch, survives, tested } from "./pieces.mjs";
 
 process.chdir(join(import.meta.dirname, "../.."));
 const { values: flags, positionals } = parseArgs({
   options: { minutes: { type: "string" }, survivors: { type: "boolean" }, table: { type: "boolean" } },
   allowPositionals: true,
 });
-const files = positionals.length > 0 ? positionals : parts.flatMap((part) => part.files);
+const files = positionals.length > 0 ? positionals : Object.keys(tested);
 const until = Date.now() + Number(flags.minutes ?? Infinity) * 60_000;
 
 if (flags.table) table();
@@ -28,6 +29,10 @@ else await run();
 
 async function run() {
   install();
+  // A mutant may keep a test from removing what it made.
+  const place = mkdtempSync(join(tmpdir(), "fetcher-mutation-"));
+  process.env["TMPDIR"] = place;
+  process.once("exit", () => rmSync(place, { recursive: true, force: true }));
   mkdirSync(scratch, { recursive: true });
   const due = files.flatMap(piecesOf).filter((piece) => mutantsOf(piece) === undefined);
   for (const [index, piece] of due.entries()) {
@@ -51,11 +56,20 @@ function install() {
   if (status !== 0) process.exit(1);
 }
 
-async function mutate({ file, from, to, results }) {
+async function mutate(piece) {
+  const [all, ...others] = [tested[piece.file] ?? "test/unit/**/*.test.ts"].flat().toReversed();
+  // What was found of an earlier form of it is a beginning.
+  const found = `${piece.results}.part`;
+  const known = existsSync(piece.results);
+  if (known) copyFileSync(piece.results, found);
+  for (const tests of known ? [all] : [...others, all]) await tryAll(piece, tests, found);
+  renameSync(found, piece.results);
+}
+
+async function tryAll({ file, from, to }, tests, found) {
   const { Stryker } = await import("@stryker-mutator/core");
-  const part = parts.find((one) => one.files.includes(file));
   // For test/mutation/vitest.config.ts.
-  process.env["MUTATION_TESTS"] = part?.tests ?? "test/unit/**/*.test.ts";
+  process.env["MUTATION_TESTS"] = tests;
   const copied = ["package.json", "src/**", "backends/**", "test/**"];
   await new Stryker({
     mutate: [`${file}:${from}-${to}`],
@@ -67,7 +81,7 @@ async function mutate({ file, from, to, results }) {
     // A loop without end shows by its count of steps; a busy machine is no fault.
     timeoutMS: 60_000,
     incremental: true,
-    incrementalFile: results,
+    incrementalFile: found,
     tempDirName: `${scratch}/tmp`,
     ignorePatterns: [
       "**",

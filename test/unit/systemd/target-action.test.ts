@@ -1,49 +1,15 @@
-import { afterEach, describe, expect, test } from "vitest";
-import { TargetAction } from "../../../src/systemd/target-action.ts";
-import type { OnChangeConfig } from "../../../src/config/config.ts";
+import { describe, expect, test } from "vitest";
 import type { UnitState } from "../../../src/systemd/systemctl.ts";
-import { FakeClock, FakeSystemd, recordingLog, settled } from "../fakes.ts";
-
-const restartAlways: OnChangeConfig = {
-  action: "restart",
-  signal: null,
-  settle: 0.5,
-  minInterval: 3,
-  splay: 0,
-  verify: null,
-};
+import { settled } from "../fakes.ts";
+import { actionOn } from "./action-on.ts";
 
 let stop = new AbortController();
 let running: Promise<void> = Promise.resolve();
 
-afterEach(async () => {
-  stop.abort();
-  await running;
-});
-
-function target(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
-  stop = new AbortController();
-  const clock = new FakeClock();
-  const systemd = new FakeSystemd(clock, state);
-  const log = recordingLog();
-  const statuses: (string | undefined)[] = [];
-  let settledCount = 0;
-  const action: TargetAction = new TargetAction("app.service", {
-    onChange: { ...restartAlways, ...onChange },
-    systemd,
-    clock,
-    random: () => random,
-    log,
-    changed: () => statuses.push(action.status),
-  });
-  running = action.run(stop.signal, () => {
-    settledCount += 1;
-  });
-  const publish = () => {
-    action.request(clock.monotonic());
-  };
-  const count = (what: string) => systemd.jobs.filter((job) => job.what === what).length;
-  return { clock, systemd, log, statuses, action, publish, count, settledCount: () => settledCount };
+function target(...given: Parameters<typeof actionOn>) {
+  const parts = actionOn(...given);
+  ({ stop, running } = parts);
+  return parts;
 }
 
 /** The most starts in any interval of this many seconds. */

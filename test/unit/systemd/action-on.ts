@@ -1,0 +1,45 @@
+import { onTestFinished } from "vitest";
+import { TargetAction } from "../../../src/systemd/target-action.ts";
+import type { OnChangeConfig } from "../../../src/config/config.ts";
+import type { UnitState } from "../../../src/systemd/systemctl.ts";
+import { FakeClock, FakeSystemd, recordingLog } from "../fakes.ts";
+
+const restartAlways: OnChangeConfig = {
+  action: "restart",
+  signal: null,
+  settle: 0.5,
+  minInterval: 3,
+  splay: 0,
+  verify: null,
+};
+
+/** The action of one target in this state, on a fake systemd and a clock of the test's own, until the test ends. */
+export function actionOn(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
+  const stop = new AbortController();
+  const clock = new FakeClock();
+  const systemd = new FakeSystemd(clock, state);
+  const log = recordingLog();
+  const statuses: (string | undefined)[] = [];
+  let settledCount = 0;
+  const action: TargetAction = new TargetAction("app.service", {
+    onChange: { ...restartAlways, ...onChange },
+    systemd,
+    clock,
+    random: () => random,
+    log,
+    changed: () => statuses.push(action.status),
+  });
+  const running = action.run(stop.signal, () => {
+    settledCount += 1;
+  });
+  onTestFinished(async () => {
+    stop.abort();
+    await running;
+  });
+  const publish = () => {
+    action.request(clock.monotonic());
+  };
+  const count = (what: string) => systemd.jobs.filter((job) => job.what === what).length;
+  const counts = { count, settledCount: () => settledCount };
+  return { clock, systemd, log, statuses, action, publish, stop, running, ...counts };
+}
