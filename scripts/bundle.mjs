@@ -1,4 +1,4 @@
-// Bundles src/main.ts to fetcher.js. Backends and the watcher become chunks of their own, which are loaded only when used:
+// Bundles src/start.ts to fetcher.js. Backends and the watcher become chunks of their own, which are loaded only when used:
 // time from exec to READY is mostly the time it takes to load JavaScript. Both runtimes get the same bundle.
 import { build, transform } from "esbuild";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -19,7 +19,7 @@ export async function bundle(outdir, native = "") {
     banner: {},
     metafile: true,
     absWorkingDir: root,
-    entryPoints: { fetcher: "src/main.ts" },
+    entryPoints: { fetcher: "src/start.ts" },
     outdir,
     define: { FETCHER_VERSION: JSON.stringify(version), FETCHER_NATIVE: JSON.stringify(native) },
   });

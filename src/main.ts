@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The process: command line, signals, exit code. */
 import { exitCodeOf, isBackendError } from "./contract/backend.ts";
 import { endProcess } from "./runtime/end.ts";
@@ -30,7 +29,6 @@ let log: Log = openLog("info", defaultFormat);
 async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
-  if (isGenerator()) return (await import("./cli/units.ts")).generateUnits(argv);
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
   checkCertificates();
   const commandLine = parseCommandLine(argv);
@@ -57,11 +55,6 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "daemon":
       return daemon(commandLine);
   }
-}
-
-/** systemd runs what lies in such a directory, a link to this program say, for the units that it makes. */
-function isGenerator(): boolean {
-  return [process.argv0, process.argv[1] ?? ""].some((path) => /\/(?:system|user)-generators\/[^/]*$/.test(path));
 }
 
 /** What can be said without a store, an output and accounts. @throws ConfigError */

@@ -107,20 +107,16 @@ let
   open = {
     # The host's own, with which age and sops decrypt.
     reads = _: [ "/etc/ssh" ];
-    sandbox = {
-      TemporaryFileSystem = "";
-      BindReadOnlyPaths = "";
-      ProtectHome = "read-only";
-      PrivateNetwork = false;
-      IPAddressDeny = "";
-      RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
-    };
+    sees = "all";
+    talks = true;
+    sandbox.ProtectHome = "read-only";
   };
 
-  # `network`: whether the sidecar talks to other hosts. `reads`: files and directories outside the Nix store, from its
-  # settings, that may be replaced at any time; `stays`: directories that are not. `sandbox`: what its unit has
-  # otherwise. `sections`: of these a service's settings go over the host's one by one. `alternatives`: a service that
-  # says one of them does not get the host's other.
+  # `network`: whether the store is another host, which the sidecar waits for; `talks`: it may reach others, and
+  # need not wait. `sees = "all"`: nothing is hidden from it but what is closed. `reads`: files and directories outside the Nix
+  # store, from its settings, that may be replaced at any time; `stays`: directories that are not. `sandbox`: what its
+  # unit has otherwise. `sections`: of these a service's settings go over the host's one by one. `alternatives`: a
+  # service that says one of them does not get the host's other.
   backends = lib.mapAttrs (
     name: backend:
     let

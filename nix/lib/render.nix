@@ -251,18 +251,20 @@ rec {
     { name, config }:
     let
       store = if isModulePath config.backend then open else backendOf config.backend;
-      network = store.network or false;
+      network = store.talks or store.network or false;
+      seesAll = (store.sees or null) == "all";
       reads = map withoutSlash (
         lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config)
       );
       below = above: path: lib.hasPrefix "${above}/" path;
-      hidden =
+      hidden = lib.optionals (!seesAll) (
         # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.
         lib.optional (!lib.any (below "/run") reads) "/run"
-        ++ lib.optional (!lib.any (path: dirOf path == "/var") reads) "/var";
+        ++ lib.optional (!lib.any (path: dirOf path == "/var") reads) "/var"
+      );
       # Of the others the directory above each: so it is seen when the path itself is replaced.
       bound =
-        map dirOf (lib.filter (path: below "/var" (dirOf path)) reads)
+        lib.optionals (!seesAll) (map dirOf (lib.filter (path: below "/var" (dirOf path)) reads))
         ++ (store.stays or (_: [ ])) config.config;
       # The host's secrets, but for places that the store's settings name.
       closed = lib.filter (place: !lib.any (path: path == place || below place path) reads) [

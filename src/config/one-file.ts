@@ -25,15 +25,20 @@ export function nameOf(file: string, json: unknown): string | undefined {
     : undefined;
 }
 
-/** The sidecar's unit without `.service`. "app@a-secrets" would be an instance of app@.service. */
+/**
+ * The sidecar's unit without `.service`, and its directory below /run. "app@a-secrets" would be an instance of app@.service, and
+ * of a `\` or a `:` systemd's readers of the various settings make various things.
+ */
 export function sidecarOf(name: string): string {
-  return `${name.replaceAll("@", "-")}-secrets`;
+  return `${name.replaceAll(SPECIAL, "-")}-secrets`;
 }
 
-/** Below /run. Of a `\` in it systemd's readers of the various settings make various things. */
-export function runtimeDirectoryOf(sidecar: string): string {
-  return sidecar.replaceAll("\\", "_");
+/** The same for a name that differs from another file's in such characters alone: app@a beside app-a. */
+export function otherSidecarOf(name: string): string {
+  return `${name.replaceAll(SPECIAL, (character) => `_${character.charCodeAt(0).toString(16)}`)}-secrets`;
 }
+
+const SPECIAL = /[@\\:]/g;
 
 /**
  * @param raw the file with the defaults of its schema; `json` without them.
@@ -68,7 +73,7 @@ export function withName(raw: Raw, json: unknown, name: string | undefined, runt
     config,
     secrets: typeof wanted === "object" ? withVariables(raw.secrets, wanted) : raw.secrets,
     output: {
-      directory: join(runtimeDirectory ?? join("/run", runtimeDirectoryOf(sidecarOf(name))), "pub"),
+      directory: join(runtimeDirectory ?? join("/run", sidecarOf(name)), "pub"),
       links: deliveryOf(raw) === "private-tmp" ? "/tmp" : null,
       linksTo: undefined,
       envFile: wanted === false ? null : ENV_FILE,

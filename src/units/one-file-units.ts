@@ -1,8 +1,8 @@
 /** From a file in /etc/fetcher to its units. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
-import { CONFIG_DIRECTORY, runtimeDirectoryOf, sidecarOf } from "../config/one-file.ts";
+import { CONFIG_DIRECTORY, otherSidecarOf, sidecarOf } from "../config/one-file.ts";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type RenderOptions, unitsOf } from "./render.ts";
 import { isRecord } from "../contract/records.ts";
@@ -88,14 +88,25 @@ function within<T>(file: string, work: () => T): T {
 }
 
 function named(config: Config, name: string, place: Place): readonly [Config, RenderOptions] {
-  const usual = sidecarOf(name);
-  const sidecar = place.isTaken(`${usual}.service`) ? `${name.replaceAll("@", "-")}-fetcher-secrets` : usual;
-  const output = config.output && {
-    ...config.output,
-    directory: join("/run", runtimeDirectoryOf(sidecar), "pub"),
-  };
+  const sidecar = freeSidecar(name, place);
+  const output = config.output && { ...config.output, directory: join("/run", sidecar, "pub") };
   return [
     { ...config, output },
     { name, sidecar, program: place.program, isExecutable: place.isExecutable },
   ];
+}
+
+function freeSidecar(name: string, place: Place): string {
+  const usual = isAlone(name, place) ? sidecarOf(name) : otherSidecarOf(name);
+  return place.isTaken(`${usual}.service`) ? usual.replace(/-secrets$/, "-fetcher-secrets") : usual;
+}
+
+/** Whether no other file's sidecar would have the same name: only names with special characters can meet another. */
+function isAlone(name: string, place: Place): boolean {
+  const usual = sidecarOf(name);
+  if (usual === `${name}-secrets`) return true;
+  return readdirSync(place.directory).every((file) => {
+    const other = file.replace(/\.json$/, "");
+    return other === file || other === name || sidecarOf(other) !== usual;
+  });
 }

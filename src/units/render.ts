@@ -35,7 +35,10 @@ function sidecarUnit(
   const runtimeDirectory = runtimeDirectoryIn(config);
   const targets = config.targets.join(" ");
   const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
-  const wants = [...(needs.network ? ["network-online.target"] : []), ...keys].join(" ");
+  // A command may well do without a network, and is tried again where it does not.
+  const wants = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
+  // Users may come from elsewhere than /etc/passwd.
+  const after = [...wants, ...(hasOwner(config) ? ["nss-user-lookup.target"] : [])];
   return {
     path: `${sidecar}.service`,
     comment,
@@ -44,12 +47,8 @@ function sidecarUnit(
       ["Documentation", "man:fetcher(8)"],
       ["SourcePath", file.replaceAll("%", "%%")],
       ["Before", targets],
-      ...(wants === ""
-        ? []
-        : ([
-            ["Wants", wants],
-            ["After", wants],
-          ] as const)),
+      ...list("Wants", wants),
+      ...list("After", after),
       // Where it does not follow the store, a restart of the target fetches afresh.
       ...(config.reloadOnChange ? [] : ([["PartOf", targets]] as const)),
       ...needs.mounts.map((path) => ["RequiresMountsFor", word(path)] as const),
@@ -69,7 +68,7 @@ function sidecarUnit(
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
       ["RuntimeDirectoryPreserve", "restart"],
       // Made where it is not there, so that the sidecar sees what comes into it.
-      ...(name.includes("\\")
+      ...(/[\\:]/.test(name)
         ? []
         : ([
             ["ConfigurationDirectory", `fetcher/${name}`],
@@ -86,6 +85,17 @@ function sidecarUnit(
       ...(isExecutable ? executable : []),
     ],
   };
+}
+
+function list(option: string, units: readonly string[]): Lines {
+  return units.length === 0 ? [] : [[option, units.join(" ")]];
+}
+
+/** Whether a file is given to somebody other than root. */
+function hasOwner({ secrets, templates }: Config): boolean {
+  const others = ({ owner, group }: Config["secrets"][number] | Config["templates"][number]) =>
+    [owner, group].some((one) => one !== undefined && one !== "root" && one !== "0");
+  return [...secrets, ...templates].some(others);
 }
 
 /** What Node cannot have: no memory is both written and executed, and the process speaks for itself. */

@@ -34,7 +34,7 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
   ];
   // Of each the directory above: so it is seen when the path itself is replaced.
   const above = reads.map(dirname).filter((path) => isBelow(path, "/var") || isBelow(path, CONFIG_DIRECTORY));
-  const shown = [...new Set([...own, ...above, ...needs.stays])].map((path) => `-${word(path)}`);
+  const shown = [...new Set([...own, ...above, ...needs.stays])].map((path) => `-${word(path).replaceAll(":", "\\:")}`);
   const closed = CLOSED.filter((place) => !reads.some((path) => path === place || isBelow(path, place)));
   const homes = needs.home || reads.some((path) => isBelow(path, "/home") || isBelow(path, "/root"));
   return [

@@ -1,4 +1,5 @@
 /** What a start loads: the time from exec to READY is mostly the time that this takes. */
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { basename, join } from "node:path";
 import { expect } from "vitest";
@@ -48,7 +49,7 @@ needs("node").test("a sidecar of a folder loads no other backend, and nothing of
   await daemon.end();
   const { files, bytes, builtins } = loaded();
   // They are in require.cache, so that the bundle is CommonJS: Node starts ES modules later.
-  expect(files).toEqual(["chunk", "fetcher", "folder", "watch"]);
+  expect(files).toEqual(["chunk", "fetcher", "folder", "main", "watch"]);
   expect(bytes).toBeLessThan(320 * 1024);
   expect(builtins).toContain("fs");
   // flock(1) takes the lock of the output, and what starts a program loads what talks to it.
@@ -61,7 +62,22 @@ needs("node").test("fetching once also loads no watch", async () => {
   const { env, loaded } = watched(place);
   const args = ["--once", "--backend", "folder", "--set", `secretsDir=${place.store}`, "token"];
   expect(await place.run(args, { env })).toMatchObject({ code: 0 });
-  expect(loaded().files).toEqual(["chunk", "fetcher", "folder"]);
+  expect(loaded().files).toEqual(["chunk", "fetcher", "folder", "main"]);
+});
+
+needs("node").test("as a generator it loads what makes units, and nothing of a sidecar: each boot waits for it", () => {
+  const place = new Place();
+  const { env, loaded } = watched(place);
+  const generator = place.path("system-generators/fetcher");
+  fs.mkdirSync(place.path("system-generators"));
+  fs.symlinkSync(join(project, "dist/fetcher.js"), generator);
+  execFileSync(process.execPath, [generator, place.path("a"), place.path("b"), place.path("c")], {
+    env: { ...process.env, ...env },
+  });
+  const { files, bytes, builtins } = loaded();
+  expect(files).toEqual(["chunk", "fetcher", "units"]);
+  expect(bytes).toBeLessThan(100 * 1024);
+  expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
 });
 
 needs("node").test("the program carries no text of an option: those are for the documents", () => {

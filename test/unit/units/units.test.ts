@@ -109,6 +109,8 @@ describe("a generated sidecar", () => {
     const unit = units("NAME", config).get("NAME-secrets.service");
     const [ours, theirs] = [normal(unit === undefined ? "" : textOf(unit)), normal(example)];
     expect(ours.filter((line) => !theirs.includes(line))).toEqual([
+      // A secret has an owner here.
+      "After=nss-user-lookup.target",
       // Without what is in it, the sidecar waits.
       "BindReadOnlyPaths=-/etc/fetcher/NAME",
       // Users and hosts are looked up there.
@@ -174,16 +176,17 @@ describe("the service's half", () => {
   });
 
   test.each([
-    ["app@a", "app-a-secrets", "app-a-secrets"],
-    [String.raw`foo\x2dbar`, String.raw`foo\x2dbar-secrets`, "foo_x2dbar-secrets"],
-  ])("of %s: a unit of its own, and a directory that every reader of units takes as it is", (name, unit, run) => {
+    ["app@a", "app-a-secrets"],
+    ["app:a", "app-a-secrets"],
+    [String.raw`foo\x2dbar`, "foo-x2dbar-secrets"],
+  ])("of %s: a unit of its own, and a directory that every reader of units takes as it is", (name, unit) => {
     const made = units(name, { delivery: "env", secrets: { a: {} } });
     const text = lines(made.get(`${unit}.service`));
-    expect(text).toContain(`RuntimeDirectory=${run}`);
+    expect(text).toContain(`RuntimeDirectory=${unit}`);
     expect(text).toContain(`Before=${name}.service`);
     expect(text).toContain(`ExecStart=/usr/bin/fetcher --config /etc/fetcher/${name.replace("\\", "\\\\")}.json`);
     expect(lines(made.get(`${name}.service.d/50-${unit}.conf`))).toContain(
-      `EnvironmentFile=/run/${run}/pub/secrets.env`,
+      `EnvironmentFile=/run/${unit}/pub/secrets.env`,
     );
   });
 });
@@ -283,4 +286,11 @@ describe("what a unit leaves open is what the schemas say of the stores", () => 
       expect(needs.home).toBe(about.home ?? false);
     }
   });
+});
+
+test("names that differ in special characters alone have sidecars of their own, in whatever order they are made", () => {
+  const names = ["app-a", "app@a", "app:a"];
+  for (const name of names) write(name, { secrets: { a: {} } });
+  const sidecars = names.map((name) => (unitsOfFile(name, place()) ?? [])[0]?.path);
+  expect(sidecars).toEqual(["app-a-secrets.service", "app_40a-secrets.service", "app_3aa-secrets.service"]);
 });

@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+/**
+ * What the program begins with. systemd waits for its generators at each boot and each `daemon-reload`, so as one of them it
+ * loads what makes units, and nothing of a sidecar.
+ */
+import { endProcess } from "./runtime/end.ts";
+
+/** systemd runs what lies in such a directory, a link to this program say, for the units that it makes. */
+function isGenerator(): boolean {
+  return [process.argv0, process.argv[1] ?? ""].some((path) => /\/(?:system|user)-generators\/[^/]*$/.test(path));
+}
+
+if (isGenerator())
+  import("./cli/units.ts").then(
+    ({ generateUnits }) => {
+      endProcess(generateUnits(process.argv.slice(2)));
+    },
+    () => {
+      endProcess(70);
+    },
+  );
+else void import("./main.ts");
