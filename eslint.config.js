@@ -54,7 +54,11 @@ export default tseslint.config(
     "/src/(?!contract/)",
     "A backend knows src/contract and its own client library, no more: see docs/architecture.md.",
   ),
-  importOnly(["src/start.ts", "src/main.ts"], "/backends/", "Only the engine knows backends, by their table backends/index.ts."),
+  importOnly(
+    ["src/start.ts", "src/main.ts"],
+    "/backends/",
+    "Only the engine knows backends, by their table backends/index.ts.",
+  ),
   { files: ["**/*.js", "**/*.mjs"], ...tseslint.configs.disableTypeChecked },
   { files: ["scripts/**", "bench/**", "test/**"], rules: { "no-console": "off" } },
 );
