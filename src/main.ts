@@ -156,9 +156,8 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
     const store = await openStore(config, log, Math.random);
     // After that, which refuses an output among the sources before anything is touched.
     const publisher = await Publisher.open(config, output, log.warn);
-    const ownership = await publisher.takeOutput();
-    if (ownership.unlocked !== undefined)
-      log.warn(`nothing keeps a second fetcher out of the output: ${ownership.unlocked}`);
+    const lock = await publisher.lock();
+    if (lock.unlocked !== undefined) log.warn(`nothing keeps a second fetcher out of the output: ${lock.unlocked}`);
     return { store, publisher };
   };
   const { startTimeout: seconds } = config;

@@ -29,15 +29,15 @@ export interface Schema {
  */
 export function optionsIn(schema: v.GenericSchema, prefix: string, elsewhere: ReadonlySet<unknown>): Option[] {
   return entriesOf(plain(schema)).flatMap(([key, entry]) =>
-    inside(entry, prefix === "" ? key : `${prefix}.${key}`, elsewhere),
+    optionsOf(entry, prefix === "" ? key : `${prefix}.${key}`, elsewhere),
   );
 }
 
-function inside(entry: Schema, path: string, elsewhere: ReadonlySet<unknown>): Option[] {
+function optionsOf(entry: Schema, path: string, elsewhere: ReadonlySet<unknown>): Option[] {
   const { schema, optional } = unwrapped(entry);
   if (elsewhere.has(schema)) return [];
   const entries = entriesOf(schema);
-  if (entries.length > 0) return entries.flatMap(([key, inner]) => inside(inner, `${path}.${key}`, elsewhere));
+  if (entries.length > 0) return entries.flatMap(([key, inner]) => optionsOf(inner, `${path}.${key}`, elsewhere));
   return [{ path, default: entry.default, required: !optional, about: aboutOf(entry) }];
 }
 

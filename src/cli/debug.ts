@@ -11,7 +11,7 @@ import { fatal } from "../engine/first-load.ts";
 import { PUBLISHED_BEFORE } from "../engine/held-values.ts";
 import { type Problem, problemOf } from "../engine/problems.ts";
 import { Publisher } from "../publish/publisher.ts";
-import { SecretLayout } from "../publish/secret-set.ts";
+import { SetLayout } from "../publish/layout.ts";
 import type { Store } from "../engine/store.ts";
 import { ValueError } from "../publish/value.ts";
 
@@ -49,7 +49,7 @@ export async function once(
   const publisher = await Publisher.open({ ...config, output }, output, (problem) => {
     terminal.err(`${problem}\n`);
   });
-  const ownership = await publisher.takeOutput();
+  const lock = await publisher.lock();
   const before = publisher.recover().values;
   const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
   for (const { id } of config.secrets) {
@@ -81,7 +81,7 @@ export async function once(
   terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
   for (const [id, why] of staged.env?.leftOut ?? [])
     terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? ENV_FILE}: ${why}\n`);
-  ownership.remove();
+  lock.remove();
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
 }
@@ -93,7 +93,7 @@ export async function once(
  */
 export async function check(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
   // 0444: what is not written anywhere has no place that could be open to others.
-  const layout = await SecretLayout.of(config, 0o444);
+  const layout = await SetLayout.of(config, 0o444);
   const outcomes = await fetchAll(config, store, terminal, stop);
   const rows = config.secrets.map(({ id, optional }) => {
     const outcome = outcomes.get(id);
@@ -116,7 +116,7 @@ export async function check(config: Config, store: Store, terminal: Terminal, st
 
 /** Its state and its size. */
 function rendering(
-  layout: SecretLayout,
+  layout: SetLayout,
   template: TemplateConfig,
   { secrets }: Config,
   outcomes: ReadonlyMap<string, Outcome>,

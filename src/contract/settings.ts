@@ -114,7 +114,7 @@ export function joinPath(base: string, ...keys: readonly unknown[]): string {
 }
 
 /** Rethrows a ConfigError of `inner` with `base` before its path. */
-export function under<T>(base: string, inner: () => T): T {
+export function atOption<T>(base: string, inner: () => T): T {
   try {
     return inner();
   } catch (error) {

@@ -13,7 +13,7 @@ import type { Publisher } from "../publish/publisher.ts";
 import type { RotationPublisher } from "./rotation.ts";
 import { counted } from "./status.ts";
 import type { Store } from "./store.ts";
-import type { TargetActions } from "../systemd/target-actions.ts";
+import type { AllTargets } from "../systemd/all-targets.ts";
 import { ValueError } from "../publish/value.ts";
 
 export interface CycleParts {
@@ -24,7 +24,7 @@ export interface CycleParts {
   readonly problems: Problems;
   readonly owed: Owed;
   readonly rotation: RotationPublisher;
-  readonly actions: TargetActions;
+  readonly targets: AllTargets;
   readonly log: Log;
   readonly clock: Clock;
   /** Called when the store has answered for all that it was asked for. */
@@ -73,11 +73,11 @@ export class Cycle {
 
   /** Mends what somebody removed or altered. The target hears of it only where it may have read other bytes. */
   mend(): void {
-    const { log, publisher, held, owed, actions } = this.#parts;
+    const { log, publisher, held, owed, targets } = this.#parts;
     // Other files are due of the same values: the publish mends what is not right.
     if (owed.files !== undefined || isHalfDone(publisher)) return;
     try {
-      const damaged = publisher.repair(held.bytes, owed.areBytesUncompared, !actions.none);
+      const damaged = publisher.repair(held.bytes, owed.areBytesUncompared, !targets.none);
       owed.compareBytes(false);
       owed.obstruct("mend", undefined);
       if (damaged.size === 0) return;
@@ -102,7 +102,7 @@ export class Cycle {
   }
 
   async #reloadTemplates(changes: ReadonlyMap<string, Fetched>, request: Request | undefined): Promise<void> {
-    const { log, publisher, held, owed, actions } = this.#parts;
+    const { log, publisher, held, owed, targets } = this.#parts;
     const values = new Map(held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
     try {
@@ -116,7 +116,7 @@ export class Cycle {
       // A template that is no good, a person must mend. A value that it cannot take may change by itself.
       owed.templatesUnread(error instanceof ValueError);
     }
-    owed.templatesAre(this.#makeOthers() ? "changed" : "published", !actions.none);
+    owed.templatesAre(this.#makeOthers() ? "changed" : "published", !targets.none);
   }
 
   /** Whether the templates make something else of the same values. */
@@ -151,31 +151,31 @@ export class Cycle {
     stop: AbortSignal,
   ): Promise<PublishResult> {
     if (publish === undefined) return "unchanged";
-    const { rotation, actions } = this.#parts;
-    return await rotation.publish(changes, publish.act && !actions.none, request === "reload", stop);
+    const { rotation, targets } = this.#parts;
+    return await rotation.publish(changes, publish.act && !targets.none, request === "reload", stop);
   }
 
   #tell(publish: Publish | undefined, published: ReadonlySet<string>): void {
-    const { log, owed, actions } = this.#parts;
+    const { log, owed, targets } = this.#parts;
     const ids = [...published];
     const what = ids.length > 0 ? counted(ids.length, "changed secret") : publish?.what;
     log.notice(`published ${what ?? "nothing"}`, { secrets: ids });
     if (publish?.act === true) this.#act(ids);
-    else if (ids.length > 0 && !actions.none) owed.leaveUntold();
+    else if (ids.length > 0 && !targets.none) owed.leaveUntold();
   }
 
   #act(ids: readonly string[]): void {
-    const { owed, actions } = this.#parts;
-    if (actions.none) return;
+    const { owed, targets } = this.#parts;
+    if (targets.none) return;
     owed.tell();
-    actions.request(ids);
+    targets.request(ids);
   }
 
   #sayUnchanged(): void {
-    const { log, owed, problems, actions } = this.#parts;
+    const { log, owed, problems, targets } = this.#parts;
     const untold = owed.tell();
     if (untold !== undefined) {
-      actions.request([], untold);
+      targets.request([], untold);
       log.notice("fetched again: nothing has changed, but the service may not have had it yet");
       return;
     }

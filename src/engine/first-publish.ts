@@ -1,6 +1,6 @@
 /** The first publish of a life: of what was loaded, or not at all where what an earlier life published must stay. */
 import type { Log } from "../runtime/log.ts";
-import type { TargetActions } from "../systemd/target-actions.ts";
+import type { AllTargets } from "../systemd/all-targets.ts";
 import type { Config } from "../config/config.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { isEmpty } from "./emptied.ts";
@@ -16,7 +16,7 @@ export interface FirstPublishParts {
   readonly held: HeldValues;
   readonly owed: Owed;
   readonly rotation: RotationPublisher;
-  readonly actions: TargetActions;
+  readonly targets: AllTargets;
   readonly log: Log;
   readonly store: Pick<Store, "describe">;
 }
@@ -33,19 +33,19 @@ export async function publishFirst(
   found: Found,
   stop: AbortSignal,
 ): Promise<"published" | "kept" | "failed"> {
-  const { config, publisher, held, owed, rotation, actions } = parts;
+  const { config, publisher, held, owed, rotation, targets } = parts;
   if (!config.resident) refuseLeases(parts);
   const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
   // Whatever reloadOnChange says: what a lease replaced will end.
   const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
   // A template may have changed where no secret has.
   const anew = changed !== undefined && config.reloadOnChange && publisher.outdated(held.bytes).length > 0;
-  const act = config.resident && (due.length > 0 || anew || (found.isTorn && config.reloadOnChange)) && !actions.none;
+  const act = config.resident && (due.length > 0 || anew || (found.isTorn && config.reloadOnChange)) && !targets.none;
   const result = await rotation.publishFirst(act, changed, stop);
   if (result === "published") {
     warnEmpty(parts);
-    if (act) actions.request(due);
-    else if ((found.isTorn || (changed ?? []).length > 0) && !actions.none) owed.leaveUntold();
+    if (act) targets.request(due);
+    else if ((found.isTorn || (changed ?? []).length > 0) && !targets.none) owed.leaveUntold();
   } else if (found.values !== undefined) {
     held.restore(found.values, PUBLISHED_BEFORE);
     owed.settingsMayDiffer();

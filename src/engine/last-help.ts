@@ -11,7 +11,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Owed } from "./owed.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
-import type { BrokenTarget, TargetActions } from "../systemd/target-actions.ts";
+import type { BrokenTarget, AllTargets } from "../systemd/all-targets.ts";
 
 /** Seconds in which newer secrets must come. Less than systemd gives a stop (TimeoutStopSec=, 90 s by default). */
 export const LAST_HELP = 20;
@@ -23,7 +23,7 @@ export interface LastHelpParts {
   readonly store: Store;
   readonly held: HeldValues;
   readonly owed: Owed;
-  readonly actions: TargetActions;
+  readonly targets: AllTargets;
   readonly systemd: Systemd;
   readonly log: Log;
   readonly clock: Clock;
@@ -32,9 +32,9 @@ export interface LastHelpParts {
 
 /** To be called when a stop is asked for. Returns at once where no action has just broken a target. */
 export async function lastHelp(parts: LastHelpParts): Promise<void> {
-  const { actions, systemd, log, clock, owed, status } = parts;
+  const { targets, systemd, log, clock, owed, status } = parts;
   const { signal } = new AbortController();
-  let broken = await actions.broken(signal);
+  let broken = await targets.broken(signal);
   // What a verify command refused is no help, and a machine that goes down needs none.
   if (broken.length === 0 || owed.obstacleOf("publish") !== undefined || (await systemd.isStopping(signal))) return;
   const says = `${names(broken)} failed after the last action; waiting up to ${LAST_HELP} s for newer secrets`;
@@ -49,7 +49,7 @@ export async function lastHelp(parts: LastHelpParts): Promise<void> {
       return;
     }
     await clock.sleep(LOOK_AGAIN, signal);
-    broken = await actions.broken(signal);
+    broken = await targets.broken(signal);
   }
   log.notice(`${names(broken)} failed after the last action: started again, newer secrets are there`);
   for (const { unit } of broken) {

@@ -1,7 +1,7 @@
 /**
  * What is still to be done, in one value: every event adds to it, the loop's timer and STATUS follow from it, and only
  * success takes from it. What a target must still be told is with the target, which has a pace of its own
- * (`systemd/target-action`), and is marked on disk.
+ * (`systemd/one-target`), and is marked on disk.
  */
 import { backoff, type Clock, type Random } from "../runtime/clock.ts";
 import { Asks, type Request, type Round } from "./asks.ts";

@@ -1,5 +1,5 @@
 /** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
-import { TargetActions } from "../systemd/target-actions.ts";
+import { AllTargets } from "../systemd/all-targets.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import type { Request } from "./asks.ts";
 import { untilQuiet } from "./at-rest.ts";
@@ -44,7 +44,7 @@ export class Sidecar {
   readonly #problems: Problems;
   readonly #alarm: Alarm<Reason>;
   readonly #owed: Owed;
-  readonly #actions: TargetActions;
+  readonly #targets: AllTargets;
   readonly #rotation: RotationPublisher;
   readonly #cycle: Cycle;
   #checkedAt: Date | undefined;
@@ -58,7 +58,7 @@ export class Sidecar {
     this.#problems = new Problems(store.name, log, clock);
     this.#alarm = new Alarm(clock);
     this.#owed = new Owed(this.#ids, this.#held, clock, parts.random);
-    this.#actions = new TargetActions({
+    this.#targets = new AllTargets({
       ...parts,
       changed: () => {
         this.#tellStatus();
@@ -76,7 +76,7 @@ export class Sidecar {
       problems: this.#problems,
       owed: this.#owed,
       rotation: this.#rotation,
-      actions: this.#actions,
+      targets: this.#targets,
       checked: () => {
         this.#checkedAt = clock.now();
       },
@@ -98,23 +98,23 @@ export class Sidecar {
     const { config, publisher, store, notifier } = this.#parts;
     try {
       const found = publisher.recover();
-      this.#actions.remember(found);
+      this.#targets.remember(found);
       await this.#begin(found, stop);
       if (isAborted(stop)) return false;
       // The target starts after this process has ended, and so with what it published.
-      if (!config.resident) this.#actions.forget();
+      if (!config.resident) this.#targets.forget();
       this.#ready = true;
       notifier.ready(this.#status());
       this.#logReady();
       if (!config.resident) return true;
-      this.#actions.resume(found);
+      this.#targets.resume(found);
       const hint = () => {
         this.#alarm.ring("hint");
       };
       const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
-      await Promise.all([this.#stay(stop), watching, this.#actions.run(stop)]);
+      await Promise.all([this.#stay(stop), watching, this.#targets.run(stop)]);
       const status = notifier.status.bind(notifier);
-      await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, actions: this.#actions, status });
+      await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, status });
       return true;
     } finally {
       await store.close();
@@ -141,7 +141,7 @@ export class Sidecar {
     if (adopted.length > 0) this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
     if (failed.size === 0) this.#checkedAt = clock.now();
     const result = await publishFirst(
-      { ...this.#parts, held: this.#held, owed: this.#owed, rotation: this.#rotation, actions: this.#actions },
+      { ...this.#parts, held: this.#held, owed: this.#owed, rotation: this.#rotation, targets: this.#targets },
       found,
       stop,
     );
@@ -181,7 +181,7 @@ export class Sidecar {
   #look(looks: ReadonlySet<Look>): void {
     if (looks.size === 0) return;
     if (looks.has("care")) this.#parts.publisher.maintain();
-    if (looks.has("mark")) this.#actions.markAgain();
+    if (looks.has("mark")) this.#targets.markAgain();
     if (looks.has("mend")) this.#cycle.mend();
     this.#noteCare();
     this.#tellStatus();
@@ -202,7 +202,7 @@ export class Sidecar {
     return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, [
       this.#problems.summary,
       ...this.#owed.obstacles,
-      ...this.#actions.statuses,
+      ...this.#targets.statuses,
     ]);
   }
 

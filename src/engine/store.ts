@@ -15,7 +15,7 @@ import { printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
-import { joinPath, under } from "../contract/settings.ts";
+import { atOption, joinPath } from "../contract/settings.ts";
 import type { Log } from "../runtime/log.ts";
 
 /** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
@@ -45,11 +45,11 @@ export interface Store {
 export async function checkStore(config: Config): Promise<CheckedStore> {
   if (isForeign(config.backend)) prepareForeignCode();
   const module = await loadBackend(config.backend, config.baseDirectory);
-  const settings = under("config", () => module.parseSettings(config.settings));
+  const settings = atOption("config", () => module.parseSettings(config.settings));
   if (config.output !== undefined) await refuseOverlap(config, config.output, module.reads?.(settings) ?? []);
   const requests = config.secrets.map(({ id, source }) => ({
     id,
-    source: under(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),
+    source: atOption(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),
   }));
   return { module, settings, requests };
 }

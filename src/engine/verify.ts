@@ -2,7 +2,7 @@
 import type { VerifyConfig } from "../config/config.ts";
 import { errnoText } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
-import type { Staged } from "../publish/publisher.ts";
+import type { StagedSet } from "../publish/publisher.ts";
 
 /**
  * Runs the command with $SECRETS_DIRECTORY and the variables of secrets.env. What it prints is dropped: it may print
@@ -13,7 +13,7 @@ import type { Staged } from "../publish/publisher.ts";
  */
 export async function verify(
   { command, timeout }: VerifyConfig,
-  staged: Staged,
+  staged: StagedSet,
   values: ReadonlyMap<string, Buffer>,
   signal: AbortSignal,
 ): Promise<string | undefined> {

@@ -1,6 +1,6 @@
 /** What lstat(2) said of files when they were last seen to be right. */
 import * as fs from "node:fs";
-import { inside } from "./output-files.ts";
+import { pathIn } from "./system-calls.ts";
 
 export class FilePrints {
   readonly #directory: string;
@@ -42,7 +42,7 @@ export class FilePrints {
   /** undefined: nobody can say. */
   #print(name: string): string | undefined {
     try {
-      const stat = fs.lstatSync(inside(this.#directory, name), { bigint: true, throwIfNoEntry: false });
+      const stat = fs.lstatSync(pathIn(this.#directory, name), { bigint: true, throwIfNoEntry: false });
       return stat === undefined ? "" : [stat.ino, stat.size, stat.ctimeNs, stat.mode, stat.uid, stat.gid].join();
     } catch {
       return undefined;

@@ -1,9 +1,8 @@
 /** Which names in the output directory are ours: those that the state lists, and no other. */
 import { lstatSync } from "node:fs";
 import { ExitCode, PublishError } from "../contract/errors.ts";
-import { inside } from "./output-files.ts";
-import type { StateFile } from "./output-state.ts";
-import { attempt } from "./system-calls.ts";
+import type { StateFile } from "./state-file.ts";
+import { attempt, pathIn } from "./system-calls.ts";
 
 export class OwnedNames {
   readonly #directory: string;
@@ -56,7 +55,7 @@ export class OwnedNames {
    */
   refuseTaken(names: readonly string[], anyway = false): void {
     for (const name of names) {
-      const path = inside(this.#directory, name);
+      const path = pathIn(this.#directory, name);
       const stat = attempt("read", path, () => lstatSync(path, { throwIfNoEntry: false }));
       if (stat === undefined) continue;
       if (stat.isDirectory())

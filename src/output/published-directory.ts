@@ -10,31 +10,31 @@ import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, ExitCode } from "../contract/errors.ts";
 import { FilePrints } from "./file-prints.ts";
-import { inside, type OutputFile, OutputFiles } from "./output-files.ts";
+import { type PublishedFile, SafeFiles } from "./safe-files.ts";
 import { OwnedNames } from "./owned-names.ts";
-import { type OutputState, parseState, STATE, type StateFile, stateFile } from "./output-state.ts";
+import { type PublishedState, parseState, STATE, type StateFile, stateFile } from "./state-file.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
 import { refuseWithoutRoom } from "./room.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
-import { attempt, cannot, problemsOf } from "./system-calls.ts";
+import { attempt, cannot, pathIn, problemsOf } from "./system-calls.ts";
 
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
 
 /** A complete new set that nobody reads yet. */
-export interface StagedSet {
+export interface StagedFiles {
   readonly directory: string;
   /** @throws PublishError; the old set is then still whole, or the next publish or start completes this one. */
   commit(): void;
   discard(): void;
 }
 
-export class OutputDirectory {
+export class PublishedDirectory {
   readonly path: string;
   /** Mode of a file that asks for none: 0444 where only the service and its sidecar can look, else 0400. */
   readonly defaultMode: number;
-  readonly #files: OutputFiles;
+  readonly #files: SafeFiles;
   readonly #owned: OwnedNames;
   readonly #prints: FilePrints;
   /** Directories that this process made, the uppermost first. */
@@ -45,7 +45,7 @@ export class OutputDirectory {
   readonly #live = new Set<string>();
   /** What the state on disk lists as published no more. */
   #obsolete: readonly string[] = [];
-  #last: OutputState = { files: [], pending: null, starts: null };
+  #last: PublishedState = { files: [], pending: null, starts: null };
   /** The state on disk is one of ours, but cannot be understood. */
   #isDamaged = false;
   /** Nothing is half done on disk. */
@@ -66,7 +66,7 @@ export class OutputDirectory {
     const tmp = tmpDirectoryOf(real);
     const isPrivate = tmp !== undefined && isPrivateTmp(tmp);
     this.defaultMode = isPrivate || onlyOwnersCanReach(real) ? 0o444 : 0o400;
-    this.#files = new OutputFiles(real, tmp !== undefined, !liesInMemory(real));
+    this.#files = new SafeFiles(real, tmp !== undefined, !liesInMemory(real));
     this.#owned = new OwnedNames(real, isPrivate);
     this.#prints = new FilePrints(real);
   }
@@ -103,7 +103,7 @@ export class OutputDirectory {
   }
 
   /** Whether this file is published as it should be: bytes, mode and owner. @throws PublishError */
-  has(file: OutputFile): boolean {
+  has(file: PublishedFile): boolean {
     const content = this.#files.readOwn(file.name, file.uid);
     if (content?.equals(file.content) !== true) return false;
     const stat = this.#files.look(file.name);
@@ -115,7 +115,7 @@ export class OutputDirectory {
   }
 
   /** What somebody did to a file of ours; undefined: nothing. @throws PublishError */
-  damageOf(file: OutputFile): "missing" | "altered" | "permissions" | undefined {
+  damageOf(file: PublishedFile): "missing" | "altered" | "permissions" | undefined {
     const stat = this.#files.look(file.name);
     // A directory has no bytes that anybody could have read.
     if (stat === undefined || stat.isDirectory()) return "missing";
@@ -149,12 +149,12 @@ export class OutputDirectory {
    *
    * @throws PublishError (73, 74); nothing is left of the attempt.
    */
-  stage(files: readonly OutputFile[], state: OutputState): StagedSet {
+  stage(files: readonly PublishedFile[], state: PublishedState): StagedFiles {
     return this.#stage(files, state, true);
   }
 
   /** Publishes a new state without touching a secret. What files there are is for the disk to say. */
-  writeState({ pending, starts }: OutputState): void {
+  writeState({ pending, starts }: PublishedState): void {
     this.finish();
     const { files } = this.#readState() ?? this.#last;
     this.#stage([], { files, pending, starts }, false).commit();
@@ -219,7 +219,7 @@ export class OutputDirectory {
     return { names, problems };
   }
 
-  #stage(files: readonly OutputFile[], state: OutputState, isSet: boolean): StagedSet {
+  #stage(files: readonly PublishedFile[], state: PublishedState, isSet: boolean): StagedFiles {
     this.finish();
     const isDamaged = this.#readState() === undefined && this.#isDamaged;
     const current = new Set(state.files);
@@ -239,13 +239,13 @@ export class OutputDirectory {
       this.#discard(directory);
     };
     try {
-      for (const file of written) this.#files.write(inside(directory, file.name), file);
+      for (const file of written) this.#files.write(pathIn(directory, file.name), file);
     } catch (error) {
       discard();
       throw error;
     }
     const commit = () => {
-      const decided = inside(this.path, COMMIT + directory.slice(-12));
+      const decided = pathIn(this.path, COMMIT + directory.slice(-12));
       try {
         this.#refuseTaken(files, isDamaged);
         this.#settle();
@@ -269,7 +269,7 @@ export class OutputDirectory {
     return { directory, commit, discard };
   }
 
-  #refuseTaken(files: readonly OutputFile[], isDamaged: boolean): void {
+  #refuseTaken(files: readonly PublishedFile[], isDamaged: boolean): void {
     this.#owned.refuseTaken([STATE], true);
     this.#owned.refuseTaken(
       files.map(({ name }) => name),
@@ -279,7 +279,7 @@ export class OutputDirectory {
 
   #makeDirectory(): string {
     for (;;) {
-      const path = inside(this.path, STAGE + randomName());
+      const path = pathIn(this.path, STAGE + randomName());
       try {
         fs.mkdirSync(path, { mode: 0o700 });
         this.#live.add(path);
@@ -318,7 +318,7 @@ export class OutputDirectory {
   #settle(): void {
     if (!this.#isSettled) {
       for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
-        const directory = inside(this.path, name);
+        const directory = pathIn(this.path, name);
         if ((!name.startsWith(STAGE) && !name.startsWith(COMMIT)) || this.#live.has(directory)) continue;
         const stat = this.#files.look(name);
         if (stat === undefined || !this.#files.isOurs(stat, "directory")) continue;
@@ -354,7 +354,7 @@ export class OutputDirectory {
         this.#owned.refuseTaken([name]);
       }
       this.#files.io(name, () => {
-        fs.renameSync(inside(directory, name), inside(this.path, name));
+        fs.renameSync(pathIn(directory, name), pathIn(this.path, name));
       });
       this.#isUnsynced = true;
       if (name !== STATE) this.#owned.add(name);

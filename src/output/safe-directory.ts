@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { basename, dirname } from "node:path";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "../contract/errors.ts";
 import { isPrivateTmp } from "./private-tmp.ts";
-import { attempt } from "./system-calls.ts";
+import { attempt, pathIn } from "./system-calls.ts";
 
 /**
  * Makes `path` where it is missing, and makes sure that neither it nor a directory above it lets somebody else replace
@@ -15,7 +15,7 @@ import { attempt } from "./system-calls.ts";
  */
 export function checkDirectory(path: string): { readonly real: string; readonly made: readonly string[] } {
   const { parent, missing } = nearestOf(path);
-  const real = missing.reduce(below, parent);
+  const real = missing.reduce(pathIn, parent);
   refuseSharedTmp(real);
   // Before anything is made: who can change what is above could lead that elsewhere, too.
   for (let above = parent; ; above = dirname(above)) {
@@ -25,7 +25,7 @@ export function checkDirectory(path: string): { readonly real: string; readonly 
   const made: string[] = [];
   let directory = parent;
   for (const name of missing) {
-    directory = below(directory, name);
+    directory = pathIn(directory, name);
     if (make(path, directory)) made.push(directory);
     refuseUnsafe(path, directory, real);
   }
@@ -125,10 +125,6 @@ export function liesInMemory(path: string): boolean {
 
 function look<T>(path: string, work: () => T): T {
   return attempt("read", path, work, ExitCode.cannotCreate);
-}
-
-function below(directory: string, name: string): string {
-  return directory === "/" ? `/${name}` : `${directory}/${name}`;
 }
 
 function cannotBeMade(path: string, error: unknown): PublishError {

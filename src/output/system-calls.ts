@@ -59,3 +59,8 @@ function whyNotWritten(error: unknown, code: string, device: string): string {
   };
   return words[code] ?? errnoText(code);
 }
+
+/** Of a plain name: path.join() would look at each of them for dots. */
+export function pathIn(directory: string, name: string): string {
+  return directory === "/" ? `/${name}` : `${directory}/${name}`;
+}

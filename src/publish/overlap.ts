@@ -76,11 +76,11 @@ async function chain(path: string): Promise<readonly string[]> {
     const real = await realPath(above);
     if (real !== undefined) {
       const there = await identities(real);
-      let below = there[0] ?? real;
+      let identity = there[0] ?? real;
       return [
         ...missing
           .reverse()
-          .map((name) => (below += name))
+          .map((name) => (identity += name))
           .reverse(),
         ...there,
       ];

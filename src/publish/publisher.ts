@@ -4,12 +4,12 @@ import type { Config, OutputConfig } from "../config/config.ts";
 import { ExitCode, PublishError } from "../contract/errors.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "../output/links.ts";
-import type { OutputState, PendingAction, SeenStarts } from "../output/output-state.ts";
-import { type Ownership, takeOutput } from "../output/owner.ts";
-import { OutputDirectory } from "../output/published-directory.ts";
-import type { OutputFile } from "../output/output-files.ts";
+import type { PublishedState, PendingAction, SeenStarts } from "../output/state-file.ts";
+import { type DirectoryLock, lockDirectory } from "../output/directory-lock.ts";
+import { PublishedDirectory } from "../output/published-directory.ts";
+import type { PublishedFile } from "../output/safe-files.ts";
 import { attempt, problemsOf } from "../output/system-calls.ts";
-import { SecretLayout } from "./secret-set.ts";
+import { SetLayout } from "./layout.ts";
 import { ValueError } from "./value.ts";
 
 /** What a sidecar finds that starts beside its own earlier work. */
@@ -28,7 +28,7 @@ export interface Found {
 export type Damage = "missing" | "altered" | "permissions";
 
 /** A complete new set that nobody reads yet. */
-export interface Staged {
+export interface StagedSet {
   readonly directory: string;
   readonly env: EnvFile | undefined;
   /** id → why it is not in secrets.env, where nobody would expect that. */
@@ -39,26 +39,26 @@ export interface Staged {
 }
 
 export class Publisher {
-  readonly #output: OutputDirectory;
+  readonly #directory: PublishedDirectory;
   readonly #links: LinkDirectory | undefined;
-  readonly #layout: SecretLayout;
+  readonly #layout: SetLayout;
   readonly #config: Config;
   readonly #warn: (message: string) => void;
   /** What is published, but has no link, or is there still though it should not be. */
   #problems: readonly string[] = [];
-  #ownership: Ownership | undefined;
+  #lock: DirectoryLock | undefined;
   /** What is on disk. */
-  #state: OutputState = { files: [], pending: null, starts: null };
+  #state: PublishedState = { files: [], pending: null, starts: null };
 
   private constructor(
     config: Config,
     output: OutputConfig,
-    directory: OutputDirectory,
-    layout: SecretLayout,
+    directory: PublishedDirectory,
+    layout: SetLayout,
     warn: (message: string) => void,
   ) {
     this.#config = config;
-    this.#output = directory;
+    this.#directory = directory;
     this.#links = output.links === null ? undefined : new LinkDirectory(output.links, output.linksTo);
     this.#layout = layout;
     this.#warn = warn;
@@ -73,34 +73,34 @@ export class Publisher {
     output: OutputConfig,
     warn: (message: string) => void = () => undefined,
   ): Promise<Publisher> {
-    const directory = new OutputDirectory(output.directory);
-    return new Publisher(config, output, directory, await SecretLayout.of(config, directory.defaultMode), warn);
+    const directory = new PublishedDirectory(output.directory);
+    return new Publisher(config, output, directory, await SetLayout.of(config, directory.defaultMode), warn);
   }
 
   get directory(): string {
-    return this.#output.path;
+    return this.#directory.path;
   }
 
   /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
-  async takeOutput(): Promise<Ownership> {
-    return (this.#ownership = await takeOutput(this.#output.path));
+  async lock(): Promise<DirectoryLock> {
+    return (this.#lock = await lockDirectory(this.#directory.path));
   }
 
   /** Of a start that published nothing, nothing of ours stays. */
   releaseUnused(): void {
     // Where it cannot be removed it is in nobody's way.
-    if (this.#state.files.length === 0) problemsOf([() => this.#ownership?.remove()]);
+    if (this.#state.files.length === 0) problemsOf([() => this.#lock?.remove()]);
   }
 
   /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
   get halfDone(): boolean {
-    return this.#output.unfinished;
+    return this.#directory.unfinished;
   }
 
   /** Mends what a crash left, and reads what is published. */
   recover(): Found {
-    const state = this.#output.recover();
-    if (this.#output.isDamaged)
+    const state = this.#directory.recover();
+    if (this.#directory.isDamaged)
       this.#warn(`output: the state in ${this.directory} is damaged: nothing is known of what was published before`);
     if (state === undefined) return { values: undefined, isTorn: false, pending: undefined, starts: new Map() };
     this.#state = state;
@@ -121,9 +121,9 @@ export class Publisher {
    * @param actionDue the target must hear of this set.
    * @throws PublishError, ValueError
    */
-  stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): Staged {
-    const { files, env, warnings } = this.#layout.build(values);
-    const state: OutputState = {
+  stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): StagedSet {
+    const { files, env, warnings } = this.#layout.layOut(values);
+    const state: PublishedState = {
       files: files.map(({ name }) => name),
       pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
       starts: this.#state.starts,
@@ -131,9 +131,9 @@ export class Publisher {
     // A verify command wants to see the whole set; else only what differs is written.
     const whole = this.#config.onChange.verify !== null;
     const published = new Set(this.#state.files);
-    this.#output.finish();
+    this.#directory.finish();
     const differing = files.filter((file) => whole || !published.has(file.name) || !this.#isThere(file));
-    const staged = this.#output.stage(differing, state);
+    const staged = this.#directory.stage(differing, state);
     return {
       directory: staged.directory,
       env,
@@ -151,16 +151,16 @@ export class Publisher {
         }
         staged.commit();
         this.#state = state;
-        this.#output.remember(state.files);
+        this.#directory.remember(state.files);
         this.maintain();
       },
     };
   }
 
   /** What cannot be read is written anew. */
-  #isThere(file: OutputFile): boolean {
+  #isThere(file: PublishedFile): boolean {
     try {
-      return this.#output.has(file);
+      return this.#directory.has(file);
     } catch (error) {
       if (error instanceof PublishError) return false;
       throw error;
@@ -179,11 +179,11 @@ export class Publisher {
   repair(values: ReadonlyMap<string, Buffer>, whole: boolean, act: boolean): ReadonlyMap<string, Damage> {
     const damaged = new Map<string, Damage>();
     const names = this.#state.files;
-    if (this.halfDone || (!whole && this.#output.looksUntouched(names))) return damaged;
+    if (this.halfDone || (!whole && this.#directory.looksUntouched(names))) return damaged;
     const published = new Set(names);
     try {
-      for (const file of this.#layout.build(values).files) {
-        const damage = published.has(file.name) ? this.#output.damageOf(file) : undefined;
+      for (const file of this.#layout.layOut(values).files) {
+        const damage = published.has(file.name) ? this.#directory.damageOf(file) : undefined;
         if (damage !== undefined) damaged.set(file.name, damage);
       }
     } catch (error) {
@@ -193,14 +193,14 @@ export class Publisher {
     if (damaged.size > 0) this.stage(values, act && [...damaged.values()].includes("altered")).commit();
     else {
       // The state alone may be gone.
-      if (!this.#output.looksUntouched([])) this.#output.writeState(this.#state);
-      this.#output.remember(names);
+      if (!this.#directory.looksUntouched([])) this.#directory.writeState(this.#state);
+      this.#directory.remember(names);
     }
     return damaged;
   }
 
   /** Files that templates make of these values. @throws ValueError */
-  render(values: ReadonlyMap<string, Buffer>): readonly OutputFile[] {
+  render(values: ReadonlyMap<string, Buffer>): readonly PublishedFile[] {
     return this.#layout.render(values);
   }
 
@@ -210,7 +210,7 @@ export class Publisher {
    */
   outdated(values: ReadonlyMap<string, Buffer>): readonly string[] {
     try {
-      return this.render(values).flatMap((file) => (this.#output.has(file) ? [] : [file.name]));
+      return this.render(values).flatMap((file) => (this.#directory.has(file) ? [] : [file.name]));
     } catch (error) {
       if (!(error instanceof ValueError)) throw error;
       return [];
@@ -237,10 +237,10 @@ export class Publisher {
     const starts: SeenStarts | null =
       seen === undefined ? this.#state.starts : { bootId: bootId(), units: Object.fromEntries(seen) };
     const state = { ...this.#state, pending, starts };
-    const untouched = this.#output.looksUntouched(state.files);
-    this.#output.writeState(state);
+    const untouched = this.#directory.looksUntouched(state.files);
+    this.#directory.writeState(state);
     this.#state = state;
-    if (untouched) this.#output.remember(state.files);
+    if (untouched) this.#directory.remember(state.files);
   }
 
   /**
@@ -249,10 +249,10 @@ export class Publisher {
    */
   maintain(): void {
     const links = [
-      ...(this.#links?.remove(this.#output.obsolete) ?? []),
+      ...(this.#links?.remove(this.#directory.obsolete) ?? []),
       ...(this.#links?.ensure(this.#state.files) ?? []),
     ];
-    const problems = [...links, ...this.#output.tidy(links.length === 0)];
+    const problems = [...links, ...this.#directory.tidy(links.length === 0)];
     for (const problem of problems) if (!this.#problems.includes(problem)) this.#warn(problem);
     this.#problems = problems;
   }
@@ -275,26 +275,26 @@ export class Publisher {
 
   /** For a daemon that systemd did not start: nobody else removes the files. @throws PublishError where some stay. */
   remove(): void {
-    const lock = problemsOf([() => this.#ownership?.remove()]);
-    const { names, problems } = this.#output.remove();
-    const all = [...lock, ...problems, ...(this.#links?.remove(names) ?? [])];
+    const unlocked = problemsOf([() => this.#lock?.remove()]);
+    const { names, problems } = this.#directory.remove();
+    const all = [...unlocked, ...problems, ...(this.#links?.remove(names) ?? [])];
     const [first, ...others] = all;
     if (first !== undefined)
       throw new PublishError(ExitCode.ioError, others.length === 0 ? first : `${first} (and ${others.length} more)`);
   }
 
-  #isTorn({ files }: OutputState): boolean {
+  #isTorn({ files }: PublishedState): boolean {
     const published = new Set(files);
     const names = this.#config.secrets.flatMap(({ file }) => (published.has(file) ? [file] : []));
-    return this.#output.read(names, this.#layout.owners) === undefined;
+    return this.#directory.read(names, this.#layout.owners) === undefined;
   }
 
-  #readValues(state: OutputState): ReadonlyMap<string, Buffer> | undefined {
+  #readValues(state: PublishedState): ReadonlyMap<string, Buffer> | undefined {
     const published = new Set(state.files);
     // A secret that is optional and was missing when the set was published has no file in it.
     const expected = this.#config.secrets.filter(({ file, optional }) => !optional || published.has(file));
     const names = expected.map(({ file }) => file);
-    const files = this.#output.read(names, this.#layout.owners);
+    const files = this.#directory.read(names, this.#layout.owners);
     if (files === undefined || !names.every((name) => published.has(name))) return undefined;
     return new Map(
       expected.flatMap(({ id, file }) => {

@@ -154,16 +154,16 @@ class Reader {
     }
   }
 
-  /** @param within the sections around it, innermost last, that are written where their secret has a value. */
-  #parts(tokens: readonly Token[], within: readonly string[]): Part[] {
+  /** @param sections the sections around it, innermost last, that are written where their secret has a value. */
+  #parts(tokens: readonly Token[], sections: readonly string[]): Part[] {
     return tokens.flatMap(([kind, value, start, , inner]): Part[] => {
       switch (kind) {
         case "text":
           return [{ kind: "text", bytes: Buffer.from(value) }];
         case "name":
         case "&": {
-          const id = value === "." ? (within.at(-1) ?? value) : value;
-          if (this.#known(id, start).optional && !within.includes(id))
+          const id = value === "." ? (sections.at(-1) ?? value) : value;
+          if (this.#known(id, start).optional && !sections.includes(id))
             throw this.#refuse(
               `${tag(id)} is optional: write it between {{#${shown(id)}}} and {{/${shown(id)}}}`,
               start,
@@ -173,8 +173,8 @@ class Reader {
         case "#":
         case "^": {
           const { id } = this.#known(value, start);
-          const around = kind === "#" ? [...within, id] : within;
-          return [{ kind: kind === "#" ? "if" : "if not", id, parts: this.#parts(inner as readonly Token[], around) }];
+          const nested = kind === "#" ? [...sections, id] : sections;
+          return [{ kind: kind === "#" ? "if" : "if not", id, parts: this.#parts(inner as readonly Token[], nested) }];
         }
         case ">":
           throw this.#refuse(`{{>${shown(value)}}}: there are no partials here, write their text itself`, start);

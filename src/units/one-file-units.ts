@@ -33,12 +33,12 @@ export function isTakenOnThisHost(unit: string): boolean {
 export function unitsOfFile(name: string, place: Place): readonly UnitFile[] | undefined {
   const file = join(place.directory, `${name}.json`);
   checkName(name, file);
-  const json = within(file, () => readJson(file));
+  const json = naming(file, () => readJson(file));
   // Whatever else it says: it is no business of ours.
   if (isRecord(json) && json["output"] !== undefined) return undefined;
   return unitsOf(
     ...named(
-      within(file, () => parseConfig(json, noFlags, CONFIG_DIRECTORY, name)),
+      naming(file, () => parseConfig(json, noFlags, CONFIG_DIRECTORY, name)),
       name,
       place,
     ),
@@ -78,7 +78,7 @@ function readJson(file: string): unknown {
   }
 }
 
-function within<T>(file: string, work: () => T): T {
+function naming<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {

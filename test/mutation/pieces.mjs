@@ -8,14 +8,14 @@ import ts from "typescript";
  * the first: it takes longer.
  */
 export const tested = {
-  "src/systemd/target-action.ts": "test/unit/systemd/{target-action,broken-target}.test.ts",
-  "src/systemd/start-limit.ts": "test/unit/systemd/{start-limit,target-action,broken-target}.test.ts",
-  "src/systemd/target-actions.ts": "test/unit/systemd/target-actions.test.ts",
+  "src/systemd/one-target.ts": "test/unit/systemd/{one-target,broken-target}.test.ts",
+  "src/systemd/start-limit.ts": "test/unit/systemd/{start-limit,one-target,broken-target}.test.ts",
+  "src/systemd/all-targets.ts": "test/unit/systemd/all-targets.test.ts",
   "src/systemd/systemctl.ts": "test/unit/systemd/systemctl.test.ts",
   "src/systemd/credential-copies.ts": "test/unit/systemd/credential-copies.test.ts",
   "src/publish/env-file.ts": ["test/unit/publish/env-file.test.ts", "test/{unit/publish,properties}/env-file.test.ts"],
   "src/publish/publisher.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
-  "src/publish/secret-set.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
+  "src/publish/layout.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   "src/publish/overlap.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   "src/publish/permissions.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   ...engine(

@@ -2,14 +2,14 @@ import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { PublishError } from "../../../src/contract/errors.ts";
-import { OutputDirectory } from "../../../src/output/published-directory.ts";
-import { type OutputFile, OutputFiles } from "../../../src/output/output-files.ts";
+import { PublishedDirectory } from "../../../src/output/published-directory.ts";
+import { type PublishedFile, SafeFiles } from "../../../src/output/safe-files.ts";
 import { Publisher } from "../../../src/publish/publisher.ts";
 import { needs } from "../../requirements.ts";
 import { configOf } from "../command-line.ts";
 import { freshDirectory } from "../engine/running-sidecar.ts";
 
-const file = (name: string, content: string, mode = 0o400): OutputFile => ({
+const file = (name: string, content: string, mode = 0o400): PublishedFile => ({
   name,
   content: Buffer.from(content),
   mode,
@@ -17,7 +17,7 @@ const file = (name: string, content: string, mode = 0o400): OutputFile => ({
   gid: undefined,
 });
 
-function publish(output: OutputDirectory, files: readonly OutputFile[]): void {
+function publish(output: PublishedDirectory, files: readonly PublishedFile[]): void {
   output.stage(files, { files: files.map(({ name }) => name), pending: null, starts: null }).commit();
 }
 
@@ -34,7 +34,7 @@ describe("a publish", () => {
     ["/dev/shm", "as they were asked for", ["400", "444", "440"]],
   ])("in %s: files are %s, and nothing else is left", (parent, _, modes) => {
     const path = freshDirectory(parent);
-    publish(new OutputDirectory(path), [
+    publish(new PublishedDirectory(path), [
       file("a", "1"),
       file("empty", "", 0o444),
       file("secrets.env", "A='1'\n", 0o440),
@@ -47,7 +47,7 @@ describe("a publish", () => {
 
   test("is seen by nobody until it is committed, and is gone when it is discarded", () => {
     const path = freshDirectory();
-    const output = new OutputDirectory(path);
+    const output = new PublishedDirectory(path);
     publish(output, [file("a", "old")]);
     const staged = output.stage([file("a", "new")], { files: ["a"], pending: null, starts: null });
     expect(fs.statSync(staged.directory).mode & 0o777).toBe(0o700);
@@ -60,7 +60,7 @@ describe("a publish", () => {
 
   test("removes what is published no more, but nobody else's files", () => {
     const path = freshDirectory();
-    const output = new OutputDirectory(path);
+    const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);
     fs.writeFileSync(join(path, "mine"), "");
     publish(output, [file("a", "1")]);
@@ -84,7 +84,7 @@ describe("a publish", () => {
       const path = freshDirectory();
       const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
       const attempt = () => {
-        publish(new OutputDirectory(path), [file("b", "secret"), file("a", "secret")]);
+        publish(new PublishedDirectory(path), [file("b", "secret"), file("a", "secret")]);
       };
       expect(attempt).toThrow(
         `output: ${join(path, "a")} is already there, and fetcher did not make it: move it away, or name another output`,
@@ -98,7 +98,11 @@ describe("a publish", () => {
 
     test("that comes while a verify command runs", () => {
       const path = freshDirectory();
-      const staged = new OutputDirectory(path).stage([file("a", "1")], { files: ["a"], pending: null, starts: null });
+      const staged = new PublishedDirectory(path).stage([file("a", "1")], {
+        files: ["a"],
+        pending: null,
+        starts: null,
+      });
       const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
       expect(() => {
         staged.commit();
@@ -109,10 +113,10 @@ describe("a publish", () => {
 
     test("that was ours is replaced, and nothing is written elsewhere", () => {
       const path = freshDirectory();
-      publish(new OutputDirectory(path), [file("a", "old")]);
+      publish(new PublishedDirectory(path), [file("a", "old")]);
       fs.rmSync(join(path, "a"));
       const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
-      publish(new OutputDirectory(path), [file("a", "secret")]);
+      publish(new PublishedDirectory(path), [file("a", "secret")]);
       expect(isThere()).toBe(false);
       expect(text(path, "a")).toBe("secret");
       expect(fs.lstatSync(join(path, "a")).isFile()).toBe(true);
@@ -124,7 +128,7 @@ describe("a publish", () => {
     fs.writeFileSync(join(path, "a"), "old");
     const state = { files: ["a"], pending: null, starts: null, obsolete: [] };
     fs.writeFileSync(join(path, ".fetcher-state"), JSON.stringify(state), { mode: 0o600 });
-    const output = new OutputDirectory(path);
+    const output = new PublishedDirectory(path);
     expect(output.recover()).toMatchObject({ files: ["a"] });
     publish(output, [file("a", "new")]);
     expect(text(path, "a")).toBe("new");
@@ -132,14 +136,14 @@ describe("a publish", () => {
 
   test("that drops a name leaves what somebody puts there later", () => {
     const path = freshDirectory();
-    const output = new OutputDirectory(path);
+    const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);
     publish(output, [file("a", "1")]);
     expect(output.obsolete).toEqual(["b"]);
     expect(output.tidy(true)).toEqual([]);
     expect(output.obsolete).toEqual([]);
     fs.writeFileSync(join(path, "b"), "mine");
-    for (const again of [output, new OutputDirectory(path)]) {
+    for (const again of [output, new PublishedDirectory(path)]) {
       again.recover();
       publish(again, [file("a", "3")]);
       expect(text(path, "b")).toBe("mine");
@@ -150,7 +154,7 @@ describe("a publish", () => {
 
   test("leaves at its end what somebody moved to its name", () => {
     const path = freshDirectory();
-    const output = new OutputDirectory(path);
+    const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);
     output.remember(["a", "b"]);
     fs.writeFileSync(join(path, "new"), "mine");
@@ -164,7 +168,7 @@ describe("a publish", () => {
     "cannot replace a directory at %s: named, the old set whole, nothing left behind",
     (name) => {
       const path = freshDirectory();
-      const output = new OutputDirectory(path);
+      const output = new PublishedDirectory(path);
       publish(output, [file("b", "old")]);
       fs.rmSync(join(path, name), { force: true });
       fs.mkdirSync(join(path, name));
@@ -186,8 +190,8 @@ describe("what a crash leaves", () => {
   /** A published set, and what a killed publish of a new one left in `.fetcher-KIND-*`. */
   function crashed(kind: "stage" | "commit", moved: readonly string[]) {
     const path = freshDirectory();
-    publish(new OutputDirectory(path), [file("a", "old a"), file("gone", "old"), file("secrets.env", "old env")]);
-    const staged = new OutputDirectory(path).stage(
+    publish(new PublishedDirectory(path), [file("a", "old a"), file("gone", "old"), file("secrets.env", "old env")]);
+    const staged = new PublishedDirectory(path).stage(
       [file("a", "new a"), file("b", "new b"), file("secrets.env", "new env")],
       {
         files: ["a", "b", "secrets.env"],
@@ -203,7 +207,7 @@ describe("what a crash leaves", () => {
 
   test("before the decision is thrown away", () => {
     const path = crashed("stage", []);
-    expect(new OutputDirectory(path).recover()).toMatchObject({
+    expect(new PublishedDirectory(path).recover()).toMatchObject({
       files: ["a", "gone", "secrets.env"],
       pending: null,
       starts: null,
@@ -220,7 +224,7 @@ describe("what a crash leaves", () => {
     [[".fetcher-state", "a", "b", "secrets.env"]],
   ])("after the decision is carried to its end, wherever it stopped: %j", (moved) => {
     const path = crashed("commit", moved);
-    expect(new OutputDirectory(path).recover()).toMatchObject({
+    expect(new PublishedDirectory(path).recover()).toMatchObject({
       files: ["a", "b", "secrets.env"],
       pending: { publishedAt: null, bootId: "boot" },
       starts: null,
@@ -232,7 +236,7 @@ describe("what a crash leaves", () => {
   test("does not replace what came to a new name since", () => {
     const path = crashed("commit", [".fetcher-state", "a"]);
     fs.writeFileSync(join(path, "b"), "mine");
-    const recover = () => new OutputDirectory(path).recover();
+    const recover = () => new PublishedDirectory(path).recover();
     expect(recover).toThrow(`${join(path, "b")} is already there, and fetcher did not make it`);
     expect(text(path, "b")).toBe("mine");
     fs.rmSync(join(path, "b"));
@@ -245,7 +249,7 @@ describe("what a crash leaves", () => {
     (json) => {
       const path = freshDirectory();
       fs.writeFileSync(join(path, ".fetcher-state"), json, { mode: 0o600 });
-      expect(new OutputDirectory(path).recover()).toBeUndefined();
+      expect(new PublishedDirectory(path).recover()).toBeUndefined();
     },
   );
 
@@ -255,7 +259,7 @@ describe("what a crash leaves", () => {
     fs.writeFileSync(join(elsewhere, "a"), "untouched");
     fs.symlinkSync(elsewhere, join(path, ".fetcher-commit-0123456789ab"));
     fs.symlinkSync(elsewhere, join(path, ".fetcher-stage-0123456789ab"));
-    new OutputDirectory(path).recover();
+    new PublishedDirectory(path).recover();
     expect(text(elsewhere, "a")).toBe("untouched");
     expect(fs.existsSync(join(path, "a"))).toBe(false);
   });
@@ -265,7 +269,7 @@ describe("a system call that is not permitted", () => {
   const explained = (work: (path: string) => void) => {
     const path = freshDirectory();
     return () => {
-      new OutputFiles(path, false, false).io("a", () => {
+      new SafeFiles(path, false, false).io("a", () => {
         work(join(path, "a"));
       });
     };

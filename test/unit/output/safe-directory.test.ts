@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { LinkDirectory } from "../../../src/output/links.ts";
-import { OutputDirectory } from "../../../src/output/published-directory.ts";
+import { PublishedDirectory } from "../../../src/output/published-directory.ts";
 import { needs } from "../../requirements.ts";
 import { freshDirectory } from "../engine/running-sidecar.ts";
 
@@ -12,42 +12,44 @@ describe("where it may write", () => {
     const open = join(freshDirectory(), "open");
     fs.mkdirSync(open);
     fs.chmodSync(open, 0o777);
-    expect(() => new OutputDirectory(open)).toThrow("everybody can change");
-    expect(() => new OutputDirectory(join(open, "pub"))).toThrow(`lies in ${open}, which everybody can change`);
+    expect(() => new PublishedDirectory(open)).toThrow("everybody can change");
+    expect(() => new PublishedDirectory(join(open, "pub"))).toThrow(`lies in ${open}, which everybody can change`);
   });
   test("and what is refused is not begun: nobody else could have led a new directory and its mode elsewhere", () => {
     const open = join(freshDirectory(), "open");
     fs.mkdirSync(open);
     fs.chmodSync(open, 0o777);
     for (const path of [join(open, "pub"), join(open, "a", "b", "pub")])
-      expect(() => new OutputDirectory(path), path).toThrow("everybody can change");
+      expect(() => new PublishedDirectory(path), path).toThrow("everybody can change");
     expect(fs.readdirSync(open)).toEqual([]);
   });
   needs("root").test("not in what is another user's, and nothing is made there", () => {
     const home = join(freshDirectory(), "home");
     fs.mkdirSync(home);
     fs.chownSync(home, 65_534, 65_534);
-    expect(() => new OutputDirectory(join(home, "out", "pub"))).toThrow(`lies in ${home}, which uid 65534 can change`);
+    expect(() => new PublishedDirectory(join(home, "out", "pub"))).toThrow(
+      `lies in ${home}, which uid 65534 can change`,
+    );
     expect(fs.readdirSync(home)).toEqual([]);
   });
   test("the target can enter what is made, whatever the umask is", () => {
     const path = join(freshDirectory(), "a", "pub");
     const before = process.umask(0o077);
     onTestFinished(() => void process.umask(before));
-    new OutputDirectory(path);
+    new PublishedDirectory(path);
     expect((fs.statSync(path).mode & 0o777).toString(8)).toBe("755");
   });
   test("so can the owner of a file, through every directory that is made above it", () => {
     const path = join(freshDirectory(), "a", "b", "pub");
     const before = process.umask(0o077);
     onTestFinished(() => void process.umask(before));
-    new OutputDirectory(path);
+    new PublishedDirectory(path);
     for (const above of [join(path, ".."), join(path, "..", "..")])
       expect((fs.statSync(above).mode & 0o777).toString(8)).toBe("755");
   });
   test("directories that were made for it are removed with it, but not where somebody else uses them", () => {
     const directory = freshDirectory();
-    const output = new OutputDirectory(join(directory, "a", "b", "pub"));
+    const output = new PublishedDirectory(join(directory, "a", "b", "pub"));
     output.writeState({ files: [], pending: null, starts: null });
     fs.writeFileSync(join(directory, "a", "mine"), "");
     expect(output.remove()).toEqual({ names: [], problems: [] });
@@ -57,11 +59,13 @@ describe("where it may write", () => {
     const directory = freshDirectory();
     fs.mkdirSync(join(directory, "real"));
     fs.symlinkSync("real", join(directory, "link"));
-    new OutputDirectory(join(directory, "link", "x", "pub"));
+    new PublishedDirectory(join(directory, "link", "x", "pub"));
     expect(fs.readdirSync(join(directory, "real", "x"))).toEqual(["pub"]);
     fs.symlinkSync("nowhere", join(directory, "dangling"));
     const dangling = join(directory, "dangling");
-    expect(() => new OutputDirectory(join(dangling, "pub"))).toThrow(`lies in ${dangling}, which is a symbolic link`);
+    expect(() => new PublishedDirectory(join(dangling, "pub"))).toThrow(
+      `lies in ${dangling}, which is a symbolic link`,
+    );
     expect(fs.existsSync(join(directory, "nowhere"))).toBe(false);
   });
   test("where it was when it was checked, whoever moves a link on the way", () => {
@@ -72,7 +76,7 @@ describe("where it may write", () => {
     }
     const link = join(directory, "link");
     fs.symlinkSync("real", link);
-    const output = new OutputDirectory(join(link, "pub"));
+    const output = new PublishedDirectory(join(link, "pub"));
     const links = new LinkDirectory(join(link, "links"), "/run/x/pub");
     fs.unlinkSync(link);
     fs.symlinkSync("trap", link);
@@ -85,18 +89,18 @@ describe("where it may write", () => {
   test("not through a link that could be moved", () => {
     const directory = freshDirectory();
     fs.symlinkSync("/var", join(directory, "link"));
-    expect(() => new OutputDirectory(join(directory, "link"))).toThrow("is a symbolic link");
+    expect(() => new PublishedDirectory(join(directory, "link"))).toThrow("is a symbolic link");
   });
   test("not in a file", () => {
     const path = join(freshDirectory(), "file");
     fs.writeFileSync(path, "");
-    expect(() => new OutputDirectory(path)).toThrow("is no directory");
+    expect(() => new PublishedDirectory(path)).toThrow("is no directory");
   });
   test("files are for everybody only where nobody else can look", () => {
     const directory = freshDirectory("/dev/shm");
-    expect(new OutputDirectory(join(directory, "pub")).defaultMode).toBe(0o444);
+    expect(new PublishedDirectory(join(directory, "pub")).defaultMode).toBe(0o444);
     fs.chmodSync(directory, 0o755);
-    expect(new OutputDirectory(join(directory, "pub")).defaultMode).toBe(0o400);
+    expect(new PublishedDirectory(join(directory, "pub")).defaultMode).toBe(0o400);
   });
 });
 

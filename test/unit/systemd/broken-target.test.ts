@@ -2,14 +2,14 @@
 import { describe, expect, test } from "vitest";
 import type { OnChangeConfig } from "../../../src/config/config.ts";
 import type { UnitState } from "../../../src/systemd/systemctl.ts";
-import { actionOn } from "./action-on.ts";
+import { runningTarget } from "./running-target.ts";
 
 const revived = "revive app.service";
 const never = new AbortController().signal;
 
 /** A target that fails with each start that is asked for, until `isGood` says otherwise. */
 function fragile(onChange: Partial<OnChangeConfig> = {}, state: Partial<UnitState> = {}) {
-  const parts = actionOn(state, onChange);
+  const parts = runningTarget(state, onChange);
   const { systemd, publish, clock } = parts;
   const mended = { isGood: false };
   for (const job of ["restart", "revive"] as const) {
@@ -96,7 +96,7 @@ describe("a target that an action broke", () => {
 
 describe("what a sidecar that is stopped finds", () => {
   test("a target that was stopped after an action is not broken", async () => {
-    const { publish, clock, systemd, action } = actionOn();
+    const { publish, clock, systemd, action } = runningTarget();
     publish();
     await clock.advance(5);
     systemd.fail();
@@ -110,7 +110,7 @@ describe("what a sidecar that is stopped finds", () => {
     ["no action was ever done", 0, 0],
     ["the last action is minutes ago", 1, 130],
   ])("where %s, systemd is not even asked: a stop does not wait for its answer", async (_, rotations, seconds) => {
-    const { publish, clock, systemd, action } = actionOn();
+    const { publish, clock, systemd, action } = runningTarget();
     for (let rotation = 0; rotation < rotations; rotation += 1) publish();
     await clock.advance(seconds);
     let asked = 0;
@@ -141,7 +141,7 @@ describe("who has been told of the newest set", () => {
     ["is a oneshot", { type: "oneshot" }, false],
     ["was restarted", {}, true],
   ])("a target that %s", async (_, state, told) => {
-    const { action, clock, publish } = actionOn(state);
+    const { action, clock, publish } = runningTarget(state);
     publish();
     await clock.advance(5);
     expect(action.idle).toBe(true);
@@ -159,7 +159,7 @@ describe("who has been told of the newest set", () => {
       "refuses to be restarted (RefuseManualStart= or RefuseManualStop=): the new secrets are there for its next start; take that setting away, or choose another action",
     ],
   ] as const)("with %j an operator is told so", async (state, level, text) => {
-    const { publish, clock, log } = actionOn(state);
+    const { publish, clock, log } = runningTarget(state);
     publish();
     await clock.advance(5);
     expect(log.at(level)).toEqual([`app.service ${text}`]);
@@ -168,7 +168,7 @@ describe("who has been told of the newest set", () => {
 
 describe("a target on its way", () => {
   test("that reads the secrets before its main process starts gets the action", async () => {
-    const { publish, clock, systemd, count } = actionOn({ activeState: "activating", subState: "start-pre" });
+    const { publish, clock, systemd, count } = runningTarget({ activeState: "activating", subState: "start-pre" });
     publish();
     await clock.advance(5);
     systemd.state = { ...systemd.state, activeState: "active", subState: "running", mainStartedAt: clock.monotonic() };
@@ -180,14 +180,14 @@ describe("a target on its way", () => {
     ["is being stopped", { activeState: "deactivating", subState: "stop-sigterm" }],
     ["is a oneshot that remains", { activeState: "activating", type: "oneshot", remainAfterExit: true }],
   ])("that %s for minutes is not disturbed", async (_, state) => {
-    const { publish, clock, systemd } = actionOn(state);
+    const { publish, clock, systemd } = runningTarget(state);
     publish();
     await clock.advance(300);
     expect(systemd.jobs).toEqual([]);
   });
 
   test("for longer than a minute and a half gets the action not before minInterval allows it", async () => {
-    const { publish, clock, systemd, count } = actionOn({}, { minInterval: 300 });
+    const { publish, clock, systemd, count } = runningTarget({}, { minInterval: 300 });
     publish();
     await clock.advance(10);
     systemd.state = { ...systemd.state, activeState: "activating", subState: "start" };
@@ -201,7 +201,7 @@ describe("a target on its way", () => {
 
 describe("how the action ended", () => {
   test("under way and done, it is said", async () => {
-    const { publish, clock, systemd, action, log } = actionOn();
+    const { publish, clock, systemd, action, log } = runningTarget();
     systemd.jobTime = 5;
     publish();
     await clock.advance(1);
@@ -211,7 +211,7 @@ describe("how the action ended", () => {
   });
 
   test("a target that was started all the same is not restarted again, whatever systemctl said", async () => {
-    const { publish, clock, systemd, count, action } = actionOn();
+    const { publish, clock, systemd, count, action } = runningTarget();
     const restart = systemd.restart.bind(systemd);
     systemd.restart = async (unit, signal) => {
       await restart(unit, signal);
@@ -227,7 +227,7 @@ describe("how the action ended", () => {
     ["done", true, 1],
     ["refused", false, 2],
   ])("%s, when systemd does not answer what the target does now", async (_, ok, restarts) => {
-    const { publish, clock, systemd, count, action } = actionOn();
+    const { publish, clock, systemd, count, action } = runningTarget();
     const restart = systemd.restart.bind(systemd);
     systemd.restart = async (unit, signal) => {
       systemd.answers = false;
@@ -248,7 +248,7 @@ describe("how the action ended", () => {
 
 test("a signal starts nothing: neither the start limit nor RefuseManualStart= holds it up", async () => {
   const limits = { startLimitBurst: 1, refusesRestart: true, canReload: false };
-  const { publish, clock, count } = actionOn(limits, { action: "signal", signal: "SIGUSR1", minInterval: 0 });
+  const { publish, clock, count } = runningTarget(limits, { action: "signal", signal: "SIGUSR1", minInterval: 0 });
   for (let rotation = 0; rotation < 5; rotation += 1) {
     publish();
     await clock.advance(0.1);

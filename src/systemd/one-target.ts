@@ -27,7 +27,7 @@ const STOP_LOOKS = 4;
 /** How often in a row a target that an action broke is started again. */
 const MOST_HELP = 3;
 
-export interface ActionParts {
+export interface OneTargetParts {
   readonly onChange: OnChangeConfig;
   readonly systemd: Systemd;
   readonly clock: Clock;
@@ -45,9 +45,9 @@ interface Done {
 }
 type Step = { readonly wait: number } | Done | "act";
 
-export class TargetAction {
+export class OneTarget {
   readonly unit: string;
-  readonly #parts: ActionParts;
+  readonly #parts: OneTargetParts;
   readonly #alarm: Alarm<"requested">;
   /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
   #publishedAt: number | undefined;
@@ -69,7 +69,7 @@ export class TargetAction {
   #displaced = 0;
   #settled: () => void = () => undefined;
 
-  constructor(unit: string, parts: ActionParts) {
+  constructor(unit: string, parts: OneTargetParts) {
     this.unit = unit;
     this.#parts = parts;
     this.#alarm = new Alarm(parts.clock);

@@ -1,5 +1,5 @@
 import { onTestFinished } from "vitest";
-import { TargetAction } from "../../../src/systemd/target-action.ts";
+import { OneTarget } from "../../../src/systemd/one-target.ts";
 import type { OnChangeConfig } from "../../../src/config/config.ts";
 import type { UnitState } from "../../../src/systemd/systemctl.ts";
 import { FakeClock, FakeSystemd, recordingLog } from "../fakes.ts";
@@ -14,14 +14,14 @@ const restartAlways: OnChangeConfig = {
 };
 
 /** The action of one target in this state, on a fake systemd and a clock of the test's own, until the test ends. */
-export function actionOn(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
+export function runningTarget(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
   const stop = new AbortController();
   const clock = new FakeClock();
   const systemd = new FakeSystemd(clock, state);
   const log = recordingLog();
   const statuses: (string | undefined)[] = [];
   let settledCount = 0;
-  const action: TargetAction = new TargetAction("app.service", {
+  const action: OneTarget = new OneTarget("app.service", {
     onChange: { ...restartAlways, ...onChange },
     systemd,
     clock,

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { UnitState } from "../../../src/systemd/systemctl.ts";
 import { settled } from "../fakes.ts";
-import { actionOn } from "./action-on.ts";
+import { runningTarget } from "./running-target.ts";
 
 let stop = new AbortController();
 let running: Promise<void> = Promise.resolve();
 
-function target(...given: Parameters<typeof actionOn>) {
-  const parts = actionOn(...given);
+function target(...given: Parameters<typeof runningTarget>) {
+  const parts = runningTarget(...given);
   ({ stop, running } = parts);
   return parts;
 }

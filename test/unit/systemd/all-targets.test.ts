@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Publisher } from "../../../src/publish/publisher.ts";
 import type { Systemd } from "../../../src/systemd/systemctl.ts";
-import { TargetActions } from "../../../src/systemd/target-actions.ts";
+import { AllTargets } from "../../../src/systemd/all-targets.ts";
 import { configOf } from "../command-line.ts";
 import { FakeClock, FakeSystemd, recordingLog, settled } from "../fakes.ts";
 
@@ -27,8 +27,8 @@ function fakeSystemds(clock: FakeClock) {
   return { web, job, both };
 }
 
-async function actionsOf(onChange: object = {}) {
-  const directory = mkdtempSync(join(tmpdir(), "fetcher-actions-"));
+async function targetsOf(onChange: object = {}) {
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-targets-"));
   const stop = new AbortController();
   const clock = new FakeClock();
   const { web, job, both } = fakeSystemds(clock);
@@ -46,7 +46,7 @@ async function actionsOf(onChange: object = {}) {
   let applied = 0;
   let changed = 0;
   const unmarked: boolean[] = [];
-  const actions = new TargetActions({
+  const targets = new AllTargets({
     config,
     publisher,
     systemd: both,
@@ -61,7 +61,7 @@ async function actionsOf(onChange: object = {}) {
     },
     unmarked: (is) => unmarked.push(is),
   });
-  const running = actions.run(stop.signal);
+  const running = targets.run(stop.signal);
   onTestFinished(async () => {
     stop.abort();
     await running;
@@ -80,17 +80,17 @@ async function actionsOf(onChange: object = {}) {
     rmSync(directory);
   };
   return {
-    ...{ actions, clock, web, job, log, publisher, state, block, unblock, unmarked },
+    ...{ targets, clock, web, job, log, publisher, state, block, unblock, unmarked },
     applied: () => applied,
     changed: () => changed,
   };
 }
 
 test("the action is due on disk until the last target has had it, and only then are old leases ended", async () => {
-  const { actions, clock, web, job, state, applied, log } = await actionsOf();
+  const { targets, clock, web, job, state, applied, log } = await targetsOf();
   job.jobTime = 30;
   const publishedAt = clock.monotonic();
-  actions.request(["a"]);
+  targets.request(["a"]);
   expect(state().pending).toMatchObject({ publishedAt });
   await clock.advance(5);
   expect(web.starts).toHaveLength(1);
@@ -104,24 +104,24 @@ test("the action is due on disk until the last target has had it, and only then 
 });
 
 test("what one target may still be using is not ended: it was not told", async () => {
-  const { actions, clock, web, job, state, applied } = await actionsOf();
+  const { targets, clock, web, job, state, applied } = await targetsOf();
   job.state = { ...job.state, loaded: false, activeState: "inactive" };
-  actions.request(["a"]);
+  targets.request(["a"]);
   await clock.advance(5);
   expect(web.starts).toHaveLength(1);
   expect(state().pending).toBeNull();
   expect(applied()).toBe(0);
-  expect(actions.statuses).toEqual(["job.service does not exist: nobody to tell of the new secrets"]);
+  expect(targets.statuses).toEqual(["job.service does not exist: nobody to tell of the new secrets"]);
 });
 
 test("STATUS has a line for each target that waits, and is told of each change", async () => {
-  const { actions, clock, web, job, changed } = await actionsOf();
-  expect(actions.statuses).toEqual([]);
+  const { targets, clock, web, job, changed } = await targetsOf();
+  expect(targets.statuses).toEqual([]);
   web.state = { ...web.state, activeState: "activating" };
   job.state = { ...job.state, activeState: "reloading" };
-  actions.request(["a"]);
+  targets.request(["a"]);
   await clock.advance(1);
-  expect(actions.statuses).toEqual([
+  expect(targets.statuses).toEqual([
     "restart of web.service waits: it is activating",
     "restart of job.service waits: it is reloading",
   ]);
@@ -129,25 +129,25 @@ test("STATUS has a line for each target that waits, and is told of each change",
 });
 
 test("with the action none nobody is told, and what was due of before is forgotten", async () => {
-  const { actions, clock, web, job, publisher, state } = await actionsOf({ action: "none" });
-  expect(actions.none).toBe(true);
+  const { targets, clock, web, job, publisher, state } = await targetsOf({ action: "none" });
+  expect(targets.none).toBe(true);
   publisher.setPending(1);
-  actions.resume({ pending: undefined });
+  targets.resume({ pending: undefined });
   expect(state().pending).not.toBeNull();
-  actions.resume({ pending: { publishedAt: 1 } });
+  targets.resume({ pending: { publishedAt: 1 } });
   await clock.advance(5);
   expect(state().pending).toBeNull();
   expect([...web.jobs, ...job.jobs]).toEqual([]);
 });
 
 test("of a set that was published earlier those are told that have not started since", async () => {
-  const { actions, clock, web, job, state } = await actionsOf();
-  expect(actions.none).toBe(false);
+  const { targets, clock, web, job, state } = await targetsOf();
+  expect(targets.none).toBe(false);
   const publishedAt = clock.monotonic();
   await clock.advance(10);
   web.start();
   await clock.advance(10);
-  actions.request(["a"], publishedAt);
+  targets.request(["a"], publishedAt);
   expect(state().pending).toMatchObject({ publishedAt });
   await clock.advance(10);
   expect(web.jobs.map(({ what }) => what)).toEqual(["start"]);
@@ -155,40 +155,40 @@ test("of a set that was published earlier those are told that have not started s
 });
 
 test("an action that a crash kept from being done is done, but where the target has started since", async () => {
-  const { actions, clock, web, job } = await actionsOf();
+  const { targets, clock, web, job } = await targetsOf();
   const publishedAt = clock.monotonic() - 1e6;
   web.state = { ...web.state, leftInactiveAt: publishedAt + 1 };
-  actions.resume({ pending: { publishedAt } });
+  targets.resume({ pending: { publishedAt } });
   await clock.advance(5);
   expect(web.jobs).toEqual([]);
   expect(job.starts).toHaveLength(1);
 });
 
 test("an action of another boot, whose time says nothing, is done", async () => {
-  const { actions, clock, web } = await actionsOf();
-  actions.resume({ pending: { publishedAt: null } });
+  const { targets, clock, web } = await targetsOf();
+  targets.resume({ pending: { publishedAt: null } });
   await clock.advance(5);
   expect(web.starts).toHaveLength(1);
 });
 
 test("what is due of before does not take the place of what is due now", async () => {
-  const { actions, clock, web } = await actionsOf();
+  const { targets, clock, web } = await targetsOf();
   await clock.advance(10);
   const earlier = clock.monotonic() - 5e6;
   web.state = { ...web.state, leftInactiveAt: earlier + 1 };
-  actions.request(["a"]);
-  actions.resume({ pending: { publishedAt: earlier } });
+  targets.request(["a"]);
+  targets.resume({ pending: { publishedAt: earlier } });
   await clock.advance(5);
   // It started after the earlier set, and before this one.
   expect(web.starts).toHaveLength(1);
 });
 
 test("each target's starts are kept for the next life, and count against its own limit alone", async () => {
-  const { actions, clock, web, job, state } = await actionsOf();
+  const { targets, clock, web, job, state } = await targetsOf();
   const seen = [4, 3, 2, 1].map((second) => clock.monotonic() - second * 1e6);
   const starts = new Map([["job.service", seen]]);
-  actions.remember({ starts });
-  actions.request(["a"]);
+  targets.remember({ starts });
+  targets.request(["a"]);
   expect(state().starts?.units).toEqual({ "web.service": [], "job.service": seen });
   await clock.advance(1);
   expect(web.starts).toHaveLength(1);
@@ -198,20 +198,20 @@ test("each target's starts are kept for the next life, and count against its own
 });
 
 test("a sidecar that is stopped learns which target an action broke, and whether newer secrets are there", async () => {
-  const { actions, clock, web, job } = await actionsOf();
-  const broken = () => actions.broken(new AbortController().signal);
+  const { targets, clock, web, job } = await targetsOf();
+  const broken = () => targets.broken(new AbortController().signal);
   web.fail();
   expect(await broken(), "it failed without us").toEqual([]);
   web.start();
   await clock.advance(1);
-  actions.request(["a"]);
+  targets.request(["a"]);
   await clock.advance(5);
   expect([web.starts.length, job.starts.length]).toEqual([2, 1]);
   expect(await broken(), "both run").toEqual([]);
   job.fail();
   expect(await broken()).toEqual([{ unit: "job.service", hasNewer: false, hasJob: false }]);
   job.state = { ...job.state, hasJob: true };
-  actions.request(["a"]);
+  targets.request(["a"]);
   expect(await broken()).toEqual([{ unit: "job.service", hasNewer: true, hasJob: true }]);
   job.answers = false;
   const unanswered = broken();
@@ -220,9 +220,9 @@ test("a sidecar that is stopped learns which target an action broke, and whether
 });
 
 test("where the mark cannot be written, it is said, and the action is done all the same", async () => {
-  const { actions, clock, web, log, block, unmarked, applied } = await actionsOf();
+  const { targets, clock, web, log, block, unmarked, applied } = await targetsOf();
   block();
-  actions.request(["a"]);
+  targets.request(["a"]);
   await settled();
   expect(log.at("warn")).toEqual([expect.stringMatching(/^output: cannot read .*: not a directory/)]);
   await clock.advance(5);
@@ -233,30 +233,30 @@ test("where the mark cannot be written, it is said, and the action is done all t
 });
 
 test("a mark that cannot be written while the action waits is written when it can be", async () => {
-  const { actions, clock, web, log, block, unblock, unmarked, state } = await actionsOf();
+  const { targets, clock, web, log, block, unblock, unmarked, state } = await targetsOf();
   web.jobTime = 600;
   block();
-  actions.request(["a"]);
+  targets.request(["a"]);
   await clock.advance(5);
-  actions.markAgain();
+  targets.markAgain();
   expect(unmarked).toEqual([true]);
   expect(log.at("warn")).toHaveLength(1);
   unblock();
-  actions.markAgain();
+  targets.markAgain();
   expect(unmarked).toEqual([true, false]);
   expect(state().pending).toMatchObject({ publishedAt: clock.monotonic() - 5e6 });
 });
 
 test("a mark that cannot be taken away is taken away when it can be", async () => {
-  const { actions, clock, web, job, block, unblock, unmarked, state } = await actionsOf();
+  const { targets, clock, web, job, block, unblock, unmarked, state } = await targetsOf();
   for (const target of [web, job]) target.jobTime = 5;
-  actions.request(["a"]);
+  targets.request(["a"]);
   await clock.advance(1);
   block();
   await clock.advance(10);
   expect(unmarked).toEqual([true]);
   unblock();
-  actions.markAgain();
+  targets.markAgain();
   expect(unmarked).toEqual([true, false]);
   expect(state().pending).toBeNull();
   expect([...web.starts, ...job.starts]).toHaveLength(2);

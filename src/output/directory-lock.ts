@@ -9,8 +9,7 @@ import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, printable, PublishError } from "../contract/errors.ts";
 import { helperEnvironment } from "../contract/helper-command.ts";
-import { inside } from "./output-files.ts";
-import { attempt } from "./system-calls.ts";
+import { attempt, pathIn } from "./system-calls.ts";
 
 const LOCK = `${RESERVED_PREFIX}lock`;
 /** What flock(1) says of a lock that somebody else has. */
@@ -18,7 +17,7 @@ const TAKEN = 1;
 /** Bytes; a note of ours is far below. */
 const LONGEST_NOTE = 1024;
 
-export interface Ownership {
+export interface DirectoryLock {
   /** Why nothing keeps a second daemon away; undefined: the lock does. */
   readonly unlocked: string | undefined;
   /** Removes the file, for a directory that nothing of ours is to stay in. */
@@ -31,8 +30,8 @@ export interface Ownership {
  * @param directory without links on the way.
  * @throws PublishError (73) that names the process which has it, or where no file can be made there.
  */
-export async function takeOutput(directory: string): Promise<Ownership> {
-  const path = inside(directory, LOCK);
+export async function lockDirectory(directory: string): Promise<DirectoryLock> {
+  const path = pathIn(directory, LOCK);
   for (;;) {
     const file = open(path);
     const answer = await lock(file);

@@ -1,7 +1,7 @@
 /** What a publish notes for the next start, in `.fetcher-state` beside the files. */
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { isRecord } from "../contract/records.ts";
-import type { OutputFile } from "./output-files.ts";
+import type { PublishedFile } from "./safe-files.ts";
 
 /** The name of its file. */
 export const STATE = `${RESERVED_PREFIX}state`;
@@ -20,7 +20,7 @@ export interface SeenStarts {
   readonly units: Readonly<Record<string, readonly number[]>>;
 }
 
-export interface OutputState {
+export interface PublishedState {
   /** Names of the published files, secrets.env last. */
   readonly files: readonly string[];
   readonly pending: PendingAction | null;
@@ -28,13 +28,13 @@ export interface OutputState {
 }
 
 /** The state as it is written: with the names that were published before and are no more. */
-export interface StateFile extends OutputState {
+export interface StateFile extends PublishedState {
   readonly obsolete: readonly string[];
   /** Those of `files` that were not ours before: whatever is at such a name while its file is still staged is not ours. */
   readonly fresh: readonly string[];
 }
 
-export function stateFile(state: StateFile): OutputFile {
+export function stateFile(state: StateFile): PublishedFile {
   return {
     name: STATE,
     content: Buffer.from(`${JSON.stringify(state)}\n`),

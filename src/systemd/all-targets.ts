@@ -1,12 +1,12 @@
 /** The actions of all targets together, with the mark on disk that says that they are due. */
-import { TargetAction } from "./target-action.ts";
+import { OneTarget } from "./one-target.ts";
 import type { Clock, Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import type { Systemd } from "./systemctl.ts";
 
-export interface ActionsParts {
+export interface AllTargetsParts {
   readonly config: Config;
   readonly publisher: Publisher;
   readonly systemd: Systemd;
@@ -32,39 +32,38 @@ export interface BrokenTarget {
   readonly hasJob: boolean;
 }
 
-export class TargetActions {
-  readonly #parts: ActionsParts;
-  readonly #actions: readonly TargetAction[];
+export class AllTargets {
+  readonly #parts: AllTargetsParts;
+  readonly #all: readonly OneTarget[];
   /** The mark that could not be written. */
   #unwritten: { readonly publishedAt: number | null } | undefined;
 
-  constructor(parts: ActionsParts) {
+  constructor(parts: AllTargetsParts) {
     this.#parts = parts;
     const { onChange, targets } = parts.config;
-    this.#actions =
-      onChange.action === "none" ? [] : targets.map((unit) => new TargetAction(unit, { ...parts, onChange }));
+    this.#all = onChange.action === "none" ? [] : targets.map((unit) => new OneTarget(unit, { ...parts, onChange }));
   }
 
   /** Nobody is told of anything: there is no target, or it sees changes itself. */
   get none(): boolean {
-    return this.#actions.length === 0;
+    return this.#all.length === 0;
   }
 
   /** For STATUS=. */
   get statuses(): readonly string[] {
-    return this.#actions.flatMap(({ status }) => status ?? []);
+    return this.#all.flatMap(({ status }) => status ?? []);
   }
 
   /** Asks for the action. @param publishedAt µs of CLOCK_MONOTONIC at which the set was complete; undefined: now. */
   request(ids: readonly string[], publishedAt = this.#parts.clock.monotonic()): void {
     this.#parts.log.debug("asking for the action", { secrets: ids });
     this.#mark(publishedAt);
-    for (const action of this.#actions) action.request(publishedAt);
+    for (const target of this.#all) target.request(publishedAt);
   }
 
   /** Starts that an earlier life has seen count. To be called before the first request, which writes them down again. */
   remember({ starts }: Pick<Found, "starts">): void {
-    for (const action of this.#actions) action.remember(starts.get(action.unit) ?? []);
+    for (const target of this.#all) target.remember(starts.get(target.unit) ?? []);
   }
 
   /** An action that a crash kept from being done is done now, unless the target has started since. */
@@ -72,7 +71,7 @@ export class TargetActions {
     if (pending === undefined) return;
     if (this.none) this.forget();
     else if (this.#allIdle())
-      for (const action of this.#actions) action.request(pending.publishedAt ?? this.#parts.clock.monotonic());
+      for (const target of this.#all) target.request(pending.publishedAt ?? this.#parts.clock.monotonic());
   }
 
   /** An action of an earlier life is not due any more. */
@@ -82,9 +81,9 @@ export class TargetActions {
 
   /** Targets that an action broke, and that nobody has touched since. */
   async broken(signal: AbortSignal): Promise<readonly BrokenTarget[]> {
-    const all = this.#actions.map(async (action) => {
-      const state = await action.brokenNow(signal);
-      return state === undefined ? [] : [{ unit: action.unit, ...state }];
+    const all = this.#all.map(async (target) => {
+      const state = await target.brokenNow(signal);
+      return state === undefined ? [] : [{ unit: target.unit, ...state }];
     });
     return (await Promise.all(all)).flat();
   }
@@ -92,8 +91,8 @@ export class TargetActions {
   /** Serves requests until `stop` aborts. */
   async run(stop: AbortSignal): Promise<void> {
     await Promise.all(
-      this.#actions.map((action) =>
-        action.run(stop, () => {
+      this.#all.map((target) =>
+        target.run(stop, () => {
           this.#settled();
         }),
       ),
@@ -103,7 +102,7 @@ export class TargetActions {
   #settled(): void {
     if (!this.#allIdle()) return;
     this.#mark(null);
-    if (this.#actions.every(({ told }) => told)) this.#parts.applied();
+    if (this.#all.every(({ told }) => told)) this.#parts.applied();
   }
 
   /** Writes the mark that could not be written. */
@@ -119,7 +118,7 @@ export class TargetActions {
     const { publisher, log, unmarked } = this.#parts;
     const before = this.#unwritten;
     try {
-      publisher.setPending(publishedAt, new Map(this.#actions.map(({ unit, starts }) => [unit, starts])));
+      publisher.setPending(publishedAt, new Map(this.#all.map(({ unit, starts }) => [unit, starts])));
       this.#unwritten = undefined;
     } catch (error) {
       const why = error instanceof Error ? error.message : "cannot write the mark of the pending action";
@@ -130,6 +129,6 @@ export class TargetActions {
   }
 
   #allIdle(): boolean {
-    return this.#actions.every(({ idle }) => idle);
+    return this.#all.every(({ idle }) => idle);
   }
 }

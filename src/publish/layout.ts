@@ -2,19 +2,19 @@
 import { ENV_FILE } from "../config/config-schema.ts";
 import type { Config, TemplateConfig } from "../config/config.ts";
 import { encodeEnvFile, type EnvFile } from "./env-file.ts";
-import type { OutputFile } from "../output/output-files.ts";
+import type { PublishedFile } from "../output/safe-files.ts";
 import { FilePermissions } from "./permissions.ts";
 import { loadTemplates, readAtOnce, type Template } from "./template.ts";
 
-export interface SecretSet {
+export interface LaidOutSet {
   /** secrets.env, where there is one, is the last. */
-  readonly files: readonly OutputFile[];
+  readonly files: readonly PublishedFile[];
   readonly env: EnvFile | undefined;
   /** id → why it is not in secrets.env, where nobody would expect that. */
   readonly warnings: ReadonlyMap<string, string>;
 }
 
-export class SecretLayout {
+export class SetLayout {
   readonly #config: Config;
   readonly #permissions: FilePermissions;
   #templates: ReadonlyMap<string, Template>;
@@ -29,11 +29,11 @@ export class SecretLayout {
    * @param defaultMode of a file that asks for none.
    * @throws ConfigError where an owner or a group does not exist, or a template is no good.
    */
-  static async of(config: Config, defaultMode: number): Promise<SecretLayout> {
+  static async of(config: Config, defaultMode: number): Promise<SetLayout> {
     const permissions = await FilePermissions.of(config, defaultMode);
     const templates = await loadTemplates(config);
     checkTemplates(config, permissions, templates);
-    return new SecretLayout(config, permissions, templates);
+    return new SetLayout(config, permissions, templates);
   }
 
   /** File name → the one besides us who may own it. */
@@ -67,12 +67,12 @@ export class SecretLayout {
    * @throws EnvError where a variable was asked for by name and its value cannot be carried, ValueError where a template
    *   cannot carry it.
    */
-  build(values: ReadonlyMap<string, Buffer>): SecretSet {
+  layOut(values: ReadonlyMap<string, Buffer>): LaidOutSet {
     const present = this.#config.secrets.flatMap((secret) => {
       const value = values.get(secret.id);
       return value === undefined ? [] : [{ secret, value }];
     });
-    const files = present.map(({ secret, value }): OutputFile => {
+    const files = present.map(({ secret, value }): PublishedFile => {
       return { name: secret.file, content: value, ...this.#permissions.ofSecret(secret) };
     });
     files.push(...this.render(values));
@@ -89,12 +89,12 @@ export class SecretLayout {
   }
 
   /** The files of templates alone. @throws ValueError */
-  render(values: ReadonlyMap<string, Buffer>): readonly OutputFile[] {
+  render(values: ReadonlyMap<string, Buffer>): readonly PublishedFile[] {
     return this.#config.templates.flatMap((template) => this.renderOne(template, values) ?? []);
   }
 
   /** @throws ValueError */
-  renderOne(template: TemplateConfig, values: ReadonlyMap<string, Buffer>): OutputFile | undefined {
+  renderOne(template: TemplateConfig, values: ReadonlyMap<string, Buffer>): PublishedFile | undefined {
     const loaded = this.#templates.get(template.file);
     if (loaded === undefined) return undefined;
     const permissions = this.#permissions.ofTemplate(template, loaded.ids);

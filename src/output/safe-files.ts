@@ -1,10 +1,10 @@
 /** One file after the other in the output directory: written, read and removed so that no trap at its name matters. */
 import * as fs from "node:fs";
 import { errnoCode } from "../contract/errors.ts";
-import { attempt, attemptUnlessMissing, type Doing } from "./system-calls.ts";
+import { attempt, attemptUnlessMissing, type Doing, pathIn } from "./system-calls.ts";
 
 /** One file of a published set. */
-export interface OutputFile {
+export interface PublishedFile {
   readonly name: string;
   readonly content: Buffer;
   /** Permission bits. */
@@ -17,7 +17,7 @@ export interface OutputFile {
 const STICKY = 0o1000;
 const SET_GROUP_ID = 0o2000;
 
-export class OutputFiles {
+export class SafeFiles {
   readonly #path: string;
   readonly #sticky: boolean;
   readonly #durable: boolean;
@@ -33,13 +33,13 @@ export class OutputFiles {
   }
 
   /** Mode before owner: the other order needs CAP_FOWNER. Both are final before anybody can see the file. */
-  write(path: string, file: OutputFile): void {
+  write(path: string, file: PublishedFile): void {
     this.io(file.name, () => {
       this.#writeFile(path, file);
     });
   }
 
-  #writeFile(path: string, file: OutputFile): void {
+  #writeFile(path: string, file: PublishedFile): void {
     const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
     const fd = fs.openSync(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0o600);
     try {
@@ -58,7 +58,7 @@ export class OutputFiles {
   }
 
   /** The group that a file really gets: where nobody asks for one, the directory may give its own (set-group-ID). */
-  finalGroup(file: OutputFile): number {
+  finalGroup(file: PublishedFile): number {
     if (!isGivenAway(file)) {
       const { mode, gid } = attempt("read", this.#path, () => fs.statSync(this.#path));
       if ((mode & SET_GROUP_ID) !== 0) return gid;
@@ -84,7 +84,7 @@ export class OutputFiles {
    * @throws PublishError where nobody can say whether there is.
    */
   readOwn(name: string, uid: number | undefined, directory = this.#path): Buffer | undefined {
-    const path = inside(directory, name);
+    const path = pathIn(directory, name);
     return attempt("read", path, () => {
       const fd = this.#open(path, uid);
       if (fd === undefined) return undefined;
@@ -113,7 +113,7 @@ export class OutputFiles {
 
   /** What is at that name; undefined: nothing. @throws PublishError */
   look(name: string): fs.Stats | undefined {
-    const path = inside(this.#path, name);
+    const path = pathIn(this.#path, name);
     return attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
   }
 
@@ -125,7 +125,7 @@ export class OutputFiles {
 
   /** @throws PublishError */
   unlink(name: string): void {
-    const path = inside(this.#path, name);
+    const path = pathIn(this.#path, name);
     try {
       attemptUnlessMissing("remove", path, () => {
         fs.unlinkSync(path);
@@ -138,15 +138,10 @@ export class OutputFiles {
 
   /** Does `work` on the file of that name; "" is the directory. @throws PublishError where the system refuses it. */
   io<T>(name: string, work: () => T, doing: Doing = "write"): T {
-    return attempt(doing, name === "" ? this.#path : inside(this.#path, name), work);
+    return attempt(doing, name === "" ? this.#path : pathIn(this.#path, name), work);
   }
 }
 
-function isGivenAway({ uid, gid }: OutputFile): boolean {
+function isGivenAway({ uid, gid }: PublishedFile): boolean {
   return uid !== undefined || gid !== undefined;
-}
-
-/** Of plain names: path.join() would look at each of them for dots. */
-export function inside(directory: string, name: string): string {
-  return `${directory}/${name}`;
 }
