@@ -7,7 +7,7 @@ import { ConfigError, errnoText, printable } from "../src/contract/errors.ts";
 import { MAX_VALUE, Room } from "../src/contract/limits.ts";
 import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
-import { object, parse, record, requestSeconds } from "../src/contract/settings.ts";
+import { object, parse, record, requestSeconds, settingsObject } from "../src/contract/settings.ts";
 
 const word = v.pipe(
   v.string("expected a string"),
@@ -31,7 +31,7 @@ export const about = aboutBackend({
   text: "The output of a program, without a shell: `sops -d`, `age -d`, `pass show`, anything. Exit status 66 says that there is no such secret, 77 that it is refused, 64 and 78 that something is wrong for good; after any other it is tried again.",
 });
 
-export const Settings = object({
+export const Settings = settingsObject({
   command: option(
     v.optional(argv),
     means("argv of the program", {

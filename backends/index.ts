@@ -1,6 +1,7 @@
 /** The one table of backends, and the way to one that is not in it. */
 import type { BackendModule } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
+import { didYouMean } from "../src/contract/nearest.ts";
 
 /** Each `import()` becomes a chunk of its own in the bundle, which is loaded only when used. */
 const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
@@ -34,5 +35,6 @@ export async function loadBackend(name: string, baseDirectory: string): Promise<
     const { loadForeignBackend } = await import("./foreign.ts");
     return await loadForeignBackend(name, baseDirectory);
   }
-  throw new ConfigError("backend", `unknown: known are ${backendNames.join(", ")}, or the path of an ES module`);
+  const known = `known are ${backendNames.join(", ")}, or the path of an ES module`;
+  throw new ConfigError("backend", `unknown: ${known}${didYouMean(name, backendNames)}`);
 }

@@ -3,14 +3,14 @@ import * as v from "valibot";
 import type { BackendModule, Outcome } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
-import { object, parse, record } from "../src/contract/settings.ts";
+import { object, parse, record, settingsObject } from "../src/contract/settings.ts";
 
 export const about = aboutBackend({
   name: "values from the configuration itself, where anybody may read them; for tests only",
   text: "Values from the configuration itself. For tests: anybody may read them there.",
 });
 
-export const Settings = object({
+export const Settings = settingsObject({
   values: option(
     v.pipe(
       record(v.string("expected a string"), v.string(), "expected an object of strings"),

@@ -1,5 +1,7 @@
 /** What the SDK throws, in our words. Its own errors carry requests and responses, and are never attached. */
+import { isIP } from "node:net";
 import { BackendError, type BackendErrorKind, type Missing } from "../../src/contract/backend.ts";
+
 import { Unusable } from "./handler.ts";
 
 /** What the SDK takes for throttling, too. STS and the gateways before it say it with status 400. */
@@ -61,7 +63,7 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
 const network: Readonly<Record<string, string>> = {
   ECONNREFUSED: "connection refused",
   ECONNRESET: "connection reset",
-  ENOTFOUND: "no such host: is the region right?",
+  ENOTFOUND: "no such host (is the region right?)",
   EAI_AGAIN: "the name cannot be resolved now",
   ETIMEDOUT: "connection timed out",
   EHOSTUNREACH: "no route to the host",
@@ -86,18 +88,30 @@ export function isOfCredentials(error: unknown): boolean {
   return error instanceof BackendError || ofCredentials.has(read(error).name);
 }
 
-/** @param place for people: which secret, in which region. */
-export function failureOf(error: unknown, place: string): BackendError | Missing {
+/** What is about one secret, of what is in `kinds`. The rest is about the service, the network or who we are. */
+const ofSecret = new Set([
+  "AccessDeniedException",
+  "DecryptionFailure",
+  "ValidationException",
+  "InvalidParameterException",
+]);
+
+/**
+ * @param place for people: which secret, in which region.
+ * @param service the address that was asked, or the service and its region.
+ */
+export function failureOf(error: unknown, place: string, service: string): BackendError | Missing {
   if (error instanceof BackendError)
-    return new BackendError(error.kind, `${place}: ${error.message}`, error.retryAfter, error.mayHealFor);
-  const { name, message, retryAfter } = read(error);
+    return new BackendError(error.kind, `${service}: ${error.message}`, error.retryAfter, error.mayHealFor);
+  const { name, code, message, retryAfter } = read(error);
   // A secret that is scheduled for deletion has the name of a wrong request; only the text tells.
   if (name === "ResourceNotFoundException" || (name === "InvalidRequestException" && /deletion|deleted/i.test(message)))
     return { status: "missing", where: `no secret ${place}`, mayHealFor: CONSISTENT_AFTER };
   if (name === "InvalidRequestException")
     return new BackendError("invalid", `${place}: the secret has no such version`);
   const [kind, why] = judge(error);
-  return new BackendError(kind, `${place}: ${why}`, retryAfter, patience(kind));
+  const isOfService = (Object.hasOwn(kinds, name) && !ofSecret.has(name)) || Object.hasOwn(network, code);
+  return new BackendError(kind, `${isOfService ? service : place}: ${why}`, retryAfter, patience(kind));
 }
 
 /** @param what goes before the reason. */
@@ -115,7 +129,7 @@ function patience(kind: BackendErrorKind): number | undefined {
 
 function judge(error: unknown): readonly [BackendErrorKind, string] {
   if (error instanceof Unusable) return ["invalid", error.message];
-  const { name, code, status, message, isOfAws } = read(error);
+  const { name, code, status, message, isOfAws, peer } = read(error);
   // By the SDK's reading of the clock the request was signed too early or too late.
   if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];
   if (name === "InvalidIdentityToken" && /\bretrieve verification key\b/i.test(message))
@@ -123,7 +137,7 @@ function judge(error: unknown): readonly [BackendErrorKind, string] {
   const known = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
   if (known !== undefined) return known;
   const why =
-    (Object.hasOwn(network, code) ? network[code] : undefined) ??
+    (Object.hasOwn(network, code) ? `${network[code] ?? ""}${peer}` : undefined) ??
     (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
   // A proxy's word says nothing of what AWS would.
   const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
@@ -137,6 +151,9 @@ function read(error: unknown) {
     message?: unknown;
     $metadata?: { httpStatusCode?: unknown; requestId?: unknown };
     $response?: { headers?: Record<string, unknown> };
+    address?: unknown;
+    port?: unknown;
+    hostname?: unknown;
   };
   const status = fields.$metadata?.httpStatusCode;
   const retryAfter = Number(fields.$response?.headers?.["retry-after"]);
@@ -147,8 +164,16 @@ function read(error: unknown) {
     status: typeof status === "number" ? status : undefined,
     /** Every answer of theirs has the id of its request, in a header. */
     isOfAws: typeof fields.$metadata?.requestId === "string",
+    peer: peerOf(fields),
     retryAfter: Number.isFinite(retryAfter) && retryAfter > 0 ? Math.min(retryAfter, 3600) : undefined,
   };
+}
+
+/** With whom the connection failed, as Node has it: the service's own host, that of STS, of the machine's role, a proxy. */
+function peerOf({ address, port, hostname }: { address?: unknown; port?: unknown; hostname?: unknown }): string {
+  if (typeof address === "string" && isIP(address) > 0)
+    return `: ${isIP(address) === 6 ? `[${address}]` : address}${typeof port === "number" ? `:${port}` : ""}`;
+  return typeof hostname === "string" && /^[\w.-]{1,253}$/.test(hostname) ? `: ${hostname}` : "";
 }
 
 /** What a server calls its error could be anything. */

@@ -125,7 +125,7 @@ class SecretsManager implements Backend<Source> {
     } catch (error) {
       const unknown = isOfCredentials(error);
       if (unknown) this.#stale.add(first.region);
-      const failure = failureOf(error, `BatchGetSecretValue in ${first.region}`);
+      const failure = failureOf(error, `BatchGetSecretValue in ${first.region}`, this.#service(first.region));
       if (unknown || (isBackendError(failure) && failure.kind === "unavailable")) {
         for (const place of places) fail(place, failure, outcomes);
         return [];
@@ -155,8 +155,13 @@ class SecretsManager implements Backend<Source> {
       if (isOfCredentials(error)) this.#stale.add(place.region);
       const { versionStage, versionId, secretId } = place.source;
       const what = describeSource({ secretId, versionStage, versionId, jsonKey: undefined });
-      fail(place, failureOf(error, `${what} in ${place.region}`), outcomes);
+      fail(place, failureOf(error, `${what} in ${place.region}`, this.#service(place.region)), outcomes);
     }
+  }
+
+  /** For people. */
+  #service(region: string): string {
+    return this.#settings.endpoint?.replace(/\/$/, "") ?? `Secrets Manager in ${region}`;
   }
 
   #client(region: string): Client {

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { object, parse, requestSeconds, text } from "../../src/contract/settings.ts";
+import { object, parse, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
 
 const url = v.pipe(
   text,
@@ -17,7 +17,7 @@ export const about = aboutBackend({
   home: true,
 });
 
-export const Settings = object({
+export const Settings = settingsObject({
   region: option(
     v.optional(text),
     means("the region of the secrets; the region in an ARN wins", {

@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../../src/contract/backend.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { object, parse, text } from "../../src/contract/settings.ts";
+import { object, parse, settingsObject, text } from "../../src/contract/settings.ts";
 import { readFiles } from "./read.ts";
 
 export const about = aboutBackend({
@@ -13,7 +13,7 @@ export const about = aboutBackend({
   text: "What systemd hands to the sidecar's own unit: `LoadCredentialEncrypted=`, `LoadCredential=`, `SetCredential=`, `ImportCredential=`.",
 });
 
-export const Settings = object({});
+export const Settings = settingsObject({});
 
 /** systemd refuses other names (systemd 252–257: credential_name_valid()). */
 const credentialName = v.pipe(

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { BackendError, type BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { absolutePath, object, parse } from "../../src/contract/settings.ts";
+import { absolutePath, object, parse, settingsObject } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
 export const about = aboutBackend({
@@ -11,7 +11,7 @@ export const about = aboutBackend({
   text: "Files in a directory: sops-nix, agenix, a Kubernetes volume, or one of your own.",
 });
 
-export const Settings = object({
+export const Settings = settingsObject({
   secretsDir: option(
     absolutePath,
     means("the directory, an absolute path; it may be or lead through a symbolic link", {

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { absolutePath, object, parse } from "../../src/contract/settings.ts";
+import { absolutePath, object, parse, settingsObject } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
 export const about = aboutBackend({
@@ -11,7 +11,7 @@ export const about = aboutBackend({
   text: "Keys that NixOps uploads. A missing key is waited for.",
 });
 
-export const Settings = object({
+export const Settings = settingsObject({
   keysDir: option(
     v.optional(absolutePath, "/run/keys"),
     // A mount of NixOps' own.

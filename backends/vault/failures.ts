@@ -44,6 +44,11 @@ export class Refused extends Error {
     );
   }
 
+  /** Nothing can be said of a path in a namespace that is not there. */
+  get isOfNamespace(): boolean {
+    return this.status === 404 && this.says(/\bnamespace not found\b/);
+  }
+
   /** Whether one of the server's own error texts matches. */
   says(pattern: RegExp): boolean {
     const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;
@@ -68,11 +73,12 @@ function parseRetryAfter(header: string | undefined): number | undefined {
 /**
  * @param place what was asked for: `secret/data/app`, `the login at auth/approle`.
  * @param server the URL.
+ * @param hint what to look at: the end of the sentence.
  */
-export function ofStatus(refused: Refused, place: string, server: string): BackendError {
+export function ofStatus(refused: Refused, place: string, server: string, hint = ""): BackendError {
   const { status, retryAfter } = refused;
   const [kind, words, isAboutServer] = meaning(refused);
-  return new BackendError(kind, `${isAboutServer ? server : place}: ${words} (status ${status})`, retryAfter);
+  return new BackendError(kind, `${isAboutServer ? server : place}: ${words} (status ${status})${hint}`, retryAfter);
 }
 
 function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean] {
@@ -88,6 +94,7 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
     case 403:
       return ["denied", "permission denied", false];
     case 404:
+      if (refused.isOfNamespace) return ["invalid", "there is no such namespace: see `namespace`", true];
       return ["invalid", "there is nothing there", false];
     case 405:
       return ["invalid", "the server does not support this operation", false];

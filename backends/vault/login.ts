@@ -45,11 +45,18 @@ export class Login {
         "unavailable",
         `${this.place}: the login is refused (status ${status}): by a clock that is not right yet, or by what the server asks about us`,
       );
+    // What both servers say of a place where there is no login; some logins refuse with it, too.
+    const isHidden = status === 403 || (status === 400 && refused.isOfToken);
+    const remedy = isHidden ? `${this.#remedy()}. Or ${this.#whichMount()}` : this.#remedy();
     if (status === 400 || status === 401 || status === 403)
-      return new BackendError("denied", `${this.place}: the login is refused (status ${status}): ${this.#remedy()}`);
-    if (status === 404)
-      return new BackendError("invalid", `${this.place}: there is no such login (status 404): see auth.mount`);
+      return new BackendError("denied", `${this.place}: the login is refused (status ${status}): ${remedy}`);
+    if (status === 404 && !refused.isOfNamespace)
+      return new BackendError("invalid", `${this.place}: there is no such login (status 404): ${this.#whichMount()}`);
     return ofStatus(refused, this.place, this.#server);
+  }
+
+  #whichMount(): string {
+    return `no login is mounted at auth/${this.#auth.mount}: set auth.mount to one that \`vault auth list\` shows, without "auth/"`;
   }
 
   #remedy(): string {
@@ -151,6 +158,7 @@ export async function readWord(path: string, what: string, signal: AbortSignal):
   const outcome = (await readFiles(new Map([["word", path]]), signal)).get("word");
   if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
   if (outcome.status === "missing") throw new BackendError("unavailable", `no ${what}: ${outcome.where} (yet)`);
+  // trim() takes a byte order mark, too.
   const word = outcome.value.toString("utf8").trim();
   outcome.value.fill(0);
   if (word === "") throw new BackendError("unavailable", `no ${what}: ${path} is empty (yet)`);

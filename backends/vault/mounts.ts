@@ -1,4 +1,4 @@
-/** Which mounts are KV version 2, whose paths and answers differ from all others. */
+/** Which mounts are KV version 2, whose paths and answers differ from all others, and where they are. */
 import { isRecord } from "../../src/contract/records.ts";
 import { dataOf } from "./answers.ts";
 
@@ -12,7 +12,8 @@ export class Mounts {
   readonly #session: Session;
   readonly #settings: Settings;
   readonly #now: () => number;
-  readonly #known = new Map<string, { readonly answer: Promise<boolean>; readonly since: number }>();
+  readonly #known = new Map<string, { readonly answer: Promise<Mount>; readonly since: number }>();
+  readonly #points = new Map<string, string>();
 
   constructor(session: Session, settings: Settings, now: () => number) {
     this.#session = session;
@@ -34,11 +35,18 @@ export class Mounts {
       this.#known.set(mount, known);
     }
     try {
-      return await known.answer;
+      const { isVersion2, point } = await known.answer;
+      if (point !== undefined) this.#points.set(mount, point);
+      return isVersion2;
     } catch (error) {
       this.#known.delete(mount);
       throw error;
     }
+  }
+
+  /** Where the server says that the mount is: "secret" for `secret/team`. undefined: it was not asked, or did not say. */
+  pointOf(mount: string): string | undefined {
+    return this.#points.get(mount);
   }
 
   /** Nothing was found there: next time the mount may be another. */
@@ -47,10 +55,18 @@ export class Mounts {
     if (known !== undefined && this.#now() - known.since > STALE) this.#known.delete(mount);
   }
 
-  async #ask(mount: string, signal: AbortSignal): Promise<boolean> {
+  async #ask(mount: string, signal: AbortSignal): Promise<Mount> {
     const path = `sys/internal/ui/mounts/${mount}`;
     const { body } = await this.#session.call({ method: "GET", path, signal });
-    const { type, options } = dataOf(body, path);
-    return type === "kv" && isRecord(options) && options["version"] === "2";
+    const { type, options, path: at } = dataOf(body, path);
+    const isVersion2 = type === "kv" && isRecord(options) && options["version"] === "2";
+    const point = typeof at === "string" ? at.replace(/\/+$/, "") : "";
+    // Nothing else of what a server says gets into a message.
+    return { isVersion2, point: point !== "" && `${mount}/`.startsWith(`${point}/`) ? point : undefined };
   }
+}
+
+interface Mount {
+  readonly isVersion2: boolean;
+  readonly point: string | undefined;
 }

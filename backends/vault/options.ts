@@ -1,7 +1,7 @@
 /** What can be set for a Vault. */
 import * as v from "valibot";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { absolutePath, object, oneOf, requestSeconds, text } from "../../src/contract/settings.ts";
+import { absolutePath, object, oneOf, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
 import { methods } from "./logins/index.ts";
 import { flag, headerText, pathText } from "./words.ts";
 
@@ -40,7 +40,7 @@ export const Tls = object({
 });
 export type TlsSettings = v.InferOutput<typeof Tls>;
 
-export const Settings = object({
+export const Settings = settingsObject({
   url: option(
     v.optional(text, "http://localhost:8200"),
     means("`https://…`, `http://…`, or `unix:/path/of/the/socket`", { path: "url" }),

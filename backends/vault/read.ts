@@ -5,6 +5,7 @@ import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { numberOf, bytesOf, stringifyJson } from "../../src/contract/json.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
 import { ofStatus, Refused } from "./failures.ts";
+import { hintFor } from "./hints.ts";
 import type { Mounts } from "./mounts.ts";
 import type { Answered, Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
@@ -60,38 +61,54 @@ export class Reader {
   async read(place: Place, signal: AbortSignal): Promise<Found | Nothing> {
     const { mount, path, data, version } = place;
     let where = `${mount}/${path}`;
+    /** What a policy must allow. */
+    let asked = where;
     try {
       if (data !== undefined)
         return this.#generic(await this.#session.call({ method: "POST", path: where, data, signal }), place, where);
+      asked = `${where}, or ${mount}/data/${path} for KV version 2`;
       const isVersion2 = await this.#mounts.isVersion2(mount, signal);
+      if (isVersion2) where = `${mount}/data/${path}`;
+      asked = where;
       if (!isVersion2 && version !== undefined)
         throw new BackendError("invalid", `${where}: has no versions: ${mount} is not of KV version 2`);
       if (!isVersion2)
         return this.#generic(await this.#session.call({ method: "GET", path: where, signal }), place, where);
-      where = `${mount}/data/${path}`;
       const query = version === undefined ? undefined : `version=${version}`;
       const { body } = await this.#session.call({ method: "GET", path: where, query, signal });
       return ofVersion2(dataOf(body, where), where, version);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (error.status === 404 && data === undefined) {
+      if (error.status === 404 && data === undefined && !error.isOfNamespace) {
         this.#mounts.doubt(mount);
-        return this.#notFound(error, where, version);
+        return this.#notFound(error, where, place);
       }
       if (error.status === 400 && data !== undefined && !error.isOfOthers)
         throw new BackendError(
           "invalid",
           `${where}: the server does not accept what is written there (\`data\`; status 400)`,
         );
-      throw ofStatus(error, where, this.#server);
+      throw ofStatus(error, asked, this.#server, error.status === 403 ? this.#hint(place, asked !== where) : "");
     }
   }
 
+  /** @param isHidden the server does not even tell us about the mount: as where there is none. */
+  #hint(place: Place, isHidden: boolean): string {
+    const hint = hintFor(place, this.#mounts.pointOf(place.mount));
+    if (hint !== "" || !isHidden) return hint;
+    return `; the token may read nothing below ${place.mount}, or there is no such \`mount\``;
+  }
+
   /** KV version 2 says by a 404 with data that there was something. */
-  #notFound({ body }: Refused, where: string, version: number | undefined): Nothing {
+  #notFound(refused: Refused, where: string, place: Place): Nothing {
+    const { body } = refused;
     const inner = isRecord(body) && isRecord(body["data"]) ? body["data"]["metadata"] : undefined;
     if (isRecord(inner)) return gone(inner, where);
-    return { status: "nothing", where: `nothing at ${where}${version === undefined ? "" : `, version ${version}`}` };
+    const which = place.version === undefined ? "" : `, version ${place.version}`;
+    const why = refused.says(/\bno handler for route\b/)
+      ? "; no secrets engine is mounted there: see `mount`"
+      : hintFor(place, this.#mounts.pointOf(place.mount));
+    return { status: "nothing", where: `nothing at ${where}${which}${why}` };
   }
 
   #generic(answered: Answered, place: Place, where: string): Found {

@@ -53,7 +53,18 @@ function parseUrl(server: string): Pick<Settings, "url" | "socketPath" | "server
     throw new ConfigError("url", "expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket");
   if (url.username !== "" || url.password !== "") throw new ConfigError("url", "must not hold a user or a password");
   if (url.search !== "" || url.hash !== "") throw new ConfigError("url", "must not hold a query or a fragment");
-  const plain = url.href.replace(/\/+$/, "");
+  // As documents for curl have it. Every request begins with it by itself.
+  const plain = url.href
+    .replace(/\/+$/, "")
+    .replace(/(?<=[^/]\/)v1$/, "")
+    .replace(/\/+$/, "");
+  if (/^\/ui(\/|$)/.test(url.pathname))
+    throw new ConfigError("url", "is the address of the web interface: expected that of the server, without /ui");
+  if (/^\/v1\/./.test(url.pathname))
+    throw new ConfigError(
+      "url",
+      "must not hold a path of the API: what comes after /v1 belongs into `mount` and `path`",
+    );
   return { url: plain, socketPath: undefined, server: plain };
 }
 

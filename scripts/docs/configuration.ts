@@ -7,7 +7,7 @@ const head = `# Configuration
 
 Made by \`npm run docs\` from the schemas that the program checks a configuration with.
 
-\`fetcher --config FILE\` reads JSON. An unknown key is an error, which is named by its full path. Durations are in seconds.
+\`fetcher --config FILE\` reads JSON, in UTF-8 (a byte order mark counts for nothing). An unknown key is an error, which is named by its full path. Durations are in seconds.
 \`ID\` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where
 nothing else is said. On NixOS the modules write this file: [options.md](options.md).
 

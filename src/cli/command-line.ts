@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import type { ConfigFlags } from "../config/config-file.ts";
 import { ExitCode, exitMeanings, UsageError } from "../contract/errors.ts";
+import { didYouMean } from "../contract/nearest.ts";
 import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "../runtime/log.ts";
 
 export type Mode = "daemon" | "once" | "check" | "check-config" | "print-schema" | "help" | "version";
@@ -42,8 +43,9 @@ export const optionTexts: readonly (readonly [option: string, text: string])[] =
 export const helpText = `Usage: ${usage.join(`\n${" ".repeat(15)}`)}
 
 Fetches the secrets of one service, publishes them as files and secrets.env, and
-stays to see them rotate. Started by systemd as NAME-secrets.service; in a terminal,
---once and --check are what you want.
+keeps watching for changes. For NAME.service systemd starts it as NAME-secrets.service,
+whose units are generated from /etc/fetcher/NAME.json, or as fetcher@NAME.service, which
+is wired by hand. In a terminal, --once and --check are what you want.
 
 ${commandTexts.map(([words, text]) => `  ${words.padEnd(22)} ${text}\n`).join("")}
 ${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}
@@ -116,7 +118,9 @@ function parseWords(argv: readonly string[]) {
   } catch (error) {
     // Its messages name the option ("Unknown option '--foo'"); only the first sentence is about what is wrong.
     const message = error instanceof Error ? (error.message.split(/\.(?: |\n)/)[0] ?? "") : "wrong command line";
-    throw new UsageError(`${message} (see fetcher --help)`);
+    const unknown = /^Unknown option '(--?[\w-]+)/.exec(message)?.[1];
+    const known = optionTexts.map(([words]) => /--[\w-]+/.exec(words)?.[0] ?? words);
+    throw new UsageError(`${message} (see fetcher --help)${unknown === undefined ? "" : didYouMean(unknown, known)}`);
   }
 }
 

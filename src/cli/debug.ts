@@ -6,10 +6,11 @@ import { join } from "node:path";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import type { Config, OutputConfig, TemplateConfig } from "../config/config.ts";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { hasByteOrderMark } from "../contract/text.ts";
 import { keepEmptied } from "../engine/emptied.ts";
 import { fatal } from "../engine/first-load.ts";
 import { PUBLISHED_BEFORE } from "../engine/held-values.ts";
-import { type Problem, problemOf } from "../engine/problems.ts";
+import { causesOf, type Problem, problemOf } from "../engine/problems.ts";
 import { Publisher } from "../publish/publisher.ts";
 import { SetLayout } from "../publish/layout.ts";
 import type { Store } from "../engine/store.ts";
@@ -79,8 +80,11 @@ export async function once(
     return ["-", name, "-", String(content.length), "-", `template ${paths.get(name) ?? ""}`];
   });
   terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
-  for (const [id, why] of staged.env?.leftOut ?? [])
-    terminal.err(`secret ${JSON.stringify(id)} is not in ${output.envFile ?? ENV_FILE}: ${why}\n`);
+  const leftOut = [...(staged.env?.leftOut ?? [])];
+  for (const why of new Set(leftOut.map(([, reason]) => reason))) {
+    const ids = leftOut.filter(([, reason]) => reason === why).map(([id]) => id);
+    terminal.err(`${listed(ids)} ${ids.length === 1 ? "is" : "are"} not in ${output.envFile ?? ENV_FILE}: ${why}\n`);
+  }
   lock.remove();
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
@@ -150,6 +154,7 @@ const severity: readonly Problem["kind"][] = ["unavailable", "missing", "denied"
 
 function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outcome>, terminal: Terminal) {
   const values = new Map<string, Fetched>();
+  const told: [string, Problem][] = [];
   let worst: { id: string; problem: Problem } | undefined;
   for (const { id, optional } of config.secrets) {
     const outcome = outcomes.get(id);
@@ -160,13 +165,30 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
     }
     // As at the start of the daemon: of a store that does not answer nobody knows whether it has the secret.
     const dispensable = optional && problem.kind !== "unavailable";
-    if (!dispensable || problem.kind !== "missing") terminal.err(`${fatal(store.name, id, problem).message}\n`);
+    if (!dispensable || problem.kind !== "missing") told.push([id, problem]);
     if (dispensable) continue;
     if (worst === undefined || severity.indexOf(problem.kind) > severity.indexOf(worst.problem.kind))
       worst = { id, problem };
   }
+  const marked = [...values].filter(([, { value }]) => hasByteOrderMark(value)).map(([id]) => id);
+  if (marked.length > 0)
+    terminal.err(
+      `${printable(listed(marked))}: begins with a byte order mark, which no editor shows: it is published too\n`,
+    );
+  for (const { ids, message } of causesOf(told, store.describe))
+    terminal.err(`${store.name}: ${printable(`${listed(ids)}: ${message}`)}\n`);
   const exitCode = worst === undefined ? ExitCode.ok : fatal(store.name, worst.id, worst.problem).exitCode;
   return { values, exitCode };
+}
+
+/** How many are named in a line: the table has them all. */
+const MOST_NAMED = 8;
+
+/** `secret "a"`, `secrets "a", "b" and 3 more`. */
+function listed(ids: readonly string[]): string {
+  const named = ids.slice(0, MOST_NAMED).map((id) => JSON.stringify(id));
+  const more = ids.length - named.length;
+  return `secret${ids.length === 1 ? "" : "s"} ${named.join(", ")}${more === 0 ? "" : ` and ${more} more`}`;
 }
 
 function freshOutput(envFile: string | null = ENV_FILE): OutputConfig {

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
+import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 
 /** What the command line may say about the configuration. Flags win over the file. */
 export interface ConfigFlags {
@@ -17,16 +18,18 @@ export interface ConfigFlags {
 
 /** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is not JSON. */
 export async function readJson(file: string): Promise<unknown> {
-  let json: string;
+  let bytes: Buffer;
   try {
-    json = await readFile(file, "utf8");
+    bytes = await readFile(file);
   } catch (error) {
     throw unreadable(`configuration: cannot read ${file}`, error);
   }
+  const json = withoutByteOrderMark(bytes).toString("utf8");
   try {
     return JSON.parse(json) as unknown;
   } catch {
-    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${await whereNotJson(json)}`);
+    const why = utf16Hint(bytes) || (await whereNotJson(json));
+    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${why}`);
   }
 }
 

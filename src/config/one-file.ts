@@ -5,6 +5,7 @@
 import { basename, dirname, join, resolve } from "node:path";
 import type * as v from "valibot";
 import { ConfigError } from "../contract/errors.ts";
+import { didYouMean } from "../contract/nearest.ts";
 import { isRecord } from "../contract/records.ts";
 import { joinPath } from "../contract/settings.ts";
 import { type configSchema, type Delivery, ENV_FILE } from "./config-schema.ts";
@@ -97,7 +98,11 @@ function withVariables(
 ): Readonly<Record<string, unknown>> {
   const variables = new Map<string, string>();
   for (const [variable, id] of Object.entries(environment)) {
-    if (!Object.hasOwn(secrets, id)) throw new ConfigError(joinPath("environment", variable), "is no id of `secrets`");
+    if (!Object.hasOwn(secrets, id))
+      throw new ConfigError(
+        joinPath("environment", variable),
+        `is no id of \`secrets\`${didYouMean(id, Object.keys(secrets))}`,
+      );
     if (variables.has(id))
       throw new ConfigError(joinPath("environment", variable), "is a secret that has a variable already");
     variables.set(id, variable);

@@ -36,7 +36,8 @@ export class Literal {
  * @throws BackendError where it is over the limits.
  */
 export function parseJson(text: string, place: string): unknown {
-  const { json, hasLiterals } = scan(text, place);
+  // A reader may pass over a byte order mark (RFC 8259, 8.1): somebody stored the file of an editor.
+  const { json, hasLiterals } = scan(text.replace(/^\ufeff/, ""), place);
   try {
     return hasLiterals ? (JSON.parse(json, revive) as unknown) : (JSON.parse(json) as unknown);
   } catch {

@@ -1,6 +1,7 @@
 /** Checks plain JSON against a valibot schema, and turns what is wrong into one line that names the option. */
 import * as v from "valibot";
 import { ConfigError } from "./errors.ts";
+import { didYouMean } from "./nearest.ts";
 import { isRecord } from "./records.ts";
 import { means, option } from "./option.ts";
 import { LONGEST_TIMER } from "./timers.ts";
@@ -35,9 +36,21 @@ export const requestSeconds = v.pipe(
 
 export const absolutePath = v.pipe(text, v.startsWith("/", "expected an absolute path"));
 
-/** An object with exactly these options; every other key is an error that lists the known ones. */
-export function object<const Entries extends v.ObjectEntries>(entries: Entries) {
-  const known = Object.keys(entries).join(", ");
+/** What every `config` may have beside the settings of its backend: how the store is asked again. */
+const ROTATION = ["reloadOnChange", "pollingInterval", "refreshInterval"];
+
+/** The settings of a backend: an object() of `config`, which has the options of rotation too. */
+export function settingsObject<const Entries extends v.ObjectEntries>(entries: Entries) {
+  return object(entries, ROTATION);
+}
+
+/**
+ * An object with exactly these options; every other key is an error that lists the known ones.
+ *
+ * @param beside what else is known there, and is not for this schema.
+ */
+export function object<const Entries extends v.ObjectEntries>(entries: Entries, beside: readonly string[] = []) {
+  const known = [...Object.keys(entries), ...beside];
   return v.pipe(
     v.custom<object>(
       (input) => typeof input === "object" && input !== null && !Array.isArray(input),
@@ -45,7 +58,9 @@ export function object<const Entries extends v.ObjectEntries>(entries: Entries) 
     ),
     v.strictObject(entries, (issue) => {
       if (issue.expected !== "never") return "is required";
-      return known === "" ? "unknown option: none are known here" : `unknown option: known here are ${known}`;
+      if (known.length === 0) return "unknown option: none are known here";
+      const key = (issue.path?.at(-1) as { key?: unknown } | undefined)?.key;
+      return `unknown option: known here are ${known.join(", ")}${didYouMean(String(key), known)}`;
     }),
   );
 }

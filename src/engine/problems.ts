@@ -2,6 +2,7 @@
 import { type BackendErrorKind, isBackendError, type Outcome } from "../contract/backend.ts";
 import { type Clock, clockTime } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
+import type { Store } from "./store.ts";
 
 export interface Problem {
   readonly kind: BackendErrorKind | "missing";
@@ -36,21 +37,72 @@ export function longestRetryAfter(problems: Iterable<Problem>): number {
   return Math.max(0, ...Array.from(problems, ({ retryAfter }) => retryAfter ?? 0));
 }
 
+/** What several secrets suffer from. */
+export interface Cause {
+  /** Of the first of them. */
+  readonly message: string;
+  readonly ids: readonly string[];
+}
+
+/**
+ * One cause for all that suffer from the same: what differs in the place alone (a path, what stands in quotes, the id, the
+ * place that `describe` names) is one.
+ *
+ * @param describe where a secret comes from, for people.
+ */
+export function causesOf(
+  problems: Iterable<readonly [id: string, problem: Problem]>,
+  describe: (id: string) => string,
+): readonly Cause[] {
+  const causes = new Map<string, { messages: Set<string>; ids: string[] }>();
+  const shapes = new Map<string, string>();
+  for (const [id, { kind, message }] of problems) {
+    const shape = shapes.get(message) ?? `${kind} ${withoutPlace(message, [describe(id), id])}`;
+    shapes.set(message, shape);
+    const cause = causes.get(shape) ?? { messages: new Set(), ids: [] };
+    cause.messages.add(message);
+    cause.ids.push(id);
+    causes.set(shape, cause);
+  }
+  return [...causes.values()].map(({ messages, ids }) => {
+    const [first = ""] = messages;
+    return { ids, message: messages.size === 1 ? first : `${first} (and ${messages.size - 1} more like it)` };
+  });
+}
+
+function withoutPlace(message: string, names: readonly string[]): string {
+  const places = names.flatMap((name) => [name, name.split(", ")[0] ?? ""]).filter((place) => place !== "");
+  return places
+    .reduce(
+      (text, place) => text.replaceAll(place, (found, at: number) => (isWord(text, at, found) ? "*" : found)),
+      message,
+    )
+    .replaceAll(/"[^"]*"/g, "*")
+    .replaceAll(/[^\s:]*\/[^\s:,]*/g, "*");
+}
+
+/** An id may be a letter. */
+function isWord(text: string, at: number, word: string): boolean {
+  return !/[\w-]/.test(text[at - 1] ?? " ") && !/[\w-]/.test(text[at + word.length] ?? " ");
+}
+
 export class Problems {
   readonly #backend: string;
+  readonly #describe: (id: string) => string;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #known = new Map<string, Problem & { readonly since: Date }>();
 
-  constructor(backend: string, log: Log, clock: Clock) {
-    this.#backend = backend;
+  constructor({ name, describe }: Pick<Store, "name" | "describe">, log: Log, clock: Clock) {
+    this.#backend = name;
+    this.#describe = describe;
     this.#log = log;
     this.#clock = clock;
   }
 
   /** Notes how each secret fares, and logs what is news. @param consequence ends the sentence: "kept as it was". */
   note(outcomes: ReadonlyMap<string, Outcome>, consequence: string): void {
-    const fresh = new Map<string, string[]>();
+    const fresh: [string, Problem][] = [];
     const over: string[] = [];
     for (const [id, outcome] of outcomes) {
       const problem = problemOf(outcome);
@@ -59,13 +111,13 @@ export class Problems {
         if (this.#known.delete(id)) over.push(id);
         continue;
       }
-      const line = this.#line(problem.message, consequence);
       // A time-out after a refused connection is the same outage.
-      if (known?.kind === problem.kind) this.#log.debug(line, { secrets: [id] });
-      else fresh.set(line, [...(fresh.get(line) ?? []), id]);
+      if (known?.kind === problem.kind) this.#log.debug(this.#line(problem.message, consequence), { secrets: [id] });
+      else fresh.push([id, problem]);
       this.#known.set(id, { ...problem, since: known?.since ?? this.#clock.now() });
     }
-    for (const [line, ids] of fresh) this.#log.warn(line, { secrets: ids });
+    for (const { message, ids } of causesOf(fresh, this.#describe))
+      this.#log.warn(this.#line(message, consequence), { secrets: ids });
     if (over.length > 0) this.#log.notice(`${this.#backend}: answers again`, { secrets: over });
   }
 

@@ -126,10 +126,17 @@ export class RotationPublisher {
 
   /** A variable that a service waits for in vain is hard to find: say it, once. */
   #warnLeftOut(warnings: ReadonlyMap<string, string>): void {
+    const fresh = new Map<string, string[]>();
     for (const [id, why] of warnings) {
-      if (this.#leftOut.get(id) !== why)
-        this.#log.warn(`secret ${JSON.stringify(id)} is in its file only, not in secrets.env: ${why}`);
+      if (this.#leftOut.get(id) !== why) fresh.set(why, [...(fresh.get(why) ?? []), id]);
       this.#leftOut.set(id, why);
+    }
+    for (const [why, ids] of fresh) {
+      const [id = "", ...others] = ids;
+      const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
+      this.#log.warn(`secret ${JSON.stringify(id)} is in its file only, not in secrets.env${more}: ${why}`, {
+        secrets: ids,
+      });
     }
   }
 

@@ -55,7 +55,7 @@ export class Sidecar {
     const { config, clock, log, store, publisher } = parts;
     this.#ids = config.secrets.map(({ id }) => id);
     this.#held = new HeldValues(clock);
-    this.#problems = new Problems(store.name, log, clock);
+    this.#problems = new Problems(store, log, clock);
     this.#alarm = new Alarm(clock);
     this.#owed = new Owed(this.#ids, this.#held, clock, parts.random);
     this.#targets = new AllTargets({

@@ -8,7 +8,9 @@ import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs
 import { open } from "node:fs/promises";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
+import { didYouMean } from "../contract/nearest.ts";
 import { joinPath } from "../contract/settings.ts";
+import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
 type Parse = (template: string) => readonly Token[];
@@ -123,8 +125,9 @@ class Reader {
 
   async read(): Promise<Template> {
     const bytes = await this.#bytes();
-    if (!isUtf8(bytes)) throw this.#refuse("is not UTF-8 text");
-    this.#text = bytes.toString("utf8");
+    if (!isUtf8(bytes)) throw this.#refuse(`is not UTF-8 text${utf16Hint(bytes)}`);
+    // A trace of an editor, at which readers of INI, JSON and shell files stumble.
+    this.#text = withoutByteOrderMark(bytes).toString("utf8");
     return new Template(this.#template.path, this.#parts(this.#tokens(), []));
   }
 
@@ -187,7 +190,10 @@ class Reader {
 
   #known(id: string, start: number): SecretConfig {
     const secret = this.#secrets.get(id);
-    if (secret === undefined) throw this.#refuse(`there is no secret ${tag(id)}: declare it in "secrets"`, start);
+    if (secret === undefined) {
+      const meant = didYouMean(id, this.#secrets.keys());
+      throw this.#refuse(`there is no secret ${tag(id)}: declare it in "secrets"${meant}`, start);
+    }
     return secret;
   }
 

@@ -6,6 +6,7 @@ import { CONFIG_DIRECTORY, otherSidecarOf, sidecarOf } from "../config/one-file.
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type RenderOptions, unitsOf } from "./render.ts";
 import { isRecord } from "../contract/records.ts";
+import { withoutByteOrderMark } from "../contract/text.ts";
 import type { UnitFile } from "./unit-file.ts";
 
 /** Where other units come from: NAME-secrets.service may be somebody else's (nixpkgs' forgejo has one). */
@@ -67,7 +68,7 @@ export function checkName(name: string, file: string): void {
 function readJson(file: string): unknown {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = withoutByteOrderMark(readFileSync(file)).toString("utf8");
   } catch (error) {
     throw new FatalError(ExitCode.config, `cannot be read: ${errnoText(errnoCode(error))}`);
   }

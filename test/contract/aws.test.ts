@@ -82,6 +82,16 @@ needs("aws-emulator").describe("against an emulator over HTTP", () => {
     fixture,
   );
 
+  test("an address where nobody listens is named, once for all secrets", async () => {
+    const endpoint = "http://127.0.0.1:9";
+    const backend = await Observed.open(await loadBackend("aws", "/"), { region, endpoint }, () => ({}));
+    for (const outcome of (await backend.fetch("a", "b")).values())
+      expect(outcome).toMatchObject({
+        kind: "unavailable",
+        message: `${endpoint}: connection refused: 127.0.0.1:9`,
+      });
+  });
+
   describe("which value of a secret", () => {
     const open = async () =>
       Observed.open(await loadBackend("aws", "/"), { region, endpoint: moto.url }, (id) => sources.get(id) ?? {});

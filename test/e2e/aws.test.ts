@@ -125,7 +125,7 @@ onEachGuest(
         await emulator.down();
         await guest.systemctl("start", "--no-block", pair.target);
         await pair.untilStatus(
-          /^waiting for aws: late in eu-central-1: connection refused \(attempt ([3-9]|\d\d+), next in /,
+          /^waiting for aws: http:\/\/127\.0\.0\.1:\d+: connection refused: 127\.0\.0\.1:\d+ \(attempt ([3-9]|\d\d+), next in /,
         );
         expect(await pair.state(pair.sidecar)).toBe("activating");
         await emulator.up();
@@ -143,7 +143,7 @@ onEachGuest(
         await pair.start();
         const before = await pair.pids();
         await emulator.down();
-        await pair.untilStatus(/away in eu-central-1: connection refused, since /);
+        await pair.untilStatus(/http:\/\/127\.0\.0\.1:\d+: connection refused: 127\.0\.0\.1:\d+, since /);
         expect((await pair.seen("token")).toString()).toBe("one");
         await emulator.up();
         await pair.untilStatus(/^1 secret from aws, version [\w-]+, checked at [\d:]+(?:Z|[+-][\d:]+)$/, 60);
@@ -164,7 +164,7 @@ onEachGuest(
         const file = "/etc/fetcher/nobody/credentials";
         const pair = await pairWith(pairOf, "nobody", [`Environment=AWS_SHARED_CREDENTIALS_FILE=${file}`]);
         await guest.systemctl("start", "--no-block", pair.target);
-        await pair.untilStatus(/^waiting for aws: nobody in eu-central-1: there are no credentials \(yet\)/, 60);
+        await pair.untilStatus(/^waiting for aws: http:\/\/127\.0\.0\.1:\d+: there are no credentials \(yet\)/, 60);
         expect(await pair.state(pair.sidecar)).toBe("activating");
         await guest.write(file, `[default]\naws_access_key_id=test\naws_secret_access_key=${canary}\n`, 0o400);
         await pair.untilSaid("file=one variable=one", { timeout: 60 });

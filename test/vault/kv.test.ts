@@ -129,9 +129,61 @@ onEachServer("KV at a real server", [], (product) => {
     const vault = await open({ path: "app" });
     expect(await vault.outcome("db")).toMatchObject({
       kind: "denied",
-      message: "secret/app: permission denied (status 403)",
+      message:
+        "secret/app, or secret/data/app for KV version 2: permission denied (status 403); the token may read nothing below secret, or there is no such `mount`",
     });
     expect(asked().every((path) => path === "/v1/sys/internal/ui/mounts/secret")).toBe(true);
+  });
+
+  test("a refusal names the path that a policy must allow: of KV version 1, of version 2, and of another engine", async () => {
+    const rules = 'path "secret/data/other" { capabilities = ["read"] } path "old/other" { capabilities = ["read"] }';
+    await writeFile(tokenPath, canaries.add(await server.token(rules)));
+    const said = async (settings: object) => {
+      const outcome = await (await open(settings)).outcome("db");
+      return "message" in outcome ? outcome.message : outcome;
+    };
+    expect(await said({ path: "app" })).toBe("secret/data/app: permission denied (status 403)");
+    expect(await said({ path: "app", kvVersion: 2 })).toBe("secret/data/app: permission denied (status 403)");
+    expect(await said({ path: "app", mount: "old" })).toBe("old/app: permission denied (status 403)");
+    expect(await said({ path: "app", kvVersion: 1 })).toBe("secret/app: permission denied (status 403)");
+  });
+
+  test("a path that begins with the mount, with data/ or /v1, and a mount that has a piece of the path: each is told", async () => {
+    await server.write("secret/data/hello", { data: { db: secret } });
+    const said = async (settings: object) => {
+      const outcome = await (await open(settings)).outcome("db");
+      return "where" in outcome ? outcome.where : outcome;
+    };
+    expect(await said({ path: "secret/hello" })).toBe(
+      'nothing at secret/data/secret/hello; `path` begins below the mount: leave "secret/" out of it',
+    );
+    expect(await said({ path: "data/hello" })).toBe(
+      'nothing at secret/data/data/hello; leave "data/" out of `path`: every request to KV version 2 has it',
+    );
+    expect(await said({ mount: "secret/data", path: "hello" })).toBe(
+      'nothing at secret/data/data/hello; the mount there is "secret": what comes after it belongs into `path`',
+    );
+    expect(await said({ path: "v1/secret/hello" })).toContain('leave "v1/" out of `path`');
+    expect(await said({ mount: "nosuch", path: "hello", kvVersion: 2 })).toBe(
+      "nothing at nosuch/data/hello; no secrets engine is mounted there: see `mount`",
+    );
+    const refused = await (await open({ mount: "nosuch", path: "hello" })).outcome("db");
+    expect(refused).toMatchObject({
+      kind: "denied",
+      message: expect.stringMatching(/there is no such `mount`$/) as string,
+    });
+  });
+
+  test("a url that ends in /v1 is the server's", async () => {
+    await server.write("secret/data/hello", { data: { db: secret } });
+    for (const end of ["/v1", "/v1/"])
+      expect(await textOf(await open({ url: `${forwarder.url}${end}`, path: "hello" }), "db")).toBe(secret);
+  });
+
+  test("a byte order mark before a token counts for nothing, and is a part of a value", async () => {
+    await writeFile(tokenPath, `\ufeff${server.rootToken}\r\n`);
+    await server.write("secret/data/hello", { data: { db: `\ufeff${secret}` } });
+    expect(await textOf(await open({ path: "hello" }), "db")).toBe(`\ufeff${secret}`);
   });
 
   test("strings are published as their bytes, everything else as its JSON", async () => {

@@ -156,6 +156,16 @@ onEachServer("login at a real server", [], (product) => {
     });
   });
 
+  test("a login that is mounted elsewhere is told from one that is refused", async () => {
+    const auth = { method: "approle", roleId: "nobody", secretIdPath: await file("secret-id", "none") };
+    const said = async (more: object) => (await (await open({ auth: { ...auth, ...more } })).outage("db"))?.message;
+    for (const mount of ["nosuch", "auth/approle"])
+      expect(await said({ mount })).toBe(
+        `auth/${mount}/login: the login is refused (status 403): see the role id, and the secret id in ${auth.secretIdPath}. Or no login is mounted at auth/${mount}: set auth.mount to one that \`vault auth list\` shows, without "auth/"`,
+      );
+    expect(await said({})).not.toContain("auth.mount");
+  });
+
   test("a token in the file is renewed for as long as the sidecar runs", async () => {
     const vault = await open({ tokenPath: await file("token", await token({ period: "5s" })) });
     expect(await textOf(vault, "db")).toBe(secret);

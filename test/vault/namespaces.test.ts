@@ -29,4 +29,9 @@ needs("vault-namespaces").test("a namespace of its own: login, mount and secret 
   const settings = { url: server.url, path: "app", tokenPath };
   expect(await textOf(await openVault({ ...settings, ...team }, canaries), "db")).toBe(there);
   expect(await (await openVault(settings, canaries)).outage("db")).toMatchObject({ kind: "denied" });
+  // A login would hide it behind its own 403, a token file does not.
+  expect(await (await openVault({ ...settings, namespace: "nosuch" }, canaries)).outage("db")).toMatchObject({
+    kind: "invalid",
+    message: `${server.url}: there is no such namespace: see \`namespace\` (status 404)`,
+  });
 });

@@ -37,6 +37,14 @@ describe("settings", () => {
     ["path: must not contain control characters", { ...token, path: "canary\n" }],
     ["kvVersion: expected 1 or 2", { ...token, kvVersion: 3 }],
     ["namespace: expected printable ASCII without spaces", { ...token, namespace: "a\r\ncanary: b" }],
+    [
+      "url: is the address of the web interface: expected that of the server, without /ui",
+      { ...token, url: "https://h/ui/vault/secrets" },
+    ],
+    [
+      "url: must not hold a path of the API: what comes after /v1 belongs into `mount` and `path`",
+      { ...token, url: "https://h/v1/secret/data/canary" },
+    ],
     ["tls: certFile and keyFile go together", { ...token, url: "https://h", tls: { certFile: "/canary" } }],
     ["tls: is for an https URL, and `url` is none", { ...token, tls: { caFile: "/canary" } }],
     ['tls.minVersion: expected "TLSv1.2" or "TLSv1.3"', { ...token, tls: { minVersion: "TLSv1.1" } }],
@@ -57,7 +65,7 @@ describe("settings", () => {
       { auth: { method: "approle", roleId: "r", wrapped: true } },
     ],
     [
-      "auth.secretId: unknown option: known here are method, mount, roleId, roleIdPath, secretIdPath, wrapped, role",
+      'auth.secretId: unknown option: known here are method, mount, roleId, roleIdPath, secretIdPath, wrapped, role; did you mean "secretIdPath"?',
       { auth: { ...approle, secretId: "canary" } },
     ],
     ["auth.jwtPath: is required", { auth: { method: "jwt", role: "app" } }],

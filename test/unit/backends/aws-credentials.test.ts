@@ -54,7 +54,7 @@ describe("credentials of the machine", () => {
     for (let attempt = 0; attempt < 2; attempt += 1)
       expect(await observed.outcome("a")).toMatchObject({
         kind: "unavailable",
-        message: `a in ${region}: there are no credentials (yet)`,
+        message: `${standIn?.url ?? ""}: there are no credentials (yet)`,
       });
     await writeCredentials("late");
     expect(await text(observed)).toBe("the value");
@@ -87,7 +87,7 @@ describe("credentials of the machine", () => {
     const { observed } = await backend(() => value, { profile: "app" });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `a in ${region}: profile "app": there are no credentials (yet)`,
+      message: `${standIn?.url ?? ""}: profile "app": there are no credentials (yet)`,
     });
     await writeCredentials("app", "app");
     expect(await text(observed)).toBe("the value");
@@ -99,7 +99,7 @@ describe("credentials of the machine", () => {
   ])("that are refused (%s) are read again at the next fetch", async (code, kind, why) => {
     await writeCredentials("old");
     const { observed } = await backend((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
-    expect(await observed.outcome("a")).toMatchObject({ kind, message: `a in ${region}: ${why}` });
+    expect(await observed.outcome("a")).toMatchObject({ kind, message: `${standIn?.url ?? ""}: ${why}` });
     await writeCredentials("new");
     expect(await text(observed)).toBe("the value");
     expect(observed.said.join("\n")).not.toContain(canary);
@@ -144,7 +144,7 @@ describe("a role", () => {
     const { observed } = await backend(() => notAssumed("AccessDenied", `${canary} is not authorized`), { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "denied",
-      message: `a in ${region}: cannot assume ${roleArn}: access denied: sts:AssumeRole must be allowed to us, and the role must trust us`,
+      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: access denied: sts:AssumeRole must be allowed to us, and the role must trust us`,
     });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
@@ -158,7 +158,7 @@ describe("a role", () => {
     const { observed } = await backend(() => notAssumed(code, canary, 400), { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `a in ${region}: cannot assume ${roleArn}: ${why}`,
+      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: ${why}`,
     });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
@@ -167,7 +167,7 @@ describe("a role", () => {
     const { observed } = await backend(answer, { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `a in ${region}: cannot assume ${roleArn}: there are no credentials (yet)`,
+      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: there are no credentials (yet)`,
     });
     await writeCredentials("own");
     expect(await text(observed)).toBe("the value");
@@ -180,7 +180,7 @@ describe("a role", () => {
     });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `a in ${region}: cannot assume ${roleArn}: the answer is larger than 1 MiB`,
+      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: the answer is larger than 1 MiB`,
     });
   });
 
@@ -196,7 +196,7 @@ describe("a role", () => {
     );
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `a in ${region}: no answer in time`,
+      message: `${standIn?.url ?? ""}: no answer in time`,
     });
     stalls = false;
     expect(await text(observed)).toBe("the value");

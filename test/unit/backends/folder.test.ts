@@ -324,7 +324,7 @@ describe("sources stay inside the directory", () => {
     expect(() => folder.parseSettings({})).toThrow("secretsDir: is required");
     // What is mistyped is told, not what is missing for that.
     expect(() => folder.parseSettings({ secretDir: "/s" })).toThrow(
-      "secretDir: unknown option: known here are secretsDir",
+      'secretDir: unknown option: known here are secretsDir, reloadOnChange, pollingInterval, refreshInterval; did you mean "secretsDir"?',
     );
   });
 });

@@ -75,7 +75,7 @@ describe("the table", () => {
     "%j is unknown, and the known are listed",
     async (name) => {
       expect(await refusal(name)).toBe(
-        `configuration: backend: unknown: known are ${backendNames.join(", ")}, or the path of an ES module`,
+        `configuration: backend: unknown: known are ${backendNames.join(", ")}, or the path of an ES module${name === "flolder" ? '; did you mean "folder"?' : ""}`,
       );
     },
   );

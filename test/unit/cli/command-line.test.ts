@@ -44,6 +44,8 @@ describe("modes", () => {
   });
   test("an unknown option is named, what was given with it is not", () => {
     expect(refusal("--tokken=canary-77")).toBe("Unknown option '--tokken' (see fetcher --help)");
+    expect(refusal("--chekc")).toBe("Unknown option '--chekc' (see fetcher --help); did you mean \"--check\"?");
+    expect(refusal("--log_level=debug")).toContain('; did you mean "--log-level"?');
     expect(refusal("--config")).toContain("--config");
     expect(refusal("--once=canary-77")).not.toContain("canary-77");
   });

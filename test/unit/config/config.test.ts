@@ -86,7 +86,7 @@ describe("each error names its option, and never shows what was found there", ()
     ["expected an object", null],
     ["expected an object", canary],
     [
-      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident, delivery, environment, $schema`,
+      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident, delivery, environment, $schema; did you mean "backend"?`,
       { bakend: canary },
     ],
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],
@@ -98,7 +98,7 @@ describe("each error names its option, and never shows what was found there", ()
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: 400 } } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: "4755" } } }],
     [
-      "secrets.a.mdoe: unknown option: known here are source, file, env, mode, owner, group, optional, empty",
+      'secrets.a.mdoe: unknown option: known here are source, file, env, mode, owner, group, optional, empty; did you mean "mode"?',
       { ...good, secrets: { a: { mdoe: canary } } },
     ],
     [
@@ -291,6 +291,14 @@ describe("the file", () => {
     expect(await load(directory)).toBe(
       `configuration: cannot read ${directory}: illegal operation on a directory (EISDIR)`,
     );
+  });
+
+  test("a byte order mark before it counts for nothing; UTF-16 is told", async () => {
+    const file = join(freshDirectory(), "c.json");
+    writeFileSync(file, '\ufeff{"backend": "folder", "bakend": 1}');
+    expect(await load(file)).toContain("configuration: bakend: unknown option");
+    writeFileSync(file, Buffer.from('\ufeff{"backend": "folder"}', "utf16le"));
+    expect(await load(file)).toBe(`configuration: ${file} is not JSON: it is UTF-16; save it as UTF-8`);
   });
 
   test.each([

@@ -28,7 +28,7 @@ function load(store: FakeStore, { published, random = 1, ...json }: Options = {}
     held,
     log,
     clock,
-    problems: new Problems(store.name, log, clock),
+    problems: new Problems(store, log, clock),
     random: () => random,
     status: (text: string) => statuses.push(text),
   };

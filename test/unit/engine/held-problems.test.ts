@@ -71,7 +71,7 @@ describe("held values", () => {
 describe("problems", () => {
   function note() {
     const log = recordingLog();
-    const problems = new Problems("vault", log, new FakeClock());
+    const problems = new Problems({ name: "vault", describe: (id) => id }, log, new FakeClock());
     return {
       log,
       problems,
@@ -100,5 +100,24 @@ describe("problems", () => {
     say(...ids.map((id): [string, Outcome] => [id, fetched("x")]));
     expect(log.at("notice")).toEqual(["vault: answers again"]);
     expect(problems.summary).toBeUndefined();
+  });
+
+  test("what differs in the place alone is one line, with all ids; another cause is another", () => {
+    const { log, note: say } = note();
+    say(
+      ["a", new BackendError("denied", "secret/data/a: permission denied (status 403)")],
+      ["b", new BackendError("denied", "secret/data/b: permission denied (status 403)")],
+      ["c", { status: "missing", where: 'no key "c" in secret/data/a' }],
+      ["d", { status: "missing", where: 'no key "d" in secret/data/b' }],
+      ["e", new BackendError("denied", "e in eu-central-1: access denied")],
+      ["f", new BackendError("denied", "f in eu-central-1: access denied")],
+      ["g", new BackendError("denied", "f in eu-west-1: access denied")],
+    );
+    expect(log.lines.map(({ message, fields }) => [message, fields["secrets"]])).toEqual([
+      ["vault: secret/data/a: permission denied (status 403) (and 1 more like it); kept", ["a", "b"]],
+      ['vault: no key "c" in secret/data/a (and 1 more like it); kept', ["c", "d"]],
+      ["vault: e in eu-central-1: access denied (and 1 more like it); kept", ["e", "f"]],
+      ["vault: f in eu-west-1: access denied; kept", ["g"]],
+    ]);
   });
 });

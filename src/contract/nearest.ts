@@ -1,0 +1,44 @@
+/** What somebody who mistyped a name most likely meant. */
+
+/** @returns the end of a sentence, `; did you mean "mode"?`, or "" where none of `known` is near. */
+export function didYouMean(given: string, known: Iterable<string>): string {
+  const meant = nearest(given, known);
+  return meant === undefined ? "" : `; did you mean ${JSON.stringify(meant)}?`;
+}
+
+/** @returns undefined where none is near. Case, `-` and `_` count for nothing: kv_version is kvVersion. */
+export function nearest(given: string, known: Iterable<string>): string | undefined {
+  const wanted = plain(given);
+  // Nobody mistypes that much, and the work grows with the square of it.
+  if (wanted === "" || wanted.length > 100) return undefined;
+  let best: string | undefined;
+  let least = Math.floor(wanted.length / 3) + 1;
+  for (const name of known) {
+    const steps = name === given ? Infinity : stepsBetween(wanted, plain(name));
+    if (steps >= least) continue;
+    [best, least] = [name, steps];
+  }
+  return best;
+}
+
+function plain(name: string): string {
+  return name.toLowerCase().replaceAll(/[-_]/g, "");
+}
+
+/** Letters that are put in, left out, changed, or swapped with their neighbour (optimal string alignment distance). */
+function stepsBetween(a: string, b: string): number {
+  // A word that was not written to its end, or one too many: token for tokenPath.
+  if (Math.min(a.length, b.length) >= 3 && (a.startsWith(b) || b.startsWith(a))) return a === b ? 0 : 1;
+  let [before, row] = [[] as number[], Array.from({ length: b.length + 1 }, (_, index) => index)];
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swap = isSwap ? (before[j - 2] ?? 0) + 1 : Infinity;
+      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, change, swap));
+    }
+    [before, row] = [row, next];
+  }
+  return row[b.length] ?? 0;
+}
