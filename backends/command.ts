@@ -7,6 +7,7 @@ import { ConfigError, errnoText, printable } from "../src/contract/errors.ts";
 import { MAX_VALUE, Room } from "../src/contract/limits.ts";
 import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
+import { hiddenHint } from "../src/contract/unit-sandbox.ts";
 import { object, parse, record, requestSeconds, settingsObject } from "../src/contract/settings.ts";
 
 const word = v.pipe(
@@ -154,7 +155,10 @@ const lasting = new Set(
 
 function notStarted(reason: string, name: string): BackendError {
   if (reason === "ENOENT")
-    return new BackendError("invalid", `there is no program ${name} (PATH, or an absolute path in the command)`);
+    return new BackendError(
+      "invalid",
+      `there is no program ${name} (PATH, or an absolute path in the command)${name.startsWith("/") ? hiddenHint(name) : ""}`,
+    );
   // What execvp(3) answers also where it found none, and could not look into one of the directories.
   if (reason === "EACCES" && !name.includes("/"))
     return new BackendError(

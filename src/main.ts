@@ -5,7 +5,7 @@ import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line
 import { systemClock } from "./runtime/clock.ts";
 import { type Config, loadConfig, type OutputConfig } from "./config/config.ts";
 import { check, once, type Terminal } from "./cli/debug.ts";
-import { ExitCode, FatalError } from "./contract/errors.ts";
+import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { type Log, openLog } from "./runtime/log.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
 import { checkCertificates } from "./runtime/platform.ts";
@@ -30,6 +30,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
+  if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
   const commandLine = parseCommandLine(argv);
   log = openLog(commandLine.logLevel, commandLine.logFormat ?? defaultFormat);
@@ -55,6 +56,16 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "daemon":
       return daemon(commandLine);
   }
+}
+
+/** @returns that of the last unit where something is wrong. */
+async function checkInUnits(names: readonly string[]): Promise<ExitCode> {
+  const { checkInUnit } = await import("./units/check-in-unit.ts");
+  if (names.length === 0 || names.some((name) => name.startsWith("-")))
+    throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
+  let worst: number = ExitCode.ok;
+  for (const name of names) worst = (await checkInUnit(name, openTerminal().err)) || worst;
+  return worst as ExitCode;
 }
 
 /** What can be said without a store, an output and accounts. @throws ConfigError */

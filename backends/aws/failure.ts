@@ -61,6 +61,7 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
 };
 
 const network: Readonly<Record<string, string>> = {
+  EAFNOSUPPORT: "no network",
   ECONNREFUSED: "connection refused",
   ECONNRESET: "connection reset",
   ENOTFOUND: "no such host (is the region right?)",

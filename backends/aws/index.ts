@@ -10,6 +10,7 @@ import {
   type SecretRequest,
 } from "../../src/contract/backend.ts";
 import { Room, Traffic } from "../../src/contract/limits.ts";
+import { networkHint } from "../../src/contract/unit-sandbox.ts";
 import { type Answer, outcomesIn } from "./answer.ts";
 import { BATCH_SIZE, type Client, openClient, regionOfProfile } from "./client.ts";
 import { failureOf, isOfCredentials } from "./failure.ts";
@@ -125,7 +126,8 @@ class SecretsManager implements Backend<Source> {
     } catch (error) {
       const unknown = isOfCredentials(error);
       if (unknown) this.#stale.add(first.region);
-      const failure = failureOf(error, `BatchGetSecretValue in ${first.region}`, this.#service(first.region));
+      const place = `BatchGetSecretValue in ${first.region}`;
+      const failure = await explained(failureOf(error, place, this.#service(first.region)));
       if (unknown || (isBackendError(failure) && failure.kind === "unavailable")) {
         for (const place of places) fail(place, failure, outcomes);
         return [];
@@ -155,7 +157,8 @@ class SecretsManager implements Backend<Source> {
       if (isOfCredentials(error)) this.#stale.add(place.region);
       const { versionStage, versionId, secretId } = place.source;
       const what = describeSource({ secretId, versionStage, versionId, jsonKey: undefined });
-      fail(place, failureOf(error, `${what} in ${place.region}`, this.#service(place.region)), outcomes);
+      const failure = failureOf(error, `${what} in ${place.region}`, this.#service(place.region));
+      fail(place, await explained(failure), outcomes);
     }
   }
 
@@ -189,6 +192,13 @@ function isSame(secretId: string, arn: string | undefined, name: string | undefi
 
 function fail(place: Place, outcome: Outcome, outcomes: Outcomes): void {
   for (const { id } of place.requests) outcomes.set(id, outcome);
+}
+
+/** What keeps us from the service may be our own unit. */
+async function explained<Failure>(failure: Failure): Promise<Failure | BackendError> {
+  if (!isBackendError(failure) || failure.kind !== "unavailable") return failure;
+  const hint = await networkHint();
+  return hint === "" ? failure : new BackendError(failure.kind, `${failure.message}${hint}`, failure.retryAfter);
 }
 
 function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { BackendError, type BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
+import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
 import { absolutePath, object, parse, settingsObject } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
@@ -54,7 +55,10 @@ const folder: BackendModule<Settings, Source> = {
           fileOf: (source: Source) => source.file,
           // Mounts and the activation of sops-nix come late, and come again.
           withoutDirectory() {
-            throw new BackendError("unavailable", `no directory ${printable(secretsDir)} (yet)`);
+            throw new BackendError(
+              "unavailable",
+              `no directory ${printable(secretsDir)} (yet)${hiddenHint(secretsDir)}`,
+            );
           },
         },
         context,

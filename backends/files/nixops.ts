@@ -3,6 +3,7 @@ import * as v from "valibot";
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
+import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
 import { absolutePath, object, parse, settingsObject } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
@@ -61,7 +62,7 @@ const nixops: BackendModule<Settings, Source> = {
           },
           withoutDirectory: () => ({
             status: "missing",
-            where: `no directory ${printable(keysDir)}`,
+            where: `no directory ${printable(keysDir)}${hiddenHint(keysDir)}`,
             mayAppear: true,
           }),
         },

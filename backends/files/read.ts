@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
 import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
+import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;
@@ -155,7 +156,13 @@ function isUsedUp(error: unknown): boolean {
 
 function notOpened(error: unknown, path: string): Sight {
   if (errnoCode(error) !== "ENOENT") return { outcome: failure(error, "read", path), identity: null };
-  return { outcome: { status: "missing", where: `no file ${printable(path)}` }, identity: undefined };
+  const where = `no file ${printable(path)}${hiddenHint(path)}`;
+  return { outcome: { status: "missing", where }, identity: undefined };
+}
+
+/** Of a file that is waited for. */
+export function notYet(path: string): string {
+  return `no file ${printable(path)} (yet)${hiddenHint(path)}`;
 }
 
 function readOpened(descriptor: number, path: string, room: Room, done: (sight: Sight) => void): void {
@@ -257,7 +264,7 @@ export function failure(error: unknown, doing: string, path: string): BackendErr
       return invalid(`${where} is not a regular file`);
     case "EACCES":
     case "EPERM":
-      return new BackendError("denied", `cannot ${doing} ${where}: ${errnoText(code)}`);
+      return new BackendError("denied", `cannot ${doing} ${where}: ${errnoText(code)}${hiddenHint(path)}`);
     default:
       return new BackendError("unavailable", `cannot ${doing} ${where}: ${errnoText(code)}`);
   }

@@ -124,6 +124,7 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ECONNREFUSED: ["unavailable", "connection refused"],
   ECONNRESET: ["unavailable", "connection reset"],
   EPIPE: ["unavailable", "connection reset"],
+  EAFNOSUPPORT: ["unavailable", "no network"],
   ENOENT: ["unavailable", "no such socket (yet)"],
   EACCES: ["unavailable", "no permission to connect"],
   EHOSTUNREACH: ["unavailable", "no route to the host"],

@@ -1,6 +1,6 @@
 /** From whatever proves who we are to a token. What proves it is read from its file at every login. */
 import { BackendError } from "../../src/contract/backend.ts";
-import { readFiles, unlessAborted } from "../files/read.ts";
+import { notYet, readFiles, unlessAborted } from "../files/read.ts";
 import { dataOf, type Grant, grantOf, strange } from "./answers.ts";
 import type { Call, Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
@@ -157,7 +157,7 @@ export class Login {
 export async function readWord(path: string, what: string, signal: AbortSignal): Promise<string> {
   const outcome = (await readFiles(new Map([["word", path]]), signal)).get("word");
   if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
-  if (outcome.status === "missing") throw new BackendError("unavailable", `no ${what}: ${outcome.where} (yet)`);
+  if (outcome.status === "missing") throw new BackendError("unavailable", `no ${what}: ${notYet(path)}`);
   // trim() takes a byte order mark, too.
   const word = outcome.value.toString("utf8").trim();
   outcome.value.fill(0);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createSecureContext, type SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
-import { failure, readFiles } from "../files/read.ts";
+import { failure, notYet, readFiles } from "../files/read.ts";
 import type { TlsSettings } from "./settings.ts";
 
 export class TlsFiles {
@@ -30,7 +30,7 @@ export class TlsFiles {
       const outcome = outcomes.get(path);
       if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
       // A certificate that is being replaced, or comes late at boot.
-      if (outcome.status === "missing") throw new BackendError("unavailable", `${outcome.where} (yet)`);
+      if (outcome.status === "missing") throw new BackendError("unavailable", notYet(path));
       return outcome.value;
     };
     const context: SecureContextOptions = {};

@@ -8,6 +8,7 @@ import { errnoCode } from "../../src/contract/errors.ts";
 import { ofConnection } from "./failures.ts";
 import { type Answer, interpret, placeOf, type Raw, shortened } from "./interpret.ts";
 import { Traffic } from "../../src/contract/limits.ts";
+import { hiddenHint, networkHint } from "../../src/contract/unit-sandbox.ts";
 import { Turn } from "./turn.ts";
 import type { Settings } from "./settings.ts";
 import { TlsFiles } from "./tls-files.ts";
@@ -127,10 +128,19 @@ export class Transport {
     try {
       return await this.#once(url, options, body);
     } catch (error) {
+      if (!(error instanceof StaleConnection)) throw await this.#explained(error, options.signal);
       // The server closed an idle connection just as we used it: it has not seen the request.
-      if (!(error instanceof StaleConnection) || options.method !== "GET") throw error;
+      if (options.method !== "GET") throw error;
       return await this.#once(url, options, body);
     }
+  }
+
+  /** What keeps us from the server may be our own unit. */
+  async #explained(error: unknown, signal: AbortSignal): Promise<unknown> {
+    if (signal.aborted || !(error instanceof BackendError) || error.kind !== "unavailable") return error;
+    const { socketPath } = this.#settings;
+    const hint = socketPath === undefined ? await networkHint() : hiddenHint(socketPath);
+    return hint === "" ? error : new BackendError(error.kind, `${error.message}${hint}`, error.retryAfter);
   }
 
   async #once(url: URL, { method, headers, agent, signal }: Exchange, body: Buffer | undefined): Promise<Raw> {

@@ -22,6 +22,7 @@ export const usage = [
 /** Other ways to call it. */
 export const commandTexts: readonly (readonly [words: string, text: string])[] = [
   ["fetcher units NAME...", "print the units that are generated from /etc/fetcher/NAME.json"],
+  ["fetcher check NAME...", "what --check says, in the sandbox of NAME's sidecar, as root"],
 ];
 
 /** Each option, and what --help and the manual page say of it. */

@@ -175,7 +175,7 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
     terminal.err(
       `${printable(listed(marked))}: begins with a byte order mark, which no editor shows: it is published too\n`,
     );
-  for (const { ids, message } of causesOf(told, store.describe))
+  for (const { ids, message } of causesOf(told, (id) => store.describe(id)))
     terminal.err(`${store.name}: ${printable(`${listed(ids)}: ${message}`)}\n`);
   const exitCode = worst === undefined ? ExitCode.ok : fatal(store.name, worst.id, worst.problem).exitCode;
   return { values, exitCode };

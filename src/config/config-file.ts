@@ -1,8 +1,10 @@
 /** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
 import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
+import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 
 /** What the command line may say about the configuration. Flags win over the file. */
@@ -22,7 +24,7 @@ export async function readJson(file: string): Promise<unknown> {
   try {
     bytes = await readFile(file);
   } catch (error) {
-    throw unreadable(`configuration: cannot read ${file}`, error);
+    throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
   }
   const json = withoutByteOrderMark(bytes).toString("utf8");
   try {

@@ -72,11 +72,15 @@ export class ConfigError extends FatalError {
 /** Codes that only a person can mend. All others (EIO, EMFILE, ...) may be over at the next start. */
 const LASTING = ["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENXIO", "ENODEV"];
 
-/** A file of the operator's that cannot be read: a wrong configuration (78), or an error of the machine (74). */
-export function unreadable(message: string, error: unknown): FatalError {
+/**
+ * A file of the operator's that cannot be read: a wrong configuration (78), or an error of the machine (74).
+ *
+ * @param hint what hides it: the end of the sentence.
+ */
+export function unreadable(message: string, error: unknown, hint = ""): FatalError {
   const code = errnoCode(error);
   const isLasting = code !== undefined && LASTING.includes(code);
-  return new FatalError(isLasting ? ExitCode.config : ExitCode.ioError, `${message}: ${errnoText(code)}`);
+  return new FatalError(isLasting ? ExitCode.config : ExitCode.ioError, `${message}: ${errnoText(code)}${hint}`);
 }
 
 /** Cannot write the output (73 where a file cannot be made at all, 74 where writing it fails). */

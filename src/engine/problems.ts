@@ -93,9 +93,9 @@ export class Problems {
   readonly #clock: Clock;
   readonly #known = new Map<string, Problem & { readonly since: Date }>();
 
-  constructor({ name, describe }: Pick<Store, "name" | "describe">, log: Log, clock: Clock) {
-    this.#backend = name;
-    this.#describe = describe;
+  constructor(store: Pick<Store, "name" | "describe">, log: Log, clock: Clock) {
+    this.#backend = store.name;
+    this.#describe = (id) => store.describe(id);
     this.#log = log;
     this.#clock = clock;
   }

@@ -10,6 +10,7 @@ import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { joinPath } from "../contract/settings.ts";
+import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
@@ -141,7 +142,7 @@ class Reader {
     try {
       return await this.#readFile(this.#template.path);
     } catch (error) {
-      throw unreadable(this.#refuse("cannot be read").message, error);
+      throw unreadable(this.#refuse("cannot be read").message, error, hiddenHint(this.#template.path));
     }
   }
 

@@ -1,0 +1,134 @@
+/**
+ * What our own unit keeps from us: to a program it looks as if a store were away, or a file not there. Only a look at how the
+ * unit was set up tells one from the other. Outside a unit nothing is said.
+ */
+import { readFileSync, realpathSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { dirname } from "node:path";
+import { errnoCode, printable } from "./errors.ts";
+
+/** Options of TemporaryFileSystem= that nobody else's tmpfs has (systemd 252 to 257: TMPFS_LIMITS_TEMPORARY_FS). */
+const OF_SYSTEMD = /(?:^|,)(?:ro|nr_inodes=400k)(?:,|$)/;
+
+/** @returns the end of a sentence about a path that is not there or refuses us; "" where the unit does not hide it. */
+export function hiddenHint(path: string): string {
+  if (!isInUnit()) return "";
+  try {
+    return hintIn(readFileSync("/proc/self/mountinfo", "utf8"), realPathOf(path));
+  } catch {
+    return "";
+  }
+}
+
+/** @param mountinfo proc_pid_mountinfo(5). @param path without symbolic links. */
+export function hintIn(mountinfo: string, path: string): string {
+  const mount = mountinfo
+    .split("\n")
+    .flatMap((line) => mountOf(line) ?? [])
+    .filter(({ point }) => point === "/" || path === point || path.startsWith(`${point}/`))
+    // Of several at one place the last is on top.
+    .reduce<Mount | undefined>(
+      (top, other) => (other.point.length >= (top?.point.length ?? 0) ? other : top),
+      undefined,
+    );
+  if (mount === undefined) return "";
+  const { point, root, type, options } = mount;
+  const say = (setting: string, remedy: string) =>
+    `; hidden by this unit's sandbox (${printable(setting)}): ${printable(remedy)}`;
+  const home = ["/home", "/root", "/run/user"].find((each) => each === point);
+  if (/\/systemd\/inaccessible\/[a-z]+$/.test(root))
+    return home === undefined
+      ? say(`InaccessiblePaths=${point}`, `add an empty InaccessiblePaths= to the unit, and then those that may stay`)
+      : say("ProtectHome=yes", "add ProtectHome=read-only to the unit");
+  if (/\/systemd-private-[0-9a-f]{32}-/.test(root)) return say("PrivateTmp=yes", `keep it elsewhere than in ${point}`);
+  if (type !== "tmpfs" || !OF_SYSTEMD.test(options)) return "";
+  const above = dirname(path);
+  // What lies right below would take the whole place back.
+  const shown = above === point ? path : above;
+  return say(
+    home === undefined ? `TemporaryFileSystem=${point}` : "ProtectHome=tmpfs",
+    `add BindReadOnlyPaths=${shown} to the unit`,
+  );
+}
+
+interface Mount {
+  readonly root: string;
+  readonly point: string;
+  readonly type: string;
+  /** Of the file system as a whole. */
+  readonly options: string;
+}
+
+function mountOf(line: string): Mount | undefined {
+  const [before = "", after = ""] = line.split(" - ");
+  const [, , , root, point] = before.split(" ").map(unescaped);
+  const [type = "", , options = ""] = after.split(" ");
+  return root === undefined || point === undefined ? undefined : { root, point, type, options };
+}
+
+function unescaped(text: string): string {
+  return text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+}
+
+/** As far as it exists. */
+function realPathOf(path: string): string {
+  for (let at = path, rest = ""; ; at = dirname(at)) {
+    try {
+      return `${realpathSync.native(at).replace(/^\/$/, "")}${rest}` || "/";
+    } catch {
+      if (at === "/" || at === ".") return path;
+      rest = `/${at.slice(at.lastIndexOf("/") + 1)}${rest}`;
+    }
+  }
+}
+
+/** @returns the end of a sentence about a store that cannot be reached; "" where the unit may use the network. */
+export async function networkHint(): Promise<string> {
+  if (!isInUnit()) return "";
+  const setting = await networkBarrier();
+  if (setting === undefined) return "";
+  return `; this unit has no network (${setting}): give it PrivateNetwork=no, RestrictAddressFamilies=AF_INET AF_INET6 and an empty IPAddressDeny=, as examples/systemd/network.conf does`;
+}
+
+async function networkBarrier(): Promise<string | undefined> {
+  const code = await sendToOurselves();
+  if (code === "EAFNOSUPPORT") return "RestrictAddressFamilies=";
+  if (
+    isElsewhere() &&
+    Object.values(networkInterfaces()).every((addresses) => addresses?.every(({ internal }) => internal))
+  )
+    return "PrivateNetwork=yes";
+  return code === "EPERM" ? "IPAddressDeny=" : undefined;
+}
+
+/** The network is another than the service manager's, whose socket would be in the list. */
+function isElsewhere(): boolean {
+  const { NOTIFY_SOCKET = "" } = process.env;
+  const socket = NOTIFY_SOCKET.startsWith("/") ? NOTIFY_SOCKET : "/run/systemd/notify";
+  try {
+    return !readFileSync("/proc/self/net/unix", "utf8").includes(` ${socket}\n`);
+  } catch {
+    return false;
+  }
+}
+
+/** A datagram that leaves nothing: what is denied to the unit fails at once, where a connection would be waited for. */
+async function sendToOurselves(): Promise<string | undefined> {
+  const { createSocket } = await import("node:dgram");
+  return await new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    const done = (error?: Error | null) => {
+      resolve(errnoCode(error));
+      socket.removeAllListeners("error").on("error", () => undefined);
+      socket.close();
+    };
+    socket.once("error", done);
+    socket.bind(0, "127.0.0.1", () => {
+      socket.send(Buffer.of(0), socket.address().port, "127.0.0.1", done);
+    });
+  });
+}
+
+function isInUnit(): boolean {
+  return process.env["INVOCATION_ID"] !== undefined;
+}

@@ -1,0 +1,28 @@
+import { expect, test } from "vitest";
+import { settingsIn } from "../../../src/units/check-in-unit.ts";
+
+test("of a unit with drop-ins the settings of [Service], in order, for this instance", () => {
+  const text = String.raw`# /etc/systemd/system/fetcher@.service
+[Unit]
+Description=Secrets of %i.service
+[Service]
+ExecStart=fetcher --config /etc/fetcher/%i.json
+BindReadOnlyPaths=-/etc/fetcher/%i.json \
+    /etc/fetcher/%i
+IPAddressDeny=any
+Environment=A=100%%
+
+# /etc/systemd/system/fetcher@app.service.d/network.conf
+[Service]
+IPAddressDeny=
+[Install]
+WantedBy=multi-user.target
+`;
+  expect(settingsIn(text, String.raw`fetcher@a\x2db.service`)).toEqual([
+    ["ExecStart", String.raw`fetcher --config /etc/fetcher/a\x2db.json`],
+    ["BindReadOnlyPaths", String.raw`-/etc/fetcher/a\x2db.json      /etc/fetcher/a\x2db`],
+    ["IPAddressDeny", "any"],
+    ["Environment", "A=100%"],
+    ["IPAddressDeny", ""],
+  ]);
+});
