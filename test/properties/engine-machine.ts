@@ -1,13 +1,23 @@
 /** A sidecar with all that may happen to it: what fails, what heals, and what the service has read. */
 import fc from "fast-check";
-import { existsSync, mkdirSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { BackendError } from "../../src/contract/backend.ts";
-import { FatalError } from "../../src/contract/errors.ts";
+import { ExitCode, FatalError } from "../../src/contract/errors.ts";
 import { FailingDisk } from "../unit/engine/failing-disk.ts";
 import { freshDirectory, startSidecar } from "../unit/engine/running-sidecar.ts";
-import { FakeClock, FakeStore, missing, refused } from "../unit/fakes.ts";
+import { FakeClock, FakeStore, FakeSystemd, missing, refused } from "../unit/fakes.ts";
 
 export const ids = ["a", "b"] as const;
 const id = fc.constantFrom(...ids);
@@ -70,6 +80,7 @@ type Life = Awaited<ReturnType<typeof startSidecar>>;
 export class Machine {
   readonly store = new FakeStore({ a: "a0", b: "b0" });
   readonly #clock = new FakeClock();
+  readonly #systemd = new FakeSystemd(this.#clock);
   readonly #directory: string;
   readonly #links: string | undefined;
   readonly #disk: FailingDisk;
@@ -92,6 +103,13 @@ export class Machine {
   constructor({ reloadOnChange, optional, action, settle, lease, links }: Options) {
     if (lease) this.store.leases.set("a", LEASE);
     writeFileSync(this.#template, GOOD);
+    const start = this.#systemd.start.bind(this.#systemd);
+    this.#systemd.start = () => {
+      const files = this.files();
+      const isStarted = start();
+      if (isStarted) this.#seen = files;
+      return isStarted;
+    };
     const root = freshDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
     this.#disk = new FailingDisk(root);
     this.#directory = join(root, "pub");
@@ -113,9 +131,9 @@ export class Machine {
   /** The published files, each as text. */
   files(): Readonly<Record<string, string>> {
     if (!existsSync(this.#directory)) return {};
-    const names = this.life.names().filter((name) => !name.startsWith(".") && !name.endsWith(".aside"));
+    const names = readdirSync(this.#directory).filter((name) => !name.startsWith(".") && !name.endsWith(".aside"));
     const files = names.filter((name) => statSync(join(this.#directory, name)).isFile());
-    return Object.fromEntries(files.map((name) => [name, this.life.file(name)]));
+    return Object.fromEntries(files.map((name) => [name, readFileSync(join(this.#directory, name), "utf8")]));
   }
 
   /** The same, by the links. */
@@ -258,48 +276,47 @@ export class Machine {
 
   /** Killed where it stands, also in the middle of a publish, and started again by systemd beside what it left. */
   async #kill(): Promise<void> {
-    const { life } = this;
     this.#disk.fail(0);
-    await life.stop();
+    await this.life.stop();
     this.#disk.heal();
     this.#unblock();
-    await this.#live(life);
+    const isForgotten = !existsSync(join(this.#directory, ".fetcher-state"));
+    await this.#live();
+    // Nothing says to the new life that there was one before: who removed that tells the service, too.
+    if (isForgotten) this.#seen = this.files();
   }
 
-  /** A start that its set or its store cannot serve ends or waits: then somebody mends what is wrong. */
-  async #live(before?: Life): Promise<void> {
+  /** A start that its set or its store cannot serve ends or waits: then somebody mends what is wrong, and tells the service of what was lost by it. */
+  async #live(): Promise<void> {
     const begin = async () => {
       this.life = await startSidecar({
         store: this.store,
         config: this.#config,
         directory: this.#directory,
         clock: this.#clock,
+        systemd: this.#systemd,
       });
-      const { systemd } = this.life;
-      if (before !== undefined) systemd.state = before.systemd.state;
-      const start = systemd.start.bind(systemd);
-      systemd.start = () => {
-        this.#seen = this.files();
-        return start();
-      };
     };
     if (this.#text.startsWith("{{") && this.#text !== "{{a}}" && this.#text !== GOOD) this.#write(GOOD);
     this.#isTemplateNews = false;
-    await begin();
     const ready = () => this.life.notifier.readies.length > 0;
+    const end = () => this.life.end();
+    await begin();
     await this.#clock.advance(8);
-    if (ready()) return;
-    const end = this.life.end();
-    if (end !== "runs" && !(end instanceof FatalError) && !(end instanceof Error && end.name === "ValueError"))
-      throw end;
-    this.mendStore();
-    this.store.down = undefined;
-    if (end !== "runs") {
-      // Files that no state of the sidecar's lists are somebody else's: it does not take them.
-      this.#remove("");
-      await begin();
+    for (let attempt = 0; !ready(); attempt++) {
+      const why = end();
+      if (why !== "runs" && !(why instanceof FatalError) && !(why instanceof Error && why.name === "ValueError"))
+        throw why;
+      this.mendStore();
+      this.store.down = undefined;
+      // Files that no state of the sidecar's lists are somebody else's: it does not take them, however long it waited before.
+      const isRefused = why instanceof FatalError && why.exitCode === ExitCode.cannotCreate;
+      if (isRefused) this.#remove("");
+      if (why !== "runs") await begin();
+      await this.#clock.until(() => ready() || end() !== "runs", 60);
+      if (isRefused && ready()) this.#seen = this.files();
+      if (attempt === 3) throw new Error("a start that nothing mends");
     }
-    await this.#clock.until(ready, 60);
   }
 
   /** A directory in the place of a file, which rename(2) does not replace. */

@@ -23,7 +23,8 @@ export interface Options {
   /** An earlier life's. */
   readonly directory?: string;
   readonly random?: number;
-  readonly systemd?: Partial<Pick<FakeSystemd, "answers">>;
+  /** One of an earlier life, as it outlives the sidecar. */
+  readonly systemd?: FakeSystemd | Partial<Pick<FakeSystemd, "answers">>;
   /** Runs between the read of what is published and the first fetch. */
   readonly opened?: () => void;
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
@@ -63,7 +64,8 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   });
   const log = recordingLog();
   const notifier = new RecordingNotifier();
-  const systemd = Object.assign(new FakeSystemd(clock), options.systemd);
+  const systemd =
+    options.systemd instanceof FakeSystemd ? options.systemd : Object.assign(new FakeSystemd(clock), options.systemd);
   const { output } = config;
   if (output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, output);
