@@ -32,7 +32,7 @@ const name = isForeign ? `fetcher-${processor}` : "fetcher";
 const groups =
   "BYTECODE CONFIG CRASH DEBUG DESTRUCT DISABLE ENABLE FEATURE GARBAGE GC IDLE INOTIFY INTERNAL NEEDS TCC THREADPOOL WATCHER";
 const variables = new RegExp(
-  `BUN_(?:BE_BUN|OPTIONS|INSPECT|TMPDIR|TRACE|(?:${groups.replaceAll(" ", "|")})_)|SSL_CERT_(?:FILE|DIR)`,
+  `BUN_(?:BE_BUN|OPTIONS|INSPECT|TMPDIR|TRACE|(?:${groups.replaceAll(" ", "|")})_(?!TIMER_DISABLE))|SSL_CERT_(?:FILE|DIR)`,
   "g",
 );
 
@@ -88,8 +88,8 @@ function compile() {
  * A copy of the runtime that the environment cannot make another program: Bun has no option for that. BUN_BE_BUN=1 would
  * make the executable act as `bun`, BUN_OPTIONS would have it load any module, BUN_INSPECT open a debugger's port. The names
  * of these variables are changed to some that no variable can have; what they are for then is as if they were not set.
- * Left as they are: BUN_JSC_* (the engine's own switches; BUN_JSC_useJIT=0 is what the units may want), BUN_ENV (a
- * name that is also a word of the language that it transpiles), and the switch for its cache.
+ * Left as they are: BUN_JSC_* (the engine's own switches; BUN_JSC_useJIT=0 is what the units may want), BUN_GC_TIMER_DISABLE
+ * (so is that), BUN_ENV (a name that is also a word of the language that it transpiles), and the switch for its cache.
  */
 function deafRuntime() {
   const bytes = readFileSync(runtime(processor, isForeign ? "BUN_TARGET" : "BUN"));

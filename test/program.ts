@@ -1,5 +1,6 @@
 /** The program under test: dist/fetcher.js on this Node, or what FETCHER_TEST_PROGRAM names (dist/fetcher, without Node). */
-import { resolve } from "node:path";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { project } from "./markdown.ts";
 
 export const programFile = resolve(project, process.env["FETCHER_TEST_PROGRAM"] ?? "dist/fetcher.js");
@@ -11,3 +12,11 @@ export const runsOnNode = programFile.endsWith(".js");
 export function programCommand(file = programFile): readonly [string, ...string[]] {
   return runsOnNode ? [process.execPath, file] : [file];
 }
+
+/** What its units set for it. */
+export const environmentOfExecutable: Readonly<Record<string, string>> = Object.fromEntries(
+  Array.from(
+    readFileSync(join(project, "examples/systemd/executable.conf"), "utf8").matchAll(/^Environment=(\w+)=(.*)$/gm),
+    ([, name = "", value = ""]) => [name, value],
+  ),
+);

@@ -5,6 +5,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
@@ -48,6 +49,8 @@ const requirements = {
   python: () => program("python3"),
   gcc: () => program("gcc"),
   openssl: () => program("openssl"),
+  ipv6: () =>
+    (networkInterfaces()["lo"] ?? []).some(({ address }) => address === "::1") ? undefined : "lo has no address ::1",
   "systemd-analyze": () => program("systemd-analyze"),
   nix: () => program("nix-instantiate"),
   "nix-newer": () =>

@@ -52,6 +52,8 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   InternalServiceError: ["unavailable", "the service has an internal error"],
   InternalServiceErrorException: ["unavailable", "the service has an internal error"],
   TimeoutError: ["unavailable", "no answer in time"],
+  // Of the SDK, about what is before the service, perhaps.
+  SyntaxError: ["unavailable", "the answer is no JSON"],
   RequestTimeout: ["unavailable", "the request came in too slowly"],
   RequestTimeoutException: ["unavailable", "the request came in too slowly"],
   // Of STS, where a web identity is checked.
@@ -70,6 +72,30 @@ const network: Readonly<Record<string, string>> = {
   EHOSTUNREACH: "no route to the host",
   ENETUNREACH: "no route to the network",
 };
+
+/** Of TLS; what is not here is told by its code. */
+const certificate: Readonly<Record<string, string>> = {
+  ERR_TLS_CERT_ALTNAME_INVALID: "is for another name",
+  CERT_HAS_EXPIRED: "has expired",
+  CERT_NOT_YET_VALID: "is not valid yet (or the clock is wrong)",
+  ...Object.fromEntries(
+    [
+      "DEPTH_ZERO_SELF_SIGNED_CERT",
+      "SELF_SIGNED_CERT_IN_CHAIN",
+      "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+      "UNABLE_TO_GET_ISSUER_CERT",
+      "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+    ].map((code) => [code, "is of an unknown authority: name it in $NODE_EXTRA_CA_CERTS"]),
+  ),
+};
+
+/** @returns undefined where it is not the connection that failed. */
+function ofConnection(code: string): string | undefined {
+  if (Object.hasOwn(network, code)) return network[code];
+  if (Object.hasOwn(certificate, code)) return `the server's certificate ${certificate[code] ?? ""}`;
+  if (code.startsWith("HPE_")) return "the answer is no HTTP";
+  return /^(?:EPROTO$|ERR_SSL_|ERR_TLS_|CERT_)/.test(code) ? `no TLS connection (${code})` : undefined;
+}
 
 /** What a person or another program may replace on this machine while we run. */
 const ofCredentials = new Set([
@@ -135,11 +161,12 @@ function judge(error: unknown): readonly [BackendErrorKind, string] {
   if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];
   if (name === "InvalidIdentityToken" && /\bretrieve verification key\b/i.test(message))
     return ["unavailable", "the identity provider does not answer"];
+  // The SDK calls a connection that was reset a time-out, too.
+  const connection = ofConnection(code);
+  if (connection !== undefined) return ["unavailable", `${connection}${peer}`];
   const known = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
   if (known !== undefined) return known;
-  const why =
-    (Object.hasOwn(network, code) ? `${network[code] ?? ""}${peer}` : undefined) ??
-    (status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`);
+  const why = status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`;
   // A proxy's word says nothing of what AWS would.
   const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
   return [refused ? "denied" : "unavailable", why];

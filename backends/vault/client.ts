@@ -75,6 +75,11 @@ export class Client {
     this.#transport.begin();
   }
 
+  /** It ends. */
+  end(): void {
+    this.#transport.end();
+  }
+
   close(): void {
     this.#transport.close();
   }

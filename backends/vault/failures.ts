@@ -161,6 +161,8 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ERR_SSL_UNSUPPORTED_PROTOCOL: ["unavailable", "the server offers no TLS version that is allowed"],
   ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: ["unavailable", "the server offers no TLS version that is allowed"],
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
+  // The same, as BoringSSL names it, and most of the others below.
+  ERR_SSL_TLSV1_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
   ERR_SSL_SSL_TLS_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: ["denied", "the server refuses the client certificate"],

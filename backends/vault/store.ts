@@ -35,6 +35,14 @@ export class VaultStore implements Backend<Source> {
 
   async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
     this.#client.begin();
+    try {
+      return await this.#fetch(requests, signal);
+    } finally {
+      this.#client.end();
+    }
+  }
+
+  async #fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<Map<string, Outcome>> {
     // Without a token nothing can be said of any secret.
     await this.#said(() => this.#session.current(signal));
     const places = new Map<string, { readonly place: Place; readonly requests: SecretRequest<Source>[] }>();

@@ -27,7 +27,7 @@ export const MAX_BODY = 32 * 1024 * 1024;
 /** Bytes. Above this, answers come in one at a time: eight of the largest at once would be a flood. */
 const LARGE = 1024 * 1024;
 const MAX_REDIRECTS = 3;
-/** ms that an idle connection is kept: for the requests of one round. The next poll finds the server anew. */
+/** ms that an idle connection is kept for the requests of one fetch, and for those between two. */
 const IDLE = 3000;
 
 /** @throws (all of it) BackendError for what is wrong with the connection or the answer; Refused for an error status. */
@@ -73,6 +73,15 @@ export class Transport {
   /** A fetch begins: what all its answers together may have is counted from here. */
   begin(): void {
     this.#traffic.begin();
+  }
+
+  /**
+   * A fetch ends, and with it its idle connections: the next fetch finds the server anew. A connection that stays open wakes the
+   * process again and again, and a poll is to cost little.
+   */
+  end(): void {
+    for (const sockets of Object.values(this.#agent?.freeSockets ?? {}))
+      for (const socket of [...(sockets ?? [])]) socket.destroy();
   }
 
   close(): void {

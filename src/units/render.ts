@@ -101,6 +101,7 @@ function hasOwner({ secrets, templates }: Config): boolean {
 /** What Node cannot have: no memory is both written and executed, and the process speaks for itself. */
 const executable: Lines = [
   ["Environment", "BUN_JSC_useJIT=0"],
+  ["Environment", "BUN_GC_TIMER_DISABLE=1"],
   ["MemoryDenyWriteExecute", "yes"],
   ["SystemCallFilter", "~@pkey"],
   ["NotifyAccess", "main"],

@@ -6,7 +6,8 @@ import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { programCommand } from "../program.ts";
+import { environmentOfExecutable, programCommand } from "../program.ts";
+import { StandIn } from "../vault/stand-in.ts";
 import { type Daemon, eventually, Place } from "./daemon.ts";
 
 const big = `// ${"padding ".repeat(8000)}\n`;
@@ -209,6 +210,34 @@ while True:
     },
   );
 });
+
+needs("executable").test(
+  "as its units run it, an idle sidecar does not look through its memory at every poll",
+  async () => {
+    const standIn = await StandIn.start();
+    standIn.data = { id: "value" };
+    const place = new Place();
+    fs.writeFileSync(place.path("token"), "token", { mode: 0o600 });
+    const config = {
+      url: standIn.url,
+      tokenPath: place.path("token"),
+      path: "app",
+      pollingInterval: 1,
+      secretsDir: undefined,
+    };
+    // The engine says when it begins to collect.
+    const env = { ...environmentOfExecutable, BUN_JSC_logGC: "1" };
+    const daemon = place.start(place.config(["id"], { backend: "vault", config }), { env });
+    const polls = () => standIn.asked.filter(({ path }) => path.endsWith("/data/app")).length;
+    const collections = () => daemon.stderr.match(/START M/g)?.length ?? 0;
+    await eventually("the first polls", () => polls() >= 3);
+    const before = collections();
+    expect(before).toBeGreaterThan(0);
+    await eventually("six more", () => polls() >= 9);
+    // The runtime's own timer makes it one a second.
+    expect(collections() - before).toBeLessThan(3);
+  },
+);
 
 test("the clock is CLOCK_MONOTONIC, whatever the runtime's own is: systemd's times are compared with it", async () => {
   const place = new Place();

@@ -7,11 +7,11 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runsOnNode } from "../program.ts";
+import { environmentOfExecutable, runsOnNode } from "../program.ts";
 import { eventually, Place } from "./daemon.ts";
 
-/** examples/systemd/executable.conf: code that the engine compiles as it runs is memory that comes and stays. */
-const asInTheUnit = { BUN_JSC_useJIT: "0" };
+/** Code that the engine compiles as it runs is memory that comes and stays. */
+const asInTheUnit = environmentOfExecutable;
 
 const loud = 'head -c 20000000 /dev/zero; echo x >>"$1"';
 

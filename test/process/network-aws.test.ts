@@ -1,0 +1,94 @@
+/**
+ * What the AWS backend promises of the network, asked of the program from outside. If these fail, a server that is not AWS gets
+ * what a signed request gives away, or a start waits for ever.
+ */
+import type net from "node:net";
+import { expect, onTestFinished, test } from "vitest";
+import { StandIn } from "../aws/stand-in.ts";
+import { needs } from "../requirements.ts";
+import { Place } from "./daemon.ts";
+import { awsAt, awsKeys, listener, passOn, proxy, publishes, refuses, value } from "./network.ts";
+
+const secret = {
+  ARN: "arn:aws:secretsmanager:eu-central-1:1:secret:id",
+  Name: "id",
+  SecretString: value,
+  VersionId: "v1",
+};
+
+const start = async (answer: Parameters<typeof StandIn.start>[0]) => {
+  const standIn = await StandIn.start(answer);
+  onTestFinished(standIn.close);
+  return standIn;
+};
+
+const startWithValue = () =>
+  start(({ operation }) => ({
+    body: operation === "BatchGetSecretValue" ? { SecretValues: [secret], Errors: [] } : secret,
+  }));
+
+test("the value arrives, by requests that are signed", async () => {
+  const standIn = await startWithValue();
+  const place = new Place();
+  await publishes(place, awsAt(place, standIn.url), awsKeys);
+  expect(standIn.calls[0]?.accessKey).toBe(awsKeys.AWS_ACCESS_KEY_ID);
+});
+
+test.each([
+  ["is never answered", () => undefined, "no answer in time"],
+  ["is answered by half", () => ({ body: secret, stalls: true }), "no answer in time"],
+  [
+    "is answered without an end",
+    () => ({ body: '{"SecretString":"canary', floods: true }),
+    "the answer is larger than",
+  ],
+  ["is answered with a page", () => ({ body: "<p>canary</p>" }), "the answer is no JSON"],
+  ["meets a gateway that fails", () => ({ status: 502, body: "canary" }), "HTTP status 502"],
+])("a start whose request %s ends, and says so", async (_, answer, says) => {
+  const standIn = await start(answer);
+  const place = new Place();
+  const config = awsAt(place, standIn.url, { timeout: 3 });
+  await refuses(place, config, says, awsKeys);
+  expect(standIn.calls.length).toBeGreaterThan(0);
+});
+
+test("a service that resets connections, speaks something else, or is not there, is told of", async () => {
+  const place = new Place();
+  const at = async (serve: (socket: net.Socket) => void) =>
+    `http://127.0.0.1:${await listener((socket) => {
+      socket.once("data", () => {
+        serve(socket);
+      });
+    })}`;
+  for (const [endpoint, says] of [
+    [await at((socket) => socket.resetAndDestroy()), /connection reset/],
+    [await at((socket) => socket.destroy()), /connection reset/],
+    [await at((socket) => socket.end("220 canary ESMTP\r\n")), /the answer is no HTTP/],
+    ["http://127.0.0.1:1", /connection refused/],
+    ["http://no-such-host.invalid", /no such host|the name cannot be resolved now/],
+  ] as const)
+    await refuses(place, awsAt(place, endpoint), says, awsKeys);
+});
+
+test("a redirect gets no signed request", async () => {
+  const thief = await start(() => ({ body: secret }));
+  const standIn = await start(() => ({ status: 307, headers: { location: thief.url }, body: "" }));
+  const place = new Place();
+  await refuses(place, awsAt(place, standIn.url), "HTTP status 307", awsKeys);
+  expect(thief.calls).toEqual([]);
+});
+
+test("no proxy of the environment is asked", async () => {
+  const standIn = await startWithValue();
+  const { env, asked } = await proxy();
+  const place = new Place();
+  await publishes(place, awsAt(place, standIn.url), { ...env, ...awsKeys });
+  expect(asked).toEqual([]);
+});
+
+needs("ipv6").test("a service with an IPv6 address is asked", async () => {
+  const standIn = await startWithValue();
+  const port = await listener(passOn(standIn.url), "::1");
+  const place = new Place();
+  await publishes(place, awsAt(place, `http://[::1]:${port}`), awsKeys);
+});

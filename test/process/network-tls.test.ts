@@ -1,0 +1,194 @@
+/**
+ * What the Vault backend promises of TLS, asked of the program from outside. If these fail, whoever is in the way gets the
+ * token, or a server that is right gets no request.
+ */
+import * as fs from "node:fs";
+import { beforeAll, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { temporary } from "../contract/temporary.ts";
+import type { StandIn } from "../vault/stand-in.ts";
+import { Place } from "./daemon.ts";
+import {
+  awsAt,
+  awsKeys,
+  Certificates,
+  listener,
+  passOn,
+  publishes,
+  refuses,
+  standInWithValue,
+  tlsListener,
+  vaultAt,
+} from "./network.ts";
+
+needs("openssl").describe("Vault over TLS", () => {
+  let certificates: Certificates;
+  const pem = (name: string) => certificates.path(name);
+
+  beforeAll(async () => {
+    const { path, dispose } = await temporary();
+    certificates = new Certificates(path);
+    for (const authority of ["ours", "strangers"]) certificates.authority(authority);
+    certificates.issue("good", "ours");
+    certificates.issue("client", "ours");
+    certificates.issue("strange", "strangers");
+    certificates.issue("expired", "ours", -1);
+    return dispose;
+  });
+
+  /** @returns the port of a TLS server in front of a stand-in. */
+  const secured = (certificate: string, standIn: StandIn, more: object = {}) =>
+    tlsListener({ ...certificates.pair(certificate), ...more }, passOn(standIn.url));
+
+  test("a server with the authority's certificate for its name is asked", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const port = await secured("good", standIn);
+    await publishes(place, vaultAt(place, `https://localhost:${port}`, { tls: { caFile: pem("ours") } }));
+  });
+
+  test("tls.serverName says which name is right, where the address has another", async () => {
+    const standIn = await standInWithValue();
+    const [place, other] = [new Place(), new Place()];
+    const url = `https://127.0.0.1:${await secured("good", standIn)}`;
+    const tls = { caFile: pem("ours"), serverName: "localhost" };
+    await publishes(place, vaultAt(place, url, { tls }));
+    const wrong = { ...tls, serverName: "other.test" };
+    await refuses(other, vaultAt(other, url, { tls: wrong }), "certificate is for another name");
+  });
+
+  const trusting = { NODE_TLS_REJECT_UNAUTHORIZED: "0" };
+  const otherName = "the server's certificate is for another name";
+  const unknown = "the server's certificate is of an unknown authority: name it in tls.caFile";
+  test.each([
+    ["another name", "good", "https://127.0.0.1", "ours", {}, otherName],
+    ["another name, whatever the environment says", "good", "https://127.0.0.1", "ours", trusting, otherName],
+    ["an unknown authority", "strange", "https://localhost", "ours", {}, unknown],
+    ["an unknown authority, whatever the environment says", "strange", "https://localhost", "ours", trusting, unknown],
+    ["no authority that this machine knows", "good", "https://localhost", undefined, {}, unknown],
+    ["no authority, whatever the environment says", "good", "https://localhost", undefined, trusting, unknown],
+    ["long ago", "expired", "https://localhost", "ours", {}, "the server's certificate has expired"],
+  ])("a certificate of %s is refused before anything is sent", async (_, server, url, authority, env, says) => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const port = await secured(server, standIn);
+    const settings = authority === undefined ? {} : { tls: { caFile: pem(authority) } };
+    await refuses(place, vaultAt(place, `${url}:${port}`, settings), says, env);
+    expect(standIn.asked).toEqual([]);
+  });
+
+  test.each(["SSL_CERT_FILE", "SSL_CERT_DIR"])("what $%s names is not trusted", async (name) => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const port = await secured("good", standIn);
+    const env = { [name]: name.endsWith("DIR") ? pem("").replace(/\/[^/]*$/, "") : pem("ours") };
+    await refuses(place, vaultAt(place, `https://localhost:${port}`), unknown, env);
+    expect(standIn.asked).toEqual([]);
+  });
+
+  test("what $NODE_EXTRA_CA_CERTS names is trusted", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const port = await secured("good", standIn);
+    await publishes(place, vaultAt(place, `https://localhost:${port}`), { NODE_EXTRA_CA_CERTS: pem("ours") });
+  });
+
+  test("verification is off only by the option that says so, with a warning", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const tls = { insecureDoNotVerifyServer: true };
+    const daemon = await publishes(
+      place,
+      vaultAt(place, `https://127.0.0.1:${await secured("strange", standIn)}`, { tls }),
+    );
+    expect((await daemon.says(/tls\.insecureDoNotVerifyServer is set/)).level).toBe("warn");
+  });
+
+  test("a server with nothing newer than TLS 1.1 gets no token", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const old = { minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "DEFAULT@SECLEVEL=0" };
+    const port = await secured("good", standIn, old);
+    const config = vaultAt(place, `https://localhost:${port}`, { tls: { caFile: pem("ours") } });
+    await refuses(place, config, "the server offers no TLS version that is allowed");
+    expect(standIn.asked).toEqual([]);
+  });
+
+  test("an https URL of a server without TLS is said to be that", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const config = vaultAt(place, standIn.url.replace("http:", "https:"));
+    await refuses(place, config, "the server does not speak TLS there");
+    expect(standIn.asked).toEqual([]);
+  });
+
+  test("a server that falls silent in the handshake is given up after connectTimeout", async () => {
+    const place = new Place();
+    const port = await listener(() => undefined);
+    const config = vaultAt(place, `https://localhost:${port}`, { connectTimeout: 0.4 });
+    await refuses(place, config, "no connection within 0.4 s");
+  });
+
+  test("a server that wants a client's certificate gets ours, and its word where there is none", async () => {
+    const standIn = await standInWithValue();
+    const mutual = { requestCert: true, rejectUnauthorized: true, ca: fs.readFileSync(pem("ours")) };
+    const url = `https://localhost:${await secured("good", standIn, mutual)}`;
+    const [place, without] = [new Place(), new Place()];
+    const tls = { caFile: pem("ours") };
+    await publishes(
+      place,
+      vaultAt(place, url, { tls: { ...tls, certFile: pem("client"), keyFile: pem("client-key") } }),
+    );
+    await refuses(without, vaultAt(without, url, { tls }), "the server wants a client certificate");
+  });
+
+  test("files of a client's certificate that are no pair are waited for", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const port = await secured("good", standIn);
+    const tls = { caFile: pem("ours"), certFile: pem("client"), keyFile: pem("good-key") };
+    await refuses(
+      place,
+      vaultAt(place, `https://localhost:${port}`, { tls }),
+      "tls.certFile and tls.keyFile do not belong together (yet)",
+    );
+  });
+
+  test("an authority that comes into its file later is trusted from then on, one that goes is not", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const caFile = place.path("ca.pem");
+    fs.copyFileSync(pem("strangers"), caFile);
+    const port = await secured("good", standIn);
+    const config = vaultAt(place, `https://localhost:${port}`, { pollingInterval: 0.2, tls: { caFile } });
+    const daemon = place.start(config);
+    const put = (name: string) => {
+      fs.copyFileSync(pem(name), `${caFile}.new`);
+      fs.renameSync(`${caFile}.new`, caFile);
+    };
+    await daemon.says(/unknown authority/);
+    put("ours");
+    await daemon.ready();
+    const from = daemon.lines.length;
+    put("strangers");
+    await daemon.says(/unknown authority/, from);
+  });
+
+  test("AWS: a server that no known authority vouches for gets no request, one that $NODE_EXTRA_CA_CERTS names does", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const port = await secured("good", standIn);
+    const [endpoint, otherName] = [`https://localhost:${port}`, `https://127.0.0.1:${port}`];
+    const ours = { NODE_EXTRA_CA_CERTS: pem("ours") };
+    for (const env of [awsKeys, { ...awsKeys, ...trusting }]) {
+      await refuses(place, awsAt(place, endpoint), "the server's certificate is of an unknown authority", env);
+      const wrong = "the server's certificate is for another name";
+      await refuses(place, awsAt(place, otherName), wrong, { ...env, ...ours });
+    }
+    await refuses(place, awsAt(place, standIn.url.replace("http:", "https:")), "no TLS connection", awsKeys);
+    expect(standIn.asked).toEqual([]);
+    // It is no Secrets Manager, and says so.
+    await refuses(place, awsAt(place, endpoint), "HTTP status 404", { ...awsKeys, ...ours });
+    expect(standIn.asked.length).toBeGreaterThan(0);
+  });
+});
