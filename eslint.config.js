@@ -15,7 +15,7 @@ const rooms = {
   config: ["contract"],
   units: ["contract", "config"],
   output: ["contract", "config"],
-  publish: ["contract", "config", "output"],
+  publish: ["contract", "runtime", "config", "output"],
   systemd: ["contract", "runtime", "config", "publish"],
   engine: ["contract", "runtime", "config", "publish", "systemd", "../backends/index\\.ts$"],
   cli: ["contract", "runtime", "config", "units", "publish", "engine"],

@@ -11,7 +11,7 @@ import {
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
 import { text } from "../../src/contract/settings.ts";
-import { failure, readFiles, unlessAborted, wipe } from "./read.ts";
+import { failure, hanging, readFiles, unlessAborted, unlessHanging, wipe } from "./read.ts";
 import type { FileWatch } from "./watch.ts";
 
 const stat = promisify(fs.stat);
@@ -51,8 +51,14 @@ export function openFiles<Source>(store: FileStore<Source>, context: BackendCont
   let lastIdentity: string | undefined;
   const pathOf = (request: SecretRequest<Source>) => joinFile(store.directory, store.fileOf(request.source));
 
+  async function lookAtDirectory() {
+    const looked = await unlessHanging(`directory ${store.directory}`, async () => ({ found: await directoryNow() }));
+    if (looked === undefined) throw hanging(store.directory);
+    return looked.found;
+  }
+
   /** @returns undefined where it does not exist. */
-  async function lookAtDirectory(): Promise<{ identity: string; changed: bigint } | undefined> {
+  async function directoryNow(): Promise<{ identity: string; changed: bigint } | undefined> {
     try {
       // The dot: a file in the place of the directory is ENOTDIR.
       const stats = await stat(joinFile(store.directory, "."), { bigint: true });

@@ -68,12 +68,14 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
     const last = attempt >= PAUSES.length;
     const places = last ? await placesOf(files.values()) : undefined;
     await forEach(files, signal, async (id, path) => {
-      sights.set(id, await readFile(path, room));
+      const sight = await unlessHanging(`read ${id} ${path}`, () => readFile(path, room));
+      sights.set(id, sight ?? { outcome: hanging(path), identity: null });
     });
     const changed = new Set<string>();
     const looks = Array.from(files, async ([id, path]) => {
       const before = sights.get(id)?.identity;
-      if (before !== null && before !== (await identityOf(path))) changed.add(id);
+      const looked = before === null ? null : await unlessHanging(`look ${id} ${path}`, () => identityOf(path));
+      if (before !== null && before !== looked) changed.add(id);
     });
     await Promise.all(looks);
     if (changed.size > 0 && !last && !signal.aborted) {
@@ -88,6 +90,29 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
     for (const id of changed) outcomes.set(id, neverAtRest(files.get(id) ?? id));
     return outcomes;
   }
+}
+
+/** What a system call has not come back from. */
+const hangs = new Set<string>();
+
+/**
+ * Does `work`, unless what it did before for the same `key` has not ended: each call on a file system that hangs would take
+ * another of the four threads, until nothing else is read.
+ *
+ * @returns undefined where it is not done.
+ */
+export async function unlessHanging<T>(key: string, work: () => Promise<T>): Promise<T | undefined> {
+  if (hangs.has(key)) return undefined;
+  hangs.add(key);
+  try {
+    return await work();
+  } finally {
+    hangs.delete(key);
+  }
+}
+
+export function hanging(path: string): BackendError {
+  return new BackendError("unavailable", `cannot read ${printable(path)}: its file system does not answer`);
 }
 
 /** Where the paths lead, and into which directories: both stay the same when a file is replaced by another of its name. */

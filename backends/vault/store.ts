@@ -16,7 +16,9 @@ import type { Place, Source } from "./source.ts";
 /** Requests at once. */
 const CONCURRENCY = 8;
 /** Seconds for what is to be revoked at the end. */
-const CLOSE_LIMIT = 4;
+const CLOSE_LIMIT = 0.4;
+/** The same for what follows from an action. */
+const APPLIED_LIMIT = 4;
 
 export class VaultStore implements Backend<Source> {
   readonly #client: Client;
@@ -61,7 +63,7 @@ export class VaultStore implements Backend<Source> {
   }
 
   async applied(versions: ReadonlyMap<string, string>): Promise<void> {
-    await this.#leases.applied(versions, AbortSignal.timeout(CLOSE_LIMIT * 1000));
+    await this.#leases.applied(versions, AbortSignal.timeout(APPLIED_LIMIT * 1000));
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
-import { FatalError } from "../contract/errors.ts";
+import { ExitCode, FatalError } from "../contract/errors.ts";
 import type { PublishResult, Request } from "./asks.ts";
 import { type Answer, fetchOnce, fetchSettled } from "./fetch.ts";
 import { type HeldValues, valuesIn, isFetched } from "./held-values.ts";
@@ -56,7 +56,8 @@ export class Cycle {
       if (isAborted(stop)) return;
       if (request === "reload") owed.compareBytes(true);
       this.#note(answer);
-      if (request === "reload" || owed.areTemplatesUnread) await this.#reloadTemplates(answer.changes, request);
+      if (request === "reload" || owed.areTemplatesUnread) await this.#reloadTemplates(answer.changes, request, stop);
+      if (isAborted(stop)) return;
       const publish = this.#due(answer.changes);
       const result = await this.#publish(publish, answer.changes, request, stop);
       owed.settle({ ...answer, result });
@@ -101,20 +102,26 @@ export class Cycle {
     if ([...outcomes.values()].every(isAnswered)) checked();
   }
 
-  async #reloadTemplates(changes: ReadonlyMap<string, Fetched>, request: Request | undefined): Promise<void> {
+  async #reloadTemplates(
+    changes: ReadonlyMap<string, Fetched>,
+    request: Request | undefined,
+    stop: AbortSignal,
+  ): Promise<void> {
     const { log, publisher, held, owed, targets } = this.#parts;
     const values = new Map(held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
     try {
-      await publisher.reloadTemplates(values);
+      await publisher.reloadTemplates(values, stop);
       owed.obstruct("templates", undefined);
       owed.templatesUnread(false);
     } catch (error) {
       if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
+      if (isAborted(stop)) return;
       const why = `${error.message}; the templates read before stay in use`;
       if (owed.obstruct("templates", why) || request === "reload") log.error(why);
-      // A template that is no good, a person must mend. A value that it cannot take may change by itself.
-      owed.templatesUnread(error instanceof ValueError);
+      // A template that is no good, a person must mend. A value that it cannot take may change by itself, and a file system that
+      // fails may work again.
+      owed.templatesUnread(error instanceof ValueError || error.exitCode === ExitCode.ioError);
     }
     owed.templatesAre(this.#makeOthers() ? "changed" : "published", !targets.none);
   }

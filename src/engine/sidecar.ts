@@ -19,6 +19,7 @@ import { RotationPublisher } from "./rotation.ts";
 import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
+import { soonAfter, unlessStopped } from "../runtime/waiting.ts";
 import { keepWatching } from "./watch.ts";
 
 export interface SidecarParts {
@@ -33,6 +34,9 @@ export interface SidecarParts {
   /** Called whenever there is nothing more to do for now. */
   readonly idle: () => void;
 }
+
+/** Seconds in which what is under way ends after a stop: a program that it waits for may hang, too. */
+const STOP_LIMIT = 0.2;
 
 /** `look`: something is to be looked at in a while that was not before. */
 type Reason = Request | "look";
@@ -96,10 +100,11 @@ export class Sidecar {
    */
   async run(stop: AbortSignal): Promise<boolean> {
     const { config, publisher, store, notifier } = this.#parts;
+    const late = soonAfter(stop, STOP_LIMIT);
     try {
       const found = publisher.recover();
       this.#targets.remember(found);
-      await this.#begin(found, stop);
+      await unlessStopped(this.#begin(found, stop), late);
       if (isAborted(stop)) return false;
       // The target starts after this process has ended, and so with what it published.
       if (!config.resident) this.#targets.forget();
@@ -112,7 +117,7 @@ export class Sidecar {
         this.#alarm.ring("hint");
       };
       const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
-      await Promise.all([this.#stay(stop), watching, this.#targets.run(stop)]);
+      await unlessStopped(Promise.all([this.#stay(stop), watching, this.#targets.run(stop)]), late);
       const status = notifier.status.bind(notifier);
       await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, status });
       return true;

@@ -23,7 +23,7 @@ export const FETCH_LIMIT = 120;
 /** Seconds in which it may say then what it has got. */
 const LAST_WORD = 0.5;
 /** Seconds that a backend may take to close: the process ends all the same. */
-const CLOSE_LIMIT = 5;
+const CLOSE_LIMIT = 0.5;
 /** A lease that ends sooner would only be issued again and again. Seconds. */
 const SHORTEST_REFRESH = 1;
 

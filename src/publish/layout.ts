@@ -4,7 +4,7 @@ import type { Config, TemplateConfig } from "../config/config.ts";
 import { encodeEnvFile, type EnvFile } from "./env-file.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
 import { FilePermissions } from "./permissions.ts";
-import { loadTemplates, readAtOnce, type Template } from "./template.ts";
+import { loadTemplates, type Template, TemplateReader } from "./template.ts";
 
 export interface LaidOutSet {
   /** secrets.env, where there is one, is the last. */
@@ -17,6 +17,7 @@ export interface LaidOutSet {
 export class SetLayout {
   readonly #config: Config;
   readonly #permissions: FilePermissions;
+  readonly #reader = new TemplateReader();
   #templates: ReadonlyMap<string, Template>;
 
   private constructor(config: Config, permissions: FilePermissions, templates: ReadonlyMap<string, Template>) {
@@ -53,10 +54,10 @@ export class SetLayout {
   /**
    * Reads the templates again. Those that were read before stay where this fails.
    *
-   * @throws ConfigError; ValueError where they cannot take these values.
+   * @throws ConfigError; ValueError where they cannot take these values; FatalError 74 where one cannot be read for now.
    */
-  async reload(values: ReadonlyMap<string, Buffer>): Promise<void> {
-    const templates = await loadTemplates(this.#config, readAtOnce);
+  async reload(values: ReadonlyMap<string, Buffer>, stop: AbortSignal): Promise<void> {
+    const templates = await loadTemplates(this.#config, (path) => this.#reader.read(path, stop));
     checkTemplates(this.#config, this.#permissions, templates);
     for (const template of templates.values()) template.render(values);
     this.#templates = templates;

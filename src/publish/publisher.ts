@@ -220,10 +220,10 @@ export class Publisher {
   /**
    * Reads the templates again. Those that were read before stay where this fails.
    *
-   * @throws ConfigError; ValueError where they cannot take these values.
+   * @throws ConfigError; ValueError where they cannot take these values; FatalError 74 where one cannot be read for now.
    */
-  async reloadTemplates(values: ReadonlyMap<string, Buffer>): Promise<void> {
-    await this.#layout.reload(values);
+  async reloadTemplates(values: ReadonlyMap<string, Buffer>, stop: AbortSignal): Promise<void> {
+    await this.#layout.reload(values, stop);
   }
 
   /**

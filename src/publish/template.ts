@@ -4,14 +4,15 @@
  * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
  */
 import { isUtf8 } from "node:buffer";
-import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
-import { open } from "node:fs/promises";
+import fs from "node:fs";
+import { promisify } from "node:util";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { joinPath } from "../contract/settings.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
+import { unlessStopped } from "../runtime/waiting.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
 type Parse = (template: string) => readonly Token[];
@@ -32,37 +33,60 @@ type Part =
  */
 export async function loadTemplates(
   config: Pick<Config, "templates" | "secrets">,
-  read: ReadFile = readInThreads,
+  reads: ReadFile = readInThreads,
 ): Promise<Map<string, Template>> {
   if (config.templates.length === 0) return new Map();
   const { default: mustache } = await import("mustache");
   const secrets = new Map(config.secrets.map((secret) => [secret.id, secret]));
   const load = async (template: TemplateConfig) =>
-    [template.file, await new Reader(template, secrets, mustache.parse as Parse, read).read()] as const;
+    [template.file, await new Reader(template, secrets, mustache.parse as Parse, reads).read()] as const;
   return new Map(await Promise.all(config.templates.map(load)));
 }
 
-/** @returns undefined where it is no regular file. Opening a fifo would wait for a writer. */
+/** @returns undefined where it is no regular file. */
 type ReadFile = (path: string) => Promise<Buffer | undefined>;
-const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 
-/** For a start: where the file system hangs, the process still hears a stop. */
+/** Where the file system hangs, the process still hears signals. Opening a fifo would wait for a writer. */
 async function readInThreads(path: string): Promise<Buffer | undefined> {
-  const file = await open(path, OPEN_FLAGS);
+  const file = await open(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   try {
-    return (await file.stat()).isFile() ? await file.readFile() : undefined;
+    return (await fstat(file)).isFile() ? await readFile(file) : undefined;
   } finally {
-    await file.close();
+    await close(file);
   }
 }
 
-/** For a reload: nothing else of the engine comes between the values and the templates that show them. */
-export function readAtOnce(path: string): Promise<Buffer | undefined> {
-  const file = openSync(path, OPEN_FLAGS);
-  try {
-    return Promise.resolve(fstatSync(file).isFile() ? readFileSync(file) : undefined);
-  } finally {
-    closeSync(file);
+const open = promisify(fs.open);
+const fstat = promisify(fs.fstat);
+const readFile = promisify(fs.readFile);
+const close = promisify(fs.close);
+
+/** Seconds in which a reload must have read a template. */
+const RELOAD_LIMIT = 5;
+
+/** For a life of reloads: a file system that hangs holds none of them up for long, and takes one thread of the four. */
+export class TemplateReader {
+  /** Of what hangs. */
+  readonly #reads = new Map<string, Promise<unknown>>();
+
+  /** Rejects with ETIMEDOUT after `RELOAD_LIMIT` seconds, or where `stop` aborts before. */
+  async read(path: string, stop: AbortSignal): Promise<Buffer | undefined> {
+    const error = () => Object.assign(new Error(), { code: "ETIMEDOUT" });
+    const read = await unlessStopped(this.#next(path), stop, { seconds: RELOAD_LIMIT, error });
+    if (read === undefined) throw error();
+    return read.bytes;
+  }
+
+  /** After the one before: what that brings may be older than the reload. */
+  async #next(path: string): Promise<{ readonly bytes: Buffer | undefined }> {
+    const before = this.#reads.get(path);
+    const reading = before === undefined ? readInThreads(path) : before.then(() => readInThreads(path));
+    this.#reads.set(path, reading);
+    try {
+      return { bytes: await reading };
+    } finally {
+      if (this.#reads.get(path) === reading) this.#reads.delete(path);
+    }
   }
 }
 

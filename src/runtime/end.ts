@@ -1,18 +1,18 @@
 /** The end of the process, whatever hangs. */
 
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { ExitCode } from "../contract/errors.ts";
+import { isCompiled } from "./platform.ts";
 
 /** Milliseconds that requests in flight get to finish by themselves. */
-const GRACE = 500;
+const GRACE = 200;
 const STEP = 10;
 
 /**
  * Ends the process with `exitCode`, also while a thread is blocked in a name look-up or on a file system that hangs.
  * exit(3), and so process.exit, waits for libuv's threads (libuv's uv_library_shutdown joins them): it would end only
- * with them. execve(2) ends every thread and keeps the process id, so that a shell can give the status (Node 22.15+).
- * Older versions of Node have nothing of the kind. There SIGTERM stands for success, which systemd counts as a clean end of a
- * daemon, and for 143, which it counts as a failure of a Type=oneshot. Another failure waits for the threads, because the
- * units act on its exit status.
+ * with them.
  */
 export function endProcess(exitCode: number, waited = 0): void {
   if (!threadsAreBusy()) process.exit(exitCode);
@@ -20,17 +20,41 @@ export function endProcess(exitCode: number, waited = 0): void {
     setTimeout(endProcess, STEP, exitCode, waited + STEP);
     return;
   }
+  endAtOnce(exitCode);
+  byShell(exitCode);
+  // SIGTERM stands for success, which systemd counts as a clean end of a daemon, and for 143, which it counts as a failure of a
+  // Type=oneshot. Another failure waits for the threads, because the units act on its exit status.
+  if (exitCode !== ExitCode.ok && exitCode !== ExitCode.stoppedEarly) process.exit(exitCode);
+  process.removeAllListeners("SIGTERM");
+  process.kill(process.pid, "SIGTERM");
+}
+
+/** exit_group(2), by a library whose first instructions call it (scripts/end-library.mjs). Returns where there is none. */
+function endAtOnce(exitCode: number): void {
+  if (isCompiled) return;
+  // It is beside the bundle, or in the folder above that of a chunk.
+  const beside = import.meta.url.startsWith("file:") ? fileURLToPath(import.meta.url) : import.meta.url;
+  const before = process.umask(exitCode);
+  for (const folder of ["..", "../.."]) {
+    try {
+      process.dlopen({ exports: {} }, join(beside, folder, `end-${process.arch}.node`));
+    } catch {
+      // Another processor, or a file system without execution.
+    }
+  }
+  process.umask(before);
+}
+
+/** execve(2) ends every thread and keeps the process id, so that a shell can give the status (Node 22.15+, the executable). */
+function byShell(exitCode: number): void {
   const { execve } = process as { execve?: (file: string, args: readonly string[], env: object) => void };
   // Its warning that it is experimental is for nobody who reads the log.
   process.emitWarning = () => undefined;
   try {
     execve?.call(process, "/bin/sh", ["sh", "-c", `exit ${String(exitCode)}`], {});
   } catch {
-    // No shell, or none that we may run: a signal, as below.
+    // No shell, or none that we may run.
   }
-  if (exitCode !== ExitCode.ok && exitCode !== ExitCode.stoppedEarly) process.exit(exitCode);
-  process.removeAllListeners("SIGTERM");
-  process.kill(process.pid, "SIGTERM");
 }
 
 function threadsAreBusy(): boolean {

@@ -37,4 +37,17 @@ export async function unlessStopped<T>(
   }
 }
 
+/** @returns a signal that aborts `seconds` after `stop` does. */
+export function soonAfter(stop: AbortSignal, seconds: number): AbortSignal {
+  const late = new AbortController();
+  const wait = () => {
+    setTimeout(() => {
+      late.abort();
+    }, seconds * 1000);
+  };
+  if (stop.aborted) wait();
+  else stop.addEventListener("abort", wait, { once: true });
+  return late.signal;
+}
+
 const noLimit = { seconds: null, error: () => new Error() };

@@ -373,3 +373,17 @@ test("a value appears in no log line, status or error, whatever happens", async 
   expect(JSON.stringify([log.lines, notifier.statuses])).not.toContain(canary);
   expect(log.at("warn").join()).toContain("NUL");
 });
+
+test("a stop waits for no program that hangs and cannot be killed", async () => {
+  const { clock, store, systemd, stop, end } = await startSidecar();
+  let begun = false;
+  systemd.restart = () => {
+    begun = true;
+    return new Promise(() => undefined);
+  };
+  store.put("a", "a2");
+  await clock.until(() => begun, 60);
+  await stop();
+  expect(end()).toBe("stopped");
+  expect(store.closed).toBe(true);
+});
