@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
-import { errnoCode, ExitCode } from "../contract/errors.ts";
+import { errnoCode, ExitCode, PublishError } from "../contract/errors.ts";
 import { FilePrints } from "./file-prints.ts";
 import { type PublishedFile, SafeFiles } from "./safe-files.ts";
 import { OwnedNames } from "./owned-names.ts";
@@ -21,6 +21,8 @@ import { attempt, cannot, pathIn, problemsOf } from "./system-calls.ts";
 
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
+/** How often what is half done is looked for before it counts as a failure. */
+const ROUNDS = 3;
 
 /** A complete new set that nobody reads yet. */
 export interface StagedFiles {
@@ -317,20 +319,32 @@ export class PublishedDirectory {
   /** Whatever failed, and whoever removed what: the disk says what is half done. */
   #settle(): void {
     if (!this.#isSettled) {
-      for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
-        const directory = pathIn(this.path, name);
-        if ((!name.startsWith(STAGE) && !name.startsWith(COMMIT)) || this.#live.has(directory)) continue;
-        const stat = this.#files.look(name);
-        if (stat === undefined || !this.#files.isOurs(stat, "directory")) continue;
-        if (name.startsWith(COMMIT)) this.#carryOut(directory);
-        else
-          attempt("remove", directory, () => {
-            fs.rmSync(directory, { recursive: true, force: true });
-          });
-      }
+      // A file system may say that something is not there, and list it all the same: only an empty list is the end.
+      for (let round = 1, found = this.#settleListed(); found !== undefined; round++, found = this.#settleListed())
+        if (round === ROUNDS)
+          throw new PublishError(ExitCode.ioError, `output: cannot remove ${found}: it is listed, and not found`);
       this.#isSettled = true;
     }
     if (this.#isUnsynced) this.#sync();
+  }
+
+  /** @returns one of what was half done; undefined: nothing was. */
+  #settleListed(): string | undefined {
+    let found: string | undefined;
+    for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
+      const directory = pathIn(this.path, name);
+      if ((!name.startsWith(STAGE) && !name.startsWith(COMMIT)) || this.#live.has(directory)) continue;
+      const stat = this.#files.look(name);
+      if (stat !== undefined && !this.#files.isOurs(stat, "directory")) continue;
+      found = directory;
+      if (stat === undefined) continue;
+      if (name.startsWith(COMMIT)) this.#carryOut(directory);
+      else
+        attempt("remove", directory, () => {
+          fs.rmSync(directory, { recursive: true, force: true });
+        });
+    }
+    return found;
   }
 
   #sync(): void {
