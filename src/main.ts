@@ -8,7 +8,7 @@ import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { type Log, openLog } from "./runtime/log.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
-import { checkCertificates } from "./runtime/platform.ts";
+import { checkCertificates, lockFile } from "./runtime/platform.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
@@ -167,7 +167,7 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
     const store = await openStore(config, log, Math.random);
     // After that, which refuses an output among the sources before anything is touched.
     const publisher = await Publisher.open(config, output, log.warn);
-    const lock = await publisher.lock();
+    const lock = await publisher.lock(lockFile);
     if (lock.unlocked !== undefined) log.warn(`nothing keeps a second fetcher out of the output: ${lock.unlocked}`);
     return { store, publisher };
   };

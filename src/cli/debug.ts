@@ -13,6 +13,7 @@ import { PUBLISHED_BEFORE } from "../engine/held-values.ts";
 import { causesOf, type Problem, problemOf } from "../engine/problems.ts";
 import { Publisher } from "../publish/publisher.ts";
 import { SetLayout } from "../publish/layout.ts";
+import { lockFile } from "../runtime/platform.ts";
 import type { Store } from "../engine/store.ts";
 import { ValueError } from "../publish/value.ts";
 
@@ -50,7 +51,7 @@ export async function once(
   const publisher = await Publisher.open({ ...config, output }, output, (problem) => {
     terminal.err(`${problem}\n`);
   });
-  const lock = await publisher.lock();
+  const lock = await publisher.lock(lockFile);
   const before = publisher.recover().values;
   const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
   for (const { id } of config.secrets) {

@@ -2,8 +2,8 @@
  * One owner for each output directory: a second daemon there would remove the live set when it ends.
  *
  * The lock is that of flock(2) on a file in the directory. It belongs to the open file, so that flock(1), which gets the file as
- * its standard input, takes it for this process; and it ends with this process, however that ends. Neither network nor process
- * namespaces matter to it.
+ * its standard input, takes it for this process where the runtime cannot; and it ends with this process, however that ends.
+ * Neither network nor process namespaces matter to it.
  */
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
@@ -24,17 +24,21 @@ export interface DirectoryLock {
   remove(): void;
 }
 
+/** Takes the lock of an open file. @returns the exit status that flock(1) would have; undefined where that must be run. */
+export type LockFile = (file: number) => number | undefined;
+
 /**
  * Takes the directory until the process ends.
  *
  * @param directory without links on the way.
+ * @param lockFile the runtime's own way.
  * @throws PublishError (73) that names the process which has it, or where no file can be made there.
  */
-export async function lockDirectory(directory: string): Promise<DirectoryLock> {
+export async function lockDirectory(directory: string, lockFile: LockFile): Promise<DirectoryLock> {
   const path = pathIn(directory, LOCK);
   for (;;) {
     const file = open(path);
-    const answer = await lock(file);
+    const answer = lockFile(file) ?? (await lock(file));
     if (answer === TAKEN) {
       const other = noteIn(file);
       fs.closeSync(file);

@@ -5,7 +5,7 @@ import { ExitCode, PublishError } from "../contract/errors.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "../output/links.ts";
 import type { PublishedState, PendingAction, SeenStarts } from "../output/state-file.ts";
-import { type DirectoryLock, lockDirectory } from "../output/directory-lock.ts";
+import { type DirectoryLock, lockDirectory, type LockFile } from "../output/directory-lock.ts";
 import { PublishedDirectory } from "../output/published-directory.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
 import { attempt, problemsOf } from "../output/system-calls.ts";
@@ -82,8 +82,8 @@ export class Publisher {
   }
 
   /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
-  async lock(): Promise<DirectoryLock> {
-    return (this.#lock = await lockDirectory(this.#directory.path));
+  async lock(lockFile: LockFile): Promise<DirectoryLock> {
+    return (this.#lock = await lockDirectory(this.#directory.path, lockFile));
   }
 
   /** Of a start that published nothing, nothing of ours stays. */

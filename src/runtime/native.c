@@ -1,9 +1,11 @@
-/* What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, and datagram sockets of the Unix kind for sd_notify(3). */
+/* What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), and datagram sockets of the Unix kind for sd_notify(3). */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
+#include <errno.h>
 #include <node_api.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -49,11 +51,29 @@ static napi_value send_datagram(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* lock(file): takes the lock of that descriptor. 0: it is ours; 1: another has it; undefined: there is none to be had. */
+static napi_value lock_file(napi_env env, napi_callback_info info) {
+  napi_value args[1], result = NULL;
+  size_t count = 1;
+  int32_t file = -1;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 1 ||
+      napi_get_value_int32(env, args[0], &file) != napi_ok)
+    return NULL;
+  int status;
+  do
+    status = flock(file, LOCK_EX | LOCK_NB);
+  while (status != 0 && errno == EINTR);
+  if (status == 0 || errno == EWOULDBLOCK) napi_create_int32(env, status == 0 ? 0 : 1, &result);
+  return result;
+}
+
 NAPI_MODULE_INIT() {
   napi_value function;
   if (napi_create_function(env, "monotonic", NAPI_AUTO_LENGTH, monotonic, NULL, &function) == napi_ok)
     napi_set_named_property(env, exports, "monotonic", function);
   if (napi_create_function(env, "send", NAPI_AUTO_LENGTH, send_datagram, NULL, &function) == napi_ok)
     napi_set_named_property(env, exports, "send", function);
+  if (napi_create_function(env, "lock", NAPI_AUTO_LENGTH, lock_file, NULL, &function) == napi_ok)
+    napi_set_named_property(env, exports, "lock", function);
   return exports;
 }

@@ -27,6 +27,7 @@ export type SendState = (state: string) => void;
 
 interface Native {
   monotonic(): number;
+  lock(file: number): number | undefined;
   send(address: Buffer, message: Buffer): boolean;
 }
 
@@ -80,6 +81,15 @@ export function openSendState(socket: string): { how: "sd-notify" | "built-in"; 
     addon.send(address, Buffer.from(state));
   };
   return { how: "built-in", send };
+}
+
+/**
+ * Takes flock(2)'s lock of an open file.
+ *
+ * @returns the exit status that flock(1) would have; undefined where that must be run: Node has no such call.
+ */
+export function lockFile(file: number): number | undefined {
+  return isCompiled ? loadNative()?.lock(file) : undefined;
 }
 
 /** Bun's own way would leave the file in the temporary directory, by a name that others can foresee. */

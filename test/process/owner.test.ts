@@ -1,4 +1,5 @@
 /** Two fetchers on one output: the second would remove, at its end, what the first one's service lives on. */
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -96,11 +97,30 @@ needs("mount-namespace").test("other network and process namespaces are no way a
   expect(exit.stderr).toContain("is in use by");
 });
 
-test("without flock(1) it starts all the same, and says what that means", async () => {
+needs("node").test("without flock(1) it starts all the same, and says what that means", async () => {
+  const { place, env } = withoutPrograms();
+  const daemon = await place.start(place.config(["id"]), { env }).ready();
+  expect((await daemon.says(/nothing keeps a second fetcher out/)).level).toBe("warn");
+});
+
+needs("executable").test("the executable needs no flock(1), and its lock holds against one on Node", async () => {
+  const { place, env } = withoutPrograms();
+  const daemon = await place.start(place.config(["id"]), { env }).ready();
+  expect(daemon.stderr).not.toContain("nothing keeps a second fetcher out");
+  const second = place.writeConfig(place.config(["id"]), "second.json");
+  expect((await place.run(["--config", second], { env })).stderr).toMatch(inUse(place, daemon.pid));
+  // What the program on Node does.
+  const lock = fs.openSync(join(place.output, ".fetcher-lock"), "r");
+  expect(spawnSync("flock", ["-n", "0"], { stdio: [lock, "ignore", "inherit"] }).status).toBe(1);
+  await daemon.end("SIGKILL");
+  expect(spawnSync("flock", ["-n", "0"], { stdio: [lock, "ignore", "inherit"] }).status).toBe(0);
+  fs.closeSync(lock);
+});
+
+function withoutPrograms() {
   const place = new Place();
   place.put({ id: "one" });
   const empty = place.path("empty");
   fs.mkdirSync(empty);
-  const daemon = await place.start(place.config(["id"]), { env: { PATH: empty } }).ready();
-  expect((await daemon.says(/nothing keeps a second fetcher out/)).level).toBe("warn");
-});
+  return { place, env: { PATH: empty } };
+}
