@@ -22,7 +22,7 @@ export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
 
 /** A Nix store of the test's own, so that what evaluation writes can be read, and nothing of it stays. */
 export class Evaluation {
-  readonly #store: string;
+  #store: string | undefined;
   readonly #nix: readonly string[];
   readonly #nixpkgs: string;
   /** Nix has no side effects: what was asked before has the same answer. */
@@ -36,8 +36,8 @@ export class Evaluation {
   constructor(command = nix, nixpkgs = nixpkgsOrStandIn()) {
     this.#nix = command;
     this.#nixpkgs = nixpkgs;
-    this.#store = mkdtempSync(join(tmpdir(), "fetcher-nix-"));
     afterAll(() => {
+      if (this.#store === undefined) return;
       // What is in a store is read-only.
       spawnSync("chmod", ["-R", "u+w", this.#store]);
       rmSync(this.#store, { recursive: true });
@@ -54,6 +54,11 @@ export class Evaluation {
     return this.#known.get(expression);
   }
 
+  /** Made with the first question: where all tests of a file are skipped, nothing would remove it. */
+  #root(): string {
+    return (this.#store ??= mkdtempSync(join(tmpdir(), "fetcher-nix-")));
+  }
+
   #evaluate(expression: string): unknown {
     const whole = `
       let
@@ -64,11 +69,12 @@ export class Evaluation {
         nix = ${nixPath(project, "nix")};
       in
       ${expression}`;
+    const store = this.#root();
     const [program = "", ...given] = this.#nix;
-    const flags = ["--read-write-mode", "--store", this.#store, "--eval", "--strict", "--json"];
+    const flags = ["--read-write-mode", "--store", store, "--eval", "--strict", "--json"];
     const { status, stdout, stderr } = spawnSync(program, [...given, ...flags, "-E", whole], {
       encoding: "utf8",
-      env: { ...process.env, HOME: this.#store, NIX_PATH: "" },
+      env: { ...process.env, HOME: store, NIX_PATH: "" },
     });
     if (status !== 0) throw new Error(stderr);
     return JSON.parse(stdout) as unknown;
@@ -96,7 +102,7 @@ export class Evaluation {
   }
 
   physical(path: string): string {
-    return join(this.#store, path);
+    return join(this.#root(), path);
   }
 
   /** Every file of the store that the text names, and those that these name. */

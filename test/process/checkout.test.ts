@@ -1,5 +1,5 @@
 /**
- * A checkout whose path has a space and a `%`: whoever has cloned into such a folder can build, start and test there, and
+ * A checkout whose path has a space, a `%` that looks like an escape, and one that does not: whoever has cloned into such a folder can build, start and test there, and
  * what is there already is neither installed nor built again.
  */
 import { spawnSync } from "node:child_process";
@@ -15,7 +15,7 @@ let npmRan: string;
 
 beforeAll(() => {
   place = mkdtempSync(join(tmpdir(), "fetcher-checkout-"));
-  checkout = join(place, "a b%20c");
+  checkout = join(place, "a b%20c 5%");
   mkdirSync(checkout);
   const parts = ["src", "backends", "scripts", "test/literal-paths.mjs"];
   const files = ["package.json", "package-lock.json", "tsconfig.json", "vitest.config.ts", "test/skip-reporter.ts"];

@@ -12,8 +12,8 @@ import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault } from "./opened.ts";
-import { Postgres } from "./postgres.ts";
-import { VaultServer } from "./server.ts";
+import { databaseRole, databaseServer, type Postgres } from "./postgres.ts";
+import type { VaultServer } from "./server.ts";
 import { onEachServer } from "./servers.ts";
 
 const HOUR = 3600;
@@ -29,15 +29,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
   let now: number;
 
   beforeAll(async () => {
-    [server, postgres] = await Promise.all([VaultServer.dev(product), Postgres.start()]);
-    await server.write("sys/mounts/database", { type: "database" });
-    await server.write("database/config/db", {
-      plugin_name: "postgresql-database-plugin",
-      allowed_roles: "*",
-      connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${postgres.port}/postgres?sslmode=disable`,
-      username: "admin",
-      password: postgres.password,
-    });
+    ({ server, postgres } = await databaseServer(product));
     await server.write("sys/auth/approle", { type: "approle" });
     await server.write("sys/policies/acl/creds", { policy: 'path "database/*" { capabilities = ["read"] }' });
   });
@@ -51,13 +43,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     forwarder = await Forwarder.to(server.url);
     canaries = new Canaries();
     now = 1000;
-    role = `role-${randomBytes(4).toString("hex")}`;
-    await server.write(`database/roles/${role}`, {
-      db_name: "db",
-      creation_statements: [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`],
-      default_ttl: "1h",
-      max_ttl: "24h",
-    });
+    role = await databaseRole(server, "1h", "24h");
     onTestFinished(async () => {
       await forwarder.down();
       await place.dispose();

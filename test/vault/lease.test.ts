@@ -9,7 +9,7 @@ import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault } from "./opened.ts";
-import { Postgres } from "./postgres.ts";
+import { databaseRole, databaseServer, type Postgres } from "./postgres.ts";
 import { VaultServer } from "./server.ts";
 import { onEachServer } from "./servers.ts";
 
@@ -79,15 +79,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
   let role: string;
 
   beforeAll(async () => {
-    [server, postgres] = await Promise.all([VaultServer.dev(product), Postgres.start()]);
-    await server.write("sys/mounts/database", { type: "database" });
-    await server.write("database/config/db", {
-      plugin_name: "postgresql-database-plugin",
-      allowed_roles: "*",
-      connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${postgres.port}/postgres?sslmode=disable`,
-      username: "admin",
-      password: postgres.password,
-    });
+    ({ server, postgres } = await databaseServer(product));
   });
   afterAll(async () => {
     await server.dispose();
@@ -96,13 +88,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
   beforeEach(eachTest);
 
   async function credentials(ttl: string, maxTtl: string, settings: object = {}) {
-    role = `role-${randomBytes(4).toString("hex")}`;
-    await server.write(`database/roles/${role}`, {
-      db_name: "db",
-      creation_statements: [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`],
-      default_ttl: ttl,
-      max_ttl: maxTtl,
-    });
+    role = await databaseRole(server, ttl, maxTtl);
     const place = { mount: "database", path: `creds/${role}` };
     return await open(settings, { user: { ...place, key: "username" }, password: { ...place, key: "password" } });
   }

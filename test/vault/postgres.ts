@@ -14,7 +14,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { until } from "../contract/until.ts";
-import { freePort } from "./server.ts";
+import { freePort, VaultServer } from "./server.ts";
+import type { Product } from "./binary.ts";
 
 /** Where Debian's package has the server's programs; undefined: not installed. */
 export function postgresPrograms(): string | undefined {
@@ -84,6 +85,32 @@ export class Postgres {
     }
     rmSync(this.#directory, { recursive: true, force: true });
   }
+}
+
+/** A server whose mount `database/` makes users of a PostgreSQL of its own. */
+export async function databaseServer(product: Product) {
+  const [server, postgres] = await Promise.all([VaultServer.dev(product), Postgres.start()]);
+  await server.write("sys/mounts/database", { type: "database" });
+  await server.write("database/config/db", {
+    plugin_name: "postgresql-database-plugin",
+    allowed_roles: "*",
+    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${postgres.port}/postgres?sslmode=disable`,
+    username: "admin",
+    password: postgres.password,
+  });
+  return { server, postgres };
+}
+
+/** @returns the name of a new role, whose users live as long (`1h`). */
+export async function databaseRole(server: VaultServer, ttl: string, maxTtl: string): Promise<string> {
+  const role = `role-${randomBytes(4).toString("hex")}`;
+  await server.write(`database/roles/${role}`, {
+    db_name: "db",
+    creation_statements: [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`],
+    default_ttl: ttl,
+    max_ttl: maxTtl,
+  });
+  return role;
 }
 
 function accountOf(name: string): { uid: number; gid: number } {

@@ -2,16 +2,14 @@
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { loadBackend } from "../../../backends/index.ts";
-import { assumed, type Call, notAssumed, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
-import { asValue, Observed } from "../../contract/observed.ts";
+import { openAws } from "../../aws/opened.ts";
+import { assumed, type Call, notAssumed, refusal, type Reply } from "../../aws/stand-in.ts";
+import { asValue, type Observed } from "../../contract/observed.ts";
 import { temporary } from "../../contract/temporary.ts";
 
 const canary = "canary-70b2ee15";
-const region = "eu-central-1";
 const roleArn = "arn:aws:iam::123456789012:role/reader";
 
-let standIn: StandIn | undefined;
 let credentials: string;
 let dispose: () => Promise<void>;
 beforeEach(async () => {
@@ -28,7 +26,6 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   vi.unstubAllEnvs();
-  await standIn?.close();
   await dispose();
 });
 
@@ -38,27 +35,20 @@ async function writeCredentials(accessKey: string, profile = "default"): Promise
   await rename(`${credentials}.new`, credentials);
 }
 
-async function backend(answer: (call: Call) => Reply | undefined, settings: object = {}) {
-  standIn = await StandIn.start(answer);
-  const module = await loadBackend("aws", "/");
-  const observed = await Observed.open(module, { region, endpoint: standIn.url, timeout: 5, ...settings });
-  return { observed, standIn };
-}
-
 const value: Reply = { body: { Name: "a", SecretString: "the value", VersionId: "v1" } };
 const text = async (observed: Observed) => asValue(await observed.outcome("a")).value.toString();
 
 describe("credentials of the machine", () => {
   test("that are late at boot are waited for, and found in their file when it comes", async () => {
-    const { observed } = await backend(() => value);
+    const { observed, standIn } = await openAws(() => value);
     for (let attempt = 0; attempt < 2; attempt += 1)
       expect(await observed.outcome("a")).toMatchObject({
         kind: "unavailable",
-        message: `${standIn?.url ?? ""}: there are no credentials (yet)`,
+        message: `${standIn.url}: there are no credentials (yet)`,
       });
     await writeCredentials("late");
     expect(await text(observed)).toBe("the value");
-    expect(standIn?.calls.at(-1)?.accessKey).toBe("late");
+    expect(standIn.calls.at(-1)?.accessKey).toBe("late");
   });
 
   test("have the region that their profile has, where nothing else names one", async () => {
@@ -68,14 +58,14 @@ describe("credentials of the machine", () => {
       credentials.replace(/credentials$/, "config"),
       "[profile app]\nregion = eu-south-9\n[profile bare]\noutput = json\n",
     );
-    const { observed, standIn } = await backend(() => value, { profile: "app", region: undefined });
+    const { observed, standIn } = await openAws(() => value, { profile: "app", region: undefined });
     expect(await text(observed)).toBe("the value");
     expect(standIn.calls.at(-1)?.region).toBe("eu-south-9");
     vi.stubEnv("AWS_REGION", "eu-north-9");
     expect(await text(observed)).toBe("the value");
     expect(standIn.calls.at(-1)?.region).toBe("eu-north-9");
     vi.stubEnv("AWS_REGION", undefined);
-    const bare = await backend(() => value, { profile: "bare", region: undefined });
+    const bare = await openAws(() => value, { profile: "bare", region: undefined });
     expect(await bare.observed.outcome("a")).toMatchObject({
       kind: "invalid",
       message: 'there is no region, and none of the profile "bare": set config.region',
@@ -84,10 +74,10 @@ describe("credentials of the machine", () => {
 
   test("of a profile that is not there are waited for, and the line names it", async () => {
     await writeCredentials("other", "other");
-    const { observed } = await backend(() => value, { profile: "app" });
+    const { observed, standIn } = await openAws(() => value, { profile: "app" });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `${standIn?.url ?? ""}: profile "app": there are no credentials (yet)`,
+      message: `${standIn.url}: profile "app": there are no credentials (yet)`,
     });
     await writeCredentials("app", "app");
     expect(await text(observed)).toBe("the value");
@@ -98,8 +88,8 @@ describe("credentials of the machine", () => {
     ["UnrecognizedClientException", "denied", "the access key is not known"],
   ])("that are refused (%s) are read again at the next fetch", async (code, kind, why) => {
     await writeCredentials("old");
-    const { observed } = await backend((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
-    expect(await observed.outcome("a")).toMatchObject({ kind, message: `${standIn?.url ?? ""}: ${why}` });
+    const { observed, standIn } = await openAws((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
+    expect(await observed.outcome("a")).toMatchObject({ kind, message: `${standIn.url}: ${why}` });
     await writeCredentials("new");
     expect(await text(observed)).toBe("the value");
     expect(observed.said.join("\n")).not.toContain(canary);
@@ -108,7 +98,7 @@ describe("credentials of the machine", () => {
   test("that are refused for a batch do not switch batches off", async () => {
     await writeCredentials("old");
     const values = ["a", "b"].map((Name) => ({ Name, SecretString: `value of ${Name}`, VersionId: "v1" }));
-    const { observed, standIn } = await backend((call) =>
+    const { observed, standIn } = await openAws((call) =>
       call.accessKey === "old"
         ? refusal("UnrecognizedClientException", "no")
         : { body: { SecretValues: values, Errors: [] } },
@@ -125,7 +115,7 @@ describe("a role", () => {
 
   test("is assumed with the machine's own credentials, once, and its own are used", async () => {
     await writeCredentials("own");
-    const { observed, standIn } = await backend(answer, { roleArn, externalId: "for-us" });
+    const { observed, standIn } = await openAws(answer, { roleArn, externalId: "for-us" });
     for (let round = 0; round < 2; round += 1) expect(await text(observed)).toBe("the value");
     const [login, ...gets] = standIn.calls;
     expect(login).toMatchObject({
@@ -141,10 +131,12 @@ describe("a role", () => {
 
   test("that does not trust us is denied: the line names it, and what is missing", async () => {
     await writeCredentials("own");
-    const { observed } = await backend(() => notAssumed("AccessDenied", `${canary} is not authorized`), { roleArn });
+    const { observed, standIn } = await openAws(() => notAssumed("AccessDenied", `${canary} is not authorized`), {
+      roleArn,
+    });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "denied",
-      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: access denied: sts:AssumeRole must be allowed to us, and the role must trust us`,
+      message: `${standIn.url}: cannot assume ${roleArn}: access denied: sts:AssumeRole must be allowed to us, and the role must trust us`,
     });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
@@ -155,19 +147,19 @@ describe("a role", () => {
     ["IDPCommunicationError", "the identity provider does not answer"],
   ])("is waited for where STS says %s with status 400, as when a whole fleet boots", async (code, why) => {
     await writeCredentials("own");
-    const { observed } = await backend(() => notAssumed(code, canary, 400), { roleArn });
+    const { observed, standIn } = await openAws(() => notAssumed(code, canary, 400), { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: ${why}`,
+      message: `${standIn.url}: cannot assume ${roleArn}: ${why}`,
     });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
   test("is waited for while the machine has no credentials, and assumed when they come", async () => {
-    const { observed } = await backend(answer, { roleArn });
+    const { observed, standIn } = await openAws(answer, { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: there are no credentials (yet)`,
+      message: `${standIn.url}: cannot assume ${roleArn}: there are no credentials (yet)`,
     });
     await writeCredentials("own");
     expect(await text(observed)).toBe("the value");
@@ -175,19 +167,22 @@ describe("a role", () => {
 
   test("whose service answers without an end is waited for", async () => {
     await writeCredentials("own");
-    const { observed } = await backend((call) => ({ ...answer(call), floods: call.operation === "AssumeRole" }), {
-      roleArn,
-    });
+    const { observed, standIn } = await openAws(
+      (call) => ({ ...answer(call), floods: call.operation === "AssumeRole" }),
+      {
+        roleArn,
+      },
+    );
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `${standIn?.url ?? ""}: cannot assume ${roleArn}: the answer is larger than 1 MiB`,
+      message: `${standIn.url}: cannot assume ${roleArn}: the answer is larger than 1 MiB`,
     });
   });
 
   test("whose service stalls in its answer is asked again at the next fetch", async () => {
     await writeCredentials("own");
     let stalls = true;
-    const { observed } = await backend(
+    const { observed, standIn } = await openAws(
       (call) => ({ ...answer(call), stalls: stalls && call.operation === "AssumeRole" }),
       {
         roleArn,
@@ -196,7 +191,7 @@ describe("a role", () => {
     );
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
-      message: `${standIn?.url ?? ""}: no answer in time`,
+      message: `${standIn.url}: no answer in time`,
     });
     stalls = false;
     expect(await text(observed)).toBe("the value");
@@ -204,7 +199,7 @@ describe("a role", () => {
 
   test("whose service never answers does not hold up the sidecar's stop", async () => {
     await writeCredentials("own");
-    const { observed, standIn } = await backend(() => undefined, { roleArn, timeout: 100 });
+    const { observed, standIn } = await openAws(() => undefined, { roleArn, timeout: 100 });
     const abort = new AbortController();
     const fetching = observed.backend.fetch(observed.requests("a"), abort.signal);
     await vi.waitUntil(() => standIn.count("AssumeRole") > 0, { timeout: 60_000 });

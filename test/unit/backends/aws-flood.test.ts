@@ -3,45 +3,29 @@
  * rotation of all, or takes the memory of the host.
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { loadBackend } from "../../../backends/index.ts";
-import { type Call, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
-import { asValue, Observed } from "../../contract/observed.ts";
+import { idsOf, openAws, secretOf } from "../../aws/opened.ts";
+import { type Call, refusal, type Reply } from "../../aws/stand-in.ts";
+import { asValue } from "../../contract/observed.ts";
 
 const canary = "canary-8b1f6c02";
-const region = "eu-central-1";
 const MIB = 1024 * 1024;
+/** Floods take their time on a busy machine. */
+const slow = { timeout: 30 };
 
-let standIn: StandIn | undefined;
 beforeEach(() => {
   vi.stubEnv("AWS_ACCESS_KEY_ID", "key");
   vi.stubEnv("AWS_SECRET_ACCESS_KEY", `${canary}-credentials`);
 });
-afterEach(async () => {
+afterEach(() => {
   vi.unstubAllEnvs();
-  await standIn?.close();
 });
-
-async function backend(answer: (call: Call) => Reply | undefined, sourceOf?: (id: string) => Record<string, unknown>) {
-  standIn = await StandIn.start(answer);
-  const module = await loadBackend("aws", "/");
-  const observed = await Observed.open(module, { region, endpoint: standIn.url, timeout: 30 }, sourceOf);
-  return { observed, standIn };
-}
-
-const value = (name: string, text = `value of ${name}`) => ({
-  ARN: `arn:aws:secretsmanager:${region}:123456789012:secret:${name}-AbCdEf`,
-  Name: name,
-  SecretString: text,
-  VersionId: `version-of-${name}`,
-});
-const idsOf = ({ body }: Call) => body["SecretIdList"] as string[];
 
 /** Batches are refused; `bad` gets `reply`, any other what it should. */
 const single =
   (reply: Reply) =>
   ({ operation, body }: Call): Reply => {
     if (operation === "BatchGetSecretValue") return refusal("AccessDeniedException", "no");
-    return body["SecretId"] === "bad" ? reply : { body: value(String(body["SecretId"])) };
+    return body["SecretId"] === "bad" ? reply : { body: secretOf(String(body["SecretId"])) };
   };
 
 describe("one secret's answer is the matter of that secret", () => {
@@ -72,7 +56,7 @@ describe("one secret's answer is the matter of that secret", () => {
       "HTTP status 503",
     ],
   ])("that %s", async (_, reply, kind, reason) => {
-    const { observed } = await backend(single(reply));
+    const { observed } = await openAws(single(reply));
     const outcomes = await observed.fetch("bad", "good");
     expect(outcomes.get("bad")).toMatchObject({ kind, message: expect.stringContaining(reason) as string });
     expect(asValue(outcomes.get("good")).value.toString()).toBe("value of good");
@@ -84,7 +68,7 @@ describe("one secret's answer is the matter of that secret", () => {
     ["no text", '{"key":"\\ud800"}', "is no Unicode text (half of a surrogate pair)"],
   ])("whose JSON has %s", async (_, json, reason) => {
     const sourceOf = (id: string): Record<string, unknown> => (id === "bad" ? { secretId: id, jsonKey: "key" } : {});
-    const { observed } = await backend(single({ body: value("bad", json) }), sourceOf);
+    const { observed } = await openAws(single({ body: secretOf("bad", json) }), slow, sourceOf);
     const outcomes = await observed.fetch("bad", "good");
     expect(outcomes.get("bad")).toMatchObject({ kind: "invalid", message: expect.stringContaining(reason) as string });
     expect(asValue(outcomes.get("good")).value.toString()).toBe("value of good");
@@ -93,10 +77,10 @@ describe("one secret's answer is the matter of that secret", () => {
 
 describe("a batch", () => {
   test("without an end is given up, and each secret is asked for by itself", async () => {
-    const { observed, standIn } = await backend((call) =>
+    const { observed, standIn } = await openAws((call) =>
       call.operation === "BatchGetSecretValue"
         ? { body: `{"SecretValues":[{"SecretString":"${canary}`, floods: true }
-        : { body: value(String(call.body["SecretId"])) },
+        : { body: secretOf(String(call.body["SecretId"])) },
     );
     const outcomes = await observed.fetch("a", "b");
     for (const id of ["a", "b"]) expect(asValue(outcomes.get(id)).value.toString()).toBe(`value of ${id}`);
@@ -108,10 +92,10 @@ describe("a batch", () => {
     ["always the same", 2, () => "token"],
   ])("whose pages go on for ever, the token being %s, is left after %i", async (_, pages, tokenOf) => {
     let count = 0;
-    const { observed, standIn } = await backend((call) => {
-      if (call.operation === "GetSecretValue") return { body: value(String(call.body["SecretId"])) };
+    const { observed, standIn } = await openAws((call) => {
+      if (call.operation === "GetSecretValue") return { body: secretOf(String(call.body["SecretId"])) };
       count += 1;
-      return { body: { SecretValues: count === 1 ? [value("a")] : [], Errors: [], NextToken: tokenOf(count) } };
+      return { body: { SecretValues: count === 1 ? [secretOf("a")] : [], Errors: [], NextToken: tokenOf(count) } };
     });
     const outcomes = await observed.fetch("a", "b");
     for (const id of ["a", "b"]) expect(asValue(outcomes.get(id)).value.toString()).toBe(`value of ${id}`);
@@ -121,9 +105,9 @@ describe("a batch", () => {
   });
 
   test("of more values than were asked for, on pages without an end, ends with the first page that is full", async () => {
-    const { observed, standIn } = await backend((call) => ({
-      body: { SecretValues: Array.from({ length: 1000 }, () => value("other")), NextToken: String(Math.random()) },
-      ...(call.operation === "GetSecretValue" && { body: value(String(call.body["SecretId"])) }),
+    const { observed, standIn } = await openAws((call) => ({
+      body: { SecretValues: Array.from({ length: 1000 }, () => secretOf("other")), NextToken: String(Math.random()) },
+      ...(call.operation === "GetSecretValue" && { body: secretOf(String(call.body["SecretId"])) }),
     }));
     const outcomes = await observed.fetch("a", "b");
     expect(asValue(outcomes.get("b")).value.toString()).toBe("value of b");
@@ -134,16 +118,16 @@ describe("a batch", () => {
 test("all secrets together are 64 MiB at most: those that fit are published", async () => {
   const ids = Array.from({ length: 70 }, (_, index) => `s${index}`);
   const text = "x".repeat(MIB - 1024);
-  const { observed } = await backend((call) =>
+  const { observed } = await openAws((call) =>
     call.operation === "BatchGetSecretValue"
       ? {
           body: {
             SecretValues: idsOf(call)
               .slice(0, 4)
-              .map((id) => value(id, text)),
+              .map((id) => secretOf(id, text)),
           },
         }
-      : { body: value(String(call.body["SecretId"]), text) },
+      : { body: secretOf(String(call.body["SecretId"]), text) },
   );
   const outcomes = [...(await observed.fetch(...ids)).values()];
   const refused = outcomes.filter((outcome) => outcome instanceof Error);

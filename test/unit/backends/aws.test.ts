@@ -2,43 +2,27 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { CONSISTENT_AFTER } from "../../../backends/aws/failure.ts";
 import { loadBackend } from "../../../backends/index.ts";
 import type { ConfigError } from "../../../src/contract/errors.ts";
-import { type Call, refusal, type Reply, StandIn } from "../../aws/stand-in.ts";
+import { idsOf, openAws, region, secretOf } from "../../aws/opened.ts";
+import { type Call, refusal, type Reply } from "../../aws/stand-in.ts";
 import { asValue, Observed } from "../../contract/observed.ts";
 
 const canary = "canary-1c7d93ab";
-const region = "eu-central-1";
 
-let standIn: StandIn | undefined;
 beforeEach(() => {
   vi.stubEnv("AWS_ACCESS_KEY_ID", "key");
   vi.stubEnv("AWS_SECRET_ACCESS_KEY", `${canary}-credentials`);
 });
-afterEach(async () => {
+afterEach(() => {
   vi.unstubAllEnvs();
-  await standIn?.close();
 });
 
-async function backend(answer: (call: Call) => Reply | undefined, settings: object = {}) {
-  standIn = await StandIn.start(answer);
-  const module = await loadBackend("aws", "/");
-  const observed = await Observed.open(module, { region, endpoint: standIn.url, timeout: 5, ...settings });
-  return { observed, standIn };
-}
-
-const value = (name: string) => ({
-  ARN: `arn:aws:secretsmanager:${region}:123456789012:secret:${name}-AbCdEf`,
-  Name: name,
-  SecretString: `value of ${name}`,
-  VersionId: `version-of-${name}`,
-});
-const found = ({ body }: Call): Reply => ({ body: value(String(body["SecretId"])) });
-const idsOf = ({ body }: Call) => body["SecretIdList"] as string[];
+const found = ({ body }: Call): Reply => ({ body: secretOf(String(body["SecretId"])) });
 
 describe("a batch", () => {
   test("of 45 secrets is three requests, and asks for no stage: a pending rotation is never handed out", async () => {
     const ids = Array.from({ length: 45 }, (_, index) => `s${index}`);
-    const { observed, standIn } = await backend((call) => ({
-      body: { SecretValues: idsOf(call).map(value), Errors: [] },
+    const { observed, standIn } = await openAws((call) => ({
+      body: { SecretValues: idsOf(call).map((id) => secretOf(id)), Errors: [] },
     }));
     const outcomes = await observed.fetch(...ids);
     for (const id of ids) expect(asValue(outcomes.get(id)).value.toString()).toBe(`value of ${id}`);
@@ -47,10 +31,10 @@ describe("a batch", () => {
   });
 
   test("that fails for one secret asks for that one alone, and gives the others", async () => {
-    const { observed } = await backend((call) => {
+    const { observed } = await openAws((call) => {
       if (call.operation === "GetSecretValue") return refusal("AccessDeniedException", `no, ${canary}`);
       const Errors = [{ SecretId: "b", ErrorCode: "AccessDeniedException", Message: canary }];
-      return { body: { SecretValues: ["a", "c"].map(value), Errors } };
+      return { body: { SecretValues: ["a", "c"].map((id) => secretOf(id)), Errors } };
     });
     const outcomes = await observed.fetch("a", "b", "c");
     expect(asValue(outcomes.get("a")).value.toString()).toBe("value of a");
@@ -63,7 +47,7 @@ describe("a batch", () => {
   });
 
   test("that the role may not ask for is not asked for again: its permission is one of its own", async () => {
-    const { observed, standIn } = await backend((call) =>
+    const { observed, standIn } = await openAws((call) =>
       call.operation === "GetSecretValue" ? found(call) : refusal("AccessDeniedException", "no"),
     );
     for (let round = 0; round < 2; round += 1) {
@@ -75,8 +59,8 @@ describe("a batch", () => {
 });
 
 test("two keys of one secret cost one request", async () => {
-  const document = { ...value("db"), SecretString: '{"user":"u","password":"p"}' };
-  const { observed, standIn } = await backend(() => ({ body: document }), { secretId: "db" });
+  const document = { ...secretOf("db"), SecretString: '{"user":"u","password":"p"}' };
+  const { observed, standIn } = await openAws(() => ({ body: document }), { secretId: "db" });
   const outcomes = await observed.fetch("user", "password");
   expect([asValue(outcomes.get("user")).value.toString(), asValue(outcomes.get("password")).value.toString()]).toEqual([
     "u",
@@ -96,14 +80,14 @@ test.each([
   '{"pin":[9007199254740993,1.0]}',
   '{"pin":[null,true,1.5]}',
 ])("a value %s in a JSON secret is published as it is", async (json) => {
-  const document = { ...value("db"), SecretString: `{"id":${json},"other":12345678901234567890}` };
-  const { observed } = await backend(() => ({ body: document }), { secretId: "db" });
+  const document = { ...secretOf("db"), SecretString: `{"id":${json},"other":12345678901234567890}` };
+  const { observed } = await openAws(() => ({ body: document }), { secretId: "db" });
   expect((await observed.value("id")).value.toString()).toBe(json);
 });
 
 test("null in a JSON secret is no value, as in Vault", async () => {
-  const document = { ...value("db"), SecretString: '{"id":null}' };
-  const { observed } = await backend(() => ({ body: document }), { secretId: "db" });
+  const document = { ...secretOf("db"), SecretString: '{"id":null}' };
+  const { observed } = await openAws(() => ({ body: document }), { secretId: "db" });
   expect(await observed.outcome("id")).toEqual({ status: "missing", where: 'no value: key "id" in db is null' });
 });
 
@@ -119,7 +103,7 @@ describe("what the service says no with", () => {
     ["ValidationException", "invalid"],
     ["SomethingNewException", "denied"],
   ])("%s is %s, in one line without what it said", async (code, kind) => {
-    const { observed, standIn } = await backend(() => refusal(code, `${canary}\nsecond line`));
+    const { observed, standIn } = await openAws(() => refusal(code, `${canary}\nsecond line`));
     const outcome = await observed.outcome("a");
     expect(outcome).toMatchObject({ kind });
     const isOfSecret = /AccessDenied|Decryption|Validation|New/.test(code);
@@ -129,7 +113,7 @@ describe("what the service says no with", () => {
   });
 
   test("a secret that is marked for deletion is missing", async () => {
-    const { observed } = await backend(() => refusal("InvalidRequestException", "it was marked for deletion"));
+    const { observed } = await openAws(() => refusal("InvalidRequestException", "it was marked for deletion"));
     const where = `no secret a in ${region}`;
     expect(await observed.outcome("a")).toEqual({ status: "missing", where, mayHealFor: CONSISTENT_AFTER });
   });
@@ -137,7 +121,7 @@ describe("what the service says no with", () => {
   test.each(["AccessDeniedException", "UnrecognizedClientException", "DecryptionFailure", "SomethingNewException"])(
     "%s may be taken back: what was permitted a moment ago reaches all of AWS later",
     async (code) => {
-      const { observed } = await backend(() => refusal(code, "no"));
+      const { observed } = await openAws(() => refusal(code, "no"));
       expect(await observed.outcome("a")).toMatchObject({ kind: "denied", mayHealFor: CONSISTENT_AFTER });
     },
   );
@@ -145,7 +129,7 @@ describe("what the service says no with", () => {
   test.each(["Signature expired: 20260101T000000Z is now earlier than ...", "Signature not yet current: ..."])(
     "%s: a clock that is not right yet is waited for",
     async (message) => {
-      const { observed, standIn } = await backend(() => refusal("InvalidSignatureException", message));
+      const { observed, standIn } = await openAws(() => refusal("InvalidSignatureException", message));
       expect(await observed.outcome("a")).toMatchObject({
         kind: "unavailable",
         message: `${standIn.url}: the clock is not right (yet)`,
@@ -154,30 +138,30 @@ describe("what the service says no with", () => {
   );
 
   test.each([403, 404, 407])("a %i of a proxy is not the word of AWS", async (status) => {
-    const { observed } = await backend(() => ({ status, body: `<html>${canary}</html>` }));
+    const { observed } = await openAws(() => ({ status, body: `<html>${canary}</html>` }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable" });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
   test("Retry-After reaches the engine", async () => {
-    const { observed } = await backend(() => refusal("ThrottlingException", "slower", { "retry-after": "1" }));
+    const { observed } = await openAws(() => refusal("ThrottlingException", "slower", { "retry-after": "1" }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable", retryAfter: 1 });
   });
 
   test("garbage with status 200 is no value and no rotation", async () => {
-    const { observed } = await backend(() => ({ body: `<html>${canary}</html>` }));
+    const { observed } = await openAws(() => ({ body: `<html>${canary}</html>` }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable" });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
   test("an answer without a value is an error, not an empty secret", async () => {
-    const { observed } = await backend(() => ({ body: { Name: "a", VersionId: "1" } }));
+    const { observed } = await openAws(() => ({ body: { Name: "a", VersionId: "1" } }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "invalid" });
   });
 });
 
 test("a service that takes the request and never answers is unavailable after the configured time", async () => {
-  const { observed } = await backend(() => undefined, { timeout: 0.2 });
+  const { observed } = await openAws(() => undefined, { timeout: 0.2 });
   expect(await observed.outcome("a")).toMatchObject({
     kind: "unavailable",
     message: expect.stringContaining("no answer in time") as string,
@@ -185,7 +169,7 @@ test("a service that takes the request and never answers is unavailable after th
 });
 
 test("an answer that stalls half-way costs the others nothing: it ends after the configured time", async () => {
-  const { observed, standIn } = await backend(
+  const { observed, standIn } = await openAws(
     (call) => {
       if (call.operation !== "GetSecretValue") return refusal("AccessDeniedException", "no batches here");
       const answer = found(call);
@@ -204,7 +188,7 @@ test("credentials that are late at boot are waited for", async () => {
   vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
   vi.stubEnv("AWS_CONFIG_FILE", "/nonexistent");
   vi.stubEnv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
-  const { observed, standIn } = await backend(found);
+  const { observed, standIn } = await openAws(found);
   expect(await observed.outcome("a")).toMatchObject({
     kind: "unavailable",
     message: `${standIn.url}: there are no credentials (yet)`,
@@ -212,7 +196,7 @@ test("credentials that are late at boot are waited for", async () => {
 });
 
 test("a value that is no JSON object has no keys, and is not quoted", async () => {
-  const { observed } = await backend(() => ({ body: { ...value("a"), SecretString: canary } }), { secretId: "a" });
+  const { observed } = await openAws(() => ({ body: { ...secretOf("a"), SecretString: canary } }), { secretId: "a" });
   expect(await observed.outcome("key")).toMatchObject({ kind: "invalid" });
   expect(observed.said.join("\n")).not.toContain(canary);
 });

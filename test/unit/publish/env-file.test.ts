@@ -116,6 +116,41 @@ describe("encodeEnvFile", () => {
     expect(thrown(() => encode(...explicit))).toMatchObject({ id: "E", reason: "secrets.env would be over 1 MiB" });
   });
 
+  test("a file of exactly 1 MiB is written, and with one byte more the secret is left out", () => {
+    // Of each line, the name, ='' and the newline are seven bytes.
+    const full = Array.from({ length: 11 }, (_, index) => request(`s${index + 10}`, Buffer.alloc(95_000, "x")));
+    const rest = MAX_FILE_BYTES - full.length * (95_000 + 7) - 7;
+    const last = (bytes: number) => request("s99", Buffer.alloc(bytes, "x"));
+    expect(Buffer.byteLength(encode(...full).content)).toBe(full.length * (95_000 + 7));
+    expect(Buffer.byteLength(encode(...full, last(rest)).content)).toBe(MAX_FILE_BYTES);
+    expect(encode(...full, last(rest + 1)).leftOut).toEqual({ s99: "secrets.env would be over 1 MiB" });
+  });
+
+  test("a variable that two secrets ask for is an error that names both", () => {
+    const error = thrown(() => encode(request("a", "1", { env: "SAME" }), request("b", "2", { env: "SAME" })));
+    expect(error).toBeInstanceOf(EnvError);
+    expect(error).toMatchObject({ id: "b", reason: 'its variable is also that of secret "a"' });
+  });
+
+  test("a secret with a variable of its own, or with none, leaves the derived name to others", () => {
+    const file = encode(request("a.b", "1", { env: "OWN" }), request("a_b", "2", { env: null }), request("a-b", "3"));
+    expect(file.content).toBe("OWN='1'\na_b='3'\n");
+    expect(Object.keys(file.leftOut)).toEqual([]);
+  });
+
+  test.each([
+    ["\u{FDCF}", true],
+    ["\u{FDD0}", false],
+    ["\u{FDEF}", false],
+    ["\u{FDF0}", true],
+    ["\u{FFFD}", true],
+    ["\u{FFFE}", false],
+    ["\u{10FFFD}", true],
+    ["\u{10FFFF}", false],
+  ])("%j is in the file: %j, as systemd reads it", (text, fits) => {
+    expect(Object.keys(encode(request("a", text)).names)).toEqual(fits ? ["a"] : []);
+  });
+
   test("of two ids with one derived name neither wins, whatever their values are", () => {
     const file = encode(request("a.b", "1"), request("a-b", Buffer.from([0xff])), request("c", "3"));
     expect(file.names).toEqual({ c: "c" });
