@@ -87,7 +87,8 @@ export default defineConfig({
           name: "process",
           include: ["test/process/**/*.test.ts"],
           globalSetup: ["test/build.ts"],
-          testTimeout: 60_000,
+          // More than what the tests wait for themselves: they say for what (test/process/daemon.ts).
+          testTimeout: 120_000,
           hookTimeout: 60_000,
         },
       },

@@ -8,7 +8,7 @@ import { afterAll, onTestFinished } from "vitest";
 import { programCommand, programFile, runsOnNode } from "../program.ts";
 
 /** Seconds after which what should happen soon has not happened. Far beyond what a busy machine needs. */
-const LIMIT = 40;
+const LIMIT = 100;
 
 export const isRoot = process.geteuid?.() === 0;
 /** Somebody who is not root: nobody where the tests are root, else the tests' own user. */

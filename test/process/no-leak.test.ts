@@ -166,7 +166,7 @@ describe("failures", () => {
   );
 
   describe("a third party's backend that puts values into its errors", () => {
-    const backend = (place: Place, value: string, body: string) => {
+    const backend = (place: Place, value: string, body: string, startTimeout: number | null = null) => {
       fs.writeFileSync(
         place.path("backend.mjs"),
         `const value = ${JSON.stringify(value)};
@@ -180,10 +180,10 @@ export default {
   open: async () => ({ fetch: async () => { ${body} } }),
 };`,
       );
-      return { ...place.config(["id"]), backend: place.path("backend.mjs"), config: {}, startTimeout: 0.1 };
+      return { ...place.config(["id"]), backend: place.path("backend.mjs"), config: {}, startTimeout };
     };
-    test("thrown from fetch", () => fails(69, (place, value) => backend(place, value, "throw new Odd()")));
-    test("as no error at all", () => fails(69, (place, value) => backend(place, value, "throw value")));
+    test("thrown from fetch", () => fails(69, (place, value) => backend(place, value, "throw new Odd()", 0.1)));
+    test("as no error at all", () => fails(69, (place, value) => backend(place, value, "throw value", 0.1)));
     test("thrown behind its back: a bug, 70", () =>
       fails(70, (place, value) =>
         backend(place, value, "setImmediate(() => { throw new Odd(); }); await new Promise(() => {})"),
