@@ -122,6 +122,36 @@ describe("what a sidecar that is stopped finds", () => {
     expect(asked).toBe(0);
   });
 
+  test("newer secrets than those that broke it are worth another start", async () => {
+    const { publish, rotate, action } = fragile();
+    await rotate();
+    expect(await action.brokenNow(never)).toEqual({ hasNewer: false, hasJob: false });
+    publish();
+    expect(await action.brokenNow(never)).toEqual({ hasNewer: true, hasJob: false });
+  });
+
+  test.each([
+    ["at the last of five looks", 4, { hasNewer: false, hasJob: false }],
+    ["never", 5, undefined],
+  ])("systemd answers %s: a stop waits for two seconds, no longer", async (_, silent, found) => {
+    const { rotate, action, systemd, clock } = fragile();
+    await rotate();
+    const show = systemd.show.bind(systemd);
+    let asked = 0;
+    systemd.show = () => {
+      asked += 1;
+      return asked > silent ? show() : Promise.resolve(undefined);
+    };
+    let ended = false;
+    const looking = action.brokenNow(never).finally(() => (ended = true));
+    await clock.advance(1.9);
+    expect(ended).toBe(false);
+    await clock.advance(0.1);
+    expect(ended).toBe(true);
+    expect(await looking).toEqual(found);
+    expect(asked).toBe(5);
+  });
+
   test("an action on a target that was only starting is not what broke it", async () => {
     const { rotate, action, systemd, clock } = fragile({}, { activeState: "activating", subState: "start" });
     await rotate(95);
