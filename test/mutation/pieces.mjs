@@ -8,8 +8,8 @@ import ts from "typescript";
  * the first: it takes longer.
  */
 export const tested = {
-  "src/systemd/one-target.ts": "test/unit/systemd/{one-target,broken-target}.test.ts",
-  "src/systemd/start-limit.ts": "test/unit/systemd/{start-limit,one-target,broken-target}.test.ts",
+  "src/systemd/one-target.ts": "test/unit/systemd/{one-target,broken-target,told-target}.test.ts",
+  "src/systemd/start-limit.ts": "test/unit/systemd/{start-limit,one-target,broken-target,told-target}.test.ts",
   "src/systemd/all-targets.ts": "test/unit/systemd/all-targets.test.ts",
   "src/systemd/systemctl.ts": "test/unit/systemd/systemctl.test.ts",
   "src/systemd/credential-copies.ts": "test/unit/systemd/credential-copies.test.ts",
@@ -18,24 +18,27 @@ export const tested = {
   "src/publish/layout.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   "src/publish/overlap.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   "src/publish/permissions.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
-  ...engine(
-    "held-values",
-    "problems",
-    "owed",
-    "asks",
-    "cycle",
-    "rotation",
-    "store",
-    "verify",
-    "status",
-    "fetch",
-    "watch",
-  ),
-  ...engine("first-load", "first-publish", "at-rest", "emptied", "last-help", "sidecar"),
+  ...engine("held-values", "held-problems", "held-problems,rotation,sidecar,sidecar-leases"),
+  ...engine("problems", "held-problems,rotation,sidecar,sidecar-leases"),
+  ...engine("owed", "owed", "owed,sidecar,sidecar-repair,sidecar-leases"),
+  ...engine("asks", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,at-rest"),
+  ...engine("cycle", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,at-rest"),
+  ...engine("rotation", "rotation", "rotation,sidecar,sidecar-repair"),
+  ...engine("store", "store", "store,sidecar"),
+  ...engine("verify", "rotation,sidecar"),
+  ...engine("status", "sidecar"),
+  ...engine("fetch", "sidecar,retries"),
+  ...engine("watch", "sidecar,retries"),
+  ...engine("first-load", "first-load"),
+  ...engine("first-publish", "first-load,sidecar,sidecar-not-resident"),
+  ...engine("at-rest", "at-rest"),
+  ...engine("emptied", "*"),
+  ...engine("last-help", "last-help"),
+  ...engine("sidecar", "sidecar", "sidecar,sidecar-not-resident,sidecar-layout,sidecar-leases,last-help"),
 };
 
-function engine(...names) {
-  return Object.fromEntries(names.map((name) => [`src/engine/${name}.ts`, "test/unit/engine/*.test.ts"]));
+function engine(name, ...tests) {
+  return { [`src/engine/${name}.ts`]: tests.map((names) => `test/unit/engine/{${names},}.test.ts`) };
 }
 
 export const scratch = "coverage/mutation";

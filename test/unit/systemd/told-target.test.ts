@@ -1,0 +1,192 @@
+/** How an action ends, what a target on its way gets, and who is told of the newest set. */
+import { describe, expect, test } from "vitest";
+import { runningTarget } from "./running-target.ts";
+
+describe("who has been told of the newest set", () => {
+  test.each([
+    ["has started since", { leftInactiveAt: Infinity }, true],
+    ["has failed by itself", { activeState: "failed" }, true],
+    ["is not running", { activeState: "inactive" }, true],
+    ["does not exist", { loaded: false }, false],
+    ["is a oneshot in the middle of its work", { type: "oneshot", activeState: "activating" }, false],
+    ["is a oneshot", { type: "oneshot" }, false],
+    ["was restarted", {}, true],
+  ])("a target that %s", async (_, state, told) => {
+    const { action, clock, publish } = runningTarget(state);
+    publish();
+    await clock.advance(5);
+    expect(action.idle).toBe(true);
+    expect(action.told).toBe(told);
+  });
+
+  test.each([
+    [{ loaded: false }, "warn", "does not exist: nobody to tell of the new secrets"],
+    [{ leftInactiveAt: Infinity }, "notice", "started since, with the new secrets"],
+    [{ activeState: "inactive" }, "debug", "is not running; the new secrets are there for its next start"],
+    [{ type: "oneshot" }, "notice", "is a oneshot service: not touched, its next run has the new secrets"],
+    [
+      { refusesRestart: true },
+      "warn",
+      "refuses to be restarted (RefuseManualStart= or RefuseManualStop=): the new secrets are there for its next start; take that setting away, or choose another action",
+    ],
+  ] as const)("with %j an operator is told so", async (state, level, text) => {
+    const { publish, clock, log } = runningTarget(state);
+    publish();
+    await clock.advance(5);
+    expect(log.at(level)).toEqual([`app.service ${text}`]);
+  });
+});
+
+describe("a target on its way", () => {
+  test("that reads the secrets before its main process starts gets the action", async () => {
+    const { publish, clock, systemd, count } = runningTarget({ activeState: "activating", subState: "start-pre" });
+    publish();
+    await clock.advance(5);
+    systemd.state = { ...systemd.state, activeState: "active", subState: "running", mainStartedAt: clock.monotonic() };
+    await clock.advance(5);
+    expect(count("restart app.service")).toBe(1);
+  });
+
+  test.each([
+    ["is being stopped", { activeState: "deactivating", subState: "stop-sigterm" }],
+    ["is a oneshot that remains", { activeState: "activating", type: "oneshot", remainAfterExit: true }],
+  ])("that %s for minutes is not disturbed", async (_, state) => {
+    const { publish, clock, systemd } = runningTarget(state);
+    publish();
+    await clock.advance(300);
+    expect(systemd.jobs).toEqual([]);
+  });
+
+  test("for longer than a minute and a half gets the action not before minInterval allows it", async () => {
+    const { publish, clock, systemd, count } = runningTarget({}, { minInterval: 300 });
+    publish();
+    await clock.advance(10);
+    systemd.state = { ...systemd.state, activeState: "activating", subState: "start" };
+    publish();
+    await clock.advance(280);
+    expect(count("restart app.service")).toBe(1);
+    await clock.advance(20);
+    expect(count("restart app.service")).toBe(2);
+  });
+});
+
+describe("how the action ended", () => {
+  test("under way and done, it is said", async () => {
+    const { publish, clock, systemd, action, log } = runningTarget();
+    systemd.jobTime = 5;
+    publish();
+    await clock.advance(1);
+    expect(action.status).toBe("restart of app.service is under way");
+    await clock.advance(5);
+    expect(log.at("info")).toEqual(["app.service: restart done"]);
+  });
+
+  test("a target that was started all the same is not restarted again, whatever systemctl said", async () => {
+    const { publish, clock, systemd, count, action } = runningTarget();
+    const restart = systemd.restart.bind(systemd);
+    systemd.restart = async (unit, signal) => {
+      await restart(unit, signal);
+      return { ok: false, detail: "systemctl ended by SIGKILL" };
+    };
+    publish();
+    await clock.advance(60);
+    expect(count("restart app.service")).toBe(1);
+    expect(action.idle).toBe(true);
+  });
+
+  test.each([
+    ["done", true, 1],
+    ["refused", false, 2],
+  ])("%s, when systemd does not answer what the target does now", async (_, ok, restarts) => {
+    const { publish, clock, systemd, count, action } = runningTarget();
+    const restart = systemd.restart.bind(systemd);
+    systemd.restart = async (unit, signal) => {
+      systemd.answers = false;
+      if (ok) return await restart(unit, signal);
+      systemd.jobs.push({ what: "restart app.service", at: 0 });
+      systemd.restart = restart;
+      return { ok, detail: "busy" };
+    };
+    publish();
+    await clock.advance(1);
+    systemd.answers = true;
+    await clock.advance(60);
+    expect(count("restart app.service")).toBe(restarts);
+    expect(action.idle).toBe(true);
+    expect(action.told).toBe(true);
+  });
+});
+
+describe("while the action cannot be done", () => {
+  const displaced = { ok: false, displaced: true, detail: "Transaction is destructive" };
+
+  test("STATUS says which job comes first, and the log says it once", async () => {
+    const { publish, clock, systemd, action, log } = runningTarget();
+    systemd.refusals.push(displaced, displaced, displaced);
+    publish();
+    await clock.advance(0.1);
+    expect(action.status).toBe("restart of app.service waits: another job of it comes first");
+    await clock.advance(60);
+    expect(log.at("info")).toEqual([
+      "restart of app.service waits: another job of the unit comes first, such as a stop",
+      "app.service: restart done",
+    ]);
+  });
+
+  test("STATUS says why, and systemd is left alone for up to a second from the first time on", async () => {
+    const { publish, clock, systemd, action, count } = runningTarget({}, { minInterval: 0 }, 0.999);
+    for (let refusal = 0; refusal < 100; refusal += 1) systemd.refusals.push({ ok: false, detail: "busy" });
+    publish();
+    await clock.advance(0.9);
+    expect(action.status).toBe("restart of app.service did not work yet: busy");
+    expect(count("restart app.service")).toBe(1);
+  });
+
+  test("a STATUS that stays is not sent again", async () => {
+    const { publish, clock, statuses } = runningTarget({ activeState: "activating" });
+    publish();
+    await clock.advance(60);
+    expect(statuses).toEqual(["restart of app.service waits: it is activating"]);
+  });
+});
+
+describe("the last word of a sidecar that is stopped during its action", () => {
+  test.each([
+    ["a target that is down without a reason of its own", { activeState: "inactive" }],
+    ["a target that is up", { activeState: "active", unmet: "its ExecCondition=" }],
+    ["no answer of systemd", undefined],
+  ])("is none with %s", async (_, state) => {
+    const { publish, clock, systemd, log, stop, running } = runningTarget();
+    systemd.restart = (_, signal) => {
+      systemd.state = { ...systemd.state, ...state };
+      systemd.answers = state !== undefined;
+      return new Promise((done) => {
+        signal.addEventListener("abort", () => {
+          done({ ok: false, detail: "systemctl ended by SIGKILL" });
+        });
+      });
+    };
+    publish();
+    await clock.advance(1);
+    stop.abort();
+    await running;
+    expect(log.at("warn", "error")).toEqual([]);
+  });
+});
+
+test("a signal that is not named is SIGHUP", async () => {
+  const { publish, clock, count } = runningTarget({}, { action: "signal", signal: null });
+  publish();
+  await clock.advance(1);
+  expect(count("SIGHUP app.service")).toBe(1);
+});
+
+test("a signal starts nothing: neither the start limit nor RefuseManualStart= holds it up", async () => {
+  const limits = { startLimitBurst: 1, refusesRestart: true, canReload: false };
+  const { publish, clock, count } = runningTarget(limits, { action: "signal", signal: "SIGUSR1", minInterval: 0 });
+  for (let rotation = 0; rotation < 5; rotation += 1) {
+    publish();
+    await clock.advance(0.1);
+  }
+  expect(count("SIGUSR1 app.service")).toBe(5);
+});
