@@ -131,6 +131,10 @@ function adopt(module: BackendModule): BackendModule {
     defaultPollingInterval: module.defaultPollingInterval,
     parseSettings: (settings) => guard(name, () => module.parseSettings(settings)),
     parseSource: (id, source, settings) => guard(name, () => module.parseSource(id, source, settings)),
+    ...(typeof module.parseWhole === "function" && {
+      parseWhole: (id: string, source: Readonly<Record<string, unknown>>, settings: unknown) =>
+        guard(name, () => module.parseWhole?.(id, source, settings)),
+    }),
     describe: (source, settings) => {
       const text: unknown = guard(name, () => module.describe(source, settings));
       // Bytes, say, could be a value.

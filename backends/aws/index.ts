@@ -15,7 +15,15 @@ import { type Answer, outcomesIn } from "./answer.ts";
 import { BATCH_SIZE, type Client, openClient, regionOfProfile } from "./client.ts";
 import { failureOf, isOfCredentials } from "./failure.ts";
 import { Unusable } from "./handler.ts";
-import { describeSource, parseSettings, parseSource, regionOf, type Settings, type Source } from "./source.ts";
+import {
+  describeSource,
+  parseSettings,
+  parseSource,
+  parseWhole,
+  regionOf,
+  type Settings,
+  type Source,
+} from "./source.ts";
 
 type Requests = readonly SecretRequest<Source>[];
 
@@ -35,6 +43,7 @@ const aws: BackendModule<Settings, Source> = {
   defaultPollingInterval: 300,
   parseSettings,
   parseSource,
+  parseWhole,
   describe: (source) => describeSource(source),
   reads: () =>
     ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"].flatMap((name) => {

@@ -107,6 +107,15 @@ export function parseSource(id: string, input: unknown, settings: Settings): Sou
   };
 }
 
+/** All keys of a secret that is a JSON object. @throws ConfigError */
+export function parseWhole(id: string, input: Readonly<Record<string, unknown>>, settings: Settings): Source {
+  const source = parseSource(id, input, settings);
+  if (input["jsonKey"] !== undefined) throw new ConfigError("jsonKey", 'does not go together with "all": true');
+  if (input["valueFrom"] !== undefined && source.jsonKey !== undefined)
+    throw new ConfigError("valueFrom", 'must name no key with "all": true');
+  return { ...source, jsonKey: undefined };
+}
+
 /**
  * `arn:…:secret:NAME:json-key:version-stage:version-id`; a field may be empty, but keeps its colon, as in the container
  * definitions of Amazon ECS. A name without colons is the whole secret.

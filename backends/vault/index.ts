@@ -1,13 +1,14 @@
 /** HashiCorp Vault and OpenBao: KV secrets, and what the server makes anew for whoever asks. */
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { parseSettings, type Settings } from "./settings.ts";
-import { describeSource, parseSource, type Source } from "./source.ts";
+import { describeSource, parseSource, parseWhole, type Source } from "./source.ts";
 
 const vault: BackendModule<Settings, Source> = {
   name: "vault",
   defaultPollingInterval: 60,
   parseSettings,
   parseSource,
+  parseWhole,
   describe: describeSource,
 
   reads: ({ auth, tls }) =>

@@ -187,11 +187,11 @@ class Versions {
   }
 }
 
-/** A string as its UTF-8 bytes; anything else as its JSON. */
-export function outcomeOf(found: Found, key: string, refreshAfter: number | undefined): Outcome {
+/** A string as its UTF-8 bytes; anything else as its JSON. @param key undefined: all of them. */
+export function outcomeOf(found: Found, key: string | undefined, refreshAfter: number | undefined): Outcome {
   const { data, version, where, altersNumbers } = found;
-  const value = Object.hasOwn(data, key) ? data[key] : undefined;
-  const place = `key ${JSON.stringify(key)} in ${where}`;
+  const value = key === undefined ? data : Object.hasOwn(data, key) ? data[key] : undefined;
+  const place = key === undefined ? where : `key ${JSON.stringify(key)} in ${where}`;
   if (value === undefined) return { status: "missing", where: `no ${place}` };
   if (value === null) return { status: "missing", where: `no value: ${place} is null` };
   if (altersNumbers && hasAlteredNumber(value))

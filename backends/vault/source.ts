@@ -29,7 +29,8 @@ export const Source = object({
 
 export interface Source {
   readonly place: Place;
-  readonly key: string;
+  /** undefined: all keys, as one JSON object. */
+  readonly key: string | undefined;
 }
 
 /** What one request asks for. */
@@ -54,9 +55,15 @@ export function parseSource(id: string, input: Readonly<Record<string, unknown>>
   return { key, place: { mount, path, version, data, identity: JSON.stringify([mount, path, version, data]) } };
 }
 
+/** All keys of a path. @throws ConfigError */
+export function parseWhole(id: string, input: Readonly<Record<string, unknown>>, settings: Settings): Source {
+  if (input["key"] !== undefined) throw new ConfigError("key", 'does not go together with "all": true');
+  return { ...parseSource(id, input, settings), key: undefined };
+}
+
 /** `secret/app, key "db_password"`, with `data/` where KV version 2 is configured. */
 export function describeSource({ place, key }: Source, settings: Settings): string {
   const isVersion2 = settings.kvVersion === 2 && place.mount === settings.mount && place.data === undefined;
   const version = place.version === undefined ? "" : `, version ${place.version}`;
-  return `${place.mount}/${isVersion2 ? "data/" : ""}${place.path}, key ${JSON.stringify(key)}${version}`;
+  return `${place.mount}/${isVersion2 ? "data/" : ""}${place.path}${key === undefined ? "" : `, key ${JSON.stringify(key)}`}${version}`;
 }

@@ -197,6 +197,32 @@ in
             Whether it may become empty. One that may not, and does, keeps the value that it had.
           '';
         };
+        decode = mkOption {
+          type = types.nullOr (types.enum [ "base64" ]);
+          default = null;
+          example = "base64";
+          description = "How the store has it; published is what that stands for.";
+        };
+        join = mkOption {
+          type = types.bool;
+          default = false;
+          description = ''
+            Whether the store has a JSON array of strings, as `ca_chain` is one: published is one after the other.
+          '';
+        };
+        all = mkOption {
+          type = types.bool;
+          default = false;
+          description = ''
+            Whether it is all keys of a path, or of a JSON object: each is a file and a variable of its own.
+          '';
+        };
+        prefix = mkOption {
+          type = types.str;
+          default = "";
+          example = "app_";
+          description = "With `all`: goes before each key, in the names of files and variables.";
+        };
         json = mkOption {
           type = types.raw or types.unspecified;
           internal = true;
@@ -210,6 +236,10 @@ in
                 inherit (config) mode;
                 optional = if config.optional then true else null;
                 empty = if config.empty then true else null;
+                inherit (config) decode;
+                join = if config.join then true else null;
+                all = if config.all then true else null;
+                prefix = if config.prefix == "" then null else config.prefix;
               }
             )
             // lib.optionalAttrs options.env.isDefined { inherit (config) env; };

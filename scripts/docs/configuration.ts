@@ -40,6 +40,10 @@ with a warning; with an explicit \`env\` it is an error. So is what would bring 
 names are the same are both left out, with a warning, also while one of them is missing. Names that mean something to shells
 and loaders (\`PATH\`, \`LD_PRELOAD\`, \`NODE_OPTIONS\` …) need an explicit \`env\`; those that a shell cannot set (\`UID\`,
 \`RANDOM\` …) are errors.
+
+It is for shells and systemd alone. \`docker run --env-file\` takes the quotes for a part of the value, and readers of \`.env\` files (dotenv in
+its languages, Compose) each read a quote inside of them otherwise: for those a template with the filter \`line\` or \`dotenv\` makes the file
+([templates.md](templates.md)).
 `;
 
 export async function configurationPage(): Promise<string> {

@@ -92,6 +92,31 @@ export const secretSchema = object({
       "it may become empty. Without this, one that had a value and is empty now keeps that value, as one that vanished does: a failed `decrypt > file` is no rotation",
     ),
   ),
+  decode: option(
+    v.optional(oneOf(["base64"])),
+    means(
+      '`"base64"`: the store has it so, as some keep a binary file; published are the bytes. What is no base64, with its padding, is invalid; line ends in it count for nothing',
+      { otherwise: "none", since: "0.2.0", example: "base64" },
+    ),
+  ),
+  join: option(
+    v.optional(flag, false),
+    means(
+      "the store has a JSON array of strings, as `ca_chain` of a PKI is one: published is one after the other, each with a newline at its end",
+      { since: "0.2.0" },
+    ),
+  ),
+  all: option(
+    v.optional(flag, false),
+    means(
+      "all keys of a path of Vault, of an AWS secret, or of a value that is a JSON object: each is a file and a variable of its own, without being named. New keys come with the next poll, and what the store no longer has goes; `file` has the object itself. Not for templates, which name their secrets, nor for the delivery as credentials",
+      { since: "0.2.0" },
+    ),
+  ),
+  prefix: option(
+    v.optional(v.string("expected a string"), ""),
+    means("with `all`: goes before each key, in the names of files and variables", { since: "0.2.0", example: "app_" }),
+  ),
 });
 
 export const templateSchema = object({

@@ -108,6 +108,12 @@ export function parseConfig(json: unknown, commandLine: ConfigFlags, baseDirecto
   const templates = parseTemplates(raw.templates, baseDirectory);
   checkFiles(secrets, templates, output);
   checkEnvNames(secrets);
+  const all = secrets.find((secret) => secret.all);
+  if (all !== undefined && raw.delivery === "credentials")
+    throw new ConfigError(
+      `${joinPath("secrets", all.id)}.all`,
+      'does not go together with "delivery": "credentials", for which the unit names each file',
+    );
   const { onChange } = raw;
   if (onChange.action === "signal" && onChange.signal === null)
     throw new ConfigError("onChange.signal", 'is required by the action "signal"');
@@ -150,10 +156,29 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
       group: secret.group,
       optional: secret.optional,
       empty: secret.empty,
+      decode: secret.decode,
+      join: secret.join,
+      all: secret.all,
+      prefix: secret.prefix,
     });
+    checkShape(path, secret);
   }
   if (secrets.size === 0) throw new ConfigError("secrets", "names no secret (nor does the command line)");
   return [...secrets.values()];
+}
+
+/** What does not go together. @throws ConfigError */
+function checkShape(path: string, { decode, join, all, prefix, env }: v.InferOutput<typeof secretSchema>): void {
+  if (join && decode !== undefined) throw new ConfigError(`${path}.join`, "does not go together with decode");
+  if (!all && prefix !== "") throw new ConfigError(`${path}.prefix`, 'needs "all": true');
+  if (!all) return;
+  if (join || decode !== undefined)
+    throw new ConfigError(`${path}.all`, "does not go together with decode and join: name those secrets on their own");
+  if (typeof env === "string")
+    throw new ConfigError(
+      `${path}.env`,
+      "is of one variable, and all has one for each key: give prefix, or null for none",
+    );
 }
 
 function parseTemplates(table: Readonly<Record<string, unknown>>, baseDirectory: string): TemplateConfig[] {

@@ -142,6 +142,14 @@ export interface BackendModule<Settings = unknown, Source = unknown> {
    */
   parseSource(id: string, source: Readonly<Record<string, unknown>>, settings: Settings): Source;
 
+  /**
+   * The source of all keys of a place, as one JSON object (`secrets.ID.all`). Absent: parseSource() is asked, and the value
+   * is to be such an object by itself.
+   *
+   * @throws ConfigError whose path is relative to the source.
+   */
+  parseWhole?(id: string, source: Readonly<Record<string, unknown>>, settings: Settings): Source;
+
   /** Where the secret comes from, for people: `/etc/secrets/db_password`. */
   describe(source: Source, settings: Settings): string;
 

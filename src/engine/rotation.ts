@@ -7,7 +7,7 @@ import type { HeldValues } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
 import type { PublishResult } from "./asks.ts";
 import type { Owed } from "./owed.ts";
-import type { Publisher } from "../publish/publisher.ts";
+import type { Publisher, StagedSet } from "../publish/publisher.ts";
 import { ValueError } from "../publish/value.ts";
 import { verify } from "./verify.ts";
 
@@ -21,6 +21,7 @@ export class RotationPublisher {
   #key: Buffer | undefined;
   /** What has been said. */
   readonly #leftOut = new Map<string, string>();
+  readonly #refused = new Map<string, string>();
 
   constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, owed: Owed, log: Log) {
     this.#verify = verifyConfig;
@@ -56,7 +57,7 @@ export class RotationPublisher {
         }
       }
       staged.commit();
-      this.#warnLeftOut(staged.warnings);
+      this.#warnLeftOut(staged);
       return "published";
     } catch (error) {
       if (changed === undefined || !(error instanceof FatalError || error instanceof ValueError)) throw error;
@@ -93,7 +94,7 @@ export class RotationPublisher {
         return this.#refuse(digest, why);
       }
       staged.commit();
-      this.#warnLeftOut(staged.warnings);
+      this.#warnLeftOut(staged);
     } catch (error) {
       if (!(error instanceof FatalError || error instanceof ValueError)) throw error;
       if (error instanceof ValueError) return await this.#publishOthers(error, changes, digest, act, again, signal);
@@ -125,7 +126,11 @@ export class RotationPublisher {
   }
 
   /** A variable that a service waits for in vain is hard to find: say it, once. */
-  #warnLeftOut(warnings: ReadonlyMap<string, string>): void {
+  #warnLeftOut({ warnings, refused }: StagedSet): void {
+    for (const [name, why] of refused) {
+      if (this.#refused.get(name) !== why) this.#log.warn(`key ${JSON.stringify(name)} is published nowhere: ${why}`);
+      this.#refused.set(name, why);
+    }
     const fresh = new Map<string, string[]>();
     for (const [id, why] of warnings) {
       if (this.#leftOut.get(id) !== why) fresh.set(why, [...(fresh.get(why) ?? []), id]);

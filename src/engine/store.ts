@@ -15,6 +15,7 @@ import { printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
+import { shaped } from "./shaped.ts";
 import { atOption, joinPath } from "../contract/settings.ts";
 import type { Log } from "../runtime/log.ts";
 
@@ -47,9 +48,13 @@ export async function checkStore(config: Config): Promise<CheckedStore> {
   const module = await loadBackend(config.backend, config.baseDirectory);
   const settings = atOption("config", () => module.parseSettings(config.settings));
   if (config.output !== undefined) await refuseOverlap(config, config.output, module.reads?.(settings) ?? []);
-  const requests = config.secrets.map(({ id, source }) => ({
+  const requests = config.secrets.map(({ id, source, all }) => ({
     id,
-    source: atOption(`${joinPath("secrets", id)}.source`, () => module.parseSource(id, source, settings)),
+    source: atOption(`${joinPath("secrets", id)}.source`, () =>
+      all && module.parseWhole !== undefined
+        ? module.parseWhole(id, source, settings)
+        : module.parseSource(id, source, settings),
+    ),
   }));
   return { module, settings, requests };
 }
@@ -71,20 +76,27 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
   });
   const byId = new Map(requests.map((request) => [request.id, request]));
   const sizes = new Sizes();
+  const shapes = new Map(config.secrets.map((secret) => [secret.id, secret]));
+  const describe = (id: string) => printable(module.describe(byId.get(id)?.source, settings));
+  const inShape = (id: string, outcome: Outcome) => {
+    const shape = shapes.get(id);
+    return shape === undefined ? outcome : shaped(outcome, shape, () => describe(id));
+  };
   return {
     name: module.name,
     pollingInterval:
       module.defaultPollingInterval === null ? null : (config.pollingInterval ?? module.defaultPollingInterval),
-    describe: (id) => printable(module.describe(byId.get(id)?.source, settings)),
-    fetch: (ids, signal, limit = FETCH_LIMIT) => {
+    describe,
+    fetch: async (ids, signal, limit = FETCH_LIMIT) => {
       const wanted = new Set(ids);
-      return guardedFetch(
+      const outcomes = await guardedFetch(
         backend,
         requests.filter(({ id }) => wanted.has(id)),
         signal,
         limit,
         sizes,
       );
+      return new Map([...outcomes].map(([id, outcome]) => [id, inShape(id, outcome)]));
     },
     watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
     async applied(versions) {

@@ -1,7 +1,8 @@
 /** From the values of a scope to the files of its output: one per secret, those of templates, and secrets.env. */
 import { ENV_FILE } from "../config/config-schema.ts";
 import type { Config, TemplateConfig } from "../config/config.ts";
-import { encodeEnvFile, type EnvFile } from "./env-file.ts";
+import { filesOfKeys } from "./all-keys.ts";
+import { encodeEnvFile, type EnvFile, type EnvRequest } from "./env-file.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
 import { FilePermissions } from "./permissions.ts";
 import { loadTemplates, type Template, TemplateReader } from "./template.ts";
@@ -12,6 +13,8 @@ export interface LaidOutSet {
   readonly env: EnvFile | undefined;
   /** id → why it is not in secrets.env, where nobody would expect that. */
   readonly warnings: ReadonlyMap<string, string>;
+  /** Keys of a secret with `all` → why they are published nowhere. */
+  readonly refused: ReadonlyMap<string, string>;
 }
 
 export class SetLayout {
@@ -76,17 +79,21 @@ export class SetLayout {
     const files = present.map(({ secret, value }): PublishedFile => {
       return { name: secret.file, content: value, ...this.#permissions.ofSecret(secret) };
     });
-    files.push(...this.render(values));
+    const { files: ofKeys, variables, refused } = filesOfKeys(this.#config, values, this.#permissions);
+    files.push(...ofKeys, ...this.render(values));
     const envFile = this.#config.output === undefined ? ENV_FILE : this.#config.output.envFile;
-    if (envFile === null) return { files, env: undefined, warnings: new Map() };
-    const requests = this.#config.secrets.map((secret) => {
-      const { id, env: name } = secret;
-      return { id, value: values.get(id), env: name, restricted: this.#permissions.isRestricted(secret) };
+    if (envFile === null) return { files, env: undefined, warnings: new Map(), refused };
+    const requests: EnvRequest[] = this.#config.secrets.map((secret) => {
+      const { id, all, env: name } = secret;
+      const restricted = this.#permissions.isRestricted(secret);
+      return { id, value: values.get(id), env: all ? null : name, restricted };
     });
+    requests.push(...variables);
     const env = encodeEnvFile(requests);
     const restricted = new Set(requests.filter((request) => request.restricted).map(({ id }) => id));
     const warnings = new Map([...env.leftOut].filter(([id]) => !restricted.has(id)));
-    return { files: [...files, { name: envFile, content: env.content, ...this.#permissions.usual }], env, warnings };
+    files.push({ name: envFile, content: env.content, ...this.#permissions.usual });
+    return { files, env, warnings, refused };
   }
 
   /** The files of templates alone. @throws ValueError */

@@ -33,6 +33,8 @@ export interface StagedSet {
   readonly env: EnvFile | undefined;
   /** id → why it is not in secrets.env, where nobody would expect that. */
   readonly warnings: ReadonlyMap<string, string>;
+  /** Keys of a secret with `all` → why they are published nowhere. */
+  readonly refused: ReadonlyMap<string, string>;
   /** @throws PublishError */
   commit(): void;
   discard(): void;
@@ -122,7 +124,7 @@ export class Publisher {
    * @throws PublishError, ValueError
    */
   stage(values: ReadonlyMap<string, Buffer>, actionDue: boolean): StagedSet {
-    const { files, env, warnings } = this.#layout.layOut(values);
+    const { files, env, warnings, refused } = this.#layout.layOut(values);
     const state: PublishedState = {
       files: files.map(({ name }) => name),
       pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
@@ -138,6 +140,7 @@ export class Publisher {
       directory: staged.directory,
       env,
       warnings,
+      refused,
       discard: () => {
         staged.discard();
       },

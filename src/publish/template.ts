@@ -13,6 +13,7 @@ import { joinPath } from "../contract/settings.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 import { unlessStopped } from "../runtime/waiting.ts";
+import { filtered, filterNames, isFilter, refusalOf } from "./filters.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
 type Parse = (template: string) => readonly Token[];
@@ -21,7 +22,8 @@ type Token = readonly [kind: string, value: string, start: number, end: number, 
 
 type Part =
   | { readonly kind: "text"; readonly bytes: Buffer }
-  | { readonly kind: "value"; readonly id: string; readonly line: number }
+  /** `filter`: how it is written; undefined: as it is. */
+  | { readonly kind: "value"; readonly id: string; readonly line: number; readonly filter: string | undefined }
   /** Written where there is such a value; `not`: where there is none. */
   | { readonly kind: "if" | "if not"; readonly id: string; readonly parts: readonly Part[] };
 
@@ -109,25 +111,38 @@ export class Template {
    * @throws ValueError for a value that is no text.
    */
   render(values: ReadonlyMap<string, Buffer>): Buffer {
-    const pieces = this.#pieces(this.#parts, values);
+    const made: Buffer[] = [];
+    const pieces = this.#pieces(this.#parts, values, made);
     // One allocation of its own, not of Node's shared pool.
     const content = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const piece of pieces) at += piece.copy(content, at);
+    for (const piece of made) piece.fill(0);
     return content;
   }
 
-  #pieces(parts: readonly Part[], values: ReadonlyMap<string, Buffer>): readonly Buffer[] {
+  /** @param made gets those that a filter made, for the caller to overwrite. */
+  #pieces(parts: readonly Part[], values: ReadonlyMap<string, Buffer>, made: Buffer[]): readonly Buffer[] {
     return parts.flatMap((part) => {
       if (part.kind === "text") return [part.bytes];
       const value = withoutTrailingNewlines(values.get(part.id) ?? Buffer.alloc(0));
       if (part.kind !== "value")
-        return value.length > 0 === (part.kind === "if") ? this.#pieces(part.parts, values) : [];
-      const problem = value.includes(0) ? "has NUL bytes" : isUtf8(value) ? undefined : "is not UTF-8 text";
-      if (problem === undefined) return [value];
+        return value.length > 0 === (part.kind === "if") ? this.#pieces(part.parts, values, made) : [];
+      const { filter } = part;
+      const problem = problemOf(value) ?? (filter === undefined ? undefined : refusalOf(filter, value));
+      if (problem === undefined && filter === undefined) return [value];
+      if (problem === undefined) {
+        const piece = filtered(filter ?? "", value);
+        made.push(piece);
+        return [piece];
+      }
       throw new ValueError(part.id, `it ${problem}, which template ${this.#path} needs at line ${part.line}`);
     });
   }
+}
+
+function problemOf(value: Buffer): string | undefined {
+  return value.includes(0) ? "has NUL bytes" : isUtf8(value) ? undefined : "is not UTF-8 text";
 }
 
 function idsIn(parts: readonly Part[]): readonly string[] {
@@ -190,13 +205,14 @@ class Reader {
           return [{ kind: "text", bytes: Buffer.from(value) }];
         case "name":
         case "&": {
-          const id = value === "." ? (sections.at(-1) ?? value) : value;
+          const [name, filter] = this.#filterIn(value, start);
+          const id = name === "." ? (sections.at(-1) ?? name) : name;
           if (this.#known(id, start).optional && !sections.includes(id))
             throw this.#refuse(
               `${tag(id)} is optional: write it between {{#${shown(id)}}} and {{/${shown(id)}}}`,
               start,
             );
-          return [{ kind: "value", id, line: this.#line(start) }];
+          return [{ kind: "value", id, line: this.#line(start), filter }];
         }
         case "#":
         case "^": {
@@ -211,6 +227,16 @@ class Reader {
           return [];
       }
     });
+  }
+
+  /** `db | json`: the secret and its filter. An id may have such a character too. */
+  #filterIn(value: string, start: number): readonly [name: string, filter: string | undefined] {
+    const bar = value.lastIndexOf("|");
+    if (bar < 0 || this.#secrets.has(value)) return [value, undefined];
+    const [name, filter] = [value.slice(0, bar).trim(), value.slice(bar + 1).trim()];
+    if (isFilter(filter)) return [name, filter];
+    const known = `known are ${filterNames.join(", ")}${didYouMean(filter, filterNames)}`;
+    throw this.#refuse(`there is no filter ${tag(filter)}: ${known}`, start);
   }
 
   #known(id: string, start: number): SecretConfig {

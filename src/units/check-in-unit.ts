@@ -2,8 +2,8 @@
  * What a sidecar's unit lets it see and reach: a command of fetcher's runs in a transient unit with the same settings. Nothing of
  * the unit itself is touched.
  */
-import { spawn } from "node:child_process";
-import { ExitCode, FatalError } from "../contract/errors.ts";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { sidecarOf } from "../config/one-file.ts";
 
@@ -25,26 +25,55 @@ export async function checkInUnit(name: string, say: (text: string) => void): Pr
   if (command === undefined)
     throw new FatalError(ExitCode.config, `check: ${unit} has no ExecStart= that runs fetcher with --config`);
   const directories = settings.filter(([key]) => key === "RuntimeDirectory").map(([, value]) => `/run/${value}`);
-  const properties = settings
+  const kept = settings
     .filter(([key]) => !NOT_OF_A_CHECK.test(key))
     // Without a daemon it may not be there, and a check writes nothing.
-    .filter(([key, value]) => key !== "BindPaths" || !directories.includes(value))
-    .flatMap(([key, value]) => ["--property", `${key}=${value}`]);
-  const argv = [
-    "--pipe",
-    "--wait",
-    "--collect",
-    "--quiet",
-    "--service-type=exec",
-    ...properties,
-    "--",
-    ...command,
-    "--check",
-  ];
-  const code = await run("systemd-run", argv);
+    .filter(([key, value]) => key !== "BindPaths" || !directories.includes(value));
+  const { code, out, err } = await runIn(kept, `${command} --check`);
+  process.stdout.write(out);
+  say(err);
   if (code >= 200 && code < 250)
-    say(`check: the sandbox of ${unit} cannot be made (status ${code}): see journalctl -b -n 20\n`);
+    say(`check: the sandbox of ${unit} cannot be made (status ${code}): see journalctl -b\n`);
   return code;
+}
+
+/** A unit file, since systemd-run(1) refuses what an older systemd passes over in a unit. */
+async function runIn(settings: readonly Setting[], command: string) {
+  const name = `fetcher-check-${process.pid}.service`;
+  const file = `/run/systemd/system/${name}`;
+  const outputs = mkdtempSync("/run/fetcher-check-");
+  const lines: readonly Setting[] = [
+    ["Type", "oneshot"],
+    ["ExecStart", command],
+    ["StandardOutput", `file:${outputs}/out`],
+    ["StandardError", `file:${outputs}/err`],
+    ...settings,
+  ];
+  try {
+    mkdirSync("/run/systemd/system", { recursive: true });
+    writeFileSync(file, `[Service]\n${lines.map(([key, value]) => `${key}=${value}\n`).join("")}`);
+    const started = await runCommand(["systemctl", "--no-ask-password", "start", name]);
+    const shown = await runCommand(["systemctl", "show", "--property=ExecMainStatus", "--value", name]);
+    const status = Number(shown.end === "exit" ? shown.stdout : NaN);
+    const failed = started.end !== "exit" || started.code !== 0;
+    const code = failed ? status || ExitCode.unavailable : ExitCode.ok;
+    return { code, out: textIn(`${outputs}/out`), err: textIn(`${outputs}/err`) };
+  } catch (error) {
+    throw new FatalError(ExitCode.denied, `check: cannot make ${file}: ${errnoText(errnoCode(error))}: only root can`);
+  } finally {
+    rmSync(file, { force: true });
+    rmSync(outputs, { recursive: true, force: true });
+    await runCommand(["systemctl", "reset-failed", name]);
+  }
+}
+
+/** @returns "" where systemd did not get as far as that. */
+function textIn(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
 }
 
 async function unitOf(name: string): Promise<{ readonly unit: string; readonly text: string }> {
@@ -81,7 +110,6 @@ function expanded(value: string, unit: string): string {
   const at = name.indexOf("@");
   const [prefix, instance] = at < 0 ? [name, ""] : [name.slice(0, at), name.slice(at + 1)];
   const meanings: Readonly<Record<string, string>> = {
-    "%": "%",
     n: unit,
     N: name,
     p: prefix,
@@ -98,7 +126,10 @@ function expanded(value: string, unit: string): string {
     T: "/tmp",
     V: "/var/tmp",
   };
-  return value.replaceAll(/%([%A-Za-z])/g, (found, letter: string) => meanings[letter] ?? found);
+  return value.replaceAll(/%([%A-Za-z])/g, (found, letter: string) => {
+    const meaning = Object.hasOwn(meanings, letter) ? meanings[letter] : undefined;
+    return meaning?.replaceAll("%", "%%") ?? found;
+  });
 }
 
 /** systemd-escape(1), undone. */
@@ -108,35 +139,8 @@ function unescaped(text: string): string {
     .replaceAll(/(?:\\x[0-9a-f]{2})+/g, (bytes) => Buffer.from(bytes.replaceAll("\\x", ""), "hex").toString("utf8"));
 }
 
-/** @returns argv of the last ExecStart= that counts. */
-function commandIn(settings: readonly Setting[]): readonly string[] | undefined {
+/** @returns the last ExecStart= that counts. */
+function commandIn(settings: readonly Setting[]): string | undefined {
   const line = settings.filter(([key, value]) => key === "ExecStart" && value !== "").at(-1)?.[1];
-  const words = wordsIn(line?.replace(/^[-@:+!|]+/, "") ?? "");
-  return words.includes("--config") || words.some((word) => word.startsWith("--config=")) ? words : undefined;
-}
-
-/** systemd.syntax(7): quotes around a word, and C's escapes; `$$` is a dollar. */
-function wordsIn(line: string): readonly string[] {
-  const words = line.match(/(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^\s"'\\])+/g) ?? [];
-  return words.map((word) =>
-    word
-      .replaceAll(
-        /"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'/g,
-        (_, double?: string, single?: string) => double ?? single ?? "",
-      )
-      .replaceAll(/\\(.)/g, "$1")
-      .replaceAll("$$", "$"),
-  );
-}
-
-async function run(program: string, argv: readonly string[]): Promise<number> {
-  const child = spawn(program, argv, { stdio: "inherit" });
-  return await new Promise((resolve, reject) => {
-    child.once("error", () => {
-      reject(new FatalError(ExitCode.unavailable, `check: ${program} cannot be run`));
-    });
-    child.once("exit", (code) => {
-      resolve(code ?? ExitCode.unavailable);
-    });
-  });
+  return line !== undefined && /\s"?--config[=\s]/.test(line) ? line : undefined;
 }

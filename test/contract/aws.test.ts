@@ -92,6 +92,19 @@ needs("aws-emulator").describe("against an emulator over HTTP", () => {
       });
   });
 
+  test("all keys of a secret are its JSON object, also where an id would be a key", async () => {
+    const name = `whole-${randomBytes(6).toString("hex")}`;
+    await client.send(new CreateSecretCommand({ Name: name, SecretString: '{"user":"me","port":0.10}' }));
+    const module = await loadBackend("aws", "/");
+    const settings = module.parseSettings({ region, endpoint: moto.url, secretId: name });
+    const source = module.parseWhole?.("app", {}, settings);
+    const backend = await module.open(settings, { log: () => undefined, random: Math.random });
+    const outcome = (await backend.fetch([{ id: "app", source }], new AbortController().signal)).get("app");
+    expect(asValue(outcome).value.toString()).toBe('{"user":"me","port":0.10}');
+    expect(() => module.parseWhole?.("app", { jsonKey: "user" }, settings)).toThrow("does not go together");
+    await backend.close?.();
+  });
+
   describe("which value of a secret", () => {
     const open = async () =>
       Observed.open(await loadBackend("aws", "/"), { region, endpoint: moto.url }, (id) => sources.get(id) ?? {});

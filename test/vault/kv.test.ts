@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
+import { loadBackend } from "../../backends/index.ts";
 import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
 import { Forwarder } from "./forwarder.ts";
@@ -184,6 +185,22 @@ onEachServer("KV at a real server", [], (product) => {
     await writeFile(tokenPath, `\ufeff${server.rootToken}\r\n`);
     await server.write("secret/data/hello", { data: { db: `\ufeff${secret}` } });
     expect(await textOf(await open({ path: "hello" }), "db")).toBe(`\ufeff${secret}`);
+  });
+
+  test("all keys of a path are one JSON object, with the numbers of the store", async () => {
+    await server.write("old/whole", { user: secret, port: 0.5, nothing: null });
+    const module = await loadBackend("vault", "/");
+    const settings = module.parseSettings({ url: forwarder.url, tokenPath, mount: "old", path: "whole" });
+    const source = module.parseWhole?.("app", {}, settings);
+    const backend = await module.open(settings, { log: () => undefined, random: Math.random });
+    const outcome = (await backend.fetch([{ id: "app", source }], new AbortController().signal)).get("app");
+    const { value } = outcome as { value: Buffer };
+    expect(JSON.parse(value.toString())).toEqual({ user: secret, port: 0.5, nothing: null });
+    expect(module.describe(source, settings)).toBe("old/whole");
+    expect(() => module.parseWhole?.("app", { key: "user" }, settings)).toThrow(
+      'does not go together with "all": true',
+    );
+    await backend.close?.();
   });
 
   test("strings are published as their bytes, everything else as its JSON", async () => {

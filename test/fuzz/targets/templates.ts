@@ -22,6 +22,10 @@ const secrets = ids.map((id) => ({
   group: undefined,
   optional: id.startsWith("o"),
   empty: false,
+  decode: undefined,
+  join: false,
+  all: false,
+  prefix: "",
 }));
 
 const piece: fc.Arbitrary<string> = fc.letrec<{ piece: string }>((tie) => {

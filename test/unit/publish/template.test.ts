@@ -48,6 +48,12 @@ async function refusal(text: string | Buffer): Promise<string> {
 describe("a rendered file has", () => {
   test.each<[string, string, string, Readonly<Record<string, string>>]>([
     ["no byte order mark of an editor, but that of a value", "\ufeff[x]\np={{a}}", "[x]\np=\ufeff1", { a: "\ufeff1" }],
+    [
+      "a value as its filter writes it",
+      '{"p": {{ a | json }}, "{{#spare}}{{.|url}}{{/spare}}"}',
+      '{"p": "\\"x", "%2F"}',
+      { a: '"x', spare: "/" },
+    ],
     ["the bytes of the value, not HTML", "p={{a}}", `p=<&>"'/\`=`, { a: `<&>"'/\`=` }],
     ["the same with three braces and &", "{{{a}}} {{& a }}", "<&> <&>", { a: "<&>" }],
     ["what looks like a tag in a value as it is", "{{a}}", "{{b}}", { a: "{{b}}", b: "x" }],

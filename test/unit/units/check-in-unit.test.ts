@@ -22,7 +22,7 @@ WantedBy=multi-user.target
     ["ExecStart", String.raw`fetcher --config /etc/fetcher/a\x2db.json`],
     ["BindReadOnlyPaths", String.raw`-/etc/fetcher/a\x2db.json      /etc/fetcher/a\x2db`],
     ["IPAddressDeny", "any"],
-    ["Environment", "A=100%"],
+    ["Environment", "A=100%%"],
     ["IPAddressDeny", ""],
   ]);
 });

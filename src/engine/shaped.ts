@@ -1,0 +1,94 @@
+/** What a configuration makes of a store's bytes before anybody compares or publishes them: `decode`, `join`, `all`. */
+import { isUtf8 } from "node:buffer";
+import { BackendError, type Outcome } from "../contract/backend.ts";
+import type { SecretConfig } from "../config/config.ts";
+import { bytesOf, parseJson } from "../contract/json.ts";
+import { isRecord } from "../contract/records.ts";
+
+type Shape = Pick<SecretConfig, "decode" | "join" | "all">;
+
+/** Keys of one secret with `all`: each is a file. */
+export const MOST_KEYS = 1000;
+
+/**
+ * @param describe where it comes from, for people.
+ * @returns `invalid` for what cannot be made of it; then it is overwritten.
+ */
+export function shaped(outcome: Outcome, shape: Shape, describe: () => string): Outcome {
+  if (!("value" in outcome) || (shape.decode === undefined && !shape.join && !shape.all)) return outcome;
+  const { value } = outcome;
+  const place = describe();
+  try {
+    if (shape.all) {
+      if (keysIn(value, place) > 0) return outcome;
+      value.fill(0);
+      // All at once would be gone: rather a mistake, as with a secret that became empty.
+      return { status: "missing", where: `no key in ${place}` };
+    }
+    const made = shape.join ? joined(value, place) : decoded(value);
+    if (made === undefined) throw new BackendError("invalid", `${place}: is no base64, as \`decode\` wants it`);
+    value.fill(0);
+    return { ...outcome, value: made };
+  } catch (error) {
+    value.fill(0);
+    return error instanceof BackendError ? error : new BackendError("invalid", `${place}: cannot be read`);
+  }
+}
+
+const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const DIGITS = new Map([...ALPHABET].map((character, digit) => [character.charCodeAt(0), digit]));
+const PADDING = 0x3d;
+
+/**
+ * Base64 as RFC 4648, section 4, has it, with its padding; line ends and spaces between count for nothing, as base64(1) and
+ * editors write them. Byte by byte: no string is made, which could not be overwritten, and nothing is passed over in silence.
+ *
+ * @returns undefined where it is none.
+ */
+export function decoded(text: Buffer): Buffer | undefined {
+  const bytes = Buffer.alloc(Math.ceil(text.length / 4) * 3);
+  let [bits, held, length, digits, padding] = [0, 0, 0, 0, 0];
+  for (const byte of text) {
+    if (byte === 0x0a || byte === 0x0d || byte === 0x20 || byte === 0x09) continue;
+    const digit = DIGITS.get(byte);
+    if (byte === PADDING) padding += 1;
+    else if (digit === undefined || padding > 0) return refused(bytes);
+    else {
+      digits += 1;
+      held = ((held << 6) | digit) & 0xffff;
+      bits += 6;
+      if (bits < 8) continue;
+      bits -= 8;
+      bytes[length++] = (held >> bits) & 0xff;
+    }
+  }
+  const isWhole = (digits + padding) % 4 === 0 && padding <= 2 && (padding === 0 || digits % 4 === 4 - padding);
+  // Bits that are in no byte are 0: else two texts would be one value.
+  if (!isWhole || (held & ((1 << bits) - 1)) !== 0) return refused(bytes);
+  const whole = Buffer.alloc(length);
+  bytes.copy(whole);
+  bytes.fill(0);
+  return whole;
+}
+
+function refused(bytes: Buffer): undefined {
+  bytes.fill(0);
+}
+
+/** `ca_chain` of a PKI: a JSON array of PEM blocks, as a file that holds one after the other. */
+function joined(value: Buffer, place: string): Buffer {
+  const list = isUtf8(value) ? parseJson(value.toString("utf8"), place) : undefined;
+  if (!Array.isArray(list) || !list.every((item) => typeof item === "string"))
+    throw new BackendError("invalid", `${place}: is no array of strings, as \`join\` wants it`);
+  const text = bytesOf(list.map((item: string) => (item.endsWith("\n") ? item : `${item}\n`)).join(""));
+  if (text === undefined) throw new BackendError("invalid", `${place}: is no Unicode text (half of a surrogate pair)`);
+  return text;
+}
+
+function keysIn(value: Buffer, place: string): number {
+  const keys = isUtf8(value) ? parseJson(value.toString("utf8"), place) : undefined;
+  if (!isRecord(keys)) throw new BackendError("invalid", `${place}: is no JSON object, whose keys \`all\` wants`);
+  if (Object.keys(keys).length > MOST_KEYS)
+    throw new BackendError("invalid", `${place}: has more than ${MOST_KEYS} keys, too many for \`all\``);
+  return Object.keys(keys).length;
+}

@@ -1,0 +1,89 @@
+/** How a value is written into a file of some format: `{{db | json}}`. From bytes to bytes, so that no value becomes a string. */
+
+/** What it makes of a value, and for which bytes it has no way to write them. */
+interface Filter {
+  readonly refuses?: { readonly bytes: readonly number[]; readonly why: string };
+  /** Before and after the value. */
+  readonly around?: string;
+  /** In the place of one byte; undefined: the byte itself. */
+  readonly replace?: (byte: number) => string | undefined;
+}
+
+const QUOTE = 0x27;
+const LINE_ENDS = [0x0a, 0x0d];
+const hex = (byte: number) => byte.toString(16).padStart(2, "0");
+const short: Readonly<Record<number, string>> = {
+  0x22: String.raw`\"`,
+  0x5c: "\\\\",
+  0x08: String.raw`\b`,
+  0x09: String.raw`\t`,
+  0x0a: String.raw`\n`,
+  0x0c: String.raw`\f`,
+  0x0d: String.raw`\r`,
+};
+
+const filters: Readonly<Record<string, Filter>> = {
+  // A string of JSON, and so of YAML and TOML.
+  json: {
+    around: '"',
+    replace: (byte) => short[byte] ?? (byte < 0x20 || byte === 0x7f ? String.raw`\u00${hex(byte)}` : undefined),
+  },
+  // One word for a shell, and for EnvironmentFile= of systemd, which reads no other embedded quote.
+  sh: { around: "'", replace: (byte) => (byte === QUOTE ? `'"'"'` : undefined) },
+  // RFC 3986: what is not unreserved is encoded, so that it can be user, password, segment of a path or query.
+  url: {
+    replace: (byte) => (/[A-Za-z0-9._~-]/.test(String.fromCharCode(byte)) ? undefined : `%${hex(byte).toUpperCase()}`),
+  },
+  // Python's configparser, which reads %(name)s.
+  ini: {
+    refuses: { bytes: LINE_ENDS, why: "has a line end, which a value of an INI file cannot have" },
+    replace: (byte) => (byte === 0x25 ? "%%" : undefined),
+  },
+  // NAME=value to the end of the line, whatever is in it: docker run --env-file.
+  line: { refuses: { bytes: LINE_ENDS, why: "has a line end, and all of it must be on one line" } },
+  // What the readers of .env files in all languages take for the same.
+  dotenv: {
+    around: "'",
+    refuses: {
+      bytes: [QUOTE, 0x5c],
+      why: "has a quote or a backslash, which readers of .env files take for different things",
+    },
+  },
+};
+
+export const filterNames: readonly string[] = Object.keys(filters);
+
+export function isFilter(name: string): boolean {
+  return Object.hasOwn(filters, name);
+}
+
+/** @returns why the value cannot be written so; undefined where it can. */
+export function refusalOf(name: string, value: Buffer): string | undefined {
+  const { refuses } = filters[name] ?? {};
+  if (refuses !== undefined && value.some((byte) => refuses.bytes.includes(byte))) return refuses.why;
+  if (name === "ini" && isPadded(value)) return "begins or ends with a space, which an INI file does not keep";
+  return undefined;
+}
+
+/** By what Python's str.strip() takes away: of each end no more than one character becomes a string. */
+function isPadded(value: Buffer): boolean {
+  const ends = [value.subarray(0, 4).toString("utf8"), value.subarray(-4).toString("utf8")] as const;
+  return /^[\s\u001c-\u001f\u0085]/.test(ends[0]) || /[\s\u001c-\u001f\u0085]$/.test(ends[1]);
+}
+
+/** @returns bytes of its own, for the caller to overwrite. */
+export function filtered(name: string, value: Buffer): Buffer {
+  const { around = "", replace = () => undefined } = filters[name] ?? {};
+  const written = (byte: number) => replace(byte);
+  let length = 2 * around.length;
+  for (const byte of value) length += written(byte)?.length ?? 1;
+  const content = Buffer.alloc(length);
+  let at = content.write(around, 0, "latin1");
+  for (const byte of value) {
+    const text = written(byte);
+    if (text === undefined) content[at++] = byte;
+    else at += content.write(text, at, "latin1");
+  }
+  content.write(around, at, "latin1");
+  return content;
+}

@@ -1,0 +1,93 @@
+import { describe, expect, test } from "vitest";
+import { BackendError, type Outcome } from "../../../src/contract/backend.ts";
+import { decoded, MOST_KEYS, shaped } from "../../../src/engine/shaped.ts";
+
+const canary = "canary-51d3";
+const fetched = (value: string | Buffer): Outcome => ({ status: "value", value: Buffer.from(value), version: "1" });
+const shape = (value: string | Buffer, more: object): Outcome =>
+  shaped(fetched(value), { decode: undefined, join: false, all: false, ...more }, () => "secret/app");
+const text = (outcome: Outcome) =>
+  "value" in outcome ? outcome.value.toString("utf8") : "message" in outcome ? outcome.message : outcome.where;
+
+describe("base64", () => {
+  test.each([
+    ["", ""],
+    ["YQ==", "a"],
+    ["YWI=", "ab"],
+    ["YWJj", "abc"],
+    ["YWJj\nYWJj\r\n", "abcabc"],
+    [" Y\tW Jj ", "abc"],
+  ])("%j", (encoded, value) => {
+    expect(text(shape(encoded, { decode: "base64" }))).toBe(value);
+  });
+
+  test("all bytes come back, wrapped as base64(1) does", () => {
+    const bytes = Buffer.from(Array.from({ length: 1000 }, (_, index) => (index * 7) % 256));
+    for (let length = 990; length < 1000; length += 1) {
+      const part = bytes.subarray(0, length);
+      expect(decoded(Buffer.from(part.toString("base64").replaceAll(/.{76}/g, "$&\n")))).toEqual(part);
+    }
+  });
+
+  test.each([
+    "YQ",
+    "YQ=",
+    "YQ===",
+    "=",
+    "YWJj=",
+    "Y=Q=",
+    "YQ==YQ==",
+    "YR==",
+    "YWK=",
+    "YW-_",
+    "YWJj!",
+    `${canary}!`,
+    "\ufeffYQ==",
+  ])("%j is none: invalid, told without the value", (encoded) => {
+    const outcome = shape(encoded, { decode: "base64" });
+    expect(outcome).toMatchObject({ kind: "invalid", message: "secret/app: is no base64, as `decode` wants it" });
+  });
+
+  test("the text is overwritten, taken or not", () => {
+    for (const encoded of ["YWJj", "YWJ!"]) {
+      const outcome = fetched(encoded);
+      shaped(outcome, { decode: "base64", join: false, all: false }, () => "x");
+      expect("value" in outcome && outcome.value.every((byte) => byte === 0)).toBe(true);
+    }
+  });
+});
+
+describe("join", () => {
+  test.each([
+    ['["-----BEGIN A-----\\nx\\n-----END A-----","B\\n"]', "-----BEGIN A-----\nx\n-----END A-----\nB\n"],
+    ["[]", ""],
+  ])("%s", (list, value) => {
+    expect(text(shape(list, { join: true }))).toBe(value);
+  });
+  test.each(['"text"', "{}", `["a", 1]`, canary, "null"])("%s is no array of strings", (value) => {
+    expect(text(shape(value, { join: true }))).toBe("secret/app: is no array of strings, as `join` wants it");
+  });
+});
+
+describe("all", () => {
+  test("an object stays as it is", () => {
+    expect(text(shape('{"a":1}', { all: true }))).toBe('{"a":1}');
+  });
+  test("an object without keys is none: what is published of it stays", () => {
+    expect(shape("{}", { all: true })).toEqual({ status: "missing", where: "no key in secret/app" });
+  });
+  test.each(["[1]", "1", canary, ""])("%j is no object", (value) => {
+    expect(text(shape(value, { all: true }))).toBe("secret/app: is no JSON object, whose keys `all` wants");
+  });
+  test("there is an end to the keys", () => {
+    const keys = Object.fromEntries(Array.from({ length: MOST_KEYS + 1 }, (_, index) => [`k${index}`, 1]));
+    expect(text(shape(JSON.stringify(keys), { all: true }))).toContain("has more than 1000 keys");
+  });
+});
+
+test("a failure, and what asks for nothing, pass as they are", () => {
+  const failure = new BackendError("denied", "no");
+  expect(shaped(failure, { decode: "base64", join: false, all: false }, () => "x")).toBe(failure);
+  const value = fetched("YQ==");
+  expect(shaped(value, { decode: undefined, join: false, all: false }, () => "x")).toBe(value);
+});

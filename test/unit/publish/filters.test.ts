@@ -1,0 +1,83 @@
+/** What a filter of a template writes is what real readers of that format read back. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { needs } from "../../requirements.ts";
+import { encodeEnvFile } from "../../../src/publish/env-file.ts";
+import { filtered, filterNames, refusalOf } from "../../../src/publish/filters.ts";
+
+const values = [
+  "plain",
+  "",
+  `it's "quoted" \\ and \`run\` $HOME %(x)s %% #; = <&> {{a}} ü🔑`,
+  "two\nlines\r\n\tand tabs",
+  "\u0001\u007f\u2028",
+  " spaces around ",
+  "-----BEGIN KEY-----\nAAAA\n-----END KEY-----",
+  "ends in a backslash\\",
+];
+const written = (filter: string, value: string) => filtered(filter, Buffer.from(value)).toString("utf8");
+const accepted = (filter: string) => values.filter((value) => refusalOf(filter, Buffer.from(value)) === undefined);
+
+/** Runs a program of Python's, which has the written text in a file, and prints what it reads as JSON. */
+function python(program: string, text: string): unknown {
+  const file = join(mkdtempSync(join(tmpdir(), "fetcher-filters-")), "file");
+  writeFileSync(file, text);
+  return JSON.parse(execFileSync("python3", ["-c", program, file], { encoding: "utf8" }));
+}
+
+test("what each refuses", () => {
+  const refused = Object.fromEntries(
+    filterNames.map((name) => [
+      name,
+      values.flatMap((value, index) => (accepted(name).includes(value) ? [] : [index])),
+    ]),
+  );
+  expect(refused).toEqual({ json: [], sh: [], url: [], ini: [3, 4, 5, 6], line: [3, 6], dotenv: [2, 7] });
+});
+
+test.each(values)(
+  "sh: a shell reads %j as one word, and it is quoted as in secrets.env, which systemd reads",
+  (value) => {
+    const text = execFileSync("sh", ["-c", `printf %s ${written("sh", value)}`], { encoding: "utf8" });
+    expect(text).toBe(value);
+    const line = encodeEnvFile([{ id: "a", value: Buffer.from(value), env: undefined, restricted: false }]).content;
+    expect(line.toString("utf8")).toBe(`a=${written("sh", value)}\n`);
+  },
+);
+
+test.each(values)("json, url: what reads %j here", (value) => {
+  expect(JSON.parse(written("json", value))).toBe(value);
+  expect(decodeURIComponent(written("url", value))).toBe(value);
+  const url = new URL(`postgres://u:${written("url", value)}@host/?p=${written("url", value)}`);
+  expect(decodeURIComponent(url.password)).toBe(value);
+  expect(url.searchParams.get("p")).toBe(value);
+  expect(url.host).toBe("host");
+});
+
+needs("python").describe("Python reads", () => {
+  test.each(values)("json: %j", (value) => {
+    expect(python("import json,sys; print(json.dumps(json.load(open(sys.argv[1]))))", written("json", value))).toBe(
+      value,
+    );
+  });
+
+  test("ini: all that configparser can have, with its interpolation", () => {
+    const lines = accepted("ini").map((value, index) => `k${index} = ${written("ini", value)}\n`);
+    const program =
+      "import configparser,json,sys; c=configparser.ConfigParser(); c.read(sys.argv[1],encoding='utf8'); print(json.dumps(list(dict(c['s']).values())))";
+    expect(python(program, `[s]\n${lines.join("")}`)).toEqual(accepted("ini"));
+  });
+});
+
+describe("one NAME=value in each line", () => {
+  test("line: everything up to the end of the line is the value, as docker run --env-file has it", () => {
+    for (const value of accepted("line")) expect(written("line", value)).toBe(value);
+  });
+
+  test("dotenv: between quotes, where nothing has a meaning to any reader", () => {
+    for (const value of accepted("dotenv")) expect(written("dotenv", value)).toBe(`'${value}'`);
+  });
+});
