@@ -36,7 +36,7 @@ export function shaped(outcome: Outcome, shape: Shape, describe: () => string): 
 }
 
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const DIGITS = new Map([...ALPHABET].map((character, digit) => [character.charCodeAt(0), digit]));
+const DIGITS = new Map(Array.from(ALPHABET, (character, digit) => [character.charCodeAt(0), digit]));
 const PADDING = 0x3d;
 
 /**
@@ -71,8 +71,9 @@ export function decoded(text: Buffer): Buffer | undefined {
   return whole;
 }
 
-function refused(bytes: Buffer): undefined {
+function refused(bytes: Buffer): Buffer | undefined {
   bytes.fill(0);
+  return undefined;
 }
 
 /** `ca_chain` of a PKI: a JSON array of PEM blocks, as a file that holds one after the other. */
