@@ -3,12 +3,14 @@
  * unit was set up tells one from the other. Outside a unit nothing is said.
  */
 import { readFileSync, realpathSync } from "node:fs";
-import { networkInterfaces } from "node:os";
 import { dirname } from "node:path";
 import { errnoCode, printable } from "./errors.ts";
 
-/** Options of TemporaryFileSystem= that nobody else's tmpfs has (systemd 252 to 257: TMPFS_LIMITS_TEMPORARY_FS). */
-const OF_SYSTEMD = /(?:^|,)(?:ro|nr_inodes=400k)(?:,|$)/;
+/**
+ * What the kernel says of a tmpfs that TemporaryFileSystem= or ProtectHome=tmpfs made (systemd 252 to 257: nr_inodes=400k and
+ * nr_inodes=1k), and of none that is meant to hold files: /run has 800k, a /tmp another mode.
+ */
+const OF_SYSTEMD = /^(?=.*\bmode=0?755\b).*\bnr_inodes=(?:409600|400k|1024|1k)\b/;
 
 /** @returns the end of a sentence about a path that is not there or refuses us; "" where the unit does not hide it. */
 export function hiddenHint(path: string): string {
@@ -36,7 +38,8 @@ export function hintIn(mountinfo: string, path: string): string {
   const say = (setting: string, remedy: string) =>
     `; hidden by this unit's sandbox (${printable(setting)}): ${printable(remedy)}`;
   const home = ["/home", "/root", "/run/user"].find((each) => each === point);
-  if (/\/systemd\/inaccessible\/[a-z]+$/.test(root))
+  // Below /run/systemd, in a container below /run/host.
+  if (/\/inaccessible\/(?:reg|dir|chr|blk|fifo|sock)$/.test(root))
     return home === undefined
       ? say(`InaccessiblePaths=${point}`, `add an empty InaccessiblePaths= to the unit, and then those that may stay`)
       : say("ProtectHome=yes", "add ProtectHome=read-only to the unit");
@@ -93,11 +96,7 @@ export async function networkHint(): Promise<string> {
 async function networkBarrier(): Promise<string | undefined> {
   const code = await sendToOurselves();
   if (code === "EAFNOSUPPORT") return "RestrictAddressFamilies=";
-  if (
-    isElsewhere() &&
-    Object.values(networkInterfaces()).every((addresses) => addresses?.every(({ internal }) => internal))
-  )
-    return "PrivateNetwork=yes";
+  if (isElsewhere() && hasOnlyLoopback()) return "PrivateNetwork=yes";
   return code === "EPERM" ? "IPAddressDeny=" : undefined;
 }
 
@@ -110,6 +109,12 @@ function isElsewhere(): boolean {
   } catch {
     return false;
   }
+}
+
+/** proc_pid_net(5). os.networkInterfaces() wants AF_NETLINK, which the unit forbids. */
+function hasOnlyLoopback(): boolean {
+  const lines = readFileSync("/proc/self/net/dev", "utf8").trim().split("\n").slice(2);
+  return lines.every((line) => /^\s*lo:/.test(line));
 }
 
 /** A datagram that leaves nothing: what is denied to the unit fails at once, where a connection would be waited for. */

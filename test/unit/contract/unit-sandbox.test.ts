@@ -4,14 +4,15 @@ import { hiddenHint, hintIn } from "../../../src/contract/unit-sandbox.ts";
 /** As systemd 257 makes them for examples/systemd/fetcher@.service; a folder of the operator's is bound. */
 const mounts = String.raw`1 0 8:1 / / ro,relatime - ext4 /dev/sda1 rw
 2 1 0:24 / /run ro,nosuid,nodev - tmpfs tmpfs rw,size=802880k,nr_inodes=819200,mode=755
-3 1 0:70 / /var ro,nodev - tmpfs tmpfs ro,size=401440k,nr_inodes=400k,mode=755
+3 1 0:70 / /var ro,nodev - tmpfs tmpfs rw,size=401440k,nr_inodes=409600,mode=755
 4 3 8:1 /var/lib/app /var/lib/app ro,relatime - ext4 /dev/sda1 rw
 5 3 0:71 / /var/lib/keys ro,relatime - tmpfs tmpfs rw,size=64k
 6 1 0:24 /systemd/inaccessible/dir /etc/ssl/private ro - tmpfs tmpfs rw,mode=755
-7 1 0:24 /systemd/inaccessible/dir /root ro - tmpfs tmpfs rw,mode=755
+7 1 0:24 /host/inaccessible/dir /root ro - tmpfs tmpfs rw,mode=755
 8 1 8:1 /tmp/systemd-private-0123456789abcdef0123456789abcdef-x.service-AbCdEf/tmp /tmp rw - ext4 /dev/sda1 rw
-9 1 0:72 / /srv/with\040space ro - tmpfs tmpfs ro,nr_inodes=400k
-10 1 0:70 / /etc/fetcher ro,nodev - tmpfs tmpfs ro,size=401440k,nr_inodes=400k,mode=755`;
+9 1 0:72 / /srv/with\040space ro - tmpfs tmpfs ro,size=4096k,nr_inodes=1024,mode=755
+11 1 0:73 / /srv/tmp rw - tmpfs tmpfs rw,size=401440k,nr_inodes=409600
+10 1 0:70 / /etc/fetcher ro,nodev - tmpfs tmpfs rw,size=401440k,nr_inodes=409600,mode=755`;
 
 test.each([
   ["/var/lib/other/secret", "TemporaryFileSystem=/var", "add BindReadOnlyPaths=/var/lib/other to the unit"],
@@ -32,7 +33,7 @@ test.each([
   expect(hintIn(mounts, path)).toBe(`; hidden by this unit's sandbox (${setting}): ${remedy}`);
 });
 
-test.each(["/etc/app/token", "/var/lib/app/gone", "/var/lib/keys/gone", "/run/app/gone", "/"])(
+test.each(["/etc/app/token", "/srv/tmp/gone", "/var/lib/app/gone", "/var/lib/keys/gone", "/run/app/gone", "/"])(
   "%s is not there, and nobody hides it",
   (path) => {
     expect(hintIn(mounts, path)).toBe("");
