@@ -54,6 +54,47 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
+  test("of a publish that is half done: tried again at pauses that grow, until one is whole", async () => {
+    const { clock, owed, settle } = owing();
+    const pauses = [];
+    for (let round = 0; round < 6; round += 1) {
+      owed.publishSoon();
+      pauses.push(owed.seconds);
+      await clock.advance(owed.seconds);
+    }
+    expect(pauses).toEqual([...pauses].sort((a, b) => a - b));
+    expect(pauses[0]).toBeGreaterThan(0.1);
+    expect(pauses.at(-1)).toBeGreaterThan((pauses[0] ?? 0) * 10);
+    expect(pauses.at(-1)).toBeLessThan(31);
+    settle({}, "unchanged");
+    expect(owed.seconds).toBe(Infinity);
+  });
+
+  test("of settings or templates that make other files: only templates are told to the target, and a publish pays both", () => {
+    const { owed } = owing();
+    expect(owed.files).toBeUndefined();
+    owed.settingsMayDiffer();
+    expect(owed.files).toEqual({ what: "changed settings", act: false });
+    owed.templatesAre("changed", true);
+    expect(owed.files).toEqual({ what: "changed templates", act: true });
+    owed.templatesAre("published", true);
+    expect(owed.files).toEqual({ what: "changed settings", act: false });
+    owed.published();
+    expect(owed.files).toBeUndefined();
+    owed.templatesUnread(true);
+    expect(owed.areTemplatesUnread).toBe(true);
+    owed.templatesUnread(false);
+    expect(owed.areTemplatesUnread).toBe(false);
+  });
+
+  test("of a set that verify refused: nothing, until something is published", () => {
+    const { owed } = owing();
+    owed.refuse("one");
+    expect([owed.isRefused("one"), owed.isRefused("two")]).toEqual([true, false]);
+    owed.published();
+    expect(owed.isRefused("one")).toBe(false);
+  });
+
   test.each([
     ["refuses it", denied],
     ["has it no more", missing("a")],
