@@ -90,7 +90,7 @@ stdenv.mkDerivation {
     cp node_modules/sd-notify/build/Release/*.node $lib/node_modules/sd-notify/build/Release/
     # What finds the addon for it.
     cp -r node_modules/{bindings,file-uri-to-path} $lib/node_modules/
-    makeWrapper ${nodejs_24}/bin/node $out/bin/fetcher --add-flags $lib/dist/fetcher.js \
+    makeWrapper ${nodejs_24}/bin/node $out/bin/fetcher --add-flags "--disable-sigusr1 $lib/dist/fetcher.js" \
       --suffix PATH : ${lib.makeBinPath [ util-linux ]}
     mv $lib/dist/with-secrets $out/bin/with-secrets
     for page in man/*; do

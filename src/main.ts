@@ -178,8 +178,6 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
 }
 
 function stopSignal(): AbortSignal {
-  // Node's own handler would open a debugger's port, where every local user could read the secrets.
-  process.on("SIGUSR1", () => undefined);
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {

@@ -166,10 +166,15 @@ function judge(error: unknown): readonly [BackendErrorKind, string] {
   if (connection !== undefined) return ["unavailable", `${connection}${peer}`];
   const known = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
   if (known !== undefined) return known;
-  const why = status === undefined ? `failed (${name})` : `HTTP status ${status} (${name})`;
+  const why = status === undefined ? `failed (${shown(name)})` : `HTTP status ${status} (${shown(name)})`;
   // A proxy's word says nothing of what AWS would.
   const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
   return [refused ? "denied" : "unavailable", why];
+}
+
+/** The answer chose it: what is no name of an error is not told. */
+function shown(name: string): string {
+  return /^[\w.]{1,64}$/.test(name) ? name : "an unknown error";
 }
 
 function read(error: unknown) {

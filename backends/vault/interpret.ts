@@ -75,7 +75,7 @@ export function shortened(text: string): string {
 }
 
 function notVault(server: string, status: number, headers: IncomingHttpHeaders): BackendError {
-  const type = /^[\w.+-]+\/[\w.+-]+/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
+  const type = /^[\w.+-]{1,40}\/[\w.+-]{1,40}(?![\w.+-])/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
   return new BackendError(
     "unavailable",
     `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,

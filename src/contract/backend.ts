@@ -3,7 +3,7 @@
  * only fetches, and may give hints. A third party's ES module exports a `BackendModule` as its default export.
  */
 
-import { ExitCode, printable } from "./errors.ts";
+import { ExitCode, LONGEST_MESSAGE, printable, shortened } from "./errors.ts";
 
 /** Why a backend cannot deliver. `unavailable` may heal with time and is retried; the others need a person. */
 export type BackendErrorKind = "unavailable" | "denied" | "invalid";
@@ -25,7 +25,7 @@ export class BackendError extends Error {
    */
   readonly mayHealFor: number | undefined;
   constructor(kind: BackendErrorKind, message: string, retryAfter?: number, mayHealFor?: number) {
-    super(printable(message));
+    super(shortened(printable(message), LONGEST_MESSAGE));
     this.kind = kind;
     this.retryAfter = retryAfter;
     this.mayHealFor = mayHealFor;

@@ -97,6 +97,14 @@ export function printable(text: string): string {
   });
 }
 
+/** What others choose may be as long as they like: one line says what it is. Characters. */
+export const LONGEST_MESSAGE = 2000;
+
+/** @returns the first `length` characters, and no half of a character. */
+export function shortened(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length).replace(/[\ud800-\udbff]$/, "")}…`;
+}
+
 /** `ENOENT` and the like of a failed system call; undefined where `error` is none. */
 export function errnoCode(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null || !("code" in error)) return undefined;

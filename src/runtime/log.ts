@@ -1,5 +1,6 @@
 /** Logs to stderr: one JSON line with the `<N>` priority that journald reads, or a line for people. */
 import { type DestinationStream, pino } from "pino";
+import { shortened } from "../contract/errors.ts";
 import { clockTime } from "./clock.ts";
 import { writeToStandardError } from "./standard-error.ts";
 
@@ -53,7 +54,7 @@ export function openLog(level: LogLevel, format: LogFormat, write: (line: string
     destination,
   );
   const at = (name: LogLevel) => (message: string, fields?: LogFields) => {
-    logger[name](fields === undefined ? {} : shortened(fields), cut(message, MAX_MESSAGE));
+    logger[name](fields === undefined ? {} : shortenedFields(fields), shortened(message, MAX_MESSAGE));
   };
   return {
     error: at("error"),
@@ -72,12 +73,8 @@ export function openLog(level: LogLevel, format: LogFormat, write: (line: string
 const MAX_MESSAGE = 2500;
 const MAX_LIST = 16_384;
 
-function cut(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, length)}…`;
-}
-
 /** Of a list as many as fit, and how many more there are. */
-function shortened(fields: LogFields): LogFields {
+function shortenedFields(fields: LogFields): LogFields {
   return Object.fromEntries(
     Object.entries(fields).map(([key, value]) => [key, typeof value === "object" ? firstOf(value) : value]),
   );

@@ -6,13 +6,22 @@ const STDERR = 2;
 
 /** Where it is used, it waits for a slow reader instead of us, and keeps the order. */
 let stream: NodeJS.WriteStream | undefined;
-let begun = false;
+/** Bytes so far. */
+let written = 0;
+/** Lines that nobody could be told. */
+let lost = 0;
+
+/** A socket of the journal's has room for ten times as much, even where journald hangs. Bytes. */
+const SOCKET_ROOM = 16 * 1024;
+/** Bytes that are kept for a reader that hangs. */
+const LONGEST_QUEUE = 1024 * 1024;
 
 /** A reader that went away (a journal that restarts) is no reason to end: the text is lost. */
 export function writeToStandardError(text: string): void {
-  // The journal's is a socket with room for a day's lines, but a pipe is full soon.
-  if (!begun && kind()?.isFIFO() === true) openStream();
-  begun = true;
+  // A pipe may be full from the beginning; a socket is only where nobody reads it any more.
+  if (written === 0 && kind()?.isFIFO() === true) openStream();
+  if (stream === undefined && written >= SOCKET_ROOM && kind()?.isSocket() === true) openStream();
+  written += Buffer.byteLength(text);
   let rest = Buffer.from(text);
   try {
     while (stream === undefined && rest.length > 0) rest = rest.subarray(writeSync(STDERR, rest));
@@ -21,7 +30,17 @@ export function writeToStandardError(text: string): void {
     if (errnoCode(error) !== "EAGAIN") return;
     openStream();
   }
-  stream?.write(rest);
+  if (stream !== undefined) queue(stream, rest);
+}
+
+function queue(to: NodeJS.WriteStream, text: Buffer): void {
+  if (to.writableLength > LONGEST_QUEUE) {
+    lost += 1;
+    return;
+  }
+  if (lost > 0) to.write(`<4>{"level":"warn","message":"${lost} lines are lost: nobody read them"}\n`);
+  lost = 0;
+  to.write(text);
 }
 
 export function standardErrorIsTerminal(): boolean {

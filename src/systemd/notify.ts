@@ -4,6 +4,7 @@
  * Where no addon does it in this process, each message is sent by systemd-notify(1); the unit then needs NotifyAccess=all.
  */
 import { helperEnvironment } from "../contract/helper-command.ts";
+import { LONGEST_MESSAGE, shortened } from "../contract/errors.ts";
 import { openSendState, type SendState } from "../runtime/platform.ts";
 
 export interface Notifier {
@@ -111,7 +112,7 @@ function run(socket: string, args: readonly string[]): Promise<void> {
 
 /** A newline would begin another field of the protocol. */
 function oneLine(text: string): string {
-  return text.replaceAll(/[\r\n]+/g, " ");
+  return shortened(text.replaceAll(/[\r\n]+/g, " "), LONGEST_MESSAGE);
 }
 
 /**

@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
@@ -13,6 +14,32 @@ test("SIGUSR1 opens no debugger's port, where any local user could read the secr
   daemon.signal("SIGHUP");
   await daemon.says(/^fetched again/);
   expect(daemon.stderr).not.toMatch(/debugger|inspector/i);
+});
+
+/** Whether a handler of the process's own gets SIGUSR1: Node has one before any JavaScript runs. */
+function catchesUsr1(pid: number): boolean {
+  const [, mask = "0"] = /^SigCgt:\s*([0-9a-f]+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+  return (BigInt(`0x${mask}`) & (1n << BigInt(constants.signals.SIGUSR1 - 1))) !== 0n;
+}
+
+needs("node").test("nor does it as soon as Node could hear it", async () => {
+  const place = new Place();
+  place.put({ a: "one" });
+  let early = 0;
+  for (let start = 0; start < 10; start += 1) {
+    // By its first line, as units and shells start it.
+    const daemon = place.start(place.config(["a"]), { wrapper: ["sh", "-c", 'shift; exec "$@"', "sh"] });
+    await eventually("a handler", () => catchesUsr1(daemon.pid));
+    daemon.signal("SIGUSR1");
+    await eventually("ready", () => daemon.stderr.includes('"ready:'));
+    daemon.signal("SIGUSR1");
+    const { code, stderr } = await daemon.end();
+    expect(code).toBe(0);
+    expect(stderr).not.toMatch(/debugger listening/i);
+    if (stderr.includes("Starting inspector on 240.0.0.1:9229 failed")) early += 1;
+  }
+  // Else no signal came before ours was there.
+  expect(early).toBeGreaterThan(0);
 });
 
 describe("start", () => {

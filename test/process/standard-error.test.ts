@@ -109,6 +109,43 @@ sys.exit(daemon.wait())
   expect(messages).toEqual([expect.stringMatching(/^ready:/), "stopped"]);
 });
 
+// As the journal's, while journald hangs.
+needs("python").test(
+  "a socket that blocks, and that nobody reads, holds up no rotation and no signal",
+  async () => {
+    const place = new Place();
+    place.put({ id: "0" });
+    const program = `
+import socket, subprocess, sys
+ours, theirs = socket.socketpair()
+theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+daemon = subprocess.Popen(sys.argv[1:], stderr=theirs)
+theirs.close()
+print(daemon.pid, flush=True)
+sys.exit(daemon.wait())
+`;
+    const config = place.writeConfig(place.config(["id"], { onChange: { settle: 0 } }));
+    const parent = spawn("python3", ["-c", program, ...programCommand(), "--config", config, "--log-format", "json"], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { PATH: process.env["PATH"] },
+    });
+    const [printed] = (await once(parent.stdout, "data")) as [Buffer];
+    const pid = Number(printed);
+    onTestFinished(() => {
+      if (parent.exitCode === null) process.kill(pid, "SIGKILL");
+    });
+    await eventually("published", () => place.read("id") === "0");
+    // It has no room for so many lines.
+    for (let round = 1; round <= 250; round += 1) {
+      place.put({ id: String(round) });
+      await eventually(`rotation ${round}`, () => place.read("id") === String(round));
+    }
+    process.kill(pid, "SIGTERM");
+    expect(await once(parent, "close")).toEqual([0, null]);
+  },
+  120_000,
+);
+
 async function expectRotation(place: Place, daemon: Daemon): Promise<void> {
   place.put({ id: "second" });
   await eventually("published", () => place.read("id") === "second");
