@@ -5,6 +5,7 @@
  * its standard input, takes it for this process where the runtime cannot; and it ends with this process, however that ends.
  * Neither network nor process namespaces matter to it.
  */
+import type { ChildProcess, SpawnOptions } from "node:child_process";
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, printable, PublishError } from "../contract/errors.ts";
@@ -88,17 +89,27 @@ function open(path: string): number {
 /** @returns the exit status of flock(1), or why there is none. */
 function lock(file: number): Promise<number | string> {
   return new Promise((done) => {
-    const child = process.getBuiltinModule("node:child_process").spawn("flock", ["-n", "0"], {
-      env: helperEnvironment(),
-      stdio: [file, "ignore", "ignore"],
-    });
-    child.once("error", (error) => {
+    const fail = (error: unknown) => {
       done(`flock: ${errnoText(errnoCode(error))}`);
-    });
+    };
+    const child = started(file, fail);
+    if (child === undefined) return;
+    child.once("error", fail);
     child.once("close", (code, signal) => {
       done(code ?? `flock ended by ${signal ?? "a signal"}`);
     });
   });
+}
+
+function started(file: number, fail: (error: unknown) => void): ChildProcess | undefined {
+  try {
+    const options: SpawnOptions = { env: helperEnvironment(), stdio: [file, "ignore", "ignore"] };
+    return process.getBuiltinModule("node:child_process").spawn("flock", ["-n", "0"], options);
+  } catch (error) {
+    // Some failures are thrown: a loop of links in PATH, no memory.
+    fail(error);
+    return undefined;
+  }
 }
 
 function isAt(path: string, file: number): boolean {

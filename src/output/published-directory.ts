@@ -17,7 +17,7 @@ import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
 import { refuseWithoutRoom } from "./room.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
-import { attempt, cannot, pathIn, problemsOf } from "./system-calls.ts";
+import { attempt, attemptUnlessMissing, cannot, pathIn, problemsOf } from "./system-calls.ts";
 
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
@@ -201,10 +201,7 @@ export class PublishedDirectory {
       ]),
     ];
     const names = this.#owned.all;
-    const removals = names.map((name) => () => {
-      this.#removeOwn(name);
-    });
-    problems.push(...problemsOf(removals));
+    problems.push(...this.#removeAll(names));
     // What is still there is ours for the next start, too.
     if (problems.length > 0) return { names, problems };
     const last = this.#made.toReversed().map((directory) => () => {
@@ -378,6 +375,20 @@ export class PublishedDirectory {
       fs.rmdirSync(directory);
     });
     this.#sync();
+  }
+
+  /** A file system may say that a file is not there, and list it all the same. @returns what is in the way. */
+  #removeAll(names: readonly string[]): readonly string[] {
+    const remove = (name: string) => () => {
+      this.#removeOwn(name);
+    };
+    const problems = [...problemsOf(names.map(remove))];
+    let listed = new Set<string>();
+    const list = () => {
+      listed = new Set(attemptUnlessMissing("read", this.path, () => fs.readdirSync(this.path)));
+    };
+    problems.push(...problemsOf([list]));
+    return problems.length > 0 ? problems : problemsOf(names.filter((name) => listed.has(name)).map(remove));
   }
 
   /** Only what we put there: a file that somebody moved to its name stays. @throws PublishError */

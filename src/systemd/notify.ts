@@ -94,19 +94,23 @@ export function bySystemdNotify(socket: string): Notifier {
 /** A message that cannot be sent is lost: there is nobody else to tell. */
 function run(socket: string, args: readonly string[]): Promise<void> {
   return new Promise((done) => {
-    const child = process
-      .getBuiltinModule("node:child_process")
-      .spawn("systemd-notify", [`--pid=${process.pid}`, ...args], {
-        env: { ...helperEnvironment(), NOTIFY_SOCKET: socket },
-        stdio: "ignore",
-        timeout: 10_000,
-      });
-    child.once("error", () => {
+    const end = () => {
       done();
-    });
-    child.once("close", () => {
-      done();
-    });
+    };
+    try {
+      process
+        .getBuiltinModule("node:child_process")
+        .spawn("systemd-notify", [`--pid=${process.pid}`, ...args], {
+          env: { ...helperEnvironment(), NOTIFY_SOCKET: socket },
+          stdio: "ignore",
+          timeout: 10_000,
+        })
+        .once("error", end)
+        .once("close", end);
+    } catch {
+      // Some failures are thrown: a loop of links in PATH, no memory.
+      end();
+    }
   });
 }
 

@@ -56,3 +56,14 @@ needs("gcc").test(
     await eventually("opt is gone", () => !fs.existsSync(join(scene.place.output, "opt")));
   },
 );
+
+needs("gcc").test("a file that the disk says is not there, once: an end removes it all the same", async () => {
+  const scene = new Scene();
+  await scene.learn();
+  const daemon = await scene.running();
+  scene.control.arm({ nth: 1, how: "once", error: "ENOENT", of: `lstat ${scene.place.output}/a$` });
+  await daemon.end();
+  expect(scene.control.disarm().injected).toBe(1);
+  expect(fs.readdirSync(scene.place.output)).toEqual(["mine"]);
+  await scene.start().ready();
+});

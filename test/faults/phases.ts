@@ -81,7 +81,9 @@ export const phases: Readonly<Record<string, Phase>> = {
       await daemon.end();
       const { injected, what } = scene.control.disarm();
       if (injected === 0) return undefined;
-      const broken = await said(daemon, lines, fault, fs.existsSync(`${scene.place.output}/a`));
+      // An output that is not there any more, as it seems, needs no word.
+      const seemsGone = fault.how === "forever" && fault.error === "ENOENT";
+      const broken = await said(daemon, lines, fault, !seemsGone && fs.existsSync(`${scene.place.output}/a`));
       // A part of it is gone, and what is there is whole.
       note(broken, scene.consistencyProblem(undefined));
       await heal(scene, broken);
@@ -163,8 +165,9 @@ function reloading(change: (scene: Scene, fault?: Fault) => void): Phase {
         if (!daemon.running && fault.how !== "kill") broken.push("it ended");
       }
       const isFailed = daemon.lines.slice(lines).some(({ message }) => message.includes("are not published"));
-      // For some, nobody asks: it tries again by itself.
-      if (daemon.running && isFailed && fault.nth % 7 === 0)
+      // For some, nobody asks: it tries again by itself. A store that refuses for good is asked again by a person.
+      const refuses = fault.how === "forever" && fault.error === "EACCES";
+      if (daemon.running && isFailed && !refuses && fault.nth % 7 === 0)
         await eventually(`the set by itself after ${what}`, () => scene.restProblem() === undefined);
       await heal(scene, broken);
       return injected === 0 ? undefined : { what, broken };

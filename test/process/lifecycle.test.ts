@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { countingBackend } from "./counting-backend.ts";
-import { eventually, Place } from "./daemon.ts";
+import { eventually, forHelper, Place } from "./daemon.ts";
 
 test("SIGUSR1 opens no debugger's port, where any local user could read the secrets", async () => {
   const place = new Place();
@@ -40,6 +40,21 @@ needs("node").test("nor does it as soon as Node could hear it", async () => {
   }
   // Else no signal came before ours was there.
   expect(early).toBeGreaterThan(0);
+});
+
+test("a PATH that leads in circles keeps nobody from the secrets", async () => {
+  const place = new Place();
+  place.put({ a: "one" });
+  const loop = place.path("loop");
+  fs.symlinkSync(loop, loop);
+  const env = { PATH: `${loop}:${process.env["PATH"] ?? ""}`, NOTIFY_SOCKET: forHelper };
+  const daemon = await place.start(place.config(["a"]), { env }).ready();
+  place.put({ a: "two" });
+  await eventually("the rotation", () => place.read("a") === "two");
+  const { code, stderr } = await daemon.end();
+  expect(stderr).not.toContain("bug");
+  expect(stderr).toContain("nothing keeps a second fetcher out of the output: flock: too many symbolic links");
+  expect(code).toBe(0);
 });
 
 describe("start", () => {
