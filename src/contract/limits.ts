@@ -45,9 +45,21 @@ export class Room {
   }
 }
 
+/** Bytes of answers whose garbage may lie about. */
+const MUCH = 32 * MIB;
+
+let collect: () => void = () => undefined;
+
+/** For a runtime that lets the remains of large answers lie until there are many: `work` collects them meanwhile. */
+export function collectBetweenAnswers(work: () => void): void {
+  collect = work;
+}
+
 /** What is left of `MAX_TRAFFIC` in one fetch. */
 export class Traffic {
   #left = MAX_TRAFFIC;
+  /** Bytes since the last collection. */
+  #uncollected = 0;
 
   /** A fetch begins. */
   begin(): void {
@@ -57,6 +69,11 @@ export class Traffic {
   /** @returns an error where the store has sent too much by now: that may be the fault of another place. */
   take(bytes: number, place: string): BackendError | undefined {
     this.#left -= bytes;
+    this.#uncollected += bytes;
+    if (this.#uncollected >= MUCH) {
+      this.#uncollected = 0;
+      collect();
+    }
     if (this.#left >= 0) return undefined;
     return new BackendError("unavailable", `${place}: all answers together are larger than ${MAX_TRAFFIC / MIB} MiB`);
   }

@@ -1,5 +1,6 @@
 /** Keeps the process from growing only because the machine has memory to spare: a sidecar allocates little, for weeks. */
-import { garbageCollection, heapInUse, setEngineFlags } from "./platform.ts";
+import { collectBetweenAnswers } from "../contract/limits.ts";
+import { garbageCollection, heapInUse, lateCollection, setEngineFlags } from "./platform.ts";
 
 /** Bytes more in use after which the old ones are looked through at once; most are garbage then. */
 const MUCH = 512 * 1024;
@@ -15,6 +16,8 @@ const A_WHILE = 60_000;
 export function growLittle(): void {
   // The second is the compiler between the two, in Node 22 and later; older ones take the flag and do nothing.
   setEngineFlags("--no-opt", "--no-maglev");
+  const late = lateCollection();
+  if (late !== undefined) collectBetweenAnswers(late);
 }
 
 /**

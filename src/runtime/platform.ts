@@ -178,6 +178,11 @@ export function heapInUse(): number {
   return heap + buffers;
 }
 
+/** @returns what collects garbage, where the engine by itself lets several times the largest answers lie; else undefined. */
+export function lateCollection(): (() => void) | undefined {
+  return isCompiled ? garbageCollection() : undefined;
+}
+
 /** V8's comes with a context of its own, which takes as much memory as some garbage: not where nothing happens. */
 export function garbageCollection(): () => void {
   if (isCompiled) {
