@@ -7,6 +7,7 @@ import { type Config, loadConfig, type OutputConfig } from "./config/config.ts";
 import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { type Log, openLog } from "./runtime/log.ts";
+import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
 import { checkCertificates, lockFile } from "./runtime/platform.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
@@ -29,6 +30,7 @@ let log: Log = openLog("info", defaultFormat);
 async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
+  if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
@@ -135,6 +137,7 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     clock: systemClock,
     random: Math.random,
     idle: openCollector(),
+    facts: openFacts(config),
   };
   const sidecar = new Sidecar(parts);
   process.on("SIGHUP", () => {
@@ -159,6 +162,13 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     clearInterval(watchdog);
     publisher.releaseUnused();
   }
+}
+
+/** Only where systemd removes them again. */
+function openFacts(config: Config): TellFacts | undefined {
+  const directory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
+  if (directory === undefined || directory === "" || !isStartedBySystemd(process.env)) return undefined;
+  return factsFile(directory, config, FETCHER_VERSION, unitOfThisProcess());
 }
 
 /** @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`. */

@@ -29,6 +29,8 @@ export interface CycleParts {
   readonly clock: Clock;
   /** Called when the store has answered for all that it was asked for. */
   readonly checked: () => void;
+  /** Called when another set is published. */
+  readonly published: () => void;
 }
 
 /** A publish that is to be made, and what it is of. */
@@ -163,7 +165,8 @@ export class Cycle {
   }
 
   #tell(publish: Publish | undefined, published: ReadonlySet<string>): void {
-    const { log, owed, targets } = this.#parts;
+    const { log, owed, targets, published: note } = this.#parts;
+    note();
     const ids = [...published];
     const what = ids.length > 0 ? counted(ids.length, "changed secret") : publish?.what;
     log.notice(`published ${what ?? "nothing"}`, { secrets: ids });

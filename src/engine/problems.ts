@@ -130,6 +130,15 @@ export class Problems {
     return `secret "${id}": ${message}${others}, since ${clockTime(since)}`;
   }
 
+  /** When the oldest of them began. */
+  get since(): Date | undefined {
+    const times = [...this.#known.values()].map(({ since }) => since);
+    return times.reduce<Date | undefined>(
+      (first, one) => (first !== undefined && first <= one ? first : one),
+      undefined,
+    );
+  }
+
   #line(message: string, consequence: string): string {
     return `${this.#backend}: ${message}; ${consequence}`;
   }

@@ -6,6 +6,7 @@ import { untilQuiet } from "./at-rest.ts";
 import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { Cycle } from "./cycle.ts";
+import type { TellFacts } from "./facts.ts";
 import { firstLoad } from "./first-load.ts";
 import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held-values.ts";
@@ -33,6 +34,8 @@ export interface SidecarParts {
   readonly random: Random;
   /** Called whenever there is nothing more to do for now. */
   readonly idle: () => void;
+  /** For `fetcher status`. */
+  readonly facts?: TellFacts | undefined;
 }
 
 /** Seconds in which what is under way ends after a stop: a program that it waits for may hang, too. */
@@ -52,6 +55,8 @@ export class Sidecar {
   readonly #rotation: RotationPublisher;
   readonly #cycle: Cycle;
   #checkedAt: Date | undefined;
+  #publishedAt: Date | undefined;
+  #rotations = 0;
   #ready = false;
 
   constructor(parts: SidecarParts) {
@@ -84,6 +89,10 @@ export class Sidecar {
       checked: () => {
         this.#checkedAt = clock.now();
       },
+      published: () => {
+        this.#rotations += 1;
+        this.#publishedAt = clock.now();
+      },
     });
   }
 
@@ -110,6 +119,7 @@ export class Sidecar {
       if (!config.resident) this.#targets.forget();
       this.#ready = true;
       notifier.ready(this.#status());
+      this.#tellFacts();
       this.#logReady();
       if (!config.resident) return true;
       this.#targets.resume(found);
@@ -136,6 +146,7 @@ export class Sidecar {
         problems: this.#problems,
         status: (text) => {
           notifier.status(text);
+          this.#tellFacts(text);
         },
       },
       found.values,
@@ -145,6 +156,7 @@ export class Sidecar {
     const adopted = [...failed.keys()].filter((id) => this.#held.has(id));
     if (adopted.length > 0) this.#parts.log.notice("the set published before stays in use", { secrets: adopted });
     if (failed.size === 0) this.#checkedAt = clock.now();
+    this.#publishedAt = clock.now();
     const result = await publishFirst(
       { ...this.#parts, held: this.#held, owed: this.#owed, rotation: this.#rotation, targets: this.#targets },
       found,
@@ -200,15 +212,41 @@ export class Sidecar {
   }
 
   #tellStatus(): void {
-    if (this.#ready) this.#parts.notifier.status(this.#status());
+    if (!this.#ready) return;
+    this.#parts.notifier.status(this.#status());
+    this.#tellFacts();
+  }
+
+  /** @param waitsFor what a start that is not READY is waiting for. */
+  #tellFacts(waitsFor?: string): void {
+    const { clock, facts } = this.#parts;
+    if (facts === undefined) return;
+    const at = (seconds: number) =>
+      Number.isFinite(seconds) ? new Date(clock.now().getTime() + seconds * 1000).toISOString() : null;
+    const leaseEnd = (this.#held.nextEnd(new Set()) - clock.monotonic()) / 1e6;
+    const { done, failed } = this.#targets.counts;
+    const troubles = [waitsFor, ...this.#troubles()].filter((one) => one !== undefined);
+    facts({
+      state: this.#ready ? "ready" : "starting",
+      secrets: this.#held.size,
+      checkedAt: this.#checkedAt?.toISOString() ?? null,
+      nextLookAt: this.#ready ? at(this.#owed.seconds) : null,
+      leaseEndsAt: at(leaseEnd),
+      failingSince: this.#problems.since?.toISOString() ?? null,
+      problem: troubles.length === 0 ? null : troubles.join("; "),
+      rotations: this.#rotations,
+      publishedAt: this.#ready ? (this.#publishedAt?.toISOString() ?? null) : null,
+      actions: done,
+      actionsFailed: failed,
+    });
+  }
+
+  #troubles(): readonly (string | undefined)[] {
+    return [this.#problems.summary, ...this.#owed.obstacles, ...this.#targets.statuses];
   }
 
   #status(): string {
-    return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, [
-      this.#problems.summary,
-      ...this.#owed.obstacles,
-      ...this.#targets.statuses,
-    ]);
+    return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, this.#troubles());
   }
 
   #logReady(): void {

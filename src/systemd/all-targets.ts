@@ -54,6 +54,12 @@ export class AllTargets {
     return this.#all.flatMap(({ status }) => status ?? []);
   }
 
+  /** Of all targets, in this life of the sidecar. */
+  get counts(): { readonly done: number; readonly failed: number } {
+    const sum = (what: "done" | "failed") => this.#all.reduce((all, { counts }) => all + counts[what], 0);
+    return { done: sum("done"), failed: sum("failed") };
+  }
+
   /** Asks for the action. @param publishedAt µs of CLOCK_MONOTONIC at which the set was complete; undefined: now. */
   request(ids: readonly string[], publishedAt = this.#parts.clock.monotonic()): void {
     this.#parts.log.debug("asking for the action", { secrets: ids });

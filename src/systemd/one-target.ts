@@ -65,6 +65,7 @@ export class OneTarget {
   /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
   #seenDownAt: number | undefined;
   #failures = 0;
+  #counts = { done: 0, failed: 0 };
   /** How often in a row another job of the target came first. */
   #displaced = 0;
   #settled: () => void = () => undefined;
@@ -94,6 +95,11 @@ export class OneTarget {
   /** When the target was seen to start, in µs of CLOCK_MONOTONIC. */
   get starts(): readonly number[] {
     return this.#starts.times;
+  }
+
+  /** Actions in this life of the sidecar; those that the target did not survive are among both. */
+  get counts(): { readonly done: number; readonly failed: number } {
+    return this.#counts;
   }
 
   /** Starts that an earlier life of this sidecar has seen count, too. */
@@ -270,11 +276,14 @@ export class OneTarget {
       return;
     }
     if (after !== undefined) this.#starts.note(after);
+    const { done, failed } = this.#counts;
     if (after?.activeState === "failed") {
+      this.#counts = { done: done + 1, failed: failed + 1 };
       this.#settle(request, true);
       this.#say(`${this.unit} failed after the ${what}`);
       log.error(`${this.unit} failed after the ${what} (see systemctl status ${this.unit})`);
     } else if (result.ok || (after !== undefined && after.leftInactiveAt > before.leftInactiveAt)) {
+      this.#counts = { done: done + 1, failed };
       this.#settle(request, true);
       const down =
         after?.activeState === "inactive" ? downSince(after, `${this.unit} is down since the ${what}`) : undefined;

@@ -35,7 +35,8 @@ function unitsFor(name: string, place: Place, report: (line: string) => void): r
   }
 }
 
-function namesIn(directory: string, report: (line: string) => void): readonly string[] {
+/** NAME of each NAME.json. */
+export function namesIn(directory: string, report: (line: string) => void): readonly string[] {
   try {
     return readdirSync(directory)
       .filter((file) => file.endsWith(".json") && !file.startsWith("."))

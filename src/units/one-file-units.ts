@@ -97,13 +97,25 @@ function named(config: Config, name: string, place: Place): readonly [Config, Re
   ];
 }
 
-function freeSidecar(name: string, place: Place): string {
+/** @returns the sidecar's unit of such a file. Where it is wired by hand, that of the template of examples/systemd. */
+export function sidecarUnitOf(name: string, place: Pick<Place, "directory" | "isTaken">): string {
+  let json: unknown;
+  try {
+    json = readJson(join(place.directory, `${name}.json`));
+  } catch {
+    // One that is wrong has the usual sidecar.
+  }
+  const isByHand = isRecord(json) && json["output"] !== undefined;
+  return `${isByHand ? `fetcher@${name}` : freeSidecar(name, place)}.service`;
+}
+
+function freeSidecar(name: string, place: Pick<Place, "directory" | "isTaken">): string {
   const usual = isAlone(name, place) ? sidecarOf(name) : otherSidecarOf(name);
   return place.isTaken(`${usual}.service`) ? usual.replace(/-secrets$/, "-fetcher-secrets") : usual;
 }
 
 /** Whether no other file's sidecar would have the same name: only names with special characters can meet another. */
-function isAlone(name: string, place: Place): boolean {
+function isAlone(name: string, place: Pick<Place, "directory">): boolean {
   const usual = sidecarOf(name);
   if (usual === `${name}-secrets`) return true;
   return readdirSync(place.directory).every((file) => {

@@ -139,6 +139,46 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     });
   });
 
+  test("all of them are in one table of one screen, the broken one with what is wrong, and the metrics say the same", async () => {
+    const others = Array.from({ length: 10 }, (_, index) => `ten${index}`);
+    for (const name of others) {
+      await service(name, "echo begun");
+      const isBroken = name === "ten4";
+      const secrets = isBroken ? { a: {}, "not there": {} } : { a: {} };
+      await add(name, { delivery: "env", secrets, onChange: { action: "restart" } }, { a: "one" });
+    }
+    await guest.run(`systemctl start --no-block ${others.join(" ")}`);
+    for (const name of others.filter((one) => one !== "ten4")) await said(name, "begun");
+    await guest.until(
+      "one has failed",
+      async () => await guest.run(["fetcher", "status", "ten4"]),
+      ({ stdout }) => stdout.includes("failed"),
+    );
+    const { stdout } = await guest.run(["fetcher", "status", ...others]);
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines.length).toBeLessThanOrEqual(23);
+    expect(lines.filter((line) => line.includes(' ok '))).toHaveLength(9);
+    expect(lines.find((line) => line.startsWith("  "))).toMatch(/exit 66, a required secret does not exist.*not there/);
+    const json = JSON.parse((await guest.run(["fetcher", "status", "--json", "ten1"])).stdout) as unknown;
+    expect(json).toMatchObject([
+      { state: "ok", facts: { unit: "ten1-secrets.service", secrets: 1, backend: "folder" } },
+    ]);
+    await rotate("ten1", "a", "two");
+    await guest.until(
+      "the rotation is in the metrics",
+      async () => (await guest.run("fetcher status --metrics=/run/fetcher.prom; cat /run/fetcher.prom")).stdout,
+      (text) => /^fetcher_actions_total\{name="ten1".*\} 1$/m.test(text),
+    );
+    expect((await guest.run(["fetcher", "status", "--metrics"])).stdout).toMatch(
+      /^fetcher_sidecar_up\{name="ten4".*\} 0$/m,
+    );
+    const units = others.map((name) => `${name}.service`).join(" ");
+    await guest.run(
+      `systemctl stop ${units}; rm ${others.map((name) => `${etc}/${name}.service /etc/fetcher/${name}.json`).join(" ")}
+       systemctl daemon-reload; systemctl reset-failed`,
+    );
+  });
+
   test("a file that is wired by hand is left alone, and a sidecar's name that is taken is not taken again", async () => {
     await guest.write(
       "/etc/fetcher/left.json",

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { Publisher } from "../../../src/publish/publisher.ts";
+import type { TellFacts } from "../../../src/engine/facts.ts";
 import { Sidecar } from "../../../src/engine/sidecar.ts";
 import { configOf } from "../command-line.ts";
 import { FakeClock, FakeStore, FakeSystemd, recordingLog, RecordingNotifier, settled } from "../fakes.ts";
@@ -69,6 +70,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const { output } = config;
   if (output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, output);
+  const facts: Parameters<TellFacts>[0][] = [];
   const sidecar = new Sidecar({
     config,
     store,
@@ -79,6 +81,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     clock,
     random: () => random,
     idle: () => undefined,
+    facts: (now) => facts.push(now),
   });
   const stop = new AbortController();
   const { opened } = options;
@@ -108,6 +111,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     notifier,
     systemd,
     sidecar,
+    facts: () => facts.at(-1),
     stop: async () => {
       stop.abort();
       await run;

@@ -1,0 +1,132 @@
+/** Which sidecars a host has, and how each fares. */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { ExitCode, exitMeanings } from "../contract/errors.ts";
+import { runCommand } from "../contract/helper-command.ts";
+import { type Facts, readFacts } from "../engine/facts.ts";
+import { namesIn } from "../units/generator.ts";
+import { isTakenOnThisHost, sidecarUnitOf } from "../units/one-file-units.ts";
+
+/** `trouble`: it runs, and something is wrong or under way. `stopped`: nobody needs it. */
+export type SidecarState = "ok" | "trouble" | "starting" | "failed" | "stopped";
+
+export interface SidecarStatus {
+  /** Of /etc/fetcher/NAME.json, or of its unit. */
+  readonly name: string;
+  readonly unit: string;
+  readonly services: readonly string[];
+  readonly state: SidecarState;
+  /** What is wrong, in words; null: nothing. */
+  readonly problem: string | null;
+  /** null: it has written none, or we may not read them. */
+  readonly facts: Facts | null;
+}
+
+/** What systemd says of a unit. */
+type Unit = Readonly<Partial<Record<string, string>>>;
+
+/** @param parents directories of runtime directories. @returns those of every sidecar that has any, by its unit. */
+export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> {
+  const found = new Map<string, Facts>();
+  for (const parent of parents)
+    for (const name of directoriesIn(parent)) {
+      const facts = readFacts(join(parent, name));
+      if (facts !== undefined) found.set(facts.unit ?? `${name}.service`, facts);
+    }
+  return found;
+}
+
+function directoriesIn(parent: string): readonly string[] {
+  try {
+    return readdirSync(parent, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+  } catch {
+    return [];
+  }
+}
+
+/** @param directory of NAME.json. */
+export async function sidecarsOf(
+  directory: string,
+  facts: ReadonlyMap<string, Facts>,
+): Promise<readonly SidecarStatus[]> {
+  const place = { directory, isTaken: isTakenOnThisHost };
+  const files = new Map(namesIn(directory, () => undefined).map((name) => [sidecarUnitOf(name, place), name]));
+  const names = [...new Set([...files.keys(), ...facts.keys(), ...(await instances())])];
+  const units = await show(names);
+  return names
+    .flatMap((unit) => {
+      const known = facts.get(unit);
+      const systemd = units.get(unit);
+      // A file that is neither wired nor running is nobody's sidecar yet, but its units are to be seen as missing.
+      if (known === undefined && systemd?.["LoadState"] === "not-found" && !files.has(unit)) return [];
+      return [statusOf(unit, files.get(unit), known, systemd)];
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Of the template for units by hand. */
+async function instances(): Promise<readonly string[]> {
+  const command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "fetcher@*.service"] as const;
+  const result = await runCommand(command, { timeout: 15 });
+  return result.end === "exit"
+    ? [...result.stdout.matchAll(/^(fetcher@\S+\.service)\s/gm)].map(([, unit = ""]) => unit)
+    : [];
+}
+
+async function show(units: readonly string[]): Promise<ReadonlyMap<string, Unit>> {
+  if (units.length === 0) return new Map();
+  const properties = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before";
+  const result = await runCommand(["systemctl", "show", `--property=${properties}`, "--", ...units], { timeout: 15 });
+  if (result.end !== "exit" || result.code !== 0) return new Map();
+  const blocks = result.stdout.split("\n\n").map((block): Unit => {
+    return Object.fromEntries([...block.matchAll(/^(\w+)=(.*)$/gm)].map(([, key = "", value = ""]) => [key, value]));
+  });
+  return new Map(blocks.flatMap((block) => (block["Id"] === undefined ? [] : [[block["Id"], block] as const])));
+}
+
+function statusOf(
+  unit: string,
+  file: string | undefined,
+  facts: Facts | undefined,
+  systemd: Unit | undefined,
+): SidecarStatus {
+  const name = file ?? unit.replace(/^fetcher@|(?:-secrets)?\.service$/g, "");
+  const [state, problem] = judge(facts, systemd);
+  return { name, unit, services: facts?.services ?? [`${name}.service`], state, problem, facts: facts ?? null };
+}
+
+/** systemd knows whether it runs; the facts of one that does not may be old. */
+export function judge(facts: Facts | undefined, systemd: Unit | undefined): readonly [SidecarState, string | null] {
+  if (systemd === undefined) return judgeRunning(facts);
+  const said = systemd["StatusText"];
+  const words = said === undefined || said === "" ? (facts?.problem ?? null) : said;
+  switch (systemd["ActiveState"] ?? "") {
+    case "failed":
+      return ["failed", [exitText(systemd), words].filter((text) => text !== null).join(": ")];
+    case "inactive":
+    case "deactivating":
+      return systemd["LoadState"] === "not-found"
+        ? ["stopped", "has no unit: run systemctl daemon-reload, or look for a wrong file in the journal"]
+        : ["stopped", null];
+    case "activating":
+      // Between two lives there is a reason for it.
+      return ["starting", systemd["SubState"] === "auto-restart" ? exitText(systemd) : words];
+    default:
+      return judgeRunning(facts);
+  }
+}
+
+function judgeRunning(facts: Facts | undefined): readonly [SidecarState, string | null] {
+  if (facts === undefined) return ["ok", null];
+  if (facts.state === "starting") return ["starting", facts.problem];
+  return facts.problem === null ? ["ok", null] : ["trouble", facts.problem];
+}
+
+function exitText(systemd: Unit): string {
+  const status = Number(systemd["ExecMainStatus"]);
+  if (systemd["Result"] !== "exit-code") return `ended by ${systemd["Result"] ?? "something"}`;
+  const meaning = Object.entries(ExitCode).find(([, code]) => code === status)?.[0];
+  return meaning === undefined
+    ? `exit ${String(status)}`
+    : `exit ${String(status)}, ${exitMeanings[meaning as keyof typeof exitMeanings]}`;
+}

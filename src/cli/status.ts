@@ -1,0 +1,68 @@
+/** `fetcher status`: all sidecars of the host at a glance, from their facts and from what systemd says of their units. */
+import { renameSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UsageError } from "../contract/errors.ts";
+import { factsIn, type SidecarStatus, sidecarsOf } from "./sidecars.ts";
+import { metricsText } from "./status-metrics.ts";
+import { statusTable } from "./status-table.ts";
+import { openTerminal } from "./terminal.ts";
+
+/** Where systemd makes the directories of sidecars; the NixOS module's for files have one of their own. */
+const RUNTIME_DIRECTORIES = ["/run", "/run/secret-files"];
+
+/** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all. @param version ours. */
+export async function showStatus(argv: readonly string[], version: string): Promise<ExitCode> {
+  const { names, json, metrics } = parse(argv);
+  const all = await sidecarsOf(CONFIG_DIRECTORY, factsIn(RUNTIME_DIRECTORIES));
+  const sidecars = names.length === 0 ? all : all.filter((one) => names.some((name) => isCalled(one, name)));
+  for (const name of names)
+    if (!sidecars.some((one) => isCalled(one, name)))
+      throw new FatalError(
+        ExitCode.missing,
+        `status: ${JSON.stringify(name)}: no sidecar is called so, nor its service`,
+      );
+  const { out, color, columns } = openTerminal();
+  if (metrics === undefined)
+    out(
+      json
+        ? `${JSON.stringify(sidecars, undefined, 2)}\n`
+        : statusTable(sidecars, { now: new Date(), version, color, columns }),
+    );
+  else if (metrics === "") out(metricsText(sidecars));
+  else replaceFile(metrics, metricsText(sidecars));
+  return ExitCode.ok;
+}
+
+function isCalled({ name, unit, services }: SidecarStatus, word: string): boolean {
+  return [name, unit, ...services].some((one) => one === word || one === `${word}.service`);
+}
+
+function parse(argv: readonly string[]) {
+  let metrics: string | undefined;
+  const args = argv.filter((word) => {
+    if (word !== "--metrics" && !word.startsWith("--metrics=")) return true;
+    metrics = word.slice("--metrics=".length);
+    if (word === "--metrics=") throw new UsageError("status: --metrics: expected --metrics or --metrics=FILE");
+    return false;
+  });
+  try {
+    const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: "boolean" } } });
+    if (values.json === true && metrics !== undefined)
+      throw new UsageError("status: give only one of --json and --metrics");
+    return { names: positionals, json: values.json === true, metrics };
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError("status: expected [--json | --metrics | --metrics=FILE] [NAME...]");
+  }
+}
+
+/** node_exporter reads every *.prom there is: never half of one. */
+function replaceFile(path: string, text: string): void {
+  try {
+    writeFileSync(`${path}.new`, text, { mode: 0o644 });
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    throw new PublishError(ExitCode.ioError, `status: ${path} cannot be written: ${errnoText(errnoCode(error))}`);
+  }
+}

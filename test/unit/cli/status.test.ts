@@ -1,0 +1,182 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { judge, type SidecarStatus } from "../../../src/cli/sidecars.ts";
+import { metrics, metricsText } from "../../../src/cli/status-metrics.ts";
+import { statusTable } from "../../../src/cli/status-table.ts";
+import { type Facts, FACTS, factsFile, readFacts } from "../../../src/engine/facts.ts";
+import { project } from "../../markdown.ts";
+import { configOf } from "../command-line.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+const now = new Date("2026-03-04T12:00:00.000Z");
+const at = (seconds: number) => new Date(now.getTime() + seconds * 1000).toISOString();
+
+function facts(more: Partial<Facts> = {}): Facts {
+  return {
+    ...{ program: "0.1.0", unit: "app-secrets.service", services: ["app.service"], backend: "vault", state: "ready" },
+    ...{ secrets: 3, wanted: 3, startedAt: at(-4000), checkedAt: at(-12), nextLookAt: at(48), leaseEndsAt: at(7200) },
+    ...{ failingSince: null, problem: null, rotations: 2, publishedAt: at(-60), actions: 2, actionsFailed: 0 },
+    ...more,
+  };
+}
+
+function sidecar(name: string, more: Partial<SidecarStatus> = {}): SidecarStatus {
+  const unit = `${name}-secrets.service`;
+  return { name, unit, services: [`${name}.service`], state: "ok", problem: null, facts: facts({ unit }), ...more };
+}
+
+const why =
+  'vault: secret "db_password": permission denied for secret/data/app at https://vault.example.org:8200 (403): the policy of its token does not allow "read" there; what is published stays, since 11:40:02Z';
+
+describe("the table", () => {
+  const ten = Array.from({ length: 10 }, (_, index) => sidecar(`application-${index}`));
+  const broken = sidecar("application-4", { state: "failed", problem: why });
+  const all = ten.map((one) => (one.name === broken.name ? broken : one));
+
+  test("of ten sidecars, one broken, fits a screen of 80 by 24, with what is wrong", () => {
+    const text = statusTable(all, { now, version: "0.1.0", color: false, columns: 80 });
+    const lines = text.split("\n");
+    expect(lines.length).toBeLessThanOrEqual(24);
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
+    expect(lines[1]).toMatch(/^application-0 +vault +3 +ok +12 s ago +48 s +2 h +0\.1\.0$/);
+    expect(text).toContain("permission denied for secret/data/app");
+    expect(lines[5]).toMatch(/^application-4 +vault +3 +failed +- +- +- +0\.1\.0$/);
+  });
+
+  test("has colours where they are wanted, and breaks no line where a program reads it", () => {
+    const color = statusTable(all, { now, version: "0.1.0", color: true, columns: 80 });
+    const plain = statusTable(all, { now, version: "0.1.0", color: false, columns: undefined });
+    expect(color).toContain("\u001b[31mfailed\u001b[0m");
+    expect(plain).not.toContain("\u001b");
+    expect(plain).toContain(`\n  ${why}\n`);
+  });
+
+  test("shows nothing that a terminal obeys", () => {
+    const evil = sidecar("evil", { problem: "\u001b[2J", facts: facts({ backend: "/x\u001b.mjs" }) });
+    expect(statusTable([evil], { now, version: "0.1.0", color: false, columns: 80 })).not.toContain("\u001b");
+  });
+
+  test("of a host without any says so", () => {
+    expect(statusTable([], { now, version: "0.1.0", color: false, columns: 80 })).toMatch(/^no sidecar on this host/);
+  });
+});
+
+describe("the state of one", () => {
+  const failed = { ActiveState: "failed", SubState: "failed", Result: "exit-code", ExecMainStatus: "77" };
+  test.each([
+    ["that runs", facts(), { ActiveState: "active" }, ["ok", null]],
+    ["with a problem", facts({ problem: "x" }), { ActiveState: "active" }, ["trouble", "x"]],
+    [
+      "that waits",
+      facts({ state: "starting", problem: "waiting for vault" }),
+      { ActiveState: "activating" },
+      ["starting", "waiting for vault"],
+    ],
+    [
+      "that failed, whose facts are old",
+      facts(),
+      { ...failed, StatusText: "no" },
+      ["failed", "exit 77, the store refuses us: no"],
+    ],
+    ["that was killed", undefined, { ...failed, Result: "oom-kill" }, ["failed", "ended by oom-kill"]],
+    ["that nobody needs", undefined, { ActiveState: "inactive", LoadState: "loaded" }, ["stopped", null]],
+    ["in a container without systemd", facts(), undefined, ["ok", null]],
+  ] as const)("%s", (_, known, unit, [state, problem]) => {
+    expect(judge(known, unit)).toEqual([state, problem]);
+  });
+
+  test("of a file without units names the remedy", () => {
+    expect(judge(undefined, { ActiveState: "inactive", LoadState: "not-found" })[1]).toContain(
+      "systemctl daemon-reload",
+    );
+  });
+});
+
+describe("metrics", () => {
+  const text = metricsText([
+    sidecar("a"),
+    sidecar('b"\\', { state: "failed", facts: null }),
+    sidecar("c", { state: "stopped" }),
+  ]);
+
+  test("are lines of the exposition format, each family whole and described", () => {
+    const lines = text.trimEnd().split("\n");
+    expect(lines.at(-1)).toBe("# EOF");
+    const families = new Map<string, string>();
+    for (const line of lines.slice(0, -1)) {
+      const [, name, type] = /^# TYPE (\S+) (gauge|counter)$/.exec(line) ?? [];
+      if (name !== undefined) {
+        expect(families.has(name), name).toBe(false);
+        families.set(name, type ?? "");
+      } else if (!line.startsWith("# HELP ")) {
+        const sample = /^(\w+)\{\w+="(?:[^"\\\n]|\\["\\n])*"(?:,\w+="(?:[^"\\\n]|\\["\\n])*")*\} -?\d+(?:\.\d+)?$/.exec(
+          line,
+        );
+        const [family, kind] = [...families].at(-1) ?? [];
+        expect(sample?.[1], line).toBe(kind === "counter" ? `${family ?? ""}_total` : family);
+      }
+    }
+    expect([...families.keys()]).toEqual([...metrics.map(({ name }) => name), "fetcher_program"]);
+  });
+
+  test("a broken sidecar is down, and one that nobody needs is neither up nor down", () => {
+    const up = text.split("\n").filter((line) => line.startsWith("fetcher_sidecar_up"));
+    expect(up).toEqual([
+      'fetcher_sidecar_up{name="a",unit="a-secrets.service",backend="vault"} 1',
+      'fetcher_sidecar_up{name="b\\"\\\\",unit="b\\"\\\\-secrets.service"} 0',
+    ]);
+  });
+
+  test("the example of alert rules uses no other", () => {
+    const rules = fs.readFileSync(join(project, "examples/monitoring/fetcher.rules.yml"), "utf8");
+    const expressions = [...rules.matchAll(/^ +expr: (.*)$/gm)].map(([, text = ""]) => text);
+    const used = expressions.flatMap((text) => [...text.matchAll(/\bfetcher_\w+/g)].map(([name]) => name));
+    const known = metrics.map(({ name, type }) => (type === "counter" ? `${name}_total` : name));
+    expect(used.length).toBeGreaterThan(4);
+    expect(used.filter((name) => !known.includes(name))).toEqual([]);
+  });
+});
+
+describe("the file of facts", () => {
+  const config = configOf({
+    backend: "vault",
+    service: "a.service",
+    secrets: { canary: { source: { path: "place" } } },
+  });
+
+  async function written() {
+    const { path, dispose } = await temporary();
+    onTestFinished(dispose);
+    const tell = factsFile(path, config, "1.2.3", "a-secrets.service");
+    return {
+      path,
+      tell: (more: Partial<Facts> = {}) => {
+        tell({ ...facts(), ...more });
+      },
+    };
+  }
+
+  test("can be read by whoever sees the directory, and has neither ids nor places", async () => {
+    const { path, tell } = await written();
+    tell();
+    tell({ rotations: 7 });
+    expect(fs.readdirSync(path)).toEqual([FACTS]);
+    expect(fs.statSync(join(path, FACTS)).mode & 0o777).toBe(0o644);
+    expect(readFacts(path)).toMatchObject({ program: "1.2.3", rotations: 7, wanted: 1, services: ["a.service"] });
+    expect(fs.readFileSync(join(path, FACTS), "utf8")).not.toMatch(/canary|place/);
+  });
+
+  test.each(["", "{}", "[]", "null", '{"state":"ready"}'])("that is no such file is none: %s", async (text) => {
+    const { path } = await written();
+    fs.writeFileSync(join(path, FACTS), text);
+    expect(readFacts(path)).toBeUndefined();
+  });
+
+  test("a directory that is gone ends nothing", async () => {
+    const { path, tell } = await written();
+    fs.rmSync(path, { recursive: true });
+    tell();
+    expect(readFacts(path)).toBeUndefined();
+  });
+});
