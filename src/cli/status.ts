@@ -13,7 +13,7 @@ const RUNTIME_DIRECTORIES = ["/run", "/run/secret-files"];
 
 /** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all. @param version ours. */
 export async function showStatus(argv: readonly string[], version: string): Promise<ExitCode> {
-  const { names, json, metrics } = parse(argv);
+  const { names, json, metrics } = parseStatus(argv);
   const all = await sidecarsOf(CONFIG_DIRECTORY, factsIn(RUNTIME_DIRECTORIES));
   const sidecars = names.length === 0 ? all : all.filter((one) => names.some((name) => isCalled(one, name)));
   for (const name of names)
@@ -38,7 +38,8 @@ function isCalled({ name, unit, services }: SidecarStatus, word: string): boolea
   return [name, unit, ...services].some((one) => one === word || one === `${word}.service`);
 }
 
-function parse(argv: readonly string[]) {
+/** @throws UsageError */
+export function parseStatus(argv: readonly string[]) {
   let metrics: string | undefined;
   const args = argv.filter((word) => {
     if (word !== "--metrics" && !word.startsWith("--metrics=")) return true;

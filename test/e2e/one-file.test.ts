@@ -157,7 +157,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     const { stdout } = await guest.run(["fetcher", "status", ...others]);
     const lines = stdout.trimEnd().split("\n");
     expect(lines.length).toBeLessThanOrEqual(23);
-    expect(lines.filter((line) => line.includes(' ok '))).toHaveLength(9);
+    expect(lines.filter((line) => line.includes(" ok "))).toHaveLength(9);
     expect(lines.find((line) => line.startsWith("  "))).toMatch(/exit 66, a required secret does not exist.*not there/);
     const json = JSON.parse((await guest.run(["fetcher", "status", "--json", "ten1"])).stdout) as unknown;
     expect(json).toMatchObject([

@@ -6,6 +6,7 @@ import { basename, join } from "node:path";
 import { transformSync } from "esbuild";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { parseCommandLine } from "../../src/cli/command-line.ts";
+import { parseStatus } from "../../src/cli/status.ts";
 import { type Block, blocksOf, markdownFiles, project } from "../markdown.ts";
 import { nixEnvironment } from "../nix/programs.ts";
 import { programCommand } from "../program.ts";
@@ -62,12 +63,19 @@ function complete({ file, code }: Block): Fragment {
   return { secrets: { id: {} }, ...given, backend, config: { ...own, ...given.config } };
 }
 
+function parseWords([first, ...rest]: readonly string[]): void {
+  if (first === "status") parseStatus(rest);
+  else parseCommandLine([...(first === undefined ? [] : [first]), ...rest]);
+}
+
 describe("a command", () => {
   test.each(of("sh", "bash"))("%s", (_, { language, code }) => {
     const { status, stderr } = spawnSync(language, ["-n"], { input: code, encoding: "utf8" });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     for (const words of commandsOf("fetcher", code))
-      expect(() => parseCommandLine(words), words.join(" ")).not.toThrow();
+      expect(() => {
+        parseWords(words);
+      }, words.join(" ")).not.toThrow();
     for (const words of commandsOf("npx", code)) {
       const named = [
         ...words.filter((word) => word.startsWith("test/")),

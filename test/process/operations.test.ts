@@ -6,6 +6,9 @@ import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { judge } from "../../src/cli/sidecars.ts";
+import { statusTable } from "../../src/cli/status-table.ts";
+import type { Facts } from "../../src/engine/facts.ts";
 import { blocksOf, project } from "../markdown.ts";
 import { needs, type Requirement } from "../requirements.ts";
 import { type Daemon, eventually, forHelper, logLines, ordinary, Place, type StartOptions } from "./daemon.ts";
@@ -336,6 +339,12 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       machine.others.push(...spawnSync("sh", [script, "true"], { encoding: "utf8" }).stderr.split("\n"));
     },
   },
+  "Where to look": {
+    run(machine) {
+      machine.others.push(...overview().split("\n"));
+      return Promise.resolve();
+    },
+  },
   "Force a rotation": {
     async run(machine) {
       const daemon = await machine.start().ready();
@@ -357,6 +366,36 @@ for (const [heading, { owner, needs: required = [], run }] of Object.entries(sce
         canonical(message),
       );
   });
+
+/** What `fetcher status` makes of two sidecars; that it finds them is tried in guests. */
+function overview(): string {
+  const now = new Date();
+  const at = (seconds: number) => new Date(now.getTime() + seconds * 1000).toISOString();
+  const facts = (backend: string, secrets: number): Facts => ({
+    ...{
+      program: "0.1.0",
+      unit: null,
+      services: [],
+      backend,
+      state: "ready",
+      secrets,
+      wanted: secrets,
+      startedAt: at(-99),
+    },
+    ...{ checkedAt: at(-12), nextLookAt: at(31), leaseEndsAt: null, failingSince: null, problem: null },
+    ...{ rotations: 0, publishedAt: at(-99), actions: 0, actionsFailed: 0 },
+  });
+  const one = (name: string, its: Facts, unit: Parameters<typeof judge>[1]) => {
+    const [state, problem] = judge(its, unit);
+    return { name, unit: `${name}-secrets.service`, services: [`${name}.service`], state, problem, facts: its };
+  };
+  const failed = {
+    ...{ ActiveState: "failed", Result: "exit-code", ExecMainStatus: "77" },
+    StatusText: "vault: permission denied (403)",
+  };
+  const all = [one("hello", facts("folder", 2), { ActiveState: "active" }), one("orders", facts("vault", 3), failed)];
+  return statusTable(all, { now, version: "0.1.0", color: false, columns: undefined });
+}
 
 test("no message is quoted that no test brings about", () => {
   const headings = new Set(blocksOf(page, "text").map(({ heading }) => heading));
