@@ -1,6 +1,6 @@
 # The contract for secrets in files: a consumer asks for a file with a mode, an owner and a group (`request`), a
-# provider answers with its path (`result`). Older texts say `input` and `output`, or have all four side by side; on
-# both sides these are other names of the same.
+# provider answers with its path (`result`). Others say `response`; older texts say `input` and `output`, or have all of
+# it side by side; on both sides these are other names of the same.
 { lib }:
 
 let
@@ -25,6 +25,12 @@ let
       default = "root";
       example = "stash";
       description = "Group of the file.";
+    };
+    restartUnits = {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "stash.service" ];
+      description = "Units that read the file: they are restarted when it has changed.";
     };
   };
 
@@ -85,6 +91,7 @@ in
         };
         input = written "request" (request { });
         output = read "result" result config.result;
+        response = read "result" result config.result;
         path = read "result.path" types.str config.result.path;
       }
       // lib.mapAttrs (name: field: written "request.${name}" field.type) fields;
@@ -124,12 +131,14 @@ in
             };
             input = read "request" (request defaults) config.request;
             output = written "result" result;
+            response = written "result" result;
             path = written "result.path" types.str;
           }
           // lib.mapAttrs (name: field: read "request.${name}" field.type config.request.${name}) fields;
 
           config.result = lib.mkMerge [
             (ifSet config.output config.output)
+            (ifSet config.response config.response)
             (ifSet config.path { inherit (config) path; })
           ];
         }

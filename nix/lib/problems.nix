@@ -3,6 +3,7 @@
 
 let
   commands = import ./commands.nix { inherit lib; };
+  inherit (import ./backends.nix { inherit lib; }) backendOf;
 
   # The last definition of a key that counts, or null.
   valueOf =
@@ -113,6 +114,84 @@ in
           lib.optional (builtins.stringLength "${unit}.service" > 255)
             "${option}: the name of its sidecar, ${unit}.service, is longer than the 255 characters that systemd takes: set ${option}.sidecar to a shorter one"
       ) units
+    );
+
+  # `name`: of a service that some other module must define. A unit that a package brings is not known here.
+  ofUndefined =
+    {
+      option,
+      name,
+      definitions,
+      own,
+    }:
+    let
+      names = lib.concatMap (
+        { file, value, ... }: lib.optionals (toString file != toString own) (lib.attrNames value)
+      ) definitions;
+      template = "${lib.head (lib.splitString "@" name)}@";
+      isDefined = lib.elem name names || (lib.hasInfix "@" name && lib.elem template names);
+      like = lib.unique (lib.filter (lib.hasPrefix (builtins.substring 0 3 name)) names);
+      meant = lib.optionalString (like != [ ]) " (there is ${lib.concatStringsSep ", " like})";
+    in
+    lib.optional (!isDefined)
+      "${option}: no module defines the service ${name}${meant}: correct the name; if a package brings its unit (systemd.packages), say so by systemd.services.${builtins.toJSON name} = { }";
+
+  # The sidecar is an ordinary service: it starts after basic.target, and where its store is on the network, after that.
+  ofOrder =
+    {
+      option,
+      backend,
+      unit,
+      service,
+    }:
+    let
+      before = lib.intersectLists (service.before or [ ]);
+      early = before [
+        "sysinit.target"
+        "basic.target"
+        "local-fs.target"
+        "local-fs-pre.target"
+        "sockets.target"
+      ];
+      network = before [
+        "network-pre.target"
+        "network.target"
+        "network-online.target"
+      ];
+      isOnNetwork = (backendOf backend).network or false;
+    in
+    lib.optional (early != [ ])
+      "${option}: ${unit} starts before ${lib.head early}, and its sidecar after it: systemd would break the circle by leaving one of them out; give it its secrets in another way"
+    ++
+      lib.optional (isOnNetwork && network != [ ])
+        "${option}: ${unit} starts before ${lib.head network}, and its secrets come over the network: each would wait for the other; take a store of this host (folder, credentials)";
+
+  # Whether the unit, of which `services` may know, has a /tmp to share: who joins another gets its network, too.
+  mayShareTmp =
+    services: unit:
+    let
+      name = lib.removeSuffix ".service" unit;
+      known = lib.filter (other: services ? ${other}) [
+        name
+        "${lib.head (lib.splitString "@" name)}@"
+      ];
+      hasOne =
+        other:
+        let
+          value = valueOf (services.${other}.serviceConfig or { }) "PrivateTmp";
+        in
+        value != null && value != [ ] && !isFalse value;
+    in
+    known == [ ] || lib.any hasOne known;
+
+  # Units that fill the folders of others' secrets, where the host has them.
+  decryptors =
+    services:
+    map (name: "${name}.service") (
+      lib.filter (name: services ? ${name}) [
+        "sops-install-secrets"
+        "agenix"
+      ]
     );
 
   # `config`: the program's; `option`: where `resident` was set; `follow`: where `reloadOnChange` can be.

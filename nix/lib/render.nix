@@ -162,6 +162,7 @@ rec {
 
   # `targets`: units that it is there for. `joins`: units whose namespaces they join, too, and `joinsAfter`: those of
   # them that the targets wait for. What starts first makes the namespace: at one time with them, it would make another.
+  # `storeAfter`: units that fill a folder.
   # `restartIfChanged`: whether a switch may restart the targets; they are restarted with it.
   # `reloadIfChanged`: whether it reloads them instead; then it reloads the sidecar, if a process is there for it.
   sidecar =
@@ -171,6 +172,7 @@ rec {
       targets,
       joins ? [ ],
       joinsAfter ? [ ],
+      storeAfter ? [ ],
       restartIfChanged ? true,
       reloadIfChanged ? false,
       description ? "Secrets of ${lib.concatStringsSep ", " targets}",
@@ -186,6 +188,7 @@ rec {
       inherit (store) wants;
       after =
         store.after
+        ++ lib.optionals (config.backend == "folder") storeAfter
         ++ joinsAfter
         # Users may come from elsewhere than /etc/passwd.
         ++ lib.optional (hasOwner config) "nss-user-lookup.target";

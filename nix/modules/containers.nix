@@ -99,6 +99,7 @@ let
         name = sidecar;
         targets = [ "container@${name}.service" ];
         inherit (config.systemd.services."container@${name}") restartIfChanged reloadIfChanged;
+        storeAfter = problems.decryptors config.systemd.services;
         config = configOf name container;
       };
     };

@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -23,9 +24,23 @@ let
   # "stash/password" is a fine name in the contract, and none of a unit.
   flat = lib.replaceStrings [ "/" "@" " " ] [ "-" "-" "-" ];
   unitOf = name: "secret-file-${flat name}";
-  directoryOf = name: "secret-files/${flat name}";
-  fileOf = name: baseNameOf name;
-  root = "/run";
+  root = "/run/secret-files";
+
+  # Files of one sidecar lie side by side: then the whole name is the file's.
+  isShared = name: cfg.files.${name}.sidecar != unitOf name;
+  fileOf = name: if isShared name then flat name else baseNameOf name;
+  directoryOf = name: "${root}/${if isShared name then cfg.files.${name}.sidecar else flat name}";
+
+  # sidecar → names of its files.
+  groups = lib.groupBy (name: cfg.files.${name}.sidecar) (lib.attrNames cfg.files);
+  consumersOf = file: lib.unique (file.consumers ++ file.request.restartUnits);
+  follows =
+    name: file:
+    (render.settings {
+      store = cfg;
+      path = "secretsStore.files.${name}.secretsConfig";
+      inherit (file) secretsConfig;
+    }).reloadOnChange;
 
   file = lib.types.submodule (
     {
@@ -37,14 +52,14 @@ let
     {
       imports = [
         (contract.provider {
-          path = "${root}/${directoryOf name}/${fileOf name}";
+          path = "${directoryOf name}/${fileOf name}";
           defaultPath = ''"/run/secret-files/NAME/NAME"'';
         })
       ];
       options = templates.sourceOptions // {
         id = mkOption {
           type = types.component;
-          default = fileOf name;
+          default = baseNameOf name;
           defaultText = literalExpression "the last part of the name";
           description = "The secret's id in the store.";
         };
@@ -79,11 +94,24 @@ let
           default = { };
           description = "What is done to the consumers when the secret has changed and `reloadOnChange` is set.";
         };
-        inherit (types) resident startTimeout;
+        inherit (types) startTimeout;
+        resident = types.resident // {
+          default = follows name config;
+          defaultText = literalExpression "whether `reloadOnChange` is true: nothing else needs a process";
+        };
+        sidecar = types.sidecar (unitOf name) "web-files" // {
+          # Of its own name the assertions speak.
+          type = lib.types.str;
+          defaultText = literalExpression ''"secret-file-NAME"'';
+          description = ''
+            Name of the unit that keeps the file, without `.service`. Files with the same name here share one, in
+            `/run/secret-files/UNIT/`; what they say of the store and of `onChange` must be the same.
+          '';
+        };
         unit = mkOption {
           type = lib.types.str;
           readOnly = true;
-          default = "${unitOf name}.service";
+          default = "${config.sidecar}.service";
           defaultText = literalExpression ''"secret-file-NAME.service"'';
           description = "The unit after which the file is there, for a consumer that is not in `consumers`.";
         };
@@ -125,17 +153,24 @@ let
         // lib.optionalAttrs (file.source != { }) { inherit (file) source; };
       };
 
+  # Of all files of one sidecar; what they have in common is that of the first.
   configOf =
-    name: file:
+    names:
+    let
+      name = lib.head names;
+      file = cfg.files.${name};
+      contents = map (name: contentOf name cfg.files.${name}) names;
+      consumers = lib.unique (lib.concatMap (name: consumersOf cfg.files.${name}) names);
+    in
     {
       output = {
-        directory = "${root}/${directoryOf name}";
+        directory = directoryOf name;
         envFile = null;
       };
       onChange = render.onChange file.onChange;
     }
-    // contentOf name file
-    // lib.optionalAttrs (file.consumers != [ ]) { service = file.consumers; }
+    // lib.foldl' lib.recursiveUpdate { } contents
+    // lib.optionalAttrs (consumers != [ ]) { service = consumers; }
     // render.configOf {
       store = cfg;
       option = "secretsStore.files.${name}.secretsConfig";
@@ -147,34 +182,70 @@ let
   mayRestart = unit: (serviceOf unit).restartIfChanged or true;
   isReloaded = unit: (serviceOf unit).reloadIfChanged or false;
 
-  unitsOf =
-    name: file:
+  unitOfGroup =
+    sidecar: names:
     let
-      sidecar = render.sidecar {
-        name = unitOf name;
-        targets = file.consumers;
-        description = "Secret file ${name}";
-        restartIfChanged = lib.all mayRestart file.consumers;
+      config' = configOf names;
+      directory = directoryOf (lib.head names);
+      consumers = config'.service or [ ];
+      rendered = render.sidecar {
+        name = sidecar;
+        targets = consumers;
+        description = "Secret file${
+          lib.optionalString (lib.length names > 1) "s"
+        } ${lib.concatStringsSep ", " names}";
+        storeAfter = problems.decryptors config.systemd.services;
+        restartIfChanged = lib.all mayRestart consumers;
         # One that must not be restarted is enough: a restart of the sidecar would take all of them along.
-        reloadIfChanged = lib.any isReloaded file.consumers;
-        config = configOf name file;
+        reloadIfChanged = lib.any isReloaded consumers;
+        config = config';
       };
     in
-    {
-      # Wanted by the system, not by one consumer: it neither ends nor restarts with one.
-      ${unitOf name} = sidecar // {
-        wantedBy = [ "multi-user.target" ];
-        requiredBy = file.consumers;
-        partOf = [ ];
-        unitConfig = removeAttrs sidecar.unitConfig [ "StopWhenUnneeded" ];
-        serviceConfig = sidecar.serviceConfig // {
-          RuntimeDirectory = directoryOf name;
-          BindPaths = "${root}/${directoryOf name}";
-          # The file's own mode decides who reads it.
-          RuntimeDirectoryMode = "0755";
-        };
+    # Wanted by the system, not by one consumer: it neither ends nor restarts with one.
+    rendered
+    // {
+      wantedBy = [ "multi-user.target" ];
+      requiredBy = consumers;
+      partOf = [ ];
+      unitConfig = removeAttrs rendered.unitConfig [ "StopWhenUnneeded" ];
+      serviceConfig = rendered.serviceConfig // {
+        RuntimeDirectory = lib.removePrefix "/run/" directory;
+        BindPaths = directory;
+        # The file's own mode decides who reads it.
+        RuntimeDirectoryMode = "0755";
       };
     };
+
+  # What files of one sidecar cannot have each for itself.
+  problemsOfGroup =
+    sidecar: names:
+    let
+      all = lib.concatStringsSep " and " names;
+      of = name: cfg.files.${name};
+      differs =
+        what: lib.any (name: (of name).${what} != (of (lib.head names)).${what}) (builtins.tail names);
+      ids = lib.concatMap (name: lib.attrNames (contentOf name (of name)).secrets) names;
+      twice = lib.unique (lib.filter (id: lib.count (other: other == id) ids > 1) ids);
+    in
+    lib.optionals (lib.length names > 1) (
+      map
+        (
+          what:
+          "secretsStore.files: ${all} share the sidecar ${sidecar}, and their ${what} differs: say the same, or give one of them another sidecar"
+        )
+        (
+          lib.filter differs [
+            "secretsConfig"
+            "onChange"
+            "startTimeout"
+            "resident"
+          ]
+        )
+      ++ map (
+        id:
+        "secretsStore.files: ${all} share the sidecar ${sidecar}, and the secret ${builtins.toJSON id} is in two of them: give one of them another id, with its source"
+      ) twice
+    );
 
   problemsOf =
     name: file:
@@ -183,6 +254,9 @@ let
     in
     lib.optional (builtins.match "[A-Za-z0-9_.-]+" (flat name) == null)
       "${option}: the name is in that of a unit, so it has letters, digits, spaces and _.-/@ only: rename it"
+    ++
+      lib.optional (isShared name && builtins.match "[A-Za-z0-9_.-]+" file.sidecar == null)
+        "${option}.sidecar: ${builtins.toJSON file.sidecar} is no name of a unit: letters, digits and _.- only"
     ++ lib.optional (
       file.isTemplate && file.secrets == { }
     ) "${option} is made of a template: name the secrets in it in ${option}.secrets"
@@ -195,7 +269,7 @@ let
     ++ problems.ofResident {
       option = "${option}.resident";
       follow = "${option}.secretsConfig.config.reloadOnChange";
-      config = configOf name file;
+      config = configOf [ name ];
     };
 in
 {
@@ -215,7 +289,7 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.files);
+    systemd.services = lib.mapAttrs unitOfGroup groups;
     assertions =
       map
         (message: {
@@ -225,9 +299,16 @@ in
         (
           problems.ofSharedUnits {
             option = "secretsStore.files";
-            names = lib.attrNames cfg.files;
+            # Those that share by their own will are looked at apart.
+            names = lib.filter (name: !isShared name) (lib.attrNames cfg.files);
             inherit unitOf;
           }
+          ++ problems.ofTakenUnits {
+            units = lib.mapAttrs (_: names: "secretsStore.files.${lib.head names}") groups;
+            definitions = options.systemd.services.definitionsWithLocations;
+            own = ./files.nix;
+          }
+          ++ lib.concatLists (lib.mapAttrsToList problemsOfGroup groups)
           ++ lib.concatLists (lib.mapAttrsToList problemsOf cfg.files)
         );
   };

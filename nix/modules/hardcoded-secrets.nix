@@ -1,13 +1,32 @@
 # A provider of the contract for secrets in files whose secrets are in the configuration, for tests of consumers: the
-# values are in the Nix store, mode, owner and group are what the consumer asked for.
+# values are in the Nix store, mode, owner and group are what the consumer asked for. Activation writes them, so they
+# are there before any unit starts.
 { config, lib, ... }:
 
 let
   contract = import ../lib/contract.nix { inherit lib; };
+
+  root = "/run/hardcoded-secrets";
+  flat = lib.replaceStrings [ "/" ] [ "-" ];
+  pathOf = name: "${root}/${flat name}";
+
+  # Beside its place first: nobody sees it half written or with another mode.
+  write =
+    name: secret:
+    let
+      new = lib.escapeShellArg "${root}/.new";
+      inherit (secret.request) mode owner group;
+    in
+    ''
+      rm -f ${new}
+      install -m 0600 /dev/null ${new}
+      printf %s ${lib.escapeShellArg secret.content} > ${new}
+      chown ${lib.escapeShellArg "${owner}:${group}"} ${new}
+      chmod ${mode} ${new}
+      mv -f ${new} ${lib.escapeShellArg (pathOf name)}
+    '';
 in
 {
-  imports = [ ./secrets-store.nix ];
-
   options.hardcodedSecrets = lib.mkOption {
     default = { };
     type = lib.types.attrsOf (
@@ -16,8 +35,8 @@ in
         {
           imports = [
             (contract.provider {
-              path = config.secretsStore.files.${name}.result.path;
-              defaultPath = ''"/run/secret-files/NAME/NAME"'';
+              path = pathOf name;
+              defaultPath = ''"/run/hardcoded-secrets/NAME"'';
             })
           ];
           options.content = lib.mkOption {
@@ -30,18 +49,17 @@ in
     description = "Secrets for tests of consumers.";
   };
 
-  config.secretsStore = {
-    enable = lib.mkIf (config.hardcodedSecrets != { }) true;
-    files = lib.mapAttrs (name: secret: {
-      inherit (secret) request;
-      id = "content";
-      secretsConfig = {
-        backend = "static";
-        config = {
-          values.content = secret.content;
-          allowInsecure = true;
-        };
-      };
-    }) config.hardcodedSecrets;
+  config = lib.mkIf (config.hardcodedSecrets != { }) {
+    system.activationScripts.hardcodedSecrets = {
+      deps = [
+        "users"
+        "groups"
+        "specialfs"
+      ];
+      text = ''
+        install -d -m 0755 ${root}
+        ${lib.concatStrings (lib.mapAttrsToList write config.hardcodedSecrets)}
+      '';
+    };
   };
 }

@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -24,4 +25,18 @@ in
     } "secrets-sidecar" { };
   }
   // lib.mapAttrs (name: _: types.storeOptions name) types.backends;
+
+  config.assertions =
+    let
+      used = lib.filter (name: config.secretsStore.${name} != { }) [
+        "services"
+        "files"
+        "containers"
+      ];
+      isSaid = options.secretsStore.enable.highestPrio < (lib.mkOptionDefault null).priority;
+    in
+    map (name: {
+      assertion = false;
+      message = "secretsStore.${name} has secrets, and secretsStore.enable is not set: set it to true, or to false to leave them out";
+    }) (lib.optionals (!isSaid) used);
 }

@@ -19,9 +19,18 @@ let
     inherit (cfg) package;
   };
 
+  readers = import ../lib/readers.nix { inherit lib; };
+
+  hostPathOf = service: file: "${render.publicDirectory service.sidecar}/${file}";
+
   pathOf = {
-    credentials = name: file: "/run/credentials/${name}.service/${file}";
-    private-tmp = _: file: "/tmp/${file}";
+    credentials =
+      name: _: file:
+      "/run/credentials/${name}.service/${file}";
+    private-tmp =
+      _: _: file:
+      "/tmp/${file}";
+    files = _: hostPathOf;
   };
 
   service = lib.types.submodule (
@@ -34,12 +43,25 @@ let
             imports = type.getSubModules;
           }
           (file: {
-            options.path = mkOption {
-              type = lib.types.str;
-              readOnly = true;
-              default = pathOf.${config.delivery} name file.config.file;
-              defaultText = literalExpression ''"/run/credentials/NAME.service/FILE", or "/tmp/FILE"'';
-              description = "Where the service finds it.";
+            options = {
+              path = mkOption {
+                type = lib.types.str;
+                readOnly = true;
+                default = pathOf.${config.delivery} name config file.config.file;
+                defaultText = literalExpression ''"/run/credentials/NAME.service/FILE", or "/tmp/FILE"'';
+                description = "Where the running service finds it: for its commands and configuration files.";
+              };
+              hostPath = mkOption {
+                type = lib.types.str;
+                readOnly = true;
+                default = hostPathOf config file.config.file;
+                defaultText = literalExpression ''"/run/NAME-secrets/pub/FILE"'';
+                description = ''
+                  Where systemd and root find it: for options of a module that end in `EnvironmentFile=`,
+                  `LoadCredential=` or a script that root runs, of this service or of its `consumers`. With
+                  `delivery = "files"` other users may read it, too, as `owner`, `group` and `mode` say.
+                '';
+              };
             };
           })
         ];
@@ -68,11 +90,13 @@ let
           type = lib.types.enum [
             "credentials"
             "private-tmp"
+            "files"
           ];
           default = "credentials";
           description = ''
             How the service sees them: as systemd credentials, copies that only it can read and that stay as they are
-            while it runs; or as files in a private /tmp, which follow a rotation while the service runs.
+            while it runs; as files in a private /tmp, which follow a rotation while the service runs; or as files of
+            the host, root's own with mode 0400 where nothing else is said, at `hostPath`.
           '';
         };
         environment = mkOption {
@@ -82,6 +106,33 @@ let
           description = ''
             Which secrets are environment variables, too: `true` for all of them, by the names in `secrets.<id>.env`;
             or a set of variables with the id of the secret for each.
+          '';
+        };
+        environmentFile = {
+          enable = mkOption {
+            type = lib.types.bool;
+            default = hasEnvironment config;
+            defaultText = literalExpression "whether `environment` names a variable";
+            description = ''
+              Whether there is a file with a line `NAME='value'` for each variable, at `environmentFile.hostPath`.
+              Without `environment` it has all secrets, and the service's unit does not read it by itself.
+            '';
+          };
+          hostPath = mkOption {
+            type = lib.types.str;
+            readOnly = true;
+            default = hostPathOf config "secrets.env";
+            defaultText = literalExpression ''"/run/NAME-secrets/pub/secrets.env"'';
+            description = "Where it is: for a module's own option that takes an environment file.";
+          };
+        };
+        consumers = mkOption {
+          type = lib.types.listOf lib.types.str;
+          default = [ ];
+          example = [ "synapse-worker.service" ];
+          description = ''
+            Other units that read a `hostPath`: they start after the secrets are there, and get the action of
+            `onChange`.
           '';
         };
         onChange = mkOption {
@@ -99,7 +150,7 @@ let
   # The variables of one service: id → null or name; what is not in it is derived.
   variables =
     { environment, secrets, ... }:
-    if builtins.isBool environment then
+    if builtins.isBool environment || environment == { } then
       lib.mapAttrs (
         _: secret: lib.optionalAttrs (secret.json ? env) { inherit (secret.json) env; }
       ) secrets
@@ -119,11 +170,12 @@ let
   configOf =
     name: service:
     {
-      service = "${name}.service";
+      service =
+        if service.consumers == [ ] then "${name}.service" else [ "${name}.service" ] ++ service.consumers;
       secrets = lib.mapAttrs (id: env: service.secrets.${id}.json // env) (variables service);
       output = {
         directory = render.publicDirectory service.sidecar;
-        envFile = if hasEnvironment service then "secrets.env" else null;
+        envFile = if service.environmentFile.enable then "secrets.env" else null;
       }
       // lib.optionalAttrs (service.delivery == "private-tmp") { links = "/tmp"; };
       # A reload would see the old copies.
@@ -147,49 +199,81 @@ let
     lib.mapAttrs' (_: secret: lib.nameValuePair secret.file secret.optional) service.secrets
     // lib.mapAttrs' (_: template: lib.nameValuePair template.file false) service.templates;
 
+  # What the service's unit gets, in the settings' own words.
+  halfOf =
+    service:
+    let
+      inherit (service) sidecar;
+      delivered = {
+        credentials.serviceConfig = render.credentials {
+          inherit sidecar;
+          secrets = filesOf service;
+        };
+        private-tmp = render.privateTmp sidecar;
+        files = { };
+      };
+      half = delivered.${service.delivery};
+    in
+    {
+      unitConfig = half.unitConfig or { };
+      # systemd reads the file itself, before there is any sandbox: it needs no wrapper.
+      serviceConfig =
+        half.serviceConfig or { }
+        // lib.optionalAttrs (hasEnvironment service) {
+          EnvironmentFile = [ service.environmentFile.hostPath ];
+        };
+    };
+
   unitsOf =
     name: service:
     let
-      inherit (service) sidecar;
+      inherit (service) sidecar consumers;
       unit = "${sidecar}.service";
       target = config.systemd.services.${name};
       joins = lib.optionals (service.delivery == "private-tmp") (
-        lib.remove unit (problems.joinsOf target.unitConfig)
+        lib.filter (problems.mayShareTmp config.systemd.services) (
+          lib.remove unit (problems.joinsOf target.unitConfig)
+        )
       );
-      half =
-        if service.delivery == "credentials" then
-          {
-            serviceConfig = render.credentials {
-              inherit sidecar;
-              secrets = filesOf service;
-            };
-          }
-        else
-          lib.recursiveUpdate (render.privateTmp sidecar) {
-            # Over a module's mkDefault, but a plain `false` wins and is named by the assertion.
-            serviceConfig.PrivateTmp = lib.mkOverride 900 true;
-          };
+      half = halfOf service;
+      # An empty line of another module would take away what stands before it.
+      last = lib.mapAttrs (_: lib.mkAfter);
+      rendered = render.sidecar {
+        name = sidecar;
+        targets = [ "${name}.service" ] ++ consumers;
+        inherit joins;
+        joinsAfter = lib.intersectLists joins target.after;
+        storeAfter = problems.decryptors config.systemd.services;
+        inherit (target) restartIfChanged reloadIfChanged;
+        description = "Secrets of ${name}.service";
+        config = configOf name service;
+      };
     in
     {
       ${name} = render.instance name target.serviceConfig // {
         requires = [ unit ];
         after = [ unit ];
-        unitConfig = half.unitConfig or { };
-        # systemd reads the file itself, before there is any sandbox: it needs no wrapper.
+        unitConfig = last half.unitConfig;
         serviceConfig =
-          half.serviceConfig
-          // lib.optionalAttrs (hasEnvironment service) {
-            EnvironmentFile = [ "${render.publicDirectory sidecar}/secrets.env" ];
+          last half.serviceConfig
+          // lib.optionalAttrs (service.delivery == "private-tmp") {
+            # Over a module's mkDefault, but a plain `false` wins and is named by the assertion.
+            PrivateTmp = lib.mkOverride 900 true;
           };
       };
-      ${sidecar} = render.sidecar {
-        name = sidecar;
-        targets = [ "${name}.service" ];
-        inherit joins;
-        joinsAfter = lib.intersectLists joins target.after;
-        inherit (target) restartIfChanged reloadIfChanged;
-        config = configOf name service;
-      };
+      ${sidecar} =
+        rendered
+        // lib.optionalAttrs (consumers != [ ]) {
+          requiredBy = consumers;
+          # A consumer's restart is no reason to take the service along.
+          partOf = lib.filter (unit: !lib.elem unit consumers) rendered.partOf;
+        }
+        // lib.optionalAttrs (service.delivery == "files") {
+          # Each file's own mode decides who reads it.
+          serviceConfig = rendered.serviceConfig // {
+            RuntimeDirectoryMode = "0755";
+          };
+        };
     };
 
   fail = message: {
@@ -211,7 +295,50 @@ let
       lib.optional (
         service.secrets == { }
       ) "${option}.secrets is empty: name a secret, or leave the service away"
-      ++ lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot have secrets, each instance has its own: name the instance"
+      ++ lib.optional (lib.hasSuffix "@" name) "${option}: a template cannot have secrets, each instance has its own: name the instance, or where systemd makes the instances (a socket with Accept=yes, as sshd@), give the template LoadCredential of a path in secretsStore.files"
+      ++ lib.optionals (!lib.hasSuffix "@" name) (
+        problems.ofUndefined {
+          inherit option name;
+          definitions = options.systemd.services.definitionsWithLocations;
+          own = ./services.nix;
+        }
+        ++ problems.ofOrder {
+          inherit option;
+          inherit (service.secretsConfig) backend;
+          unit = "systemd.services.${name}";
+          service = config.systemd.services.${name};
+        }
+        ++ readers.lost {
+          inherit option;
+          unit = "systemd.services.${name}";
+          sidecar = "${service.sidecar}.service";
+          half = halfOf service;
+          service = config.systemd.services.${name};
+        }
+        ++ lib.optionals credentials (
+          readers.twice {
+            inherit option;
+            unit = "systemd.services.${name}";
+            files = lib.attrNames (filesOf service);
+            inherit (config.systemd.services.${name}) serviceConfig;
+          }
+        )
+        ++ readers.tooEarly {
+          inherit option;
+          unit = "systemd.services.${name}";
+          inherit (config.systemd.services.${name}) serviceConfig;
+          places =
+            {
+              credentials = [
+                "/run/credentials/${name}.service/"
+                "%d/"
+              ];
+              private-tmp = map (file: "/tmp/${file}") (lib.attrNames (filesOf service));
+              files = [ ];
+            }
+            .${service.delivery};
+        }
+      )
       ++ map (
         id:
         "${option}.environment: \"${id}\" is not in ${option}.secrets (${lib.concatStringsSep ", " (lib.attrNames service.secrets)})"
@@ -268,6 +395,15 @@ in
           ) cfg.services;
           definitions = options.systemd.services.definitionsWithLocations;
           own = ./services.nix;
+        }
+        ++ readers.unordered {
+          services = lib.mapAttrs (name: service: {
+            option = "secretsStore.services.${name}";
+            directory = "${render.publicDirectory service.sidecar}/";
+            environmentFile = lib.optional (!service.environmentFile.enable) service.environmentFile.hostPath;
+            units = [ "${name}.service" ] ++ service.consumers;
+          }) cfg.services;
+          units = config.systemd.services;
         }
       )
       ++ lib.concatLists (lib.mapAttrsToList assertionsOf cfg.services);

@@ -47,17 +47,17 @@
         { config, ... }:
         {
           imports = [
+            machine
             self.nixosModules.hardcoded-secrets
             ../../examples/nixos/contract-consumer.nix
           ];
           services.greeter.enable = true;
-          systemd.services.greeter.wantedBy = [ "multi-user.target" ];
-          hardcodedSecrets.greeting = {
-            content = "world";
+          secretsStore.files.token = {
             inherit (config.services.greeter.greetingFile) request;
+            secretsConfig.backend = "folder";
+            consumers = [ "greeter.service" ];
           };
-          services.greeter.greetingFile = { inherit (config.hardcodedSecrets.greeting) result; };
-          secretsStore.files.greeting.consumers = [ "greeter.service" ];
+          services.greeter.greetingFile = { inherit (config.secretsStore.files.token) result; };
           users.users.stash = {
             isSystemUser = true;
             group = "stash";
@@ -74,9 +74,10 @@
         }
       )
       ''
+        put("world")
+        machine.succeed("systemctl start greeter")
         said("hello, world", "greeter")
-        machine.wait_for_unit("secret-file-stash-password")
-        path = "/run/secret-files/stash-password/password"
+        path = "/run/hardcoded-secrets/stash-password"
         assert "440 stash stash" == machine.succeed(f"stat -c '%a %U %G' {path}").strip()
         assert "p4ss" == machine.succeed(f"cat {path}")
       '';

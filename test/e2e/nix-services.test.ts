@@ -178,40 +178,93 @@ onEachGuest(
     });
 
     // The contract's generic test: whoever provides it, what is at `result.path` is what `request` asked for.
-    test.each([
-      [
-        "secretsStore.files",
-        "secretsStore.files",
-        `secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; files."stash/one".secretsConfig.backend = "folder"; };`,
-      ],
-      ["the provider for tests", "hardcodedSecrets", `hardcodedSecrets."stash/one".content = "it's one";`],
-    ])(
-      "%s has the content, mode, owner and group that were asked for, and ends with its unit",
-      async (_, provider, more) => {
-        const asked: [mode: string, owner: string, group: string][] = [
-          ["0440", "daemon", "mail"],
-          ["0400", "root", "root"],
-        ];
-        for (const [mode, owner, group] of asked) {
-          const { units, path } = evaluation.value(`
-          let it = host [ (nix + "/modules/hardcoded-secrets.nix") {
-            ${more}
-            ${provider}."stash/one".request = { mode = "${mode}"; owner = "${owner}"; group = "${group}"; };
-          } ]; in { inherit (it) units; inherit (it.config.${provider}."stash/one".result) path; }`) as {
-            units: RenderedUnits;
-            path: string;
+    const asked = [
+      ["0440", "daemon", "mail"],
+      ["0400", "root", "root"],
+    ] as const;
+    test.each(asked)(
+      "a file of the contract has mode %s, owner %s and group %s, and ends with its unit",
+      async (...of) => {
+        const [mode, owner, group] = of;
+        const { units, path } = evaluation.value(`
+        let it = host [ (nix + "/modules/secrets-store.nix") {
+          secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
+          secretsStore.files."stash/one" = {
+            secretsConfig.backend = "folder";
+            request = { mode = "${mode}"; owner = "${owner}"; group = "${group}"; };
           };
-          const [unit = ""] = Object.keys(units);
-          await installNix(guest, evaluation, units);
-          await guest.systemctl("daemon-reload");
-          await guest.systemctl("start", unit);
-          expect(await guest.text(["stat", "-c", "%F 0%a %U %G", path])).toBe(`regular file ${mode} ${owner} ${group}`);
-          expect(await guest.read(path)).toBe("it's one");
-          await guest.systemctl("stop", unit);
-          expect(await guest.exists(path)).toBe(false);
-        }
+        } ]; in { inherit (it) units; inherit (it.config.secretsStore.files."stash/one".result) path; }`) as {
+          units: RenderedUnits;
+          path: string;
+        };
+        const [unit = ""] = Object.keys(units);
+        await installNix(guest, evaluation, units);
+        await guest.systemctl("daemon-reload");
+        await guest.systemctl("start", unit);
+        expect(await guest.text(["stat", "-c", "%F 0%a %U %G", path])).toBe(`regular file ${mode} ${owner} ${group}`);
+        expect(await guest.read(path)).toBe("it's one");
+        await guest.systemctl("stop", unit);
+        expect(await guest.exists(path)).toBe(false);
       },
     );
+
+    test.each(asked)(
+      "the provider for tests: activation gives the file mode %s, owner %s and group %s",
+      async (...of) => {
+        const [mode, owner, group] = of;
+        const { script, path } = evaluation.value(`
+        let it = host [ (nix + "/modules/hardcoded-secrets.nix") {
+          hardcodedSecrets."stash/one" = {
+            content = "it's one, $HOME and two";
+            request = { mode = "${mode}"; owner = "${owner}"; group = "${group}"; };
+          };
+        } ]; in { script = it.config.system.activationScripts.hardcodedSecrets.text; inherit (it.config.hardcodedSecrets."stash/one".result) path; }`) as {
+          script: string;
+          path: string;
+        };
+        // A second activation finds what the first has left.
+        for (let activation = 0; activation < 2; activation++) {
+          await guest.run(["bash", "-euc", script]);
+          expect(await guest.text(["stat", "-c", "%F 0%a %U %G", path])).toBe(`regular file ${mode} ${owner} ${group}`);
+          expect(await guest.read(path)).toBe("it's one, $HOME and two");
+        }
+        expect(await guest.text(["ls", "-A", "/run/hardcoded-secrets"])).toBe("stash-one");
+        await guest.run(["rm", "-r", "/run/hardcoded-secrets"]);
+      },
+    );
+
+    test("a module's own option that ends in EnvironmentFile= takes hostPath, also in another unit, and follows", async () => {
+      const unit = (path: string) => `{
+        serviceConfig = { EnvironmentFile = ${path}; StandardOutput = "append:${log}"; DynamicUser = true; };
+        script = ''echo "%n $PASSWORD"; exec sleep infinity'';
+      }`;
+      await guest.write("/etc/secrets/env", "PASSWORD=first\n", 0o400);
+      const units = evaluation.units(`({ config, ... }: {
+        secretsStore.enable = true;
+        secretsStore.folder.secretsDir = "/etc/secrets";
+        secretsStore.services.app = {
+          secrets.env = { };
+          secretsConfig = { backend = "folder"; config.reloadOnChange = true; };
+          consumers = [ "other.service" ];
+          onChange = { settle = 0.1; minInterval = 0; };
+        };
+        systemd.services.app = ${unit("config.secretsStore.services.app.secrets.env.hostPath").replace("%n", "app")};
+        systemd.services.other = ${unit("config.secretsStore.services.app.secrets.env.hostPath").replace("%n", "other")};
+      })`);
+      // The other one alone: it brings the sidecar along.
+      expect(await start(units, /other/, "other.service")).toEqual(["other first"]);
+      await guest.systemctl("start", "app.service");
+      await said(/app first/);
+      await guest.replace("/etc/secrets/env", "PASSWORD=second\n", 0o400);
+      await said(/app second/);
+      expect((await said(/other second/)).sort()).toEqual(["app first", "app second", "other first", "other second"]);
+      await guest.systemctl("stop", "app.service", "other.service");
+      await guest.until(
+        "the files are gone with the last reader",
+        async () => await guest.run(["ls", "-A", "/run/app-secrets"], { check: false }),
+        ({ stdout }) => stdout === "",
+      );
+    });
 
     test("a file of the contract follows a rotation, and keeps its mode, owner and group", async () => {
       const units = evaluation.units(`{
@@ -241,21 +294,26 @@ onEachGuest(
       await guest.replace("/etc/secrets/one", "it's one", 0o400);
     });
 
-    test("a consumer with DynamicUser gets it by LoadCredential, from the provider for tests", async () => {
+    test("a consumer with DynamicUser gets it by LoadCredential", async () => {
       const units = evaluation.value(`(host [
-        (nix + "/modules/hardcoded-secrets.nix")
+        (nix + "/modules/secrets-store.nix")
         ${join(project, "examples/nixos/contract-consumer.nix")}
         ({ config, ... }: {
           services.greeter.enable = true;
-          hardcodedSecrets.greeting = { content = "world"; inherit (config.services.greeter.greetingFile) request; };
-          services.greeter.greetingFile = { inherit (config.hardcodedSecrets.greeting) result; };
-          secretsStore.files.greeting.consumers = [ "greeter.service" ];
+          secretsStore.enable = true;
+          secretsStore.folder.secretsDir = "/etc/secrets";
+          secretsStore.files.one = {
+            inherit (config.services.greeter.greetingFile) request;
+            secretsConfig.backend = "folder";
+            consumers = [ "greeter.service" ];
+          };
+          services.greeter.greetingFile = { inherit (config.secretsStore.files.one) result; };
           systemd.services.greeter.serviceConfig.StandardOutput = "append:${log}";
         })
       ]).units`) as RenderedUnits;
-      expect(await start(units, /hello/, "greeter.service")).toEqual(["hello, world"]);
-      expect(await guest.text(["stat", "-c", "%a %U %G", "/run/secret-files/greeting/greeting"])).toBe("400 root root");
-      await guest.systemctl("stop", "secret-file-greeting.service");
+      expect(await start(units, /hello/, "greeter.service")).toEqual(["hello, it's one"]);
+      expect(await guest.text(["stat", "-c", "%a %U %G", "/run/secret-files/one/one"])).toBe("400 root root");
+      await guest.systemctl("stop", "secret-file-one.service");
     });
   },
   {},

@@ -9,11 +9,17 @@ const page = "docs/nixos.md";
 needs("nix").describe("the examples of docs/nixos.md", () => {
   const evaluation = new Evaluation();
   /** What they take for granted: services that nixpkgs has, the options of sops-nix. */
-  const around = `{ lib, ... }: {
+  const around = `{ config, lib, ... }: {
     options.sops.secrets = lib.mkOption { type = lib.types.attrsOf lib.types.anything; default = { }; };
     options.services.stash.passwordFile = (import (nix + "/lib/contract.nix") { inherit lib; }).consumer { owner = "stash"; };
     config._module.args.pkgs = lib.mkForce (pkgs // { myapp = "/myapp"; });
     config.secretsStore.enable = true;
+    options.services.vaultwarden.environmentFile = lib.mkOption { type = lib.types.str; default = ""; };
+    config.systemd.services = {
+      grafana = { };
+      stash = { };
+      vaultwarden.serviceConfig.EnvironmentFile = config.services.vaultwarden.environmentFile;
+    };
   }`;
   const units = (module: string, more = "{ }") =>
     evaluation.value(
@@ -34,6 +40,7 @@ needs("nix").describe("the examples of docs/nixos.md", () => {
   });
 
   test.each([
+    ["vaultwarden.environmentFile", `{ secretsStore.folder.secretsDir = "/s"; }`, "vaultwarden-secrets.service"],
     ["environment.GF_DATABASE_PASSWORD", `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
     ["sops.secrets.db_password", "{ }", "grafana-secrets.service"],
     ['templates."secrets.ini"', `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
@@ -63,6 +70,6 @@ needs("nix").describe("the examples of docs/nixos.md", () => {
   });
 
   test("there are no others", () => {
-    expect(blocksOf(page, "nix")).toHaveLength(9);
+    expect(blocksOf(page, "nix")).toHaveLength(10);
   });
 });

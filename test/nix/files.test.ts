@@ -23,6 +23,8 @@ needs("nix").describe("secretsStore.files", () => {
       secrets: { password: { file: "password", env: null, mode: "0440", owner: "stash", group: "web" } },
       output: { directory: "/run/secret-files/stash-password", envFile: null },
       onChange: { action: "restart" },
+      // Nothing is left to do when it is there.
+      resident: false,
     });
     expect(units[unit]?.links).toEqual([`multi-user.target.wants/${unit}`]);
     const lines = ["StopWhenUnneeded", "PartOf", "RuntimeDirectory", "RuntimeDirectoryMode", "Restart"];
@@ -31,7 +33,7 @@ needs("nix").describe("secretsStore.files", () => {
       [],
       ["secret-files/stash-password"],
       ["0755"],
-      ["always"],
+      ["on-failure"],
     ]);
   });
 
@@ -88,24 +90,58 @@ needs("nix").describe("secretsStore.files", () => {
     });
   });
 
-  test("the provider for tests of consumers has the secret in the configuration", () => {
-    const units = evaluation.value(`(host [
+  test("the provider for tests of consumers is there before any unit, by activation, and needs no store", () => {
+    const { units, script } = evaluation.value(`let it = host [
       (nix + "/modules/hardcoded-secrets.nix")
       ${consumer}
       ({ config, ... }: {
         services.greeter.enable = true;
-        hardcodedSecrets.greeting = { content = "from the store"; inherit (config.services.greeter.greetingFile) request; };
-        services.greeter.greetingFile = { inherit (config.hardcodedSecrets.greeting) result; };
+        hardcodedSecrets."greeter/greeting" = {
+          content = "it's \${"$"}{from} the store";
+          inherit (config.services.greeter.greetingFile) request;
+        };
+        services.greeter.greetingFile = { inherit (config.hardcodedSecrets."greeter/greeting") response; };
       })
-    ]).units`) as ReturnType<Evaluation["units"]>;
+    ]; in { inherit (it) units; script = it.config.system.activationScripts.hardcodedSecrets; }`) as {
+      units: ReturnType<Evaluation["units"]>;
+      script: { deps: string[]; text: string };
+    };
+    expect(Object.keys(units)).toEqual(["greeter.service"]);
     expect(setting(units, "greeter.service", "LoadCredential")).toEqual([
-      "GREETING:/run/secret-files/greeting/greeting",
+      "GREETING:/run/hardcoded-secrets/greeter-greeting",
     ]);
-    expect(evaluation.config(units, "secret-file-greeting.service")).toMatchObject({
-      backend: "static",
-      config: { values: { content: "from the store" }, allowInsecure: true },
-      secrets: { content: { file: "greeting" } },
+    expect(script.deps).toEqual(["users", "groups", "specialfs"]);
+    expect(script.text).toContain(String.raw`printf %s 'it'\''s ${"$"}{from} the store' > `);
+  });
+
+  test("one that says which units to restart has them as consumers", () => {
+    const units = file("a", `request.restartUnits = [ "x.service" ]; consumers = [ "y.service" ];`);
+    expect(evaluation.config(units, "secret-file-a.service")).toHaveProperty("service", ["y.service", "x.service"]);
+    expect(setting(units, "secret-file-a.service", "Before")).toEqual(["y.service x.service"]);
+  });
+
+  test("one sidecar keeps several files, and what they say must fit together", () => {
+    const both = (a: string, b: string) =>
+      `{ ${store} secretsStore.files = {
+        "web/cert" = { sidecar = "web-files"; secretsConfig.backend = "folder"; consumers = [ "x.service" ]; ${a} };
+        "web/key" = { sidecar = "web-files"; secretsConfig.backend = "folder"; consumers = [ "x.service" ]; ${b} };
+      }; }`;
+    const units = evaluation.units(both(`request.owner = "web";`, `text = "k: {{k}}"; secrets.k = { };`));
+    expect(Object.keys(units)).toEqual(["web-files.service"]);
+    expect(evaluation.config(units, "web-files.service")).toMatchObject({
+      service: ["x.service"],
+      secrets: { cert: { file: "web-cert", owner: "web" }, k: {} },
+      templates: { "web-key": { mode: "0400", owner: "root", group: "root" } },
+      output: { directory: "/run/secret-files/web-files", envFile: null },
     });
+    expect(setting(units, "web-files.service", "RuntimeDirectory")).toEqual(["secret-files/web-files"]);
+    expect(evaluation.complaint(both("", `id = "cert";`))).toContain('the secret "cert" is in two of them');
+    expect(evaluation.complaint(both("", `startTimeout = 3;`))).toContain(
+      "web/cert and web/key share the sidecar web-files, and their startTimeout differs",
+    );
+    expect(evaluation.complaint(both("", "").replace('"web-files"', '"a b"'))).toContain(
+      '.sidecar: "a b" is no name of a unit',
+    );
   });
 
   test("two names that would share a unit are refused, and so is what the contract has not", () => {

@@ -95,7 +95,7 @@ needs("nix").describe("a sidecar", () => {
     };
     expect(reloaded("")).toEqual(["true"]);
     expect(reloaded("resident = false;")).toEqual([]);
-    const file = `files.f = { secretsConfig.backend = "folder"; consumers = [ "app.service" "other.service" ]; };`;
+    const file = `files.f = { secretsConfig.backend = "folder"; secretsConfig.config.reloadOnChange = true; consumers = [ "app.service" "other.service" ]; };`;
     const units = evaluation.units(host(file, `${started("app")} systemd.services.app.reloadIfChanged = true;`));
     expect(setting(units, "secret-file-f.service", "X-ReloadIfChanged")).toEqual(["true"]);
   });

@@ -48,12 +48,21 @@ needs("nix").describe("a sidecar that does not stay", () => {
     },
   );
 
-  test.each(sidecars)("of %s: by default it stays", (_, sidecar) => {
-    staying ??= evaluation.units(host(""));
+  test.each(sidecars)("of %s: it stays where that is said", (_, sidecar) => {
+    staying ??= evaluation.units(host("resident = true;"));
     const of = (name: string) => setting(staying ?? {}, sidecar, name);
     expect([of("Type"), of("RemainAfterExit"), of("Restart")]).toEqual([["notify"], [], ["always"]]);
     expect(of("ExecReload")).toHaveLength(1);
     expect(evaluation.config(staying, sidecar)).not.toHaveProperty("resident");
+  });
+
+  test("only of a file it is the default, and there until changes are followed or leases are renewed", () => {
+    const types = (reload: string) => {
+      const units = evaluation.units(host("", reload));
+      return sidecars.map(([, sidecar]) => setting(units, sidecar, "Type")[0]);
+    };
+    expect(types("")).toEqual(["notify", "notify", "oneshot", "notify"]);
+    expect(types("reloadOnChange = true;")).toEqual(["notify", "notify", "notify", "notify"]);
   });
 
   test("nothing else in the units differs", () => {

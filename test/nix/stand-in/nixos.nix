@@ -170,6 +170,10 @@ in
       type = types.listOf types.unspecified;
       default = [ ];
     };
+    system.activationScripts = mkOption {
+      type = types.attrsOf types.anything;
+      default = { };
+    };
     warnings = mkOption {
       type = types.listOf types.str;
       default = [ ];

@@ -61,7 +61,7 @@ test("a lease is refused before it is published: nobody would renew it", async (
   const { end, names } = await startSidecar({ store, config });
   expect(end()).toMatchObject({
     exitCode: 78,
-    message: 'configuration: resident: false leaves nobody to renew the lease of secret "b": leave it out',
+    message: 'configuration: resident: false leaves nobody to renew the lease of secret "b": set it to true',
   });
   expect(names()).toEqual([]);
 });

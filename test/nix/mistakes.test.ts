@@ -1,0 +1,171 @@
+/** Mistakes in a host's configuration that would be silent: each stops the build, and the message says what to do. */
+import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
+import { Evaluation, setting } from "./evaluation.ts";
+
+needs("nix").describe("secretsStore.services", () => {
+  const evaluation = new Evaluation();
+  const store = `secretsStore.enable = true; secretsStore.folder.secretsDir = "/etc/secrets";`;
+  const host = (options: string, service = "", more = "") => `({ config, lib, ... }: {
+    imports = [ { ${more} } ];
+    ${store}
+    systemd.services.app = { serviceConfig.ExecStart = "/bin/app"; };
+    secretsStore.services.app = { secrets.key = { }; ${options.includes("secretsConfig") ? "" : `secretsConfig.backend = "folder";`} ${options} };
+    systemd.services.other = { ${service} };
+  })`;
+  const complaint = (options: string, service = "", more = "") => evaluation.complaint(host(options, service, more));
+
+  test("of a service that no module defines: the one that was meant is named", () => {
+    const wrong = `{ ${store} systemd.services.grafana.script = "g";
+      secretsStore.services.grafanna = { secrets.a = { }; secretsConfig.backend = "folder"; }; }`;
+    expect(evaluation.complaint(wrong)).toContain(
+      "secretsStore.services.grafanna: no module defines the service grafanna (there is grafana): correct the name",
+    );
+    // An instance of a template is defined with it, and a unit of a package by an empty definition.
+    const instance = (name: string, defined: string) =>
+      evaluation.units(`{ ${store} systemd.services."${defined}" = { };
+        secretsStore.services."${name}" = { secrets.a = { }; secretsConfig.backend = "folder"; }; }`);
+    expect(instance("web@a", "web@")["web-a-secrets.service"]).toBeDefined();
+    expect(instance("fwupd", "fwupd")["fwupd-secrets.service"]).toBeDefined();
+  });
+
+  test.each(["services.app", "files.f", "containers.web"])("of %s without enable", (option) => {
+    const secrets = option.startsWith("files") ? "" : "secrets.a = { };";
+    const unset = (enable: string) =>
+      `{ ${enable} systemd.services.app.script = "a"; containers.web.config.system.stateVersion = "26.05";
+         secretsStore.${option} = { ${secrets} secretsConfig.backend = "folder"; }; }`;
+    expect(evaluation.complaint(unset(""))).toContain("and secretsStore.enable is not set: set it to true");
+    expect(Object.keys(evaluation.units(unset("secretsStore.enable = false;")))).toEqual(["app.service"]);
+  });
+
+  test.each([
+    ["credentials", "EnvironmentFile", "/run/credentials/app.service/key"],
+    ["credentials", "EnvironmentFile", "-%d/key"],
+    ["credentials", "LoadCredential", "x:/run/credentials/app.service/key"],
+    ["private-tmp", "EnvironmentFile", "/tmp/key"],
+    ["private-tmp", "LoadCredentialEncrypted", "x:/tmp/key"],
+  ])("of a path of delivery %s in the service's own %s", (delivery, name, value) => {
+    expect(
+      complaint(`delivery = "${delivery}";`, "", `systemd.services.app.serviceConfig.${name} = "${value}";`),
+    ).toContain(
+      `systemd.services.app.serviceConfig.${name} names ${value.replace(/^(-|x:)/, "")}, which is there only when the service runs`,
+    );
+  });
+
+  test("of an option of a module that ends in an EnvironmentFile: `hostPath` is what fits", () => {
+    const given = (path: string) => host("", "", `systemd.services.app.serviceConfig.EnvironmentFile = ${path};`);
+    expect(
+      evaluation.complaint(
+        given("config.secretsStore.services.app.secrets.key.path")
+          .replace("{ system", "({ config, ... }: { system")
+          .replace("; } ];", "; }) ];"),
+      ),
+    ).toContain("use `hostPath' instead of `path'");
+    const units = evaluation.units(
+      given("config.secretsStore.services.app.secrets.key.hostPath")
+        .replace("{ system", "({ config, ... }: { system")
+        .replace("; } ];", "; }) ];"),
+    );
+    expect(setting(units, "app.service", "EnvironmentFile")).toEqual(["/run/app-secrets/pub/key"]);
+  });
+
+  test("of another unit that reads them, unless it is a consumer: then it waits for them and gets the action", () => {
+    const reads = `serviceConfig.LoadCredential = [ "k:/run/app-secrets/pub/key" ];`;
+    expect(complaint("", reads)).toContain(
+      'nothing orders it after the secrets: add "other.service" to secretsStore.services.app.consumers',
+    );
+    const units = evaluation.units(host(`consumers = [ "other.service" ];`, reads));
+    expect(setting(units, "app-secrets.service", "Before")).toEqual(["app.service other.service"]);
+    expect(units["app-secrets.service"]?.links).toEqual(["other.service.requires/app-secrets.service"]);
+    expect(setting(units, "app-secrets.service", "PartOf")).toEqual(["app.service"]);
+    expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("service", ["app.service", "other.service"]);
+  });
+
+  test("of secrets.env that is read and not made", () => {
+    const reads = `systemd.services.app.serviceConfig.EnvironmentFile = "/run/app-secrets/pub/secrets.env";`;
+    expect(complaint("", "", reads)).toContain("set secretsStore.services.app.environmentFile.enable = true");
+    const units = evaluation.units(host("environmentFile.enable = true;", "", reads));
+    expect(setting(units, "app.service", "EnvironmentFile")).toEqual(["/run/app-secrets/pub/secrets.env"]);
+    expect(evaluation.config(units, "app-secrets.service")).toMatchObject({
+      secrets: { key: {} },
+      output: { envFile: "secrets.env" },
+    });
+  });
+
+  test("the files of the host are root's own, or as each says", () => {
+    const units = evaluation.units(host(`delivery = "files"; secrets.tls.owner = "web"; onChange.action = "reload";`));
+    expect(setting(units, "app-secrets.service", "RuntimeDirectoryMode")).toEqual(["0755"]);
+    expect(setting(units, "app.service", "LoadCredential")).toEqual([]);
+    expect(setting(units, "app.service", "Requires")).toEqual(["app-secrets.service"]);
+    expect(evaluation.config(units, "app-secrets.service")).toMatchObject({
+      secrets: { key: {}, tls: { owner: "web" } },
+      onChange: { action: "reload" },
+    });
+    const path = `(host [ (nix + "/modules/secrets-store.nix") (${host(`delivery = "files";`)}) ]).config.secretsStore.services.app.secrets.key`;
+    expect(evaluation.value(`{ inherit (${path}) path hostPath; }`)).toEqual({
+      path: "/run/app-secrets/pub/key",
+      hostPath: "/run/app-secrets/pub/key",
+    });
+  });
+
+  test.each([
+    ["LoadCredential", `systemd.services.app.serviceConfig.LoadCredential = lib.mkForce [ "own:/etc/own" ];`],
+    ["requires and after", `systemd.services.app.after = lib.mkForce [ ];`],
+  ])("of a mkForce that takes our lines away: %s", (name, more) => {
+    const forced = host("").replace("imports = [ {  } ];", more);
+    expect(evaluation.complaint(forced)).toContain("systemd.services.app.");
+    expect(evaluation.complaint(forced)).toContain(name);
+    expect(evaluation.complaint(forced)).toContain("mkForce");
+  });
+
+  test("an empty line of another module takes nothing of ours away: ours come last", () => {
+    const units = evaluation.units(
+      host("", "", `systemd.services.app.serviceConfig.LoadCredential = [ "a:/etc/a" "" ];`),
+    );
+    expect(setting(units, "app.service", "LoadCredential").at(-1)).toBe("key:/run/app-secrets/pub/key");
+  });
+
+  test.each(["LoadCredential", "LoadCredentialEncrypted"])("of a credential that is there by %s already", (name) => {
+    expect(complaint("", "", `systemd.services.app.serviceConfig.${name} = [ "key:/etc/key" ];`)).toContain(
+      'systemd.services.app loads the credential "key" by a line of its own, and by secretsStore.services.app',
+    );
+  });
+
+  test("of a service that starts before the network, with a store behind it", () => {
+    const before = (target: string) => `systemd.services.app.before = [ "${target}" ];`;
+    const vault = `secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t";`;
+    expect(complaint(vault, "", before("network.target"))).toContain(
+      "systemd.services.app starts before network.target, and its secrets come over the network",
+    );
+    expect(evaluation.units(host("", "", before("network.target")))["app-secrets.service"]).toBeDefined();
+    for (const delivery of ["credentials", "private-tmp", "files"])
+      expect(complaint(`delivery = "${delivery}";`, "", before("sysinit.target"))).toContain(
+        "systemd.services.app starts before sysinit.target, and its sidecar after it",
+      );
+  });
+
+  test("the sidecar joins no network namespace that the service joins, and a /tmp that it joins", () => {
+    const joined = (other: string) =>
+      setting(
+        evaluation.units(
+          host(
+            `delivery = "private-tmp";`,
+            "",
+            `systemd.services.app.unitConfig.JoinsNamespaceOf = [ "netns@a.service" ]; systemd.services."netns@" = { ${other} };`,
+          ),
+        ),
+        "app-secrets.service",
+        "JoinsNamespaceOf",
+      );
+    expect(joined("serviceConfig.PrivateNetwork = true;")).toEqual([]);
+    expect(joined("serviceConfig.PrivateTmp = true;")).toEqual(["netns@a.service"]);
+  });
+
+  test("the sidecar waits for what fills a folder of sops-nix, where the host has it", () => {
+    const after = (units: ReturnType<Evaluation["units"]>) => setting(units, "app-secrets.service", "After");
+    expect(after(evaluation.units(host("")))).toEqual([]);
+    expect(after(evaluation.units(host("", "", `systemd.services.sops-install-secrets.script = "s";`)))).toEqual([
+      "sops-install-secrets.service",
+    ]);
+  });
+});
