@@ -6,6 +6,7 @@ import { systemClock } from "./runtime/clock.ts";
 import { type Config, loadConfig, type OutputConfig } from "./config/config.ts";
 import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
+import { aborted, late, waitFor } from "./contract/waiting.ts";
 import { type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
@@ -19,7 +20,6 @@ import { checkStore, openStore } from "./engine/store.ts";
 import { systemctl } from "./systemd/systemctl.ts";
 import { loadTemplates } from "./publish/template.ts";
 import { ValueError } from "./publish/value.ts";
-import { unlessStopped } from "./runtime/waiting.ts";
 
 declare const FETCHER_VERSION: string;
 
@@ -93,8 +93,8 @@ function openTerminal(): Terminal {
 async function debug(commandLine: CommandLine, command: typeof once): Promise<ExitCode> {
   const config = await loadConfig(commandLine);
   const stop = stopSignal();
-  const store = await unlessStopped(openStore(config, log, Math.random), stop);
-  if (store === undefined) throw new FatalError(ExitCode.unavailable, `${config.backend}: stopped`);
+  const store = await waitFor(openStore(config, log, Math.random), stop);
+  if (typeof store === "symbol") throw new FatalError(ExitCode.unavailable, `${config.backend}: stopped`);
   try {
     return await command(config, store, openTerminal(), stop, commandLine.output !== undefined);
   } finally {
@@ -143,13 +143,7 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   process.on("SIGHUP", () => {
     sidecar.reload();
   });
-  const period = watchdogPeriod(process.env);
-  const watchdog =
-    period === undefined
-      ? undefined
-      : setInterval(() => {
-          notifier.watchdog();
-        }, period);
+  const watchdog = startWatchdog(notifier);
   try {
     const published = await sidecar.run(stop);
     if (!config.resident) return published ? ExitCode.ok : ExitCode.stoppedEarly;
@@ -164,11 +158,20 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   }
 }
 
+<<<<<<< HEAD
 /** Only where systemd removes them again. */
 function openFacts(config: Config): TellFacts | undefined {
   const directory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
   if (directory === undefined || directory === "" || !isStartedBySystemd(process.env)) return undefined;
   return factsFile(directory, config, FETCHER_VERSION, unitOfThisProcess());
+=======
+function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
+  const period = watchdogPeriod(process.env);
+  if (period === undefined) return undefined;
+  return setInterval(() => {
+    notifier.watchdog();
+  }, period);
+>>>>>>> 2c29f2c (contract: one way to wait for work that may never end)
 }
 
 /** @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`. */
@@ -181,10 +184,14 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
     if (lock.unlocked !== undefined) log.warn(`nothing keeps a second fetcher out of the output: ${lock.unlocked}`);
     return { store, publisher };
   };
-  const { startTimeout: seconds } = config;
-  const why = `the store or a template does not open (given up after startTimeout, ${String(seconds)} s)`;
-  const error = () => new FatalError(ExitCode.unavailable, `${config.backend}: ${why}`);
-  return await unlessStopped(open(), stop, { seconds, error });
+  const { startTimeout, backend } = config;
+  const opened = await waitFor(open(), stop, startTimeout ?? undefined);
+  if (opened === late)
+    throw new FatalError(
+      ExitCode.unavailable,
+      `${backend}: the store or a template does not open (given up after startTimeout, ${String(startTimeout)} s)`,
+    );
+  return opened === aborted ? undefined : opened;
 }
 
 function stopSignal(): AbortSignal {

@@ -5,7 +5,7 @@ import {
   SecretsManagerClient,
   type SecretsManagerClientConfig,
 } from "@aws-sdk/client-secrets-manager";
-import { unlessAborted } from "../files/read.ts";
+import { late, reasonOf, waitFor } from "../../src/contract/waiting.ts";
 import type { Answer } from "./answer.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
 import { credentialsOf } from "./credentials.ts";
@@ -52,7 +52,7 @@ export function openClient(settings: Settings, region: string, traffic: Traffic)
         VersionStage: versionStage,
         VersionId: versionId,
       });
-      return await within(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
+      return await inTime(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
     },
     async batch(secretIds, signal) {
       const values: Entry[] = [];
@@ -61,7 +61,7 @@ export function openClient(settings: Settings, region: string, traffic: Traffic)
       let size = 0;
       do {
         const command = new BatchGetSecretValueCommand({ SecretIdList: [...secretIds], NextToken: token });
-        const page = await within(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
+        const page = await inTime(settings.timeout, signal, (abortSignal) => client.send(command, { abortSignal }));
         for (const value of (page.SecretValues ?? []).slice(0, secretIds.length)) {
           values.push(value);
           size += value.SecretString?.length ?? value.SecretBinary?.length ?? 0;
@@ -95,22 +95,14 @@ export async function regionOfProfile({ profile }: Settings): Promise<string | u
  * The SDK's own limit is over when the headers of an answer are there: a body that stalls would hold up the whole fetch.
  * AbortSignal.any() with AbortSignal.timeout() does not do it: in Node 20 it may be collected, and then never aborts.
  */
-async function within<T>(seconds: number, signal: AbortSignal, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
+async function inTime<T>(seconds: number, signal: AbortSignal, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();
-  const stop = () => {
-    abort.abort(signal.reason);
-  };
-  signal.addEventListener("abort", stop, { once: true });
-  if (signal.aborted) stop();
-  const timer = setTimeout(() => {
-    abort.abort(new DOMException("no answer in time", "TimeoutError"));
-  }, seconds * 1000);
-  try {
-    return await unlessAborted(abort.signal, send(abort.signal));
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
-  }
+  if (signal.aborted) abort.abort(signal.reason);
+  const answer = await waitFor(send(abort.signal), signal, seconds);
+  if (typeof answer !== "symbol") return answer;
+  const why = answer === late ? new DOMException("no answer in time", "TimeoutError") : reasonOf(signal);
+  abort.abort(why);
+  throw why;
 }
 
 function configuration(settings: Settings, region: string): SecretsManagerClientConfig {

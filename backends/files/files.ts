@@ -11,7 +11,8 @@ import {
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
 import { text } from "../../src/contract/settings.ts";
-import { failure, hanging, readFiles, unlessAborted, unlessHanging, wipe } from "./read.ts";
+import { unlessAborted } from "../../src/contract/waiting.ts";
+import { failure, hanging, readFiles, unlessHanging, wipe } from "./read.ts";
 import type { FileWatch } from "./watch.ts";
 
 const stat = promisify(fs.stat);
@@ -47,61 +48,16 @@ export function joinFile(directory: string, file: string): string {
 }
 
 export function openFiles<Source>(store: FileStore<Source>, context: BackendContext): Backend<Source> {
+  const directory = new SecretDirectory(store);
   const watches = new Set<FileWatch>();
-  let lastIdentity: string | undefined;
   const pathOf = (request: SecretRequest<Source>) => joinFile(store.directory, store.fileOf(request.source));
-
-  async function lookAtDirectory() {
-    const looked = await unlessHanging(`directory ${store.directory}`, async () => ({ found: await directoryNow() }));
-    if (looked === undefined) throw hanging(store.directory);
-    return looked.found;
-  }
-
-  /** @returns undefined where it does not exist. */
-  async function directoryNow(): Promise<{ identity: string; changed: bigint } | undefined> {
-    try {
-      // The dot: a file in the place of the directory is ENOTDIR.
-      const stats = await stat(joinFile(store.directory, "."), { bigint: true });
-      return { identity: `${stats.dev}:${stats.ino}`, changed: stats.ctimeNs };
-    } catch (error) {
-      if (errnoCode(error) === "ENOENT") return undefined;
-      throw failure(error, "read", store.directory);
-    }
-  }
-
-  /**
-   * A directory that is away for a moment must not look like secrets that were deleted: where any is missing, the
-   * directory must have been there all the time. (Moving it away and back changes its ctime.)
-   */
-  async function readFromDirectory(files: ReadonlyMap<string, string>, signal: AbortSignal) {
-    for (let attempt = 1; ; attempt++) {
-      const before = await unlessAborted(signal, lookAtDirectory());
-      noteDirectory(before?.identity);
-      if (before === undefined) return mapOutcomes(files, (_, path) => store.withoutDirectory(path));
-      const outcomes = await readFiles(files, signal);
-      if (![...outcomes.values()].some(isMissing)) return outcomes;
-      const after = await unlessAborted(signal, lookAtDirectory());
-      if (after?.identity === before.identity && after.changed === before.changed) return outcomes;
-      if (attempt < ATTEMPTS) wipe(outcomes);
-      else return mapOutcomes(files, (id) => notAtRest(outcomes.get(id)));
-    }
-  }
-
-  function notAtRest(outcome: Outcome | undefined): Outcome {
-    if (outcome !== undefined && !isMissing(outcome)) return outcome;
-    return new BackendError("unavailable", `${printable(store.directory)} changes while it is read`);
-  }
-
-  /** A mount that appeared gives no event: the watches are still below it. */
-  function noteDirectory(identity: string | undefined): void {
-    if (identity !== lastIdentity) for (const watch of watches) watch.doubt();
-    lastIdentity = identity;
-  }
-
   return {
     async fetch(requests, signal) {
       const files = new Map(requests.map((request) => [request.id, pathOf(request)]));
-      const outcomes = await readFromDirectory(files, signal);
+      // A mount that appeared gives no event: the watches are still below it.
+      const outcomes = await directory.read(files, signal, () => {
+        for (const watch of watches) watch.doubt();
+      });
       const { judge } = store;
       if (judge === undefined) return outcomes;
       return new Map(Array.from(outcomes, ([id, outcome]) => [id, judge(outcome, files.get(id) ?? id)]));
@@ -119,6 +75,62 @@ export function openFiles<Source>(store: FileStore<Source>, context: BackendCont
       }
     },
   };
+}
+
+/** A directory that may be replaced by another, or be away for a moment. */
+class SecretDirectory {
+  readonly #store: Pick<FileStore<never>, "directory" | "withoutDirectory">;
+  #lastIdentity: string | undefined;
+
+  constructor(store: Pick<FileStore<never>, "directory" | "withoutDirectory">) {
+    this.#store = store;
+  }
+
+  /**
+   * A directory that is away for a moment must not look like secrets that were deleted: where any is missing, the
+   * directory must have been there all the time. (Moving it away and back changes its ctime.)
+   *
+   * @param replaced is called where it is another directory than at the last look.
+   */
+  async read(files: ReadonlyMap<string, string>, signal: AbortSignal, replaced: () => void) {
+    for (let attempt = 1; ; attempt++) {
+      const before = await unlessAborted(signal, this.#look());
+      if (before?.identity !== this.#lastIdentity) replaced();
+      this.#lastIdentity = before?.identity;
+      if (before === undefined) return mapOutcomes(files, (_, path) => this.#store.withoutDirectory(path));
+      const outcomes = await readFiles(files, signal);
+      if (![...outcomes.values()].some(isMissing)) return outcomes;
+      const after = await unlessAborted(signal, this.#look());
+      if (after?.identity === before.identity && after.changed === before.changed) return outcomes;
+      if (attempt < ATTEMPTS) wipe(outcomes);
+      else return mapOutcomes(files, (id) => this.#notAtRest(outcomes.get(id)));
+    }
+  }
+
+  async #look() {
+    const { directory } = this.#store;
+    const looked = await unlessHanging(`directory ${directory}`, async () => ({ found: await this.#lookNow() }));
+    if (looked === undefined) throw hanging(directory);
+    return looked.found;
+  }
+
+  /** @returns undefined where it does not exist. */
+  async #lookNow(): Promise<{ identity: string; changed: bigint } | undefined> {
+    const { directory } = this.#store;
+    try {
+      // The dot: a file in the place of the directory is ENOTDIR.
+      const stats = await stat(joinFile(directory, "."), { bigint: true });
+      return { identity: `${stats.dev}:${stats.ino}`, changed: stats.ctimeNs };
+    } catch (error) {
+      if (errnoCode(error) === "ENOENT") return undefined;
+      throw failure(error, "read", directory);
+    }
+  }
+
+  #notAtRest(outcome: Outcome | undefined): Outcome {
+    if (outcome !== undefined && !isMissing(outcome)) return outcome;
+    return new BackendError("unavailable", `${printable(this.#store.directory)} changes while it is read`);
+  }
 }
 
 function mapOutcomes(

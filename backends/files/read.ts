@@ -7,6 +7,7 @@ import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
 import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
+import { unlessAborted } from "../../src/contract/waiting.ts";
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;
@@ -292,22 +293,5 @@ export function failure(error: unknown, doing: string, path: string): BackendErr
       return new BackendError("denied", `cannot ${doing} ${where}: ${errnoText(code)}${hiddenHint(path)}`);
     default:
       return new BackendError("unavailable", `cannot ${doing} ${where}: ${errnoText(code)}`);
-  }
-}
-
-/** Leaves `work` behind when `signal` aborts: a system call on a file system that hangs cannot be cancelled. */
-export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  let abort: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => {
-      reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
-    };
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort);
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    if (abort !== undefined) signal.removeEventListener("abort", abort);
   }
 }

@@ -11,6 +11,7 @@ import { Traffic } from "../../src/contract/limits.ts";
 import { hiddenHint, networkHint } from "../../src/contract/unit-sandbox.ts";
 import { Turn } from "./turn.ts";
 import type { Settings } from "./settings.ts";
+import { stopped, TimeLimits } from "./time-limits.ts";
 import { TlsFiles } from "./tls-files.ts";
 
 /** What node-vault hands to its `request-promise`. */
@@ -152,94 +153,91 @@ export class Transport {
     return hint === "" ? error : new BackendError(error.kind, `${error.message}${hint}`, error.retryAfter);
   }
 
-  async #once(url: URL, { method, headers, agent, signal }: Exchange, body: Buffer | undefined): Promise<Raw> {
-    const { server, timeouts, socketPath } = this.#settings;
-    if (signal.aborted) throw stopped();
+  async #once(url: URL, exchange: Exchange, body: Buffer | undefined): Promise<Raw> {
+    if (exchange.signal.aborted) throw stopped();
     return await new Promise<Raw>((resolve, reject) => {
-      const request = (url.protocol === "https:" ? https : http).request(url, {
-        method,
-        agent,
-        ...(socketPath === undefined ? {} : { socketPath }),
-        headers: {
-          ...headers,
-          accept: "application/json",
-          ...(body === undefined ? {} : { "content-type": "application/json", "content-length": body.length }),
-        },
-      });
-      let stage: NodeJS.Timeout | undefined;
-      let onEnd: () => void = () => undefined;
-      const end = () => {
-        onEnd();
-        clearTimeout(stage);
-        clearTimeout(total);
-        signal.removeEventListener("abort", onStop);
-      };
+      const request = this.#open(url, exchange, body);
       const fail = (error: Error) => {
-        end();
+        limits.end();
         reject(error);
         request.destroy();
       };
-      const late = (seconds: number, what: string) => () => {
-        fail(new BackendError("unavailable", `${server}: ${what} within ${seconds} s`));
-      };
-      const awaitAnswer = () => {
-        clearTimeout(stage);
-        stage = setTimeout(late(timeouts.response, "no answer"), timeouts.response * 1000);
-      };
-      const onStop = () => {
-        fail(stopped());
-      };
-      const total = setTimeout(late(timeouts.total, "no complete answer"), timeouts.total * 1000);
-      signal.addEventListener("abort", onStop, { once: true });
+      const limits = new TimeLimits(this.#settings, exchange.signal, fail);
       // Where all are busy, it is a connection that another request was done with.
       request.on("socket", (socket) => {
         if (!socket.connecting) {
-          awaitAnswer();
+          limits.awaitAnswer();
           return;
         }
-        stage = setTimeout(late(timeouts.connect, "no connection"), timeouts.connect * 1000);
-        socket.once(url.protocol === "https:" ? "secureConnect" : "connect", awaitAnswer);
+        limits.awaitConnection();
+        socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => {
+          limits.awaitAnswer();
+        });
       });
       request.on("error", (error) => {
         const isStale = request.reusedSocket && errnoCode(error) === "ECONNRESET";
-        fail(isStale ? new StaleConnection() : ofConnection(error, server));
+        fail(isStale ? new StaleConnection() : ofConnection(error, this.#settings.server));
       });
       request.on("response", (response) => {
-        const chunks: Buffer[] = [];
-        let length = 0;
-        let release: (() => void) | undefined;
-        onEnd = () => release?.();
-        response.on("data", (chunk: Buffer) => {
-          awaitAnswer();
-          chunks.push(chunk);
-          length += chunk.length;
-          const refusal =
-            length > MAX_BODY ? tooLarge(url, response.statusCode) : this.#traffic.take(chunk.length, placeOf(url));
-          if (refusal !== undefined) fail(refusal);
-          else if (length > LARGE && release === undefined) {
-            clearTimeout(stage);
-            response.pause();
-            release = this.#large.take(() => {
-              awaitAnswer();
-              response.resume();
-            });
-          }
-        });
-        response.on("error", (error) => {
-          fail(ofConnection(error, server));
-        });
-        response.on("close", () => {
-          if (!response.complete) fail(new BackendError("unavailable", `${server}: the answer breaks off`));
-        });
-        response.on("end", () => {
-          end();
-          const whole = Buffer.concat(chunks);
-          for (const chunk of chunks) chunk.fill(0);
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, body: whole });
-        });
+        this.#receive(response, url, limits, { fail, resolve });
       });
       request.end(body);
     });
+  }
+
+  #open(url: URL, { method, headers, agent }: Exchange, body: Buffer | undefined): http.ClientRequest {
+    const { socketPath } = this.#settings;
+    return (url.protocol === "https:" ? https : http).request(url, {
+      method,
+      agent,
+      ...(socketPath === undefined ? {} : { socketPath }),
+      headers: {
+        ...headers,
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json", "content-length": body.length }),
+      },
+    });
+  }
+
+  #receive(response: http.IncomingMessage, url: URL, limits: TimeLimits, { fail, resolve }: Settle): void {
+    const { server } = this.#settings;
+    const chunks: Buffer[] = [];
+    let length = 0;
+    let isLarge = false;
+    response.on("data", (chunk: Buffer) => {
+      limits.awaitAnswer();
+      chunks.push(chunk);
+      length += chunk.length;
+      const refusal =
+        length > MAX_BODY ? tooLarge(url, response.statusCode) : this.#traffic.take(chunk.length, placeOf(url));
+      if (refusal !== undefined) fail(refusal);
+      else if (length > LARGE && !isLarge) {
+        isLarge = true;
+        this.#awaitTurn(response, limits);
+      }
+    });
+    response.on("error", (error) => {
+      fail(ofConnection(error, server));
+    });
+    response.on("close", () => {
+      if (!response.complete) fail(new BackendError("unavailable", `${server}: the answer breaks off`));
+    });
+    response.on("end", () => {
+      limits.end();
+      const whole = Buffer.concat(chunks);
+      for (const chunk of chunks) chunk.fill(0);
+      resolve({ status: response.statusCode ?? 0, headers: response.headers, body: whole });
+    });
+  }
+
+  #awaitTurn(response: http.IncomingMessage, limits: TimeLimits): void {
+    limits.pause();
+    response.pause();
+    const release = this.#large.take(() => {
+      limits.awaitAnswer();
+      response.resume();
+    });
+    limits.atEnd(release);
   }
 }
 
@@ -250,14 +248,15 @@ interface Exchange {
   readonly signal: AbortSignal;
 }
 
+interface Settle {
+  readonly fail: (error: Error) => void;
+  readonly resolve: (raw: Raw) => void;
+}
+
 class StaleConnection extends BackendError {
   constructor() {
     super("unavailable", "connection reset");
   }
-}
-
-function stopped(): BackendError {
-  return new BackendError("unavailable", "stopped");
 }
 
 /** What a status of an error comes with is a proxy's, perhaps. */

@@ -11,7 +11,7 @@ import { keepEmptied } from "../engine/emptied.ts";
 import { fatal } from "../engine/first-load.ts";
 import { PUBLISHED_BEFORE } from "../engine/held-values.ts";
 import { causesOf, type Problem, problemOf } from "../engine/problems.ts";
-import { Publisher } from "../publish/publisher.ts";
+import { type Found, Publisher } from "../publish/publisher.ts";
 import { SetLayout } from "../publish/layout.ts";
 import { lockFile } from "../runtime/platform.ts";
 import type { Store } from "../engine/store.ts";
@@ -52,30 +52,14 @@ export async function once(
     terminal.err(`${problem}\n`);
   });
   const lock = await publisher.lock(lockFile);
-  const before = publisher.recover().values;
-  const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
-  for (const { id } of config.secrets) {
-    const value = before?.get(id);
-    const problem = problemOf(judged.get(id));
-    // As in the daemon: only a store that says so takes away what is published.
-    if (value === undefined || problem === undefined || (problem.kind === "missing" && !problem.mayAppear)) continue;
-    values.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
-    if (problemOf(outcomes.get(id)) === undefined)
-      terminal.err(`secret ${JSON.stringify(id)}: ${problem.message}; what is published stays\n`);
-  }
+  for (const [id, kept] of keptBefore(config, store, outcomes, publisher.recover(), terminal)) values.set(id, kept);
   const bytes = new Map([...values].map(([id, { value }]) => [id, value]));
   const staged = publisher.stage(bytes, false);
   staged.commit();
-  const rows = config.secrets.map(({ id }) => {
-    const fetched = values.get(id);
-    if (fetched === undefined) {
-      const kind = problemOf(outcomes.get(id))?.kind ?? "missing";
-      return [id, "-", "-", "-", `${kind} (optional)`, store.describe(id)];
-    }
-    const variable = staged.env?.names.get(id) ?? "-";
-    const file = publisher.fileOf(id) ?? "-";
-    return [id, file, variable, String(fetched.value.length), fetched.version, store.describe(id)];
-  });
+  const rows = rowsOf(config, store, outcomes, values, (id) => [
+    publisher.fileOf(id) ?? "-",
+    staged.env?.names.get(id) ?? "-",
+  ]);
   const paths = new Map(config.templates.map(({ file, path }) => [file, path]));
   const rendered = publisher.render(bytes).map(({ name, content }) => {
     return ["-", name, "-", String(content.length), "-", `template ${paths.get(name) ?? ""}`];
@@ -91,6 +75,44 @@ export async function once(
   lock.remove();
   terminal.out(`\nThe files stay in ${output.directory} until you remove them.\n`);
   return ExitCode.ok;
+}
+
+/** @param placeOf the file and the variable of a secret. */
+function rowsOf(
+  config: Config,
+  store: Store,
+  outcomes: ReadonlyMap<string, Outcome>,
+  values: ReadonlyMap<string, Fetched>,
+  placeOf: (id: string) => readonly [file: string, variable: string],
+): readonly (readonly string[])[] {
+  return config.secrets.map(({ id }) => {
+    const fetched = values.get(id);
+    if (fetched !== undefined)
+      return [id, ...placeOf(id), String(fetched.value.length), fetched.version, store.describe(id)];
+    const kind = problemOf(outcomes.get(id))?.kind ?? "missing";
+    return [id, "-", "-", "-", `${kind} (optional)`, store.describe(id)];
+  });
+}
+
+/** As in the daemon: only a store that says so takes away what is published. */
+function keptBefore(
+  config: Config,
+  store: Store,
+  outcomes: ReadonlyMap<string, Outcome>,
+  { values: before }: Found,
+  terminal: Terminal,
+): ReadonlyMap<string, Fetched> {
+  const judged = keepEmptied({ config, store }, outcomes, (id) => before?.get(id));
+  const kept = new Map<string, Fetched>();
+  for (const { id } of config.secrets) {
+    const value = before?.get(id);
+    const problem = problemOf(judged.get(id));
+    if (value === undefined || problem === undefined || (problem.kind === "missing" && !problem.mayAppear)) continue;
+    kept.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
+    if (problemOf(outcomes.get(id)) === undefined)
+      terminal.err(`secret ${JSON.stringify(id)}: ${problem.message}; what is published stays\n`);
+  }
+  return kept;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Runs other programs: systemctl, a verify command, getent. No shell, and nothing of this process's environment. */
 import type { ChildProcess } from "node:child_process";
 import { errnoCode } from "./errors.ts";
+import { late, waitFor } from "./waiting.ts";
 
 /**
  * Neither proxies, debug switches, credentials' paths nor systemd's sockets are inherited. TMPDIR keeps the programs'
@@ -66,58 +67,52 @@ export function runForBytes(
   return execute(command, options, limit);
 }
 
-function execute(
+async function execute(
   command: readonly [string, ...string[]],
   options: CommandOptions,
   limit: number | undefined,
 ): Promise<CommandResult<Buffer> | { readonly end: "overflow" }> {
+  const child = start(command, options);
+  if (typeof child === "string") return { end: "not-started", reason: child };
+  const ended = endOf(child);
+  let cutShort: "timeout" | "overflow" | "stop" | undefined;
+  const cut = (why: "timeout" | "overflow" | "stop") => {
+    cutShort ??= why;
+    killGroup(child);
+    // What has left the group holds the output open for as long as it likes, and `close` would wait for it.
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+  };
+  const stdout = collect(child.stdout, limit ?? OUTPUT_LIMIT, () => {
+    if (limit !== undefined) cut("overflow");
+  });
+  const stderr = collect(child.stderr, OUTPUT_LIMIT, () => undefined);
+  const waited = await waitFor(ended, options.signal, options.timeout);
+  if (typeof waited === "symbol") cut(waited === late ? "timeout" : "stop");
+  try {
+    const how = await ended;
+    if ("reason" in how) return { end: "not-started", reason: how.reason };
+    if (cutShort === "timeout" || cutShort === "overflow") return { end: cutShort };
+    const output = { stdout: stdout.whole(), stderr: stderr.whole() };
+    // Of a program that was stopped nobody knows whether its output is whole, whatever its status is.
+    if (how.code !== null && cutShort === undefined) return { end: "exit", code: how.code, ...output };
+    return { end: "signal", signal: how.signal ?? "SIGKILL", ...output };
+  } finally {
+    stdout.drop();
+    stderr.drop();
+  }
+}
+
+type End = { readonly reason: string } | { readonly code: number | null; readonly signal: string | null };
+
+function endOf(child: ChildProcess): Promise<End> {
   return new Promise((done) => {
-    const child = start(command, options);
-    if (typeof child === "string") {
-      done({ end: "not-started", reason: child });
-      return;
-    }
-    let cutShort: "timeout" | "overflow" | "stop" | undefined;
-    const cut = (why: "timeout" | "overflow" | "stop") => {
-      cutShort ??= why;
-      killGroup(child);
-      // What has left the group holds the output open for as long as it likes, and `close` would wait for it.
-      child.stdout?.destroy();
-      child.stderr?.destroy();
-    };
-    const stop = () => {
-      cut("stop");
-    };
-    const timer =
-      options.timeout === undefined
-        ? undefined
-        : setTimeout(() => {
-            cut("timeout");
-          }, options.timeout * 1000);
-    options.signal?.addEventListener("abort", stop, { once: true });
-    const overflow = () => {
-      if (limit !== undefined) cut("overflow");
-    };
-    const stdout = collect(child.stdout, limit ?? OUTPUT_LIMIT, overflow);
-    const stderr = collect(child.stderr, OUTPUT_LIMIT, () => undefined);
-    const finish = (result: CommandResult<Buffer> | { readonly end: "overflow" }) => {
-      stdout.drop();
-      stderr.drop();
-      clearTimeout(timer);
-      options.signal?.removeEventListener("abort", stop);
-      done(result);
-    };
-    child.once("error", (error: NodeJS.ErrnoException) => {
-      finish({ end: "not-started", reason: error.code ?? "failed" });
+    child.once("error", (error) => {
+      done({ reason: errnoCode(error) ?? "failed" });
     });
     child.once("close", (code, signal) => {
-      if (cutShort === "timeout" || cutShort === "overflow") finish({ end: cutShort });
-      // Of a program that was stopped nobody knows whether its output is whole, whatever its status is.
-      else if (code !== null && cutShort === undefined)
-        finish({ end: "exit", code, stdout: stdout.whole(), stderr: stderr.whole() });
-      else finish({ end: "signal", signal: signal ?? "SIGKILL", stdout: stdout.whole(), stderr: stderr.whole() });
+      done({ code, signal });
     });
-    if (options.signal?.aborted === true) stop();
   });
 }
 

@@ -38,73 +38,128 @@ export async function firstLoad(
   published: ReadonlyMap<string, Buffer> | undefined,
   stop: AbortSignal,
 ): Promise<ReadonlyMap<string, Problem>> {
-  const { config, store, held, problems, clock, random } = parts;
-  const alarm = new Alarm<"hint">(clock);
   const watching = new AbortController();
-  stop.addEventListener(
-    "abort",
-    () => {
-      watching.abort();
-    },
-    { once: true },
-  );
-  const begun = clock.monotonic();
-  const elapsed = () => (clock.monotonic() - begun) / 1e6;
-  /** What is missing still. */
-  const failed = new Map<string, Problem>();
-  const patience = new Patience();
-  let wanted: readonly string[] = config.secrets.map(({ id }) => id);
-  /** Seconds after the beginning. */
-  let retryAt = 0;
-  let isRetry = true;
   try {
-    for (let attempt = 0; ;) {
-      const left = (published === undefined ? (config.startTimeout ?? Infinity) : ADOPTION_LIMIT) - elapsed();
-      const most = Math.max(left, 0.05);
-      const inAll = published === undefined ? undefined : most;
-      const answer = await fetchForStart(parts, wanted, Math.min(FETCH_LIMIT, most), inAll, stop);
-      const outcomes = keepEmptied(parts, answer, (id) => published?.get(id));
-      if (isAborted(stop)) return new Map();
-      for (const [id, outcome] of outcomes) {
-        if ("status" in outcome && outcome.status === "value") held.set(id, outcome);
-        failed.delete(id);
-      }
-      for (const [id, problem] of failures(parts, outcomes, published)) failed.set(id, problem);
-      if (failed.size === 0) {
-        problems.note(outcomes, "published without it");
-        return failed;
-      }
-      const patient = patience.left(failed, elapsed());
-      const final = [...failed].find(([id, problem]) => !mayHeal(problem) && !patient.has(id));
-      if (published !== undefined && (final !== undefined || elapsed() + 0.1 >= ADOPTION_LIMIT)) {
-        problems.note(outcomes, "what was published before stays in use");
-        adopt(held, failed, published);
-        return failed;
-      }
-      if (final !== undefined) throw fatal(store.name, final[0], final[1]);
-      problems.note(new Map([...outcomes].filter(([id]) => !failed.has(id))), "published without it");
-      problems.note(new Map([...outcomes].filter(([id]) => failed.has(id))), "trying again");
-      const limit =
-        published === undefined ? untilGivingUp(config, elapsed(), failed, store.name) : ADOPTION_LIMIT - elapsed();
-      if (isRetry) {
-        const wait = Math.min(backoff(attempt, random, longestRetryAfter(failed.values())), limit, ...patient.values());
-        retryAt = elapsed() + wait;
-        attempt += 1;
-        parts.status(waitingFor(store.name, failed, attempt, wait));
-        if (attempt === 1 && published === undefined) void watch(parts, alarm, watching.signal);
-      }
-      // A lease that was fetched already may end before the last of the others is there: it alone is asked for.
-      // One that has ended already is asked for with the others.
-      const untilEnd = (held.nextEnd(failed) - clock.monotonic()) / 1e6;
-      const wait = Math.min(Math.max(retryAt - elapsed(), 0), limit, untilEnd > 0 ? untilEnd : Infinity);
-      const rung = await alarm.wait(wait, stop);
-      if (isAborted(stop)) return new Map();
-      const ending = held.ending(failed);
-      isRetry = rung.size > 0 || ending.length === 0 || elapsed() + 0.001 >= retryAt;
-      wanted = isRetry ? [...new Set([...failed.keys(), ...ending])] : ending;
-    }
+    return await new Loading(parts, published, watching.signal).run(stop);
   } finally {
     watching.abort();
+  }
+}
+
+class Loading {
+  readonly #parts: FirstLoadParts;
+  readonly #published: ReadonlyMap<string, Buffer> | undefined;
+  readonly #watching: AbortSignal;
+  readonly #alarm: Alarm<"hint">;
+  /** µs of CLOCK_MONOTONIC. */
+  readonly #begun: number;
+  readonly #patience = new Patience();
+  /** What is still missing. */
+  readonly #failed = new Map<string, Problem>();
+  #wanted: readonly string[];
+  #attempt = 0;
+  /** Seconds after the beginning. */
+  #retryAt = 0;
+  /** This round is for what failed, and not for a lease alone that ends meanwhile. */
+  #isRetry = true;
+
+  constructor(parts: FirstLoadParts, published: ReadonlyMap<string, Buffer> | undefined, watching: AbortSignal) {
+    this.#parts = parts;
+    this.#published = published;
+    this.#watching = watching;
+    this.#alarm = new Alarm(parts.clock);
+    this.#begun = parts.clock.monotonic();
+    this.#wanted = parts.config.secrets.map(({ id }) => id);
+  }
+
+  async run(stop: AbortSignal): Promise<ReadonlyMap<string, Problem>> {
+    const { problems } = this.#parts;
+    for (;;) {
+      const outcomes = await this.#ask(stop);
+      if (isAborted(stop)) return new Map();
+      this.#take(outcomes);
+      if (this.#failed.size === 0) {
+        problems.note(outcomes, "published without it");
+        return this.#failed;
+      }
+      const patient = this.#patience.left(this.#failed, this.#elapsed);
+      if (this.#givesUp(outcomes, patient)) return this.#failed;
+      const rung = await this.#alarm.wait(this.#plan(patient), stop);
+      if (isAborted(stop)) return new Map();
+      this.#choose(rung.size > 0);
+    }
+  }
+
+  /** Seconds. */
+  get #elapsed(): number {
+    return (this.#parts.clock.monotonic() - this.#begun) / 1e6;
+  }
+
+  async #ask(stop: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    const published = this.#published;
+    const { startTimeout } = this.#parts.config;
+    const left = (published === undefined ? (startTimeout ?? Infinity) : ADOPTION_LIMIT) - this.#elapsed;
+    const most = Math.max(left, 0.05);
+    const inAll = published === undefined ? undefined : most;
+    const answer = await fetchForStart(this.#parts, this.#wanted, Math.min(FETCH_LIMIT, most), inAll, stop);
+    return keepEmptied(this.#parts, answer, (id) => published?.get(id));
+  }
+
+  #take(outcomes: ReadonlyMap<string, Outcome>): void {
+    for (const [id, outcome] of outcomes) {
+      if ("status" in outcome && outcome.status === "value") this.#parts.held.set(id, outcome);
+      this.#failed.delete(id);
+    }
+    for (const [id, problem] of failures(this.#parts, outcomes, this.#published)) this.#failed.set(id, problem);
+  }
+
+  /**
+   * @returns true: what was published before stays in use; false: the store is asked again.
+   * @throws FatalError for what a person must mend.
+   */
+  #givesUp(outcomes: ReadonlyMap<string, Outcome>, patient: ReadonlyMap<string, number>): boolean {
+    const { held, problems, store } = this.#parts;
+    const failed = this.#failed;
+    const final = [...failed].find(([id, problem]) => !mayHeal(problem) && !patient.has(id));
+    if (this.#published !== undefined && (final !== undefined || this.#elapsed + 0.1 >= ADOPTION_LIMIT)) {
+      problems.note(outcomes, "what was published before stays in use");
+      adopt(held, failed, this.#published);
+      return true;
+    }
+    if (final !== undefined) throw fatal(store.name, final[0], final[1]);
+    problems.note(new Map([...outcomes].filter(([id]) => !failed.has(id))), "published without it");
+    problems.note(new Map([...outcomes].filter(([id]) => failed.has(id))), "trying again");
+    return false;
+  }
+
+  /** @returns seconds until the store is asked again. @throws FatalError (69) when `startTimeout` is over. */
+  #plan(patient: ReadonlyMap<string, number>): number {
+    const { config, store, held, clock, random, status } = this.#parts;
+    const failed = this.#failed;
+    const limit =
+      this.#published === undefined
+        ? untilGivingUp(config, this.#elapsed, failed, store.name)
+        : ADOPTION_LIMIT - this.#elapsed;
+    if (this.#isRetry) {
+      const pause = backoff(this.#attempt, random, longestRetryAfter(failed.values()));
+      const wait = Math.min(pause, limit, ...patient.values());
+      this.#retryAt = this.#elapsed + wait;
+      this.#attempt += 1;
+      status(waitingFor(store.name, failed, this.#attempt, wait));
+      if (this.#attempt === 1 && this.#published === undefined) void watch(this.#parts, this.#alarm, this.#watching);
+    }
+    // A lease that was fetched already may end before the last of the others is there: it alone is asked for.
+    // One that has ended already is asked for with the others.
+    const untilEnd = (held.nextEnd(failed) - clock.monotonic()) / 1e6;
+    return Math.min(Math.max(this.#retryAt - this.#elapsed, 0), limit, untilEnd > 0 ? untilEnd : Infinity);
+  }
+
+  /** What the next round asks for. */
+  #choose(isHinted: boolean): void {
+    const failed = this.#failed;
+    const ending = this.#parts.held.ending(failed);
+    this.#isRetry = isHinted || ending.length === 0 || this.#elapsed + 0.001 >= this.#retryAt;
+    this.#wanted = this.#isRetry ? [...new Set([...failed.keys(), ...ending])] : ending;
   }
 }
 

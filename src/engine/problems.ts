@@ -2,7 +2,6 @@
 import { type BackendErrorKind, isBackendError, type Outcome } from "../contract/backend.ts";
 import { type Clock, clockTime } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
-import type { Store } from "./store.ts";
 
 export interface Problem {
   readonly kind: BackendErrorKind | "missing";
@@ -93,7 +92,7 @@ export class Problems {
   readonly #clock: Clock;
   readonly #known = new Map<string, Problem & { readonly since: Date }>();
 
-  constructor(store: Pick<Store, "name" | "describe">, log: Log, clock: Clock) {
+  constructor(store: { readonly name: string; describe(id: string): string }, log: Log, clock: Clock) {
     this.#backend = store.name;
     this.#describe = (id) => store.describe(id);
     this.#log = log;

@@ -20,7 +20,7 @@ import { RotationPublisher } from "./rotation.ts";
 import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
-import { soonAfter, unlessStopped } from "../runtime/waiting.ts";
+import { soonAfter, waitFor } from "../contract/waiting.ts";
 import { keepWatching } from "./watch.ts";
 
 export interface SidecarParts {
@@ -113,7 +113,7 @@ export class Sidecar {
     try {
       const found = publisher.recover();
       this.#targets.remember(found);
-      await unlessStopped(this.#begin(found, stop), late);
+      await waitFor(this.#begin(found, stop), late);
       if (isAborted(stop)) return false;
       // The target starts after this process has ended, and so with what it published.
       if (!config.resident) this.#targets.forget();
@@ -127,7 +127,7 @@ export class Sidecar {
         this.#alarm.ring("hint");
       };
       const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
-      await unlessStopped(Promise.all([this.#stay(stop), watching, this.#targets.run(stop)]), late);
+      await waitFor(Promise.all([this.#stay(stop), watching, this.#targets.run(stop)]), late);
       const status = notifier.status.bind(notifier);
       await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, status });
       return true;

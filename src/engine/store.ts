@@ -13,6 +13,7 @@ import { prepareForeignCode } from "../runtime/platform.ts";
 import type { Config } from "../config/config.ts";
 import { printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
+import { aborted, late, waitFor } from "../contract/waiting.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
 import { shaped } from "./shaped.ts";
@@ -108,7 +109,7 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
     },
     async close() {
       try {
-        await withLimit(CLOSE_LIMIT, async () => backend.close?.());
+        await guardedClose(backend);
       } catch (error) {
         log.warn(`${module.name}: ${asBackendError(error).message}`);
       }
@@ -124,46 +125,19 @@ async function guardedFetch(
   sizes: Sizes,
 ): Promise<ReadonlyMap<string, Outcome>> {
   const abort = new AbortController();
-  const onStop = () => {
-    abort.abort();
-  };
-  signal.addEventListener("abort", onStop, { once: true });
-  if (signal.aborted) onStop();
-  try {
-    const asked = askFor(backend, requests, abort.signal);
-    const answer = await within(limit, signal, asked);
-    if (answer !== undefined) return eachOutcome(requests, answer, sizes);
-    abort.abort();
-    // The values that it has got by now are not lost because of one secret that nobody answers for. Whatever else it says
-    // may be so because it was cut short.
-    const late = await within(LAST_WORD, signal, asked);
-    if (late === undefined) void asked.then(overwrite);
-    const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
-    const silence = new BackendError("unavailable", why);
-    const outcomes = eachOutcome(requests, late ?? silence, sizes);
-    return new Map([...outcomes].map(([id, outcome]) => [id, problemOf(outcome) === undefined ? outcome : silence]));
-  } finally {
-    signal.removeEventListener("abort", onStop);
-  }
-}
-
-/** A backend that does not listen to its signal must not hang the sidecar. @returns undefined where time is over. */
-async function within<T>(seconds: number, signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
-  if (signal.aborted) return undefined;
-  let done: (result: T | undefined) => void = () => undefined;
-  const first = new Promise<T | undefined>((resolve) => (done = resolve));
-  const end = () => {
-    done(undefined);
-  };
-  const timer = setTimeout(end, seconds * 1000);
-  signal.addEventListener("abort", end, { once: true });
-  void work.then(done);
-  try {
-    return await first;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", end);
-  }
+  if (signal.aborted) abort.abort();
+  const asked = askFor(backend, requests, abort.signal);
+  const answer = await waitFor(asked, signal, limit);
+  if (typeof answer !== "symbol") return eachOutcome(requests, answer, sizes);
+  abort.abort();
+  // The values that it has got by now are not lost because of one secret that nobody answers for. Whatever else it says
+  // may be so because it was cut short.
+  const lastWord = signal.aborted ? aborted : await waitFor(asked, signal, LAST_WORD);
+  if (typeof lastWord === "symbol") void asked.then(overwrite);
+  const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
+  const silence = new BackendError("unavailable", why);
+  const outcomes = eachOutcome(requests, typeof lastWord === "symbol" ? silence : lastWord, sizes);
+  return new Map([...outcomes].map(([id, outcome]) => [id, problemOf(outcome) === undefined ? outcome : silence]));
 }
 
 function eachOutcome(
@@ -257,34 +231,18 @@ async function guardedWatch(
   hint: () => void,
   signal: AbortSignal,
 ): Promise<void> {
-  let onStop: (() => void) | undefined;
-  // A watch that does not listen to its signal must not keep the sidecar from ending.
-  const stopped = new Promise<void>((done) => {
-    onStop = done;
-    signal.addEventListener("abort", onStop, { once: true });
-  });
   if (signal.aborted) return;
   try {
-    await Promise.race([backend.watch?.(requests, hint, signal), stopped]);
+    // A watch that does not listen to its signal must not keep the sidecar from ending.
+    await waitFor(Promise.resolve(backend.watch?.(requests, hint, signal)), signal);
   } catch (error) {
     throw asBackendError(error);
-  } finally {
-    if (onStop !== undefined) signal.removeEventListener("abort", onStop);
   }
 }
 
-async function withLimit(seconds: number, work: () => Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const over = new Promise<never>((_, fail) => {
-    timer = setTimeout(() => {
-      fail(new BackendError("unavailable", `did not close within ${seconds} s`));
-    }, seconds * 1000);
-  });
-  try {
-    await Promise.race([work(), over]);
-  } finally {
-    clearTimeout(timer);
-  }
+async function guardedClose(backend: Backend<unknown>): Promise<void> {
+  if ((await waitFor(Promise.resolve(backend.close?.()), undefined, CLOSE_LIMIT)) === late)
+    throw new BackendError("unavailable", `did not close within ${CLOSE_LIMIT} s`);
 }
 
 /** A foreign error is a bug of the backend; its message may hold anything, so only its kind is told. */

@@ -228,21 +228,10 @@ export class PublishedDirectory {
       fresh: isSet && !isDamaged ? this.#owned.freshOf(state.files) : [],
     };
     this.#refuseTaken(files, isDamaged);
-    const written = [...files, stateFile(complete)];
-    refuseWithoutRoom(
-      this.path,
-      written.map(({ content }) => content.length),
-    );
-    const directory = this.#makeDirectory();
+    const directory = this.#write([...files, stateFile(complete)]);
     const discard = () => {
       this.#discard(directory);
     };
-    try {
-      for (const file of written) this.#files.write(pathIn(directory, file.name), file);
-    } catch (error) {
-      discard();
-      throw error;
-    }
     const commit = () => {
       const decided = pathIn(this.path, COMMIT + directory.slice(-12));
       try {
@@ -266,6 +255,22 @@ export class PublishedDirectory {
       this.tidy(false);
     };
     return { directory, commit, discard };
+  }
+
+  /** @returns the directory in which they are staged. */
+  #write(files: readonly PublishedFile[]): string {
+    refuseWithoutRoom(
+      this.path,
+      files.map(({ content }) => content.length),
+    );
+    const directory = this.#makeDirectory();
+    try {
+      for (const file of files) this.#files.write(pathIn(directory, file.name), file);
+      return directory;
+    } catch (error) {
+      this.#discard(directory);
+      throw error;
+    }
   }
 
   #refuseTaken(files: readonly PublishedFile[], isDamaged: boolean): void {

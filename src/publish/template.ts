@@ -12,7 +12,7 @@ import { didYouMean } from "../contract/nearest.ts";
 import { joinPath } from "../contract/settings.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
-import { unlessStopped } from "../runtime/waiting.ts";
+import { waitFor } from "../contract/waiting.ts";
 import { filtered, filterNames, isFilter, refusalOf } from "./filters.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
@@ -73,9 +73,8 @@ export class TemplateReader {
 
   /** Rejects with ETIMEDOUT after `RELOAD_LIMIT` seconds, or where `stop` aborts before. */
   async read(path: string, stop: AbortSignal): Promise<Buffer | undefined> {
-    const error = () => Object.assign(new Error(), { code: "ETIMEDOUT" });
-    const read = await unlessStopped(this.#next(path), stop, { seconds: RELOAD_LIMIT, error });
-    if (read === undefined) throw error();
+    const read = await waitFor(this.#next(path), stop, RELOAD_LIMIT);
+    if (typeof read === "symbol") throw Object.assign(new Error(), { code: "ETIMEDOUT" });
     return read.bytes;
   }
 

@@ -312,7 +312,7 @@ describe("publisher", () => {
   test("finds its own set again, whole, and the mark of this boot with its time", async () => {
     const directory = freshDirectory();
     const publisher = await open(directory);
-    expect(publisher.recover()).toEqual({ values: undefined, pending: undefined, starts: new Map() });
+    expect(publisher.recover()).toEqual({ values: undefined, isTorn: false, pending: undefined, starts: new Map() });
     publisher.stage(values({ a: "1" }), true).commit();
     publisher.setPending(42);
     publisher.setPending(43, new Map([["app.service", [40, 41]]]));
