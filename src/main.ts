@@ -158,20 +158,19 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
   }
 }
 
-<<<<<<< HEAD
 /** Only where systemd removes them again. */
 function openFacts(config: Config): TellFacts | undefined {
   const directory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
   if (directory === undefined || directory === "" || !isStartedBySystemd(process.env)) return undefined;
   return factsFile(directory, config, FETCHER_VERSION, unitOfThisProcess());
-=======
+}
+
 function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
   const period = watchdogPeriod(process.env);
   if (period === undefined) return undefined;
   return setInterval(() => {
     notifier.watchdog();
   }, period);
->>>>>>> 2c29f2c (contract: one way to wait for work that may never end)
 }
 
 /** @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`. */

@@ -159,4 +159,12 @@ in
     open
     rotation
     ;
+
+  # The program's own words on its options, by their names.
+  said = {
+    inherit (table.program) startTimeout resident;
+    inherit (table) secret template;
+    onChange = table.program.onChange.settings;
+    verify = table.program.onChange.settings.verify.settings;
+  };
 }

@@ -4,7 +4,7 @@
 let
   inherit (lib) literalExpression mkOption types;
   inherit (import ./values.nix { inherit lib; }) component mode;
-  inherit (import ./types.nix { inherit lib; }) ownership ownershipOf;
+  inherit (import ./types.nix { inherit lib; }) ownershipOf ownershipSaid said;
 
   # The program reads it when the host is built, to find a wrong one then; so it is nowhere else.
   fileInStore = lib.mkOptionType {
@@ -56,13 +56,13 @@ rec {
     {
       options =
         sourceOptions
-        // ownership
+        // ownershipSaid said.template
         // {
           mode = mkOption {
             type = types.nullOr mode;
             default = null;
             example = "0440";
-            description = "Mode of the file; where not set, nobody can read it who cannot read its secrets.";
+            inherit (said.template.mode) description;
           };
           file = mkOption {
             type = component;

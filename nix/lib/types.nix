@@ -19,6 +19,7 @@ let
     backends
     isModulePath
     rotation
+    said
     ;
 
   # Every setting is optional in a service's own configuration.
@@ -37,19 +38,19 @@ let
       )
     ) settings;
 
-  # Whose file it is.
-  ownership = {
+  # Whose file it is, in the words of `said`.
+  ownershipSaid = said: {
     owner = mkOption {
       type = types.nullOr principal;
       default = null;
       example = "grafana";
-      description = "Owner of the file, a name or a number; root where not set.";
+      inherit (said.owner) description;
     };
     group = mkOption {
       type = types.nullOr principal;
       default = null;
       example = "grafana";
-      description = "Group of the file, a name or a number.";
+      inherit (said.group) description;
     };
   };
 
@@ -60,7 +61,7 @@ let
   };
 in
 {
-  inherit ownership ownershipOf;
+  inherit ownershipOf ownershipSaid;
 
   inherit (values)
     component
@@ -68,7 +69,12 @@ in
     json
     positiveSeconds
     ;
-  inherit (table) backendOf backends isModulePath;
+  inherit (table)
+    backendOf
+    backends
+    isModulePath
+    said
+    ;
 
   # `secretsStore.NAME`: the defaults of one backend for the whole host.
   storeOptions =
@@ -159,43 +165,39 @@ in
       ...
     }:
     {
-      options = ownership // {
+      options = ownershipSaid said.secret // {
         source = mkOption {
           type = types.attrsOf json;
           default = { };
           example = literalExpression ''{ path = "grafana/tls"; key = "key"; }'';
-          description = "Where it lives in the store, in the backend's words; derived from the id where empty.";
+          inherit (said.secret.source) description;
         };
         file = mkOption {
           type = component;
           default = name;
           defaultText = literalExpression "the secret's id";
-          description = "Its file name, and the name of its credential.";
+          description = "${said.secret.file.description} It is the name of its credential, too.";
         };
         env = mkOption {
           type = types.nullOr types.str;
           defaultText = literalExpression "derived from the id";
-          description = "Its variable in secrets.env; `null`: none.";
+          inherit (said.secret.env) description;
         };
         mode = mkOption {
           type = types.nullOr mode;
           default = null;
           example = "0400";
-          description = "Mode of the file; what only the service can reach is 0444.";
+          inherit (said.secret.mode) description;
         };
         optional = mkOption {
           type = types.bool;
           default = false;
-          description = ''
-            Whether the service starts without it. The file in a private /tmp is then missing, the credential a newline.
-          '';
+          description = "${said.secret.optional.description} The credential is then a newline.";
         };
         empty = mkOption {
           type = types.bool;
           default = false;
-          description = ''
-            Whether it may become empty. One that may not, and does, keeps the value that it had.
-          '';
+          inherit (said.secret.empty) description;
         };
         decode = mkOption {
           type = types.nullOr (types.enum [ "base64" ]);
@@ -252,7 +254,7 @@ in
   startTimeout = mkOption {
     type = types.nullOr positiveSeconds;
     default = null;
-    description = "Seconds after which an unreachable store fails the start; `null` waits for ever.";
+    inherit (said.startTimeout) description;
   };
 
   sidecar =
@@ -272,51 +274,40 @@ in
   resident = mkOption {
     type = types.bool;
     default = true;
-    description = ''
-      Whether the sidecar stays after it has published. Otherwise no process is left to follow a change or to renew a
-      lease, and the secrets are loaded again when the service is restarted.
-    '';
+    description = "${said.resident.description} The secrets are loaded again when the service is restarted.";
   };
 
   onChange = types.submodule {
     options = {
       action = mkOption {
-        type = types.enum [
-          "restart"
-          "reload"
-          "signal"
-          "none"
-        ];
-        default = "restart";
+        type = types.enum said.onChange.action.values;
+        inherit (said.onChange.action) default;
         description = ''
-          What happens to the service when its new secrets are in place. `reload` restarts a unit that cannot reload,
-          and with `delivery = "credentials"`, whose copies systemd makes at the start only.
+          ${said.onChange.action.description} With `delivery = "credentials"`, whose copies systemd makes at the start
+          only, `reload` is a restart.
         '';
       };
       signal = mkOption {
         type = types.nullOr types.str;
         default = null;
         example = "SIGHUP";
-        description = "For the action `signal`: what the main process gets.";
+        inherit (said.onChange.signal) description;
       };
       settle = mkOption {
         type = types.nullOr seconds;
         default = null;
-        description = "Seconds without a change after which all that has changed is one publish and one action (the program's default is 2).";
+        inherit (said.onChange.settle) description;
       };
       minInterval = mkOption {
         type = types.nullOr seconds;
         default = null;
-        description = ''
-          Least number of seconds between two actions (the program's default is 3); the unit's own start limit is
-          kept, too.
-        '';
+        inherit (said.onChange.minInterval) description;
       };
       splay = mkOption {
         type = types.nullOr seconds;
         default = null;
         example = 60;
-        description = "Wait a random time of up to so many seconds, so that a fleet does not restart at once.";
+        inherit (said.onChange.splay) description;
       };
       verify = mkOption {
         type = types.nullOr (
@@ -324,12 +315,11 @@ in
             options = {
               command = mkOption {
                 type = types.nonEmptyListOf types.str;
-                description = "The command and its arguments; it finds the new set in `$SECRETS_DIRECTORY`.";
+                inherit (said.verify.command) description;
               };
               timeout = mkOption {
                 type = positiveSeconds;
-                default = 30;
-                description = "Seconds after which the new set counts as refused.";
+                inherit (said.verify.timeout) default description;
               };
             };
           }

@@ -1,5 +1,5 @@
-/** The settings of the backends as data, from which the NixOS modules make their options and the sandbox of a unit. */
-import { rotationSchema } from "../../src/config/config-schema.ts";
+/** What can be set, as data from which the NixOS modules make their options, with their texts, and the sandbox of a unit. */
+import * as config from "../../src/config/config-schema.ts";
 import { descriptionOf } from "./json-schema.ts";
 import { aboutOf, entriesOf, plain, type Schema, unwrapped } from "./schema.ts";
 import { type BackendSection, backendSections } from "./sections.ts";
@@ -10,7 +10,14 @@ export function nixTable(pollingIntervals: ReadonlyMap<string, number | null>): 
     section.name,
     { ...ofBackend(section), pollingInterval: pollingIntervals.get(section.name) ?? null },
   ]);
-  return { rotation: settingsOf(plain(rotationSchema)), backends: Object.fromEntries(backends) as unknown };
+  const { startTimeout, resident, onChange } = settingsOf(plain(config.configSchema));
+  return {
+    program: { startTimeout, resident, onChange },
+    secret: settingsOf(plain(config.secretSchema)),
+    template: settingsOf(plain(config.templateSchema)),
+    rotation: settingsOf(plain(config.rotationSchema)),
+    backends: Object.fromEntries(backends) as unknown,
+  };
 }
 
 function ofBackend({ about, Settings }: BackendSection): object {
@@ -63,5 +70,7 @@ function lastOf(schema: Schema): Schema & { readonly options?: readonly unknown[
 }
 
 function defaultIn({ default: value }: Schema): string {
-  return value === undefined ? "" : ` The program's default is \`${JSON.stringify(value)}\`.`;
+  // In Nix, null and an empty set say nothing.
+  if (value === undefined || value === null || JSON.stringify(value) === "{}") return "";
+  return ` The program's default is \`${JSON.stringify(value)}\`.`;
 }
