@@ -38,18 +38,18 @@ export async function firstLoad(
   published: ReadonlyMap<string, Buffer> | undefined,
   stop: AbortSignal,
 ): Promise<ReadonlyMap<string, Problem>> {
-  const watching = new AbortController();
+  const loading = new Loading(parts, published);
   try {
-    return await new Loading(parts, published, watching.signal).run(stop);
+    return await loading.run(stop);
   } finally {
-    watching.abort();
+    loading.watching.abort();
   }
 }
 
 class Loading {
   readonly #parts: FirstLoadParts;
   readonly #published: ReadonlyMap<string, Buffer> | undefined;
-  readonly #watching: AbortSignal;
+  readonly watching = new AbortController();
   readonly #alarm: Alarm<"hint">;
   /** µs of CLOCK_MONOTONIC. */
   readonly #begun: number;
@@ -63,10 +63,9 @@ class Loading {
   /** This round is for what failed, and not for a lease alone that ends meanwhile. */
   #isRetry = true;
 
-  constructor(parts: FirstLoadParts, published: ReadonlyMap<string, Buffer> | undefined, watching: AbortSignal) {
+  constructor(parts: FirstLoadParts, published: ReadonlyMap<string, Buffer> | undefined) {
     this.#parts = parts;
     this.#published = published;
-    this.#watching = watching;
     this.#alarm = new Alarm(parts.clock);
     this.#begun = parts.clock.monotonic();
     this.#wanted = parts.config.secrets.map(({ id }) => id);
@@ -146,7 +145,8 @@ class Loading {
       this.#retryAt = this.#elapsed + wait;
       this.#attempt += 1;
       status(waitingFor(store.name, failed, this.#attempt, wait));
-      if (this.#attempt === 1 && this.#published === undefined) void watch(this.#parts, this.#alarm, this.#watching);
+      if (this.#attempt === 1 && this.#published === undefined)
+        void watch(this.#parts, this.#alarm, this.watching.signal);
     }
     // A lease that was fetched already may end before the last of the others is there: it alone is asked for.
     // One that has ended already is asked for with the others.

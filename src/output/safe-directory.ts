@@ -96,7 +96,7 @@ export function refuseSharedTmp(path: string): void {
   if ((path === "/tmp" || path === "/var/tmp") && !isPrivateTmp(path))
     throw new FatalError(
       ExitCode.config,
-      `output: ${path} here is the one that every user shares, not one that PrivateTmp= made: not written to`,
+      `output: refusing to write to the shared ${path}; set PrivateTmp=true in the unit`,
     );
 }
 
