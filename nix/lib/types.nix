@@ -203,27 +203,23 @@ in
           type = types.nullOr (types.enum [ "base64" ]);
           default = null;
           example = "base64";
-          description = "How the store has it; published is what that stands for.";
+          inherit (said.secret.decode) description;
         };
         join = mkOption {
           type = types.bool;
           default = false;
-          description = ''
-            Whether the store has a JSON array of strings, as `ca_chain` is one: published is one after the other.
-          '';
+          inherit (said.secret.join) description;
         };
         all = mkOption {
           type = types.bool;
           default = false;
-          description = ''
-            Whether it is all keys of a path, or of a JSON object: each is a file and a variable of its own.
-          '';
+          inherit (said.secret.all) description;
         };
         prefix = mkOption {
           type = types.str;
           default = "";
           example = "app_";
-          description = "With `all`: goes before each key, in the names of files and variables.";
+          inherit (said.secret.prefix) description;
         };
         json = mkOption {
           type = types.raw or types.unspecified;
