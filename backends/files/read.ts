@@ -7,7 +7,7 @@ import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
 import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
-import { unlessAborted } from "../../src/contract/waiting.ts";
+import { late, unlessAborted, waitFor } from "../../src/contract/waiting.ts";
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;
@@ -93,23 +93,29 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
   }
 }
 
-/** What a system call has not come back from. */
-const hangs = new Set<string>();
+/** What a system call has not come back from: key → its end. */
+const underWay = new Map<string, Promise<unknown>>();
+
+/** How long a call may still run that an aborted fetch has left behind, before its file system counts as hanging. */
+const LEFT_BEHIND = 1;
 
 /**
- * Does `work`, unless what it did before for the same `key` has not ended: each call on a file system that hangs would take
+ * Does `work`, unless what it did before for the same `key` does not end: each call on a file system that hangs would take
  * another of the four threads, until nothing else is read.
  *
  * @returns undefined where it is not done.
  */
 export async function unlessHanging<T>(key: string, work: () => Promise<T>): Promise<T | undefined> {
-  if (hangs.has(key)) return undefined;
-  hangs.add(key);
-  try {
-    return await work();
-  } finally {
-    hangs.delete(key);
-  }
+  const before = underWay.get(key);
+  if (before !== undefined && (await waitFor(before, undefined, LEFT_BEHIND)) === late) return undefined;
+  const now = work();
+  const end = now
+    .catch(() => undefined)
+    .finally(() => {
+      if (underWay.get(key) === end) underWay.delete(key);
+    });
+  underWay.set(key, end);
+  return await now;
 }
 
 export function hanging(path: string): BackendError {

@@ -77,12 +77,8 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
   });
   const byId = new Map(requests.map((request) => [request.id, request]));
   const sizes = new Sizes();
-  const shapes = new Map(config.secrets.map((secret) => [secret.id, secret]));
   const describe = (id: string) => printable(module.describe(byId.get(id)?.source, settings));
-  const inShape = (id: string, outcome: Outcome) => {
-    const shape = shapes.get(id);
-    return shape === undefined ? outcome : shaped(outcome, shape, () => describe(id));
-  };
+  const inShape = shaper(config, describe);
   return {
     name: module.name,
     pollingInterval:
@@ -114,6 +110,15 @@ export async function openStore(config: Config, log: Log, random: Random): Promi
         log.warn(`${module.name}: ${asBackendError(error).message}`);
       }
     },
+  };
+}
+
+/** What the configuration makes of a value: decoded, joined. */
+function shaper({ secrets }: Config, describe: (id: string) => string): (id: string, outcome: Outcome) => Outcome {
+  const shapes = new Map(secrets.map((secret) => [secret.id, secret]));
+  return (id, outcome) => {
+    const shape = shapes.get(id);
+    return shape === undefined ? outcome : shaped(outcome, shape, () => describe(id));
   };
 }
 
