@@ -18,7 +18,7 @@ const rooms = {
   publish: ["contract", "config", "output"],
   systemd: ["contract", "runtime", "config", "publish"],
   engine: ["contract", "runtime", "config", "publish", "systemd", "../backends/index\\.ts$"],
-  cli: ["contract", "runtime", "config", "units", "publish", "engine"],
+  cli: ["contract", "runtime", "config", "units", "publish", "systemd", "engine"],
 };
 
 const room = (name, allowed) =>

@@ -3,7 +3,10 @@ import { exitCodeOf, isBackendError } from "./contract/backend.ts";
 import { endProcess } from "./runtime/end.ts";
 import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
-import { type Config, loadConfig, type OutputConfig } from "./config/config.ts";
+import { resolve } from "node:path";
+import { type Config, configOf, loadConfig, type OutputConfig } from "./config/config.ts";
+import { RunningFile } from "./config/running-file.ts";
+import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import { check, once, type Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/waiting.ts";
@@ -11,12 +14,13 @@ import { type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
 import { checkCertificates, lockFile } from "./runtime/platform.ts";
+import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { Sidecar } from "./engine/sidecar.ts";
 import { standardErrorIsTerminal } from "./runtime/standard-error.ts";
-import { checkStore, openStore } from "./engine/store.ts";
+import { checkStore, openStore, type Store } from "./engine/store.ts";
 import { systemctl } from "./systemd/systemctl.ts";
 import { loadTemplates } from "./publish/template.ts";
 import { ValueError } from "./publish/value.ts";
@@ -31,6 +35,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
   if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
+  if (argv[0] === "reload") return await reloadDaemon(argv.slice(1));
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
@@ -70,6 +75,11 @@ async function checkInUnits(names: readonly string[]): Promise<ExitCode> {
   return worst as ExitCode;
 }
 
+async function reloadDaemon(words: readonly string[]): Promise<ExitCode> {
+  const { reload } = await import("./cli/reload.ts");
+  return await reload(words, process.env, log.notice);
+}
+
 /** What can be said without a store, an output and accounts. @throws ConfigError */
 async function checkConfig(config: Config): Promise<void> {
   await checkStore(config);
@@ -105,7 +115,15 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   const notifier = openNotifier(process.env);
   try {
-    return await serve(await loadConfig(commandLine), notifier);
+    const { configFile } = commandLine;
+    const file = configFile === undefined ? undefined : await RunningFile.read(resolve(configFile));
+    const config =
+      file === undefined
+        ? await loadConfig(commandLine)
+        : await configOf(file.running.text, file.running.file, commandLine);
+    const open = (next: Config, running: Store) => openStore(next, log, Math.random, running);
+    const configuration = file && configurationOf(file, commandLine, open);
+    return await serve(config, configuration, notifier);
   } catch (error) {
     const told = error instanceof FatalError || error instanceof ValueError || isBackendError(error);
     if (told) notifier.status(error.message);
@@ -115,7 +133,7 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   }
 }
 
-async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
+async function serve(config: Config, configuration: Configuration | undefined, notifier: Notifier): Promise<ExitCode> {
   const { output } = config;
   if (output === undefined)
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
@@ -138,10 +156,13 @@ async function serve(config: Config, notifier: Notifier): Promise<ExitCode> {
     random: Math.random,
     idle: openCollector(),
     facts: openFacts(config),
+    configuration,
+    version: FETCHER_VERSION,
   };
   const sidecar = new Sidecar(parts);
+  const desk = config.resident ? openReloadDesk(process.env["RUNTIME_DIRECTORY"]?.split(":")[0]) : undefined;
   process.on("SIGHUP", () => {
-    sidecar.reload();
+    sidecar.reload(desk?.take());
   });
   const watchdog = startWatchdog(notifier);
   try {

@@ -224,7 +224,12 @@ rec {
         RestartPreventExitStatus = "64 66 69 77 78 203";
         TimeoutStartSec = "infinity";
       }
-      // (if config.resident or true then daemon else once)
+      // (
+        if config.resident or true then
+          daemon // { ExecReload = "${package}/bin/fetcher reload --config ${configFile name config}"; }
+        else
+          once
+      )
       // sandbox { inherit name config; };
     };
 
@@ -237,7 +242,6 @@ rec {
   # It stays to see rotation, and nothing but systemd ends it.
   daemon = {
     Type = "notify";
-    ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
     Restart = "always";
   };
 

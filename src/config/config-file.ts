@@ -18,20 +18,25 @@ export interface ConfigFlags {
   readonly ids: readonly string[];
 }
 
-/** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is not JSON. */
-export async function readJson(file: string): Promise<unknown> {
+/** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is no text for JSON. */
+export async function readText(file: string): Promise<string> {
   let bytes: Buffer;
   try {
     bytes = await readFile(file);
   } catch (error) {
     throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
   }
-  const json = withoutByteOrderMark(bytes).toString("utf8");
+  const why = utf16Hint(bytes);
+  if (why !== "") throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${why}`);
+  return withoutByteOrderMark(bytes).toString("utf8");
+}
+
+/** @param file what the text is from. @throws FatalError (78) where it is not JSON. */
+export async function parseJson(json: string, file: string): Promise<unknown> {
   try {
     return JSON.parse(json) as unknown;
   } catch {
-    const why = utf16Hint(bytes) || (await whereNotJson(json));
-    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${why}`);
+    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${await whereNotJson(json)}`);
   }
 }
 

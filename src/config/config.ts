@@ -1,7 +1,7 @@
 /** The configuration: JSON of a file, flags over it, checked whole before anything else happens. */
 import { basename, dirname, resolve } from "node:path";
 import type * as v from "valibot";
-import { type ConfigFlags, readJson, withFlags } from "./config-file.ts";
+import { type ConfigFlags, parseJson, readText, withFlags } from "./config-file.ts";
 import {
   component,
   configSchema,
@@ -80,10 +80,14 @@ export interface Config {
  */
 export async function loadConfig(commandLine: ConfigFlags): Promise<Config> {
   const file = commandLine.configFile;
-  const baseDirectory = file === undefined ? process.cwd() : dirname(resolve(file));
-  if (file === undefined) return parseConfig({}, commandLine, baseDirectory);
-  const json = await readJson(file);
-  return parseConfig(json, commandLine, baseDirectory, nameOf(file, json));
+  if (file === undefined) return parseConfig({}, commandLine, process.cwd());
+  return await configOf(await readText(file), file, commandLine);
+}
+
+/** @param text what is in `file`. @throws ConfigError that names the option. */
+export async function configOf(text: string, file: string, commandLine: ConfigFlags): Promise<Config> {
+  const json = await parseJson(text, file);
+  return parseConfig(json, commandLine, dirname(resolve(file)), nameOf(file, json));
 }
 
 /** @param name of the file in /etc/fetcher: what it leaves out follows from that. */

@@ -41,7 +41,9 @@ interface Ask {
 }
 
 export class Asks {
-  readonly #ids: readonly string[];
+  #ids: readonly string[];
+  /** A start ends without these; a configuration that is taken over later may have some that are not there. */
+  #required: ReadonlySet<string> = new Set();
   readonly #held: HeldValues;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -64,9 +66,21 @@ export class Asks {
     return this.#ids.reduce((least, id) => Math.min(least, this.#dueAt(id)), this.#pollAt);
   }
 
-  /** From now on. @param interval seconds */
+  /** @param ids all secrets. @param required those of them that are waited for where they are not there. */
+  secretsAre(ids: readonly string[], required: ReadonlySet<string>): void {
+    this.#ids = ids;
+    this.#required = required;
+    for (const id of this.#again.keys()) if (!ids.includes(id)) this.#again.delete(id);
+  }
+
+  /** From now on. @param interval seconds; Infinity: never */
   poll(interval: number): void {
+    if (this.#interval === interval) return;
     this.#interval = interval;
+    if (interval === Infinity) {
+      this.#pollAt = Infinity;
+      return;
+    }
     // A random phase: sidecars that a boot starts together do not ask together.
     this.#pollAt = this.#clock.monotonic() + this.#random() * interval * 1e6;
   }
@@ -151,6 +165,7 @@ export class Asks {
     const held = this.#held.get(id);
     if (isEnding(held, this.#clock.monotonic())) return "soon";
     if (kind === "unavailable" && held?.refreshAt === undefined) return "soon";
+    if (held === undefined && this.#required.has(id)) return "seldom";
     const ask = this.#again.get(id);
     // Of an optional secret that was never had, the store has been heard now.
     return ask?.unwritten === true || (ask?.fromStart === true && held?.version === PUBLISHED_BEFORE)

@@ -3,7 +3,7 @@ import type { Fetched, Outcome } from "../contract/backend.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
-import type { PublishResult, Request } from "./asks.ts";
+import type { PublishResult, Request, Round } from "./asks.ts";
 import { type Answer, fetchOnce, fetchSettled } from "./fetch.ts";
 import { type HeldValues, valuesIn, isFetched } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
@@ -47,28 +47,42 @@ export class Cycle {
     this.#parts = parts;
   }
 
-  /** @param ids what is asked for; none: only a publish is due, or a look at what is published. */
-  async run(ids: readonly string[], request: Request | undefined, stop: AbortSignal): Promise<void> {
+  /**
+   * @param ids what is asked for; none: only a publish is due, or a look at what is published.
+   * @param isTaken the reload has taken another configuration over: its templates are read, and the target hears of nothing
+   *   but values that the store has changed.
+   * @returns undefined where it is stopped before anything is known.
+   */
+  async run(
+    ids: readonly string[],
+    request: Request | undefined,
+    stop: AbortSignal,
+    isTaken = false,
+  ): Promise<Round | undefined> {
     const { held, owed } = this.#parts;
     const answer =
       request === "reload"
         ? await fetchOnce(this.#parts, ids, stop)
         : await fetchSettled(this.#parts, ids, request === "hint", stop);
     try {
-      if (isAborted(stop)) return;
+      if (isAborted(stop)) return undefined;
       if (request === "reload") owed.compareBytes(true);
       this.#note(answer);
-      if (request === "reload" || owed.areTemplatesUnread) await this.#reloadTemplates(answer.changes, request, stop);
-      if (isAborted(stop)) return;
+      if ((request === "reload" && !isTaken) || owed.areTemplatesUnread)
+        await this.#reloadTemplates(answer.changes, request, stop);
+      if (isAborted(stop)) return undefined;
       const publish = this.#due(answer.changes);
       const result = await this.#publish(publish, answer.changes, request, stop);
-      owed.settle({ ...answer, result });
-      if (typeof result === "object") this.#tell(publish, result);
-      else if (request === "reload") this.#sayUnchanged();
-      if (isAborted(stop)) return;
+      const round = { ...answer, result };
+      const isNews = !isTaken && [...answer.changes.keys()].some((id) => !owed.isAdded(id));
+      owed.settle(round);
+      if (typeof result === "object") this.#tell(publish, result, isNews);
+      else if (request === "reload" && !isTaken) this.#sayUnchanged();
+      if (isAborted(stop)) return round;
       // A publish that fails is tried again, and says the same obstacle.
       if (result === "failed") owed.obstruct("mend", undefined);
       else this.mend();
+      return round;
     } finally {
       held.release(valuesIn(answer.outcomes));
     }
@@ -148,7 +162,7 @@ export class Cycle {
     if (changes.size === 0 && owed.files === undefined && !halfDone) return undefined;
     const what = owed.files?.what ?? "what was half done";
     const mustHear = ([id, { refreshAfter }]: readonly [string, Fetched]) =>
-      config.reloadOnChange || refreshAfter !== undefined || !owed.isQuiet(id);
+      !owed.isAdded(id) && (config.reloadOnChange || refreshAfter !== undefined || !owed.isQuiet(id));
     // Of what is half done it may have read something already.
     return { what, act: halfDone || owed.files?.act === true || [...changes].some(mustHear) };
   }
@@ -164,14 +178,14 @@ export class Cycle {
     return await rotation.publish(changes, publish.act && !targets.none, request === "reload", stop);
   }
 
-  #tell(publish: Publish | undefined, published: ReadonlySet<string>): void {
+  #tell(publish: Publish | undefined, published: ReadonlySet<string>, isNews: boolean): void {
     const { log, owed, targets, published: note } = this.#parts;
     note();
     const ids = [...published];
     const what = ids.length > 0 ? counted(ids.length, "changed secret") : publish?.what;
     log.notice(`published ${what ?? "nothing"}`, { secrets: ids });
     if (publish?.act === true) this.#act(ids);
-    else if (ids.length > 0 && !targets.none) owed.leaveUntold();
+    else if (isNews && !targets.none) owed.leaveUntold();
   }
 
   #act(ids: readonly string[]): void {
@@ -189,7 +203,8 @@ export class Cycle {
       log.notice("fetched again: nothing has changed, but the service may not have had it yet");
       return;
     }
-    const problem = owed.obstacleOf("publish") ?? problems.summary ?? owed.obstacles[0];
+    const others = (["mend", "care", "templates"] as const).flatMap((what) => owed.obstacleOf(what) ?? []);
+    const problem = owed.obstacleOf("publish") ?? problems.summary ?? others[0];
     log.notice(
       `fetched again: ${problem === undefined ? "nothing has changed" : `nothing new is published: ${problem}`}`,
     );

@@ -55,6 +55,17 @@ export class HeldValues {
     this.#held.set(id, { value, version, refreshAt: this.#endAfter(refreshAfter) });
   }
 
+  /** It is a secret no more. */
+  drop(id: string): void {
+    this.#held.get(id)?.value.fill(0);
+    this.#held.delete(id);
+  }
+
+  /** Whether any of them has an end. */
+  get hasLease(): boolean {
+    return [...this.#held.values()].some(({ refreshAt }) => refreshAt !== undefined);
+  }
+
   #endAfter(seconds: number | undefined): number | undefined {
     return seconds === undefined ? undefined : this.#clock.monotonic() + seconds * 1e6;
   }

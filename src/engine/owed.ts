@@ -11,11 +11,11 @@ import { problemOf } from "./problems.ts";
 /** Seconds between two looks at what others may have done, and at what could not be done before. */
 const LOOK = 60;
 
-/** What is looked at now and then: links and leftovers, files that are not mended, the mark of an action. */
-export type Look = "care" | "mend" | "mark";
+/** What is looked at now and then: links and leftovers, files that are not mended, the mark of an action, the configuration's file. */
+export type Look = "care" | "mend" | "mark" | "configuration";
 
 /** What an obstacle stands in the way of; STATUS has them in this order. */
-const obstructed = ["publish", "mend", "care", "templates"] as const;
+const obstructed = ["publish", "mend", "care", "templates", "configuration"] as const;
 type Obstructed = (typeof obstructed)[number];
 
 export class Owed {
@@ -30,6 +30,8 @@ export class Owed {
   #templatesUnread = false;
   #bytes = false;
   #settings = false;
+  /** Secrets that a configuration added while the target runs, until their first value: it does not know of them yet. */
+  readonly #added = new Set<string>();
   /** The digest of the set that was refused: only another one is worth a try. */
   #refused: string | undefined;
   /** µs of CLOCK_MONOTONIC at which a publish that failed is tried again; Infinity: none has. */
@@ -82,7 +84,28 @@ export class Owed {
     return isNews && why !== undefined;
   }
 
-  /** Asks the store for all secrets again and again. @param interval seconds */
+  /**
+   * Another configuration is in charge: what was owed to an earlier one is so no more.
+   *
+   * @param ids all secrets. @param required those of them that the target cannot do without. @param added those of them that are new.
+   */
+  secretsAre(ids: readonly string[], required: ReadonlySet<string>, added: readonly string[]): void {
+    this.#asks.secretsAre(ids, required);
+    this.#unpublished = this.#unpublished.filter((id) => ids.includes(id));
+    for (const id of this.#added) if (!ids.includes(id)) this.#added.delete(id);
+    for (const id of added) this.#added.add(id);
+    this.#refused = undefined;
+    this.#templates = undefined;
+    this.#templatesUnread = false;
+    this.obstruct("templates", undefined);
+  }
+
+  /** Whether a running target does not know of this secret yet, so that its value is no news to it. */
+  isAdded(id: string): boolean {
+    return this.#added.has(id);
+  }
+
+  /** Asks the store for all secrets again and again. @param interval seconds; Infinity: never */
   poll(interval: number): void {
     this.#asks.poll(interval);
   }
@@ -150,6 +173,7 @@ export class Owed {
   /** Takes what is done now, and plans what is not. */
   settle(round: Round): void {
     const { outcomes, result } = round;
+    if (typeof result !== "string") for (const id of result) this.#added.delete(id);
     this.#publishFailures = result === "failed" ? this.#publishFailures + 1 : 0;
     const seconds = this.#asks.settle(round, this.#publishFailures);
     this.#publishAt = result === "failed" ? this.#clock.monotonic() + seconds * 1e6 : Infinity;

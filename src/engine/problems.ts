@@ -86,8 +86,8 @@ function isWord(text: string, at: number, word: string): boolean {
 }
 
 export class Problems {
-  readonly #backend: string;
-  readonly #describe: (id: string) => string;
+  #backend: string;
+  #describe: (id: string) => string;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #known = new Map<string, Problem & { readonly since: Date }>();
@@ -97,6 +97,13 @@ export class Problems {
     this.#describe = (id) => store.describe(id);
     this.#log = log;
     this.#clock = clock;
+  }
+
+  /** Another store, or other secrets: what is said of those that are gone is over. */
+  take(store: Pick<Store, "name" | "describe">, ids: readonly string[]): void {
+    this.#backend = store.name;
+    this.#describe = (id) => store.describe(id);
+    for (const id of this.#known.keys()) if (!ids.includes(id)) this.#known.delete(id);
   }
 
   /** Notes how each secret fares, and logs what is news. @param consequence ends the sentence: "kept as it was". */

@@ -12,7 +12,7 @@ import { ValueError } from "../publish/value.ts";
 import { verify } from "./verify.ts";
 
 export class RotationPublisher {
-  readonly #verify: VerifyConfig | null;
+  #verify: VerifyConfig | null;
   readonly #publisher: Publisher;
   readonly #held: HeldValues;
   readonly #owed: Owed;
@@ -29,6 +29,11 @@ export class RotationPublisher {
     this.#held = held;
     this.#owed = owed;
     this.#log = log;
+  }
+
+  /** Another configuration is in charge. */
+  take(verifyConfig: VerifyConfig | null): void {
+    this.#verify = verifyConfig;
   }
 
   /**

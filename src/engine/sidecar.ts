@@ -5,6 +5,7 @@ import type { Request } from "./asks.ts";
 import { untilQuiet } from "./at-rest.ts";
 import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
+import type { Configuration } from "./configuration.ts";
 import { Cycle } from "./cycle.ts";
 import type { TellFacts } from "./facts.ts";
 import { firstLoad } from "./first-load.ts";
@@ -12,6 +13,7 @@ import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held-values.ts";
 import { lastHelp } from "./last-help.ts";
 import type { Log } from "../runtime/log.ts";
+import type { ReloadRequest } from "../systemd/reload-desk.ts";
 import type { Notifier } from "../systemd/notify.ts";
 import { type Look, Owed } from "./owed.ts";
 import { Problems } from "./problems.ts";
@@ -20,8 +22,9 @@ import { RotationPublisher } from "./rotation.ts";
 import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
+import { Takeover, type TakeoverParts } from "./takeover.ts";
 import { soonAfter, waitFor } from "../contract/waiting.ts";
-import { keepWatching } from "./watch.ts";
+import { Watching } from "./watch.ts";
 
 export interface SidecarParts {
   readonly config: Config;
@@ -36,6 +39,10 @@ export interface SidecarParts {
   readonly idle: () => void;
   /** For `fetcher status`. */
   readonly facts?: TellFacts | undefined;
+  /** Where another configuration comes from at a reload; undefined: there is none but this. */
+  readonly configuration?: Configuration | undefined;
+  /** Of this program. */
+  readonly version?: string | undefined;
 }
 
 /** Seconds in which what is under way ends after a stop: a program that it waits for may hang, too. */
@@ -45,8 +52,8 @@ const STOP_LIMIT = 0.2;
 type Reason = Request | "look";
 
 export class Sidecar {
-  readonly #parts: SidecarParts;
-  readonly #ids: readonly string[];
+  /** One object for all who use it: a reload replaces the configuration and the store in it. */
+  readonly #parts: SidecarParts & Pick<TakeoverParts, "config" | "store">;
   readonly #held: HeldValues;
   readonly #problems: Problems;
   readonly #alarm: Alarm<Reason>;
@@ -54,33 +61,36 @@ export class Sidecar {
   readonly #targets: AllTargets;
   readonly #rotation: RotationPublisher;
   readonly #cycle: Cycle;
+  readonly #takeover: Takeover;
+  readonly #watching = new Watching();
   #checkedAt: Date | undefined;
   #publishedAt: Date | undefined;
   #rotations = 0;
   #ready = false;
 
-  constructor(parts: SidecarParts) {
-    this.#parts = parts;
+  constructor(given: SidecarParts) {
+    const parts = { ...given };
     const { config, clock, log, store, publisher } = parts;
-    this.#ids = config.secrets.map(({ id }) => id);
     this.#held = new HeldValues(clock);
     this.#problems = new Problems(store, log, clock);
     this.#alarm = new Alarm(clock);
-    this.#owed = new Owed(this.#ids, this.#held, clock, parts.random);
+    this.#owed = new Owed(idsOf(config), this.#held, clock, parts.random);
     this.#targets = new AllTargets({
       ...parts,
       changed: () => {
         this.#tellStatus();
       },
-      applied: () => void store.applied(this.#held.versions),
+      applied: () => {
+        void this.#parts.store.applied(this.#held.versions);
+        this.#takeover.release();
+      },
       unmarked: (isUnmarked) => {
         this.#owed.look("mark", isUnmarked);
         this.#alarm.ring("look");
       },
     });
     this.#rotation = new RotationPublisher(config.onChange.verify, publisher, this.#held, this.#owed, log);
-    this.#cycle = new Cycle({
-      ...parts,
+    const all = Object.assign(parts, {
       held: this.#held,
       problems: this.#problems,
       owed: this.#owed,
@@ -94,10 +104,14 @@ export class Sidecar {
         this.#publishedAt = clock.now();
       },
     });
+    this.#parts = all;
+    this.#cycle = new Cycle(all);
+    this.#takeover = new Takeover(all);
   }
 
-  /** SIGHUP: fetch everything now. */
-  reload(): void {
+  /** SIGHUP: read the configuration again, and fetch everything now. @param request who waits for the result. */
+  reload(request?: ReloadRequest): void {
+    if (request !== undefined) this.#takeover.expect(request);
     this.#alarm.ring("reload");
   }
 
@@ -108,7 +122,7 @@ export class Sidecar {
    * @throws FatalError where the first set cannot be published; never after READY.
    */
   async run(stop: AbortSignal): Promise<boolean> {
-    const { config, publisher, store, notifier } = this.#parts;
+    const { config, publisher, notifier } = this.#parts;
     const late = soonAfter(stop, STOP_LIMIT);
     try {
       const found = publisher.recover();
@@ -123,16 +137,17 @@ export class Sidecar {
       this.#logReady();
       if (!config.resident) return true;
       this.#targets.resume(found);
-      const hint = () => {
-        this.#alarm.ring("hint");
+      const ended = async () => {
+        await Promise.all([this.#stay(stop), this.#targets.run(stop)]);
+        await this.#watching.ended();
       };
-      const watching = config.reloadOnChange ? keepWatching(this.#parts, hint, stop) : undefined;
-      await waitFor(Promise.all([this.#stay(stop), watching, this.#targets.run(stop)]), late);
+      await waitFor(ended(), late);
       const status = notifier.status.bind(notifier);
       await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, status });
       return true;
     } finally {
-      await store.close();
+      await this.#parts.store.close();
+      await this.#takeover.close();
       this.#held.clear();
     }
   }
@@ -164,27 +179,67 @@ export class Sidecar {
     );
     this.#held.release(found.values ?? []);
     const silent = [...failed.values()].some(({ kind }) => kind === "unavailable");
-    this.#owed.missedByStart(result === "published" ? failed.keys() : this.#ids, silent || result === "failed");
+    this.#owed.missedByStart(
+      result === "published" ? failed.keys() : idsOf(this.#parts.config),
+      silent || result === "failed",
+    );
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
-    const { config, store, idle } = this.#parts;
-    if (config.reloadOnChange && store.pollingInterval !== null) this.#owed.poll(store.pollingInterval);
+    const { idle, configuration } = this.#parts;
+    this.#follow(stop);
     this.#noteCare();
+    this.#owed.look("configuration", configuration !== undefined);
     while (!isAborted(stop)) {
       const rung = await this.#alarm.wait(this.#owed.seconds, stop);
       if (isAborted(stop)) return;
       const request = await this.#requestOf(rung, stop);
       this.#look(this.#owed.looks());
-      const ids = this.#owed.due(request);
-      if (ids !== undefined && !isAborted(stop)) {
-        await this.#cycle.run(ids, request, stop);
-        if (request === "reload") this.#parts.publisher.maintain();
-        this.#noteCare();
-        if (!isAborted(stop)) this.#tellStatus();
+      if (request === "reload") await this.#reload(stop);
+      else {
+        const ids = this.#owed.due(request);
+        if (ids !== undefined && !isAborted(stop)) await this.#cycle.run(ids, request, stop);
+        if (ids !== undefined) this.#afterCycle(stop);
       }
       idle();
     }
+  }
+
+  async #reload(stop: AbortSignal): Promise<void> {
+    const waiting = this.#takeover.begin();
+    const isTaken = await this.#takeover.read(waiting, stop);
+    if (isTaken) this.#follow(stop);
+    if (isAborted(stop)) return;
+    const round = await this.#cycle.run(this.#owed.due("reload") ?? [], "reload", stop, isTaken);
+    this.#parts.publisher.maintain();
+    this.#afterCycle(stop);
+    this.#takeover.end(waiting, round);
+  }
+
+  #afterCycle(stop: AbortSignal): void {
+    this.#noteCare();
+    if (isAborted(stop)) return;
+    this.#tellStatus();
+    this.#lookAtConfiguration();
+  }
+
+  /** Not waited for: its file system may hang. */
+  #lookAtConfiguration(): void {
+    if (this.#parts.configuration === undefined) return;
+    void this.#takeover.look().then((isNews) => {
+      if (isNews) this.#tellStatus();
+    });
+  }
+
+  /** Watches and polls as the configuration has it. */
+  #follow(stop: AbortSignal): void {
+    const { config, store } = this.#parts;
+    const { reloadOnChange } = config;
+    this.#owed.poll(reloadOnChange ? (store.pollingInterval ?? Infinity) : Infinity);
+    const hint = () => {
+      this.#alarm.ring("hint");
+    };
+    this.#watching.begin(reloadOnChange ? { ...this.#parts } : undefined, hint, stop);
   }
 
   async #requestOf(rung: ReadonlySet<Reason>, stop: AbortSignal): Promise<Request | undefined> {
@@ -200,6 +255,7 @@ export class Sidecar {
     if (looks.has("care")) this.#parts.publisher.maintain();
     if (looks.has("mark")) this.#targets.markAgain();
     if (looks.has("mend")) this.#cycle.mend();
+    if (looks.has("configuration")) this.#lookAtConfiguration();
     this.#noteCare();
     this.#tellStatus();
   }
@@ -246,15 +302,25 @@ export class Sidecar {
   }
 
   #status(): string {
-    return statusText(this.#parts.store.name, this.#held.versions, this.#checkedAt, this.#troubles());
+    const { store, version } = this.#parts;
+    return statusText(store.name, this.#held.versions, this.#checkedAt, [
+      ...this.#troubles(),
+      // An upgrade of the package leaves the one that runs.
+      version === undefined ? undefined : `fetcher ${version}`,
+    ]);
   }
 
   #logReady(): void {
-    const { log, store, publisher, notifier } = this.#parts;
+    const { log, store, publisher, notifier, version } = this.#parts;
     const files = publisher.directory;
     log.info(`ready: ${counted(this.#held.size, "secret")} from ${store.name}`, {
       directory: files,
       notify: notifier.how,
+      ...(version === undefined ? {} : { version }),
     });
   }
+}
+
+function idsOf({ secrets }: Config): readonly string[] {
+  return secrets.map(({ id }) => id);
 }

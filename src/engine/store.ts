@@ -66,15 +66,43 @@ interface CheckedStore {
   readonly requests: readonly SecretRequest<unknown>[];
 }
 
-/** @throws ConfigError, or BackendError where the backend can never work. */
-export async function openStore(config: Config, log: Log, random: Random): Promise<Store> {
-  const { module, settings, requests } = await checkStore(config);
-  const backend = await module.open(settings, {
+/** The backend of each, and what it was opened for. */
+const opened = new WeakMap<Store, { readonly backend: Backend<unknown>; readonly by: string }>();
+
+/** Whether two are one backend with its sessions and leases, so that closing one would close the other. */
+export function isSameBackend(one: Store, other: Store): boolean {
+  return one === other || (opened.has(one) && opened.get(one)?.backend === opened.get(other)?.backend);
+}
+
+/**
+ * @param running a store whose backend is taken over where it has the same settings.
+ * @throws ConfigError, or BackendError where the backend can never work.
+ */
+export async function openStore(config: Config, log: Log, random: Random, running?: Store): Promise<Store> {
+  const checked = await checkStore(config);
+  const by = JSON.stringify([config.backend, config.settings, config.baseDirectory]);
+  const before = running === undefined ? undefined : opened.get(running);
+  const backend = before?.by === by ? before.backend : await openBackend(checked, log, random);
+  const store = guard(config, checked, backend, log);
+  opened.set(store, { backend, by });
+  return store;
+}
+
+async function openBackend({ module, settings }: CheckedStore, log: Log, random: Random): Promise<Backend<unknown>> {
+  return await module.open(settings, {
     log: (level, message) => {
       log[level](`${module.name}: ${printable(message)}`);
     },
     random,
   });
+}
+
+function guard(
+  config: Config,
+  { module, settings, requests }: CheckedStore,
+  backend: Backend<unknown>,
+  log: Log,
+): Store {
   const byId = new Map(requests.map((request) => [request.id, request]));
   const sizes = new Sizes();
   const describe = (id: string) => printable(module.describe(byId.get(id)?.source, settings));

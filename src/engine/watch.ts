@@ -6,6 +6,38 @@ import type { Store } from "./store.ts";
 /** Seconds before a broken watch is tried again. */
 const AGAIN = 60;
 
+/** One watch at a time. */
+export class Watching {
+  #end: AbortController | undefined;
+  readonly #watches = new Set<Promise<void>>();
+
+  /** Watches this store, and no longer the one before. @param parts undefined: none. */
+  begin(parts: Parameters<typeof keepWatching>[0] | undefined, hint: () => void, stop: AbortSignal): void {
+    this.#end?.abort();
+    this.#end = undefined;
+    if (parts === undefined || isAborted(stop)) return;
+    const end = new AbortController();
+    const onStop = () => {
+      end.abort();
+    };
+    stop.addEventListener("abort", onStop, { once: true });
+    this.#end = end;
+    const onHint = () => {
+      if (!end.signal.aborted) hint();
+    };
+    const watch = keepWatching(parts, onHint, end.signal).finally(() => {
+      stop.removeEventListener("abort", onStop);
+      this.#watches.delete(watch);
+    });
+    this.#watches.add(watch);
+  }
+
+  /** @returns when all have ended. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#watches);
+  }
+}
+
 /** @returns when `stop` aborts, or at once where the store cannot be watched. */
 export async function keepWatching(
   { store, clock, log }: { readonly store: Store; readonly clock: Clock; readonly log: Log },

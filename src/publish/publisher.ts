@@ -43,8 +43,8 @@ export interface StagedSet {
 export class Publisher {
   readonly #directory: PublishedDirectory;
   readonly #links: LinkDirectory | undefined;
-  readonly #layout: SetLayout;
-  readonly #config: Config;
+  #layout: SetLayout;
+  #config: Config;
   readonly #warn: (message: string) => void;
   /** What is published, but has no link, or is there still though it should not be. */
   #problems: readonly string[] = [];
@@ -81,6 +81,33 @@ export class Publisher {
 
   get directory(): string {
     return this.#directory.path;
+  }
+
+  /**
+   * Checks all of another configuration that can be checked without values. Changes nothing.
+   *
+   * @throws ConfigError where an owner or a group does not exist, or a template is no good.
+   */
+  async layoutOf(config: Config): Promise<SetLayout> {
+    return await SetLayout.of(config, this.#directory.defaultMode);
+  }
+
+  /** The next publish is by this configuration, whose output is the same directory. @param layout from `layoutOf`. */
+  take(config: Config, layout: SetLayout): void {
+    this.#config = config;
+    this.#layout = layout;
+  }
+
+  /** Whether other files are to be made of these values than are published. What cannot be made is for the publish to say. */
+  differs(values: ReadonlyMap<string, Buffer>): boolean {
+    try {
+      const { files } = this.#layout.layOut(values);
+      const published = new Set(this.#state.files);
+      return files.length !== published.size || !files.every((file) => published.has(file.name) && this.#isThere(file));
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      return true;
+    }
   }
 
   /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */

@@ -34,14 +34,33 @@ export interface BrokenTarget {
 
 export class AllTargets {
   readonly #parts: AllTargetsParts;
-  readonly #all: readonly OneTarget[];
+  #all: readonly OneTarget[];
+  /** What ends the loop of each action. */
+  readonly #ends = new Map<OneTarget, AbortController>();
+  readonly #loops = new Set<Promise<void>>();
+  #stop: AbortSignal | undefined;
   /** The mark that could not be written. */
   #unwritten: { readonly publishedAt: number | null } | undefined;
 
   constructor(parts: AllTargetsParts) {
     this.#parts = parts;
-    const { onChange, targets } = parts.config;
-    this.#all = onChange.action === "none" ? [] : targets.map((unit) => new OneTarget(unit, { ...parts, onChange }));
+    this.#all = unitsToTell(parts.config).map((unit) => this.#open(unit, parts.config));
+  }
+
+  #open(unit: string, { onChange }: Config): OneTarget {
+    return new OneTarget(unit, { ...this.#parts, onChange });
+  }
+
+  /** Another configuration is in charge. A target that it has, too, keeps its pace, and what it is still to be told. */
+  take(config: Config): void {
+    const before = new Map(this.#all.map((action) => [action.unit, action]));
+    this.#all = unitsToTell(config).map((unit) => before.get(unit) ?? this.#open(unit, config));
+    for (const action of this.#all) {
+      if (before.delete(action.unit)) action.take(config.onChange);
+      else this.#serve(action);
+    }
+    for (const action of before.values()) this.#ends.get(action)?.abort();
+    if ([...before.values()].some(({ idle }) => !idle)) this.#settled();
   }
 
   /** Nobody is told of anything: there is no target, or it sees changes itself. */
@@ -96,13 +115,42 @@ export class AllTargets {
 
   /** Serves requests until `stop` aborts. */
   async run(stop: AbortSignal): Promise<void> {
-    await Promise.all(
-      this.#all.map((target) =>
-        target.run(stop, () => {
-          this.#settled();
-        }),
-      ),
-    );
+    this.#stop = stop;
+    for (const action of this.#all) this.#serve(action);
+    // Others may be added until then.
+    if (!stop.aborted)
+      await new Promise<void>((done) => {
+        stop.addEventListener(
+          "abort",
+          () => {
+            done();
+          },
+          { once: true },
+        );
+      });
+    await Promise.all(this.#loops);
+  }
+
+  #serve(action: OneTarget): void {
+    const stop = this.#stop;
+    if (stop === undefined) return;
+    const end = new AbortController();
+    const onStop = () => {
+      end.abort();
+    };
+    stop.addEventListener("abort", onStop, { once: true });
+    if (stop.aborted) onStop();
+    this.#ends.set(action, end);
+    const loop = action
+      .run(end.signal, () => {
+        if (this.#all.includes(action)) this.#settled();
+      })
+      .finally(() => {
+        stop.removeEventListener("abort", onStop);
+        this.#ends.delete(action);
+        this.#loops.delete(loop);
+      });
+    this.#loops.add(loop);
   }
 
   #settled(): void {
@@ -137,4 +185,8 @@ export class AllTargets {
   #allIdle(): boolean {
     return this.#all.every(({ idle }) => idle);
   }
+}
+
+function unitsToTell({ onChange, targets }: Config): readonly string[] {
+  return onChange.action === "none" ? [] : targets;
 }

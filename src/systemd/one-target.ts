@@ -48,6 +48,7 @@ type Step = { readonly wait: number } | Done | "act";
 export class OneTarget {
   readonly unit: string;
   readonly #parts: OneTargetParts;
+  #onChange: OnChangeConfig;
   readonly #alarm: Alarm<"requested">;
   /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
   #publishedAt: number | undefined;
@@ -73,8 +74,14 @@ export class OneTarget {
   constructor(unit: string, parts: OneTargetParts) {
     this.unit = unit;
     this.#parts = parts;
+    this.#onChange = parts.onChange;
     this.#alarm = new Alarm(parts.clock);
     this.#starts = new StartLimit(parts.clock);
+  }
+
+  /** Another configuration is in charge; starts that were seen, and an action that is due, stay. */
+  take(onChange: OnChangeConfig): void {
+    this.#onChange = onChange;
   }
 
   /** For STATUS=; undefined: nothing to say. */
@@ -117,13 +124,14 @@ export class OneTarget {
 
   /** Serves requests until `signal` aborts. @param settled called whenever nothing is due any more. */
   async run(signal: AbortSignal, settled: () => void): Promise<void> {
-    const { clock, random, onChange } = this.#parts;
+    const { clock, random } = this.#parts;
     this.#settled = settled;
     while (!isAborted(signal)) {
       await this.#alarm.wait(Infinity, signal);
       if (this.#publishedAt === undefined || isAborted(signal)) continue;
-      if (onChange.splay > 0) {
-        const wait = random() * onChange.splay;
+      const { splay } = this.#onChange;
+      if (splay > 0) {
+        const wait = random() * splay;
         this.#say(`${this.#verb()} in ${wait.toFixed(0)} s (splay)`);
         await clock.sleep(wait, signal);
       }
@@ -152,7 +160,7 @@ export class OneTarget {
 
   /** What to do about a target in this state. */
   #next(state: UnitState): Step {
-    const { action } = this.#parts.onChange;
+    const { action } = this.#onChange;
     this.#starts.note(state);
     // One whose unit file was removed may be running all the same.
     if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn", told: false };
@@ -251,7 +259,8 @@ export class OneTarget {
   }
 
   async #act(before: UnitState, signal: AbortSignal): Promise<void> {
-    const { clock, log, systemd, onChange } = this.#parts;
+    const { clock, log, systemd } = this.#parts;
+    const onChange = this.#onChange;
     const request = this.#requests;
     const revives = before.activeState === "failed";
     const what = revives ? "start" : onChange.action;
@@ -307,7 +316,8 @@ export class OneTarget {
   }
 
   #job(before: UnitState, signal: AbortSignal): Promise<JobResult> {
-    const { onChange, systemd } = this.#parts;
+    const { systemd } = this.#parts;
+    const onChange = this.#onChange;
     if (before.activeState === "failed") return systemd.revive(this.unit, signal);
     switch (onChange.action) {
       case "restart":
@@ -343,9 +353,11 @@ export class OneTarget {
 
   /** @returns seconds to the next attempt. */
   #retry(why: string): number {
-    const { log, random, onChange } = this.#parts;
+    const { log, random } = this.#parts;
     const wait = backoff(this.#failures + 2, random);
-    log[this.#failures === 0 ? "warn" : "debug"](`${this.unit}: ${onChange.action} did not work: ${why}; trying again`);
+    log[this.#failures === 0 ? "warn" : "debug"](
+      `${this.unit}: ${this.#onChange.action} did not work: ${why}; trying again`,
+    );
     this.#failures += 1;
     this.#say(`${this.#verb()} did not work yet: ${why}`);
     return wait;
@@ -359,11 +371,11 @@ export class OneTarget {
 
   #untilMinInterval(): number {
     if (this.#lastAction === undefined) return 0;
-    return this.#parts.onChange.minInterval - (this.#parts.clock.monotonic() - this.#lastAction) / 1e6;
+    return this.#onChange.minInterval - (this.#parts.clock.monotonic() - this.#lastAction) / 1e6;
   }
 
   #verb(): string {
-    return `${this.#parts.onChange.action} of ${this.unit}`;
+    return `${this.#onChange.action} of ${this.unit}`;
   }
 
   #say(status: string | undefined): void {

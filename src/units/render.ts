@@ -58,10 +58,12 @@ function sidecarUnit(
       ["StartLimitIntervalSec", "0"],
     ],
     service: [
-      ...(config.resident ? daemon : once),
+      ...(config.resident
+        ? [...daemon, ["ExecReload", commandLine([...program, "reload", "--config", file])] as const]
+        : once),
       // Where the sd-notify addon is missing, systemd-notify(1) speaks for the main process.
       ["NotifyAccess", "all"],
-      ["ExecStart", [...program, "--config", file].map(argument).join(" ")],
+      ["ExecStart", commandLine([...program, "--config", file])],
       ["PrivateTmp", "yes"],
       ["RuntimeDirectory", word(runtimeDirectory)],
       // Each file's own mode decides where others are to read them; else the directory does.
@@ -109,7 +111,6 @@ const executable: Lines = [
 
 const daemon: Lines = [
   ["Type", "notify"],
-  ["ExecReload", "kill -HUP $MAINPID"],
   ["Restart", "always"],
 ];
 
@@ -159,6 +160,10 @@ function credentials(config: Config, files: string): Lines {
       .filter(({ optional }) => optional)
       .map(({ file }) => ["SetCredential", `${escaped(file)}:\\n`] as const),
   ];
+}
+
+function commandLine(words: readonly string[]): string {
+  return words.map(argument).join(" ");
 }
 
 function runtimeDirectoryIn(config: Config): string {

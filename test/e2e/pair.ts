@@ -194,7 +194,8 @@ export class Pair {
   async untilStatus(pattern: RegExp, seconds = 30): Promise<string> {
     return await this.guest.until(
       `the STATUS of ${this.sidecar} matches ${String(pattern)}`,
-      async () => (await this.guest.show(this.sidecar, "StatusText")).StatusText,
+      // The version, which each ends with, is no scenario's business.
+      async () => (await this.guest.show(this.sidecar, "StatusText")).StatusText.replace(/; fetcher [^;]*$/, ""),
       (text) => pattern.test(text),
       { timeout: seconds },
     );

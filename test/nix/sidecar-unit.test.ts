@@ -69,7 +69,9 @@ needs("nix").describe("a rendered sidecar", () => {
         'Environment="MALLOC_ARENA_MAX=1"',
         'Environment="NODE_DISABLE_COMPILE_CACHE=1"',
         'Environment="PATH=/usr/bin:/usr/local/bin"',
-        "ExecReload=/usr/bin/kill -HUP $MAINPID",
+        expect.stringMatching(
+          /^ExecReload=\/usr\/local\/bin\/fetcher reload --config \/nix\/store\/\w{32}-NAME-secrets\.json$/,
+        ),
         expect.stringMatching(
           /^ExecStart=\/usr\/local\/bin\/fetcher --config \/nix\/store\/\w{32}-NAME-secrets\.json$/,
         ),
@@ -87,7 +89,7 @@ needs("nix").describe("a rendered sidecar", () => {
         "Environment=BUN_RUNTIME_TRANSPILER_CACHE_PATH=0",
         "Environment=MALLOC_ARENA_MAX=1",
         "Environment=NODE_DISABLE_COMPILE_CACHE=1",
-        "ExecReload=kill -HUP $MAINPID",
+        "ExecReload=fetcher reload --config /etc/fetcher/NAME.json",
         "ExecStart=fetcher --config /etc/fetcher/NAME.json",
         `ExecStopPost=-${emptyWhenStopped}`,
         "SystemCallFilter=@chown",

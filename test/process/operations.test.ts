@@ -77,14 +77,17 @@ class Machine {
       ...this.others,
     ];
     return new Set(
-      lines.map((line) =>
-        canonical(
-          line
-            .replaceAll(place.path("config.json"), "/etc/fetcher/hello.json")
-            .replaceAll(place.store, "/etc/fetcher/hello/secrets")
-            .replaceAll(place.output, OUTPUT),
+      // The page has the version only once.
+      lines
+        .flatMap((line) => [line, line.replace(/; fetcher [^;]*$/, "")])
+        .map((line) =>
+          canonical(
+            line
+              .replaceAll(place.path("config.json"), "/etc/fetcher/hello.json")
+              .replaceAll(place.store, "/etc/fetcher/hello/secrets")
+              .replaceAll(place.output, OUTPUT),
+          ),
         ),
-      ),
     );
   }
 }
@@ -99,7 +102,8 @@ function canonical(line: string): string {
     .replaceAll(/in \d+ s \((paced|splay)\)/g, "in 8 s ($1)")
     .replaceAll(/known here are .*/g, "known here are ...")
     .replaceAll(/startTimeout, [\d.]+ s/g, "startTimeout, 60 s")
-    .replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8200");
+    .replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8200")
+    .replace(/; fetcher \d[^;]*$/, "; fetcher 0.1.0");
 }
 
 interface Scenario {
@@ -116,6 +120,27 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       await machine.shows(/^2 secrets from folder, checked/);
       machine.place.put({ greeting: "good evening" });
       await daemon.says(/restart done/);
+      await daemon.end();
+    },
+  },
+  "Another configuration": {
+    async run(machine) {
+      const config = machine.config();
+      const daemon = await machine.start(config).ready();
+      machine.place.writeConfig({ ...config, secrets: { greeting: {} } });
+      machine.place.put({ greeting: "good evening" });
+      await machine.shows(/^2 secrets from folder, checked .*was changed since it was read/);
+      const reload = async (next: object) => {
+        machine.place.writeConfig(next);
+        const lines = daemon.lines.length;
+        daemon.signal("SIGHUP");
+        await daemon.says(/^fetched again|^published|is taken over|not taken over/, lines);
+      };
+      await reload({ ...config, secrets: { greeting: {} } });
+      await reload({ ...config, onchange: {} });
+      await daemon.says(/onchange: unknown option/);
+      await reload({ ...config, resident: false, config: { secretsDir: machine.place.store } });
+      await daemon.says(/resident: not taken over/);
       await daemon.end();
     },
   },

@@ -8,6 +8,7 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +16,11 @@ import { onTestFinished } from "vitest";
 import { Publisher } from "../../../src/publish/publisher.ts";
 import type { TellFacts } from "../../../src/engine/facts.ts";
 import { Sidecar } from "../../../src/engine/sidecar.ts";
-import { configOf } from "../command-line.ts";
+import type { Config } from "../../../src/config/config.ts";
+import { RunningFile } from "../../../src/config/running-file.ts";
+import { configurationOf } from "../../../src/engine/configuration.ts";
+import type { ReloadResult } from "../../../src/systemd/reload-desk.ts";
+import { configOf, noFlags } from "../command-line.ts";
 import { FakeClock, FakeStore, FakeSystemd, recordingLog, RecordingNotifier, settled } from "../fakes.ts";
 
 export interface Options {
@@ -29,6 +34,10 @@ export interface Options {
   /** Runs between the read of what is published and the first fetch. */
   readonly opened?: () => void;
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
+  /** A reload reads the configuration's file: real reads, between which the fake clock stands still. */
+  readonly isConfigurable?: boolean;
+  /** What opens the store of another configuration; the running one where this says nothing. */
+  readonly opens?: (config: Config) => Promise<FakeStore | undefined>;
 }
 
 export function freshDirectory(parent = tmpdir()): string {
@@ -55,14 +64,19 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const clock = options.clock ?? new FakeClock();
   const directory = options.directory ?? join(freshDirectory(), "pub");
   mkdirSync(directory, { recursive: true });
-  const config = configOf({
+  const json = {
+    backend: "static",
     service: "app.service",
     secrets: { a: {}, b: {} },
     config: { reloadOnChange: true },
     output: { directory },
     ...options.config,
     onChange: { settle: 0.5, ...(options.config?.["onChange"] as object | undefined) },
-  });
+  };
+  const config = configOf(json);
+  const configFile = join(freshDirectory(), "app.json");
+  writeFileSync(configFile, JSON.stringify(json));
+  const running = await RunningFile.read(configFile);
   const log = recordingLog();
   const notifier = new RecordingNotifier();
   const systemd =
@@ -82,7 +96,16 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     random: () => random,
     idle: () => undefined,
     facts: (now) => facts.push(now),
+    configuration:
+      options.isConfigurable === true
+        ? configurationOf(running, noFlags, async (next, before) => (await options.opens?.(next)) ?? before)
+        : undefined,
   });
+  /** Replaces the configuration's file. */
+  const configure = (change: object | string) => {
+    writeFileSync(`${configFile}.new`, typeof change === "string" ? change : JSON.stringify({ ...json, ...change }));
+    renameSync(`${configFile}.new`, configFile);
+  };
   const stop = new AbortController();
   const { opened } = options;
   const { before } = store;
@@ -112,6 +135,18 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     systemd,
     sidecar,
     facts: () => facts.at(-1),
+    configFile,
+    configure,
+    /** Asks as `fetcher reload` does. @returns the answer, when it is there. */
+    ask: () => {
+      let answer: ReloadResult | undefined;
+      const text = readFileSync(configFile, "utf8");
+      sidecar.reload({
+        configuration: { file: configFile, text },
+        answer: (result) => (answer = result),
+      });
+      return () => answer;
+    },
     stop: async () => {
       stop.abort();
       await run;

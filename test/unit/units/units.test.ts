@@ -116,6 +116,7 @@ describe("a generated sidecar", () => {
       // Users and hosts are looked up there.
       "BindReadOnlyPaths=-/run/nscd",
       "Documentation=man:fetcher(8)",
+      "ExecReload=/usr/bin/fetcher reload --config /etc/fetcher/NAME.json",
       "ExecStart=/usr/bin/fetcher --config /etc/fetcher/NAME.json",
       // The default delivery is as files.
       "RequiresMountsFor=/etc/fetcher/NAME/secrets",
@@ -124,6 +125,7 @@ describe("a generated sidecar", () => {
     ]);
     expect(theirs.filter((line) => !ours.includes(line))).toEqual([
       "BindReadOnlyPaths=/etc/fetcher/NAME",
+      "ExecReload=fetcher reload --config /etc/fetcher/NAME.json",
       "ExecStart=fetcher --config /etc/fetcher/NAME.json",
       "RuntimeDirectoryMode=0700",
     ]);

@@ -1,0 +1,111 @@
+/** `fetcher reload` and SIGHUP: a changed configuration is taken over by the process that runs. */
+import * as fs from "node:fs";
+import { describe, expect, test } from "vitest";
+import { type Daemon, eventually, Place } from "./daemon.ts";
+
+async function started() {
+  const place = new Place();
+  place.put({ a: "a1", b: "b1-canary" });
+  const runtime = place.path("runtime");
+  const env = { RUNTIME_DIRECTORY: runtime };
+  const daemon = await place.start(place.config(["a"]), { env }).ready();
+  const file = place.path("config.json");
+  const configure = (config: unknown) => {
+    fs.writeFileSync(`${file}.new`, typeof config === "string" ? config : JSON.stringify(config));
+    fs.renameSync(`${file}.new`, file);
+  };
+  const reload = (to: Daemon, words = ["--config", file]) =>
+    place.run(["reload", ...words], { env: { ...env, MAINPID: String(to.pid) } });
+  return { place, daemon, configure, reload, file, runtime };
+}
+
+describe("fetcher reload", () => {
+  test("returns when the new set is published; one process, and no value in its log", async () => {
+    const { place, daemon, configure, reload } = await started();
+    configure(place.config({ b: { file: "b.key" } }));
+    expect(await reload(daemon)).toMatchObject({ code: 0, stdout: "", stderr: "" });
+    expect(place.published()).toEqual({ "b.key": "b1-canary", "secrets.env": "b='b1-canary'\n" });
+    const line = await daemon.says(/config\.json is taken over/);
+    expect(line).toMatchObject({ level: "notice", added: ["b"], removed: ["a"] });
+    expect(daemon.stderr).not.toContain("canary");
+    expect(daemon.lines[0]).toMatchObject({
+      message: "ready: 1 secret from folder",
+      version: expect.any(String) as string,
+    });
+    place.put({ b: "b2" });
+    await eventually("the new secret is followed", () => place.read("b.key") === "b2");
+    expect((await daemon.end()).code).toBe(0);
+  });
+
+  test.each([
+    ["no JSON", "{", 78, /config\.json is not JSON/],
+    ["an owner that does not exist", { secrets: { a: { owner: "nobody-here-7" } } }, 78, /secrets\.a\.owner/],
+    ["a backend that does not exist", { backend: "/nowhere.mjs" }, 78, /backend/],
+    ["an output among the sources", undefined, 78, /output\.directory/],
+  ])("%s: ends with its status, the daemon says why, once, and goes on", async (_, change, code, message) => {
+    const { place, daemon, configure, reload } = await started();
+    const wrong =
+      typeof change === "string"
+        ? change
+        : change === undefined
+          ? place.config(["a"], { config: { secretsDir: place.output } })
+          : { ...place.config(["a"]), ...change };
+    configure(wrong);
+    expect((await reload(daemon)).code).toBe(code);
+    const errors = daemon.lines.filter(({ level }) => level === "error");
+    expect(errors.map((line) => line.message)).toEqual([expect.stringMatching(message)]);
+    expect(errors[0]?.message).toMatch(/not taken over, the configuration of before goes on$/);
+    place.put({ a: "a2" });
+    await eventually("the store is followed", () => place.read("a") === "a2");
+  });
+
+  test("a file that is not there: said, and fetched all the same", async () => {
+    const { place, daemon, reload, file } = await started();
+    fs.rmSync(file);
+    expect((await reload(daemon)).code).toBe(78);
+    await daemon.says(/cannot read .*config\.json.*not taken over/);
+    await daemon.says(/^fetched again/);
+    expect(place.read("a")).toBe("a1");
+  });
+
+  test("a store that is away: 69, what is published stays", async () => {
+    const { place, daemon, reload, configure } = await started();
+    fs.writeFileSync(place.path("token"), "t");
+    const config = { url: "http://127.0.0.1:1", mount: "secret", path: "app", tokenPath: place.path("token") };
+    configure({ ...place.config(["a"]), backend: "vault", config });
+    expect((await reload(daemon)).code).toBe(69);
+    expect(place.read("a")).toBe("a1");
+  });
+
+  test("a daemon of an earlier version is signalled, and that it takes nothing over is said", async () => {
+    const { daemon, reload, runtime } = await started();
+    fs.rmSync(`${runtime}/.fetcher-reload`, { recursive: true });
+    const { code, stderr } = await reload(daemon);
+    expect([code, stderr]).toEqual([0, expect.stringContaining("is another version: it fetches now")]);
+    await daemon.says(/^fetched again/);
+  });
+
+  test("a daemon that has ended: 69, with words", async () => {
+    const { daemon, reload } = await started();
+    await daemon.end("SIGKILL");
+    const { code, stderr } = await reload(daemon);
+    expect([code, stderr]).toEqual([69, expect.stringContaining("the sidecar has ended meanwhile")]);
+  });
+
+  test.each([
+    ["without a daemon", {}, ["--config", "x"], "systemctl reload"],
+    ["without a file", { MAINPID: "2" }, [], "expected --config FILE"],
+  ])("%s: 64, with what to do", async (_, env, words, says) => {
+    const { code, stderr } = await new Place().run(["reload", ...words], { env });
+    expect([code, stderr]).toEqual([64, expect.stringContaining(says)]);
+  });
+});
+
+test("SIGHUP alone takes it over where the file can be seen, also one that is named by a relative path", async () => {
+  const { place, daemon, configure } = await started();
+  configure(place.config(["a", "b"]));
+  daemon.signal("SIGHUP");
+  await eventually("b is published", () => place.read("b") === "b1-canary");
+  await daemon.end();
+  expect(fs.existsSync(place.path("runtime", ".fetcher-reload"))).toBe(true);
+});

@@ -1,0 +1,304 @@
+/** A reload takes a changed configuration over: the service is not touched, and nothing of it ends the sidecar. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { BackendError } from "../../../src/contract/backend.ts";
+import type { ReloadResult } from "../../../src/systemd/reload-desk.ts";
+import { FakeStore, missing, refused, settled } from "../fakes.ts";
+import { block, freshDirectory, type Options, startSidecar as start } from "./running-sidecar.ts";
+
+/** Modules that only a reload needs are loaded in real time, in which the fake clock stands still. */
+async function answered(answer: () => ReloadResult | undefined): Promise<ReloadResult | undefined> {
+  await expect.poll(answer, { timeout: 20_000 }).toBeDefined();
+  await settled();
+  return answer();
+}
+
+const startSidecar = (options: Options = {}) => start({ ...options, isConfigurable: true });
+const own = (names: readonly string[]) => names.filter((name) => !name.startsWith("."));
+
+describe("secrets", () => {
+  test("a new one is published, a removed one is gone, and the service is not touched", async () => {
+    const store = new FakeStore({ a: "a1", b: "b1", c: "c1" });
+    const life = await startSidecar({ store });
+    life.configure({ secrets: { b: {}, c: { file: "c.key" } } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(5);
+    expect(own(life.names())).toEqual(["b", "c.key", "secrets.env"]);
+    expect(life.file("secrets.env")).toBe("b='b1'\nc='c1'\n");
+    expect(answer()).toEqual({ exitCode: 0, message: "" });
+    expect(life.notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [^;]*$/);
+    // A reload that changes nothing leaves it alone, too: nothing is said of it late.
+    await answered(life.ask());
+    await life.clock.advance(600);
+    expect(life.systemd.jobs).toEqual([]);
+    // And what changes later gets its action.
+    store.put("c", "c2");
+    store.hint();
+    await life.clock.advance(5);
+    expect([life.file("c.key"), life.restarts()]).toEqual(["c2", 1]);
+  });
+
+  test.each([
+    ["missing", missing("c"), 66],
+    ["refused", new BackendError("denied", "no"), 77],
+    ["of a store that is silent", refused, 69],
+  ])(
+    "a required one that is %s is waited for; the answer says so, and all else is published",
+    async (_, held, code) => {
+      const store = new FakeStore({ a: "a1", b: "b1", c: held });
+      const life = await startSidecar({ store, config: { config: {} } });
+      life.configure({ config: {}, secrets: { b: {}, c: {} } });
+      const answer = life.ask();
+      await answered(answer);
+      await life.clock.advance(5);
+      expect(answer()?.exitCode).toBe(code);
+      expect(own(life.names())).toEqual(["b", "secrets.env"]);
+      expect(life.notifier.last).toContain('secret "c": ');
+      store.put("c", "c1");
+      await life.clock.until(() => life.names().includes("c"), 70);
+      expect(life.end()).toBe("runs");
+      expect(life.systemd.jobs).toEqual([]);
+    },
+  );
+
+  test("an optional one that is missing is no fault", async () => {
+    const life = await startSidecar();
+    life.configure({ secrets: { a: {}, b: {}, c: { optional: true } } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(1);
+    expect(answer()).toEqual({ exitCode: 0, message: "" });
+  });
+
+  test("a removed one that was owed, and one whose trouble was in STATUS, is so no more", async () => {
+    const store = new FakeStore({ a: "a1", b: "b1" });
+    const life = await startSidecar({ store });
+    store.put("b", refused);
+    await answered(life.ask());
+    await life.clock.advance(1);
+    expect(life.notifier.last).toContain('secret "b"');
+    life.configure({ secrets: { a: {} } });
+    await answered(life.ask());
+    await life.clock.advance(1);
+    expect(life.notifier.last).not.toContain('secret "b"');
+    const before = store.fetches.length;
+    await life.clock.advance(120);
+    expect(store.fetches.slice(before).flat()).not.toContain("b");
+  });
+});
+
+describe("a store", () => {
+  test("another one is asked, the one before is closed, and equal values are no rotation", async () => {
+    const other = new FakeStore({ a: "a1", b: "b1" });
+    const life = await startSidecar({ opens: () => Promise.resolve(other) });
+    life.configure({ backend: "folder", config: { reloadOnChange: true, secretsDir: "/elsewhere" } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(5);
+    expect([answer()?.exitCode, life.store.closed, other.closed]).toEqual([0, true, false]);
+    expect(life.systemd.jobs).toEqual([]);
+    const before = life.store.fetches.length;
+    other.put("a", "a2");
+    other.hint();
+    await life.clock.advance(5);
+    expect([life.file("a"), life.restarts(), life.store.fetches.length]).toEqual(["a2", 1, before]);
+    await life.stop();
+    expect(other.closed).toBe(true);
+  });
+
+  test("one that is away is waited for, and what is published stays", async () => {
+    const other = new FakeStore({ a: "a2", b: "b1" });
+    other.down = refused;
+    const life = await startSidecar({ opens: () => Promise.resolve(other) });
+    life.configure({ backend: "folder", config: { reloadOnChange: true } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(5);
+    expect([answer()?.exitCode, life.file("a")]).toEqual([69, "a1"]);
+    other.down = undefined;
+    await life.clock.until(() => life.file("a") === "a2", 31);
+  });
+
+  test("the lease of the one before ends only when the service has the new one", async () => {
+    const store = new FakeStore({ a: "a1", b: "b1" });
+    store.leases.set("a", 1000);
+    const other = new FakeStore({ a: "n1", b: "b1" });
+    other.leases.set("a", 1000);
+    other.down = refused;
+    const life = await startSidecar({ store, opens: () => Promise.resolve(other) });
+    life.configure({ backend: "folder", config: { reloadOnChange: true } });
+    await answered(life.ask());
+    await life.clock.advance(5);
+    expect(store.closed).toBe(false);
+    other.down = undefined;
+    await life.clock.advance(1100);
+    expect(life.restarts()).toBe(1);
+    expect(store.closed).toBe(true);
+  });
+
+  test("one that can never work is refused, and the one before goes on", async () => {
+    const life = await startSidecar({
+      opens: () => Promise.reject(new BackendError("invalid", "vault: no such certificate")),
+    });
+    life.configure({ backend: "folder", config: { reloadOnChange: true } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(1);
+    expect(answer()?.exitCode).toBe(78);
+    expect(life.store.closed).toBe(false);
+    expect(life.log.at("error")).toEqual([
+      "vault: no such certificate; not taken over, the configuration of before goes on",
+    ]);
+  });
+});
+
+describe("how changes are followed", () => {
+  test("reloadOnChange on and off: the watch and the polls begin and end", async () => {
+    const life = await startSidecar({ config: { config: {} } });
+    await life.clock.advance(600);
+    expect([life.store.watches, life.store.fetches.length]).toEqual([0, 1]);
+    life.configure({ config: { reloadOnChange: true } });
+    await answered(life.ask());
+    await life.clock.advance(1);
+    expect(life.store.watches).toBe(1);
+    life.store.put("a", "a2");
+    await life.clock.until(() => life.restarts() === 1, 40);
+    life.configure({ config: {} });
+    await answered(life.ask());
+    await life.clock.advance(5);
+    const before = life.store.fetches.length;
+    life.store.put("a", "a3");
+    life.store.hint();
+    await life.clock.advance(600);
+    expect([life.store.fetches.length, life.file("a")]).toEqual([before, "a2"]);
+  });
+
+  test("another target gets the next action, and one that has gone gets none, not even what was due", async () => {
+    const life = await startSidecar({ config: { onChange: { splay: 100 } } });
+    life.store.put("a", "a2");
+    life.store.hint();
+    await life.clock.until(() => life.notifier.last.includes("splay"));
+    life.configure({ service: "other.service", onChange: { settle: 0.5 } });
+    await answered(life.ask());
+    await life.clock.advance(200);
+    expect([life.systemd.jobs, life.pending()]).toEqual([[], null]);
+    life.store.put("a", "a3");
+    life.store.hint();
+    await life.clock.advance(5);
+    expect(life.systemd.jobs.map(({ what }) => what)).toContain("restart other.service");
+    expect(life.restarts()).toBe(0);
+  });
+
+  test("another settle and another action count from then on", async () => {
+    const life = await startSidecar();
+    life.configure({ onChange: { settle: 20, action: "signal", signal: "SIGHUP" } });
+    await answered(life.ask());
+    await life.clock.advance(60);
+    life.store.put("a", "a2");
+    life.store.hint();
+    await life.clock.advance(15);
+    expect(life.file("a")).toBe("a1");
+    await life.clock.advance(30);
+    expect(life.systemd.jobs.map(({ what }) => what)).toEqual(["SIGHUP app.service"]);
+  });
+});
+
+describe("files", () => {
+  test("another name, mode and template: made of the same values, without an action", async () => {
+    const template = join(freshDirectory(), "app.conf");
+    writeFileSync(template, "a is {{a}}\n");
+    const life = await startSidecar();
+    life.configure({ secrets: { a: { file: "a.txt" }, b: { env: "B" } }, templates: { "app.conf": { template } } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(1);
+    expect(answer()?.exitCode).toBe(0);
+    expect(own(life.names())).toEqual(["a.txt", "app.conf", "b", "secrets.env"]);
+    expect([life.file("app.conf"), life.file("secrets.env")]).toEqual(["a is a1\n", "a='a1'\nB='b1'\n"]);
+    expect(life.systemd.jobs).toEqual([]);
+    // Without another configuration the template's own text is news to the service, as before.
+    writeFileSync(template, "now {{a}}\n");
+    await answered(life.ask());
+    await life.clock.advance(1);
+    expect([life.file("app.conf"), life.restarts()]).toEqual(["now a1\n", 1]);
+  });
+
+  test("a disk that fails meanwhile: said, and made when it works again", async () => {
+    const life = await startSidecar();
+    const unblock = block(join(life.directory, "secrets.env"));
+    life.configure({ secrets: { a: {} } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(1);
+    expect(answer()?.exitCode).toBe(74);
+    expect(life.end()).toBe("runs");
+    unblock();
+    await life.clock.until(() => !life.names().includes("b"), 61);
+    expect(life.file("secrets.env")).toBe("a='a1'\n");
+  });
+
+  test("where they are, and whether anybody stays, is decided at the start: named in one line, the rest is taken", async () => {
+    const life = await startSidecar();
+    const other = join(freshDirectory(), "other");
+    mkdirSync(other);
+    life.configure({ output: { directory: other, envFile: "all.env" }, config: {}, resident: false });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(1);
+    expect(answer()?.exitCode).toBe(0);
+    const line =
+      "configuration: output.directory, output.linksTo, resident: not taken over while it runs, restart its unit for that";
+    expect(life.log.at("warn")).toEqual([line]);
+    expect(life.notifier.last).toContain(line);
+    expect(own(life.names())).toEqual(["a", "all.env", "b"]);
+    await life.clock.advance(200);
+    expect(life.end()).toBe("runs");
+    expect(life.notifier.last).toContain(line);
+  });
+});
+
+describe("a configuration that is wrong", () => {
+  test.each([
+    ["no JSON", "{", /^configuration: .*app\.json is not JSON/],
+    ["an unknown option", { onChange: { settel: 1 } }, /^configuration: onChange\.settel/],
+    ["a template that does not exist", { templates: { t: { template: "gone" } } }, /templates\.t\.template/],
+    ["no secret", { secrets: {} }, /^configuration: secrets/],
+    ["no output", { output: undefined }, /^configuration: output: is required/],
+  ])("%s: refused with one line, and the running one goes on and fetches", async (_, change, message) => {
+    const life = await startSidecar({ config: { config: {} } });
+    life.store.put("a", "a2");
+    life.configure(change);
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(1);
+    expect(answer()).toEqual({ exitCode: 78, message: expect.stringMatching(message) as string });
+    expect(life.log.at("error", "warn")).toEqual([expect.stringMatching(message)]);
+    expect(life.notifier.last).toMatch(/not taken over, the configuration of before goes on/);
+    expect([life.file("a"), life.end()]).toEqual(["a2", "runs"]);
+    // Put right, it is refused no more.
+    life.configure({ config: {} });
+    await answered(life.ask());
+    await life.clock.advance(1);
+    expect(life.notifier.last).not.toContain("not taken over");
+  });
+});
+
+describe("STATUS", () => {
+  test("says within a minute that the file is another, and no more when it is as before", async () => {
+    const life = await startSidecar({ config: { config: {} } });
+    await life.clock.advance(600);
+    expect(life.notifier.last).not.toContain("app.json");
+    life.configure({ secrets: { a: {} } });
+    await life.clock.advance(61);
+    await settled();
+    expect(life.notifier.last).toContain(
+      `${life.configFile} was changed since it was read: systemctl reload takes it over`,
+    );
+    expect(life.log.at("notice")).toEqual([expect.stringContaining("was changed since it was read")]);
+    life.configure({ config: {} });
+    await life.clock.advance(61);
+    expect(life.notifier.last).not.toContain("app.json");
+  });
+});
