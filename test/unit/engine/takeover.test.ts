@@ -292,13 +292,12 @@ describe("STATUS", () => {
     expect(life.notifier.last).not.toContain("app.json");
     life.configure({ secrets: { a: {} } });
     await life.clock.advance(61);
-    await settled();
-    expect(life.notifier.last).toContain(
-      `${life.configFile} was changed since it was read: systemctl reload takes it over`,
-    );
+    await expect
+      .poll(() => life.notifier.last)
+      .toContain(`${life.configFile} was changed since it was read: systemctl reload takes it over`);
     expect(life.log.at("notice")).toEqual([expect.stringContaining("was changed since it was read")]);
     life.configure({ config: {} });
     await life.clock.advance(61);
-    expect(life.notifier.last).not.toContain("app.json");
+    await expect.poll(() => life.notifier.last).not.toContain("app.json");
   });
 });
