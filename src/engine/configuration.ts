@@ -44,7 +44,11 @@ export function configurationOf(
   return {
     async successor(given, running) {
       const text = given ?? (await file.readAgain());
-      if (text.text === file.running.text && text.file === file.running.file) return undefined;
+      if (text.text === file.running.text && text.file === file.running.file) {
+        // Replaced by the same again: the daemon sees only that it was replaced.
+        await file.take(text);
+        return undefined;
+      }
       const whole = await configOf(text.text, text.file, flags);
       const { config, kept } = withKept(whole, running.config);
       if (isDeepStrictEqual(config, running.config) && kept.length === 0) {
