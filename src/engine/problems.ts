@@ -100,7 +100,7 @@ export class Problems {
   }
 
   /** Another store, or other secrets: what is said of those that are gone is over. */
-  take(store: Pick<Store, "name" | "describe">, ids: readonly string[]): void {
+  take(store: { readonly name: string; describe(id: string): string }, ids: readonly string[]): void {
     this.#backend = store.name;
     this.#describe = (id) => store.describe(id);
     for (const id of this.#known.keys()) if (!ids.includes(id)) this.#known.delete(id);

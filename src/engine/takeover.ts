@@ -6,7 +6,7 @@ import { exitCodeOf, isBackendError } from "../contract/backend.ts";
 import type { Config } from "../config/config.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { isAborted } from "../runtime/clock.ts";
-import { unlessStopped } from "../runtime/waiting.ts";
+import { aborted, late, waitFor } from "../contract/waiting.ts";
 import type { AllTargets } from "../systemd/all-targets.ts";
 import type { ReloadRequest, ReloadResult } from "../systemd/reload-desk.ts";
 import type { Round } from "./asks.ts";
@@ -100,9 +100,10 @@ export class Takeover {
       },
       () => undefined,
     );
-    const error = () => new FatalError(ExitCode.unavailable, `configuration: not read within ${LIMIT} s`);
     try {
-      return await unlessStopped(work, stop, { seconds: LIMIT, error });
+      const successor = await waitFor(work, stop, LIMIT);
+      if (successor === late) throw new FatalError(ExitCode.unavailable, `configuration: not read within ${LIMIT} s`);
+      return successor === aborted ? undefined : successor;
     } finally {
       isLate = true;
     }

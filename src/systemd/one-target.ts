@@ -258,22 +258,25 @@ export class OneTarget {
     return { done: `${why}: ${remedy}`, level: "warn", told: false };
   }
 
+  /** Before, not only after: if the target fails, systemd may take this process along. */
+  #announce(revives: boolean): void {
+    const { action } = this.#onChange;
+    this.#parts.log[this.#failures + this.#displaced > 0 ? "debug" : "notice"](
+      revives
+        ? `${this.unit} failed after the ${action}: started again, newer secrets are there`
+        : `${this.unit}: ${action} for the new secrets`,
+    );
+  }
+
   async #act(before: UnitState, signal: AbortSignal): Promise<void> {
     const { clock, log, systemd } = this.#parts;
-    const onChange = this.#onChange;
     const request = this.#requests;
     const revives = before.activeState === "failed";
-    const what = revives ? "start" : onChange.action;
+    const what = revives ? "start" : this.#onChange.action;
     this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
     this.#say(`${what} of ${this.unit} is under way`);
-    // Before, not only after: if the target fails, systemd may take this process along.
-    const again = this.#failures + this.#displaced > 0;
-    log[again ? "debug" : "notice"](
-      revives
-        ? `${this.unit} failed after the ${onChange.action}: started again, newer secrets are there`
-        : `${this.unit}: ${onChange.action} for the new secrets`,
-    );
+    this.#announce(revives);
     const lastAction = this.#lastAction;
     this.#lastAction = clock.monotonic();
     this.#waitingSince = undefined;
