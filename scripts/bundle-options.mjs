@@ -11,16 +11,26 @@ const nodeVaultAlone = {
   },
 };
 
-// src/runtime/log.ts gives pino a stream of its own: the files, worker threads and exit handlers of pino would only be loaded.
+// src/runtime/log.ts gives pino a stream of its own and plain fields: its files, worker threads and exit handlers, its way with
+// circles, what it makes of errors and requests and what it hides by paths would only be loaded.
+const pinoParts = {
+  "safe-stable-stringify": "module.exports = { configure: () => JSON.stringify };",
+  "pino-std-serializers": "module.exports = { err: (error) => error };",
+};
 const pinoAlone = {
   name: "pino-alone",
   setup({ onResolve, onLoad }) {
     onResolve(
-      { filter: /^(\.\/(?:lib\/)?transport|sonic-boom|on-exit-leak-free|worker_threads)$/ },
+      {
+        filter:
+          /^(\.\/(?:lib\/)?transport|sonic-boom|on-exit-leak-free|worker_threads|@pinojs\/redact|safe-stable-stringify|pino-std-serializers)$/,
+      },
       ({ path, importer }) =>
         importer.includes("/node_modules/pino/") ? { path, namespace: "pino-left-out" } : undefined,
     );
-    onLoad({ filter: /.*/, namespace: "pino-left-out" }, () => ({ contents: "module.exports = function () {};" }));
+    onLoad({ filter: /.*/, namespace: "pino-left-out" }, ({ path }) => ({
+      contents: pinoParts[path] ?? "module.exports = function () {};",
+    }));
   },
 };
 

@@ -7,7 +7,7 @@ import { resolve } from "node:path";
 import { type Config, configOf, loadConfig, type OutputConfig } from "./config/config.ts";
 import { RunningFile } from "./config/running-file.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
-import { check, once, type Terminal } from "./cli/debug.ts";
+import type { once, Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/waiting.ts";
 import { type Log, openLog } from "./runtime/log.ts";
@@ -59,7 +59,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
       return ExitCode.ok;
     case "once":
     case "check":
-      return debug(commandLine, commandLine.mode === "once" ? once : check);
+      return debug(commandLine, (await import("./cli/debug.ts"))[commandLine.mode]);
     case "daemon":
       return daemon(commandLine);
   }
@@ -155,7 +155,7 @@ async function serve(config: Config, configuration: Configuration | undefined, n
     clock: systemClock,
     random: Math.random,
     idle: openCollector(),
-    facts: openFacts(config),
+    facts: openFacts(),
     configuration,
     version: FETCHER_VERSION,
   };
@@ -180,10 +180,10 @@ async function serve(config: Config, configuration: Configuration | undefined, n
 }
 
 /** Only where systemd removes them again. */
-function openFacts(config: Config): TellFacts | undefined {
+function openFacts(): TellFacts | undefined {
   const directory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
   if (directory === undefined || directory === "" || !isStartedBySystemd(process.env)) return undefined;
-  return factsFile(directory, config, FETCHER_VERSION, unitOfThisProcess());
+  return factsFile(directory, FETCHER_VERSION, unitOfThisProcess());
 }
 
 function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {

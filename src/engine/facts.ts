@@ -40,6 +40,7 @@ export interface Facts {
 }
 
 export type TellFacts = (
+  config: Config,
   facts: Omit<Facts, "program" | "unit" | "services" | "backend" | "wanted" | "startedAt">,
 ) => void;
 
@@ -47,11 +48,10 @@ export type TellFacts = (
  * @param directory the sidecar's runtime directory.
  * @returns what writes them. A disk that is full costs only this overview.
  */
-export function factsFile(directory: string, config: Config, program: string, unit: string | null): TellFacts {
+export function factsFile(directory: string, program: string, unit: string | null): TellFacts {
   const [path, fresh] = [join(directory, FACTS), join(directory, `${FACTS}.new`)];
   const startedAt = new Date().toISOString();
-  const { backend, targets, secrets } = config;
-  return (now) => {
+  return ({ backend, targets, secrets }, now) => {
     const facts: Facts = { ...now, program, unit, services: targets, backend, wanted: secrets.length, startedAt };
     try {
       rmSync(fresh, { force: true });

@@ -275,14 +275,14 @@ export class Sidecar {
 
   /** @param waitsFor what a start that is not READY is waiting for. */
   #tellFacts(waitsFor?: string): void {
-    const { clock, facts } = this.#parts;
+    const { clock, config, facts } = this.#parts;
     if (facts === undefined) return;
     const at = (seconds: number) =>
       Number.isFinite(seconds) ? new Date(clock.now().getTime() + seconds * 1000).toISOString() : null;
     const leaseEnd = (this.#held.nextEnd(new Set()) - clock.monotonic()) / 1e6;
     const { done, failed } = this.#targets.counts;
     const troubles = [waitsFor, ...this.#troubles()].filter((one) => one !== undefined);
-    facts({
+    facts(config, {
       state: this.#ready ? "ready" : "starting",
       secrets: this.#held.size,
       checkedAt: this.#checkedAt?.toISOString() ?? null,

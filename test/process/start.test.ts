@@ -50,7 +50,8 @@ needs("node").test("a sidecar of a folder loads no other backend, and nothing of
   const { files, bytes, builtins } = loaded();
   // They are in require.cache, so that the bundle is CommonJS: Node starts ES modules later.
   expect(files).toEqual(["chunk", "fetcher", "folder", "main", "watch"]);
-  expect(bytes).toBeLessThan(320 * 1024);
+  // With the taking over of another configuration: by the time of a reload an upgrade may have removed its chunk.
+  expect(bytes).toBeLessThan(336 * 1024);
   expect(builtins).toContain("fs");
   // flock(1) takes the lock of the output, and what starts a program loads what talks to it.
   expect(builtins.filter((name) => costly.includes(name)).sort()).toEqual(["child_process", "net"]);
@@ -62,7 +63,7 @@ needs("node").test("fetching once also loads no watch", async () => {
   const { env, loaded } = watched(place);
   const args = ["--once", "--backend", "folder", "--set", `secretsDir=${place.store}`, "token"];
   expect(await place.run(args, { env })).toMatchObject({ code: 0 });
-  expect(loaded().files).toEqual(["chunk", "fetcher", "folder", "main"]);
+  expect(loaded().files).toEqual(["chunk", "debug", "fetcher", "folder", "main"]);
 });
 
 needs("node").test("as a generator it loads what makes units, and nothing of a sidecar: each boot waits for it", () => {

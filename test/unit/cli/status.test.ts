@@ -148,11 +148,11 @@ describe("the file of facts", () => {
   async function written() {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
-    const tell = factsFile(path, config, "1.2.3", "a-secrets.service");
+    const tell = factsFile(path, "1.2.3", "a-secrets.service");
     return {
       path,
       tell: (more: Partial<Facts> = {}) => {
-        tell({ ...facts(), ...more });
+        tell(config, { ...facts(), ...more });
       },
     };
   }

@@ -84,7 +84,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const { output } = config;
   if (output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, output);
-  const facts: Parameters<TellFacts>[0][] = [];
+  const facts: (Parameters<TellFacts>[1] & { readonly wanted: number })[] = [];
   const sidecar = new Sidecar({
     config,
     store,
@@ -95,7 +95,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     clock,
     random: () => random,
     idle: () => undefined,
-    facts: (now) => facts.push(now),
+    facts: ({ secrets }, now) => facts.push({ ...now, wanted: secrets.length }),
     configuration:
       options.isConfigurable === true
         ? configurationOf(running, noFlags, async (next, before) => (await options.opens?.(next)) ?? before)

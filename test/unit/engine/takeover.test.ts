@@ -28,6 +28,7 @@ describe("secrets", () => {
     expect(own(life.names())).toEqual(["b", "c.key", "secrets.env"]);
     expect(life.file("secrets.env")).toBe("b='b1'\nc='c1'\n");
     expect(answer()).toEqual({ exitCode: 0, message: "" });
+    expect(life.facts()).toMatchObject({ wanted: 2, secrets: 2, problem: null });
     expect(life.notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [^;]*$/);
     // A reload that changes nothing leaves it alone, too: nothing is said of it late.
     await answered(life.ask());
@@ -70,6 +71,7 @@ describe("secrets", () => {
     await answered(answer);
     await life.clock.advance(1);
     expect(answer()).toEqual({ exitCode: 0, message: "" });
+    expect(life.facts()).toMatchObject({ wanted: 3, secrets: 2 });
   });
 
   test("a removed one that was owed, and one whose trouble was in STATUS, is so no more", async () => {
