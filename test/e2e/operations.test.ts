@@ -52,7 +52,9 @@ onEachGuest("the commands of the operations page", (guest) => {
 
   test("status, journal and reload", async () => {
     await guest.systemctl("start", "hello");
-    expect(await status()).toMatch(/^2 secrets from folder, checked at \d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d); fetcher \d[^;]*$/);
+    expect(await status()).toMatch(
+      /^2 secrets from folder, checked at \d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d); fetcher \d[^;]*$/,
+    );
     const from = await guest.journalCursor();
     await guest.run(blockWith(page, "sh", "systemctl reload").code);
     await guest.until(
