@@ -221,7 +221,7 @@ rec {
         ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped}'";
         RestartMode = "direct";
         RestartSec = 1;
-        RestartPreventExitStatus = "64 66 69 77 78 203";
+        RestartPreventExitStatus = "64 66 69 77 78 200 203 210 213 218 224 226 227 228 229 230 231 232 236 245";
         TimeoutStartSec = "infinity";
       }
       // (

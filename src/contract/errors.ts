@@ -4,7 +4,7 @@
  */
 import { getSystemErrorMap } from "node:util";
 
-/** Exit codes of sysexits(3). The units act on them: RestartPreventExitStatus=64 66 69 77 78 203. */
+/** Exit codes of sysexits(3). The units act on them: RestartPreventExitStatus=64 66 69 77 78, and some of systemd's own. */
 export const ExitCode = {
   ok: 0,
   usage: 64,

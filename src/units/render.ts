@@ -79,7 +79,7 @@ function sidecarUnit(
       ["ExecStopPost", emptyWhenStopped],
       ["RestartMode", "direct"],
       ["RestartSec", "1"],
-      ["RestartPreventExitStatus", "64 66 69 77 78 203"],
+      ["RestartPreventExitStatus", "64 66 69 77 78 200 203 210 213 218 224 226 227 228 229 230 231 232 236 245"],
       // A boot must survive a late store; startTimeout ends the wait.
       ["TimeoutStartSec", "infinity"],
       ["Environment", "NODE_DISABLE_COMPILE_CACHE=1 BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 MALLOC_ARENA_MAX=1"],

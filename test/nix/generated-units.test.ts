@@ -95,27 +95,31 @@ needs("nix").describe("of the same settings, the generator and the NixOS module 
 
   /** One value a line; what a path of NixOS, its switch or /etc/fetcher alone needs is left out. */
   function normal(text: string, section: "Unit" | "Service"): string[] {
-    return lines(text, section)
-      .flatMap((line) => {
-        const [, key, values] =
-          /^((?:Bind|Inaccessible|Temporary|Environment$|Before|After|Wants)\w*)=(.*)$/.exec(line) ?? [];
-        return values === undefined ? [line] : values.split(" ").map((value) => `${key ?? ""}=${value}`);
-      })
-      .flatMap((line) => {
-        const [, key = "", value = ""] = /^(\w+)=(.*)$/s.exec(line) ?? [];
-        if (key === "Environment")
-          return value
-            .split(/ (?=\w+=)/)
-            .map((one) => `Environment=${one.replaceAll('"', "")}`)
-            .filter((one) => !one.startsWith("Environment=PATH="));
-        return [line];
-      })
-      .map((line) => line.replace(/=true$/, "=yes").replace(/=false$/, "=no"))
-      .map((line) => line.replace(/^(ExecReload|ExecStopPost)=(-?)\/usr\/bin\//, "$1=$2"))
-      .filter((line) => !/^(?:X-|ExecStart=|Documentation=|SourcePath=|ConfigurationDirectory)/.test(line))
-      .filter((line) => !/^(?:TemporaryFileSystem|BindReadOnlyPaths)=(?:-?\/etc\/fetcher.*)?$/.test(line))
-      .filter((line) => line !== "IPAddressDeny=")
-      .sort();
+    return (
+      lines(text, section)
+        .flatMap((line) => {
+          const [, key, values] =
+            /^((?:Bind|Inaccessible|Temporary|Environment$|Before|After|Wants)\w*)=(.*)$/.exec(line) ?? [];
+          return values === undefined ? [line] : values.split(" ").map((value) => `${key ?? ""}=${value}`);
+        })
+        .flatMap((line) => {
+          const [, key = "", value = ""] = /^(\w+)=(.*)$/s.exec(line) ?? [];
+          if (key === "Environment")
+            return value
+              .split(/ (?=\w+=)/)
+              .map((one) => `Environment=${one.replaceAll('"', "")}`)
+              .filter((one) => !one.startsWith("Environment=PATH="));
+          return [line];
+        })
+        .map((line) => line.replace(/=true$/, "=yes").replace(/=false$/, "=no"))
+        .map((line) => line.replace(/^(ExecReload|ExecStopPost)=(-?)\/usr\/bin\//, "$1=$2"))
+        .filter((line) => !/^(?:X-|ExecStart=|Documentation=|SourcePath=|ConfigurationDirectory)/.test(line))
+        // The configuration has its own place here and there.
+        .map((line) => line.replace(/^(ExecReload=.* --config )\S+/, "$1FILE"))
+        .filter((line) => !/^(?:TemporaryFileSystem|BindReadOnlyPaths)=(?:-?\/etc\/fetcher.*)?$/.test(line))
+        .filter((line) => line !== "IPAddressDeny=")
+        .sort()
+    );
   }
 
   test.each(Object.entries(cases))("%s", async (_, settings) => {
