@@ -45,6 +45,8 @@ export function limitAnswers(handler: Handler, traffic: Traffic): void {
     if (body === undefined && !isRefusal) throw new Unusable(`the answer is larger than ${limit / MIB} MiB`);
     response.body = body ?? Buffer.alloc(0);
     if (!isRefusal) check(response.body, request);
+    // The page of a gateway's: the SDK would tell of its parser, and not of the status.
+    else if (isJsonExpected(request) && !isJson(response.body)) response.body = Buffer.from("{}");
     return { response };
   };
 }
@@ -70,8 +72,21 @@ async function read(body: Response["body"], limit: number, traffic: Traffic): Pr
 }
 
 /** What has no target is no JSON: STS answers in XML, and has no secret. */
-function check(body: Buffer, { headers }: Request): void {
-  if (headers["x-amz-target"] === undefined) return;
+function isJsonExpected({ headers }: Request): boolean {
+  return headers["x-amz-target"] !== undefined;
+}
+
+function isJson(body: Buffer): boolean {
+  try {
+    JSON.parse(body.toString("utf8"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function check(body: Buffer, request: Request): void {
+  if (!isJsonExpected(request)) return;
   // The SDK would put U+FFFD into the value.
   if (!isUtf8(body)) throw new Unusable("the answer is no UTF-8");
   try {

@@ -88,7 +88,8 @@ export class Reader {
           "invalid",
           `${where}: the server does not accept what is written there (\`data\`; status 400)`,
         );
-      throw ofStatus(error, asked, this.#server, error.status === 403 ? this.#hint(place, asked !== where) : "");
+      if (error.status !== 403) throw ofStatus(error, where, this.#server, "");
+      throw ofStatus(error, asked, this.#server, this.#hint(place, asked !== where));
     }
   }
 

@@ -3,7 +3,6 @@
  * each number as the store wrote it. JSON.parse() alone makes 0.1 of 0.10; its `context.source` is not in Node 20. Why no
  * library: docs/dependencies.md.
  */
-import { randomBytes } from "node:crypto";
 import { BackendError } from "./backend.ts";
 
 /** Objects and arrays inside each other. */
@@ -14,7 +13,9 @@ export const MAX_PARTS = 100_000;
 export const MAX_NUMBER = 1000;
 
 /** Begins a string that stands for a number. Nobody outside of this process knows it. */
-const MARK = randomBytes(16).toString("hex");
+let secretMark: string | undefined;
+/** Made when it is first needed: most sidecars read no JSON, and Node's crypto is a part of their start. */
+const mark = () => (secretMark ??= Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex"));
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
 /** A number that JavaScript would write otherwise than the store did. */
@@ -76,7 +77,7 @@ export function bytesOf(value: unknown): Buffer | undefined {
 }
 
 function revive(_: string, value: unknown): unknown {
-  return typeof value === "string" && value.startsWith(MARK) ? new Literal(value.slice(MARK.length)) : value;
+  return typeof value === "string" && value.startsWith(mark()) ? new Literal(value.slice(mark().length)) : value;
 }
 
 /** Puts a marked string in the place of each number that would be altered. */
@@ -93,7 +94,7 @@ function scan(text: string, place: string): { json: string; hasLiterals: boolean
       if (end - at > MAX_NUMBER) throw refused(place, `a number of more than ${MAX_NUMBER} characters`);
       const literal = text.slice(at, end);
       if (String(Number(literal)) !== literal && NUMBER.test(literal)) {
-        pieces.push(text.slice(copied, at), `"${MARK}${literal}"`);
+        pieces.push(text.slice(copied, at), `"${mark()}${literal}"`);
         copied = end;
       }
       at = end - 1;

@@ -26,6 +26,9 @@ import { Takeover, type TakeoverParts } from "./takeover.ts";
 import { soonAfter, waitFor } from "../contract/waiting.ts";
 import { Watching } from "./watch.ts";
 
+/** Seconds between two looks at the file of the configuration, however often the store has news. */
+const LOOK_PAUSE = 1;
+
 export interface SidecarParts {
   readonly config: Config;
   readonly store: Store;
@@ -64,6 +67,9 @@ export class Sidecar {
   readonly #takeover: Takeover;
   readonly #watching = new Watching();
   #checkedAt: Date | undefined;
+  #isLooking = false;
+  /** µs of CLOCK_MONOTONIC. */
+  #looksAgainAt = 0;
   #publishedAt: Date | undefined;
   #rotations = 0;
   #ready = false;
@@ -225,8 +231,12 @@ export class Sidecar {
 
   /** Not waited for: its file system may hang. */
   #lookAtConfiguration(): void {
-    if (this.#parts.configuration === undefined) return;
+    const now = this.#parts.clock.monotonic();
+    if (this.#parts.configuration === undefined || this.#isLooking || now < this.#looksAgainAt) return;
+    this.#isLooking = true;
+    this.#looksAgainAt = now + LOOK_PAUSE * 1e6;
     void this.#takeover.look().then((isNews) => {
+      this.#isLooking = false;
       if (isNews) this.#tellStatus();
     });
   }

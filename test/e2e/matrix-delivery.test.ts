@@ -187,7 +187,9 @@ onEachGuest("what is delivered", (guest) => {
     const loads = await guest.run(["node", "-e", `require(${JSON.stringify(addon)})`], { check: false });
     const onNode = loads.code === 0 ? "sd-notify" : "systemd-notify";
     const how = runsOnNode ? onNode : "built-in";
-    expect(await guest.journal(pair.sidecar)).toMatch(new RegExp(`"notify":"${how}","message":"ready`));
+    expect(await guest.journal(pair.sidecar)).toMatch(
+      new RegExp(`"notify":"${how}","version":"[^"]+","message":"ready`),
+    );
     // The guest that is this machine runs the Node that the addon was built for, if it was.
     if (guest.name === "host" && runsOnNode) {
       const built = existsSync(join(import.meta.dirname, "../../node_modules/sd-notify/build/Release/notify.node"));

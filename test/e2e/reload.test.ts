@@ -62,7 +62,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
     expect(journal.match(/onChange\.settel/g)).toHaveLength(1);
     await guest.replace(fileOf(pair), good);
     expect(await reload(pair)).toBe(0);
-    await pair.untilStatus(/^1 secret from folder, checked at [^;]*$/);
+    await pair.untilStatus(/^1 secret from folder(?:, version \S+)?, checked at [^;]*$/);
     expect(await pair.pids()).toEqual(before);
   });
 
