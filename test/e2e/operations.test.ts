@@ -56,7 +56,7 @@ onEachGuest("the commands of the operations page", (guest) => {
       /^2 secrets from folder, checked at \d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d); fetcher \d[^;]*$/,
     );
     const from = await guest.journalCursor();
-    const [reload] = blocksOf(page, "sh").filter(({ code }) => code === "systemctl reload fetcher@hello");
+    const [reload] = blocksOf(page, "sh").filter(({ code }) => code.trim() === "systemctl reload fetcher@hello");
     await guest.run(reload?.code ?? "no such block");
     await guest.until(
       "it fetched again",
