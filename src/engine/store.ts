@@ -44,8 +44,8 @@ export interface Store {
 }
 
 /** What `--check=config` can say without a store. @throws ConfigError */
-export async function checkStore(config: Config): Promise<CheckedStore> {
-  if (isForeign(config.backend)) prepareForeignCode();
+export async function checkStore(config: Config, isRunning = false): Promise<CheckedStore> {
+  if (isForeign(config.backend)) prepareForeignCode(isRunning);
   const module = await loadBackend(config.backend, config.baseDirectory);
   const settings = atOption("config", () => module.parseSettings(config.settings));
   if (config.output !== undefined) await refuseOverlap(config, config.output, module.reads?.(settings) ?? []);
@@ -79,7 +79,7 @@ export function isSameBackend(one: Store, other: Store): boolean {
  * @throws ConfigError, or BackendError where the backend can never work.
  */
 export async function openStore(config: Config, log: Log, random: Random, running?: Store): Promise<Store> {
-  const checked = await checkStore(config);
+  const checked = await checkStore(config, running !== undefined);
   const by = JSON.stringify([config.backend, config.settings, config.baseDirectory]);
   const before = running === undefined ? undefined : opened.get(running);
   const backend = before?.by === by ? before.backend : await openBackend(checked, log, random);

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { createRequire } from "node:module";
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
+import { ConfigError } from "../contract/errors.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
 declare const FETCHER_NATIVE: string;
@@ -154,9 +155,12 @@ export function checkCertificates(): void {
  * finds there: whoever can write there could leave code for root. It looks at that variable once, so where the unit has not
  * set it, the program begins once more with it.
  */
-export function prepareForeignCode(): void {
+export function prepareForeignCode(isRunning: boolean): void {
   const name = "BUN_RUNTIME_TRANSPILER_CACHE_PATH";
   if (!isCompiled || process.env[name] === "0") return;
+  // From here the program begins again, which a daemon that has published must not.
+  if (isRunning)
+    throw new ConfigError("backend", `a module is loaded by a reload only with ${name}=0 in the unit: restart it`);
   const { execve } = process as unknown as {
     execve: (file: string, args: readonly string[], environment: NodeJS.ProcessEnv) => void;
   };
