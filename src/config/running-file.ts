@@ -14,7 +14,7 @@ type Sight = readonly (number | bigint)[] | "missing";
 
 export class RunningFile {
   #running: ConfigText;
-  /** What lstat(2) said when the file was last compared. */
+  /** What stat(2) said when the file was last compared; undefined: it is to be compared. */
   #seen: Sight | undefined;
   #difference: string | undefined;
 
@@ -47,11 +47,13 @@ export class RunningFile {
     );
   }
 
-  /** This is what runs now. */
+  /** This is what runs now. Whoever has read it may have done so some time ago: the next look compares the file with it. */
   async take(running: ConfigText): Promise<void> {
     this.#running = running;
     this.#difference = undefined;
-    this.#seen = await look(running.file);
+    const sight = await look(running.file);
+    // One that the sandbox hides cannot be compared.
+    this.#seen = typeof sight === "object" && isReplaced(sight) ? sight : undefined;
   }
 
   /**

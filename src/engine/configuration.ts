@@ -17,6 +17,8 @@ export interface Successor {
   readonly kept: readonly string[];
   /** Where it is from. */
   readonly file: string;
+  /** To be called when it is in charge. Never rejects. */
+  taken(): Promise<void>;
 }
 
 export interface Configuration {
@@ -58,8 +60,7 @@ export function configurationOf(
       }
       const layout = await running.publisher.layoutOf(config);
       const store = await open(config, running.store);
-      await file.take(text);
-      return { config, store, layout, kept, file: text.file };
+      return { config, store, layout, kept, file: text.file, taken: () => file.take(text) };
     },
     async difference() {
       const difference = await file.difference();

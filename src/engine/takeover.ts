@@ -7,33 +7,24 @@ import type { Config } from "../config/config.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { isAborted } from "../runtime/clock.ts";
 import { aborted, late, waitFor } from "../contract/waiting.ts";
-import type { AllTargets } from "../systemd/all-targets.ts";
 import type { ReloadRequest, ReloadResult } from "../systemd/reload-desk.ts";
 import type { Round } from "./asks.ts";
 import type { Configuration, Successor } from "./configuration.ts";
-import type { HeldValues } from "./held-values.ts";
-import type { Log } from "../runtime/log.ts";
-import type { Owed } from "./owed.ts";
-import { type Problem, problemOf, type Problems } from "./problems.ts";
-import type { Publisher } from "../publish/publisher.ts";
-import type { RotationPublisher } from "./rotation.ts";
+import type { CycleParts } from "./cycle.ts";
+import { type Problem, problemOf } from "./problems.ts";
 import { isSameBackend, type Store } from "./store.ts";
 
 /** Seconds in which the configuration and what it names must be read. */
 const LIMIT = 60;
 
-export interface TakeoverParts {
+export interface TakeoverParts extends Pick<
+  CycleParts,
+  "publisher" | "held" | "problems" | "owed" | "rotation" | "targets" | "log"
+> {
   /** Another configuration replaces these two. */
   config: Config;
   store: Store;
   readonly configuration?: Configuration | undefined;
-  readonly publisher: Publisher;
-  readonly held: HeldValues;
-  readonly problems: Problems;
-  readonly owed: Owed;
-  readonly rotation: RotationPublisher;
-  readonly targets: AllTargets;
-  readonly log: Log;
 }
 
 export class Takeover {
@@ -78,7 +69,10 @@ export class Takeover {
       const successor = await this.#inTime(configuration.successor(given, this.#parts), stop);
       if (isAborted(stop)) return false;
       this.#refused = undefined;
-      if (successor !== undefined) this.#apply(successor);
+      if (successor !== undefined) {
+        this.#apply(successor);
+        await successor.taken();
+      }
       await this.look();
       return successor !== undefined;
     } catch (error) {

@@ -1,0 +1,44 @@
+/** Whether the file of the configuration is still what runs: what nobody notices here, STATUS never says. */
+import { renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { RunningFile } from "../../../src/config/running-file.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+async function running(text = "one") {
+  const { path, dispose } = await temporary();
+  onTestFinished(dispose);
+  const file = join(path, "a.json");
+  writeFileSync(file, text);
+  return { file, it: await RunningFile.read(file) };
+}
+
+test("a file that is as it was differs in nothing, whatever its times say", async () => {
+  const { file, it } = await running();
+  expect(await it.difference()).toBeUndefined();
+  utimesSync(file, 1, 1);
+  expect(await it.difference()).toBeUndefined();
+});
+
+test("one that is written, replaced, removed or written back is told as that", async () => {
+  const { file, it } = await running();
+  writeFileSync(file, "two");
+  expect(await it.difference()).toBe("was changed since it was read");
+  writeFileSync(`${file}.new`, "three");
+  renameSync(`${file}.new`, file);
+  expect(await it.difference()).toBe("was changed since it was read");
+  rmSync(file);
+  expect(await it.difference()).toBe("is not there any more");
+  writeFileSync(file, "one");
+  expect(await it.difference()).toBeUndefined();
+});
+
+test("what is written between the read and the taking over is not lost", async () => {
+  const { file, it } = await running();
+  writeFileSync(file, "two");
+  const read = await it.readAgain();
+  writeFileSync(file, "three");
+  await it.take(read);
+  expect(it.running.text).toBe("two");
+  expect(await it.difference()).toBe("was changed since it was read");
+});
