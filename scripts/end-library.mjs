@@ -1,5 +1,5 @@
 // Makes the shared library that ends the process at once with a status: what Node before 22.15 lacks (src/runtime/end.ts).
-// It is one function of five instructions, which the dynamic linker calls when the library is loaded, so that it needs
+// It is one function of a few instructions, which the dynamic linker calls when the library is loaded, so that it needs
 // no compiler, no C library and no headers: exit_group(umask(0)). The status comes by the umask, since nothing else of a
 // process can be set by JavaScript and read by a system call.
 

@@ -151,7 +151,13 @@ in
         "basic.target"
         "local-fs.target"
         "local-fs-pre.target"
+        "cryptsetup.target"
+        "cryptsetup-pre.target"
+        "swap.target"
+        "slices.target"
+        "paths.target"
         "sockets.target"
+        "timers.target"
       ];
       network = before [
         "network-pre.target"
@@ -161,7 +167,7 @@ in
       isOnNetwork = (backendOf backend).network or false;
     in
     lib.optional (early != [ ])
-      "${option}: ${unit} starts before ${lib.head early}, and its sidecar after it: systemd would break the circle by leaving one of them out; give it its secrets in another way"
+      "${option}: ${unit} starts before ${lib.head early}, and its sidecar after it: systemd would break the circle by leaving one of them out; use LoadCredentialEncrypted, which needs no sidecar"
     ++
       lib.optional (isOnNetwork && network != [ ])
         "${option}: ${unit} starts before ${lib.head network}, and its secrets come over the network: each would wait for the other; take a store of this host (folder, credentials)";

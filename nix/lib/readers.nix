@@ -1,4 +1,5 @@
-# What PID 1 reads for a unit (EnvironmentFile=, LoadCredential=), before the unit's own credentials and /tmp are there.
+# What PID 1 reads for a unit (EnvironmentFile=, LoadCredential=, StandardInput=) before the unit's own credentials and
+# /tmp are there.
 { lib }:
 
 let
@@ -23,6 +24,10 @@ let
   readsOf =
     serviceConfig:
     map (line: {
+      setting = "StandardInput";
+      path = lib.removePrefix "file:" line;
+    }) (lib.filter (lib.hasPrefix "file:") (linesOf serviceConfig "StandardInput"))
+    ++ map (line: {
       setting = "EnvironmentFile";
       path = lib.removePrefix "-" line;
     }) (linesOf serviceConfig "EnvironmentFile")

@@ -331,6 +331,8 @@ let
             {
               credentials = [
                 "/run/credentials/${name}.service/"
+                "/run/credentials/%n/"
+                "/run/credentials/%N.service/"
                 "%d/"
               ];
               private-tmp = map (file: "/tmp/${file}") (lib.attrNames (filesOf service));

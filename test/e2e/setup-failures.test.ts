@@ -1,4 +1,4 @@
-/** What systemd cannot set up for the sidecar's unit: it fails once and says why, in the place of a start that hangs. */
+/** What systemd cannot set up for the sidecar's unit: it fails once and says why, and no start hangs. */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { scenario } from "./scenario.ts";

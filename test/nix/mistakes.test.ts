@@ -1,4 +1,4 @@
-/** Mistakes in a host's configuration that would be silent: each stops the build, and the message says what to do. */
+/** Mistakes in a host's configuration that nobody would notice: each stops the build, and the message says what to do. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting } from "./evaluation.ts";
@@ -15,7 +15,7 @@ needs("nix").describe("secretsStore.services", () => {
   })`;
   const complaint = (options: string, service = "", more = "") => evaluation.complaint(host(options, service, more));
 
-  test("of a service that no module defines: the one that was meant is named", () => {
+  test("a service that no module defines stops the build, and one with a like name is named", () => {
     const wrong = `{ ${store} systemd.services.grafana.script = "g";
       secretsStore.services.grafanna = { secrets.a = { }; secretsConfig.backend = "folder"; }; }`;
     expect(evaluation.complaint(wrong)).toContain(
@@ -29,14 +29,17 @@ needs("nix").describe("secretsStore.services", () => {
     expect(instance("fwupd", "fwupd")["fwupd-secrets.service"]).toBeDefined();
   });
 
-  test.each(["services.app", "files.f", "containers.web"])("of %s without enable", (option) => {
-    const secrets = option.startsWith("files") ? "" : "secrets.a = { };";
-    const unset = (enable: string) =>
-      `{ ${enable} systemd.services.app.script = "a"; containers.web.config.system.stateVersion = "26.05";
+  test.each(["services.app", "files.f", "containers.web"])(
+    "%s without enable stops the build, and is left out where enable is false",
+    (option) => {
+      const secrets = option.startsWith("files") ? "" : "secrets.a = { };";
+      const unset = (enable: string) =>
+        `{ ${enable} systemd.services.app.script = "a"; containers.web.config.system.stateVersion = "26.05";
          secretsStore.${option} = { ${secrets} secretsConfig.backend = "folder"; }; }`;
-    expect(evaluation.complaint(unset(""))).toContain("and secretsStore.enable is not set: set it to true");
-    expect(Object.keys(evaluation.units(unset("secretsStore.enable = false;")))).toEqual(["app.service"]);
-  });
+      expect(evaluation.complaint(unset(""))).toContain("and secretsStore.enable is not set: set it to true");
+      expect(Object.keys(evaluation.units(unset("secretsStore.enable = false;")))).toEqual(["app.service"]);
+    },
+  );
 
   test.each([
     ["credentials", "EnvironmentFile", "/run/credentials/app.service/key"],
@@ -44,15 +47,17 @@ needs("nix").describe("secretsStore.services", () => {
     ["credentials", "LoadCredential", "x:/run/credentials/app.service/key"],
     ["private-tmp", "EnvironmentFile", "/tmp/key"],
     ["private-tmp", "LoadCredentialEncrypted", "x:/tmp/key"],
-  ])("of a path of delivery %s in the service's own %s", (delivery, name, value) => {
+    ["credentials", "StandardInput", "file:/run/credentials/%n/key"],
+    ["credentials", "LoadCredential", "x:/run/credentials/%N.service/key"],
+  ])("the path of delivery %s stops the build in the service's own %s", (delivery, name, value) => {
     expect(
       complaint(`delivery = "${delivery}";`, "", `systemd.services.app.serviceConfig.${name} = "${value}";`),
     ).toContain(
-      `systemd.services.app.serviceConfig.${name} names ${value.replace(/^(-|x:)/, "")}, which is there only when the service runs`,
+      `systemd.services.app.serviceConfig.${name} names ${value.replace(/^(-|x:|file:)/, "")}, which is there only when the service runs`,
     );
   });
 
-  test("of an option of a module that ends in an EnvironmentFile: `hostPath` is what fits", () => {
+  test("an option of a module that ends in an EnvironmentFile takes `hostPath`, and not `path`", () => {
     const given = (path: string) => host("", "", `systemd.services.app.serviceConfig.EnvironmentFile = ${path};`);
     expect(
       evaluation.complaint(
@@ -69,7 +74,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(setting(units, "app.service", "EnvironmentFile")).toEqual(["/run/app-secrets/pub/key"]);
   });
 
-  test("of another unit that reads them, unless it is a consumer: then it waits for them and gets the action", () => {
+  test("another unit that reads them must be a consumer: then it waits for them and gets the action", () => {
     const reads = `serviceConfig.LoadCredential = [ "k:/run/app-secrets/pub/key" ];`;
     expect(complaint("", reads)).toContain(
       'nothing orders it after the secrets: add "other.service" to secretsStore.services.app.consumers',
@@ -81,7 +86,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("service", ["app.service", "other.service"]);
   });
 
-  test("of secrets.env that is read and not made", () => {
+  test("a unit that reads secrets.env where nobody makes it stops the build", () => {
     const reads = `systemd.services.app.serviceConfig.EnvironmentFile = "/run/app-secrets/pub/secrets.env";`;
     expect(complaint("", "", reads)).toContain("set secretsStore.services.app.environmentFile.enable = true");
     const units = evaluation.units(host("environmentFile.enable = true;", "", reads));
@@ -111,7 +116,7 @@ needs("nix").describe("secretsStore.services", () => {
   test.each([
     ["LoadCredential", `systemd.services.app.serviceConfig.LoadCredential = lib.mkForce [ "own:/etc/own" ];`],
     ["requires and after", `systemd.services.app.after = lib.mkForce [ ];`],
-  ])("of a mkForce that takes our lines away: %s", (name, more) => {
+  ])("a mkForce that takes our lines away stops the build: %s", (name, more) => {
     const forced = host("").replace("imports = [ {  } ];", more);
     expect(evaluation.complaint(forced)).toContain("systemd.services.app.");
     expect(evaluation.complaint(forced)).toContain(name);
@@ -125,13 +130,16 @@ needs("nix").describe("secretsStore.services", () => {
     expect(setting(units, "app.service", "LoadCredential").at(-1)).toBe("key:/run/app-secrets/pub/key");
   });
 
-  test.each(["LoadCredential", "LoadCredentialEncrypted"])("of a credential that is there by %s already", (name) => {
-    expect(complaint("", "", `systemd.services.app.serviceConfig.${name} = [ "key:/etc/key" ];`)).toContain(
-      'systemd.services.app loads the credential "key" by a line of its own, and by secretsStore.services.app',
-    );
-  });
+  test.each(["LoadCredential", "LoadCredentialEncrypted"])(
+    "a credential that is there by %s already stops the build",
+    (name) => {
+      expect(complaint("", "", `systemd.services.app.serviceConfig.${name} = [ "key:/etc/key" ];`)).toContain(
+        'systemd.services.app loads the credential "key" by a line of its own, and by secretsStore.services.app',
+      );
+    },
+  );
 
-  test("of a service that starts before the network, with a store behind it", () => {
+  test("a service that starts before what its sidecar waits for stops the build", () => {
     const before = (target: string) => `systemd.services.app.before = [ "${target}" ];`;
     const vault = `secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t";`;
     expect(complaint(vault, "", before("network.target"))).toContain(
@@ -139,9 +147,10 @@ needs("nix").describe("secretsStore.services", () => {
     );
     expect(evaluation.units(host("", "", before("network.target")))["app-secrets.service"]).toBeDefined();
     for (const delivery of ["credentials", "private-tmp", "files"])
-      expect(complaint(`delivery = "${delivery}";`, "", before("sysinit.target"))).toContain(
-        "systemd.services.app starts before sysinit.target, and its sidecar after it",
-      );
+      for (const target of ["sysinit.target", "swap.target", "timers.target"])
+        expect(complaint(`delivery = "${delivery}";`, "", before(target))).toContain(
+          `systemd.services.app starts before ${target}, and its sidecar after it`,
+        );
   });
 
   test("the sidecar joins no network namespace that the service joins, and a /tmp that it joins", () => {

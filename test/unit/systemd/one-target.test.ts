@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { UnitState } from "../../../src/systemd/systemctl.ts";
 import { settled } from "../fakes.ts";
-import { runningTarget } from "./running-target.ts";
+import { runningTarget, takeAlong } from "./running-target.ts";
 
 let stop = new AbortController();
 let running: Promise<void> = Promise.resolve();
@@ -397,14 +397,7 @@ describe("the job", () => {
 
   test("a target that takes the sidecar along, since its condition is not met: the reason is said all the same", async () => {
     const { clock, systemd, publish, log, action } = target();
-    systemd.restart = (_, signal) => {
-      systemd.state = { ...systemd.state, activeState: "inactive", subState: "dead", unmet: "its ExecCondition=" };
-      return new Promise((done) => {
-        signal.addEventListener("abort", () => {
-          done({ ok: false, detail: "systemctl ended by SIGKILL" });
-        });
-      });
-    };
+    takeAlong(systemd, { activeState: "inactive", subState: "dead", unmet: "its ExecCondition=" });
     publish();
     await clock.advance(1);
     stop.abort();

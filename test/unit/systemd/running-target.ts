@@ -13,6 +13,18 @@ const restartAlways: OnChangeConfig = {
   verify: null,
 };
 
+/** A restart takes the sidecar along: the target is in `state` when it is stopped, and systemctl is killed with it. */
+export function takeAlong(systemd: FakeSystemd, state: Partial<UnitState> = {}): void {
+  systemd.restart = (_, signal) => {
+    systemd.state = { ...systemd.state, ...state };
+    return new Promise((done) => {
+      signal.addEventListener("abort", () => {
+        done({ ok: false, detail: "systemctl ended by SIGKILL" });
+      });
+    });
+  };
+}
+
 /** The action of one target in this state, on a fake systemd and a clock of the test's own, until the test ends. */
 export function runningTarget(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
   const stop = new AbortController();

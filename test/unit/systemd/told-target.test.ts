@@ -1,6 +1,6 @@
 /** How an action ends, what a target on its way gets, and who is told of the newest set. */
 import { describe, expect, test } from "vitest";
-import { runningTarget } from "./running-target.ts";
+import { runningTarget, takeAlong } from "./running-target.ts";
 
 describe("who has been told of the newest set", () => {
   test.each([
@@ -157,17 +157,10 @@ describe("the last word of a sidecar that is stopped during its action", () => {
     ["no answer of systemd", undefined],
   ])("is none with %s", async (_, state) => {
     const { publish, clock, systemd, log, stop, running } = runningTarget();
-    systemd.restart = (_, signal) => {
-      systemd.state = { ...systemd.state, ...state };
-      systemd.answers = state !== undefined;
-      return new Promise((done) => {
-        signal.addEventListener("abort", () => {
-          done({ ok: false, detail: "systemctl ended by SIGKILL" });
-        });
-      });
-    };
+    takeAlong(systemd, state);
     publish();
     await clock.advance(1);
+    systemd.answers = state !== undefined;
     stop.abort();
     await running;
     expect(log.at("warn", "error")).toEqual([]);
