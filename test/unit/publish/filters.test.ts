@@ -1,6 +1,6 @@
 /** What a filter of a template writes is what real readers of that format read back. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -23,9 +23,14 @@ const accepted = (filter: string) => values.filter((value) => refusalOf(filter, 
 
 /** Runs a program of Python's, which has the written text in a file, and prints what it reads as JSON. */
 function python(program: string, text: string): unknown {
-  const file = join(mkdtempSync(join(tmpdir(), "fetcher-filters-")), "file");
-  writeFileSync(file, text);
-  return JSON.parse(execFileSync("python3", ["-c", program, file], { encoding: "utf8" }));
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-filters-"));
+  try {
+    const file = join(directory, "file");
+    writeFileSync(file, text);
+    return JSON.parse(execFileSync("python3", ["-c", program, file], { encoding: "utf8" }));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }
 
 test("what each refuses", () => {
