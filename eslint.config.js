@@ -6,7 +6,7 @@ const importOnly = (files, forbidden, message) => ({
 });
 
 /**
- * The rooms of the house, from the ground up, and what each may import beside itself (docs/architecture.md). Nothing
+ * The rooms of the house, from the ground up, and what each may import beside itself (docs/explanation/architecture.md). Nothing
  * imports upwards. Only the engine knows backends, and only by their table.
  */
 const rooms = {
@@ -25,7 +25,7 @@ const room = (name, allowed) =>
   importOnly(
     [`src/${name}/**/*.ts`],
     `^\\.\\./(?!${allowed.map((one) => (one.endsWith("$") ? one : `${one}/`)).join("|") || "nothing"})`,
-    `src/${name} may import ${["itself", ...allowed].join(", ").replaceAll("\\", "").replace("$", "")}: see docs/architecture.md.`,
+    `src/${name} may import ${["itself", ...allowed].join(", ").replaceAll("\\", "").replace("$", "")}: see docs/explanation/architecture.md.`,
   );
 
 export default tseslint.config(
@@ -52,7 +52,7 @@ export default tseslint.config(
   importOnly(
     ["backends/**/*.ts"],
     "/src/(?!contract/)",
-    "A backend knows src/contract and its own client library, no more: see docs/architecture.md.",
+    "A backend knows src/contract and its own client library, no more: see docs/explanation/architecture.md.",
   ),
   importOnly(
     ["src/start.ts", "src/main.ts"],

@@ -1,4 +1,4 @@
-// npm run bench [-- ROUNDS]: the figures of docs/figures.md, each beside a baseline of the same run (absolute times say
+// npm run bench [-- ROUNDS]: the figures of docs/explanation/figures.md, each beside a baseline of the same run (absolute times say
 // little: they depend on the machine and on what else it does). 7 rounds take about five minutes.
 // npm run bench -- fleet: 200 sidecars at one real Vault. npm run bench -- simulation: 10,000, simulated.
 // npm run bench -- peers: fetcher beside consul-template, Vault Agent and a shell loop, some seven minutes.

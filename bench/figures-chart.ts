@@ -1,4 +1,4 @@
-/** docs/figures.svg: from exec to READY over the number of secrets; both scales are logarithmic. */
+/** docs/explanation/figures.svg: from exec to READY over the number of secrets; both scales are logarithmic. */
 import type { Starts } from "./start.ts";
 import { COUNTS } from "./stores.ts";
 import { gridLine, line, svg, text } from "./svg.ts";

@@ -1,4 +1,4 @@
-/** npm run bench: measures, and writes docs/figures.md (between its marks) and docs/figures.svg. */
+/** npm run bench: measures, and writes docs/explanation/figures.md (between its marks) and docs/explanation/figures.svg. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { measureStarts, type Start, type Starts } from "./start.ts";
 import { COUNTS, openStores } from "./stores.ts";
 
 const IDLE_SECONDS = 15;
-const drawing = join(project, "docs/figures.svg");
+const drawing = join(project, "docs/explanation/figures.svg");
 
 export async function figures(rounds: number): Promise<void> {
   // Memory, as on a host: /run. Else the disk would be measured.

@@ -1,10 +1,10 @@
-/** docs/figures.md: benches write their tables between marks. */
+/** docs/explanation/figures.md: benches write their tables between marks. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { format } from "prettier";
 import { project } from "./measure.ts";
 
-const page = join(project, "docs/figures.md");
+const page = join(project, "docs/explanation/figures.md");
 
 /**
  * @param command whose table it is: `npm run bench`.

@@ -1,4 +1,4 @@
-/** npm run bench -- peers: fetcher beside other programs that do the same, in one table of docs/figures.md. */
+/** npm run bench -- peers: fetcher beside other programs that do the same, in one table of docs/explanation/figures.md. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";

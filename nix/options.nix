@@ -1,4 +1,4 @@
-# All options of the modules as data, for docs/options.md and its test. Evaluated without a host: what an option's
+# All options of the modules as data, for docs/reference/options.md and its test. Evaluated without a host: what an option's
 # default says of the configuration is its `defaultText`.
 { lib }:
 

@@ -7,7 +7,7 @@ import { flag, headerText, pathText } from "./words.ts";
 
 export const about = aboutBackend({
   name: "HashiCorp Vault or OpenBao",
-  text: "HashiCorp Vault and OpenBao: [vault.md](vault.md).",
+  text: "HashiCorp Vault and OpenBao: [vault.md](../how-to/vault.md).",
   network: true,
 });
 

@@ -1,4 +1,4 @@
-/** docs/configuration.md */
+/** docs/reference/configuration.md */
 import { format } from "prettier";
 import { loadBackend } from "../../backends/index.ts";
 import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
@@ -43,7 +43,7 @@ and loaders (\`PATH\`, \`LD_PRELOAD\`, \`NODE_OPTIONS\` …) need an explicit \`
 
 It is for shells and systemd alone. \`docker run --env-file\` takes the quotes for a part of the value, and readers of \`.env\` files (dotenv in
 its languages, Compose) each read a quote inside of them otherwise: for those a template with the filter \`line\` or \`dotenv\` makes the file
-([templates.md](templates.md)).
+([templates.md](../how-to/templates.md)).
 `;
 
 export async function configurationPage(): Promise<string> {
@@ -62,7 +62,7 @@ export async function configurationPage(): Promise<string> {
     ...programSections.flatMap((section) => [`## ${section.title}`, table(section)]),
     envFile,
     "## Backends",
-    "Another one is a module of your own: [writing-a-backend.md](writing-a-backend.md).",
+    "Another one is a module of your own: [writing-a-backend.md](../how-to/writing-a-backend.md).",
     ...backends.flat(),
   ];
   return format(parts.join("\n\n"), { parser: "markdown", printWidth: 120 });

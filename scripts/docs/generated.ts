@@ -17,7 +17,7 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
   });
   return new Map([
     ["nix/lib/options.json", json(nixTable(new Map(await Promise.all(intervals))))],
-    ["docs/configuration.md", await configurationPage()],
+    ["docs/reference/configuration.md", await configurationPage()],
     [`src/cli/${schemaFile}`, json(configurationSchema())],
     ...pages,
   ]);

@@ -1,7 +1,7 @@
 /**
  * JSON from a store: refused before it is parsed where it would take much memory or is too deep for a recursion, and with
  * each number as the store wrote it. JSON.parse() alone makes 0.1 of 0.10; its `context.source` is not in Node 20. Why no
- * library: docs/dependencies.md.
+ * library: docs/explanation/dependencies.md.
  */
 import { BackendError } from "./backend.ts";
 

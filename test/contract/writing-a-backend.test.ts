@@ -1,4 +1,4 @@
-/** Who follows docs/writing-a-backend.md has a backend that keeps the contract: the code is taken from the page. */
+/** Who follows docs/how-to/writing-a-backend.md has a backend that keeps the contract: the code is taken from the page. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -10,7 +10,7 @@ import { blocksOf, project } from "../markdown.ts";
 import { contractSuite, type Fixture } from "./contract.ts";
 import { temporary } from "./temporary.ts";
 
-const page = "docs/writing-a-backend.md";
+const page = "docs/how-to/writing-a-backend.md";
 const codeOf = (name: string) =>
   blocksOf(page)
     .filter(({ info }) => info === name)
@@ -76,14 +76,14 @@ async function fixture(load: (directory: string) => Promise<BackendModule>): Pro
   };
 }
 
-contractSuite("the module of docs/writing-a-backend.md", traits, () =>
+contractSuite("the module of docs/how-to/writing-a-backend.md", traits, () =>
   fixture(async (directory) => {
     await writeFile(join(directory, "my-store.mjs"), codeOf("my-store.mjs"), { mode: 0o644 });
     return loadBackend("./my-store.mjs", directory);
   }),
 );
 
-contractSuite("the file of docs/writing-a-backend.md", traits, () =>
+contractSuite("the file of docs/how-to/writing-a-backend.md", traits, () =>
   fixture(async (directory) => {
     await mkdir(join(directory, "backends"));
     const file = join(directory, "backends/my-store.ts");

@@ -25,8 +25,8 @@ onEachGuest("the documentation of the stores", (guest) => {
     );
   });
 
-  test("docs/credentials.md: from a plain file to a secret that only this host can decrypt, and a new value", async () => {
-    const page = "docs/credentials.md";
+  test("docs/how-to/credentials.md: from a plain file to a secret that only this host can decrypt, and a new value", async () => {
+    const page = "docs/how-to/credentials.md";
     const [first = "", anew = ""] = blocksOf(page, "sh").map(({ code }) => code);
     const [configuration = ""] = blocksOf(page, "json").map(({ code }) => code);
     const commands = numbered(first);
@@ -46,7 +46,7 @@ onEachGuest("the documentation of the stores", (guest) => {
   // The programs are those of the machine, which the guest of a suite of its own does not have.
   if (guest.name !== "host" && guest.name !== "here") return;
 
-  const recipes = "docs/commands.md";
+  const recipes = "docs/how-to/commands.md";
   const programs: Readonly<Record<string, readonly Requirement[]>> = {
     age: ["age"],
     sops: ["sops", "age"],
@@ -55,13 +55,13 @@ onEachGuest("the documentation of the stores", (guest) => {
     "The kernel's keyring": ["keyctl"],
   };
 
-  test("docs/commands.md has no recipe that is not tried here", () => {
+  test("docs/how-to/commands.md has no recipe that is not tried here", () => {
     expect([...new Set(blocksOf(recipes, "sh").map(({ heading }) => heading))]).toEqual(Object.keys(programs));
   });
 
   for (const [title, required] of Object.entries(programs))
     needs(...required).test(
-      `docs/commands.md: ${title}: the service gets what the program prints, in the sidecar's sandbox`,
+      `docs/how-to/commands.md: ${title}: the service gets what the program prints, in the sidecar's sandbox`,
       async () => {
         const [commands = ""] = codeUnder(recipes, title, "sh");
         const [configuration = ""] = codeUnder(recipes, title, "json");
@@ -96,9 +96,9 @@ onEachGuest("the documentation of the stores", (guest) => {
     );
 
   needs("aws-cli", "aws-emulator").test(
-    "docs/aws.md: from an empty account to a service whose secrets rotate",
+    "docs/how-to/aws.md: from an empty account to a service whose secrets rotate",
     async () => {
-      const [start = "", ...commands] = numbered(blockWith("docs/aws.md", "sh", "# 1.").code);
+      const [start = "", ...commands] = numbered(blockWith("docs/how-to/aws.md", "sh", "# 1.").code);
       expect(commands).toHaveLength(6);
       const exported = /^export .*\n/m.exec(start)?.[0] ?? "";
       const directories = ["moto_server", "aws"].map((name) => dirname(programPath(name) ?? "/"));

@@ -17,7 +17,7 @@ onEachGuest("files on the host", (guest) => {
        install -d -m 0700 /etc/fetcher/shared/secrets`,
     );
     await guest.write("/etc/fetcher/shared/secrets/tls.key", "one", 0o400);
-    const { code } = blockWith("docs/deliveries.md", "sh", "files.conf");
+    const { code } = blockWith("docs/how-to/deliveries.md", "sh", "files.conf");
     await guest.run(`set -e; cd ${guest.project}/examples/systemd\n${code}`);
   });
   afterAll(async () => {

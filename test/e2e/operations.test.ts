@@ -1,9 +1,9 @@
-/** docs/operations.md: its commands do on a real machine what the page says that they do. */
+/** docs/how-to/operations.md: its commands do on a real machine what the page says that they do. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { blocksOf, blockWith } from "../markdown.ts";
 import { onEachGuest } from "./guests.ts";
 
-const page = "docs/operations.md";
+const page = "docs/how-to/operations.md";
 const etc = "/etc/systemd/system";
 
 onEachGuest("the commands of the operations page", (guest) => {

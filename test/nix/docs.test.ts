@@ -1,12 +1,12 @@
-/** docs/nixos.md: its examples are tried, so that nobody copies one that does not work. */
+/** docs/how-to/nixos.md: its examples are tried, so that nobody copies one that does not work. */
 import { expect, test } from "vitest";
 import { blocksOf, blockWith } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 
-const page = "docs/nixos.md";
+const page = "docs/how-to/nixos.md";
 
-needs("nix").describe("the examples of docs/nixos.md", () => {
+needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
   const evaluation = new Evaluation();
   /** What they take for granted: services that nixpkgs has, the options of sops-nix. */
   const around = `{ config, lib, ... }: {

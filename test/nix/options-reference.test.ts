@@ -1,4 +1,4 @@
-/** docs/options.md is what the options say. To write it anew: `npx vitest run --project nix options-reference -u`. */
+/** docs/reference/options.md is what the options say. To write it anew: `npx vitest run --project nix options-reference -u`. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
@@ -24,7 +24,7 @@ needs("nix", "nixpkgs-lib").describe("the option reference", () => {
   test("is current, and every option has a description", async () => {
     expect(options.length).toBeGreaterThan(60);
     expect(options.filter(({ description }) => description.length < 10)).toEqual([]);
-    await expect(reference(options)).toMatchFileSnapshot(join(project, "docs/options.md"));
+    await expect(reference(options)).toMatchFileSnapshot(join(project, "docs/reference/options.md"));
   });
 
   /** Written by hand a second time, it would tell an operator of NixOS something else than one of another system. */

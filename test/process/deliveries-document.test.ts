@@ -1,11 +1,11 @@
-/** docs/deliveries.md: its snippets are those of examples/systemd, which are tested under a real systemd. */
+/** docs/how-to/deliveries.md: its snippets are those of examples/systemd, which are tested under a real systemd. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "../..");
 const examples = join(root, "examples/systemd");
-const document = readFileSync(join(root, "docs/deliveries.md"), "utf8");
+const document = readFileSync(join(root, "docs/how-to/deliveries.md"), "utf8");
 const files = readdirSync(examples, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => join(entry.parentPath, entry.name));
@@ -25,13 +25,13 @@ test("each unit file in it is an example, line by line; two are drop-ins that th
   const sandbox = readFileSync(join(root, "test/e2e/sandbox.test.ts"), "utf8");
   expect(sandbox).toContain('"/var/lib/elsewhere"');
   // This one the test takes from the document itself.
-  expect(sandbox).toContain('blockWith("docs/deliveries.md", "ini", "InaccessiblePaths=")');
+  expect(sandbox).toContain('blockWith("docs/how-to/deliveries.md", "ini", "InaccessiblePaths=")');
   const others = units.filter((text) => !known.includes(text));
   expect(others.map((text) => text.split("\n").slice(0, 2))).toEqual([["[Service]", "InaccessiblePaths="]]);
 });
 
 test("each file that it names is there", () => {
-  const links = [...document.matchAll(/\]\((?!http)([^)#]+)/g)].map(([, path = ""]) => join(root, "docs", path));
+  const links = [...document.matchAll(/\]\((?!http)([^)#]+)/g)].map(([, path = ""]) => join(root, "docs/how-to", path));
   expect(links.length).toBeGreaterThan(4);
   for (const path of links) expect(() => readFileSync(path)).not.toThrow();
 });

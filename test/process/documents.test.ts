@@ -156,7 +156,7 @@ test.each(of("mermaid"))("a picture: %s", (_, { code }) => {
 
 test("every block says what it is, and there is a test for that", () => {
   const tried = ["json", "sh", "bash", "js", "ts", "nix", "systemd", "ini", "mermaid", "mustache"];
-  // What a program prints: docs/operations.md has a test of its own.
+  // What a program prints: docs/how-to/operations.md has a test of its own.
   const others = blocks.filter(({ language }) => language !== "text" && !tried.includes(language));
   expect(others.map(titleOf)).toEqual([]);
 });

@@ -139,7 +139,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     expect(place.published()).toEqual({});
   }, 60_000);
 
-  // The executable waits for the one that hangs: docs/executable.md.
+  // The executable waits for the one that hangs: docs/how-to/executable.md.
   needs("node").test(
     "a secret of several: the others are published",
     async () => {

@@ -1,12 +1,12 @@
-/** docs/folder.md: the commands for a directory of one's own, and every configuration. */
+/** docs/how-to/folder.md: the commands for a directory of one's own, and every configuration. */
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { blocksOf, codeUnder } from "../markdown.ts";
 import { Place } from "./daemon.ts";
 
-const page = "docs/folder.md";
+const page = "docs/how-to/folder.md";
 
-test("docs/folder.md: the commands make a secret that the configuration beside them finds", async () => {
+test("docs/how-to/folder.md: the commands make a secret that the configuration beside them finds", async () => {
   const place = new Place();
   const own = "A directory of your own";
   const [commands = ""] = codeUnder(page, own, "sh");
@@ -19,7 +19,7 @@ test("docs/folder.md: the commands make a secret that the configuration beside t
   expect(place.read("db_password")).toBe("the password");
 });
 
-test("docs/folder.md: the program accepts every configuration", async () => {
+test("docs/how-to/folder.md: the program accepts every configuration", async () => {
   const configurations = blocksOf(page, "json");
   expect(configurations).toHaveLength(4);
   for (const { code: configuration } of configurations) {

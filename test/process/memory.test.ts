@@ -38,7 +38,7 @@ test("a program that prints more than a secret may have leaves nothing behind in
     fs.rmSync(runs);
     await daemon.says(/answers again/, from);
   }
-  // Of 8 times 16 MiB. The executable's engine keeps the last of them (docs/executable.md).
+  // Of 8 times 16 MiB. The executable's engine keeps the last of them (docs/how-to/executable.md).
   expect(privateMemory(daemon.pid) - before).toBeLessThan(runsOnNode ? 8 : 24);
 });
 

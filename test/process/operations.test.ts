@@ -1,5 +1,5 @@
 /**
- * docs/operations.md quotes STATUS= and the journal. Under each of its headings the daemon is brought into the trouble that
+ * docs/how-to/operations.md quotes STATUS= and the journal. Under each of its headings the daemon is brought into the trouble that
  * stands there, and must say what the page says that it says.
  */
 import { execFileSync, spawnSync } from "node:child_process";
@@ -14,7 +14,7 @@ import { needs, type Requirement } from "../requirements.ts";
 import { type Daemon, eventually, forHelper, logLines, ordinary, Place, type StartOptions } from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 
-const page = "docs/operations.md";
+const page = "docs/how-to/operations.md";
 const UNIT = "hello.service";
 
 /** A place with the store of the page, and all that its daemons say there. */

@@ -145,7 +145,7 @@ for (const [name, directory, activate] of managers) {
 
   /** What the documentation has, on directories of the test's own. */
   const config = (place: Place, secrets: Secrets) => {
-    const [text = ""] = codeUnder("docs/folder.md", name, "json");
+    const [text = ""] = codeUnder("docs/how-to/folder.md", name, "json");
     const parsed = JSON.parse(text.replace(`/run/${directory}`, secrets.link)) as { config: object };
     return {
       ...parsed,

@@ -157,7 +157,7 @@ describe("in a terminal", () => {
 });
 
 test("the page on templates works as it is written", async () => {
-  const page = fs.readFileSync(join(import.meta.dirname, "../../docs/templates.md"), "utf8");
+  const page = fs.readFileSync(join(import.meta.dirname, "../../docs/how-to/templates.md"), "utf8");
   const block = (language: string) => new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "s").exec(page)?.[1] ?? "";
   const place = new Place();
   // The places that it names are root's: these are in theirs.

@@ -1,4 +1,4 @@
-/** The ten commands of docs/vault.md, as they are written there. Only systemd's are left out, and the daemon started by hand. */
+/** The ten commands of docs/how-to/vault.md, as they are written there. Only systemd's are left out, and the daemon started by hand. */
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { serverBinary } from "./binary.ts";
 import { freePort } from "./server.ts";
 import { onEachServer } from "./servers.ts";
 
-const commands = numbered(blockWith("docs/vault.md", "sh", "bao server").code);
+const commands = numbered(blockWith("docs/how-to/vault.md", "sh", "bao server").code);
 
 onEachServer("the ten commands of the documentation", ["bash"], (product) => {
   test("they lead to secrets that rotate", async () => {

@@ -35,29 +35,31 @@ describe.each(files)("%s", (file) => {
   });
 });
 
-test.each(["README.md", "docs/operations.md"])("%s has a row for every exit status of the program", (file) => {
+test.each(["README.md", "docs/how-to/operations.md"])("%s has a row for every exit status of the program", (file) => {
   const rows = readFileSync(join(project, file), "utf8").matchAll(/^\| (\d[\d, ]*?) +\|/gm);
   const told = [...rows].flatMap(([, codes = ""]) => codes.split(", ").map(Number));
   expect(told).toEqual(expect.arrayContaining(Object.values(ExitCode)));
 });
 
-test("docs/aws.md: a step that is left out leaves no other one without its directory", () => {
-  const steps = numbered(blockWith("docs/aws.md", "sh", "# 1.").code);
+test("docs/how-to/aws.md: a step that is left out leaves no other one without its directory", () => {
+  const steps = numbered(blockWith("docs/how-to/aws.md", "sh", "# 1.").code);
   const into = steps.map((step) => [...step.matchAll(/(?:^cat >|^cp \S.* |\/dev\/stdin )(\/\S*)\//gm)]);
   expect(into.map((directories) => directories.length)).toEqual([0, 0, 2, 1, 0, 1, 0]);
   for (const [index, step] of steps.entries())
     for (const [, directory = ""] of into[index] ?? []) expect(step).toMatch(new RegExp(`mkdir -p .*${directory}\\b`));
 });
 
-test("docs/aws.md: the emulator and the command line are installed by the words that .ci/run installs them by", () => {
-  const [, words = ""] = /^pip install (.*)$/m.exec(blockWith("docs/aws.md", "sh", "pip install").code) ?? [];
+test("docs/how-to/aws.md: the emulator and the command line are installed by the words that .ci/run installs them by", () => {
+  const [, words = ""] = /^pip install (.*)$/m.exec(blockWith("docs/how-to/aws.md", "sh", "pip install").code) ?? [];
   expect(words).toMatch(/moto.*awscli/);
   expect(readFileSync(join(project, ".ci/run"), "utf8")).toContain(`/pip" install --quiet ${words}\n`);
 });
 
 test("every page of docs/ is in the index", () => {
   const index = linksOf("docs/README.md").map(({ target }) => target);
-  const pages = readdirSync(join(project, "docs")).filter((name) => name.endsWith(".md") && name !== "README.md");
+  const pages = readdirSync(join(project, "docs"), { recursive: true, encoding: "utf8" }).filter(
+    (name) => name.endsWith(".md") && name !== "README.md",
+  );
   expect(pages.length).toBeGreaterThan(8);
   expect(pages.filter((page) => !index.includes(page))).toEqual([]);
 });
@@ -66,23 +68,23 @@ test("the README leads to the index, the configuration, and what a stranger asks
   const targets = linksOf("README.md").map(({ target }) => target);
   for (const page of [
     "docs/README.md",
-    "docs/configuration.md",
-    "docs/operations.md",
-    "docs/nixos.md",
+    "docs/reference/configuration.md",
+    "docs/how-to/operations.md",
+    "docs/how-to/nixos.md",
     "CONTRIBUTING.md",
   ])
     expect(targets).toContain(page);
 });
 
 test("every test that the threat model names is there", () => {
-  const text = readFileSync(join(project, "docs/threat-model.md"), "utf8");
+  const text = readFileSync(join(project, "docs/explanation/threat-model.md"), "utf8");
   const named = [...text.matchAll(/`([a-z0-9]+\/[\w/-]+\.test\.ts)`/g)].map(([, path = ""]) => path);
   expect(named.length).toBeGreaterThan(20);
   expect(named.filter((path) => !existsSync(join(project, "test", path)))).toEqual([]);
 });
 
 test("the architecture has a place for every folder and every file of the source", () => {
-  const text = readFileSync(join(project, "docs/architecture.md"), "utf8");
+  const text = readFileSync(join(project, "docs/explanation/architecture.md"), "utf8");
   const isNamed = (name: string) => new RegExp(`(^|[^\\w-])${name}([^\\w-]|$)`, "m").test(text);
   const paths = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" });
   const unnamed = paths.filter((path) => !isNamed(basename(path).replace(/\.\w+$/, "")));

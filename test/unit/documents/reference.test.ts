@@ -120,8 +120,8 @@ describe("what is said of options elsewhere", () => {
     for (const name of backendNames) expect(named).toContain(name);
   });
 
-  test("in docs/rotation.md has the defaults of the schema, and the limits of the code", () => {
-    const page = readFileSync(join(project, "docs/rotation.md"), "utf8");
+  test("in docs/explanation/rotation.md has the defaults of the schema, and the limits of the code", () => {
+    const page = readFileSync(join(project, "docs/explanation/rotation.md"), "utf8");
     for (const [, name = "", value] of page.matchAll(/^\*\*`(\w+)`\*\* \(([\d.]+)(?: s)?\)/gm))
       expect({ name, value: Number(value) }).toEqual({
         name,
