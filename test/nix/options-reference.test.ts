@@ -60,7 +60,7 @@ function reference(options: readonly Option[]): string {
     "# NixOS options",
     "",
     "Made from the modules by `test/nix/options-reference.test.ts`. Durations are seconds. How they fit together is in",
-    "[nixos.md](nixos.md).",
+    "[nixos.md](../how-to/nixos.md).",
     ...options.flatMap(entry),
     "",
   ].join("\n");
