@@ -20,6 +20,7 @@ const ACTIVATING_LIMIT = 90;
 
 /** Seconds for the last question of a process that is being stopped. */
 const LAST_WORD = 2;
+const LAST_LOOKS = 5;
 /** Seconds after an action in which a failure counts as its doing. */
 const RIGHT_AFTER = 60;
 /** How often a sidecar that is stopped looks again where it gets no answer. */
@@ -308,12 +309,18 @@ export class OneTarget {
       await clock.sleep(this.#giveWay(), signal);
     } else {
       await clock.sleep(this.#retry(result.detail), signal);
+      // systemd's SIGTERM may end systemctl before this process has its own.
+      if (isAborted(signal)) await this.#lastWord(what);
     }
   }
 
   /** A target that does not start again takes this process along: why that is would be said by nobody. */
   async #lastWord(what: string): Promise<void> {
-    const state = await this.#parts.systemd.show(this.unit, AbortSignal.timeout(LAST_WORD * 1000));
+    const end = AbortSignal.timeout(LAST_WORD * 1000);
+    let state: UnitState | undefined;
+    // systemd's SIGTERM goes to the whole unit, also to a systemctl that begins just then.
+    for (let look = 0; state === undefined && look < LAST_LOOKS && !end.aborted; look += 1)
+      state = await this.#parts.systemd.show(this.unit, end);
     if (state?.activeState !== "inactive" || state.unmet === undefined) return;
     this.#parts.log.warn(downSince(state, `${this.unit} is down since the ${what}`));
   }

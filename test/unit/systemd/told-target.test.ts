@@ -167,6 +167,42 @@ describe("the last word of a sidecar that is stopped during its action", () => {
   });
 });
 
+describe("the last word of a sidecar whose systemctl gets the SIGTERM of the whole unit", () => {
+  const down = { activeState: "inactive", unmet: "its ExecCondition=" };
+  const word = "app.service is down since the restart: its ExecCondition= is not met";
+
+  test("is said by the next systemctl where the first is killed", async () => {
+    const { publish, clock, systemd, log, stop, running } = runningTarget();
+    takeAlong(systemd, down);
+    publish();
+    await clock.advance(1);
+    const show = systemd.show.bind(systemd);
+    let killed = 0;
+    systemd.show = (unit, signal) => {
+      // The question after the action is aborted, the first of the last ones is killed.
+      if (killed === 2) return show(unit, signal);
+      killed += 1;
+      return Promise.resolve(undefined);
+    };
+    stop.abort();
+    await running;
+    expect(log.at("warn")).toEqual([word]);
+  });
+
+  test("is said where that one dies before this process is told to stop", async () => {
+    const { publish, clock, systemd, log, stop, running } = runningTarget();
+    systemd.restart = () => {
+      systemd.state = { ...systemd.state, ...down };
+      return Promise.resolve({ ok: false, detail: "systemctl ended by SIGTERM" });
+    };
+    publish();
+    await clock.advance(0.1);
+    stop.abort();
+    await running;
+    expect(log.at("warn").at(-1)).toBe(word);
+  });
+});
+
 test("a signal that is not named is SIGHUP", async () => {
   const { publish, clock, count } = runningTarget({}, { action: "signal", signal: null });
   publish();
