@@ -28,10 +28,10 @@ export const unitEnvironment = Object.fromEntries(
 
 /** Starts a sidecar as systemd does. @returns when it is ready. @throws where it ends before, with what it said. */
 export async function startDaemon(config: string, env: Readonly<Record<string, string>> = {}): Promise<Daemon> {
-  const args = [program, "--config", config, "--log-format", "json"];
+  const args = [program, "--config", config];
   // A socket that nobody listens on: the notification is made and sent as under systemd.
   const notify = { NOTIFY_SOCKET: "@fetcher-bench-nobody-listens", INVOCATION_ID: "bench" };
-  return await startProcess(args, '"message":"ready', { ...unitEnvironment, ...notify, ...env });
+  return await startProcess(args, "ready: ", { ...unitEnvironment, ...notify, ...env });
 }
 
 /** Starts Node with these arguments. @returns when its standard error has had `word`. */

@@ -43,7 +43,7 @@ say(`fetcher --config ${join(place, "fetcher.json")}`);
 const environment = { ...process.env };
 delete environment.INVOCATION_ID;
 delete environment.NOTIFY_SOCKET;
-const daemon = spawn(process.execPath, [program, "--config", join(place, "fetcher.json"), "--log-format", "pretty"], {
+const daemon = spawn(process.execPath, [program, "--config", join(place, "fetcher.json"), "--log-format", "text"], {
   env: environment,
   stdio: ["ignore", "inherit", "pipe"],
 });

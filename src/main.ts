@@ -1,7 +1,7 @@
 /** The process: command line, signals, exit code. */
 import { exitCodeOf, isBackendError } from "./contract/backend.ts";
 import { endProcess } from "./runtime/end.ts";
-import { type CommandLine, helpText, parseCommandLine } from "./cli/command-line.ts";
+import { type CommandLine, helpText, parseCommandLine, takeLogFormat } from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { resolve } from "node:path";
 import { type Config, configOf, loadConfig, type OutputConfig } from "./config/config.ts";
@@ -10,7 +10,7 @@ import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/waiting.ts";
-import { type Log, openLog } from "./runtime/log.ts";
+import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
 import { checkCertificates, lockFile } from "./runtime/platform.ts";
@@ -19,7 +19,6 @@ import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts
 import { isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { Sidecar } from "./engine/sidecar.ts";
-import { standardErrorIsTerminal } from "./runtime/standard-error.ts";
 import { checkStore, openStore, type Store } from "./engine/store.ts";
 import { systemctl } from "./systemd/systemctl.ts";
 import { loadTemplates } from "./publish/template.ts";
@@ -27,11 +26,12 @@ import { ValueError } from "./publish/value.ts";
 
 declare const FETCHER_VERSION: string;
 
-/** Until the command line is read, errors go out as a person or the journal reads them by default. */
-const defaultFormat = standardErrorIsTerminal() ? "pretty" : "json";
-let log: Log = openLog("info", defaultFormat);
+const { words, format, problem } = takeLogFormat(process.argv.slice(2), process.env);
+/** Until the command line is read. */
+let log: Log = openLog("info", lineStyle(format, process.env, false));
 
 async function main(argv: readonly string[]): Promise<ExitCode> {
+  if (problem !== undefined) throw new UsageError(problem);
   // Nothing that this process makes is for others, until its mode is set.
   process.umask(0o077);
   if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
@@ -40,7 +40,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
   const commandLine = parseCommandLine(argv);
-  log = openLog(commandLine.logLevel, commandLine.logFormat ?? defaultFormat);
+  log = openLog(commandLine.logLevel, lineStyle(format, process.env, commandLine.mode === "daemon"));
   switch (commandLine.mode) {
     case "help":
       openTerminal().out(helpText);
@@ -71,7 +71,9 @@ async function checkInUnits(names: readonly string[]): Promise<ExitCode> {
   if (names.length === 0 || names.some((name) => name.startsWith("-")))
     throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
   let worst: number = ExitCode.ok;
-  for (const name of names) worst = (await checkInUnit(name, openTerminal().err)) || worst;
+  const { err } = openTerminal();
+  const raw = (text: string) => process.stderr.write(text);
+  for (const name of names) worst = (await checkInUnit(name, format, { raw, err })) || worst;
   return worst as ExitCode;
 }
 
@@ -93,11 +95,16 @@ function openTerminal(): Terminal {
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   return {
     out: (text) => stdout.write(text),
-    err: (text) => stderr.write(text),
+    err: format === "json" ? reportLine : (text) => stderr.write(text),
     progress: (text) => {
       if (stderr.isTTY) stderr.write(`\r\x1b[K${text}`);
     },
   };
+}
+
+/** A line of a command's report, for machines. */
+function reportLine(text: string): void {
+  log.warn(text.trimEnd());
 }
 
 async function debug(commandLine: CommandLine, command: typeof once): Promise<ExitCode> {
@@ -250,7 +257,7 @@ process.on("unhandledRejection", (error) => {
   endProcess(explain(error));
 });
 
-main(process.argv.slice(2)).then(
+main(words).then(
   (exitCode) => {
     endProcess(exitCode);
   },

@@ -10,8 +10,6 @@ export type Mode = "daemon" | "once" | "check" | "check-config" | "print-schema"
 export interface CommandLine extends ConfigFlags {
   readonly mode: Mode;
   readonly logLevel: LogLevel;
-  /** undefined: `pretty` on a terminal, else `json`. */
-  readonly logFormat: LogFormat | undefined;
 }
 
 export const usage = [
@@ -38,7 +36,7 @@ export const optionTexts: readonly (readonly [option: string, text: string])[] =
   ["--check=config", "check the configuration only; no store is asked"],
   ["--print-schema", "the JSON Schema of the configuration, for editors"],
   ["--log-level LEVEL", `${logLevels.join(", ")} (default info)`],
-  ["--log-format FORMAT", `${logFormats.join(" or ")} (default: pretty on a terminal)`],
+  ["--log-format FORMAT", `${logFormats.join(" or ")}, of each line of the log (default text, or $FETCHER_LOG_FORMAT)`],
   ["-h, --help", "this text"],
   ["--version", "the version"],
 ];
@@ -56,6 +54,33 @@ Exit status (sysexits):
 ${Object.entries(exitMeanings)
   .map(([name, text]) => `  ${String(ExitCode[name as keyof typeof ExitCode]).padEnd(3)} ${text}\n`)
   .join("")}`;
+
+/**
+ * `--log-format` is an option of every command, and must be known before anything else can be wrong.
+ *
+ * @returns the words without it; and where what was given is no format, what to say of that.
+ */
+export function takeLogFormat(
+  argv: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): { readonly words: readonly string[]; readonly format: LogFormat; readonly problem?: string } {
+  const words: string[] = [];
+  const option = "--log-format";
+  let [given, from] = [environment["FETCHER_LOG_FORMAT"] ?? "", "FETCHER_LOG_FORMAT"];
+  for (let at = 0; at < argv.length; at += 1) {
+    const word = argv[at] ?? "";
+    if (word === "--") {
+      words.push(...argv.slice(at));
+      break;
+    }
+    if (word !== option && !word.startsWith(`${option}=`)) words.push(word);
+    else [given, from] = [word === option ? (argv[(at += 1)] ?? "") : word.slice(option.length + 1), option];
+  }
+  // What it was called once.
+  const format = given === "pretty" || (given === "" && from !== option) ? "text" : given;
+  if (isLogFormat(format)) return { words, format };
+  return { words, format: "text", problem: `${from}: expected ${logFormats.join(" or ")}` };
+}
 
 /** @throws UsageError */
 export function parseCommandLine(argv: readonly string[]): CommandLine {
@@ -77,9 +102,6 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
   const logLevel = values["log-level"] ?? "info";
   if (!isLogLevel(logLevel)) throw new UsageError(`--log-level: expected one of ${logLevels.join(", ")}`);
-  const logFormat = values["log-format"];
-  if (logFormat !== undefined && !isLogFormat(logFormat))
-    throw new UsageError(`--log-format: expected ${logFormats.join(" or ")}`);
   return {
     mode: modes[0]?.[0] ?? "daemon",
     configFile: values.config,
@@ -88,7 +110,6 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     output: values.output,
     ids: positionals,
     logLevel,
-    logFormat,
   };
 }
 
@@ -113,6 +134,7 @@ function parseWords(argv: readonly string[]) {
         "check-config": { type: "boolean" },
         "print-schema": { type: "boolean" },
         "log-level": { type: "string" },
+        // What it says is taken before.
         "log-format": { type: "string" },
         help: { type: "boolean", short: "h" },
         version: { type: "boolean" },

@@ -245,5 +245,5 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 
 /** An id or a path may hold what a terminal obeys. */
 function printable(text: string): string {
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, "?");
+  return text.replaceAll(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, "?");
 }

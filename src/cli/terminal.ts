@@ -1,4 +1,5 @@
 /** Standard output for people: loaded only where a person asks, because Node's streams would be a part of each start. */
+import { allowsColor } from "../runtime/log.ts";
 
 export interface Output {
   readonly out: (text: string) => void;
@@ -11,11 +12,9 @@ export function openTerminal(): Output {
   const { stdout } = process;
   // A reader that went away (`fetcher status | head`) is no reason to end.
   stdout.on("error", () => undefined);
-  const { NO_COLOR, TERM } = process.env;
   return {
     out: (text) => stdout.write(text),
-    // no-color.org: set and not empty.
-    color: stdout.isTTY && (NO_COLOR === undefined || NO_COLOR === "") && TERM !== "dumb",
+    color: stdout.isTTY && allowsColor(process.env),
     columns: stdout.isTTY ? stdout.columns : undefined,
   };
 }

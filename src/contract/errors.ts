@@ -88,9 +88,9 @@ export class PublishError extends FatalError {
   override readonly name = "PublishError";
 }
 
-/** One line of a terminal or the journal, whatever names are in it: control characters are told as escapes. */
+/** One line of a terminal or the journal, whatever names are in it: what a terminal obeys is told as escapes. */
 export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\u2028\u2029]/gu, (character) => {
+  return text.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, (character) => {
     const escaped = JSON.stringify(character).slice(1, -1);
     // It lets those beyond U+001F through.
     return escaped === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : escaped;

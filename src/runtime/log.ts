@@ -1,12 +1,12 @@
-/** Logs to stderr: one JSON line with the `<N>` priority that journald reads, or a line for people. */
+/** Logs to stderr: lines for people, with the `<N>` priority that journald reads where it does; JSON where it is asked for. */
 import { type DestinationStream, pino } from "pino";
-import { shortened } from "../contract/errors.ts";
+import { printable, shortened } from "../contract/errors.ts";
 import { clockTime } from "./clock.ts";
-import { writeToStandardError } from "./standard-error.ts";
+import { standardErrorGoesTo, writeToStandardError } from "./standard-error.ts";
 
 export const logLevels = ["error", "warn", "notice", "info", "debug", "trace"] as const;
 export type LogLevel = (typeof logLevels)[number];
-export const logFormats = ["pretty", "json"] as const;
+export const logFormats = ["text", "json"] as const;
 export type LogFormat = (typeof logFormats)[number];
 
 export function isLogLevel(word: string): word is LogLevel {
@@ -32,13 +32,48 @@ const priorities = new Map<number, number>([
   [50, 3],
 ]);
 
-export function openLog(level: LogLevel, format: LogFormat, write: (line: string) => void = writeToStandardError): Log {
+/** How a line looks. */
+export interface LineStyle {
+  readonly format: LogFormat;
+  /** Each line begins with its priority, which journald takes away again (sd-daemon(3)). It knows the time itself. */
+  readonly priority?: boolean;
+  /** `clock`: of today. */
+  readonly time?: "clock" | "date";
+  readonly color?: boolean;
+}
+
+/** @param isDaemon when it said something matters; what a person runs has an end that is near. */
+export function lineStyle(format: LogFormat, environment: NodeJS.ProcessEnv, isDaemon: boolean): LineStyle {
+  const place = standardErrorGoesTo(environment);
+  if (place === "journal") return { format, priority: true };
+  const isTerminal = place === "terminal";
+  return {
+    format,
+    color: isTerminal && allowsColor(environment),
+    ...(isDaemon ? { time: isTerminal ? ("clock" as const) : ("date" as const) } : {}),
+  };
+}
+
+/** no-color.org: set and not empty. */
+export function allowsColor({ NO_COLOR, TERM }: NodeJS.ProcessEnv): boolean {
+  return (NO_COLOR === undefined || NO_COLOR === "") && TERM !== "dumb";
+}
+
+export function openLog(level: LogLevel, style: LineStyle, write?: (line: string) => void): Log {
+  const out =
+    write ??
+    ((line: string): void => {
+      writeToStandardError(line, tellLost);
+    });
+  const tellLost = (count: number) => {
+    log.warn(`${count} lines are lost: nobody read them`);
+  };
   const destination: DestinationStream & { [metadata]: true; lastLevel: number } = {
     [metadata]: true,
     lastLevel: numbers.info,
-    write(line: string) {
-      if (format === "pretty") write(pretty(line));
-      else write(`<${priorities.get(destination.lastLevel) ?? 6}>${line}`);
+    write(json: string) {
+      const priority = style.priority === true ? `<${priorities.get(destination.lastLevel) ?? 6}>` : "";
+      out(priority + (style.format === "json" ? json : textLine(json, style)));
     },
   };
   const logger = pino(
@@ -56,7 +91,7 @@ export function openLog(level: LogLevel, format: LogFormat, write: (line: string
   const at = (name: LogLevel) => (message: string, fields?: LogFields) => {
     logger[name](fields === undefined ? {} : shortenedFields(fields), shortened(message, MAX_MESSAGE));
   };
-  return {
+  const log: Log = {
     error: at("error"),
     warn: at("warn"),
     notice: at("notice"),
@@ -64,10 +99,11 @@ export function openLog(level: LogLevel, format: LogFormat, write: (line: string
     debug: at("debug"),
     trace: at("trace"),
   };
+  return log;
 }
 
 /**
- * journald breaks a line beyond 48 KiB (LineMax=) in two, and neither half is JSON then. A character is six bytes of JSON at
+ * journald breaks a line beyond 48 KiB (LineMax=) in two: the second half has no priority, and neither is JSON. A character is six bytes of JSON at
  * most, so the message has a third of that, and the lists share another.
  */
 const MAX_MESSAGE = 2500;
@@ -83,7 +119,7 @@ function shortenedFields(fields: LogFields): LogFields {
 function firstOf(list: readonly string[]): readonly string[] {
   let room = MAX_LIST;
   const fits = list.findIndex((item) => {
-    room -= Buffer.byteLength(JSON.stringify(item)) + 1;
+    room -= Buffer.byteLength(printable(JSON.stringify(item))) + 1;
     return room < 0;
   });
   return fits < 0 ? list : [...list.slice(0, fits), `… and ${list.length - fits} more`];
@@ -92,8 +128,43 @@ function firstOf(list: readonly string[]): readonly string[] {
 /** pino tells a destination that carries this symbol the level of each line. */
 const metadata = Symbol.for("pino.metadata");
 
-function pretty(line: string): string {
-  const { level, time, message, ...fields } = JSON.parse(line) as Record<string, unknown>;
-  const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${JSON.stringify(value)}`);
-  return `${clockTime(new Date(String(time)))} ${String(level).padEnd(6)} ${String(message)}${rest.join("")}\n`;
+/** The one place where a line for people is made. Its lists are told, in brackets; other fields are for machines. */
+function textLine(json: string, { priority, time: wanted, color }: LineStyle): string {
+  const { level, time, message, ...fields } = JSON.parse(json) as Record<string, unknown> & { message: string };
+  const lists = Object.entries(fields).flatMap(([key, list]) =>
+    Array.isArray(list) ? [textOfList(key, list as readonly string[], message)] : [],
+  );
+  const told = lists.filter((list) => list !== "");
+  const text = told.length === 0 ? message : `${message} (${told.join("; ")})`;
+  const label = priority === true ? undefined : labels.get(level as LogLevel);
+  const [word, escape] = label ?? ["", ""];
+  const begin = color === true && escape !== "" ? `\x1b[${escape}m${word}\x1b[0m` : word;
+  const at = new Date(String(time));
+  const when = wanted === undefined ? "" : wanted === "clock" ? `${clockTime(at)} ` : `${dateTime(at)} `;
+  return `${when}${begin}${printable(text)}\n`;
+}
+
+/** What a line outside the journal begins with, and its colour (ECMA-48): what is as it should be has none. */
+const labels: ReadonlyMap<LogLevel, readonly [word: string, color: string]> = new Map([
+  ["error", ["error: ", "31"]],
+  ["warn", ["warning: ", "33"]],
+  ["debug", ["debug: ", "2"]],
+  ["trace", ["trace: ", "2"]],
+]);
+
+/** Ids need no name, and none that the message has. */
+function textOfList(key: string, list: readonly string[], message: string): string {
+  if (key !== "secrets") return list.length === 0 ? "" : `${key}: ${list.map(plain).join(", ")}`;
+  return list.every((id) => message.includes(JSON.stringify(id))) ? "" : list.map(plain).join(", ");
+}
+
+/** Where it would look like more than one, in quotes. */
+function plain(item: string): string {
+  return /[,;()"]|^\s*$/.test(item) ? JSON.stringify(item) : item;
+}
+
+/** Local time with its day and zone: what is in a file may be read next week. */
+function dateTime(date: Date): string {
+  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
+  return `${day.map((number) => String(number).padStart(2, "0")).join("-")}T${clockTime(date)}`;
 }

@@ -16,8 +16,12 @@ const SOCKET_ROOM = 16 * 1024;
 /** Bytes that are kept for a reader that hangs. */
 const LONGEST_QUEUE = 1024 * 1024;
 
-/** A reader that went away (a journal that restarts) is no reason to end: the text is lost. */
-export function writeToStandardError(text: string): void {
+/**
+ * A reader that went away (a journal that restarts) is no reason to end: the text is lost.
+ *
+ * @param tellLost writes how many lines nobody read.
+ */
+export function writeToStandardError(text: string, tellLost: (count: number) => void): void {
   // A pipe may be full from the beginning; a socket is only where nobody reads it any more.
   if (written === 0 && kind()?.isFIFO() === true) openStream();
   if (stream === undefined && written >= SOCKET_ROOM && kind()?.isSocket() === true) openStream();
@@ -30,21 +34,27 @@ export function writeToStandardError(text: string): void {
     if (errnoCode(error) !== "EAGAIN") return;
     openStream();
   }
-  if (stream !== undefined) queue(stream, rest);
+  if (stream !== undefined) queue(stream, rest, tellLost);
 }
 
-function queue(to: NodeJS.WriteStream, text: Buffer): void {
+function queue(to: NodeJS.WriteStream, text: Buffer, tellLost: (count: number) => void): void {
   if (to.writableLength > LONGEST_QUEUE) {
     lost += 1;
     return;
   }
-  if (lost > 0) to.write(`<4>{"level":"warn","message":"${lost} lines are lost: nobody read them"}\n`);
+  const count = lost;
   lost = 0;
+  if (count > 0) tellLost(count);
   to.write(text);
 }
 
-export function standardErrorIsTerminal(): boolean {
-  return kind()?.isCharacterDevice() === true && process.getBuiltinModule("node:tty").isatty(STDERR);
+/** systemd names in JOURNAL_STREAM the file that it has connected with the journal (systemd.exec(5)). */
+export function standardErrorGoesTo({ JOURNAL_STREAM }: NodeJS.ProcessEnv): "journal" | "terminal" | "elsewhere" {
+  const file = kind();
+  if (file === undefined) return "elsewhere";
+  if (JOURNAL_STREAM === `${file.dev}:${file.ino}`) return "journal";
+  const isTerminal = file.isCharacterDevice() && process.getBuiltinModule("node:tty").isatty(STDERR);
+  return isTerminal ? "terminal" : "elsewhere";
 }
 
 /** undefined: it is closed. */

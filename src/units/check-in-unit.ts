@@ -15,10 +15,15 @@ type Setting = readonly [name: string, value: string];
 
 /**
  * @param name of a service, or of a sidecar's unit.
+ * @param format of its lines on standard error, which `raw` gets.
  * @returns the exit status of `fetcher --check` there, which prints to our own terminal.
  * @throws FatalError where there is no such unit, or no systemd.
  */
-export async function checkInUnit(name: string, say: (text: string) => void): Promise<number> {
+export async function checkInUnit(
+  name: string,
+  format: string,
+  { raw, err: say }: Readonly<Record<"raw" | "err", (text: string) => void>>,
+): Promise<number> {
   const { unit, text } = await unitOf(name);
   const settings = settingsIn(text, unit);
   const command = commandIn(settings);
@@ -29,9 +34,9 @@ export async function checkInUnit(name: string, say: (text: string) => void): Pr
     .filter(([key]) => !NOT_OF_A_CHECK.test(key))
     // Without a daemon it may not be there, and a check writes nothing.
     .filter(([key, value]) => key !== "BindPaths" || !directories.includes(value));
-  const { code, out, err } = await runIn(kept, `${command} --check`);
+  const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`);
   process.stdout.write(out);
-  say(err);
+  raw(err);
   if (code >= 200 && code < 250)
     say(`check: the sandbox of ${unit} cannot be made (status ${code}): see journalctl -b\n`);
   return code;

@@ -41,9 +41,16 @@ onEachGuest("what is delivered", (guest) => {
       }
       expect((await pair.seen("binary")).equals(binary)).toBe(true);
       expect(variables.has("binary")).toBe(false);
-      const warnings = (await guest.journal(pair.sidecar))
-        .split("\n")
-        .filter((line) => line.includes('"level":"warn"'));
+      await guest.run(["journalctl", "--sync"]);
+      const filter = [
+        "--quiet",
+        "--boot",
+        "--output=cat",
+        "--priority=warning",
+        `--unit=${pair.sidecar}`,
+        "_TRANSPORT=stdout",
+      ];
+      const warnings = (await guest.text(["journalctl", ...filter])).split("\n").filter((line) => line !== "");
       expect(warnings).toEqual([expect.stringMatching(/binary.*NUL/)]);
     },
   );
@@ -181,7 +188,7 @@ onEachGuest("what is delivered", (guest) => {
   });
 
   scenario(guest, "is said to be ready by the addon where it loads, else by systemd-notify", async (pairOf) => {
-    const pair = await pairOf({ name: "notify" });
+    const pair = await pairOf({ name: "notify", sidecar: { flags: ["--log-format", "json"] } });
     await pair.start();
     const addon = `${guest.project}/node_modules/sd-notify`;
     const loads = await guest.run(["node", "-e", `require(${JSON.stringify(addon)})`], { check: false });

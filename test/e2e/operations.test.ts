@@ -63,16 +63,22 @@ onEachGuest("the commands of the operations page", (guest) => {
       async () => await guest.journal("fetcher@hello", { after: from }),
       (text) => text.includes("fetched again: nothing has changed"),
     );
-    const [all = "", warnings = "", plain = ""] = blockWith(page, "sh", "journalctl").code.split("\n");
+    const [all = "", warnings = ""] = blockWith(page, "sh", "-p warning").code.split("\n");
     expect(await guest.text(`${all} --no-pager`.replace(/#.*? --/, "--"))).toContain("ready: 2 secrets from folder");
     const warned = await guest.text(`${warnings} --no-pager`.replace(/#.*? --/, "--"));
     expect(warned).toContain("trying again");
     expect(warned).not.toContain("ready:");
-    const objects = (await guest.text(`${plain} --no-pager`.replace(/#.*? --/, "--")))
+    // People read the message alone; journald has taken the priority away.
+    const own = (await guest.journal("fetcher@hello", { output: "json" }))
       .split("\n")
-      .filter((line) => line.startsWith("{"))
-      .map((line) => JSON.parse(line) as object);
-    expect(objects).toContainEqual(expect.objectContaining({ level: "info", message: "ready: 2 secrets from folder" }));
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Record<string, string>);
+    expect(own).toContainEqual(
+      expect.objectContaining({ PRIORITY: "6", MESSAGE: "ready: 2 secrets from folder", _TRANSPORT: "stdout" }),
+    );
+    expect(own).toContainEqual(
+      expect.objectContaining({ PRIORITY: "4", MESSAGE: expect.stringMatching(/trying again \(.*\)$/) as string }),
+    );
   });
 
   test("an output that cannot be made is tried again by systemd, as the table of exit statuses has it", async () => {
@@ -107,6 +113,22 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.replace("/etc/fetcher/hello/secrets/greeting", "good evening", 0o400);
     await guest.until("the service was restarted", pid, (now) => now !== before && now !== "0");
     expect(await guest.journal("fetcher@hello")).toContain("asking for the action");
+  });
+
+  test("for machines the lines are objects, by the drop-in", async () => {
+    const dropIn = blockWith(page, "systemd", "FETCHER_LOG_FORMAT");
+    await guest.write(`${etc}/fetcher@hello.service.d/override.conf`, dropIn.code);
+    await guest.systemctl("daemon-reload");
+    const from = await guest.journalCursor();
+    await guest.systemctl("start", "hello");
+    await guest.systemctl("restart", "fetcher@hello");
+    const command = blockWith(page, "sh", "-o cat").code.replace(/#.*/, `--no-pager --since=${from}`);
+    const objects = (await guest.text(command))
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line) as object);
+    expect(objects).toContainEqual(expect.objectContaining({ level: "info", message: "ready: 2 secrets from folder" }));
+    await guest.run(`rm ${etc}/fetcher@hello.service.d/override.conf && systemctl daemon-reload`);
   });
 
   test("with nothing that needs it a sidecar stops at once", async () => {

@@ -178,7 +178,7 @@ needs("nix").describe("every setting", () => {
   /** What the derivation of the configuration file runs when a host is built. */
   function check(file: string) {
     const program = join(project, "dist/fetcher.js");
-    const flags = ["--check=config", "--log-format=pretty", "--config", file];
+    const flags = ["--check=config", "--log-format=text", "--config", file];
     const { status, stderr } = spawnSync(process.execPath, [program, ...flags], { encoding: "utf8" });
     return { status, stderr };
   }

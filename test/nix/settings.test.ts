@@ -178,7 +178,7 @@ needs("nix").describe("settings", () => {
     const file = evaluation.physical(configPath(units, sidecar));
     const { status, stderr } = spawnSync(
       process.execPath,
-      [join(project, "dist/fetcher.js"), "--check=config", "--log-format=pretty", "--config", file],
+      [join(project, "dist/fetcher.js"), "--check=config", "--log-format=text", "--config", file],
       {
         encoding: "utf8",
       },

@@ -112,7 +112,7 @@ needs("nix").describe("templates", () => {
       const moved = `${config}.moved`;
       const json = readFileSync(config, "utf8").replaceAll("/nix/store", evaluation.physical("/nix/store"));
       writeFileSync(moved, json);
-      const flags = ["--check=config", "--log-format=pretty", "--config", moved];
+      const flags = ["--check=config", "--log-format=text", "--config", moved];
       return spawnSync(process.execPath, [join(project, "dist/fetcher.js"), ...flags], { encoding: "utf8" });
     };
     chmodSync(evaluation.physical("/nix/store"), 0o755);

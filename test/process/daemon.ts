@@ -136,14 +136,17 @@ export class Daemon {
   }
 }
 
+/** As syslog(3) has them; only the journal's lines say them. */
+const priorities: Readonly<Record<string, number>> = { error: 3, warn: 4, notice: 5, info: 6, debug: 7, trace: 7 };
+
 export function logLines(stderr: string): LogLine[] {
   return stderr
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => {
-      const [, priority, json] = /^<(\d)>(\{.*\})$/.exec(line) ?? [];
-      if (json === undefined) throw new Error(`no line of the log: ${line}`);
-      return { ...(JSON.parse(json) as object), priority: Number(priority) } as unknown as LogLine;
+      if (!/^\{.*\}$/.test(line)) throw new Error(`no line of the log: ${line}`);
+      const object = JSON.parse(line) as { level: string };
+      return { ...object, priority: priorities[object.level] } as unknown as LogLine;
     });
 }
 
@@ -224,7 +227,14 @@ export class Place {
       stderr === undefined ? command : ["sh", "-c", 'exec "$@" 2>&3 3>&-', "sh", ...command];
     const child = spawn(program, words, {
       // Neither $INVOCATION_ID nor $NOTIFY_SOCKET, where the tests themselves run in a unit.
-      env: { PATH: process.env["PATH"] ?? "", TMPDIR: tmp, XDG_RUNTIME_DIR: runtime, ...env },
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        TMPDIR: tmp,
+        XDG_RUNTIME_DIR: runtime,
+        // Tests read fields; text is for people, who call these two.
+        FETCHER_LOG_FORMAT: args.includes("--once") || args.includes("--check") ? undefined : "json",
+        ...env,
+      },
       cwd,
       stdio,
       ...(uid === undefined ? {} : { uid, gid: gid ?? uid }),

@@ -199,7 +199,12 @@ while True:
         (path) => `mount --bind ${path} ${path} && mount -o remount,bind,noexec ${path}`,
       );
       const script = `${mounts.join(" && ")} && exec "$@"`;
-      const env = { PATH: process.env["PATH"], NOTIFY_SOCKET: "/nowhere", TMPDIR: "/tmp" };
+      const env = {
+        PATH: process.env["PATH"],
+        NOTIFY_SOCKET: "/nowhere",
+        TMPDIR: "/tmp",
+        FETCHER_LOG_FORMAT: "json",
+      };
       const command = ["--mount", "sh", "-c", script, "sh", ...programCommand(), "--config", config];
       const child = spawn("unshare", command, { env, stdio: ["ignore", "ignore", "pipe"] });
       onTestFinished(() => void child.kill("SIGKILL"));

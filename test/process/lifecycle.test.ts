@@ -68,7 +68,7 @@ describe("start", () => {
     const line = await daemon.says(/^ready:/);
     expect(place.published()).toMatchObject({ a: "one", b: "it's $two\n" });
     expect(place.read("secrets.env")).toContain(`a='one'\nb='it'"'"'s $two'\n`);
-    expect(line).toMatchObject({ level: "info", priority: 6, directory: place.output });
+    expect(line).toMatchObject({ level: "info", directory: place.output });
     expect(line.message).toContain("2 secrets from folder");
   });
 
@@ -143,7 +143,7 @@ describe("rotation", () => {
     // The watch hints once when it is armed; a change before that is found by the same fetch.
     place.put(Object.fromEntries(ids.map((id) => [id, "new"])));
     const line = await daemon.says(/^published/);
-    expect(line).toMatchObject({ level: "notice", priority: 5, message: "published 4 changed secrets", secrets: ids });
+    expect(line).toMatchObject({ level: "notice", message: "published 4 changed secrets", secrets: ids });
     expect(place.published()).toMatchObject(Object.fromEntries(ids.map((id) => [id, "new"])));
   });
 

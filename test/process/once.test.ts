@@ -162,7 +162,7 @@ test("--once: a value that cannot be the variable that was asked for by name pub
     place.output,
   ]);
   expect(exit.code).toBe(78);
-  expect(exit.stderr).toContain('secret \\"binary\\"');
+  expect(exit.stderr).toContain('secret "binary"');
   expect(exit.stderr).not.toContain(VALUE);
   expect(place.published()).toEqual({});
 });

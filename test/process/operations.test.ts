@@ -11,7 +11,16 @@ import { statusTable } from "../../src/cli/status-table.ts";
 import type { Facts } from "../../src/engine/facts.ts";
 import { blocksOf, project } from "../markdown.ts";
 import { needs, type Requirement } from "../requirements.ts";
-import { type Daemon, eventually, forHelper, logLines, ordinary, Place, type StartOptions } from "./daemon.ts";
+import {
+  type Daemon,
+  eventually,
+  forHelper,
+  type LogLine,
+  logLines,
+  ordinary,
+  Place,
+  type StartOptions,
+} from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 
 const page = "docs/how-to/operations.md";
@@ -73,7 +82,7 @@ class Machine {
     const { place } = this;
     const lines = [
       ...fs.readFileSync(this.#statuses, "utf8").split("\n"),
-      ...this.#daemons.flatMap(({ lines: logged }) => logged.map(({ message }) => message)),
+      ...this.#daemons.flatMap(({ lines: logged }) => logged.map(asInTheJournal)),
       ...this.others,
     ];
     return new Set(
@@ -394,6 +403,12 @@ for (const [heading, { owner, needs: required = [], run }] of Object.entries(sce
         canonical(message),
       );
   });
+
+/** Ids are after what is said in general; other lines of the page leave them out. */
+function asInTheJournal({ message, secrets }: LogLine): string {
+  const ids = message.startsWith("published ") && Array.isArray(secrets) ? ` (${secrets.join(", ")})` : "";
+  return message + ids;
+}
 
 /** What `fetcher status` makes of two sidecars; that it finds them is tried in guests. */
 function overview(): string {

@@ -9,7 +9,6 @@ export const noFlags: CommandLine = {
   output: undefined,
   ids: [],
   logLevel: "info",
-  logFormat: undefined,
 };
 
 /** A configuration as a person writes it, with the backend `static` where none is named. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { helpText, parseCommandLine } from "../../../src/cli/command-line.ts";
+import { helpText, parseCommandLine, takeLogFormat } from "../../../src/cli/command-line.ts";
 import { FatalError } from "../../../src/contract/errors.ts";
 
 function refusal(...argv: readonly string[]): string {
@@ -32,7 +32,6 @@ describe("modes", () => {
     [["--check", "--check=config"], "give only one of --once, --check, --check=config and --print-schema"],
     [["--check=conifg"], "--check: expected --check or --check=config"],
     [["--log-level=loud"], "--log-level: expected one of error, warn, notice, info, debug, trace"],
-    [["--log-format", "xml"], "--log-format: expected pretty or json"],
     [["--set", "novalue"], "--set: expected KEY=VALUE"],
     [["--set", "=value"], "--set: expected KEY=VALUE"],
     [["--set", "a..b=value"], "--set: expected KEY=VALUE"],
@@ -61,7 +60,32 @@ test("every word reaches its option", () => {
     output: "out",
     ids: ["db password", "emoji-🔑", "--odd"],
     logLevel: "debug",
-    logFormat: "json",
+  });
+});
+
+describe("the format of the log, which every command takes", () => {
+  const text = { format: "text" };
+  test.each([
+    [["--once", "a"], {}, { ...text, words: ["--once", "a"] }],
+    [["status", "--log-format", "json", "a"], {}, { format: "json", words: ["status", "a"] }],
+    [["--log-format=json", "reload"], {}, { format: "json", words: ["reload"] }],
+    [["x"], { FETCHER_LOG_FORMAT: "json" }, { format: "json", words: ["x"] }],
+    [["x"], { FETCHER_LOG_FORMAT: "" }, { ...text, words: ["x"] }],
+    [["--log-format", "text"], { FETCHER_LOG_FORMAT: "json" }, { ...text, words: [] }],
+    [["--log-format=json", "--log-format=text"], {}, { ...text, words: [] }],
+    [["--log-format", "pretty"], {}, { ...text, words: [] }],
+    [["a", "--", "--log-format", "json"], {}, { ...text, words: ["a", "--", "--log-format", "json"] }],
+    [["--log-format-x"], {}, { ...text, words: ["--log-format-x"] }],
+  ] as const)("%j, %j", (argv, environment, taken) => {
+    expect(takeLogFormat(argv, environment)).toEqual(taken);
+  });
+  test.each([
+    [["--log-format", "xml"], {}, "--log-format: expected text or json"],
+    [["--log-format="], {}, "--log-format: expected text or json"],
+    [["--log-format"], { FETCHER_LOG_FORMAT: "json" }, "--log-format: expected text or json"],
+    [[], { FETCHER_LOG_FORMAT: "canary" }, "FETCHER_LOG_FORMAT: expected text or json"],
+  ] as const)("%j, %j is refused, in text", (argv, environment, problem) => {
+    expect(takeLogFormat(argv, environment)).toEqual({ words: [], format: "text", problem });
   });
 });
 

@@ -1,0 +1,118 @@
+/** What people read in the journal, in a terminal and in a file: lines of text, and JSON only where it is asked for. */
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { expect, test } from "vitest";
+import { programCommand } from "../program.ts";
+import { needs } from "../requirements.ts";
+import { type Daemon, eventually, logLines, Place } from "./daemon.ts";
+
+const asText = { FETCHER_LOG_FORMAT: undefined };
+/** systemd sets JOURNAL_STREAM to the file that it gives as standard error. */
+const inJournal = ["sh", "-c", 'JOURNAL_STREAM=$(stat -L -c %d:%i /dev/fd/2) exec "$@"', "sh"];
+const folder = (place: Place) => ["--backend", "folder", "--set", `secretsDir=${place.store}`];
+
+async function untilSaid(daemon: Daemon, text: string): Promise<void> {
+  await eventually(`${text}\n${daemon.stderr}`, () => daemon.stderr.includes(text) || !daemon.running);
+  expect(daemon.stderr).toContain(text);
+}
+
+test("in the journal a start, a rotation, an outage and a stop are lines of text with their priority", async () => {
+  const place = new Place();
+  place.put({ a: "1", b: "1" });
+  const daemon = place.start(place.config(["a", "b"]), { env: asText, wrapper: inJournal });
+  await untilSaid(daemon, "ready:");
+  place.put({ a: "2" });
+  await untilSaid(daemon, "published");
+  fs.renameSync(place.store, place.path("away"));
+  await untilSaid(daemon, "what is published stays");
+  const { stderr } = await daemon.end();
+  expect(stderr.split("\n")).toEqual([
+    "<6>ready: 2 secrets from folder",
+    "<5>published 1 changed secret (a)",
+    `<4>folder: no directory ${place.store} (yet); what is published stays (a, b)`,
+    "<6>stopped",
+    "",
+  ]);
+});
+
+test("an error that ends a start is a line of priority 3 there", async () => {
+  const place = new Place();
+  const { code, stderr } = await place.run(["--frobnicate"], { env: asText, wrapper: inJournal });
+  expect({ code, stderr }).toEqual({
+    code: 64,
+    stderr: "<3>Unknown option '--frobnicate' (see fetcher --help)\n",
+  });
+});
+
+test("standard error that is not the journal's, although systemd has set JOURNAL_STREAM, has no priorities", async () => {
+  const place = new Place();
+  place.put({ a: "1" });
+  const env = { ...asText, JOURNAL_STREAM: "8:1234" };
+  const daemon = place.start(place.config(["a"]), { env });
+  await untilSaid(daemon, "ready:");
+  const { stderr } = await daemon.end();
+  const time = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)`;
+  expect(stderr).toMatch(new RegExp(`^${time} ready: 1 secret from folder\n${time} stopped\n$`));
+});
+
+test.each([
+  ["--once", 66, 'folder: secret "no\\"pe": no file STORE/no"pe\nnothing was published\n'],
+  ["--check", 66, 'folder: secret "no\\"pe": no file STORE/no"pe\n'],
+  [
+    "--check=config --config /nowhere.json",
+    78,
+    "error: configuration: cannot read /nowhere.json: no such file or directory (ENOENT)\n",
+  ],
+  ["--check --log-level loud", 64, "error: --log-level: expected one of error, warn, notice, info, debug, trace\n"],
+  ["reload", 64, "error: reload: expected --config FILE, as the daemon has it\n"],
+  ["status --json --metrics", 64, "error: status: give only one of --json and --metrics\n"],
+  ["units", 64, "error: units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file\n"],
+  ["check --x", 64, "error: check: expected NAME, of a service with a sidecar; options are of fetcher --check\n"],
+])(
+  "%s off a terminal says what is wrong in text, and with --log-format json in objects alone",
+  async (words, status, said) => {
+    const place = new Place();
+    const common = words.startsWith("--") && status === 66 ? [...folder(place), 'no"pe'] : [];
+    const args = [...words.split(" "), ...common];
+    const text = await place.run(args, { env: asText });
+    expect({ code: text.code, stderr: text.stderr }).toEqual({
+      code: status,
+      stderr: said.replaceAll("STORE", place.store),
+    });
+    const machine = await place.run([...args, "--log-format=json"], { env: asText });
+    expect(machine.code).toBe(status);
+    const messages = logLines(machine.stderr).map(({ message }) => `${message}\n`);
+    expect(messages.join("")).toBe(text.stderr.replace("error: ", ""));
+  },
+);
+
+test("an unknown format is one line, and nothing is begun", async () => {
+  const place = new Place();
+  place.put({ id: "canary-1" });
+  const args = ["--once", ...folder(place), "id"];
+  for (const [more, env] of [
+    [["--log-format", "xml"], asText],
+    [[], { FETCHER_LOG_FORMAT: "xml" }],
+  ] as const) {
+    const { code, stdout, stderr } = await place.run([...args, ...more], { env });
+    expect({ code, stdout }).toEqual({ code: 64, stdout: "" });
+    expect(stderr).toMatch(/^error: (?:--log-format|FETCHER_LOG_FORMAT): expected text or json\n$/);
+  }
+});
+
+needs("script").test("in a terminal the word before an error has a colour, but not where that is unwanted", () => {
+  const program = programCommand()
+    .map((word) => `"${word}"`)
+    .join(" ");
+  const shown = (setting: string) => {
+    const command = `env -u NO_COLOR TERM=xterm ${setting} ${program} --frobnicate`;
+    const env = { PATH: process.env["PATH"] };
+    return spawnSync("script", ["-qec", command, "/dev/null"], { encoding: "utf8", input: "", env }).stdout;
+  };
+  const message = "Unknown option '--frobnicate'";
+  expect(shown("")).toContain(`\u001b[31merror: \u001b[0m${message}`);
+  for (const setting of ["NO_COLOR=1", "TERM=dumb", "FETCHER_LOG_FORMAT=json"]) {
+    expect(shown(setting)).toContain(message);
+    expect(shown(setting)).not.toContain("\u001b");
+  }
+});
