@@ -101,7 +101,10 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     "%s, stopped",
     async (flag) => {
       const { place, hung, by } = hangingPlace();
-      const run = place.start(place.config(["a"], { config: { secretsDir: hung } }), { wrapper: by, args: [flag, "--log-format", "json"] });
+      const run = place.start(place.config(["a"], { config: { secretsDir: hung } }), {
+        wrapper: by,
+        args: [flag, "--log-format", "json"],
+      });
       await hangs(run);
       run.signal("SIGINT");
       await run.says(/^folder: stopped$/);
