@@ -29,7 +29,7 @@ const room = (name, allowed) =>
   );
 
 export default tseslint.config(
-  { ignores: ["dist", "dist.*", "node_modules", "coverage"] },
+  { ignores: ["dist", "**/dist.*", "**/node_modules", "coverage", "site/.vitepress/cache"] },
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
   {
@@ -70,5 +70,5 @@ export default tseslint.config(
     rules: { "max-lines-per-function": ["error", { max: 65, skipBlankLines: true, skipComments: true }] },
   },
   { files: ["**/*.js", "**/*.mjs"], ...tseslint.configs.disableTypeChecked },
-  { files: ["scripts/**", "bench/**", "test/**"], rules: { "no-console": "off" } },
+  { files: ["scripts/**", "bench/**", "test/**", "site/**"], rules: { "no-console": "off" } },
 );

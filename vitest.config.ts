@@ -112,6 +112,8 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      // Builds the site, and looks at each of its pages four times.
+      { test: { name: "site", include: ["test/site/**/*.test.ts"], testTimeout: 900_000 } },
       // `npm run fuzz` makes it longer.
       { test: { name: "fuzz", include: ["test/fuzz/**/*.test.ts"] } },
       // `npm run faults` tries them all. A shim is preloaded, and what it counts is counted alone.

@@ -96,6 +96,12 @@ const requirements = {
   tpm2: () =>
     spawnSync("systemd-creds", ["has-tpm2"]).status === 0 ? undefined : "systemd-creds has-tpm2 finds none to use",
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
+  /** The generator of the site, which has a manifest of its own. */
+  site: () =>
+    existsSync(join(import.meta.dirname, "../site/node_modules/vitepress"))
+      ? undefined
+      : "its packages are not there; npm run docs:site installs them",
+  chromium: () => program("chromium"),
   age: () => program("age"),
   gpg: () => program("gpg"),
   pass: () => program("pass"),

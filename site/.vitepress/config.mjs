@@ -1,0 +1,71 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const source = join(import.meta.dirname, "../dist.source");
+
+/** In this order; pages of a folder that are not named come behind those that are. */
+const sections = [
+  ["Tutorials", "tutorial", []],
+  ["How-to guides", "how-to", []],
+  ["Reference", "reference", []],
+  ["Explanation", "explanation", []],
+];
+
+export default {
+  title: "fetcher",
+  description: "The secrets sidecar for systemd services",
+  lang: "en",
+  srcDir: "dist.source",
+  outDir: "../dist.site",
+  base: process.env.SITE_BASE ?? "/",
+  head: [["link", { rel: "icon", type: "image/svg+xml", href: `${process.env.SITE_BASE ?? "/"}favicon.svg` }]],
+  // A link that leads nowhere ends the build.
+  ignoreDeadLinks: false,
+  markdown: {
+    languageAlias: { mustache: "handlebars" },
+    // The usual ones have comments too pale to read.
+    theme: { light: "github-light-high-contrast", dark: "github-dark-high-contrast" },
+    anchor: { slugify: anchorOnGitHub },
+    // Braces of Mustache and Go's templates are text, not Vue's.
+    config({ renderer: { rules } }) {
+      for (const name of ["text", "code_inline"]) {
+        const plain = rules[name];
+        rules[name] = (...context) => plain(...context).replaceAll("{{", "&#123;&#123;");
+      }
+    },
+  },
+  themeConfig: {
+    outline: [2, 3],
+    search: { provider: "local" },
+    nav: [{ text: "Documents", link: "/documents" }],
+    sidebar: [
+      { text: "Start", items: [item("index.md"), item("documents.md")] },
+      ...sections.map(([text, folder, first]) => ({ text, items: pagesIn(folder, first) })),
+      { text: "The project", items: ["changelog.md", "security.md", "contributing.md"].filter(isThere).map(item) },
+    ].filter(({ items }) => items.length > 0),
+  },
+};
+
+function pagesIn(folder, first) {
+  if (!isThere(folder)) return [];
+  const names = readdirSync(join(source, folder)).filter((name) => name.endsWith(".md"));
+  const rank = (name) => (first.includes(name) ? first.indexOf(name) : first.length);
+  return names.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b)).map((name) => item(`${folder}/${name}`));
+}
+
+function item(path) {
+  const [, title] = /^# (.*)$/m.exec(readFileSync(join(source, path), "utf8")) ?? [];
+  return { text: (title ?? path).replaceAll("`", ""), link: `/${path.replace(/(index)?\.md$/, "")}` };
+}
+
+function isThere(path) {
+  return existsSync(join(source, path));
+}
+
+/** Links are written for GitHub, and lead to the same heading here. */
+function anchorOnGitHub(heading) {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}\p{M}_ -]/gu, "")
+    .replaceAll(" ", "-");
+}

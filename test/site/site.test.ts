@@ -1,0 +1,17 @@
+/** The documents as a site: a reader finds no page that does not show, no link that leads nowhere, no text too pale to read. */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { project } from "../markdown.ts";
+import { needs } from "../requirements.ts";
+
+const site = (script: string) =>
+  spawnSync(process.execPath, [join(project, "site", script)], { cwd: project, encoding: "utf8" });
+
+needs("site", "chromium").test("every page shows in Chromium, in both colour schemes, on a desk and on a phone", () => {
+  const built = site("build.mjs");
+  expect(built.stdout + built.stderr, "the build").toMatch(/build complete/);
+  const { stdout, stderr, status } = site("check.mjs");
+  expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+  expect(stdout).toMatch(/^[2-9]\d pages, 0 problems$/m);
+});
