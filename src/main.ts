@@ -6,6 +6,7 @@ import { systemClock } from "./runtime/clock.ts";
 import { resolve } from "node:path";
 import { type Config, configOf, loadConfig, type OutputConfig } from "./config/config.ts";
 import { RunningFile } from "./config/running-file.ts";
+import { systemScope, userScope } from "./config/scope.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
@@ -66,14 +67,16 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
 }
 
 /** @returns that of the last unit where something is wrong. */
-async function checkInUnits(names: readonly string[]): Promise<ExitCode> {
+async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
+  const names = words.filter((word) => word !== "--user");
+  const scope = names.length < words.length ? userScope() : systemScope;
   const { checkInUnit } = await import("./units/check-in-unit.ts");
   if (names.length === 0 || names.some((name) => name.startsWith("-")))
     throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
   let worst: number = ExitCode.ok;
   const { err } = openTerminal();
   const raw = (text: string) => process.stderr.write(text);
-  for (const name of names) worst = (await checkInUnit(name, format, { raw, err })) || worst;
+  for (const name of names) worst = (await checkInUnit(name, format, { raw, err }, scope)) || worst;
   return worst as ExitCode;
 }
 

@@ -7,14 +7,15 @@ import "./runtime/no-debugger.ts";
 import { endProcess } from "./runtime/end.ts";
 
 /** systemd runs what lies in such a directory, a link to this program say, for the units that it makes. */
-function isGenerator(): boolean {
-  return [process.argv0, process.argv[1] ?? ""].some((path) => /\/(?:system|user)-generators\/[^/]*$/.test(path));
+function isGeneratorOf(whose: "system" | "user"): boolean {
+  return [process.argv0, process.argv[1] ?? ""].some((path) => new RegExp(`/${whose}-generators/[^/]*$`).test(path));
 }
 
-if (isGenerator())
+const isUser = isGeneratorOf("user");
+if (isUser || isGeneratorOf("system"))
   import("./cli/units.ts").then(
     ({ generateUnits }) => {
-      endProcess(generateUnits(process.argv.slice(2)));
+      endProcess(generateUnits(process.argv.slice(2), isUser));
     },
     () => {
       endProcess(70);

@@ -22,6 +22,7 @@ export const commandTexts: readonly (readonly [words: string, text: string])[] =
   ["fetcher status [NAME...]", "all sidecars of the host, or these; --json, --metrics, --metrics=FILE"],
   ["fetcher units NAME...", "print the units that are generated from /etc/fetcher/NAME.json"],
   ["fetcher check NAME...", "what --check says, in the sandbox of NAME's sidecar, as root"],
+  ["fetcher ... --user ...", "status, units or check of one's own units: ~/.config/fetcher/NAME.json"],
   ["fetcher reload --config FILE", "have the running daemon take FILE over; the ExecReload= of its unit"],
 ];
 

@@ -2,6 +2,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, exitMeanings } from "../contract/errors.ts";
+import type { Scope } from "../config/scope.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { type Facts, readFacts } from "../engine/facts.ts";
 import { namesIn } from "../units/generator.ts";
@@ -44,15 +45,12 @@ function directoriesIn(parent: string): readonly string[] {
   }
 }
 
-/** @param directory of NAME.json. */
-export async function sidecarsOf(
-  directory: string,
-  facts: ReadonlyMap<string, Facts>,
-): Promise<readonly SidecarStatus[]> {
-  const place = { directory, isTaken: isTakenOnThisHost };
+export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>): Promise<readonly SidecarStatus[]> {
+  const directory = scope.configDirectory;
+  const place = { directory, isTaken: (unit: string) => isTakenOnThisHost(unit, scope) };
   const files = new Map(namesIn(directory, () => undefined).map((name) => [sidecarUnitOf(name, place), name]));
-  const names = [...new Set([...files.keys(), ...facts.keys(), ...(await instances())])];
-  const units = await show(names);
+  const names = [...new Set([...files.keys(), ...facts.keys(), ...(await instances(scope))])];
+  const units = await show(names, scope);
   return names
     .flatMap((unit) => {
       const known = facts.get(unit);
@@ -65,18 +63,19 @@ export async function sidecarsOf(
 }
 
 /** Of the template for units by hand. */
-async function instances(): Promise<readonly string[]> {
-  const command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "fetcher@*.service"] as const;
-  const result = await runCommand(command, { timeout: 15 });
+async function instances({ systemctl, environment }: Scope): Promise<readonly string[]> {
+  const command = [...systemctl, "list-units", "--all", "--plain", "--no-legend", "fetcher@*.service"] as const;
+  const result = await runCommand(command, { timeout: 15, environment });
   return result.end === "exit"
     ? [...result.stdout.matchAll(/^(fetcher@\S+\.service)\s/gm)].map(([, unit = ""]) => unit)
     : [];
 }
 
-async function show(units: readonly string[]): Promise<ReadonlyMap<string, Unit>> {
+async function show(units: readonly string[], { systemctl, environment }: Scope): Promise<ReadonlyMap<string, Unit>> {
   if (units.length === 0) return new Map();
   const properties = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before";
-  const result = await runCommand(["systemctl", "show", `--property=${properties}`, "--", ...units], { timeout: 15 });
+  const command = [...systemctl, "show", `--property=${properties}`, "--", ...units] as const;
+  const result = await runCommand(command, { timeout: 15, environment });
   if (result.end !== "exit" || result.code !== 0) return new Map();
   const blocks = result.stdout.split("\n\n").map((block): Unit => {
     return Object.fromEntries([...block.matchAll(/^(\w+)=(.*)$/gm)].map(([, key = "", value = ""]) => [key, value]));

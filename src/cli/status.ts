@@ -1,7 +1,7 @@
 /** `fetcher status`: all sidecars of the host at a glance, from their facts and from what systemd says of their units. */
 import { renameSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { systemScope, userScope } from "../config/scope.ts";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UsageError } from "../contract/errors.ts";
 import { factsIn, type SidecarStatus, sidecarsOf } from "./sidecars.ts";
 import { metricsText } from "./status-metrics.ts";
@@ -11,10 +11,11 @@ import { openTerminal } from "./terminal.ts";
 /** Where systemd makes the directories of sidecars; the NixOS module's for files have one of their own. */
 const RUNTIME_DIRECTORIES = ["/run", "/run/secret-files"];
 
-/** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all. @param version ours. */
+/** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all; --user: a user's. @param version ours. */
 export async function showStatus(argv: readonly string[], version: string): Promise<ExitCode> {
-  const { names, json, metrics } = parseStatus(argv);
-  const all = await sidecarsOf(CONFIG_DIRECTORY, factsIn(RUNTIME_DIRECTORIES));
+  const { names, json, metrics, user } = parseStatus(argv);
+  const scope = user ? userScope() : systemScope;
+  const all = await sidecarsOf(scope, factsIn(user ? [scope.runtimeRoot] : RUNTIME_DIRECTORIES));
   const sidecars = names.length === 0 ? all : all.filter((one) => names.some((name) => isCalled(one, name)));
   for (const name of names)
     if (!sidecars.some((one) => isCalled(one, name)))
@@ -48,13 +49,17 @@ export function parseStatus(argv: readonly string[]) {
     return false;
   });
   try {
-    const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: "boolean" } } });
+    const { values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: { json: { type: "boolean" }, user: { type: "boolean" } },
+    });
     if (values.json === true && metrics !== undefined)
       throw new UsageError("status: give only one of --json and --metrics");
-    return { names: positionals, json: values.json === true, metrics };
+    return { names: positionals, json: values.json === true, metrics, user: values.user === true };
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    throw new UsageError("status: expected [--json | --metrics | --metrics=FILE] [NAME...]");
+    throw new UsageError("status: expected [--user] [--json | --metrics | --metrics=FILE] [NAME...]");
   }
 }
 

@@ -1,49 +1,59 @@
 /** `fetcher units` prints what the generator makes; by a link in a directory of generators, fetcher is that itself. */
 import { accessSync, constants, realpathSync, writeFileSync } from "node:fs";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
 import { isCompiled } from "../runtime/platform.ts";
-import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { type Scope, systemScope, userScope } from "../config/scope.ts";
 import { generate } from "../units/generator.ts";
 import { isTakenOnThisHost, type Place, unitsOfFile } from "../units/one-file-units.ts";
 import { textOf } from "../units/unit-file.ts";
 
-/** Where systemd has generators put their units. */
-const GENERATED = "/run/systemd/generator";
-
-/** @param words names of files in /etc/fetcher, or paths of such files, to be tried before they are put there. */
+/**
+ * @param words names of files in /etc/fetcher, with --user in a user's directory, or paths of such files, to be tried before
+ *   they are put there.
+ */
 export function printUnits(words: readonly string[], out: (text: string) => void): ExitCode {
-  if (words.length === 0)
-    throw new UsageError("units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file");
-  for (const [index, given] of words.entries()) {
+  const scope = words.includes("--user") ? userScope() : systemScope;
+  const names = words.filter((word) => word !== "--user");
+  if (names.length === 0 || names.some((name) => name.startsWith("-")))
+    throw new UsageError(
+      "units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file; --user for the units of a user",
+    );
+  for (const [index, given] of names.entries()) {
     const isPath = given.includes("/");
     const name = isPath ? basename(given, ".json") : given;
-    const place = placeIn(isPath ? dirname(resolve(given)) : CONFIG_DIRECTORY);
+    const place = placeIn(isPath ? dirname(resolve(given)) : scope.configDirectory, scope);
     const units = unitsOfFile(name, place);
     if (units === undefined)
       throw new FatalError(
         ExitCode.config,
         `${place.directory}/${name}.json has \`output\`: its units are made by hand; leave that out to have them generated`,
       );
-    const texts = units.map((unit) => `# ${GENERATED}/${unit.path}\n${textOf(unit)}`);
+    const texts = units.map((unit) => `# ${generated(scope)}/${unit.path}\n${textOf(unit)}`);
     out(`${index === 0 ? "" : "\n"}${texts.join("\n")}`);
   }
   return ExitCode.ok;
 }
 
-/** @param words the directories that systemd gives: normal, early, late. */
-export function generateUnits(words: readonly string[]): ExitCode {
+/** Where systemd has generators put their units. */
+function generated({ runtimeRoot }: Scope): string {
+  return join(runtimeRoot, "systemd/generator");
+}
+
+/** @param words the directories that systemd gives: normal, early, late. @param isUser for a user's manager. */
+export function generateUnits(words: readonly string[], isUser: boolean): ExitCode {
   const [normal] = words;
   if (normal === undefined) throw new UsageError("expected the directories of a generator: systemd names them");
   // The units are for everybody to read.
   process.umask(0o022);
-  generate(normal, placeIn(CONFIG_DIRECTORY), tell);
+  const scope = isUser ? userScope() : systemScope;
+  generate(normal, placeIn(scope.configDirectory, scope), tell);
   return ExitCode.ok;
 }
 
-function placeIn(directory: string): Place {
+function placeIn(directory: string, scope: Scope): Place {
   const program = programOf(process.argv[1], process.execPath);
-  return { directory, program, isExecutable: isCompiled, isTaken: isTakenOnThisHost };
+  return { directory, scope, program, isExecutable: isCompiled, isTaken: (unit) => isTakenOnThisHost(unit, scope) };
 }
 
 /** The journal is not there yet, but the kernel's log goes into it. In a container there is none, and systemd has stderr. */

@@ -14,7 +14,8 @@ import {
   templateSchema,
 } from "./config-schema.ts";
 import { checkEnvNames } from "./env-names.ts";
-import { deliveryOf, nameOf, withName } from "./one-file.ts";
+import { deliveryOf, nameOf, scopeOf, withName } from "./one-file.ts";
+import { type Scope, systemScope } from "./scope.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { joinPath, parse } from "../contract/settings.ts";
 
@@ -87,14 +88,21 @@ export async function loadConfig(commandLine: ConfigFlags): Promise<Config> {
 /** @param text what is in `file`. @throws ConfigError that names the option. */
 export async function configOf(text: string, file: string, commandLine: ConfigFlags): Promise<Config> {
   const json = await parseJson(text, file);
-  return parseConfig(json, commandLine, dirname(resolve(file)), nameOf(file, json));
+  return parseConfig(json, commandLine, dirname(resolve(file)), nameOf(file, json), scopeOf(file));
 }
 
-/** @param name of the file in /etc/fetcher: what it leaves out follows from that. */
-export function parseConfig(json: unknown, commandLine: ConfigFlags, baseDirectory: string, name?: string): Config {
+/** @param name of the file in /etc/fetcher, or in the directory of another scope: what it leaves out follows from both. */
+export function parseConfig(
+  json: unknown,
+  commandLine: ConfigFlags,
+  baseDirectory: string,
+  name?: string,
+  scope: Scope = systemScope,
+): Config {
   // systemd may have made several for the unit.
   const runtimeDirectory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
-  const raw = withName(parse(configSchema, json), json, name, runtimeDirectory === "" ? undefined : runtimeDirectory);
+  const runtime = runtimeDirectory === "" ? undefined : runtimeDirectory;
+  const raw = withName(parse(configSchema, json), json, name, runtime, scope);
   const backend = commandLine.backend ?? raw.backend;
   if (backend === undefined) throw new ConfigError("backend", "is required (or --backend NAME)");
 

@@ -4,26 +4,33 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import type * as v from "valibot";
+import { ownScope, type Scope, systemScope, userScope } from "./scope.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { isRecord } from "../contract/records.ts";
 import { joinPath } from "../contract/settings.ts";
 import { type configSchema, type Delivery, ENV_FILE } from "./config-schema.ts";
 
-export const CONFIG_DIRECTORY = "/etc/fetcher";
+export const CONFIG_DIRECTORY = systemScope.configDirectory;
 
 type Raw = v.InferOutput<typeof configSchema>;
 
 /**
  * @param json what is in the file: one that says how its secrets are delivered is to go there, and may be tried elsewhere.
- * @returns NAME for /etc/fetcher/NAME.json; undefined for any other file.
+ * @returns NAME for /etc/fetcher/NAME.json, or a user's; undefined for any other file.
  */
 export function nameOf(file: string, json: unknown): string | undefined {
   const path = resolve(file);
   const isMeant = isRecord(json) && (json["delivery"] !== undefined || json["environment"] !== undefined);
-  return (dirname(path) === CONFIG_DIRECTORY || isMeant) && path.endsWith(".json")
-    ? basename(path, ".json")
-    : undefined;
+  const isThere = [CONFIG_DIRECTORY, userScope().configDirectory].includes(dirname(path));
+  return (isThere || isMeant) && path.endsWith(".json") ? basename(path, ".json") : undefined;
+}
+
+/** Whose the file is. One that is elsewhere belongs to whom this process does. */
+export function scopeOf(file: string): Scope {
+  const directory = dirname(resolve(file));
+  if (directory === CONFIG_DIRECTORY) return systemScope;
+  return directory === userScope().configDirectory ? userScope() : ownScope();
 }
 
 /**
@@ -45,7 +52,13 @@ const SPECIAL = /[@\\:]/g;
  * @param raw the file with the defaults of its schema; `json` without them.
  * @param runtimeDirectory what systemd made for this process; undefined: we are not in the unit.
  */
-export function withName(raw: Raw, json: unknown, name: string | undefined, runtimeDirectory: string | undefined): Raw {
+export function withName(
+  raw: Raw,
+  json: unknown,
+  name: string | undefined,
+  runtimeDirectory: string | undefined,
+  scope: Scope,
+): Raw {
   const { delivery, environment } = raw;
   if (raw.output !== undefined || name === undefined) {
     const option = delivery === undefined ? (environment === undefined ? undefined : "environment") : "delivery";
@@ -53,16 +66,21 @@ export function withName(raw: Raw, json: unknown, name: string | undefined, runt
       throw new ConfigError(
         option,
         raw.output === undefined
-          ? `is for a file in ${CONFIG_DIRECTORY}: its name says whose secrets they are`
+          ? `is for a file in ${scope.configDirectory}: its name says whose secrets they are`
           : "cannot be said with `output`, which is for units that are wired by hand: leave one of them out",
       );
     return raw;
   }
+  if (scope.isUser && delivery === "private-tmp")
+    throw new ConfigError(
+      "delivery",
+      "private-tmp needs the system's manager: a user's has env, files and credentials",
+    );
   const backend = raw.backend ?? "folder";
   // Who says what is to be done about a change wants changes to be seen.
   const hasAction = isRecord(json) && json["onChange"] !== undefined;
   const config = {
-    ...(backend === "folder" ? { secretsDir: join(CONFIG_DIRECTORY, name, "secrets") } : {}),
+    ...(backend === "folder" ? { secretsDir: join(scope.configDirectory, name, "secrets") } : {}),
     ...(hasAction && raw.resident ? { reloadOnChange: true } : {}),
     ...raw.config,
   };
@@ -74,7 +92,7 @@ export function withName(raw: Raw, json: unknown, name: string | undefined, runt
     config,
     secrets: typeof wanted === "object" ? withVariables(raw.secrets, wanted) : raw.secrets,
     output: {
-      directory: join(runtimeDirectory ?? join("/run", sidecarOf(name)), "pub"),
+      directory: join(runtimeDirectory ?? join(scope.runtimeRoot, sidecarOf(name)), "pub"),
       links: deliveryOf(raw) === "private-tmp" ? "/tmp" : null,
       linksTo: undefined,
       envFile: wanted === false ? null : ENV_FILE,

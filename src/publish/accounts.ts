@@ -19,6 +19,29 @@ export async function accountId(database: "passwd" | "group", name: string, path
   return known;
 }
 
+/**
+ * Whether chown(2) lets this process give a file to that account: with CAP_CHOWN to each, without to itself and its groups.
+ *
+ * @param status the text of /proc/self/status.
+ */
+export function canGiveTo(database: "passwd" | "group", id: number, status = readStatus()): boolean {
+  const own = database === "passwd" ? [process.geteuid?.()] : [process.getegid?.(), ...(process.getgroups?.() ?? [])];
+  if (own.includes(id)) return true;
+  const capabilities = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
+  // CAP_CHOWN is the lowest bit (capabilities(7)).
+  return capabilities === undefined
+    ? process.geteuid?.() === 0
+    : (Number.parseInt(capabilities.slice(-1), 16) & 1) === 1;
+}
+
+function readStatus(): string {
+  try {
+    return readFileSync("/proc/self/status", "utf8");
+  } catch {
+    return "";
+  }
+}
+
 /** Empty where there is none. @throws FatalError where it cannot be read. */
 function readDatabase(database: string): string {
   try {

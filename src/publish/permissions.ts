@@ -1,5 +1,5 @@
 /** Who may read which published file. */
-import { accountId } from "./accounts.ts";
+import { accountId, canGiveTo } from "./accounts.ts";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
@@ -34,7 +34,7 @@ export class FilePermissions {
 
   /**
    * @param defaultMode of a file that asks for none.
-   * @throws ConfigError where an owner or a group does not exist.
+   * @throws ConfigError where an owner or a group does not exist, or is somebody to whom we cannot give a file.
    */
   static async of({ secrets, templates }: Config, defaultMode: number): Promise<FilePermissions> {
     const owners = new Map<SecretConfig | TemplateConfig, Owner>();
@@ -43,6 +43,11 @@ export class FilePermissions {
     const ask = async (database: "passwd" | "group", name: string | undefined, path: string) => {
       if (name === undefined) return undefined;
       const id = known.get(`${database}:${name}`) ?? (await accountId(database, name, path));
+      if (process.geteuid?.() !== 0 && !canGiveTo(database, id))
+        throw new ConfigError(
+          path,
+          `only root can give a file to ${JSON.stringify(name)}: leave it out where a user runs this`,
+        );
       known.set(`${database}:${name}`, id);
       return id;
     };

@@ -1,7 +1,8 @@
-/** The one place that talks to systemd about other units, by systemctl(1). */
+/** The one place that talks to systemd about other units, by systemctl(1): to the manager that this process runs below. */
 import { getsCopies } from "./credential-copies.ts";
+import { ownScope } from "../config/scope.ts";
 import { errnoText } from "../contract/errors.ts";
-import { type CommandResult, runCommand } from "../contract/helper-command.ts";
+import { type CommandOptions, type CommandResult, runCommand } from "../contract/helper-command.ts";
 
 /** What the actions need to know of a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
 export interface UnitState {
@@ -56,7 +57,7 @@ export interface JobResult {
 }
 
 /** The default, `replace`, would cancel a stop that is under way, of the unit or of one that depends on it. */
-const verb = ["systemctl", "--no-ask-password", "--job-mode=fail"] as const;
+const verb = ["--no-ask-password", "--job-mode=fail"] as const;
 
 /** As systemd 252 to 257 word it; systemd translates neither. */
 const displacement = /\bis destructive \(|^Job for \S+ canceled\./m;
@@ -87,42 +88,45 @@ const properties = [
 
 export const systemctl: Systemd = {
   async show(unit, stop) {
-    const result = await runCommand(["systemctl", "show", `--property=${properties.join(",")}`, "--", unit], {
+    const result = await ask(["show", `--property=${properties.join(",")}`, "--", unit], {
       timeout: 15,
       signal: stop,
     });
     return result.end === "exit" && result.code === 0 ? parseShow(result.stdout, unit) : undefined;
   },
   async restart(unit, stop) {
-    return job(await runCommand([...verb, "try-restart", "--", unit], { signal: stop }));
+    return job(await ask([...verb, "try-restart", "--", unit], { signal: stop }));
   },
   async reload(unit, stop) {
-    return job(await runCommand([...verb, "try-reload-or-restart", "--", unit], { signal: stop }));
+    return job(await ask([...verb, "try-reload-or-restart", "--", unit], { signal: stop }));
   },
   async signal(unit, signal, stop) {
-    const command = ["systemctl", "--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
-    return job(await runCommand(command as [string, ...string[]], { timeout: 30, signal: stop }));
+    const words = ["--no-ask-password", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit];
+    return job(await ask(words, { timeout: 30, signal: stop }));
   },
   async revive(unit, stop) {
     const forgotten = await resetFailed(unit, stop);
-    return forgotten.ok ? job(await runCommand([...verb, "start", "--", unit], { signal: stop })) : forgotten;
+    return forgotten.ok ? job(await ask([...verb, "start", "--", unit], { signal: stop })) : forgotten;
   },
   async reviveBoth(unit, stop) {
     const forgotten = await resetFailed(unit, stop);
     if (!forgotten.ok) return forgotten;
     // Not --job-mode=fail: the stop of this sidecar is to be followed by its start.
-    const command = ["systemctl", "--no-ask-password", "--no-block", "start", "--", unit] as const;
-    return job(await runCommand(command, { timeout: 15, signal: stop }));
+    return job(await ask(["--no-ask-password", "--no-block", "start", "--", unit], { timeout: 15, signal: stop }));
   },
   async isStopping(stop) {
-    const result = await runCommand(["systemctl", "is-system-running"], { timeout: 15, signal: stop });
+    const result = await ask(["is-system-running"], { timeout: 15, signal: stop });
     return result.end === "exit" && result.stdout.trim() === "stopping";
   },
 };
 
 async function resetFailed(unit: string, stop: AbortSignal): Promise<JobResult> {
-  const command = ["systemctl", "--no-ask-password", "reset-failed", "--", unit] as const;
-  return job(await runCommand(command, { timeout: 15, signal: stop }));
+  return job(await ask(["--no-ask-password", "reset-failed", "--", unit], { timeout: 15, signal: stop }));
+}
+
+function ask(words: readonly string[], options: CommandOptions): Promise<CommandResult> {
+  const { systemctl: command, environment } = ownScope();
+  return runCommand([...command, ...words], { ...options, environment });
 }
 
 /** Exported for its test. */

@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { sidecarOf } from "../config/one-file.ts";
+import { type Scope, systemScope } from "../config/scope.ts";
 
 /** What is about the life of the daemon, or would share a directory with it. */
 const NOT_OF_A_CHECK =
@@ -23,18 +24,21 @@ export async function checkInUnit(
   name: string,
   format: string,
   { raw, err: say }: Readonly<Record<"raw" | "err", (text: string) => void>>,
+  scope = systemScope,
 ): Promise<number> {
-  const { unit, text } = await unitOf(name);
-  const settings = settingsIn(text, unit);
+  const { unit, text } = await unitOf(name, scope);
+  const settings = settingsIn(text, unit, scope);
   const command = commandIn(settings);
   if (command === undefined)
     throw new FatalError(ExitCode.config, `check: ${unit} has no ExecStart= that runs fetcher with --config`);
-  const directories = settings.filter(([key]) => key === "RuntimeDirectory").map(([, value]) => `/run/${value}`);
+  const directories = settings
+    .filter(([key]) => key === "RuntimeDirectory")
+    .map(([, value]) => `${scope.runtimeRoot}/${value}`);
   const kept = settings
     .filter(([key]) => !NOT_OF_A_CHECK.test(key))
     // Without a daemon it may not be there, and a check writes nothing.
     .filter(([key, value]) => key !== "BindPaths" || !directories.includes(value));
-  const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`);
+  const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`, scope);
   process.stdout.write(out);
   raw(err);
   if (code >= 200 && code < 250)
@@ -43,10 +47,12 @@ export async function checkInUnit(
 }
 
 /** A unit file, since systemd-run(1) refuses what an older systemd passes over in a unit. */
-async function runIn(settings: readonly Setting[], command: string) {
+async function runIn(settings: readonly Setting[], command: string, scope: Scope) {
+  const { isUser, runtimeRoot } = scope;
   const name = `fetcher-check-${process.pid}.service`;
-  const file = `/run/systemd/system/${name}`;
-  const outputs = mkdtempSync("/run/fetcher-check-");
+  const directory = `${runtimeRoot}/systemd/${isUser ? "user" : "system"}`;
+  const file = `${directory}/${name}`;
+  const outputs = makeOutputs(runtimeRoot, isUser);
   const lines: readonly Setting[] = [
     ["Type", "oneshot"],
     ["ExecStart", command],
@@ -55,21 +61,38 @@ async function runIn(settings: readonly Setting[], command: string) {
     ...settings,
   ];
   try {
-    mkdirSync("/run/systemd/system", { recursive: true });
+    mkdirSync(directory, { recursive: true });
     writeFileSync(file, `[Service]\n${lines.map(([key, value]) => `${key}=${value}\n`).join("")}`);
-    const started = await runCommand(["systemctl", "--no-ask-password", "start", name]);
-    const shown = await runCommand(["systemctl", "show", "--property=ExecMainStatus", "--value", name]);
+    const started = await ask(scope, ["--no-ask-password", "start", name]);
+    const shown = await ask(scope, ["show", "--property=ExecMainStatus", "--value", name]);
     const status = Number(shown.end === "exit" ? shown.stdout : NaN);
     const failed = started.end !== "exit" || started.code !== 0;
     const code = failed ? status || ExitCode.unavailable : ExitCode.ok;
     return { code, out: textIn(`${outputs}/out`), err: textIn(`${outputs}/err`) };
   } catch (error) {
-    throw new FatalError(ExitCode.denied, `check: cannot make ${file}: ${errnoText(errnoCode(error))}: only root can`);
+    throw cannotMake(file, error, isUser);
   } finally {
     rmSync(file, { force: true });
     rmSync(outputs, { recursive: true, force: true });
-    await runCommand(["systemctl", "reset-failed", name]);
+    await ask(scope, ["reset-failed", name]);
   }
+}
+
+function makeOutputs(directory: string, isUser: boolean): string {
+  try {
+    return mkdtempSync(`${directory}/fetcher-check-`);
+  } catch (error) {
+    throw cannotMake(`${directory}/fetcher-check-*`, error, isUser);
+  }
+}
+
+function cannotMake(path: string, error: unknown, isUser: boolean): FatalError {
+  const why = isUser ? "a user's manager has to run" : "only root can, and --user is for the units of a user";
+  return new FatalError(ExitCode.denied, `check: cannot make ${path}: ${errnoText(errnoCode(error))}: ${why}`);
+}
+
+function ask({ systemctl, environment }: Scope, words: readonly string[], timeout?: number) {
+  return runCommand([...systemctl, ...words], { environment, ...(timeout === undefined ? {} : { timeout }) });
 }
 
 /** @returns "" where systemd did not get as far as that. */
@@ -81,12 +104,12 @@ function textIn(file: string): string {
   }
 }
 
-async function unitOf(name: string): Promise<{ readonly unit: string; readonly text: string }> {
+async function unitOf(name: string, scope: Scope): Promise<{ readonly unit: string; readonly text: string }> {
   const given = name.replace(/\.service$/, "");
   const usual = sidecarOf(given);
   const candidates = [usual, `${given.replaceAll("@", "-")}-fetcher-secrets`, `fetcher@${given}`, given];
   for (const unit of candidates.map((each) => `${each}.service`)) {
-    const shown = await runCommand(["systemctl", "cat", "--no-pager", "--", unit], { timeout: 30 });
+    const shown = await ask(scope, ["cat", "--no-pager", "--", unit], 30);
     if (shown.end === "not-started") throw new FatalError(ExitCode.unavailable, "check: systemctl cannot be run");
     if (shown.end === "exit" && shown.code === 0 && shown.stdout.includes("fetcher"))
       return { unit, text: shown.stdout };
@@ -96,7 +119,7 @@ async function unitOf(name: string): Promise<{ readonly unit: string; readonly t
 }
 
 /** The lines of [Service] of a unit and its drop-ins, in order: an empty value takes back what came before. */
-export function settingsIn(text: string, unit: string): readonly Setting[] {
+export function settingsIn(text: string, unit: string, scope = systemScope): readonly Setting[] {
   let isService = false;
   const settings: Setting[] = [];
   for (const line of text.replaceAll(/\\\n/g, " ").split("\n")) {
@@ -104,13 +127,13 @@ export function settingsIn(text: string, unit: string): readonly Setting[] {
     if (section !== undefined) isService = section === "Service";
     // The next file begins with its path as a comment.
     const [, key, value] = isService ? (/^\s*([A-Za-z]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []) : [];
-    if (key !== undefined && value !== undefined) settings.push([key, expanded(value, unit)]);
+    if (key !== undefined && value !== undefined) settings.push([key, expanded(value, unit, scope)]);
   }
   return settings;
 }
 
 /** The specifiers of systemd.unit(5) that say nothing but names and places. Others stay as they are. */
-function expanded(value: string, unit: string): string {
+function expanded(value: string, unit: string, { isUser, runtimeRoot }: Scope): string {
   const name = unit.replace(/\.service$/, "");
   const at = name.indexOf("@");
   const [prefix, instance] = at < 0 ? [name, ""] : [name.slice(0, at), name.slice(at + 1)];
@@ -123,11 +146,9 @@ function expanded(value: string, unit: string): string {
     I: unescaped(instance),
     j: prefix.slice(prefix.lastIndexOf("-") + 1),
     f: `/${unescaped(instance === "" ? prefix : instance)}`,
-    t: "/run",
-    E: "/etc",
-    S: "/var/lib",
-    C: "/var/cache",
-    L: "/var/log",
+    t: runtimeRoot,
+    // A user's places follow from her environment, which the manager has.
+    ...(isUser ? {} : { E: "/etc", S: "/var/lib", C: "/var/cache", L: "/var/log" }),
     T: "/tmp",
     V: "/var/tmp",
   };

@@ -2,32 +2,31 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
-import { CONFIG_DIRECTORY, otherSidecarOf, sidecarOf } from "../config/one-file.ts";
+import { otherSidecarOf, sidecarOf } from "../config/one-file.ts";
+import { type Scope, systemScope } from "../config/scope.ts";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type RenderOptions, unitsOf } from "./render.ts";
 import { isRecord } from "../contract/records.ts";
 import { withoutByteOrderMark } from "../contract/text.ts";
 import type { UnitFile } from "./unit-file.ts";
 
-/** Where other units come from: NAME-secrets.service may be somebody else's (nixpkgs' forgejo has one). */
-const UNIT_DIRECTORIES = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map((root) =>
-  join(root, "systemd/system"),
-);
-
 /** What systemd accepts in the name of a unit (unit_name_is_valid(), systemd 252 to 257), but for a template. */
 const NAME = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?$/;
 
 export interface Place {
-  /** Where NAME.json is read; what the units say is always /etc/fetcher. */
+  /** Where NAME.json is read; what the units say is always the scope's directory. */
   readonly directory: string;
+  /** Whose units they are; left out: the system's. */
+  readonly scope?: Scope;
   readonly program: readonly string[];
   readonly isExecutable: boolean;
   /** Whether somebody else has a unit of that name already. */
   readonly isTaken: (unit: string) => boolean;
 }
 
-export function isTakenOnThisHost(unit: string): boolean {
-  return UNIT_DIRECTORIES.some((directory) => existsSync(join(directory, unit)));
+/** NAME-secrets.service may be somebody else's (nixpkgs' forgejo has one). */
+export function isTakenOnThisHost(unit: string, { unitDirectories } = systemScope): boolean {
+  return unitDirectories.some((directory) => existsSync(join(directory, unit)));
 }
 
 /** @returns undefined where the file is wired by hand. @throws FatalError that names the file. */
@@ -39,7 +38,7 @@ export function unitsOfFile(name: string, place: Place): readonly UnitFile[] | u
   if (isRecord(json) && json["output"] !== undefined) return undefined;
   return unitsOf(
     ...named(
-      naming(file, () => parseConfig(json, noFlags, CONFIG_DIRECTORY, name)),
+      naming(file, () => configIn(json, name, place)),
       name,
       place,
     ),
@@ -51,8 +50,11 @@ export function unitsOfFile(name: string, place: Place): readonly UnitFile[] | u
  */
 export function unitsOfWrongFile(name: string, place: Place): readonly UnitFile[] {
   checkName(name, `${name}.json`);
-  const config = parseConfig({ secrets: { unknown: {} } }, noFlags, CONFIG_DIRECTORY, name);
-  return unitsOf(...named(config, name, place));
+  return unitsOf(...named(configIn({ secrets: { unknown: {} } }, name, place), name, place));
+}
+
+function configIn(json: unknown, name: string, { scope = systemScope }: Place): Config {
+  return parseConfig(json, noFlags, scope.configDirectory, name, scope);
 }
 
 const noFlags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
@@ -89,11 +91,12 @@ function naming<T>(file: string, work: () => T): T {
 }
 
 function named(config: Config, name: string, place: Place): readonly [Config, RenderOptions] {
+  const { program, isExecutable, scope = systemScope } = place;
   const sidecar = freeSidecar(name, place);
-  const output = config.output && { ...config.output, directory: join("/run", sidecar, "pub") };
+  const output = config.output && { ...config.output, directory: join(scope.runtimeRoot, sidecar, "pub") };
   return [
     { ...config, output },
-    { name, sidecar, program: place.program, isExecutable: place.isExecutable },
+    { name, sidecar, program, isExecutable, scope },
   ];
 }
 

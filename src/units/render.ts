@@ -1,14 +1,15 @@
 /** The units of one configuration: the sidecar's, and the drop-in of each service that it is for. */
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import type { Config } from "../config/config.ts";
-import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import type { Scope } from "../config/scope.ts";
 import { needsOf } from "./needs.ts";
-import { sandbox } from "./sandbox.ts";
+import { sandbox, withoutRoot } from "./sandbox.ts";
 import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
 
 export interface RenderOptions {
-  /** Of /etc/fetcher/NAME.json. */
+  /** Of /etc/fetcher/NAME.json, or of a user's. */
   readonly name: string;
+  readonly scope: Scope;
   /** The sidecar's unit without `.service`. */
   readonly sidecar: string;
   /** argv that starts fetcher. */
@@ -18,7 +19,8 @@ export interface RenderOptions {
 }
 
 export function unitsOf(config: Config, options: RenderOptions): readonly UnitFile[] {
-  const comment = `Made by fetcher from ${CONFIG_DIRECTORY}/${options.name}.json: change that, and run systemctl daemon-reload.`;
+  const { configDirectory, systemctl } = options.scope;
+  const comment = `Made by fetcher from ${configDirectory}/${options.name}.json: change that, and run ${systemctl.join(" ")} daemon-reload.`;
   return [
     sidecarUnit(config, options, comment),
     ...config.targets.map((unit) => dropIn(config, options, unit, comment)),
@@ -27,18 +29,21 @@ export function unitsOf(config: Config, options: RenderOptions): readonly UnitFi
 
 function sidecarUnit(
   config: Config,
-  { name, sidecar, program, isExecutable }: RenderOptions,
+  { name, scope, sidecar, program, isExecutable }: RenderOptions,
   comment: string,
 ): UnitFile {
   const needs = needsOf(config.backend, config.settings);
-  const file = join(CONFIG_DIRECTORY, `${name}.json`);
-  const runtimeDirectory = runtimeDirectoryIn(config);
+  const { configDirectory, isUser } = scope;
+  const file = join(configDirectory, `${name}.json`);
+  const runtimeDirectory = runtimeDirectoryIn(config, scope);
   const targets = config.targets.join(" ");
   const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
   // A command may well do without a network, and is tried again where it does not.
-  const wants = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
+  const others = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
+  // A user's manager knows none of the system's units.
+  const wants = isUser ? [] : others;
   // Users may come from elsewhere than /etc/passwd.
-  const after = [...wants, ...(hasOwner(config) ? ["nss-user-lookup.target"] : [])];
+  const after = [...wants, ...(hasOwner(config) && !isUser ? ["nss-user-lookup.target"] : [])];
   return {
     path: `${sidecar}.service`,
     comment,
@@ -51,7 +56,7 @@ function sidecarUnit(
       ...list("After", after),
       // Where it does not follow the store, a restart of the target fetches afresh.
       ...(config.reloadOnChange ? [] : ([["PartOf", targets]] as const)),
-      ...needs.mounts.map((path) => ["RequiresMountsFor", word(path)] as const),
+      ...(isUser ? [] : needs.mounts).map((path) => ["RequiresMountsFor", word(path)] as const),
       // The target pulls it in and takes it along when it stops.
       ["StopWhenUnneeded", "yes"],
       // A sidecar that is killed again and again must come back each time.
@@ -64,7 +69,7 @@ function sidecarUnit(
       // Where the sd-notify addon is missing, systemd-notify(1) speaks for the main process.
       ["NotifyAccess", "all"],
       ["ExecStart", commandLine([...program, "--config", file])],
-      ["PrivateTmp", "yes"],
+      ...(isUser ? [] : ([["PrivateTmp", "yes"]] as const)),
       ["RuntimeDirectory", word(runtimeDirectory)],
       // Each file's own mode decides where others are to read them; else the directory does.
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
@@ -76,18 +81,20 @@ function sidecarUnit(
             ["ConfigurationDirectory", `fetcher/${name}`],
             ["ConfigurationDirectoryMode", "0700"],
           ] as const)),
-      ["ExecStopPost", emptyWhenStopped],
+      ["ExecStopPost", emptyWhenStopped(scope)],
       ["RestartMode", "direct"],
       ["RestartSec", "1"],
       ["RestartPreventExitStatus", "64 66 69 77 78 200 203 210 213 218 224 226 227 228 229 230 231 232 236 245"],
       // A boot must survive a late store; startTimeout ends the wait.
       ["TimeoutStartSec", "infinity"],
       ["Environment", "NODE_DISABLE_COMPILE_CACHE=1 BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 MALLOC_ARENA_MAX=1"],
-      ...sandbox(config, needs, runtimeDirectory, [file, join(CONFIG_DIRECTORY, name)]),
+      ...(isUser ? withoutRoot : all)(sandbox(config, needs, runtimeDirectory, [file, join(configDirectory, name)])),
       ...(isExecutable ? executable : []),
     ],
   };
 }
+
+const all = (lines: Lines) => lines;
 
 function list(option: string, units: readonly string[]): Lines {
   return units.length === 0 ? [] : [[option, units.join(" ")]];
@@ -122,13 +129,13 @@ const once: Lines = [
 ];
 
 /** systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that. */
-const emptyWhenStopped =
-  "-sh -c 'systemctl list-jobs --full --no-legend | while read -r _ unit job _; do " +
+const emptyWhenStopped = ({ systemctl }: Scope) =>
+  `-sh -c '${systemctl.join(" ")} list-jobs --full --no-legend | while read -r _ unit job _; do ` +
   'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done\'';
 
-function dropIn(config: Config, { sidecar }: RenderOptions, target: string, comment: string): UnitFile {
+function dropIn(config: Config, { sidecar, scope }: RenderOptions, target: string, comment: string): UnitFile {
   const unit = `${sidecar}.service`;
-  const files = join("/run", runtimeDirectoryIn(config), "pub");
+  const files = join(scope.runtimeRoot, runtimeDirectoryIn(config, scope), "pub");
   const isShared = config.delivery === "private-tmp";
   return {
     path: `${target}.d/50-${sidecar}.conf`,
@@ -166,8 +173,8 @@ function commandLine(words: readonly string[]): string {
   return words.map(argument).join(" ");
 }
 
-function runtimeDirectoryIn(config: Config): string {
-  return dirname(config.output?.directory ?? "").replace(/^\/run\//, "");
+function runtimeDirectoryIn(config: Config, { runtimeRoot }: Scope): string {
+  return relative(runtimeRoot, dirname(config.output?.directory ?? ""));
 }
 
 function keyUnit(id: string, source: Readonly<Record<string, unknown>>): string {

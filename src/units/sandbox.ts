@@ -18,6 +18,20 @@ const CLOSED = [
 const LOADER_VARIABLES =
   "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
 
+/**
+ * A user's manager can make no name spaces of the kind that the system's makes: 252 passes over them, 257 makes them in a user
+ * namespace, in which root's directories seem to be nobody's. What is left needs no privilege.
+ */
+const WITHOUT_ROOT = new Set([
+  ...["LimitCORE", "MemorySwapMax", "MemoryMax", "OOMPolicy", "UMask", "UnsetEnvironment", "NoNewPrivileges"],
+  ...["LockPersonality", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "RestrictAddressFamilies"],
+  ...["SystemCallArchitectures", "SystemCallFilter"],
+]);
+
+export function withoutRoot(lines: Lines): Lines {
+  return lines.filter(([option]) => WITHOUT_ROOT.has(option));
+}
+
 /** @param own paths in /etc/fetcher that are this sidecar's. */
 export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, own: readonly string[]): Lines {
   const reads = [...needs.replaced, ...config.templates.map(({ path }) => path)];

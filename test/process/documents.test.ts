@@ -65,6 +65,7 @@ function complete({ file, code }: Block): Fragment {
 
 function parseWords([first, ...rest]: readonly string[]): void {
   if (first === "status") parseStatus(rest);
+  else if (first === "units" || first === "check") parseCommandLine(rest.filter((word) => word !== "--user"));
   else parseCommandLine([...(first === undefined ? [] : [first]), ...rest]);
 }
 

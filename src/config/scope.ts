@@ -1,0 +1,83 @@
+/**
+ * Whose units they are: the system's, or those of one user, who has a service manager of her own (`systemctl --user`). Each has
+ * its own directories, and knows nothing of the other's units.
+ */
+import { readFileSync } from "node:fs";
+import { isAbsolute, join } from "node:path";
+
+export interface Scope {
+  readonly isUser: boolean;
+  /** Where NAME.json is. */
+  readonly configDirectory: string;
+  /** Where systemd makes the directories of RuntimeDirectory=. */
+  readonly runtimeRoot: string;
+  /** Where units come from that nobody generates. */
+  readonly unitDirectories: readonly string[];
+  /** argv that asks its manager, and what that needs in its environment. */
+  readonly systemctl: readonly [string, ...string[]];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+const INSTALLED = ["/etc", "/run", "/usr/local/lib", "/usr/lib"];
+
+export const systemScope: Scope = {
+  isUser: false,
+  configDirectory: "/etc/fetcher",
+  runtimeRoot: "/run",
+  unitDirectories: [...INSTALLED, "/lib"].map((root) => join(root, "systemd/system")),
+  systemctl: ["systemctl"],
+  environment: {},
+};
+
+/** Of the user who runs this process. What is no absolute path counts as not set (XDG Base Directory Specification). */
+export function userScope(environment: NodeJS.ProcessEnv = process.env): Scope {
+  const xdg = (name: string, usual: () => string) => {
+    const path = environment[name];
+    return path !== undefined && isAbsolute(path) ? path : usual();
+  };
+  const home = xdg("HOME", () => process.getBuiltinModule("node:os").homedir());
+  const config = xdg("XDG_CONFIG_HOME", () => join(home, ".config"));
+  const data = xdg("XDG_DATA_HOME", () => join(home, ".local/share"));
+  const runtimeRoot = xdg("XDG_RUNTIME_DIR", () => `/run/user/${String(process.geteuid?.() ?? 0)}`);
+  return {
+    isUser: true,
+    configDirectory: join(config, "fetcher"),
+    runtimeRoot,
+    unitDirectories: [config, runtimeRoot, data, ...INSTALLED].map((root) => join(root, "systemd/user")),
+    systemctl: ["systemctl", "--user"],
+    environment: { XDG_RUNTIME_DIR: runtimeRoot },
+  };
+}
+
+let own: Scope | undefined;
+
+/** Of the manager that this process runs below. */
+export function ownScope(): Scope {
+  own ??= isBelowUserManager(readControlGroups(), process.env) ? userScope() : systemScope;
+  return own;
+}
+
+/**
+ * The control group says it: the kernel keeps that, while `sudo` in a user's terminal hands variables on. Where a container or
+ * ProtectControlGroups=private (systemd 257+) hides the path, $MANAGERPID says it: only users' managers set it (252 to 257).
+ *
+ * @param controlGroups the text of /proc/self/cgroup. Exported for its test.
+ */
+export function isBelowUserManager(
+  controlGroups: string,
+  environment: NodeJS.ProcessEnv,
+  uid = process.geteuid?.(),
+): boolean {
+  const paths = controlGroups.split("\n").flatMap((line) => /^\d+:(?:name=systemd)?:(.+)$/.exec(line)?.[1] ?? []);
+  const users = paths.flatMap((path) => /\/user@(\d+)\.service(?:\/|$)/.exec(path)?.[1] ?? []);
+  if (users.length > 0) return users.some((user) => Number(user) === uid);
+  return paths.every((path) => path === "/") && environment["MANAGERPID"] !== undefined;
+}
+
+function readControlGroups(): string {
+  try {
+    return readFileSync("/proc/self/cgroup", "utf8");
+  } catch {
+    return "";
+  }
+}

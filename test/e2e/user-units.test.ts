@@ -1,0 +1,153 @@
+/** Services of a user below her own service manager, which has no root and knows nothing of the system's units. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { onEachGuest } from "./guests.ts";
+
+onEachGuest("a user's service", (guest) => {
+  const [user, uid] = ["fetcher-ann", 4711];
+  const home = `/home/${user}`;
+  const run = `/run/user/${uid}`;
+  const units = `${home}/.config/systemd/user`;
+  const generators = "/etc/systemd/user-generators";
+  const manager = `/etc/systemd/system/user@${uid}.service.d`;
+
+  const as = (...command: string[]): [string, ...string[]] => [
+    "setpriv",
+    ...[`--reuid=${uid}`, `--regid=${uid}`, "--init-groups", "env", "-i", `HOME=${home}`],
+    ...["PATH=/usr/local/bin:/usr/bin:/bin", `XDG_RUNTIME_DIR=${run}`, ...command],
+  ];
+  const systemctl = (...words: string[]) => guest.run(as("systemctl", "--user", ...words), { timeout: 60 });
+  const tried = async (...command: string[]) => {
+    const { stdout, stderr, code } = await guest.run(as(...command), { check: false, timeout: 60 });
+    return { said: `${stdout}${stderr}`, code };
+  };
+
+  /** As the user would: a file of hers is not root's. */
+  const put = async (path: string, content: string) => {
+    const script = 'mkdir -p "$(dirname "$1")" && cat >"$1.new" && mv "$1.new" "$1"';
+    await guest.run(as("sh", "-c", script, "sh", path), { input: content });
+  };
+
+  async function add(name: string, config: object, command: string, more: readonly string[] = []): Promise<void> {
+    const lines = ["[Service]", `ExecStart=/bin/sh -c '${command}; exec sleep infinity'`, ...more, ""];
+    await put(`${units}/${name}.service`, lines.join("\n"));
+    await put(`${home}/.config/fetcher/${name}/secrets/a`, "one");
+    await put(`${home}/.config/fetcher/${name}.json`, JSON.stringify(config));
+    await systemctl("daemon-reload");
+  }
+  const rotate = (name: string, value: string) => put(`${home}/.config/fetcher/${name}/secrets/a`, value);
+
+  async function journal(unit: string): Promise<string> {
+    await guest.run(["journalctl", "--sync"]);
+    const fields = [`_SYSTEMD_USER_UNIT=${unit}.service`, "+", `USER_UNIT=${unit}.service`];
+    return await guest.text(["journalctl", "--quiet", "--boot", "--output=cat", ...fields]);
+  }
+  const said = (unit: string, text: string) =>
+    guest.until(
+      `${unit} said: ${text}`,
+      () => journal(unit),
+      (lines) => lines.includes(text),
+    );
+
+  beforeAll(async () => {
+    await guest.run(`useradd --create-home --uid ${uid} ${user}`);
+    await guest.run(`mkdir -p ${generators} && ln -s "$(command -v fetcher)" ${generators}/fetcher`);
+    // What pam_systemd says where it is installed.
+    await guest.write(`${manager}/test.conf`, `[Service]\nEnvironment=XDG_RUNTIME_DIR=${run}\n`);
+    await guest.systemctl("daemon-reload");
+    await guest.systemctl("start", `user@${uid}.service`);
+  });
+  afterAll(async () => {
+    await guest.systemctl("stop", `user@${uid}.service`);
+    await guest.run(`userdel --remove ${user} 2>&1; rm -rf ${generators}/fetcher ${manager}; systemctl daemon-reload`);
+  });
+
+  test("has its variables, and a new value restarts it by the user's manager; nothing is left after its stop", async () => {
+    await guest.write("/run/systemd/system/vars.service", "[Service]\nExecStart=/bin/sleep infinity\n");
+    await guest.systemctl("start", "vars.service");
+    const systems = await guest.mainPid("vars.service");
+    const config = { delivery: "env", secrets: { a: {} }, onChange: { action: "restart" } };
+    await add("vars", config, "echo my word has $${#a} bytes");
+    await systemctl("start", "vars");
+    await said("vars", "my word has 3 bytes");
+    await rotate("vars", "seven letters");
+    await said("vars", "my word has 13 bytes");
+    await said("vars-secrets", "vars.service: restart done");
+    // One of the same name is the system's, and no business of the user's.
+    expect(await guest.mainPid("vars.service")).toBe(systems);
+    await guest.run("systemctl stop vars.service; rm /run/systemd/system/vars.service; systemctl daemon-reload");
+    await systemctl("stop", "vars");
+    await guest.until("the sidecar stopped", async () => !(await guest.exists(`${run}/vars-secrets`)));
+  });
+
+  test("is reloaded where it reads its files again, and they are the user's alone", async () => {
+    const config = { secrets: { a: {} }, onChange: { action: "reload" } };
+    const show = `wc -c <${run}/files-secrets/pub/a`;
+    await add("files", config, `echo begun with $$(${show})`, [
+      `ExecReload=/bin/sh -c 'echo reloaded with $$(${show})'`,
+    ]);
+    await systemctl("start", "files");
+    await said("files", "begun with 3");
+    expect(await guest.text(["stat", "-c", "%u %g", `${run}/files-secrets/pub/a`])).toBe(`${uid} ${uid}`);
+    expect((await guest.run(`runuser -u daemon -- ls ${run}/files-secrets`, { check: false })).code).not.toBe(0);
+    await rotate("files", "four");
+    await said("files", "reloaded with 4");
+  });
+
+  test("has copies as credentials: a rotation restarts it, whatever the action is", async () => {
+    const config = { delivery: "credentials", secrets: { a: {} }, onChange: { action: "reload" } };
+    await add("creds", config, "echo $$(wc -c <$$CREDENTIALS_DIRECTORY/a) bytes", ["ExecReload=/bin/echo not enough"]);
+    await systemctl("start", "creds");
+    await said("creds", "3 bytes");
+    await rotate("creds", "eightlet");
+    await said("creds", "8 bytes");
+    expect(await journal("creds")).not.toContain("not enough");
+  });
+
+  test.each([
+    ["tmp", { delivery: "private-tmp", secrets: { a: {} } }, "delivery: private-tmp needs the system's manager"],
+    ["owned", { secrets: { a: { owner: "root" } } }, "secrets.a.owner: only root can give a file to"],
+    ["grouped", { secrets: { a: { group: "daemon" } } }, "secrets.a.group: only root can give a file to"],
+  ])("does not start where its file asks for what only root can: %s", async (name, config, words) => {
+    await add(name, config, "echo must not start");
+    const start = await tried("systemctl", "--user", "start", name);
+    expect(start.code).not.toBe(0);
+    await said(`${name}-secrets`, words);
+    expect(await journal(name)).not.toContain("must not start");
+  });
+
+  test("whose files may be given to the user and her groups starts", async () => {
+    await add("hers", { secrets: { a: { owner: user, group: user, mode: "0440" } } }, "echo begun");
+    await systemctl("start", "hers");
+    await said("hers", "begun");
+  });
+
+  test("is in the user's table, not in the system's, and its sidecar can be checked and reloaded", async () => {
+    const config = { delivery: "env", secrets: { a: {} }, onChange: { action: "restart" } };
+    await add("shown", config, "echo begun with $$a");
+    await systemctl("start", "shown");
+    expect((await tried("fetcher", "status", "--user", "shown")).said).toMatch(/^shown +folder +1 +ok /m);
+    expect((await tried("fetcher", "status", "shown")).code).toBe(66);
+    const check = await tried("fetcher", "check", "--user", "shown");
+    expect(check.said).toMatch(/^a +there/m);
+    expect(check.code).toBe(0);
+    await put(`${home}/.config/fetcher/shown.json`, JSON.stringify({ ...config, secrets: { a: {}, b: {} } }));
+    await put(`${home}/.config/fetcher/shown/secrets/b`, "new");
+    await systemctl("reload", "shown-secrets");
+    expect(await guest.read(`${run}/shown-secrets/pub/b`)).toBe("new");
+    expect(await guest.text(`ls ${run} ${run}/systemd/user 2>&1`)).not.toContain("fetcher-check");
+  });
+
+  test("whose sidecar is killed goes on, and the next one adopts what is there while the store is away", async () => {
+    const config = { delivery: "env", secrets: { a: {} }, onChange: { action: "restart" } };
+    await add("kept", config, "echo begun with $$a");
+    await systemctl("start", "kept");
+    await guest.run(as("mv", `${home}/.config/fetcher/kept/secrets`, `${home}/.config/fetcher/kept/away`));
+    await systemctl("kill", "--signal=SIGKILL", "kept-secrets");
+    await said("kept-secrets", "the set published before stays in use");
+    await guest.until(
+      "the service runs",
+      async () => (await tried("systemctl", "--user", "is-active", "kept")).said.trim(),
+      (state) => state === "active",
+    );
+  });
+});

@@ -1,0 +1,78 @@
+/** The units of a user's service: what her manager cannot do is not asked of it, and nothing of the system's is named. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { configOf } from "../../../src/config/config.ts";
+import { userScope } from "../../../src/config/scope.ts";
+import { settingsIn } from "../../../src/units/check-in-unit.ts";
+import { isTakenOnThisHost, unitsOfFile } from "../../../src/units/one-file-units.ts";
+import { textOf } from "../../../src/units/unit-file.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+let home: string;
+beforeEach(async () => {
+  const { path, dispose } = await temporary();
+  onTestFinished(dispose);
+  home = path;
+});
+
+const scope = () => userScope({ HOME: home, XDG_RUNTIME_DIR: "/run/user/7" });
+
+function units(config: object): readonly string[] {
+  const { configDirectory: directory } = scope();
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, "hello.json"), JSON.stringify(config));
+  const isTaken = (unit: string) => isTakenOnThisHost(unit, scope());
+  const place = { directory, scope: scope(), program: ["/usr/bin/fetcher"], isExecutable: false, isTaken };
+  return (unitsOfFile("hello", place) ?? []).map(textOf);
+}
+
+test("name the user's directories, and the user's manager", () => {
+  const [sidecar = "", half = ""] = units({ delivery: "env", secrets: { a: {} } });
+  expect(sidecar).toContain(`--config ${home}/.config/fetcher/hello.json\n`);
+  expect(sidecar).toContain("RuntimeDirectory=hello-secrets\n");
+  expect(sidecar).toContain("systemctl --user list-jobs");
+  expect(half).toContain("EnvironmentFile=/run/user/7/hello-secrets/pub/secrets.env\n");
+  expect(half).toContain("run systemctl --user daemon-reload");
+  expect(`${sidecar}${half}`).not.toContain("/etc/");
+});
+
+test("ask for nothing that needs root, nor for a unit of the system's", () => {
+  const [sidecar = ""] = units({
+    backend: "vault",
+    config: { url: "https://vault.test", tokenPath: "/var/lib/agent/token" },
+    secrets: { a: { owner: "nobody" } },
+  });
+  const options = sidecar.split("\n").flatMap((line) => /^([A-Z]\w+)=/.exec(line)?.[1] ?? []);
+  for (const option of ["PrivateTmp", "TemporaryFileSystem", "BindPaths", "CapabilityBoundingSet", "ProtectSystem"])
+    expect(options).not.toContain(option);
+  expect(options).toEqual(
+    expect.arrayContaining(["NoNewPrivileges", "SystemCallFilter", "RestrictAddressFamilies", "MemoryMax"]),
+  );
+  expect(sidecar).not.toMatch(/^(Wants|After|RequiresMountsFor)=/m);
+});
+
+test("hand over no private /tmp: that is refused with words, also by a check of the file", async () => {
+  const config = { delivery: "private-tmp", secrets: { a: {} } };
+  expect(() => units(config)).toThrow(/hello\.json: delivery: private-tmp needs the system's manager/);
+  const flags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
+  const file = join(userScope().configDirectory, "hello.json");
+  await expect(configOf(JSON.stringify(config), file, flags)).rejects.toThrow(/delivery: private-tmp needs/);
+  const good = await configOf(JSON.stringify({ secrets: { a: {} } }), file, flags);
+  expect(good.settings).toEqual({ secretsDir: join(userScope().configDirectory, "hello/secrets") });
+});
+
+test("take no name that a unit of the user has", () => {
+  const own = join(home, ".config/systemd/user");
+  mkdirSync(own, { recursive: true });
+  writeFileSync(join(own, "hello-secrets.service"), "");
+  expect(units({ delivery: "env", secrets: { a: {} } })[1]).toContain("Requires=hello-fetcher-secrets.service");
+});
+
+test("have their runtime directories where a check in the unit looks for them", () => {
+  const text = "[Service]\nExecStart=fetcher --config %E/fetcher/x.json\nBindPaths=%t/x\n";
+  expect(settingsIn(text, "x-secrets.service", scope())).toEqual([
+    ["ExecStart", "fetcher --config %E/fetcher/x.json"],
+    ["BindPaths", "/run/user/7/x"],
+  ]);
+});
