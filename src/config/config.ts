@@ -120,17 +120,7 @@ export function parseConfig(
   const templates = parseTemplates(raw.templates, baseDirectory);
   checkFiles(secrets, templates, output);
   checkEnvNames(secrets);
-  const all = secrets.find((secret) => secret.all);
-  if (all !== undefined && raw.delivery === "credentials")
-    throw new ConfigError(
-      `${joinPath("secrets", all.id)}.all`,
-      'does not go together with "delivery": "credentials", for which the unit names each file',
-    );
-  const { onChange } = raw;
-  if (onChange.action === "signal" && onChange.signal === null)
-    throw new ConfigError("onChange.signal", 'is required by the action "signal"');
-  if (onChange.action !== "signal" && onChange.signal !== null)
-    throw new ConfigError("onChange.signal", 'needs "action": "signal"');
+  checkTogether(raw, secrets);
 
   return {
     targets: raw.service === undefined ? [] : [...new Set([raw.service].flat())],
@@ -142,12 +132,29 @@ export function parseConfig(
     secrets,
     templates,
     output,
-    onChange,
+    onChange: raw.onChange,
     startTimeout: raw.startTimeout,
     resident: raw.resident,
     delivery: deliveryOf(raw),
     environment: name !== undefined && raw.output !== undefined && raw.output.envFile !== null,
   };
+}
+
+/** What does not go together. @throws ConfigError */
+function checkTogether(
+  { delivery, onChange }: v.InferOutput<typeof configSchema>,
+  secrets: readonly SecretConfig[],
+): void {
+  const all = secrets.find((secret) => secret.all);
+  if (all !== undefined && delivery === "credentials")
+    throw new ConfigError(
+      `${joinPath("secrets", all.id)}.all`,
+      'does not go together with "delivery": "credentials", for which the unit names each file',
+    );
+  if (onChange.action === "signal" && onChange.signal === null)
+    throw new ConfigError("onChange.signal", 'is required by the action "signal"');
+  if (onChange.action !== "signal" && onChange.signal !== null)
+    throw new ConfigError("onChange.signal", 'needs "action": "signal"');
 }
 
 function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {

@@ -61,14 +61,7 @@ export function withName(
 ): Raw {
   const { delivery, environment } = raw;
   if (raw.output !== undefined || name === undefined) {
-    const option = delivery === undefined ? (environment === undefined ? undefined : "environment") : "delivery";
-    if (option !== undefined)
-      throw new ConfigError(
-        option,
-        raw.output === undefined
-          ? `is for a file in ${scope.configDirectory}: its name says whose secrets they are`
-          : "cannot be said with `output`, which is for units that are wired by hand: leave one of them out",
-      );
+    refuseDelivery(raw, scope);
     return raw;
   }
   if (scope.isUser && delivery === "private-tmp")
@@ -103,6 +96,18 @@ export function withName(
         ? { ...raw.onChange, action: "restart" }
         : raw.onChange,
   };
+}
+
+/** What only a file has whose units are generated. @throws ConfigError */
+function refuseDelivery({ delivery, environment, output }: Raw, scope: Scope): void {
+  const option = delivery === undefined ? (environment === undefined ? undefined : "environment") : "delivery";
+  if (option === undefined) return;
+  throw new ConfigError(
+    option,
+    output === undefined
+      ? `is for a file in ${scope.configDirectory}: its name says whose secrets they are`
+      : "cannot be said with `output`, which is for units that are wired by hand: leave one of them out",
+  );
 }
 
 export function deliveryOf(raw: Pick<Raw, "delivery">): Delivery {
