@@ -14,11 +14,12 @@ const rooms = {
   runtime: ["contract"],
   config: ["contract"],
   units: ["contract", "config"],
+  setup: ["contract", "config", "units"],
   output: ["contract", "config"],
   publish: ["contract", "config", "output"],
   systemd: ["contract", "runtime", "config", "publish"],
   engine: ["contract", "runtime", "config", "publish", "systemd", "../backends/index\\.ts$"],
-  cli: ["contract", "runtime", "config", "units", "publish", "systemd", "engine"],
+  cli: ["contract", "runtime", "config", "units", "setup", "publish", "systemd", "engine"],
 };
 
 const room = (name, allowed) =>

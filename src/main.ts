@@ -38,6 +38,8 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
   if (argv[0] === "reload") return await reloadDaemon(argv.slice(1));
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
+  if (argv[0] === "add") return (await import("./cli/add.ts")).add(argv.slice(1), ofThisProcess());
+  if (argv[0] === "remove") return (await import("./cli/remove.ts")).remove(argv.slice(1), ofThisProcess());
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
   const commandLine = parseCommandLine(argv);
@@ -64,6 +66,10 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     case "daemon":
       return daemon(commandLine);
   }
+}
+
+function ofThisProcess() {
+  return { stop: stopSignal, format, err: openTerminal().err };
 }
 
 /** @returns that of the last unit where something is wrong. */

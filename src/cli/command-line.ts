@@ -150,7 +150,7 @@ function parseWords(argv: readonly string[]) {
   }
 }
 
-function parseSet(word: string): CommandLine["set"][number] {
+export function parseSet(word: string): CommandLine["set"][number] {
   const equals = word.indexOf("=");
   const path = word.slice(0, Math.max(equals, 0)).split(".");
   if (equals < 1 || path.includes("")) throw new UsageError("--set: expected KEY=VALUE");

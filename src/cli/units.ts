@@ -36,7 +36,7 @@ export function printUnits(words: readonly string[], out: (text: string) => void
 }
 
 /** Where systemd has generators put their units. */
-function generated({ runtimeRoot }: Scope): string {
+export function generated({ runtimeRoot }: Scope): string {
   return join(runtimeRoot, "systemd/generator");
 }
 
@@ -51,7 +51,7 @@ export function generateUnits(words: readonly string[], isUser: boolean): ExitCo
   return ExitCode.ok;
 }
 
-function placeIn(directory: string, scope: Scope): Place {
+export function placeIn(directory: string, scope: Scope): Place {
   const program = programOf(process.argv[1], process.execPath);
   return { directory, scope, program, isExecutable: isCompiled, isTaken: (unit) => isTakenOnThisHost(unit, scope) };
 }

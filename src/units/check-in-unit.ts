@@ -4,7 +4,7 @@
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
-import { runCommand } from "../contract/helper-command.ts";
+import { type CommandOptions, runCommand } from "../contract/helper-command.ts";
 import { sidecarOf } from "../config/one-file.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
 
@@ -23,10 +23,27 @@ type Setting = readonly [name: string, value: string];
 export async function checkInUnit(
   name: string,
   format: string,
-  { raw, err: say }: Readonly<Record<"raw" | "err", (text: string) => void>>,
+  terminal: CheckTerminal,
   scope = systemScope,
 ): Promise<number> {
-  const { unit, text } = await unitOf(name, scope);
+  return await checkAsUnit(await unitOf(name, scope), format, terminal, scope);
+}
+
+type CheckTerminal = Readonly<Record<"raw" | "err", (text: string) => void>>;
+
+/**
+ * The same for a unit that systemd need not know yet.
+ *
+ * @param unit its name, and the text of it and its drop-ins.
+ * @param stop ends it early.
+ */
+export async function checkAsUnit(
+  { unit, text }: { readonly unit: string; readonly text: string },
+  format: string,
+  { raw, err: say }: CheckTerminal,
+  scope = systemScope,
+  stop?: AbortSignal,
+): Promise<number> {
   const settings = settingsIn(text, unit, scope);
   const command = commandIn(settings);
   if (command === undefined)
@@ -38,7 +55,7 @@ export async function checkInUnit(
     .filter(([key]) => !NOT_OF_A_CHECK.test(key))
     // Without a daemon it may not be there, and a check writes nothing.
     .filter(([key, value]) => key !== "BindPaths" || !directories.includes(value));
-  const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`, scope);
+  const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`, scope, stop);
   process.stdout.write(out);
   raw(err);
   if (code >= 200 && code < 250)
@@ -47,7 +64,7 @@ export async function checkInUnit(
 }
 
 /** A unit file, since systemd-run(1) refuses what an older systemd passes over in a unit. */
-async function runIn(settings: readonly Setting[], command: string, scope: Scope) {
+async function runIn(settings: readonly Setting[], command: string, scope: Scope, stop: AbortSignal | undefined) {
   const { isUser, runtimeRoot } = scope;
   const name = `fetcher-check-${process.pid}.service`;
   const directory = `${runtimeRoot}/systemd/${isUser ? "user" : "system"}`;
@@ -63,7 +80,8 @@ async function runIn(settings: readonly Setting[], command: string, scope: Scope
   try {
     mkdirSync(directory, { recursive: true });
     writeFileSync(file, `[Service]\n${lines.map(([key, value]) => `${key}=${value}\n`).join("")}`);
-    const started = await ask(scope, ["--no-ask-password", "start", name]);
+    const started = await ask(scope, ["--no-ask-password", "start", name], stop && { signal: stop });
+    if (stop?.aborted === true) await ask(scope, ["stop", name]);
     const shown = await ask(scope, ["show", "--property=ExecMainStatus", "--value", name]);
     const status = Number(shown.end === "exit" ? shown.stdout : NaN);
     const failed = started.end !== "exit" || started.code !== 0;
@@ -91,8 +109,8 @@ function cannotMake(path: string, error: unknown, isUser: boolean): FatalError {
   return new FatalError(ExitCode.denied, `check: cannot make ${path}: ${errnoText(errnoCode(error))}: ${why}`);
 }
 
-function ask({ systemctl, environment }: Scope, words: readonly string[], timeout?: number) {
-  return runCommand([...systemctl, ...words], { environment, ...(timeout === undefined ? {} : { timeout }) });
+function ask({ systemctl, environment }: Scope, words: readonly string[], options: CommandOptions = {}) {
+  return runCommand([...systemctl, ...words], { environment, ...options });
 }
 
 /** @returns "" where systemd did not get as far as that. */
@@ -109,7 +127,7 @@ async function unitOf(name: string, scope: Scope): Promise<{ readonly unit: stri
   const usual = sidecarOf(given);
   const candidates = [usual, `${given.replaceAll("@", "-")}-fetcher-secrets`, `fetcher@${given}`, given];
   for (const unit of candidates.map((each) => `${each}.service`)) {
-    const shown = await ask(scope, ["cat", "--no-pager", "--", unit], 30);
+    const shown = await ask(scope, ["cat", "--no-pager", "--", unit], { timeout: 30 });
     if (shown.end === "not-started") throw new FatalError(ExitCode.unavailable, "check: systemctl cannot be run");
     if (shown.end === "exit" && shown.code === 0 && shown.stdout.includes("fetcher"))
       return { unit, text: shown.stdout };

@@ -33,16 +33,31 @@ export function isTakenOnThisHost(unit: string, { unitDirectories } = systemScop
 export function unitsOfFile(name: string, place: Place): readonly UnitFile[] | undefined {
   const file = join(place.directory, `${name}.json`);
   checkName(name, file);
-  const json = naming(file, () => readJson(file));
+  return unitsOfJson(
+    name,
+    naming(file, () => readJson(file)),
+    place,
+  )?.units;
+}
+
+export interface OneFile {
+  readonly config: Config;
+  /** Without `.service`. */
+  readonly sidecar: string;
+  readonly units: readonly UnitFile[];
+}
+
+/** @param json what is in the file, or is to be. @returns undefined where it is wired by hand. */
+export function unitsOfJson(name: string, json: unknown, place: Place): OneFile | undefined {
   // Whatever else it says: it is no business of ours.
   if (isRecord(json) && json["output"] !== undefined) return undefined;
-  return unitsOf(
-    ...named(
-      naming(file, () => configIn(json, name, place)),
-      name,
-      place,
-    ),
+  const file = join(place.directory, `${name}.json`);
+  const [config, options] = named(
+    naming(file, () => configIn(json, name, place)),
+    name,
+    place,
   );
+  return { config, sidecar: options.sidecar, units: unitsOf(config, options) };
 }
 
 /**
@@ -67,7 +82,7 @@ export function checkName(name: string, file: string): void {
     );
 }
 
-function readJson(file: string): unknown {
+export function readJson(file: string): unknown {
   let text: string;
   try {
     text = withoutByteOrderMark(readFileSync(file)).toString("utf8");
@@ -81,7 +96,7 @@ function readJson(file: string): unknown {
   }
 }
 
-function naming<T>(file: string, work: () => T): T {
+export function naming<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
@@ -121,6 +136,7 @@ function freeSidecar(name: string, place: Pick<Place, "directory" | "isTaken">):
 function isAlone(name: string, place: Pick<Place, "directory">): boolean {
   const usual = sidecarOf(name);
   if (usual === `${name}-secrets`) return true;
+  if (!existsSync(place.directory)) return true;
   return readdirSync(place.directory).every((file) => {
     const other = file.replace(/\.json$/, "");
     return other === file || other === name || sidecarOf(other) !== usual;

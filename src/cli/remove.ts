@@ -1,0 +1,215 @@
+/** `fetcher remove`: a service without its secrets again, and nothing left of them but the store. */
+import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "../config/config.ts";
+import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { systemScope } from "../config/scope.ts";
+import { deriveName } from "../config/env-names.ts";
+import { ExitCode, FatalError } from "../contract/errors.ts";
+import { didYouMean } from "../contract/nearest.ts";
+import { Changes, contentOf } from "../setup/changes.ts";
+import { colored, unifiedDiff } from "../setup/diff.ts";
+import { daemonReload, property, serviceCalled, type Service, systemctl } from "../setup/host.ts";
+import { replacedIn, swapOf } from "../setup/import.ts";
+import { namesIn } from "../units/generator.ts";
+import { type OneFile, readJson, unitsOfJson, unitsOfWrongFile } from "../units/one-file-units.ts";
+import { textOf, type UnitFile } from "../units/unit-file.ts";
+import { onlyRoot, outcomeOf, type Process } from "./add.ts";
+import { parseRemove, removeHelp, type RemoveOptions } from "./add-options.ts";
+import { ask } from "./ask.ts";
+import { openTerminal } from "./terminal.ts";
+import { generated, placeIn } from "./units.ts";
+
+/** Units there win over those of generators. */
+const RUNTIME_UNITS = "/run/systemd/system";
+
+interface Plan {
+  readonly options: RemoveOptions;
+  readonly file: string;
+  readonly text: string;
+  /** The sidecar's unit. */
+  readonly unit: string;
+  readonly units: readonly UnitFile[];
+  /** undefined: the file is wrong. */
+  readonly config: Config | undefined;
+  readonly services: readonly Service[];
+  /** Drop-ins that took the place of files of variables. */
+  readonly swaps: readonly string[];
+}
+
+export async function remove(argv: readonly string[], host: Process): Promise<ExitCode> {
+  const options = parseRemove(argv);
+  const { out, color } = openTerminal();
+  if (options === "help") {
+    out(removeHelp);
+    return ExitCode.ok;
+  }
+  if (!options.isDryRun) onlyRoot("remove");
+  const plan = await planOf(options);
+  const diff = diffOf(plan);
+  out(color ? colored(diff) : diff);
+  for (const line of missing(plan)) out(`${line}\n`);
+  if (options.isDryRun) return ExitCode.ok;
+  if (!options.yes && !(await ask("remove", "Remove it?"))) {
+    out("nothing was changed\n");
+    return ExitCode.ok;
+  }
+  host.stop();
+  await carryOut(plan, host);
+  cleanUp(plan, out);
+  return ExitCode.ok;
+}
+
+async function planOf(options: RemoveOptions): Promise<Plan> {
+  const { name } = options;
+  const file = join(CONFIG_DIRECTORY, `${name}.json`);
+  const text = contentOf(file)?.toString("utf8");
+  if (text === undefined) {
+    const hint = didYouMean(
+      name,
+      namesIn(CONFIG_DIRECTORY, () => undefined),
+    );
+    throw new FatalError(ExitCode.missing, `remove: ${file} is not there${hint}`);
+  }
+  const made = madeOf(name, file);
+  const units = made?.units ?? unitsOfWrongFile(name, placeIn(CONFIG_DIRECTORY, systemScope));
+  const services: Service[] = [];
+  for (const target of made?.config.targets ?? [`${name}.service`]) {
+    try {
+      services.push(await serviceCalled(target, "remove"));
+    } catch (error) {
+      // It is uninstalled: what it had goes all the same.
+      if (!(error instanceof FatalError) || error.exitCode === ExitCode.unavailable) throw error;
+    }
+  }
+  const swaps = services.flatMap((service) => swapOf(service) ?? []);
+  return { options, file, text, unit: units[0]?.path ?? "", units, config: made?.config, services, swaps };
+}
+
+/** @returns undefined for a file that is wrong, whose units say so. @throws FatalError where they are made by hand. */
+function madeOf(name: string, file: string): OneFile | undefined {
+  let made: OneFile | undefined;
+  try {
+    made = unitsOfJson(name, readJson(file), placeIn(CONFIG_DIRECTORY, systemScope));
+  } catch (error) {
+    if (error instanceof FatalError) return undefined;
+    throw error;
+  }
+  if (made === undefined)
+    throw new FatalError(
+      ExitCode.config,
+      `remove: ${file} has \`output\`, so its units were made by hand: remove both by hand`,
+    );
+  return made;
+}
+
+function diffOf({ file, text, units, swaps, config }: Plan): string {
+  // The backend for tests has its values in the file.
+  const shown = config?.backend === "static" ? "…\n" : text;
+  return [
+    { path: file, before: shown, after: undefined },
+    ...units.map((unit) => ({ path: join(generated(systemScope), unit.path), before: textOf(unit), after: undefined })),
+    ...swaps.map((path) => ({ path, before: readFileSync(path, "utf8"), after: undefined })),
+  ]
+    .map(unifiedDiff)
+    .join("");
+}
+
+/** What the services lose, in words. */
+function missing(plan: Plan): readonly string[] {
+  const { config, services, swaps, options } = plan;
+  const names = services.map(({ unit }) => unit).join(", ");
+  const head = names === "" ? [] : [`${names}: what runs keeps running. It loses:`];
+  return [
+    ...head,
+    ...(config === undefined ? ["  what the file says, which is wrong"] : lossesOf(config, plan.unit)),
+    ...swaps.flatMap((path) => replacedIn(readFileSync(path, "utf8"))).map(backAgain),
+    ...(options.deleteSecrets ? [`  and for ever: ${folderOf(options)}`] : []),
+  ];
+}
+
+function lossesOf({ delivery, secrets, templates, environment }: Config, unit: string): readonly string[] {
+  const files = [...secrets, ...templates].map(({ file }) => file);
+  const variables = secrets.flatMap(({ id, env, all, prefix }) =>
+    env === null ? [] : [all ? `${prefix}… of ${id}` : (env ?? deriveName(id))],
+  );
+  const run = join("/run", unit.replace(/\.service$/, ""), "pub");
+  return [
+    ...(delivery === "credentials" ? [`  credentials ${files.join(", ")}, from its next start on`] : []),
+    ...(delivery === "files" ? [`  files in ${run}, at once: ${files.join(", ")}`] : []),
+    ...(delivery === "private-tmp" ? [`  files in its /tmp, at once: ${files.join(", ")}`] : []),
+    ...(environment ? [`  variables ${variables.join(", ")}, from its next start on`] : []),
+    "  restarts for new values",
+  ];
+}
+
+function backAgain(file: string): string {
+  return existsSync(file)
+    ? `EnvironmentFile=${file} is read again`
+    : `EnvironmentFile=${file} is read again, and is not there: without it the service does not start`;
+}
+
+function folderOf({ name }: RemoveOptions): string {
+  return join(CONFIG_DIRECTORY, name, "secrets");
+}
+
+/**
+ * systemd stops whoever requires a unit together with it. So the service first forgets the sidecar, which until it has stopped
+ * is a unit of its own: its stop then cleans up as every other.
+ */
+async function carryOut({ file, unit, swaps }: Plan, host: Process): Promise<void> {
+  const changes = new Changes("remove");
+  const state = await property(unit, "ActiveState");
+  const isThere = state !== "inactive" && state !== "failed" && state !== "";
+  try {
+    changes.remove(file);
+    for (const path of swaps) changes.remove(path);
+    const copy = join(RUNTIME_UNITS, unit);
+    const before = contentOf(join(generated(systemScope), unit));
+    if (isThere && before !== undefined) changes.write(copy, undefined, before, 0o644);
+    await daemonReload("remove");
+    if (isThere) await stopAlone(unit);
+    if (isThere && before !== undefined) rmSync(copy, { force: true });
+    changes.keep();
+  } catch (error) {
+    const failed = changes.undo();
+    await daemonReload("remove");
+    host.err(outcomeOf(failed));
+    throw error;
+  }
+  await daemonReload("remove");
+  // What failed is remembered also without a file.
+  if ((await property(unit, "ActiveState")) === "failed") await systemctl("remove", "reset-failed", unit);
+}
+
+/** @throws FatalError where something would stop with it. */
+async function stopAlone(unit: string): Promise<void> {
+  const users: string[] = [];
+  for (const name of ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"])
+    users.push(...(await property(unit, name)).split(" ").filter(Boolean));
+  if (users.length > 0)
+    throw new FatalError(
+      ExitCode.config,
+      `remove: ${users.join(", ")} would stop with ${unit}: take it out of that unit's files first`,
+    );
+  await systemctl("remove", "stop", unit);
+}
+
+/** What is empty, and what was asked for. */
+function cleanUp({ options, unit, swaps, file }: Plan, out: (text: string) => void): void {
+  rmSync(join("/run", unit.replace(/\.service$/, "")), { recursive: true, force: true });
+  if (options.deleteSecrets) rmSync(folderOf(options), { recursive: true, force: true });
+  const home = join(CONFIG_DIRECTORY, options.name);
+  for (const path of [...swaps.map((swap) => join(swap, "..")), home]) removeEmpty(path);
+  out(`${file} and ${unit} are gone\n`);
+  if (existsSync(home)) out(`${home} stays: ${readdirSync(home).join(", ")}\n`);
+  removeEmpty(CONFIG_DIRECTORY);
+}
+
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // It is not there, or not empty.
+  }
+}

@@ -1,0 +1,177 @@
+/** Changes to files of the host that can be taken back: all of them are made, or none is. */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+
+export class Changes {
+  readonly #command: string;
+  readonly #removed: string[] = [];
+  readonly #undo: { readonly path: string; readonly step: () => void }[] = [];
+
+  /** @param command for messages: `add`. */
+  constructor(command: string) {
+    this.#command = command;
+  }
+
+  /**
+   * Replaces a file in one step, or makes it; directories on the way are made.
+   *
+   * @param before what it is to hold now; undefined: it must not be there.
+   * @throws PublishError where it is another now, or cannot be written.
+   */
+  write(path: string, before: Buffer | undefined, after: Buffer, mode: number, directoryMode = 0o755): void {
+    this.#guard(path, () => {
+      this.makeDirectory(dirname(path), directoryMode);
+      const now = contentOf(path);
+      if (now === undefined ? before !== undefined : before === undefined || !now.equals(before))
+        throw new PublishError(ExitCode.cannotCreate, `${this.#command}: ${path} was changed meanwhile: try again`);
+      // A link to it, into a checkout say, stays one.
+      const file = now === undefined ? path : realpathSync(path);
+      const owner = now === undefined ? undefined : lstatSync(file);
+      const put = (content: Buffer) => {
+        replace(file, content, owner ?? { mode, uid: 0, gid: 0 });
+      };
+      put(after);
+      this.#undo.push({
+        path,
+        step: () => {
+          if (now === undefined) unlinkSync(file);
+          else put(now);
+        },
+      });
+    });
+  }
+
+  remove(path: string): void {
+    this.#guard(path, () => {
+      // Renamed, since a link is to come back as one.
+      const aside = join(dirname(path), `.${basename(path)}.removed-${process.pid}`);
+      renameSync(path, aside);
+      this.#undo.push({
+        path,
+        step: () => {
+          renameSync(aside, path);
+        },
+      });
+      this.#removed.push(aside);
+    });
+  }
+
+  link(path: string, target: string): void {
+    this.#guard(path, () => {
+      this.makeDirectory(dirname(path), 0o755);
+      symlinkSync(target, path);
+      this.#undo.push({
+        path,
+        step: () => {
+          unlinkSync(path);
+        },
+      });
+    });
+  }
+
+  /** With those above it, which everybody may look into. */
+  makeDirectory(path: string, mode: number): void {
+    if (isThere(path)) return;
+    this.makeDirectory(dirname(path), 0o755);
+    this.#guard(path, () => {
+      mkdirSync(path);
+      // Past the umask.
+      chmodSync(path, mode);
+    });
+    this.mayAppear(path);
+  }
+
+  /** A directory that is to go again where it is empty, whoever makes it. */
+  mayAppear(path: string): void {
+    this.#undo.push({
+      path,
+      step: () => {
+        try {
+          rmdirSync(path);
+        } catch {
+          // It is gone, or somebody else's file is in it.
+        }
+      },
+    });
+  }
+
+  /** From now on they cannot be taken back. */
+  keep(): void {
+    this.#undo.length = 0;
+    for (const aside of this.#removed.splice(0)) unlinkSync(aside);
+  }
+
+  /** @returns paths that could not be put back as they were. */
+  undo(): readonly string[] {
+    const failed: string[] = [];
+    for (const { path, step } of this.#undo.splice(0).reverse()) {
+      try {
+        step();
+      } catch {
+        failed.push(path);
+      }
+    }
+    return failed;
+  }
+
+  #guard(path: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (error instanceof PublishError) throw error;
+      throw new PublishError(
+        ExitCode.cannotCreate,
+        `${this.#command}: ${path} cannot be written: ${errnoText(errnoCode(error))}`,
+      );
+    }
+  }
+}
+
+/** @returns undefined where it is not there. */
+export function contentOf(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if (errnoCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+export function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Whoever reads it, also after a power cut, sees all of the one or all of the other. */
+function replace(path: string, content: Buffer, { mode, uid, gid }: { mode: number; uid: number; gid: number }): void {
+  // With a dot, so that nobody takes it for a file of the directory.
+  const fresh = join(dirname(path), `.${basename(path)}.new-${process.pid}`);
+  const descriptor = openSync(fresh, "wx", 0o600);
+  try {
+    for (let at = 0; at < content.length;) at += writeSync(descriptor, content, at);
+    if (process.geteuid?.() === 0) chownSync(fresh, uid, gid);
+    chmodSync(fresh, mode & 0o7777);
+    fsyncSync(descriptor);
+    renameSync(fresh, path);
+  } catch (error) {
+    unlinkSync(fresh);
+    throw error;
+  } finally {
+    closeSync(descriptor);
+  }
+}

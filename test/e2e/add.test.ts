@@ -1,0 +1,180 @@
+/** `fetcher add` and `fetcher remove`: one command to a service with its secrets, and one back. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { onEachGuest } from "./guests.ts";
+import { leftIn } from "./pair.ts";
+
+onEachGuest("fetcher add and fetcher remove", (guest) => {
+  const etc = "/etc/systemd/system";
+
+  /** Everything that they may touch, with its content. */
+  const places = async () =>
+    await guest.text(
+      `find /etc/fetcher ${etc} /run/systemd/system /run/systemd/generator -xdev \\( -type f -o -type l -o -type d \\) \\
+         ! -name 'fetcher-check-*' -printf '%p %m %u %l\\n' | sort
+       find /etc/fetcher ${etc} /run/systemd/generator -type f -exec sha256sum {} + | sort`,
+      { check: false },
+    );
+
+  const service = async (name: string, command: string, ...more: readonly string[]) => {
+    const lines = ["[Service]", ...more, `ExecStart=/bin/sh -c '${command}; exec sleep infinity'`, ""];
+    await guest.write(`${etc}/${name}.service`, lines.join("\n"));
+    await guest.systemctl("daemon-reload");
+  };
+  const fetcher = async (...words: readonly string[]) => {
+    const { code, stdout, stderr } = await guest.run(["fetcher", ...words], { check: false, timeout: 60 });
+    return { code, said: `${stdout}${stderr}`, stdout, stderr };
+  };
+  const said = async (unit: string, text: string) =>
+    await guest.until(
+      `${unit} said: ${text}`,
+      async () => await guest.journal(unit),
+      (journal) => journal.includes(text),
+    );
+  const state = async (unit: string) => (await guest.show(unit, "ActiveState")).ActiveState;
+
+  beforeAll(async () => {
+    await service("web", "echo begun with $$(cat /run/web-secrets/pub/tls.crt)", "ExecReload=/bin/echo reloaded");
+    await service("vars", "echo begun with $$one and $$two");
+  });
+  afterAll(async () => {
+    await guest.run(
+      `systemctl stop web vars env; rm -rf /etc/fetcher ${etc}/web.service* ${etc}/vars.service* ${etc}/env.service* ${etc}/../system-generators/fetcher
+       systemctl daemon-reload`,
+      { check: false },
+    );
+  });
+
+  describe("what cannot be is told in one line, and leaves all as it was", () => {
+    test.each([
+      [["web"], 64, "expected at least one ID"],
+      [["no/name", "a"], 64, "is no name of a service"],
+      [["wbe", "a"], 66, 'systemd knows no wbe.service; did you mean "web"?'],
+      [["web", "--backend", "valut", "a"], 78, 'did you mean "vault"?'],
+      [["web", "--set", "secretDir=/x", "a"], 78, 'did you mean "secretsDir"?'],
+      [["web", "--yes", "not_there"], 66, 'secret "not_there"'],
+      [
+        [
+          "web",
+          "--yes",
+          "--backend",
+          "vault",
+          "--set",
+          "url=http://127.0.0.1:9",
+          "--set",
+          "path=a",
+          "--set",
+          "tokenPath=/etc/no",
+          "a",
+        ],
+        69,
+        "",
+      ],
+      [["web", "--import", "/etc/no.env"], 78, "web.service has no EnvironmentFile=/etc/no.env: it has none"],
+      [["web", "a=secret-canary"], 64, "expected ID or ID=MODE"],
+      [["web", "--env", "--files", "a"], 64, "give only one of"],
+      [["web", "a"], 64, "nobody to ask"],
+    ] as const)("fetcher add %j: %i", async (words, code, text) => {
+      const before = await places();
+      const result = await fetcher("add", ...words);
+      expect(result.said).toContain(text);
+      expect(result.said).not.toContain("secret-canary");
+      expect(result.code).toBe(code);
+      expect(await places()).toBe(before);
+      expect(await guest.text("ls -d /run/fetcher-* /run/systemd/system/fetcher-* 2>/dev/null", { check: false })).toBe(
+        "",
+      );
+    });
+
+    test("also where somebody ends it while the store does not answer", async () => {
+      await guest.run("mkdir -p /etc/fetcher/hang; mkfifo /etc/fetcher/hang/fifo");
+      const before = await places();
+      const command = ["add", "web", "--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
+      const running = guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...command], {
+        check: false,
+        timeout: 60,
+      });
+      await guest.until(
+        "the check runs",
+        async () => (await guest.text("systemctl list-units --plain --no-legend 'fetcher-check-*'")) !== "",
+      );
+      await guest.run("kill -INT $(cat /run/add.pid)");
+      expect((await running).stderr).toContain("stopped");
+      expect(await places()).toBe(before);
+      await guest.run("rm -r /etc/fetcher/hang; rmdir /etc/fetcher");
+    });
+  });
+
+  test("shows what it would do, and does nothing of it, also for another user", async () => {
+    const before = await places();
+    const { stdout, code } = await fetcher("add", "web", "--dry-run", "--reload", "tls.crt", "tls.key=0400");
+    expect(code).toBe(0);
+    for (const line of [
+      "+++ /etc/fetcher/web.json",
+      '+    "tls.key": { "mode": "0400" }',
+      "+++ /run/systemd/generator/web-secrets.service",
+      "+++ /run/systemd/generator/web.service.d/50-web-secrets.conf",
+    ])
+      expect(stdout).toContain(line);
+    const user = await guest.run("setpriv --reuid=65534 --regid=65534 --clear-groups fetcher add web --dry-run a");
+    expect(user.stdout).toContain("+++ /etc/fetcher/web.json");
+    const denied = await guest.run("setpriv --reuid=65534 --regid=65534 --clear-groups fetcher add web --yes a", {
+      check: false,
+    });
+    expect(denied.code).toBe(77);
+    expect(await places()).toBe(before);
+  });
+
+  test("adds, changes nothing that runs, and adds another secret to that", async () => {
+    await guest.systemctl("start", "web");
+    const pid = await guest.mainPid("web");
+    await guest.write("/etc/fetcher/web/secrets/tls.crt", "first", 0o400);
+    const added = await fetcher("add", "web", "--yes", "--reload", "tls.crt");
+    expect(added).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("systemctl restart web.service") as string,
+    });
+    expect(await guest.mainPid("web")).toBe(pid);
+    expect(await state("web-secrets")).toBe("inactive");
+    await guest.systemctl("restart", "web.service");
+    await said("web", "begun with first");
+    await guest.write("/etc/fetcher/web/secrets/more", "other", 0o400);
+    const more = await fetcher("add", "web", "--yes", "more=0440");
+    expect(more.stdout).toContain('+    "more": { "mode": "0440" }');
+    expect(more.stdout).not.toContain("+[Unit]");
+    expect(more.stdout).toContain("systemctl reload web-secrets.service");
+    const again = await guest.mainPid("web");
+    await guest.systemctl("reload", "web-secrets.service");
+    expect(await guest.read("/run/web-secrets/pub/more")).toBe("other");
+    expect(await guest.mainPid("web")).toBe(again);
+    expect((await fetcher("add", "web", "--yes", "more=0440")).stdout).toContain("nothing is to be changed");
+  });
+
+  test("removes: what runs keeps running, nothing is left but the store, and that only where it is to stay", async () => {
+    const pid = await guest.mainPid("web");
+    const shown = await fetcher("remove", "web", "--dry-run");
+    expect(shown.stdout).toContain("files in /run/web-secrets/pub, at once: tls.crt, more");
+    expect(await state("web-secrets")).toBe("active");
+    const asked = await guest.run(["script", "-qec", "fetcher remove web", "/dev/null"], { input: "n\n" });
+    expect(asked.stdout).toContain("nothing was changed");
+    expect(await state("web-secrets")).toBe("active");
+    const removed = await fetcher("remove", "web", "--yes");
+    expect(removed).toMatchObject({ code: 0 });
+    expect(await guest.mainPid("web")).toBe(pid);
+    expect(await guest.show("web-secrets.service", "LoadState", "ActiveState")).toEqual({
+      LoadState: "not-found",
+      ActiveState: "inactive",
+    });
+    expect(await leftIn(guest, "/run/web-secrets")).toBe("");
+    expect(
+      await guest.text("find /run/systemd /run/fetcher* /tmp /var/tmp -name '*web-secrets*'", { check: false }),
+    ).toBe("");
+    expect(await guest.text("find /etc/fetcher")).toBe(
+      "/etc/fetcher\n/etc/fetcher/web\n/etc/fetcher/web/secrets\n/etc/fetcher/web/secrets/more\n/etc/fetcher/web/secrets/tls.crt",
+    );
+    expect(await fetcher("remove", "web", "--yes")).toMatchObject({ code: 66 });
+    await guest.systemctl("restart", "web");
+    await fetcher("add", "web", "--yes", "tls.crt");
+    await fetcher("remove", "web", "--yes", "--delete-secrets");
+    expect(await guest.exists("/etc/fetcher")).toBe(false);
+  });
+});
