@@ -1,6 +1,6 @@
 #!/bin/sh
 # setup-systemd-tests.sh [SUITE...]
-# Sets up what the systemd tests need on Debian, as root: packages, a newer Node for the guests, and a tree for each
+# Sets up what the systemd tests need on Debian, as root: packages, a newer Node and nginx for the guests, and a tree for each
 # suite (trixie). Does nothing that is done already.
 set -eu
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
@@ -30,6 +30,21 @@ esac
 if [ -n "$binary" ] && [ ! -x "$cache/node24/node_modules/$binary/bin/node" ]; then
   echo "Node 24 for the guests: $cache/node24"
   npm install --prefix "$cache/node24" --no-save --no-package-lock --no-audit --no-fund --ignore-scripts "$binary@24"
+fi
+
+# For the guests, not for this machine.
+if [ ! -d "$cache/nginx" ]; then
+  echo "nginx for the guests: $cache/nginx"
+  mkdir -p "$cache"
+  new=$(mktemp -d "$cache/nginx.XXXXXX")
+  (
+    cd "$new"
+    apt-get -q download nginx nginx-common
+    mkdir tree
+    for package in *.deb; do dpkg -x "$package" tree; done
+  )
+  mv "$new/tree" "$cache/nginx"
+  rm -r "$new"
 fi
 
 [ $# -gt 0 ] || set -- trixie

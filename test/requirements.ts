@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
 import { runsOnNode } from "./program.ts";
-import { treePath } from "./e2e/boot.ts";
+import { nginxTree, treePath } from "./e2e/boot.ts";
 import { programPath } from "./programs.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { fakeClock } from "./soak/fake-clock.ts";
@@ -110,6 +110,8 @@ const requirements = {
   keyctl: () => program("keyctl") ?? (spawnSync("keyctl", ["show", "@u"]).status === 0 ? undefined : "refused here"),
   "aws-cli": () => program("aws"),
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
+  /** The one of Debian, unpacked for the guests. */
+  nginx: () => (existsSync(nginxTree) ? undefined : `no ${nginxTree}; npm run test:systemd fetches it on Debian`),
   "fake-clock": () => (fakeClock() === undefined ? "libfaketime is not installed" : undefined),
   /** Either will do; where both are, tests run against each. */
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),

@@ -1,4 +1,5 @@
 /** The manual pages fetcher(8), fetcher.json(5) and with-secrets(1). */
+import { addTexts, removeTexts } from "../../src/cli/add-options.ts";
 import { commandTexts, optionTexts, usage } from "../../src/cli/command-line.ts";
 import { ExitCode, exitMeanings } from "../../src/contract/errors.ts";
 import { list, literal, more, roff, section, subsection, text, title } from "./roff.ts";
@@ -45,6 +46,17 @@ function fetcher(version: string): string[] {
       list(optionTexts),
       list(commandTexts),
       more("What the command line says goes over the configuration: see `fetcher.json`(5)."),
+    ),
+    section(
+      "ADD AND REMOVE",
+      text(
+        "`fetcher add` writes /etc/fetcher/NAME.json, or adds to it, and has systemd make the units. It shows what changes and asks first; it asks the store in the sandbox of the unit, and where something is wrong nothing is changed. No service is touched without `--now`.",
+      ),
+      list(addTexts),
+      more(
+        "`fetcher remove` takes back what `fetcher add` gave. The service keeps running, and the secrets in the store stay.",
+      ),
+      list(removeTexts),
     ),
     section(
       "EXIT STATUS",

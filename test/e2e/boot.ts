@@ -40,6 +40,9 @@ const checkout = join(import.meta.dirname, "../..");
 /** Where trees and binaries are kept between runs. */
 export const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
 
+/** The files of Debian's nginx, which scripts/setup-systemd-tests.sh unpacks. */
+export const nginxTree = join(cache, "nginx");
+
 /** The root of a guest's files; for a suite, there only when scripts/guest-tree.sh has built it to the end. */
 export function treePath(tree: string): string {
   return tree === "host" ? "/" : join(cache, `tree-${tree}`);

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { transformSync } from "esbuild";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { parseAdd, parseRemove } from "../../src/cli/add-options.ts";
 import { parseCommandLine } from "../../src/cli/command-line.ts";
 import { parseStatus } from "../../src/cli/status.ts";
 import { type Block, blocksOf, markdownFiles, project } from "../markdown.ts";
@@ -66,6 +67,8 @@ function complete({ file, code }: Block): Fragment {
 function parseWords([first, ...rest]: readonly string[]): void {
   if (first === "status") parseStatus(rest);
   else if (first === "units" || first === "check") parseCommandLine(rest.filter((word) => word !== "--user"));
+  else if (first === "add") parseAdd(rest);
+  else if (first === "remove") parseRemove(rest);
   else parseCommandLine([...(first === undefined ? [] : [first]), ...rest]);
 }
 
