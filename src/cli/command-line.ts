@@ -19,7 +19,7 @@ export const usage = [
 
 /** Other ways to call it. */
 export const commandTexts: readonly (readonly [words: string, text: string])[] = [
-  ["fetcher add NAME ID[=MODE]...", "give NAME.service secrets, and make its units; has --help"],
+  ["fetcher add NAME ID...", "give NAME.service secrets, and make its units; has --help"],
   ["fetcher remove NAME", "take them from it again; has --help"],
   ["fetcher status [NAME...]", "all sidecars of the host, or these; --json, --metrics, --metrics=FILE"],
   ["fetcher units NAME...", "print the units that are generated from /etc/fetcher/NAME.json"],
@@ -51,7 +51,7 @@ keeps watching for changes. For NAME.service systemd starts it as NAME-secrets.s
 whose units are generated from /etc/fetcher/NAME.json, or as fetcher@NAME.service, which
 is wired by hand. In a terminal, --once and --check are what you want.
 
-${commandTexts.map(([words, text]) => `  ${words.padEnd(29)} ${text}\n`).join("")}
+${commandTexts.map(([words, text]) => `  ${words.padEnd(25)} ${text}\n`).join("")}
 ${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}
 Exit status (sysexits):
 ${Object.entries(exitMeanings)
