@@ -86,6 +86,20 @@ describe("the state of one", () => {
     expect(judge(known, unit)).toEqual([state, problem]);
   });
 
+  test("whose unit refuses its name says what to do, where that systemd cannot have it", () => {
+    const inactive = { ActiveState: "inactive", LoadState: "loaded", AssertResult: "no" };
+    const refused = { ...inactive, Id: String.raw`fetcher@foo\x2dbar.service` };
+    const [state, problem] = judge(undefined, refused, true);
+    expect(state).toBe("failed");
+    expect(problem).toMatch(/its name has a `\\`.*leave `output` out/);
+    for (const [unit, hasExecutor] of [
+      [refused, false],
+      [{ ...refused, AssertResult: "yes" }, true],
+      [{ ...inactive, Id: "fetcher@foo.service" }, true],
+    ] as const)
+      expect(judge(undefined, unit, hasExecutor)).toEqual(["stopped", null]);
+  });
+
   test("of a file without units names the remedy", () => {
     expect(judge(undefined, { ActiveState: "inactive", LoadState: "not-found" })[1]).toContain(
       "systemctl daemon-reload",

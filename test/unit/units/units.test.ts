@@ -124,6 +124,10 @@ describe("a generated sidecar", () => {
       "SourcePath=/etc/fetcher/NAME.json",
     ]);
     expect(theirs.filter((line) => !ours.includes(line))).toEqual([
+      // Generated units have no `\` in the names of directories.
+      "AssertPathExists=|!/etc/fetcher/NAME.json",
+      "AssertPathExists=|!/usr/lib/systemd/systemd-executor",
+      "AssertPathExistsGlob=|/etc/fetcher/NAME.json",
       "BindReadOnlyPaths=/etc/fetcher/NAME",
       "ExecReload=fetcher reload --config /etc/fetcher/NAME.json",
       "ExecStart=fetcher --config /etc/fetcher/NAME.json",
