@@ -75,7 +75,7 @@ console.log(
 rmSync(place, { recursive: true });
 console.log(
   '\nYour own folder:  node dist/fetcher.js --once --backend folder --set secretsDir="$PWD/DIR" SECRET_ID...\n' +
-    "With systemd:     README.md, “A pair of units”",
+    "With systemd:     docs/how-to/one-file.md",
 );
 process.exit(code);
 

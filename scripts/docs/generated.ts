@@ -5,6 +5,7 @@ import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
 import { manualPages } from "./manual.ts";
 import { nixTable } from "./nix-table.ts";
+import { overviewPictures } from "./overview.ts";
 import { backendSections } from "./sections.ts";
 
 /** @param root of the project. @returns path below it → text. */
@@ -20,6 +21,7 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
     ["docs/reference/configuration.md", await configurationPage()],
     [`src/cli/${schemaFile}`, json(configurationSchema())],
     ...pages,
+    ...overviewPictures(),
   ]);
 }
 

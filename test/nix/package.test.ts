@@ -77,12 +77,12 @@ needs("nix").describe("evaluation", () => {
       mainProgram: "fetcher",
       platforms: ["aarch64-linux", "x86_64-linux"],
       configurePhase: expect.stringContaining("cp -r /built/secrets-sidecar-node-modules-") as string,
-      // The README says where fetcher-secrets.sh is.
+      // The guide to a pair of units says where fetcher-secrets.sh is.
       installPhase: expect.stringMatching(
         /lib=\$out\/lib\/secrets-sidecar\n[^]*cp -r dist package\.json \$lib\/\n/,
       ) as string,
     });
-    expect(readFileSync(join(project, "README.md"), "utf8")).toContain(
+    expect(readFileSync(join(project, "docs/how-to/pair-of-units.md"), "utf8")).toContain(
       "${config.secretsStore.package}/lib/secrets-sidecar/dist/fetcher-secrets.sh",
     );
   });

@@ -9,7 +9,7 @@ import { ExitCode } from "../../src/contract/errors.ts";
 import { blocksOf, blockWith, project } from "../markdown.ts";
 import { programCommand } from "../program.ts";
 
-const readme = readFileSync(join(project, "README.md"), "utf8");
+const guide = "docs/how-to/pair-of-units.md";
 const [program, ...words] = programCommand();
 const shown = [program, ...words].map((word) => `'${word}'`).join(" ");
 
@@ -37,27 +37,31 @@ describe("the README", () => {
     expect(readFileSync(join(directory, published, "db_password"), "utf8")).toBe("canary-7f3a91\n");
   });
 
-  test("has configurations that the program accepts", () => {
-    const configurations = blocksOf("README.md", "json");
-    expect(configurations.length).toBeGreaterThan(0);
-    for (const { code } of configurations) {
-      const file = join(directory, "fetcher.json");
-      writeFileSync(file, code);
-      const result = spawnSync(program, [...words, "--check=config", "--config", file]);
-      expect(String(result.stderr)).toBe("");
-      expect(result.status).toBe(0);
-    }
+  test("shows what the demo prints", () => {
+    const { status, stdout } = spawnSync(process.execPath, [join(project, "scripts/demo.mjs")], { encoding: "utf8" });
+    expect(status).toBe(0);
+    const [block] = blocksOf("README.md", "text");
+    const shown = canonical(block?.code ?? "").trimEnd();
+    const printed = canonical(stdout).split("\n");
+    const wanted = shown.split("\n");
+    expect(printed.filter((line) => wanted.includes(line))).toEqual(expect.arrayContaining(wanted));
+    expect(wanted.length).toBeGreaterThan(5);
   });
+});
 
-  test("has the configuration that stands in the example", () => {
-    const example: unknown = JSON.parse(readFileSync(join(project, "examples/systemd/hello.json"), "utf8"));
-    expect(blocksOf("README.md", "json").map(({ code }) => JSON.parse(code) as unknown)).toContainEqual(example);
-  });
+/** Without colours, and what differs from time to time. */
+function canonical(text: string): string {
+  return text
+    .replaceAll(/\u001b\[\d*m/g, "")
+    .replaceAll(/fetcher-demo-\w+/g, "fetcher-demo-XXXXXX")
+    .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)/g, "TIME");
+}
 
-  test("and --help name every exit code that the program has", () => {
-    for (const code of Object.values(ExitCode)) {
-      expect(readme).toMatch(new RegExp(`^\\| ${code}\\b|, ${code} +\\|`, "m"));
-      expect(helpText).toMatch(new RegExp(`\\b${code}\\b`));
-    }
-  });
+test("the guide to a pair of units has the configuration that stands in the example", () => {
+  const example: unknown = JSON.parse(readFileSync(join(project, "examples/systemd/hello.json"), "utf8"));
+  expect(blocksOf(guide, "json").map(({ code }) => JSON.parse(code) as unknown)).toContainEqual(example);
+});
+
+test("--help names every exit code that the program has", () => {
+  for (const code of Object.values(ExitCode)) expect(helpText).toMatch(new RegExp(`\\b${code}\\b`));
 });
