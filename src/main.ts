@@ -34,7 +34,8 @@ let log: Log = openLog("info", lineStyle(format, process.env, false));
 async function main(argv: readonly string[]): Promise<ExitCode> {
   if (problem !== undefined) throw new UsageError(problem);
   // Nothing that this process makes is for others, until its mode is set.
-  process.umask(0o077);
+  const umask = process.umask(0o077);
+  if (argv[0] === "run") return await runCommand(argv.slice(1), umask);
   if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
   if (argv[0] === "reload") return await reloadDaemon(argv.slice(1));
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
@@ -70,6 +71,27 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
 
 function ofThisProcess() {
   return { stop: stopSignal, format, err: openTerminal().err };
+}
+
+/** `fetcher run`. @param umask that the command is to have. @returns the command's exit status. */
+async function runCommand(argv: readonly string[], umask: number): Promise<ExitCode> {
+  const environment = { ...process.env };
+  checkCertificates();
+  const { run } = await import("./cli/run.ts");
+  const status = await run(argv, {
+    umask,
+    environment,
+    help: () => {
+      openTerminal().out(helpText);
+    },
+    openLog: (level, isDaemon) => (log = openLog(level, lineStyle(format, environment, isDaemon))),
+    live: async (config, output, hooks, stop) => {
+      const opened = await openInTime(config, output, stop, "alone");
+      const parts = { config, ...hooks, log, clock: systemClock, random: Math.random, idle: openCollector() };
+      return opened !== undefined && (await new Sidecar({ ...parts, ...opened }).run(stop));
+    },
+  });
+  return status as ExitCode;
 }
 
 /** @returns that of the last unit where something is wrong. */
@@ -210,14 +232,17 @@ function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
   }, period);
 }
 
-/** @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`. */
-async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal) {
+/**
+ * @param others `alone`: nobody else knows of the output.
+ * @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`.
+ */
+async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal, others?: "alone") {
   const open = async () => {
     const store = await openStore(config, log, Math.random);
     // After that, which refuses an output among the sources before anything is touched.
     const publisher = await Publisher.open(config, output, log.warn);
-    const lock = await publisher.lock(lockFile);
-    if (lock.unlocked !== undefined) log.warn(`nothing keeps a second fetcher out of the output: ${lock.unlocked}`);
+    const lock = others === "alone" ? undefined : await publisher.lock(lockFile);
+    if (lock?.unlocked !== undefined) log.warn(`nothing keeps a second fetcher out of the output: ${lock.unlocked}`);
     return { store, publisher };
   };
   const { startTimeout, backend } = config;

@@ -64,6 +64,9 @@ function fetcher(version: string): string[] {
       more(
         "Once it is ready, nothing that the store does ends it: the last values stay, and the status says what is wrong.",
       ),
+      more(
+        "`fetcher run` has that of its command, and 128 and the number of the signal that ended it; 126 where the command cannot be run, 127 where it is not there.",
+      ),
     ),
     section(
       "SIGNALS",

@@ -21,6 +21,7 @@ export const usage = [
 export const commandTexts: readonly (readonly [words: string, text: string])[] = [
   ["fetcher add NAME ID...", "give NAME.service secrets, and make its units; has --help"],
   ["fetcher remove NAME", "take them from it again; has --help"],
+  ["fetcher run -- COMMAND...", "run COMMAND with its secrets; --watch: and act on changes"],
   ["fetcher status [NAME...]", "all sidecars of the host, or these; --json, --metrics, --metrics=FILE"],
   ["fetcher units NAME...", "print the units that are generated from /etc/fetcher/NAME.json"],
   ["fetcher check NAME...", "what --check says, in the sandbox of NAME's sidecar, as root"],

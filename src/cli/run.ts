@@ -1,0 +1,233 @@
+/** `fetcher run … -- COMMAND`: the secrets of one command, for development and containers, without systemd. */
+import { mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { type Config, loadConfig, type OutputConfig } from "../config/config.ts";
+import { ENV_FILE } from "../config/config-schema.ts";
+import { errnoCode, errnoText, ExitCode, PublishError, UsageError } from "../contract/errors.ts";
+import type { Log, LogLevel } from "../runtime/log.ts";
+import { ChildAsUnit } from "../systemd/child-as-unit.ts";
+import type { Notifier } from "../systemd/notify.ts";
+import type { Systemd } from "../systemd/systemctl.ts";
+import { type CommandLine, parseCommandLine } from "./command-line.ts";
+
+/** What the program has for it. */
+export interface RunParts {
+  /** Of the process that called us. */
+  readonly umask: number;
+  readonly environment: NodeJS.ProcessEnv;
+  readonly help: () => void;
+  readonly openLog: (level: LogLevel, isDaemon: boolean) => Log;
+  /** Fetches, publishes, says READY, and stays where `resident` says so. @returns whether it was published. */
+  readonly live: (config: Config, output: OutputConfig, hooks: Hooks, stop: AbortSignal) => Promise<boolean>;
+}
+
+export interface Hooks {
+  readonly notifier: Notifier;
+  readonly systemd: Systemd;
+}
+
+/** Seconds that a store is given where `startTimeout` says nothing: a person waits, or a container's own policy. */
+const PATIENCE = 30;
+
+/** @returns the exit status of the command, or ours where it was not started. */
+export async function run(words: readonly string[], parts: RunParts): Promise<number> {
+  const { commandLine, watch, command } = parseRun(words);
+  if (commandLine.mode === "help") {
+    parts.help();
+    return ExitCode.ok;
+  }
+  const log = parts.openLog(isLevelGiven(words) ? commandLine.logLevel : "notice", watch);
+  const config = await loadConfig(commandLine);
+  const directory = privateDirectory(parts.environment, log.warn);
+  const child = new ChildAsUnit({
+    command,
+    environment: () => environmentOf(parts.environment, directory, output.envFile),
+    umask: parts.umask,
+    report: log.error,
+  });
+  const output = outputOf(config, directory);
+  const clean = () => {
+    rmSync(directory, { recursive: true, force: true });
+  };
+  // Whatever ends this process, but SIGKILL: also a bug.
+  process.on("exit", () => {
+    child.kill("SIGTERM");
+    clean();
+  });
+  try {
+    return await live(configOf(config, output, command, watch), output, child, parts.live);
+  } finally {
+    clean();
+  }
+}
+
+async function live(config: Config, output: OutputConfig, child: ChildAsUnit, begin: RunParts["live"]) {
+  const stop = new AbortController();
+  const signals = handOn(child, stop);
+  const { ended } = child;
+  const notifier: Notifier = {
+    ...silent,
+    ready: () => {
+      signals.started();
+      child.start();
+    },
+  };
+  void ended.then(() => {
+    stop.abort();
+  });
+  const isPublished = await begin(config, output, { notifier, systemd: child }, stop.signal);
+  return isPublished || signals.isStarted() ? await ended : signals.status();
+}
+
+const silent: Notifier = {
+  how: "none",
+  ready: () => undefined,
+  status: () => undefined,
+  watchdog: () => undefined,
+  stopping: () => undefined,
+  flush: () => Promise.resolve(),
+};
+
+/** Those that ask for the end: a command that is being restarted is then not started again. */
+const ending: readonly NodeJS.Signals[] = ["SIGTERM", "SIGINT", "SIGQUIT"];
+/** What a terminal sends to the command itself, which is in the same process group. */
+const ofTerminal: readonly NodeJS.Signals[] = [
+  "SIGINT",
+  "SIGQUIT",
+  "SIGWINCH",
+  "SIGTSTP",
+  "SIGCONT",
+  "SIGTTIN",
+  "SIGTTOU",
+];
+const others: readonly NodeJS.Signals[] = [
+  "SIGTERM",
+  "SIGHUP",
+  "SIGUSR1",
+  "SIGUSR2",
+  "SIGALRM",
+  "SIGVTALRM",
+  "SIGXCPU",
+  "SIGXFSZ",
+  "SIGIO",
+  "SIGURG",
+  "SIGPWR",
+  "SIGTRAP",
+  "SIGSYS",
+  "SIGABRT",
+];
+
+function handOn(child: ChildAsUnit, stop: AbortController) {
+  let isStarted = false;
+  let last: NodeJS.Signals = "SIGTERM";
+  const isTerminal = process.getBuiltinModule("node:tty").isatty(0);
+  for (const signal of [...ofTerminal, ...others]) {
+    const ends = ending.includes(signal);
+    // Stopped and continued by the keyboard it is as any program.
+    if (isTerminal && ofTerminal.includes(signal) && !ends) continue;
+    process.on(signal, () => {
+      if (isStarted) {
+        if (isTerminal && ofTerminal.includes(signal)) child.end();
+        else child.kill(signal, ends);
+      } else if (ends || signal === "SIGHUP") {
+        last = signal;
+        stop.abort();
+      }
+    });
+  }
+  return {
+    started: () => {
+      isStarted = true;
+    },
+    isStarted: () => isStarted,
+    status: () => 128 + constants.signals[last],
+  };
+}
+
+/** @throws UsageError */
+export function parseRun(words: readonly string[]): {
+  readonly commandLine: CommandLine;
+  readonly watch: boolean;
+  readonly command: readonly [string, ...string[]];
+} {
+  const end = words.indexOf("--");
+  const own = (end < 0 ? words : words.slice(0, end)).filter((word) => word !== "--watch");
+  const commandLine = parseCommandLine(own);
+  const [program = "", ...args] = end < 0 ? [] : words.slice(end + 1);
+  if (commandLine.mode !== "help") {
+    if (commandLine.mode !== "daemon") throw new UsageError("run: takes neither --once nor --check nor --print-schema");
+    if (commandLine.output !== undefined)
+      throw new UsageError("run: makes a directory of its own: leave --output out; $SECRETS_DIRECTORY names it");
+    if (program === "")
+      throw new UsageError("run: expected -- and a command behind it: fetcher run ... -- COMMAND [ARG...]");
+  }
+  return { commandLine, watch: words.slice(0, end).includes("--watch"), command: [program, ...args] };
+}
+
+function isLevelGiven(words: readonly string[]): boolean {
+  return words.some((word) => /^--log-level(?:=|$)/.test(word));
+}
+
+function outputOf({ output }: Config, directory: string): OutputConfig {
+  const envFile = output === undefined ? ENV_FILE : output.envFile;
+  return { directory, links: null, linksTo: directory, envFile };
+}
+
+function configOf(
+  config: Config,
+  output: OutputConfig,
+  command: readonly [string, ...string[]],
+  watch: boolean,
+): Config {
+  return {
+    ...config,
+    output,
+    targets: watch ? [basename(command[0])] : [],
+    resident: watch,
+    reloadOnChange: watch,
+    startTimeout: config.startTimeout ?? PATIENCE,
+  };
+}
+
+/** File systems in memory (statfs(2)): tmpfs, ramfs. */
+const inMemory: readonly number[] = [0x01021994, 0x858458f6];
+
+/** For this user alone, in memory where there is any. */
+function privateDirectory(environment: NodeJS.ProcessEnv, warn: (line: string) => void): string {
+  const { RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = environment;
+  for (const parent of [RUNTIME_DIRECTORY?.split(":")[0], XDG_RUNTIME_DIR, "/dev/shm", "/run"]) {
+    if (parent === undefined || parent === "") continue;
+    try {
+      if (inMemory.includes(statfsSync(parent).type)) return mkdtempSync(join(parent, "fetcher-run-"));
+    } catch {
+      // Not there, or not ours: the next one.
+    }
+  }
+  const parent = tmpdir();
+  try {
+    const directory = mkdtempSync(join(parent, "fetcher-run-"));
+    if (!inMemory.includes(statfsSync(parent).type))
+      warn(
+        `run: no file system in memory can be written to ($XDG_RUNTIME_DIR, /dev/shm): the secrets are on a disk, in ${directory}`,
+      );
+    return directory;
+  } catch (error) {
+    throw new PublishError(
+      ExitCode.cannotCreate,
+      `run: cannot make a directory in ${parent}: ${errnoText(errnoCode(error))}`,
+    );
+  }
+}
+
+/** @param envFile null: no variables. */
+function environmentOf(inherited: NodeJS.ProcessEnv, directory: string, envFile: string | null): NodeJS.ProcessEnv {
+  const variables = envFile === null ? {} : variablesIn(readFileSync(join(directory, envFile), "utf8"));
+  return { ...inherited, SECRETS_DIRECTORY: directory, CREDENTIALS_DIRECTORY: directory, ...variables };
+}
+
+/** Of a file as src/publish/env-file.ts writes it. */
+export function variablesIn(text: string): Readonly<Record<string, string>> {
+  const lines = text.matchAll(/([A-Za-z_][A-Za-z0-9_]*)='((?:[^']|'"'"')*)'\n/gy);
+  return Object.fromEntries(Array.from(lines, ([, name = "", value = ""]) => [name, value.replaceAll(`'"'"'`, "'")]));
+}

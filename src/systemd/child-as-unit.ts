@@ -1,0 +1,171 @@
+/** A command that `fetcher run` has started, in the place of a unit: what systemd would do to one is done to it. */
+import type { ChildProcess } from "node:child_process";
+import { errnoCode, errnoText, printable } from "../contract/errors.ts";
+import { waitFor } from "../contract/waiting.ts";
+import { monotonic } from "../runtime/platform.ts";
+import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
+
+/** As a shell has them. */
+export const NOT_EXECUTABLE = 126;
+export const NOT_FOUND = 127;
+/** What a shell adds to the number of the signal that ended a command. */
+const BY_SIGNAL = 128;
+/** Seconds between SIGTERM and SIGKILL, as systemd's TimeoutStopSec= has it. */
+const STOP_LIMIT = 90;
+
+export interface ChildOptions {
+  readonly command: readonly [string, ...string[]];
+  /** Read at each start. */
+  readonly environment: () => NodeJS.ProcessEnv;
+  /** The umask that it gets. */
+  readonly umask: number;
+  /** It cannot be started: one line. */
+  readonly report: (line: string) => void;
+}
+
+export class ChildAsUnit implements Systemd {
+  /** The exit status, when it has ended by itself. */
+  readonly ended: Promise<number>;
+  readonly #options: ChildOptions;
+  #tellEnd: (status: number) => void = () => undefined;
+  #child: ChildProcess | undefined;
+  #exit: Promise<void> = Promise.resolve();
+  #startedAt = 0;
+  #isRestarting = false;
+  #isEnding = false;
+
+  constructor(options: ChildOptions) {
+    this.#options = options;
+    this.ended = new Promise((tell) => (this.#tellEnd = tell));
+  }
+
+  start(): void {
+    const { command, umask } = this.#options;
+    const [program, ...words] = command;
+    const environment = this.#options.environment();
+    const own = process.umask(umask);
+    try {
+      const { spawn } = process.getBuiltinModule("node:child_process");
+      const child = spawn(program, words, { env: environment, stdio: "inherit" });
+      this.#startedAt = monotonic();
+      this.#child = child;
+      this.#exit = new Promise((done) => {
+        child.once("error", (error) => {
+          if (child.pid === undefined) this.#tellEnd(this.#cannotStart(error));
+          done();
+        });
+        child.once("exit", (code, signal) => {
+          if (!this.#isRestarting || this.#isEnding) this.#tellEnd(statusOf(code, signal));
+          done();
+        });
+      });
+    } catch (error) {
+      // Some failures are thrown: an environment that is too large.
+      this.#tellEnd(this.#cannotStart(error));
+    } finally {
+      process.umask(own);
+    }
+  }
+
+  /** Hands a signal on. @param ends it asks for the end: nothing is started again. */
+  kill(signal: NodeJS.Signals, ends = false): void {
+    this.#isEnding ||= ends;
+    this.#child?.kill(signal);
+  }
+
+  /** Somebody else has asked for its end. */
+  end(): void {
+    this.#isEnding = true;
+  }
+
+  show(): Promise<UnitState | undefined> {
+    return Promise.resolve({
+      ...unit,
+      activeState: this.#isAlive() ? "active" : "inactive",
+      leftInactiveAt: this.#startedAt,
+      mainStartedAt: this.#startedAt,
+    });
+  }
+
+  async restart(): Promise<JobResult> {
+    if (this.#mustEnd()) return displaced;
+    this.#isRestarting = true;
+    try {
+      this.#child?.kill("SIGTERM");
+      await waitFor(this.#exit, undefined, STOP_LIMIT);
+      if (this.#isAlive()) this.#child?.kill("SIGKILL");
+      await this.#exit;
+    } finally {
+      this.#isRestarting = false;
+    }
+    // Meanwhile somebody has asked for its end, and has its status.
+    if (this.#mustEnd()) return displaced;
+    this.start();
+    return { ok: true, detail: "" };
+  }
+
+  reload(): Promise<JobResult> {
+    return this.signal("", "SIGHUP");
+  }
+
+  signal(_unit: string, signal: string): Promise<JobResult> {
+    const ok = this.#child?.kill(signal as NodeJS.Signals) === true;
+    return Promise.resolve({ ok, detail: ok ? "" : "the command has ended" });
+  }
+
+  revive(): Promise<JobResult> {
+    return Promise.resolve(displaced);
+  }
+
+  reviveBoth(): Promise<JobResult> {
+    return Promise.resolve(displaced);
+  }
+
+  isStopping(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
+  /** A call, since it changes across an await. */
+  #mustEnd(): boolean {
+    return this.#isEnding;
+  }
+
+  #isAlive(): boolean {
+    const { pid, exitCode, signalCode } = this.#child ?? {};
+    return pid !== undefined && exitCode === null && signalCode === null;
+  }
+
+  #cannotStart(error: unknown): number {
+    const code = errnoCode(error);
+    const [program] = this.#options.command;
+    this.#options.report(`run: ${printable(program)}: ${code === "ENOENT" ? "command not found" : errnoText(code)}`);
+    return code === "ENOENT" ? NOT_FOUND : NOT_EXECUTABLE;
+  }
+}
+
+const displaced: JobResult = { ok: false, displaced: true, detail: "" };
+
+function statusOf(code: number | null, signal: NodeJS.Signals | null): number {
+  if (code !== null) return code;
+  const { signals } = process.getBuiltinModule("node:os").constants;
+  return BY_SIGNAL + (signal === null ? 0 : signals[signal]);
+}
+
+const unit: UnitState = {
+  loaded: true,
+  activeState: "active",
+  subState: "running",
+  type: "simple",
+  remainAfterExit: false,
+  canReload: true,
+  refusesRestart: false,
+  unmet: undefined,
+  leftInactiveAt: 0,
+  leftActiveAt: 0,
+  mainStartedAt: 0,
+  enteredInactiveAt: 0,
+  hasJob: false,
+  restarts: 0,
+  startLimitInterval: 0,
+  startLimitBurst: 0,
+};
