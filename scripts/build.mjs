@@ -15,7 +15,7 @@ import ts from "typescript";
 import { fileURLToPath } from "node:url";
 import { bundle } from "./bundle.mjs";
 import { bundleOptions } from "./bundle-options.mjs";
-import { endLibrary, endLibraryArchitectures } from "./end-library.mjs";
+import { nativeLibraries } from "./native-libraries.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -28,7 +28,7 @@ copyFileSync(`${root}src/service-side/with-secrets.sh`, `${fresh}/with-secrets`)
 chmodSync(`${fresh}/with-secrets`, 0o755);
 copyFileSync(`${root}src/cli/fetcher.schema.json`, `${fresh}/fetcher.schema.json`);
 copyFileSync(`${root}src/service-side/fetcher-secrets.sh`, `${fresh}/fetcher-secrets.sh`);
-for (const name of endLibraryArchitectures) writeFileSync(`${fresh}/end-${name}.node`, endLibrary(name));
+for (const [name, bytes] of nativeLibraries()) writeFileSync(`${fresh}/${name}`, bytes);
 chmodSync(`${fresh}/fetcher.js`, 0o755);
 writeFileSync(`${fresh}/THIRD-PARTY-LICENSES.txt`, licences());
 if (existsSync(`${root}dist`)) setAside(`${root}dist`);

@@ -4,28 +4,42 @@ import { build, transform } from "esbuild";
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { bundleOptions } from "./bundle-options.mjs";
+import { mergeChunks } from "./merge-chunks.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
 
 /**
- * @param outdir absolute.
+ * @param outdir absolute, below the root.
  * @param native the addon of the executable, compiled and in base64; none for Node.
  * @returns esbuild's metafile.
  */
 export async function bundle(outdir, native = "") {
-  const { metafile } = await build({
+  const options = {
     ...bundleOptions,
     banner: {},
     metafile: true,
     absWorkingDir: root,
-    entryPoints: { fetcher: "src/start.ts" },
     outdir,
     define: { FETCHER_VERSION: JSON.stringify(version), FETCHER_NATIVE: JSON.stringify(native) },
-  });
-  for (const [path, output] of Object.entries(metafile.outputs)) await makeCommonJs(path, output);
-  return metafile;
+  };
+  // systemd waits for its generators: as one of them the program loads files of its own, and shares none with the rest.
+  const generator = await build({ ...options, entryPoints: { "chunks/generator": "src/cli/as-generator.ts" } });
+  const plugins = [...bundleOptions.plugins, generatorApart];
+  const program = await build({ ...options, plugins, entryPoints: { fetcher: "src/start.ts" } });
+  const inputs = { ...generator.metafile.inputs, ...program.metafile.inputs };
+  const merged = await mergeChunks(root, program.metafile.outputs, "src/main.ts");
+  const outputs = { ...generator.metafile.outputs, ...merged };
+  for (const [path, output] of Object.entries(outputs)) await makeCommonJs(path, output);
+  return { inputs, outputs };
 }
+
+const generatorApart = {
+  name: "generator-apart",
+  setup({ onResolve }) {
+    onResolve({ filter: /\/as-generator\.ts$/ }, () => ({ path: "./chunks/generator.js", external: true }));
+  },
+};
 
 /**
  * Node starts CommonJS sooner than ES modules, but esbuild splits only the latter. A third party's backend stays an ES

@@ -4,21 +4,10 @@
  * loads what makes units, and nothing of a sidecar.
  */
 import "./runtime/no-debugger.ts";
-import { endProcess } from "./runtime/end.ts";
 
 /** systemd runs what lies in such a directory, a link to this program say, for the units that it makes. */
-function isGeneratorOf(whose: "system" | "user"): boolean {
-  return [process.argv0, process.argv[1] ?? ""].some((path) => new RegExp(`/${whose}-generators/[^/]*$`).test(path));
-}
+const isGenerator = [process.argv0, process.argv[1] ?? ""].some((path) =>
+  /\/(?:system|user)-generators\/[^/]*$/.test(path),
+);
 
-const isUser = isGeneratorOf("user");
-if (isUser || isGeneratorOf("system"))
-  import("./cli/units.ts").then(
-    ({ generateUnits }) => {
-      endProcess(generateUnits(process.argv.slice(2), isUser));
-    },
-    () => {
-      endProcess(70);
-    },
-  );
-else void import("./main.ts");
+void (isGenerator ? import("./cli/as-generator.ts") : import("./main.ts"));

@@ -1,8 +1,7 @@
 /** The end of the process, whatever hangs. */
 
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { ExitCode } from "../contract/errors.ts";
+import { runLibrary } from "./native-library.ts";
 import { isCompiled } from "./platform.ts";
 
 /** Milliseconds that requests in flight get to finish by themselves. */
@@ -20,29 +19,14 @@ export function endProcess(exitCode: number, waited = 0): void {
     setTimeout(endProcess, STEP, exitCode, waited + STEP);
     return;
   }
-  endAtOnce(exitCode);
+  // exit_group(2), which returns only where the library cannot be loaded.
+  if (!isCompiled) runLibrary("end", exitCode);
   byShell(exitCode);
   // SIGTERM stands for success, which systemd counts as a clean end of a daemon, and for 143, which it counts as a failure of a
   // Type=oneshot. Another failure waits for the threads, because the units act on its exit status.
   if (exitCode !== ExitCode.ok && exitCode !== ExitCode.stoppedEarly) process.exit(exitCode);
   process.removeAllListeners("SIGTERM");
   process.kill(process.pid, "SIGTERM");
-}
-
-/** exit_group(2), by a library whose first instructions call it (scripts/end-library.mjs). Returns where there is none. */
-function endAtOnce(exitCode: number): void {
-  if (isCompiled) return;
-  // It is beside the bundle, or in the folder above that of a chunk.
-  const beside = import.meta.url.startsWith("file:") ? fileURLToPath(import.meta.url) : import.meta.url;
-  const before = process.umask(exitCode);
-  for (const folder of ["..", "../.."]) {
-    try {
-      process.dlopen({ exports: {} }, join(beside, folder, `end-${process.arch}.node`));
-    } catch {
-      // Another processor, or a file system without execution.
-    }
-  }
-  process.umask(before);
 }
 
 /** execve(2) ends every thread and keeps the process id, so that a shell can give the status (Node 22.15+, the executable). */

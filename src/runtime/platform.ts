@@ -16,6 +16,7 @@ import {
 import { createRequire } from "node:module";
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { ConfigError } from "../contract/errors.ts";
+import { runLibrary } from "./native-library.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
 declare const FETCHER_NATIVE: string;
@@ -36,6 +37,11 @@ interface Native {
 interface Bun {
   gc(force: boolean): void;
 }
+
+/** What the library for the lock adds to the error number: it has run. */
+const HAS_RUN = 0o400;
+/** Linux, on every processor that there is a library for. */
+const EWOULDBLOCK = 11;
 
 let native: Native | undefined;
 let isLoaded = false;
@@ -87,10 +93,17 @@ export function openSendState(socket: string): { how: "sd-notify" | "built-in"; 
 /**
  * Takes flock(2)'s lock of an open file.
  *
- * @returns the exit status that flock(1) would have; undefined where that must be run: Node has no such call.
+ * @returns the exit status that flock(1) would have; undefined where that must be run.
  */
 export function lockFile(file: number): number | undefined {
-  return isCompiled ? loadNative()?.lock(file) : undefined;
+  if (isCompiled) return loadNative()?.lock(file);
+  // The library's mark that it has run would be taken for a part of a greater number.
+  if (file >= HAS_RUN) return undefined;
+  const answer = runLibrary("lock", file);
+  if ((answer & HAS_RUN) === 0) return undefined;
+  const errno = answer & ~HAS_RUN;
+  if (errno === 0) return 0;
+  return errno === EWOULDBLOCK ? 1 : undefined;
 }
 
 /** Bun's own way would leave the file in the temporary directory, by a name that others can foresee. */

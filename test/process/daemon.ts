@@ -48,6 +48,13 @@ export interface LogLine {
   readonly [field: string]: unknown;
 }
 
+/** The environment of a program on Node that can load none of its libraries, as on another processor or below a mount with noexec. */
+export function withoutLibraries(place: Place): Readonly<Record<string, string>> {
+  const hook = place.path("no-libraries.cjs");
+  fs.writeFileSync(hook, 'process.dlopen = () => { throw new Error("noexec"); };\n');
+  return { NODE_OPTIONS: `--require=${hook}` };
+}
+
 /** A $NOTIFY_SOCKET of a kind that the program leaves to systemd-notify(1), so that a fake of it is seen to be run. */
 export const forHelper = "vsock:2:9999";
 

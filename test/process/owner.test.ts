@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Place } from "./daemon.ts";
+import { Place, withoutLibraries } from "./daemon.ts";
 
 const inUse = (place: Place, pid: number) =>
   new RegExp(`output: ${place.output} is in use by .*\\bprocess ${pid}\\)?: stop that first`);
@@ -97,19 +97,34 @@ needs("mount-namespace").test("other network and process namespaces are no way a
   expect(exit.stderr).toContain("is in use by");
 });
 
-needs("node").test("without flock(1) it starts all the same, and says what that means", async () => {
-  const { place, env } = withoutPrograms();
-  const daemon = await place.start(place.config(["id"]), { env }).ready();
-  expect((await daemon.says(/nothing keeps a second fetcher out/)).level).toBe("warn");
+needs("node").test("where its library cannot be loaded, flock(1) takes the lock", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const env = withoutLibraries(place);
+  const first = await place.start(place.config(["id"]), { env }).ready();
+  expect(first.stderr).not.toContain("nothing keeps a second fetcher out");
+  const second = place.writeConfig(place.config(["id"]), "second.json");
+  expect((await place.run(["--config", second])).stderr).toMatch(inUse(place, first.pid));
+  await first.end();
+  const other = await place.start(place.config(["id"])).ready();
+  expect((await place.run(["--config", second], { env })).stderr).toMatch(inUse(place, other.pid));
 });
 
-needs("executable").test("the executable needs no flock(1), and its lock holds against one on Node", async () => {
+needs("node").test(
+  "with neither that library nor flock(1) it starts all the same, and says what that means",
+  async () => {
+    const { place, env } = withoutPrograms();
+    const daemon = await place.start(place.config(["id"]), { env: { ...env, ...withoutLibraries(place) } }).ready();
+    expect((await daemon.says(/nothing keeps a second fetcher out/)).level).toBe("warn");
+  },
+);
+
+test("the lock needs no flock(1), and is the one that flock(1) takes", async () => {
   const { place, env } = withoutPrograms();
   const daemon = await place.start(place.config(["id"]), { env }).ready();
   expect(daemon.stderr).not.toContain("nothing keeps a second fetcher out");
   const second = place.writeConfig(place.config(["id"]), "second.json");
   expect((await place.run(["--config", second], { env })).stderr).toMatch(inUse(place, daemon.pid));
-  // What the program on Node does.
   const lock = fs.openSync(join(place.output, ".fetcher-lock"), "r");
   expect(spawnSync("flock", ["-n", "0"], { stdio: [lock, "ignore", "inherit"] }).status).toBe(1);
   await daemon.end("SIGKILL");

@@ -1,0 +1,87 @@
+// Each file that a start loads costs a part of a millisecond, and esbuild makes a chunk of whatever two parts of a program share.
+// Here all that one of them loads at once becomes one file, and the other chunks take from it what they share with it.
+import { createHash } from "node:crypto";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, join, normalize } from "node:path";
+import { build } from "esbuild";
+import { bundleOptions } from "./bundle-options.mjs";
+
+/**
+ * @param root absolute; the outputs are named by paths from it.
+ * @param outputs of esbuild's metafile, as ES modules with splitting.
+ * @param source of the chunk that the others are merged into.
+ * @returns the outputs that there are then.
+ */
+export async function mergeChunks(root, outputs, source) {
+  const main = Object.keys(outputs).find((path) => outputs[path].entryPoint === source);
+  const merged = [...loadedBy(main, outputs)];
+  const others = Object.keys(outputs).filter((path) => !merged.includes(path));
+  /** Two chunks may export the same name: `as` gets each that one exports, and the name that only it has. */
+  const names = (path, as) =>
+    outputs[path].exports.map((name) => as(name, `from${merged.indexOf(path)}_${name}`)).join(", ");
+  const whole = merged.map((path) => `export { ${names(path, (name, own) => `${name} as ${own}`)} } from "./${path}";`);
+  const { platform, target, minifySyntax, minifyWhitespace, legalComments, logLevel } = bundleOptions;
+  const entries = [[main, "whole"], ...others.map((path) => [path, `./${path}`])];
+  await build({
+    ...{ platform, target, minifySyntax, minifyWhitespace, legalComments, logLevel },
+    ...{ bundle: true, format: "esm", absWorkingDir: root, outdir: root, allowOverwrite: true },
+    entryPoints: Object.fromEntries(entries.map(([path, entry]) => [path.replace(/\.js$/, ""), entry])),
+    plugins: [{ name: "merge-chunks", setup }],
+  });
+  for (const path of merged) if (path !== main) rmSync(join(root, path));
+  return renamed(root, Object.fromEntries([main, ...others].map((path) => [path, outputs[path]])), main);
+
+  function setup({ onResolve, onLoad }) {
+    onResolve({ filter: /.*/ }, ({ path, importer, kind, namespace }) => {
+      if (kind === "entry-point") return path === "whole" ? { path, namespace: "whole" } : undefined;
+      // A library of Node, or another chunk.
+      if (namespace === "shared" || !path.startsWith(".")) return { path, external: true };
+      if (namespace === "whole") return undefined;
+      const [from, to] = [importer, join(dirname(importer), path)].map((file) => normalize(file).slice(root.length));
+      if (kind !== "import-statement" || !merged.includes(to)) return { path, external: true };
+      return merged.includes(from) ? undefined : { path: to, namespace: "shared", pluginData: path };
+    });
+    onLoad({ filter: /.*/, namespace: "whole" }, () => ({
+      // First what it does, which is the order in which it did that before.
+      contents: [`import "./${main}";`, ...whole].join("\n"),
+      resolveDir: root,
+    }));
+    onLoad({ filter: /.*/, namespace: "shared" }, ({ path, pluginData }) => ({
+      contents: `export { ${names(path, (name, own) => `${own} as ${name}`)} } from "${dirname(pluginData)}/${basename(main)}";`,
+    }));
+  }
+}
+
+/** @returns the chunk and all that it imports, not what it imports later. */
+function loadedBy(path, outputs, found = new Set()) {
+  if (found.has(path)) return found;
+  found.add(path);
+  for (const { kind, path: imported } of outputs[path].imports)
+    if (kind === "import-statement" && imported in outputs) loadedBy(imported, outputs, found);
+  return found;
+}
+
+/**
+ * A chunk's name is to say what is in it: a process that is still running looks for those of its own build. esbuild's hash is
+ * that of the chunk before it was merged.
+ */
+function renamed(root, outputs, main) {
+  const build = readFileSync(join(root, main));
+  const names = new Map(
+    Object.keys(outputs).flatMap((path) => {
+      const [name, stem] = /([^/]+)-[A-Z0-9]{8}(?=\.js$)/.exec(path) ?? [];
+      if (name === undefined) return [];
+      const hash = createHash("sha256").update(name).update(build).digest("hex").slice(0, 8).toUpperCase();
+      return [[name, `${stem}-${hash}`]];
+    }),
+  );
+  const rename = (text) => text.replaceAll(/[\w.-]+-[A-Z0-9]{8}(?=\.js\b)/g, (name) => names.get(name) ?? name);
+  return Object.fromEntries(
+    Object.entries(outputs).map(([path, output]) => {
+      writeFileSync(join(root, path), rename(readFileSync(join(root, path), "utf8")));
+      renameSync(join(root, path), join(root, rename(path)));
+      const imports = output.imports.map((one) => ({ ...one, path: rename(one.path) }));
+      return [rename(path), { ...output, imports }];
+    }),
+  );
+}

@@ -1,0 +1,25 @@
+/** What Node has no call for: libraries of a few instructions, which run when they are loaded (scripts/native-libraries.mjs). */
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/**
+ * Runs a library once, in the main thread.
+ *
+ * @param argument 0 to 511: it comes and goes by the umask.
+ * @returns what the library leaves; `argument` where it cannot be loaded: another processor, or a file system without execution.
+ */
+export function runLibrary(name: "end" | "lock", argument: number): number {
+  // It is beside the bundle, or in the folder above that of a chunk.
+  const beside = import.meta.url.startsWith("file:") ? fileURLToPath(import.meta.url) : import.meta.url;
+  const file = ["..", "../.."].map((folder) => join(beside, folder, `${name}-${process.arch}.node`)).find(existsSync);
+  if (file === undefined) return argument;
+  const before = process.umask(argument);
+  try {
+    process.dlopen({ exports: {} }, file);
+  } catch {
+    // Also where it has run: it is no addon.
+  }
+  return process.umask(before);
+}
