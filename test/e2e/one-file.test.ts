@@ -159,6 +159,13 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     expect(lines.length).toBeLessThanOrEqual(23);
     expect(lines.filter((line) => line.includes(" ok "))).toHaveLength(9);
     expect(lines.find((line) => line.startsWith("  "))).toMatch(/exit 66, a required secret does not exist.*not there/);
+    // In a terminal of 80 by 24.
+    const screen = `script -qec 'stty cols 80 rows 24; fetcher status ${others.join(" ")}' /dev/null`;
+    const shown = (await guest.text(screen)).replaceAll(/\x1b\[[0-9;]*m|\r/g, "").split("\n");
+    expect(shown.filter((line) => line.length > 80)).toEqual([]);
+    // The prompt has a line of its own.
+    expect(shown.length).toBeLessThanOrEqual(23);
+    expect(shown.join(" ")).toMatch(/exit 66, a required secret does not exist/);
     const json = JSON.parse((await guest.run(["fetcher", "status", "--json", "ten1"])).stdout) as unknown;
     expect(json).toMatchObject([
       { state: "ok", facts: { unit: "ten1-secrets.service", secrets: 1, backend: "folder" } },
