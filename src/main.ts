@@ -19,6 +19,7 @@ import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
+import type { AskAnother } from "./engine/open-targets.ts";
 import { Sidecar } from "./engine/sidecar.ts";
 import { checkStore, openStore, type Store } from "./engine/store.ts";
 import { systemctl } from "./systemd/systemctl.ts";
@@ -43,8 +44,10 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "remove") return (await import("./cli/remove.ts")).remove(argv.slice(1), ofThisProcess());
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
-  const commandLine = parseCommandLine(argv);
+  const isActing = argv[0] === "act";
+  const commandLine = parseCommandLine(isActing ? argv.slice(1) : argv);
   log = openLog(commandLine.logLevel, lineStyle(format, process.env, commandLine.mode === "daemon"));
+  if (isActing) return await (await import("./cli/act.ts")).act(commandLine, log, stopSignal());
   switch (commandLine.mode) {
     case "help":
       openTerminal().out(helpText);
@@ -161,7 +164,7 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
         : await configOf(file.running.text, file.running.file, commandLine);
     const open = (next: Config, running: Store) => openStore(next, log, Math.random, running);
     const configuration = file && configurationOf(file, commandLine, open);
-    return await serve(config, configuration, notifier);
+    return await serve(config, { configuration, notifier, ask: await openActions(commandLine.actions) });
   } catch (error) {
     const told = error instanceof FatalError || error instanceof ValueError || isBackendError(error);
     if (told) notifier.status(error.message);
@@ -171,7 +174,20 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   }
 }
 
-async function serve(config: Config, configuration: Configuration | undefined, notifier: Notifier): Promise<ExitCode> {
+/** What only a sidecar loads that may not talk to systemd. @throws FatalError 78 where its unit is not whole. */
+async function openActions(directory: string | undefined): Promise<AskAnother | undefined> {
+  if (directory === undefined) return undefined;
+  const { AskedTargets } = await import("./systemd/asked-targets.ts");
+  return AskedTargets.in(directory);
+}
+
+interface Wiring {
+  readonly configuration: Configuration | undefined;
+  readonly notifier: Notifier;
+  readonly ask: AskAnother | undefined;
+}
+
+async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
   const { output } = config;
   if (output === undefined)
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
@@ -184,17 +200,13 @@ async function serve(config: Config, configuration: Configuration | undefined, n
   }
   const { store, publisher } = opened;
   const parts = {
-    config,
-    store,
-    publisher,
-    notifier,
+    ...wiring,
+    ...{ config, store, publisher, log },
     systemd: systemctl,
-    log,
     clock: systemClock,
     random: Math.random,
     idle: openCollector(),
     facts: openFacts(),
-    configuration,
     version: FETCHER_VERSION,
   };
   const sidecar = new Sidecar(parts);
@@ -202,11 +214,11 @@ async function serve(config: Config, configuration: Configuration | undefined, n
   process.on("SIGHUP", () => {
     sidecar.reload(desk?.take());
   });
-  const watchdog = startWatchdog(notifier);
+  const watchdog = startWatchdog(wiring.notifier);
   try {
     const published = await sidecar.run(stop);
     if (!config.resident) return published ? ExitCode.ok : ExitCode.stoppedEarly;
-    notifier.stopping();
+    wiring.notifier.stopping();
     // systemd removes the directories of what it started; nobody else would remove these.
     if (!isStartedBySystemd(process.env)) publisher.remove();
     log.info("stopped");

@@ -165,11 +165,15 @@ rec {
   # `storeAfter`: units that fill a folder.
   # `restartIfChanged`: whether a switch may restart the targets; they are restarted with it.
   # `reloadIfChanged`: whether it reloads them instead; then it reloads the sidecar, if a process is there for it.
+  # `runtimeDirectory`: below /run, where it publishes.
+  # `isSplit`: it may not talk to systemd, and `act` is there to act for it.
   sidecar =
     {
       name,
       config,
       targets,
+      runtimeDirectory ? name,
+      isSplit ? true,
       joins ? [ ],
       joinsAfter ? [ ],
       storeAfter ? [ ],
@@ -185,9 +189,10 @@ rec {
     in
     {
       inherit description;
-      inherit (store) wants;
+      wants = store.wants ++ lib.optional isSplit "${name}-act.path";
       after =
         store.after
+        ++ lib.optional isSplit "${name}-act.path"
         ++ lib.optionals (config.backend == "folder") storeAfter
         ++ joinsAfter
         # Users may come from elsewhere than /etc/passwd.
@@ -199,12 +204,7 @@ rec {
       stopIfChanged = false;
       inherit restartIfChanged;
       reloadIfChanged = reloadIfChanged && config.resident or true;
-      environment = {
-        NODE_DISABLE_COMPILE_CACHE = "1";
-        BUN_RUNTIME_TRANSPILER_CACHE_PATH = "0";
-        # A heap for each thread is much memory for a program that mostly waits.
-        MALLOC_ARENA_MAX = "1";
-      };
+      inherit environment;
       unitConfig = {
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
@@ -213,12 +213,11 @@ rec {
       // lib.optionalAttrs (joins != [ ]) { JoinsNamespaceOf = joins; };
       serviceConfig = {
         NotifyAccess = "all";
-        ExecStart = "${package}/bin/fetcher --config ${configFile name config}";
+        ExecStart = "${package}/bin/fetcher --config ${configFile name config}${lib.optionalString isSplit " --actions ${actionsOf name}"}";
         PrivateTmp = true;
-        RuntimeDirectory = name;
+        RuntimeDirectory = runtimeDirectory + lib.optionalString isSplit " ${name}-act ${name}-act/inbox";
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
-        ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped}'";
         RestartMode = "direct";
         RestartSec = 1;
         RestartPreventExitStatus = "64 66 69 77 78 200 203 210 213 218 224 226 227 228 229 230 231 232 236 245";
@@ -230,8 +229,156 @@ rec {
         else
           once
       )
-      // sandbox { inherit name config; };
+      # With what acts for it something refers to it, and systemd does not forget its directory.
+      // lib.optionalAttrs (!isSplit) {
+        ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped}'";
+      }
+      // sandbox {
+        inherit
+          name
+          config
+          runtimeDirectory
+          isSplit
+          ;
+      };
     };
+
+  # Where the sidecar asks for actions.
+  actionsOf = name: "/run/${name}-act";
+
+  # Acts for the sidecar `name`, which may not talk to systemd itself. It sees systemd, and neither a store nor a secret
+  # nor a network.
+  act =
+    {
+      name,
+      config,
+      targets,
+    }:
+    let
+      store = storeOf config;
+      below = above: path: path == above || lib.hasPrefix "${above}/" path;
+      paths = readsOf config ++ (store.stays or (_: [ ])) config.config;
+      stores = lib.filter (
+        path:
+        !lib.any (place: below place path) (
+          [
+            "/run"
+            "/var"
+            "/home"
+            "/root"
+            "/etc/fetcher"
+          ]
+          ++ hostSecrets
+        )
+      ) paths;
+    in
+    {
+      description = "Actions for the secrets of ${
+        if targets == [ ] then name else lib.concatStringsSep " " targets
+      }";
+      # What is due stays due.
+      restartIfChanged = false;
+      stopIfChanged = false;
+      environment = environment;
+      unitConfig = {
+        StartLimitIntervalSec = 0;
+        # For the module of the host, which makes the path unit.
+        X-FetcherInbox = "${actionsOf name}/inbox";
+      };
+      serviceConfig = {
+        # Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too,
+        # and calls itself starting. Nor does it end with the sidecar but when it sees that the inbox is gone.
+        Type = "exec";
+        ExecStart = "${package}/bin/fetcher act --config ${configFile name config} --actions ${actionsOf name}";
+        Restart = "on-failure";
+        RestartSec = 10;
+        MemoryMax = "256M";
+        PrivateTmp = true;
+        TemporaryFileSystem = "/run:ro /var:ro /etc/fetcher:ro";
+        # The sidecar may have stopped, and its directories be gone.
+        BindPaths = "-${actionsOf name}";
+        BindReadOnlyPaths = "/run/systemd:/run/systemd:norbind -/run/dbus";
+        InaccessiblePaths = lib.concatMapStringsSep " " (place: "-${unitPath place}") (
+          hostSecrets ++ stores
+        );
+        ProtectHome = true;
+        # It does nothing. But a sidecar may look into a process of root's that has no more than its own (ptrace(2)),
+        # where systemd has no PrivateUsers=identity: there it would find systemd's socket.
+        CapabilityBoundingSet = "CAP_WAKE_ALARM";
+        PrivateNetwork = true;
+        IPAddressDeny = "any";
+        RestrictAddressFamilies = "AF_UNIX";
+        SystemCallFilter = [
+          "@system-service @pkey"
+          "~@privileged @resources"
+        ];
+      }
+      // closedIn;
+    };
+
+  # Of each unit that acts, what starts it: as long as something is there, again, so nothing is lost that comes while it
+  # ends.
+  actPath = name: service: {
+    inherit (service) description;
+    # It also keeps systemd 254+ from unloading the sidecar's unit, with its directory still there, as it may where
+    # nothing refers to one.
+    partOf = [ "${lib.removeSuffix "-act" name}.service" ];
+    unitConfig.StopWhenUnneeded = true;
+    pathConfig = {
+      DirectoryNotEmpty = service.unitConfig.X-FetcherInbox;
+      # A limit would end the path unit, and with it all actions.
+      TriggerLimitIntervalSec = 0;
+    };
+  };
+
+  # Of all units that run this program.
+  environment = {
+    NODE_DISABLE_COMPILE_CACHE = "1";
+    BUN_RUNTIME_TRANSPILER_CACHE_PATH = "0";
+    # A heap for each thread is much memory for a program that mostly waits.
+    MALLOC_ARENA_MAX = "1";
+  };
+
+  closedIn = {
+    LimitCORE = 0;
+    MemorySwapMax = 0;
+    UMask = "0077";
+    UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
+    ProtectProc = "invisible";
+    PrivateUsers = "identity";
+    NoNewPrivileges = true;
+    ProtectSystem = "strict";
+    ProtectClock = true;
+    ProtectHostname = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectKernelTunables = true;
+    ProtectControlGroups = true;
+    PrivateDevices = true;
+    LockPersonality = true;
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    SystemCallArchitectures = "native";
+  };
+
+  hostSecrets = [
+    "/etc/shadow"
+    "/etc/gshadow"
+    "/etc/ssh"
+    "/etc/ssl/private"
+    "/etc/credstore"
+    "/etc/credstore.encrypted"
+  ];
+
+  storeOf = config: if isModulePath config.backend then open else backendOf config.backend;
+
+  # Paths of the store's settings that may be replaced at any time.
+  readsOf =
+    config:
+    map withoutSlash (
+      lib.filter (path: path != null) (((storeOf config).reads or (_: [ ])) config.config)
+    );
 
   # systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that.
   emptyWhenStopped = lib.concatStringsSep " " [
@@ -255,14 +402,18 @@ rec {
 
   # The narrowest that works for this configuration; what depends on the store is in its table.
   sandbox =
-    { name, config }:
+    {
+      name,
+      config,
+      runtimeDirectory ? name,
+      isSplit ? true,
+    }:
     let
-      store = if isModulePath config.backend then open else backendOf config.backend;
+      store = storeOf config;
       network = store.talks or store.network or false;
       seesAll = (store.sees or null) == "all";
-      reads = map withoutSlash (
-        lib.filter (path: path != null) ((store.reads or (_: [ ])) config.config)
-      );
+      reads = readsOf config;
+      hidesRun = lib.elem "/run" hidden;
       below = above: path: lib.hasPrefix "${above}/" path;
       hidden = lib.optionals (!seesAll) (
         # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.
@@ -274,69 +425,61 @@ rec {
         lib.optionals (!seesAll) (map dirOf (lib.filter (path: below "/var" (dirOf path)) reads))
         ++ (store.stays or (_: [ ])) config.config;
       # The host's secrets, but for places that the store's settings name.
-      closed = lib.filter (place: !lib.any (path: path == place || below place path) reads) [
-        "/etc/shadow"
-        "/etc/gshadow"
-        "/etc/ssh"
-        "/etc/ssl/private"
-        "/etc/credstore"
-        "/etc/credstore.encrypted"
-      ];
+      closed = lib.filter (place: !lib.any (path: path == place || below place path) reads) hostSecrets;
       owners = lib.any (file: file.owner or null != null || file.group or null != null) (
         lib.attrValues config.secrets ++ lib.attrValues (config.templates or { })
       );
     in
     {
-      LimitCORE = 0;
-      MemorySwapMax = 0;
       # The last wall, behind the limits on what a store may send. The files in /run count.
       MemoryMax = "1G";
       # A command of the configuration that takes too much fails by itself.
       OOMPolicy = "continue";
-      UMask = "0077";
-      UnsetEnvironment = "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
-      # Of the host's secrets the sidecar sees its own. A `-`: what is not there is not bound, and no error.
-      TemporaryFileSystem = lib.concatMapStringsSep " " (path: "${path}:ro") hidden;
-      BindPaths = "/run/${name}";
+      # Of the host's secrets the sidecar sees its own, and of systemd and D-Bus nothing but the socket below. A `-`:
+      # what is not there is not bound, and no error.
+      TemporaryFileSystem = lib.concatMapStringsSep " " (path: "${path}:ro") (
+        hidden ++ lib.optional (isSplit && !hidesRun) "/run/systemd"
+      );
+      # Where it asks for actions; what the unit that acts says beside is not its own to write.
+      BindPaths = [
+        "/run/${runtimeDirectory}"
+      ]
+      ++ lib.optional isSplit "${actionsOf name}/inbox";
       BindReadOnlyPaths =
+        # READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is
+        # root.
+        lib.optionals isSplit [
+          "/run/systemd/notify"
+          (actionsOf name)
+        ]
+        # Where names are resolved.
+        ++ lib.optional (isSplit && network) "-/run/systemd/resolve"
         # Of systemd, for its sockets: they are made anew when it is reexecuted, which a bind of the sockets would miss.
-        lib.optional (lib.elem "/run" hidden) "/run/systemd:/run/systemd:norbind -/run/dbus -/run/nscd"
-        ++ lib.optional (network && lib.elem "/run" hidden) "-/run/resolvconf -/run/NetworkManager"
+        ++ lib.optional (!isSplit && hidesRun) "/run/systemd:/run/systemd:norbind -/run/dbus"
+        ++ lib.optional hidesRun "-/run/nscd"
+        ++ lib.optional (network && hidesRun) "-/run/resolvconf -/run/NetworkManager"
         ++ map (place: "-${unitPath place}") (lib.unique bound);
       InaccessiblePaths = [
         (lib.concatMapStringsSep " " (place: "-${place}") closed)
       ]
       # Other services' copies, where /run is not hidden as a whole.
-      ++ lib.optional (!lib.elem "/run" hidden) "-/run/credentials"
+      ++ lib.optional (!hidesRun) (
+        "-/run/credentials" + lib.optionalString isSplit " -/run/dbus -/run/user"
+      )
       ++ lib.optional network "-/run/NetworkManager/system-connections";
       ProtectHome =
         if lib.any (path: below "/home" path || below "/root" path) reads then "read-only" else true;
-      ProtectProc = "invisible";
-      PrivateUsers = "identity";
       # With an owner a file is given away.
       CapabilityBoundingSet = lib.optionalString owners "CAP_CHOWN " + "CAP_DAC_READ_SEARCH";
-      NoNewPrivileges = true;
-      ProtectSystem = "strict";
-      ProtectClock = true;
-      ProtectHostname = true;
-      ProtectKernelLogs = true;
-      ProtectKernelModules = true;
-      ProtectKernelTunables = true;
-      ProtectControlGroups = true;
-      PrivateDevices = true;
-      LockPersonality = true;
-      RestrictNamespaces = true;
-      RestrictRealtime = true;
-      RestrictSUIDSGID = true;
       PrivateNetwork = !network;
       RestrictAddressFamilies = if network then "AF_UNIX AF_INET AF_INET6" else "AF_UNIX";
-      SystemCallArchitectures = "native";
       SystemCallFilter = [
         "@system-service @pkey"
         "~@privileged @resources"
         (if owners then "@chown" else "~@chown:EPERM")
       ];
     }
+    // closedIn
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
     // store.sandbox or { };
 

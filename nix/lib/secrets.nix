@@ -224,6 +224,7 @@ in
             ${name} = target name sidecar service wrong;
             ${sidecar} = render.sidecar {
               name = sidecar;
+              inherit isSplit;
               targets = [ "${name}.service" ];
               inherit joins;
               joinsAfter = lib.intersectLists joins (lib.concatLists (commands.contents (service.after or [ ])));
@@ -231,7 +232,16 @@ in
               reloadIfChanged = service.reloadIfChanged or false;
               inherit config;
             };
+          }
+          // lib.optionalAttrs isSplit {
+            "${sidecar}-act" = render.act {
+              name = sidecar;
+              targets = [ "${name}.service" ];
+              inherit config;
+            };
           };
+      # The module of the host makes the path units. Without it a sidecar acts itself.
+      isSplit = store ? enable;
     in
     services:
     let

@@ -95,6 +95,11 @@ let
         requires = [ "${sidecar}.service" ];
         after = [ "${sidecar}.service" ];
       };
+      "${sidecar}-act" = render.act {
+        name = sidecar;
+        targets = [ "container@${name}.service" ];
+        config = configOf name container;
+      };
       ${sidecar} = render.sidecar {
         name = sidecar;
         targets = [ "container@${name}.service" ];

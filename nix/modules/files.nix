@@ -190,6 +190,7 @@ let
       consumers = config'.service or [ ];
       rendered = render.sidecar {
         name = sidecar;
+        runtimeDirectory = lib.removePrefix "/run/" directory;
         targets = consumers;
         description = "Secret file${
           lib.optionalString (lib.length names > 1) "s"
@@ -209,8 +210,6 @@ let
       partOf = [ ];
       unitConfig = removeAttrs rendered.unitConfig [ "StopWhenUnneeded" ];
       serviceConfig = rendered.serviceConfig // {
-        RuntimeDirectory = lib.removePrefix "/run/" directory;
-        BindPaths = directory;
         # The file's own mode decides who reads it.
         RuntimeDirectoryMode = "0755";
       };
@@ -289,7 +288,21 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    systemd.services = lib.mapAttrs unitOfGroup groups;
+    systemd.services =
+      lib.mapAttrs unitOfGroup groups
+      // lib.mapAttrs' (
+        sidecar: names:
+        let
+          config' = configOf names;
+        in
+        lib.nameValuePair "${sidecar}-act" (
+          render.act {
+            name = sidecar;
+            targets = config'.service or [ ];
+            config = config';
+          }
+        )
+      ) groups;
     assertions =
       map
         (message: {

@@ -9,6 +9,10 @@
 
 let
   types = import ../lib/types.nix { inherit lib; };
+  render = import ../lib/render.nix {
+    inherit lib pkgs;
+    inherit (config.secretsStore) package;
+  };
 in
 {
   imports = [
@@ -25,6 +29,15 @@ in
     } "secrets-sidecar" { };
   }
   // lib.mapAttrs (name: _: types.storeOptions name) types.backends;
+
+  # Of each unit that acts for a sidecar, what starts it: a scope of RFC 59 makes services alone.
+  config.systemd.paths = lib.mkIf config.secretsStore.enable (
+    lib.mapAttrs render.actPath (
+      lib.filterAttrs (
+        _: service: service.enable && service.unitConfig ? X-FetcherInbox
+      ) config.systemd.services
+    )
+  );
 
   config.assertions =
     let

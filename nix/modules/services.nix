@@ -261,6 +261,11 @@ let
             PrivateTmp = lib.mkOverride 900 true;
           };
       };
+      "${sidecar}-act" = render.act {
+        name = sidecar;
+        targets = [ "${name}.service" ] ++ consumers;
+        config = configOf name service;
+      };
       ${sidecar} =
         rendered
         // lib.optionalAttrs (consumers != [ ]) {

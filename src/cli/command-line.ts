@@ -9,6 +9,8 @@ export type Mode = "daemon" | "once" | "check" | "check-config" | "print-schema"
 
 export interface CommandLine extends ConfigFlags {
   readonly mode: Mode;
+  /** Where the unit is asked that acts for this process; undefined: it acts itself. */
+  readonly actions: string | undefined;
   readonly logLevel: LogLevel;
 }
 
@@ -27,6 +29,7 @@ export const commandTexts: readonly (readonly [words: string, text: string])[] =
   ["fetcher check NAME...", "what --check says, in the sandbox of NAME's sidecar, as root"],
   ["fetcher ... --user ...", "status, units or check of one's own units: ~/.config/fetcher/NAME.json"],
   ["fetcher reload --config FILE", "have the running daemon take FILE over; the ExecReload= of its unit"],
+  ["fetcher act --config FILE", "do what is asked for in --actions DIR, for a sidecar that may not"],
 ];
 
 /** Each option, and what --help and the manual page say of it. */
@@ -35,6 +38,7 @@ export const optionTexts: readonly (readonly [option: string, text: string])[] =
   ["--backend NAME", "where secrets come from: folder, vault, ..., or a path to a module"],
   ["--set KEY=VALUE", "one setting of the backend; dots descend, JSON values are taken as such"],
   ["--output DIR", "where the files go"],
+  ["--actions DIR", "ask the unit that acts in DIR for actions, and never systemd"],
   ["--once", "fetch, publish, print a table (never a value) and exit; no service is touched"],
   ["--check", "say of every secret whether it is there; write nothing"],
   ["--check=config", "check the configuration only; no store is asked"],
@@ -102,7 +106,7 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   if (modes.length > 1 && values.help !== true && values.version !== true)
     throw new UsageError("give only one of --once, --check, --check=config and --print-schema");
   // What an unset variable of a shell leaves: as a path it would be the working directory.
-  for (const option of ["config", "backend", "output"] as const)
+  for (const option of ["config", "backend", "output", "actions"] as const)
     if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
   const logLevel = values["log-level"] ?? "info";
   if (!isLogLevel(logLevel)) throw new UsageError(`--log-level: expected one of ${logLevels.join(", ")}`);
@@ -112,6 +116,7 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     backend: values.backend,
     set: (values.set ?? []).map(parseSet),
     output: values.output,
+    actions: values.actions,
     ids: positionals,
     logLevel,
   };
@@ -133,6 +138,7 @@ function parseWords(argv: readonly string[]) {
         backend: { type: "string" },
         set: { type: "string", multiple: true },
         output: { type: "string" },
+        actions: { type: "string" },
         once: { type: "boolean" },
         check: { type: "boolean" },
         "check-config": { type: "boolean" },

@@ -13,7 +13,7 @@ import type { Publisher } from "../publish/publisher.ts";
 import type { RotationPublisher } from "./rotation.ts";
 import { counted } from "./status.ts";
 import type { Store } from "./store.ts";
-import type { AllTargets } from "../systemd/all-targets.ts";
+import type { Targets } from "../systemd/targets.ts";
 import { ValueError } from "../publish/value.ts";
 
 export interface CycleParts {
@@ -24,7 +24,7 @@ export interface CycleParts {
   readonly problems: Problems;
   readonly owed: Owed;
   readonly rotation: RotationPublisher;
-  readonly targets: AllTargets;
+  readonly targets: Targets;
   readonly log: Log;
   readonly clock: Clock;
   /** Called when the store has answered for all that it was asked for. */

@@ -1,6 +1,6 @@
 /** The first publish of a life: of what was loaded, or not at all where what an earlier life published must stay. */
 import type { Log } from "../runtime/log.ts";
-import type { AllTargets } from "../systemd/all-targets.ts";
+import type { Targets } from "../systemd/targets.ts";
 import type { Config } from "../config/config.ts";
 import { ConfigError } from "../contract/errors.ts";
 import { isEmpty } from "./emptied.ts";
@@ -16,7 +16,7 @@ export interface FirstPublishParts {
   readonly held: HeldValues;
   readonly owed: Owed;
   readonly rotation: RotationPublisher;
-  readonly targets: AllTargets;
+  readonly targets: Targets;
   readonly log: Log;
   readonly store: Pick<Store, "describe">;
 }

@@ -11,7 +11,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Owed } from "./owed.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
-import type { BrokenTarget, AllTargets } from "../systemd/all-targets.ts";
+import type { BrokenTarget, Targets } from "../systemd/targets.ts";
 
 /** Seconds in which newer secrets must come. Less than systemd gives a stop (TimeoutStopSec=, 90 s by default). */
 export const LAST_HELP = 20;
@@ -23,8 +23,8 @@ export interface LastHelpParts {
   readonly store: Store;
   readonly held: HeldValues;
   readonly owed: Owed;
-  readonly targets: AllTargets;
-  readonly systemd: Systemd;
+  readonly targets: Targets;
+  readonly systemd: Pick<Systemd, "isStopping" | "reviveBoth">;
   readonly log: Log;
   readonly clock: Clock;
   readonly status: (text: string) => void;

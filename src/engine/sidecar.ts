@@ -1,5 +1,4 @@
 /** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
-import { AllTargets } from "../systemd/all-targets.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import type { Request } from "./asks.ts";
 import { untilQuiet } from "./at-rest.ts";
@@ -15,6 +14,7 @@ import { lastHelp } from "./last-help.ts";
 import type { Log } from "../runtime/log.ts";
 import type { ReloadRequest } from "../systemd/reload-desk.ts";
 import type { Notifier } from "../systemd/notify.ts";
+import { type AskAnother, type OpenedTargets, openTargets } from "./open-targets.ts";
 import { type Look, Owed } from "./owed.ts";
 import { Problems } from "./problems.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
@@ -23,6 +23,7 @@ import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
 import { Takeover, type TakeoverParts } from "./takeover.ts";
+import type { Targets } from "../systemd/targets.ts";
 import { soonAfter, waitFor } from "../contract/waiting.ts";
 import { Watching } from "./watch.ts";
 
@@ -35,6 +36,8 @@ export interface SidecarParts {
   readonly publisher: Publisher;
   readonly notifier: Notifier;
   readonly systemd: Systemd;
+  /** Where another unit acts for this process; undefined: it acts itself. */
+  readonly ask?: AskAnother | undefined;
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
@@ -61,7 +64,7 @@ export class Sidecar {
   readonly #problems: Problems;
   readonly #alarm: Alarm<Reason>;
   readonly #owed: Owed;
-  readonly #targets: AllTargets;
+  readonly #opened: OpenedTargets;
   readonly #rotation: RotationPublisher;
   readonly #cycle: Cycle;
   readonly #takeover: Takeover;
@@ -81,8 +84,7 @@ export class Sidecar {
     this.#problems = new Problems(store, log, clock);
     this.#alarm = new Alarm(clock);
     this.#owed = new Owed(idsOf(config), this.#held, clock, parts.random);
-    this.#targets = new AllTargets({
-      ...parts,
+    const events = {
       changed: () => {
         this.#tellStatus();
       },
@@ -90,11 +92,12 @@ export class Sidecar {
         void this.#parts.store.applied(this.#held.versions);
         this.#takeover.release();
       },
-      unmarked: (isUnmarked) => {
+      unmarked: (isUnmarked: boolean) => {
         this.#owed.look("mark", isUnmarked);
         this.#alarm.ring("look");
       },
-    });
+    };
+    this.#opened = openTargets({ ...parts, ...events }, parts.ask);
     this.#rotation = new RotationPublisher(config.onChange.verify, publisher, this.#held, this.#owed, log);
     const all = Object.assign(parts, {
       held: this.#held,
@@ -113,6 +116,10 @@ export class Sidecar {
     this.#parts = all;
     this.#cycle = new Cycle(all);
     this.#takeover = new Takeover(all);
+  }
+
+  get #targets(): Targets {
+    return this.#opened.targets;
   }
 
   /** SIGHUP: read the configuration again, and fetch everything now. @param request who waits for the result. */
@@ -149,7 +156,8 @@ export class Sidecar {
       };
       await waitFor(ended(), late);
       const status = notifier.status.bind(notifier);
-      await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, status });
+      const systemd = this.#opened.help;
+      await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, systemd, status });
       return true;
     } finally {
       await this.#parts.store.close();

@@ -1,14 +1,16 @@
 /** The actions of all targets together, with the mark on disk that says that they are due. */
-import { OneTarget } from "./one-target.ts";
+import { type Memory, OneTarget } from "./one-target.ts";
 import type { Clock, Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Log } from "../runtime/log.ts";
+import { Mark } from "./mark.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import type { Systemd } from "./systemctl.ts";
+import { type BrokenTarget, type Targets, unitsToTell } from "./targets.ts";
 
 export interface AllTargetsParts {
   readonly config: Config;
-  readonly publisher: Publisher;
+  readonly publisher: Pick<Publisher, "setPending">;
   readonly systemd: Systemd;
   readonly log: Log;
   readonly clock: Clock;
@@ -24,26 +26,22 @@ export interface AllTargetsParts {
   readonly unmarked: (isUnmarked: boolean) => void;
 }
 
-export interface BrokenTarget {
-  readonly unit: string;
-  /** A newer set is published than the one that broke it. */
-  readonly hasNewer: boolean;
-  /** Somebody starts it already. */
-  readonly hasJob: boolean;
-}
-
-export class AllTargets {
+export class AllTargets implements Targets {
   readonly #parts: AllTargetsParts;
   #all: readonly OneTarget[];
   /** What ends the loop of each action. */
   readonly #ends = new Map<OneTarget, AbortController>();
   readonly #loops = new Set<Promise<void>>();
   #stop: AbortSignal | undefined;
-  /** The mark that could not be written. */
-  #unwritten: { readonly publishedAt: number | null } | undefined;
+  readonly #mark: Mark;
 
   constructor(parts: AllTargetsParts) {
     this.#parts = parts;
+    const { publisher } = parts;
+    const write = (publishedAt: number | null) => {
+      publisher.setPending(publishedAt, new Map(this.#all.map(({ unit, starts }) => [unit, starts])));
+    };
+    this.#mark = new Mark({ ...parts, write });
     this.#all = unitsToTell(parts.config).map((unit) => this.#open(unit, parts.config));
   }
 
@@ -82,7 +80,7 @@ export class AllTargets {
   /** Asks for the action. @param publishedAt µs of CLOCK_MONOTONIC at which the set was complete; undefined: now. */
   request(ids: readonly string[], publishedAt = this.#parts.clock.monotonic()): void {
     this.#parts.log.debug("asking for the action", { secrets: ids });
-    this.#mark(publishedAt);
+    this.#mark.set(publishedAt);
     for (const target of this.#all) target.request(publishedAt);
   }
 
@@ -101,7 +99,7 @@ export class AllTargets {
 
   /** An action of an earlier life is not due any more. */
   forget(): void {
-    this.#mark(null);
+    this.#mark.set(null);
   }
 
   /** Targets that an action broke, and that nobody has touched since. */
@@ -155,38 +153,39 @@ export class AllTargets {
 
   #settled(): void {
     if (!this.#allIdle()) return;
-    this.#mark(null);
-    if (this.#all.every(({ told }) => told)) this.#parts.applied();
+    this.#mark.set(null);
+    if (this.told) this.#parts.applied();
   }
 
   /** Writes the mark that could not be written. */
   markAgain(): void {
-    if (this.#unwritten !== undefined) this.#mark(this.#unwritten.publishedAt);
+    this.#mark.again();
   }
 
-  /**
-   * Where it cannot be written, the one on disk has no time, or says that an action is due that is done: at worst it is
-   * done twice after a crash. It is written when it can be.
-   */
-  #mark(publishedAt: number | null): void {
-    const { publisher, log, unmarked } = this.#parts;
-    const before = this.#unwritten;
-    try {
-      publisher.setPending(publishedAt, new Map(this.#all.map(({ unit, starts }) => [unit, starts])));
-      this.#unwritten = undefined;
-    } catch (error) {
-      const why = error instanceof Error ? error.message : "cannot write the mark of the pending action";
-      log[before === undefined ? "warn" : "debug"](why);
-      this.#unwritten = { publishedAt };
+  /** What another process is to know that serves these targets later. */
+  get memories(): ReadonlyMap<string, Memory> {
+    return new Map(this.#all.map((target) => [target.unit, target.memory]));
+  }
+
+  /** To be called before the first request. @param memories of an earlier process, by unit. */
+  recall(memories: ReadonlyMap<string, Memory>): void {
+    for (const target of this.#all) {
+      const memory = memories.get(target.unit);
+      if (memory !== undefined) target.recall(memory);
     }
-    if ((before === undefined) !== (this.#unwritten === undefined)) unmarked(this.#unwritten !== undefined);
+  }
+
+  /** Nothing is due to any target. */
+  get idle(): boolean {
+    return this.#allIdle();
+  }
+
+  /** Whether every target has the newest set, or is not there to use an older one. */
+  get told(): boolean {
+    return this.#all.every(({ told }) => told);
   }
 
   #allIdle(): boolean {
     return this.#all.every(({ idle }) => idle);
   }
-}
-
-function unitsToTell({ onChange, targets }: Config): readonly string[] {
-  return onChange.action === "none" ? [] : targets;
 }

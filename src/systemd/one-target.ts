@@ -38,6 +38,20 @@ export interface OneTargetParts {
   readonly changed: () => void;
 }
 
+/** What of a target outlives the process that acts. Times are µs of CLOCK_MONOTONIC. */
+export interface Memory {
+  readonly starts: readonly number[];
+  /** NRestarts= at the last look; null: there was none. */
+  readonly restarts: number | null;
+  readonly lastAction: number | null;
+  /** Whether that was on a target that ran. */
+  readonly hasActed: boolean;
+  /** How often in a row it was started again after an action that it did not survive. */
+  readonly helped: number;
+  readonly done: number;
+  readonly failed: number;
+}
+
 /** What ends a request. `told`: the target has the new set, or is not there to use an older one. */
 interface Done {
   readonly done: string;
@@ -113,6 +127,28 @@ export class OneTarget {
   /** Starts that an earlier life of this sidecar has seen count, too. */
   remember(starts: readonly number[]): void {
     this.#starts.remember(starts);
+  }
+
+  get memory(): Memory {
+    return {
+      starts: this.#starts.times,
+      restarts: this.#starts.restarts ?? null,
+      lastAction: this.#lastAction ?? null,
+      hasActed: this.#actedFor > 0,
+      helped: this.#helped,
+      ...this.#counts,
+    };
+  }
+
+  /** What an earlier process knew. To be called before the first request. */
+  recall({ starts, restarts, lastAction, hasActed, helped, done, failed }: Memory): void {
+    this.#starts.remember(starts, restarts ?? undefined);
+    this.#lastAction = lastAction ?? undefined;
+    // The request that it acted for is done: the next one is newer.
+    this.#requests = 1;
+    this.#actedFor = hasActed ? 1 : 0;
+    this.#helped = helped;
+    this.#counts = { done, failed };
   }
 
   /** Asks for the action. One that is still waiting serves this set too. */

@@ -21,8 +21,14 @@ export class StartLimit {
     return this.#starts;
   }
 
-  /** Others that were seen count, too. */
-  remember(starts: readonly number[]): void {
+  /** NRestarts= at the last look. */
+  get restarts(): number | undefined {
+    return this.#restarts;
+  }
+
+  /** Others that were seen count, too. @param restarts NRestarts= at the last look of another process. */
+  remember(starts: readonly number[], restarts?: number): void {
+    this.#restarts = restarts ?? this.#restarts;
     const now = this.#clock.monotonic();
     const both = new Set([...starts.filter((time) => time <= now), ...this.#starts]);
     this.#starts = [...both].sort((a, b) => a - b);

@@ -86,14 +86,13 @@ const properties = [
   "StartLimitBurst",
 ] as const;
 
+/** @param ours where the sidecar publishes: its runtime directory; undefined: this process is the sidecar. */
+export function systemctlFor(ours: string): Systemd {
+  return { ...systemctl, show: async (unit, stop) => await show(unit, stop, ours) };
+}
+
 export const systemctl: Systemd = {
-  async show(unit, stop) {
-    const result = await ask(["show", `--property=${properties.join(",")}`, "--", unit], {
-      timeout: 15,
-      signal: stop,
-    });
-    return result.end === "exit" && result.code === 0 ? parseShow(result.stdout, unit) : undefined;
-  },
+  show,
   async restart(unit, stop) {
     return job(await ask([...verb, "try-restart", "--", unit], { signal: stop }));
   },
@@ -119,6 +118,11 @@ export const systemctl: Systemd = {
     return result.end === "exit" && result.stdout.trim() === "stopping";
   },
 };
+
+async function show(unit: string, stop: AbortSignal, ours?: string): Promise<UnitState | undefined> {
+  const result = await ask(["show", `--property=${properties.join(",")}`, "--", unit], { timeout: 15, signal: stop });
+  return result.end === "exit" && result.code === 0 ? parseShow(result.stdout, unit, ours) : undefined;
+}
 
 async function resetFailed(unit: string, stop: AbortSignal): Promise<JobResult> {
   return job(await ask(["--no-ask-password", "reset-failed", "--", unit], { timeout: 15, signal: stop }));
@@ -148,7 +152,7 @@ export function job(result: CommandResult): JobResult {
 }
 
 /** Exported for its test. @returns undefined where the answer is not that of `systemctl show`. */
-export function parseShow(output: string, unit = ""): UnitState | undefined {
+export function parseShow(output: string, unit = "", ours?: string): UnitState | undefined {
   const values = new Map(
     output.split("\n").flatMap((line) => {
       const equals = line.indexOf("=");
@@ -166,7 +170,7 @@ export function parseShow(output: string, unit = ""): UnitState | undefined {
     subState: values.get("SubState") ?? "",
     type: values.get("Type") ?? "",
     remainAfterExit: values.get("RemainAfterExit") === "yes",
-    canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles)),
+    canReload: values.get("CanReload") === "yes" && (refreshes || !getsCopies(unit, unitFiles, ours)),
     refusesRestart: values.get("RefuseManualStart") === "yes" || values.get("RefuseManualStop") === "yes",
     unmet: unmetBy(values),
     leftInactiveAt: Number(values.get("InactiveExitTimestampMonotonic") ?? 0),

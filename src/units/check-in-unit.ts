@@ -50,11 +50,11 @@ export async function checkAsUnit(
     throw new FatalError(ExitCode.config, `check: ${unit} has no ExecStart= that runs fetcher with --config`);
   const directories = settings
     .filter(([key]) => key === "RuntimeDirectory")
-    .map(([, value]) => `${scope.runtimeRoot}/${value}`);
+    .flatMap(([, value]) => value.split(/\s+/).map((directory) => `${scope.runtimeRoot}/${directory}`));
   const kept = settings
     .filter(([key]) => !NOT_OF_A_CHECK.test(key))
     // Without a daemon it may not be there, and a check writes nothing.
-    .filter(([key, value]) => key !== "BindPaths" || !directories.includes(value));
+    .filter(([key, value]) => !/^Bind(?:ReadOnly)?Paths$/.test(key) || !directories.includes(value));
   const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`, scope, stop);
   process.stdout.write(out);
   raw(err);

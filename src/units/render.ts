@@ -2,8 +2,9 @@
 import { dirname, join, relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/scope.ts";
+import { actUnits } from "./act.ts";
 import { needsOf } from "./needs.ts";
-import { sandbox, withoutRoot } from "./sandbox.ts";
+import { actionsIn, sandbox, withoutRoot } from "./sandbox.ts";
 import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
 
 export interface RenderOptions {
@@ -21,10 +22,25 @@ export interface RenderOptions {
 export function unitsOf(config: Config, options: RenderOptions): readonly UnitFile[] {
   const { configDirectory, systemctl } = options.scope;
   const comment = `Made by fetcher from ${configDirectory}/${options.name}.json: change that, and run ${systemctl.join(" ")} daemon-reload.`;
-  return [
-    sidecarUnit(config, options, comment),
-    ...config.targets.map((unit) => dropIn(config, options, unit, comment)),
-  ];
+  const sidecar = sidecarUnit(config, options, comment);
+  const dropIns = config.targets.map((unit) => dropIn(config, options, unit, comment));
+  // Whoever reaches a user's manager is that user, whom the sidecar runs as.
+  return options.scope.isUser ? [sidecar, ...dropIns] : [sidecar, ...acting(config, options, comment), ...dropIns];
+}
+
+function acting(
+  config: Config,
+  { name, scope, sidecar, program, isExecutable }: RenderOptions,
+  comment: string,
+): readonly UnitFile[] {
+  const file = join(scope.configDirectory, `${name}.json`);
+  const runtimeDirectory = runtimeDirectoryIn(config, scope);
+  const words = ["act", "--config", file, "--output", `/run/${runtimeDirectory}/pub`, ...actionsFlag(runtimeDirectory)];
+  return actUnits(config, needsOf(config.backend, config.settings), {
+    ...{ comment, sidecar, runtimeDirectory, file },
+    command: commandLine([...program, ...words]),
+    program: [environment, ...(isExecutable ? executable.filter(([option]) => option !== "NotifyAccess") : [])],
+  });
 }
 
 function sidecarUnit(
@@ -39,9 +55,9 @@ function sidecarUnit(
   const targets = config.targets.join(" ");
   const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
   // A command may well do without a network, and is tried again where it does not.
-  const others = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
+  const store = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
   // A user's manager knows none of the system's units.
-  const wants = isUser ? [] : others;
+  const wants = isUser ? [] : [...store, `${sidecar}-act.path`];
   // Users may come from elsewhere than /etc/passwd.
   const after = [...wants, ...(hasOwner(config) && !isUser ? ["nss-user-lookup.target"] : [])];
   return {
@@ -68,9 +84,9 @@ function sidecarUnit(
         : once),
       // Where the sd-notify addon is missing, systemd-notify(1) speaks for the main process.
       ["NotifyAccess", "all"],
-      ["ExecStart", commandLine([...program, "--config", file])],
+      ["ExecStart", commandLine([...program, "--config", file, ...(isUser ? [] : actionsFlag(runtimeDirectory))])],
       ...(isUser ? [] : ([["PrivateTmp", "yes"]] as const)),
-      ["RuntimeDirectory", word(runtimeDirectory)],
+      ["RuntimeDirectory", (isUser ? [""] : OWN).map((end) => word(`${runtimeDirectory}${end}`)).join(" ")],
       // Each file's own mode decides where others are to read them; else the directory does.
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
       ["RuntimeDirectoryPreserve", "restart"],
@@ -81,13 +97,14 @@ function sidecarUnit(
             ["ConfigurationDirectory", `fetcher/${name}`],
             ["ConfigurationDirectoryMode", "0700"],
           ] as const)),
-      ["ExecStopPost", emptyWhenStopped(scope)],
+      // With what acts for it something refers to it, and systemd does not forget its directory.
+      ...(isUser ? ([["ExecStopPost", emptyWhenStopped(scope)]] as const) : []),
       ["RestartMode", "direct"],
       ["RestartSec", "1"],
       ["RestartPreventExitStatus", "64 66 69 77 78 200 203 210 213 218 224 226 227 228 229 230 231 232 236 245"],
       // A boot must survive a late store; startTimeout ends the wait.
       ["TimeoutStartSec", "infinity"],
-      ["Environment", "NODE_DISABLE_COMPILE_CACHE=1 BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 MALLOC_ARENA_MAX=1"],
+      environment,
       ...(isUser ? withoutRoot : all)(sandbox(config, needs, runtimeDirectory, [file, join(configDirectory, name)])),
       ...(isExecutable ? executable : []),
     ],
@@ -132,6 +149,18 @@ const once: Lines = [
 const emptyWhenStopped = ({ systemctl }: Scope) =>
   `-sh -c '${systemctl.join(" ")} list-jobs --full --no-legend | while read -r _ unit job _; do ` +
   'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done\'';
+
+/** The directories of a sidecar that has another unit act: the last one is for its requests. */
+const OWN = ["", "-act", "-act/inbox"];
+
+const environment = [
+  "Environment",
+  "NODE_DISABLE_COMPILE_CACHE=1 BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 MALLOC_ARENA_MAX=1",
+] as const;
+
+function actionsFlag(runtimeDirectory: string): readonly string[] {
+  return ["--actions", `/run/${actionsIn(runtimeDirectory)}`];
+}
 
 function dropIn(config: Config, { sidecar, scope }: RenderOptions, target: string, comment: string): UnitFile {
   const unit = `${sidecar}.service`;

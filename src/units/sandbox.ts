@@ -6,7 +6,7 @@ import type { Needs } from "./needs.ts";
 import { type Lines, word } from "./unit-file.ts";
 
 /** The host's secrets. */
-const CLOSED = [
+export const CLOSED: readonly string[] = [
   "/etc/shadow",
   "/etc/gshadow",
   "/etc/ssh",
@@ -15,7 +15,7 @@ const CLOSED = [
   "/etc/credstore.encrypted",
 ];
 
-const LOADER_VARIABLES =
+export const LOADER_VARIABLES =
   "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
 
 /**
@@ -32,10 +32,14 @@ export function withoutRoot(lines: Lines): Lines {
   return lines.filter(([option]) => WITHOUT_ROOT.has(option));
 }
 
+/** Where a sidecar asks for actions, below /run. */
+export function actionsIn(runtimeDirectory: string): string {
+  return `${runtimeDirectory}-act`;
+}
+
 /** @param own paths in /etc/fetcher that are this sidecar's. */
 export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, own: readonly string[]): Lines {
   const reads = [...needs.replaced, ...config.templates.map(({ path }) => path)];
-  const isBelow = (path: string, above: string) => path.startsWith(`${above}/`);
   const owners = [...config.secrets, ...config.templates].some(
     ({ owner, group }) => owner !== undefined || group !== undefined,
   );
@@ -43,13 +47,15 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
   const hidesVar = !needs.everything && !reads.some((path) => dirname(path) === "/var");
   const hidden = [
     ...(hidesRun ? ["/run"] : []),
+    // Of systemd and D-Bus nothing is to be seen but the socket below.
+    ...(hidesRun ? [] : ["/run/systemd"]),
     ...(hidesVar ? ["/var"] : []),
     ...(needs.everything ? [] : [CONFIG_DIRECTORY]),
   ];
   // Of each the directory above: so it is seen when the path itself is replaced.
   const above = reads.map(dirname).filter((path) => isBelow(path, "/var") || isBelow(path, CONFIG_DIRECTORY));
   const shown = [...new Set([...own, ...above, ...needs.stays])].map((path) => `-${word(path).replaceAll(":", "\\:")}`);
-  const closed = CLOSED.filter((place) => !reads.some((path) => path === place || isBelow(path, place)));
+  const closed = without(CLOSED, reads);
   const homes = needs.home || reads.some((path) => isBelow(path, "/home") || isBelow(path, "/root"));
   return [
     ["LimitCORE", "0"],
@@ -59,14 +65,20 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ["OOMPolicy", "continue"],
     ["UMask", "0077"],
     ["UnsetEnvironment", LOADER_VARIABLES],
-    ...(hidden.length === 0 ? [] : ([["TemporaryFileSystem", hidden.map((path) => `${path}:ro`).join(" ")]] as const)),
+    ["TemporaryFileSystem", hidden.map((path) => `${path}:ro`).join(" ")],
     ["BindPaths", `/run/${word(runtimeDirectory)}`],
-    // Of systemd, for its sockets: they are made anew when it is reexecuted, which a bind of the sockets would miss.
-    ...(hidesRun ? ([["BindReadOnlyPaths", "/run/systemd:/run/systemd:norbind -/run/dbus -/run/nscd"]] as const) : []),
+    // Where it asks for actions; what the unit that acts says beside is not its own to write.
+    ["BindPaths", `/run/${word(actionsIn(runtimeDirectory))}/inbox`],
+    ["BindReadOnlyPaths", `/run/${word(actionsIn(runtimeDirectory))}`],
+    // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is root.
+    ["BindReadOnlyPaths", "/run/systemd/notify"],
+    ...(hidesRun ? ([["BindReadOnlyPaths", "-/run/nscd"]] as const) : []),
+    // Where names are resolved.
+    ...(needs.network ? ([["BindReadOnlyPaths", "-/run/systemd/resolve"]] as const) : []),
     ...(hidesRun && needs.network ? ([["BindReadOnlyPaths", "-/run/resolvconf -/run/NetworkManager"]] as const) : []),
-    ...(hidden.length === 0 ? [] : shown.map((path) => ["BindReadOnlyPaths", path] as const)),
+    ...(needs.everything ? [] : shown.map((path) => ["BindReadOnlyPaths", path] as const)),
     ["InaccessiblePaths", closed.map((place) => `-${place}`).join(" ")],
-    ...(hidesRun ? [] : ([["InaccessiblePaths", "-/run/credentials"]] as const)),
+    ...(hidesRun ? [] : ([["InaccessiblePaths", "-/run/credentials -/run/dbus -/run/user"]] as const)),
     ...(needs.network ? ([["InaccessiblePaths", "-/run/NetworkManager/system-connections"]] as const) : []),
     ["ProtectHome", homes ? "read-only" : "yes"],
     ["ProtectProc", "invisible"],
@@ -94,4 +106,13 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ["SystemCallFilter", "~@privileged @resources"],
     ["SystemCallFilter", owners ? "@chown" : "~@chown:EPERM"],
   ];
+}
+
+function isBelow(path: string, above: string): boolean {
+  return path.startsWith(`${above}/`);
+}
+
+/** @returns those places that are none of these paths, and above none. */
+export function without(places: readonly string[], paths: readonly string[]): readonly string[] {
+  return places.filter((place) => !paths.some((path) => path === place || isBelow(path, place)));
 }

@@ -8,13 +8,21 @@ export interface UnitFile {
   /** One line for whoever reads it. */
   readonly comment: string;
   readonly unit: Lines;
+  /** [Path], of a path unit. */
+  readonly triggers?: Lines;
   readonly service: Lines;
 }
 
-export function textOf({ comment, unit, service }: UnitFile): string {
+export function textOf({ comment, unit, triggers = [], service }: UnitFile): string {
   const section = (name: string, lines: Lines) =>
     lines.length === 0 ? [] : ["", `[${name}]`, ...lines.map(([option, value]) => `${option}=${value}`)];
-  return [`# ${comment}`, ...section("Unit", unit), ...section("Service", service), ""].join("\n");
+  return [
+    `# ${comment}`,
+    ...section("Unit", unit),
+    ...section("Path", triggers),
+    ...section("Service", service),
+    "",
+  ].join("\n");
 }
 
 /** A word of a list, a path say, for options that know quotes and escapes. A `%` begins a specifier. */

@@ -173,7 +173,7 @@ onEachGuest("the life of a pair", (guest) => {
     expect(await pair.said()).toEqual([]);
     const why = 'folder: secret "token": no file /etc/fetcher/missing/secrets/token';
     expect(await guest.status(pair.sidecar)).toContain(why);
-    const lines = (await guest.journal(pair.sidecar)).split("\n");
+    const lines = (await pair.journal()).split("\n");
     expect(lines.filter((line) => line.includes("token"))).toEqual([expect.stringContaining(why)]);
     await pair.put("token", "one");
     await pair.start();

@@ -80,7 +80,7 @@ onEachGuest("a pair without a resident process", (guest) => {
       // systemd keeps the runtime directory over a restart job: the set in it is adopted after five seconds.
       await pair.restart();
       await pair.untilSaid("file=two variable=two", { lines: 3 });
-      expect(await guest.journal(pair.sidecar)).toContain("the set published before stays in use");
+      expect(await pair.journal()).toContain("the set published before stays in use");
     },
   );
 

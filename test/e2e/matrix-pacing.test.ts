@@ -85,7 +85,7 @@ onEachGuest("pacing", (guest) => {
       await guest.run(["touch", "/run/cexec"]);
       await pair.put("token", "two");
       await pair.untilState(pair.sidecar, "inactive");
-      const said = await guest.journal(pair.sidecar);
+      const said = await pair.journal();
       expect(said).toContain("cexec.service is down since the restart: its ExecCondition= is not met");
     },
   );

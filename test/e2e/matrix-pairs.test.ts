@@ -38,7 +38,7 @@ onEachGuest("a certificate and its key", (guest) => {
         await pair.untilSaid("start 2 2", { timeout: 60 });
         await pair.untilState(pair.target, "active");
         await pair.untilState(pair.sidecar, "active");
-        expect(await guest.journal(pair.sidecar)).toContain("started again, newer secrets are there");
+        expect(await pair.journal()).toContain("started again, newer secrets are there");
         // And it is as before: the next rotation finds it.
         await pair.putTogether({ cert: "3", key: "3" });
         await pair.untilSaid("start 3 3");
@@ -51,7 +51,7 @@ onEachGuest("a certificate and its key", (guest) => {
     await pair.put("cert", "2");
     await pair.untilState(pair.target, "failed");
     await pair.untilState(pair.sidecar, "inactive", 60);
-    expect(await guest.journal(pair.sidecar)).toContain("stays failed: no newer secrets came");
+    expect(await pair.journal()).toContain("stays failed: no newer secrets came");
     expect(await pair.state(pair.target)).toBe("failed");
   });
 });

@@ -102,7 +102,7 @@ onEachGuest("a rotation", (guest) => {
         await guest.systemctl("reload", pair.sidecar);
         await guest.until(
           "it has fetched again",
-          async () => await guest.journal(pair.sidecar),
+          async () => await pair.journal(),
           (text) => text.includes("nothing has changed"),
         );
         expect(await pair.said()).toHaveLength(2);
@@ -121,7 +121,7 @@ onEachGuest("a rotation", (guest) => {
     await pair.put("token", "two");
     await guest.until(
       "the sidecar says why it leaves it alone",
-      async () => await guest.journal(pair.sidecar),
+      async () => await pair.journal(),
       (text) => text.includes("is a oneshot service: not touched"),
     );
     expect(await pair.pids()).toEqual(before);
@@ -190,7 +190,7 @@ onEachGuest("a rotation", (guest) => {
       await pair.untilSaid("file=two variable=two");
       await guest.until(
         "the sidecar has noticed",
-        async () => await guest.journal(pair.sidecar),
+        async () => await pair.journal(),
         (text) => text.includes("tries.service started since, with the new secrets"),
       );
       expect((await pair.said()).filter((line) => line.includes("two"))).toHaveLength(1);
@@ -230,7 +230,7 @@ onEachGuest("a rotation", (guest) => {
     await pair.put("token", "two");
     await pair.untilState(pair.target, "failed");
     await pair.untilState(pair.sidecar, "inactive");
-    expect(await guest.journal(pair.sidecar)).toContain("published 1 changed secret");
+    expect(await pair.journal()).toContain("published 1 changed secret");
     expect(await pair.said()).toHaveLength(2);
     await pair.put("token", "three");
     await pair.start();

@@ -27,7 +27,7 @@ onEachGuest("when the sidecar dies", (guest) => {
       await pair.untilSaid("reload file=two");
       expect((await pair.pids()).target).toBe(target);
       expect((await pair.seen("token")).toString()).toBe("two");
-      expect(await guest.journal(pair.sidecar)).toContain(`${pair.target}: reload done`);
+      expect(await pair.journal()).toContain(`${pair.target}: reload done`);
     });
 
     scenario(
@@ -86,7 +86,7 @@ onEachGuest("when the sidecar dies", (guest) => {
       expect(await pair.pids()).toEqual(before);
       await pair.kill(pair.sidecar, "STOP");
       await untilBack(guest, pair, before);
-      expect(await guest.journal(pair.sidecar)).toMatch(/Watchdog timeout/);
+      expect(await pair.journal()).toMatch(/Watchdog timeout/);
       await pair.put("token", "two");
       await pair.untilSaid("reload file=two");
     },

@@ -1,7 +1,7 @@
 /** What a module's author writes, as Nix renders it, booted: scripts, prefixes, every kind of command, files. */
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { Evaluation, project, type RenderedUnits } from "../nix/evaluation.ts";
+import { Evaluation, namesOf, project, type RenderedUnits } from "../nix/evaluation.ts";
 import { onEachGuest } from "./guests.ts";
 import { installNix, removeNix } from "./nix-units.ts";
 
@@ -197,7 +197,7 @@ onEachGuest(
           units: RenderedUnits;
           path: string;
         };
-        const [unit = ""] = Object.keys(units);
+        const [unit = ""] = namesOf(units);
         await installNix(guest, evaluation, units);
         await guest.systemctl("daemon-reload");
         await guest.systemctl("start", unit);

@@ -238,6 +238,12 @@ export class Pair {
     );
   }
 
+  /** What the sidecar has logged, and what has acted for it. */
+  async journal(): Promise<string> {
+    const acting = await this.guest.journal(`${this.name}-secrets-act.service`);
+    return `${await this.guest.journal(this.sidecar)}\n${acting}`;
+  }
+
   /** Stops what is still there and removes the files. */
   async remove(): Promise<void> {
     const { guest, name, target, sidecar, runtime } = this;
@@ -245,6 +251,8 @@ export class Pair {
     await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
+    // What fetcher units has printed.
+    files.push(`${etc}/${name}-secrets.service`, `${etc}/${name}-secrets-act.*`);
     await guest.run(["umount", runtime], { check: false });
     await guest.run(`rm -rf ${[...files, `/etc/fetcher/${name}`, `${home}/${name}.*`].join(" ")}`);
   }

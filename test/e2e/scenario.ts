@@ -1,8 +1,13 @@
 import { test } from "vitest";
 import { needs, type Requirement } from "../requirements.ts";
+import { generatedUnits } from "./generated-units.ts";
 import type { Guest } from "./guest.ts";
 import { Pair, type PairOptions, type UnitSource } from "./pair.ts";
 import { plainUnits } from "./plain-units.ts";
+
+/** FETCHER_E2E_UNITS=generated has the scenarios run with sidecars that may not talk to systemd. */
+export const areGenerated = process.env["FETCHER_E2E_UNITS"] === "generated";
+const usualUnits = areGenerated ? generatedUnits : plainUnits;
 
 export interface ScenarioOptions {
   /** Not beside others: it does something to the whole system. */
@@ -21,7 +26,7 @@ export function scenario(
   guest: Guest,
   title: string,
   body: (pairOf: (options: PairOptions) => Promise<Pair>) => Promise<void>,
-  { alone = false, also = [], source = plainUnits }: ScenarioOptions = {},
+  { alone = false, also = [], source = usualUnits }: ScenarioOptions = {},
 ): void {
   const run = also.length > 0 ? needs(...also).test : alone ? test : test.concurrent;
   run(title, async () => {

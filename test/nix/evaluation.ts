@@ -122,13 +122,22 @@ export class Evaluation {
   }
 }
 
+/** Without what acts for a sidecar, which is there for each: `NAME-act.path` and `NAME-act.service`. */
+export function namesOf(units: RenderedUnits): string[] {
+  const names = Object.keys(units);
+  const acting = names.filter((name) => /-act\.(?:path|service)$/.test(name));
+  const wanted = acting.map((name) => name.replace(/-act\.\w+$/, ".service"));
+  if (wanted.some((name) => !names.includes(name))) throw new Error(`units act for no sidecar: ${acting.join(", ")}`);
+  return names.filter((name) => !acting.includes(name));
+}
+
 /** Where the sidecar's unit says that its configuration is. */
 export function configPath(units: RenderedUnits, sidecar: string): string {
   return /--config (\S+)/.exec(units[sidecar]?.text ?? "")?.[1] ?? "";
 }
 
 /** The lines of a unit's section, sorted: `["After=a.service", …]`. */
-export function lines(text: string, section: "Unit" | "Service"): string[] {
+export function lines(text: string, section: "Unit" | "Path" | "Service"): string[] {
   const rest = text.slice(text.indexOf(`[${section}]\n`) + section.length + 3);
   const end = rest.search(/^\[/m);
   return (end < 0 ? rest : rest.slice(0, end)).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
@@ -138,4 +147,12 @@ export function lines(text: string, section: "Unit" | "Service"): string[] {
 export function setting(units: RenderedUnits, unit: string, name: string): string[] {
   const all = (units[unit]?.text ?? "").split("\n");
   return all.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
+}
+
+/** What a sidecar's unit wants or comes after, without the path unit that has something act for it, which is checked to be there. */
+export function waitsFor(units: RenderedUnits, unit: string, name: "Wants" | "After"): string[] {
+  const path = unit.replace(/\.service$/, "-act.path");
+  const all = setting(units, unit, name).flatMap((line) => line.split(" "));
+  if (!all.includes(path)) throw new Error(`${unit}: ${name}= has no ${path}`);
+  return all.filter((other) => other !== path);
 }

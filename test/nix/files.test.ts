@@ -1,7 +1,7 @@
 /** secretsStore.files: a provider of the contract for secrets in files. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, nixPath, project, setting } from "./evaluation.ts";
+import { Evaluation, namesOf, nixPath, project, setting } from "./evaluation.ts";
 
 const consumer = nixPath(project, "examples/nixos/contract-consumer.nix");
 
@@ -16,7 +16,7 @@ needs("nix").describe("secretsStore.files", () => {
   test("a file has the mode, owner and group that were asked for, and stays without a consumer", () => {
     const units = file("stash/password", `request = { mode = "0440"; owner = "stash"; group = "web"; };`);
     const unit = "secret-file-stash-password.service";
-    expect(Object.keys(units)).toEqual([unit]);
+    expect(namesOf(units)).toEqual([unit]);
     expect(evaluation.config(units, unit)).toEqual({
       backend: "folder",
       config: { secretsDir: "/etc/secrets", reloadOnChange: false },
@@ -31,7 +31,7 @@ needs("nix").describe("secretsStore.files", () => {
     expect(lines.map((name) => setting(units, unit, name))).toEqual([
       [],
       [],
-      ["secret-files/stash-password"],
+      ["secret-files/stash-password secret-file-stash-password-act secret-file-stash-password-act/inbox"],
       ["0755"],
       ["on-failure"],
     ]);
@@ -127,14 +127,16 @@ needs("nix").describe("secretsStore.files", () => {
         "web/key" = { sidecar = "web-files"; secretsConfig.backend = "folder"; consumers = [ "x.service" ]; ${b} };
       }; }`;
     const units = evaluation.units(both(`request.owner = "web";`, `text = "k: {{k}}"; secrets.k = { };`));
-    expect(Object.keys(units)).toEqual(["web-files.service"]);
+    expect(namesOf(units)).toEqual(["web-files.service"]);
     expect(evaluation.config(units, "web-files.service")).toMatchObject({
       service: ["x.service"],
       secrets: { cert: { file: "web-cert", owner: "web" }, k: {} },
       templates: { "web-key": { mode: "0400", owner: "root", group: "root" } },
       output: { directory: "/run/secret-files/web-files", envFile: null },
     });
-    expect(setting(units, "web-files.service", "RuntimeDirectory")).toEqual(["secret-files/web-files"]);
+    expect(setting(units, "web-files.service", "RuntimeDirectory")).toEqual([
+      "secret-files/web-files web-files-act web-files-act/inbox",
+    ]);
     expect(evaluation.complaint(both("", `id = "cert";`))).toContain('the secret "cert" is in two of them');
     expect(evaluation.complaint(both("", `startTimeout = 3;`))).toContain(
       "web/cert and web/key share the sidecar web-files, and their startTimeout differs",

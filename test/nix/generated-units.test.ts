@@ -94,7 +94,7 @@ needs("nix").describe("of the same settings, the generator and the NixOS module 
   }
 
   /** One value a line; what a path of NixOS, its switch or /etc/fetcher alone needs is left out. */
-  function normal(text: string, section: "Unit" | "Service"): string[] {
+  function normal(text: string, section: "Unit" | "Path" | "Service"): string[] {
     return (
       lines(text, section)
         .flatMap((line) => {
@@ -127,7 +127,7 @@ needs("nix").describe("of the same settings, the generator and the NixOS module 
       const [ours, theirs] = [await generated(name, settings), rendered(name, settings)];
       expect(Object.keys(ours).sort()).toEqual(Object.keys(theirs).sort());
       for (const [unit, text] of Object.entries(ours))
-        for (const section of ["Unit", "Service"] as const)
+        for (const section of ["Unit", unit.endsWith(".path") ? "Path" : "Service"] as const)
           expect(normal(text, section), `${unit} [${section}]`).toEqual(normal(theirs[unit] ?? "", section));
     }
   });

@@ -1,7 +1,7 @@
 /** Mistakes in a host's configuration that nobody would notice: each stops the build, and the message says what to do. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, setting } from "./evaluation.ts";
+import { Evaluation, setting, waitsFor } from "./evaluation.ts";
 
 needs("nix").describe("secretsStore.services", () => {
   const evaluation = new Evaluation();
@@ -171,7 +171,7 @@ needs("nix").describe("secretsStore.services", () => {
   });
 
   test("the sidecar waits for what fills a folder of sops-nix, where the host has it", () => {
-    const after = (units: ReturnType<Evaluation["units"]>) => setting(units, "app-secrets.service", "After");
+    const after = (units: ReturnType<Evaluation["units"]>) => waitsFor(units, "app-secrets.service", "After");
     expect(after(evaluation.units(host("")))).toEqual([]);
     expect(after(evaluation.units(host("", "", `systemd.services.sops-install-secrets.script = "s";`)))).toEqual([
       "sops-install-secrets.service",

@@ -1,7 +1,7 @@
 /** Names of services and of their sidecars, and what a sidecar has from the service that it is for. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, setting } from "./evaluation.ts";
+import { Evaluation, namesOf, setting, waitsFor } from "./evaluation.ts";
 
 needs("nix").describe("a sidecar", () => {
   const evaluation = new Evaluation();
@@ -21,9 +21,14 @@ needs("nix").describe("a sidecar", () => {
   ])("of %s has no character in its paths that means something in a unit file", (nix, name, sidecar) => {
     for (const delivery of ["credentials", "private-tmp"]) {
       const units = evaluation.units(host(service(nix, `delivery = "${delivery}";`), started(nix)));
-      expect(Object.keys(units).sort()).toEqual([`${sidecar}.service`, `${name}.service`].sort());
-      expect(setting(units, `${sidecar}.service`, "RuntimeDirectory")).toEqual([sidecar]);
-      expect(setting(units, `${sidecar}.service`, "BindPaths")).toEqual([`/run/${sidecar}`]);
+      expect(namesOf(units).sort()).toEqual([`${sidecar}.service`, `${name}.service`].sort());
+      expect(setting(units, `${sidecar}.service`, "RuntimeDirectory")).toEqual([
+        `${sidecar} ${sidecar}-act ${sidecar}-act/inbox`,
+      ]);
+      expect(setting(units, `${sidecar}.service`, "BindPaths")).toEqual([
+        `/run/${sidecar}`,
+        `/run/${sidecar}-act/inbox`,
+      ]);
       expect(setting(units, `${sidecar}.service`, "Before")).toEqual([`${name}.service`]);
       expect(setting(units, `${name}.service`, "Requires")).toEqual([`${sidecar}.service`]);
       expect(evaluation.config(units, `${sidecar}.service`)).toMatchObject({
@@ -57,7 +62,7 @@ needs("nix").describe("a sidecar", () => {
 
   test("gets the name that the option says, everywhere", () => {
     const units = evaluation.units(host(service("forgejo", `sidecar = "forgejo-store";`), taken));
-    expect(Object.keys(units).sort()).toEqual(["forgejo-secrets.service", "forgejo-store.service", "forgejo.service"]);
+    expect(namesOf(units).sort()).toEqual(["forgejo-secrets.service", "forgejo-store.service", "forgejo.service"]);
     expect(setting(units, "forgejo.service", "LoadCredential")).toEqual(["a:/run/forgejo-store/pub/a"]);
     expect(setting(units, "forgejo.service", "After")).toEqual(["forgejo-store.service"]);
     expect(units["forgejo-secrets.service"]?.text).not.toContain("fetcher");
@@ -83,7 +88,7 @@ needs("nix").describe("a sidecar", () => {
         { loadSecrets = [ "a" ]; backendConfig.backend = "folder"; }
         (_: { app = { script = "x"; sidecar = "app-store"; reloadIfChanged = true; }; });
     })`);
-    expect(Object.keys(units).sort()).toEqual(["app-store.service", "app.service"]);
+    expect(namesOf(units).sort()).toEqual(["app-store.service", "app.service"]);
     expect(setting(units, "app.service", "BindReadOnlyPaths")).toEqual(["/run/app-store/pub:/tmp/.secrets"]);
     expect(setting(units, "app-store.service", "X-ReloadIfChanged")).toEqual(["true"]);
   });
@@ -112,7 +117,7 @@ needs("nix").describe("a sidecar", () => {
 
   test("waits for users from elsewhere where a file is given to one, and not where it is root's", () => {
     const after = (secret: string) =>
-      setting(
+      waitsFor(
         evaluation.units(host(service("app", `secrets.b = { ${secret} };`), started("app"))),
         "app-secrets.service",
         "After",

@@ -1,7 +1,7 @@
 /** RFC 59's own examples, unchanged. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, nixPath, setting, type RenderedUnits } from "./evaluation.ts";
+import { Evaluation, namesOf, nixPath, setting, type RenderedUnits } from "./evaluation.ts";
 
 const rfc59 = (name: string) => nixPath(import.meta.dirname, "rfc59", name);
 
@@ -14,7 +14,7 @@ needs("nix").describe("the examples of RFC 59", () => {
 
   test("the module and the configuration of its text make the pair that it describes", () => {
     const units = example(rfc59("config.nix"));
-    expect(Object.keys(units)).toEqual(["secrets_test_file-secrets.service", "secrets_test_file.service"]);
+    expect(namesOf(units)).toEqual(["secrets_test_file-secrets.service", "secrets_test_file.service"]);
     expect(units["secrets_test_file.service"]?.text).toBe(
       `[Unit]
 After=secrets_test_file-secrets.service

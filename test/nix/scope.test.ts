@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation, lines, setting } from "./evaluation.ts";
+import { Evaluation, lines, namesOf, setting } from "./evaluation.ts";
 
 needs("nix").describe("a secrets scope", () => {
   const evaluation = new Evaluation();
@@ -253,7 +253,7 @@ echo appended
 
   test("an instance of a template has a sidecar that is none", () => {
     const rendered = evaluation.units(module("{ }").replace("{ NAME =", `{ "a@b" =`));
-    expect(Object.keys(rendered)).toEqual(["a-b-secrets.service", "a@b.service"]);
+    expect(namesOf(rendered)).toEqual(["a-b-secrets.service", "a@b.service"]);
     expect(setting(rendered, "a-b-secrets.service", "Before")).toEqual(["a@b.service"]);
     expect(setting(rendered, "a@b.service", "BindReadOnlyPaths")).toEqual(["/run/a-b-secrets/pub:/tmp/.secrets"]);
     expect(evaluation.complaint(module("{ }").replace("{ NAME =", `{ "a@" =`))).toContain("name the instance");

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { configPath, Evaluation, project, setting } from "./evaluation.ts";
+import { configPath, Evaluation, project, setting, waitsFor } from "./evaluation.ts";
 
 needs("nix").describe("settings", () => {
   const evaluation = new Evaluation();
@@ -160,7 +160,8 @@ needs("nix").describe("settings", () => {
     const lines = (secretsConfig: string, more?: string) => {
       const units = evaluation.units(module(secretsConfig, `folder.secretsDir = "/run/my secrets/100%";`, more));
       const unit = "app-secrets.service";
-      return ["Wants", "After", "RequiresMountsFor"].map((name) => setting(units, unit, name)[0]);
+      const waits = (["Wants", "After"] as const).map((name) => waitsFor(units, unit, name).join(" ") || undefined);
+      return [...waits, setting(units, unit, "RequiresMountsFor")[0]];
     };
     expect(lines(`backend = "folder";`)).toEqual([undefined, undefined, '"/run/my secrets/100%%"']);
     expect(lines(`backend = "vault";`)).toEqual(["network-online.target", "network-online.target", undefined]);

@@ -7,6 +7,7 @@ export const noFlags: CommandLine = {
   backend: undefined,
   set: [],
   output: undefined,
+  actions: undefined,
   ids: [],
   logLevel: "info",
 };

@@ -21,6 +21,13 @@ in
       throw "Failed assertions:\n${lib.concatMapStringsSep "\n" (message: "- ${message}") failed}"
     else
       lib.mapAttrs' (
+        name: path:
+        lib.nameValuePair "${name}.path" {
+          inherit (path) text;
+          links = [ ];
+        }
+      ) host.config.systemd.paths
+      // lib.mapAttrs' (
         name: service:
         lib.nameValuePair "${name}.service" {
           inherit (service) text;

@@ -127,6 +127,36 @@ let
       };
     };
 
+  path =
+    { config, ... }:
+    {
+      options = {
+        description = mkOption {
+          type = types.str;
+          default = "";
+        };
+        partOf = units;
+        unitConfig = section;
+        pathConfig = section;
+        text = mkOption {
+          type = types.str;
+          readOnly = true;
+        };
+      };
+      config = {
+        unitConfig = {
+          Description = config.description;
+          PartOf = toString config.partOf;
+        };
+        text = ''
+          [Unit]
+          ${settings config.unitConfig}
+          [Path]
+          ${settings config.pathConfig}
+        '';
+      };
+    };
+
   value =
     v:
     if v == true then
@@ -164,6 +194,10 @@ in
   options = {
     systemd.services = mkOption {
       type = types.attrsOf (types.submodule service);
+      default = { };
+    };
+    systemd.paths = mkOption {
+      type = types.attrsOf (types.submodule path);
       default = { };
     };
     assertions = mkOption {

@@ -40,7 +40,7 @@ describe("the sidecar's unit", () => {
       expect.arrayContaining([
         "Before=hello.service",
         "RequiresMountsFor=/etc/fetcher/hello/secrets",
-        "ExecStart=/usr/bin/fetcher --config /etc/fetcher/hello.json",
+        "ExecStart=/usr/bin/fetcher --config /etc/fetcher/hello.json --actions /run/hello-secrets-act",
         "TemporaryFileSystem=/run:ro /var:ro /etc/fetcher:ro",
         "BindReadOnlyPaths=-/etc/fetcher/hello",
         "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
@@ -63,13 +63,13 @@ describe("the sidecar's unit", () => {
     const said = sidecar({ ...config, secrets: { a: {} } });
     expect(said).toContain(`BindReadOnlyPaths=${shown}`);
     expect(said.includes("PrivateNetwork=no")).toBe(config.backend === "vault");
-    expect(said.includes("Wants=network-online.target")).toBe(config.backend === "vault");
+    expect(said.some((line) => /^Wants=network-online\.target\b/.test(line))).toBe(config.backend === "vault");
   });
 
   test("a store below /run is seen whole, but for others' credentials; a host's own keys only where they are named", () => {
     const said = sidecar({ config: { secretsDir: "/run/secrets" }, secrets: { a: {} } });
-    expect(said).toContain("TemporaryFileSystem=/var:ro /etc/fetcher:ro");
-    expect(said).toContain("InaccessiblePaths=-/run/credentials");
+    expect(said).toContain("TemporaryFileSystem=/run/systemd:ro /var:ro /etc/fetcher:ro");
+    expect(said).toContain("InaccessiblePaths=-/run/credentials -/run/dbus -/run/user");
     const keys = sidecar({ config: { secretsDir: "/etc/ssl/private" }, secrets: { a: {} } });
     expect(keys).toContain(
       "InaccessiblePaths=-/etc/shadow -/etc/gshadow -/etc/ssh -/etc/credstore -/etc/credstore.encrypted",
@@ -83,6 +83,50 @@ describe("the sidecar's unit", () => {
     expect(sidecar({ secrets: { a: {} }, onChange: { action: "reload" } })).not.toContain("PartOf=hello.service");
     expect(sidecar({ secrets: { a: {} }, resident: false })).toEqual(
       expect.arrayContaining(["Type=oneshot", "RemainAfterExit=yes", "Restart=on-failure"]) as string[],
+    );
+  });
+});
+
+describe("the units that act for it", () => {
+  test("are started by what is in the inbox, run this program on this file, and go with the sidecar", () => {
+    const made = units("hello", { secrets: { a: {} }, onChange: { action: "restart" } });
+    expect(textOf(made.get("hello-secrets-act.path") ?? { path: "", comment: "", unit: [], service: [] })).toMatch(
+      /^\[Path\]\nDirectoryNotEmpty=\/run\/hello-secrets-act\/inbox\nTriggerLimitIntervalSec=0$/m,
+    );
+    const service = lines(made.get("hello-secrets-act.service"));
+    expect(service).toEqual(
+      expect.arrayContaining([
+        "Type=exec",
+        "StartLimitIntervalSec=0",
+        "ExecStart=/usr/bin/fetcher act --config /etc/fetcher/hello.json --output /run/hello-secrets/pub --actions /run/hello-secrets-act",
+        "TemporaryFileSystem=/run:ro /var:ro /etc/fetcher:ro",
+        "BindPaths=-/run/hello-secrets-act",
+        "CapabilityBoundingSet=CAP_WAKE_ALARM",
+        "PrivateNetwork=yes",
+      ]) as string[],
+    );
+    // What the sidecar publishes, and the folder that it reads, are out of sight.
+    expect(
+      service.filter((line) => /^Bind.*(?:\/pub|hello-secrets(?!-act)|\/etc\/fetcher\/hello(?!\.json))/.test(line)),
+    ).toEqual([]);
+  });
+
+  test.each([
+    [{ config: { secretsDir: "/etc/keys/app" } }, "-/etc/keys/app"],
+    [{ backend: "vault", config: { url: "https://vault.test", tokenPath: "/etc/vault/token" } }, "-/etc/vault/token"],
+  ])("do not see what the store's settings name: %j", (config, closed) => {
+    const made = units("hello", { ...config, secrets: { a: {} } });
+    const service = lines(made.get("hello-secrets-act.service"));
+    expect(service.find((line) => line.startsWith("InaccessiblePaths="))?.split(" ")).toContain(closed);
+  });
+
+  test("are no more open for the executable", () => {
+    write("hello", { secrets: { a: {} } });
+    const unit = unitsOfFile("hello", { ...place(), isExecutable: true })?.find(({ path }) =>
+      path.endsWith("-act.service"),
+    );
+    expect(lines(unit)).toEqual(
+      expect.arrayContaining(["MemoryDenyWriteExecute=yes", "SystemCallFilter=~@pkey"]) as string[],
     );
   });
 });
@@ -109,28 +153,37 @@ describe("a generated sidecar", () => {
     const unit = units("NAME", config).get("NAME-secrets.service");
     const [ours, theirs] = [normal(unit === undefined ? "" : textOf(unit)), normal(example)];
     expect(ours.filter((line) => !theirs.includes(line))).toEqual([
-      // A secret has an owner here.
-      "After=nss-user-lookup.target",
+      // It may not talk to systemd, and has what acts for it. A secret has an owner here.
+      "After=NAME-secrets-act.path nss-user-lookup.target",
+      "BindPaths=/run/NAME-secrets-act/inbox",
       // Without what is in it, the sidecar waits.
       "BindReadOnlyPaths=-/etc/fetcher/NAME",
       // Users and hosts are looked up there.
       "BindReadOnlyPaths=-/run/nscd",
+      "BindReadOnlyPaths=/run/NAME-secrets-act",
+      "BindReadOnlyPaths=/run/systemd/notify",
       "Documentation=man:fetcher(8)",
       "ExecReload=/usr/bin/fetcher reload --config /etc/fetcher/NAME.json",
-      "ExecStart=/usr/bin/fetcher --config /etc/fetcher/NAME.json",
+      "ExecStart=/usr/bin/fetcher --config /etc/fetcher/NAME.json --actions /run/NAME-secrets-act",
       // The default delivery is as files.
       "RequiresMountsFor=/etc/fetcher/NAME/secrets",
+      "RuntimeDirectory=NAME-secrets NAME-secrets-act NAME-secrets-act/inbox",
       "RuntimeDirectoryMode=0755",
       "SourcePath=/etc/fetcher/NAME.json",
+      "Wants=NAME-secrets-act.path",
     ]);
     expect(theirs.filter((line) => !ours.includes(line))).toEqual([
       // Generated units have no `\` in the names of directories.
       "AssertPathExists=|!/etc/fetcher/NAME.json",
       "AssertPathExists=|!/usr/lib/systemd/systemd-executor",
       "AssertPathExistsGlob=|/etc/fetcher/NAME.json",
+      "BindReadOnlyPaths=-/run/dbus",
       "BindReadOnlyPaths=/etc/fetcher/NAME",
+      "BindReadOnlyPaths=/run/systemd:/run/systemd:norbind",
       "ExecReload=fetcher reload --config /etc/fetcher/NAME.json",
       "ExecStart=fetcher --config /etc/fetcher/NAME.json",
+      expect.stringMatching(/^ExecStopPost=-sh -c 'systemctl list-jobs /),
+      "RuntimeDirectory=NAME-secrets",
       "RuntimeDirectoryMode=0700",
     ]);
     expect(ours.length).toBeGreaterThan(50);
@@ -176,6 +229,8 @@ describe("the service's half", () => {
     const made = units("shared", { service: ["a.service", "b@1.service"], secrets: { key: {} } });
     expect([...made.keys()]).toEqual([
       "shared-secrets.service",
+      "shared-secrets-act.path",
+      "shared-secrets-act.service",
       "a.service.d/50-shared-secrets.conf",
       "b@1.service.d/50-shared-secrets.conf",
     ]);
@@ -188,9 +243,11 @@ describe("the service's half", () => {
   ])("of %s: a unit of its own, and a directory that every reader of units takes as it is", (name, unit) => {
     const made = units(name, { delivery: "env", secrets: { a: {} } });
     const text = lines(made.get(`${unit}.service`));
-    expect(text).toContain(`RuntimeDirectory=${unit}`);
+    expect(text).toContain(`RuntimeDirectory=${unit} ${unit}-act ${unit}-act/inbox`);
     expect(text).toContain(`Before=${name}.service`);
-    expect(text).toContain(`ExecStart=/usr/bin/fetcher --config /etc/fetcher/${name.replace("\\", "\\\\")}.json`);
+    expect(text).toContain(
+      `ExecStart=/usr/bin/fetcher --config /etc/fetcher/${name.replace("\\", "\\\\")}.json --actions /run/${unit}-act`,
+    );
     expect(lines(made.get(`${name}.service.d/50-${unit}.conf`))).toContain(
       `EnvironmentFile=/run/${unit}/pub/secrets.env`,
     );
@@ -217,8 +274,12 @@ describe("a file that is wrong", () => {
     expect(said).toEqual([expect.stringMatching(/\/bad\.json: /)]);
     expect(said[0]).toContain(words);
     expect(fs.readdirSync(into).sort()).toEqual([
+      "bad-secrets-act.path",
+      "bad-secrets-act.service",
       "bad-secrets.service",
       "bad.service.d",
+      "good-secrets-act.path",
+      "good-secrets-act.service",
       "good-secrets.service",
       "good.service.d",
     ]);
@@ -257,6 +318,8 @@ test("a sidecar's name that somebody else's unit has is not taken from it", () =
   const made = unitsOfFile("forgejo", taken) ?? [];
   expect(made.map(({ path }) => path)).toEqual([
     "forgejo-fetcher-secrets.service",
+    "forgejo-fetcher-secrets-act.path",
+    "forgejo-fetcher-secrets-act.service",
     "forgejo.service.d/50-forgejo-fetcher-secrets.conf",
   ]);
   expect(made.map(textOf).join("\n")).toContain("EnvironmentFile=/run/forgejo-fetcher-secrets/pub/secrets.env");

@@ -1,0 +1,126 @@
+/**
+ * Acts for a sidecar that may not talk to systemd: serves what is in the inbox of its directory, and ends. It is the engine
+ * that a sidecar has which acts itself; what outlives this process is in its report.
+ */
+import { Alarm } from "../runtime/alarm.ts";
+import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import type { Log } from "../runtime/log.ts";
+import { type ActionDesk, type Report, type Requests } from "./action-desk.ts";
+import { AllTargets } from "./all-targets.ts";
+import type { Systemd } from "./systemctl.ts";
+
+/** Seconds between two looks into the inbox, where a hint of it is lost. */
+const LOOK_AGAIN = 5;
+
+export interface ActingParts {
+  readonly config: Config;
+  readonly desk: ActionDesk;
+  readonly systemd: Systemd;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export class Acting {
+  readonly #parts: ActingParts;
+  readonly #targets: AllTargets;
+  readonly #alarm: Alarm<"inbox" | "done">;
+  #report: Report;
+
+  constructor(parts: ActingParts) {
+    this.#parts = parts;
+    this.#alarm = new Alarm(parts.clock);
+    const now = parts.clock.monotonic();
+    const before = parts.desk.report;
+    // Of an earlier boot, or of nobody's: a set from the future would be done before it is asked for.
+    const isOfNow = [before.seen, before.done, before.answered].every((time) => time <= now);
+    this.#report = isOfNow ? before : { ...before, seen: 0, done: 0, answered: 0, memories: {} };
+    this.#targets = new AllTargets({
+      ...parts,
+      publisher: {
+        setPending: (publishedAt) => {
+          if (publishedAt === null) this.#done();
+        },
+      },
+      changed: () => {
+        this.#tell();
+      },
+      applied: () => undefined,
+      unmarked: () => undefined,
+    });
+    this.#targets.recall(new Map(Object.entries(this.#report.memories)));
+  }
+
+  /** Runs until nothing is due, or `stop` aborts. @returns whether the inbox is empty of what is done. */
+  async run(stop: AbortSignal): Promise<boolean> {
+    const { desk, clock } = this.#parts;
+    const end = desk.watch(() => {
+      this.#alarm.ring("inbox");
+    });
+    const over = new AbortController();
+    const onStop = () => {
+      over.abort();
+    };
+    stop.addEventListener("abort", onStop, { once: true });
+    const running = this.#targets.run(over.signal);
+    let isClear = true;
+    try {
+      while (!isAborted(stop)) {
+        const requests = desk.requests(clock.monotonic());
+        // The sidecar has stopped, and what it published is gone.
+        if (requests === undefined) return true;
+        await this.#serve(requests, stop);
+        isClear = desk.clear(this.#report, clock.monotonic());
+        if (this.#targets.idle && !this.#isNews(desk.requests(clock.monotonic()) ?? {})) return isClear;
+        await this.#alarm.wait(LOOK_AGAIN, stop);
+      }
+      return true;
+    } finally {
+      end();
+      over.abort();
+      await running;
+      stop.removeEventListener("abort", onStop);
+    }
+  }
+
+  #isNews({ set = 0, look = 0, revive = 0 }: Requests): boolean {
+    return set > this.#report.seen || Math.max(look, revive) > this.#report.answered;
+  }
+
+  async #serve({ set, look, revive }: Requests, stop: AbortSignal): Promise<void> {
+    // What an earlier process saw and did not finish is served again.
+    if (set !== undefined && set > this.#report.done && (set > this.#report.seen || this.#targets.idle)) {
+      this.#report = { ...this.#report, seen: set };
+      if (this.#targets.none) this.#done();
+      else this.#targets.request([], set);
+      this.#tell();
+    }
+    const question = Math.max(look ?? 0, revive ?? 0);
+    if (question <= this.#report.answered) return;
+    const { systemd, log } = this.#parts;
+    const broken = await this.#targets.broken(stop);
+    const isStopping = broken.length > 0 && (await systemd.isStopping(stop));
+    if (revive !== undefined && !isStopping && !broken.some(({ hasJob }) => hasJob))
+      for (const { unit } of broken) {
+        const { ok, detail } = await systemd.reviveBoth(unit, stop);
+        if (!ok) log.error(`${unit} is not started again: ${detail}`);
+      }
+    if (isAborted(stop)) return;
+    this.#report = { ...this.#report, broken, isStopping, answered: question };
+    this.#tell();
+  }
+
+  /** All targets have had their action. */
+  #done(): void {
+    this.#report = { ...this.#report, done: this.#report.seen, told: !this.#targets.none && this.#targets.told };
+    this.#tell();
+    this.#alarm.ring("done");
+  }
+
+  #tell(): void {
+    const memories = Object.fromEntries(this.#targets.memories);
+    this.#report = { ...this.#report, statuses: this.#targets.statuses, memories };
+    this.#parts.desk.write(this.#report);
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * The actions of a sidecar that may not talk to systemd: it asks, and another unit with the same engine acts (`acting`). What talks to a
+ * store cannot restart a service that it is not there for, nor start a program as root.
+ */
+import { existsSync } from "node:fs";
+import { basename, join } from "node:path";
+import { Alarm } from "../runtime/alarm.ts";
+import { type Clock, isAborted } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Found, Publisher } from "../publish/publisher.ts";
+import { ExitCode, FatalError } from "../contract/errors.ts";
+import { ActionCounter, INBOX, type Report } from "./action-desk.ts";
+import { Mark } from "./mark.ts";
+import type { JobResult, Systemd } from "./systemctl.ts";
+import { type BrokenTarget, type Targets, unitsToTell } from "./targets.ts";
+
+/** Seconds between two looks at what the other unit says, where a hint of it is lost. */
+const LOOK_AGAIN = 5;
+/** Seconds in which the other unit should have begun. */
+const BEGUN = 10;
+/** Seconds in which a question is answered. */
+const ANSWERED = 5;
+/** Seconds after an action in which a target may turn out to be broken by it. */
+const RIGHT_AFTER = 120;
+
+export interface AskedTargetsParts {
+  readonly config: Config;
+  readonly publisher: Pick<Publisher, "setPending">;
+  readonly counter: ActionCounter;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Called when a status has changed. */
+  readonly changed: () => void;
+  /** Called when every target uses what is published. */
+  readonly applied: () => void;
+  /** Called when the mark on disk is not what it should be, and when it is again. */
+  readonly unmarked: (isUnmarked: boolean) => void;
+}
+
+export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "reviveBoth"> {
+  readonly #parts: AskedTargetsParts;
+  readonly #mark: Mark;
+  readonly #alarm: Alarm<"asked" | "report">;
+  #config: Config;
+  #report: Report;
+  /** Actions of earlier lives. */
+  readonly #before: { readonly done: number; readonly failed: number };
+  /** The newest set that the targets are to be told of, in µs of CLOCK_MONOTONIC; undefined: nothing is due. */
+  #due: number | undefined;
+  /** When it was asked for in this life. */
+  #askedAt = 0;
+  #lastQuestion = 0;
+  #statuses: readonly string[] = [];
+  #isSlow = false;
+
+  /** @param directory of the requests. @throws FatalError 78 where systemd has not made it: the unit is not whole. */
+  static in(directory: string): (parts: Omit<AskedTargetsParts, "counter">) => AskedTargets {
+    const inbox = join(directory, INBOX);
+    if (!existsSync(inbox))
+      throw new FatalError(ExitCode.config, `--actions: there is no ${inbox}: RuntimeDirectory= of the unit makes it`);
+    return (parts) => new AskedTargets({ ...parts, counter: new ActionCounter(directory) });
+  }
+
+  constructor(parts: AskedTargetsParts) {
+    const { config, publisher, counter, clock } = parts;
+    this.#parts = parts;
+    this.#config = config;
+    this.#alarm = new Alarm(clock);
+    this.#report = counter.report;
+    this.#before = countsIn(this.#report);
+    const write = (publishedAt: number | null) => {
+      publisher.setPending(publishedAt);
+      if (publishedAt !== null) counter.ask("set", publishedAt);
+    };
+    this.#mark = new Mark({ ...parts, write });
+  }
+
+  take(config: Config): void {
+    this.#config = config;
+    if (this.none) this.forget();
+  }
+
+  get none(): boolean {
+    return unitsToTell(this.#config).length === 0;
+  }
+
+  get statuses(): readonly string[] {
+    return this.#statuses;
+  }
+
+  get counts(): { readonly done: number; readonly failed: number } {
+    const { done, failed } = countsIn(this.#report);
+    return { done: Math.max(0, done - this.#before.done), failed: Math.max(0, failed - this.#before.failed) };
+  }
+
+  request(ids: readonly string[], publishedAt = this.#parts.clock.monotonic()): void {
+    this.#parts.log.debug("asking for the action", { secrets: ids, of: this.#unit });
+    this.#due = publishedAt;
+    this.#askedAt = this.#parts.clock.monotonic();
+    this.#mark.set(publishedAt);
+    this.#alarm.ring("asked");
+  }
+
+  /** The unit that acts remembers them itself. */
+  remember(): void {
+    return;
+  }
+
+  resume({ pending }: Pick<Found, "pending">): void {
+    if (pending === undefined) return;
+    if (this.none) this.forget();
+    else if (this.#due === undefined) this.request([], pending.publishedAt ?? undefined);
+  }
+
+  forget(): void {
+    this.#due = undefined;
+    this.#mark.set(null);
+  }
+
+  markAgain(): void {
+    this.#mark.again();
+  }
+
+  async run(stop: AbortSignal): Promise<void> {
+    const end = this.#parts.counter.watch(() => {
+      this.#alarm.ring("report");
+    });
+    try {
+      while (!isAborted(stop)) {
+        this.#look();
+        await this.#alarm.wait(this.#due === undefined ? Infinity : LOOK_AGAIN, stop);
+      }
+    } finally {
+      end();
+    }
+  }
+
+  async broken(signal: AbortSignal): Promise<readonly BrokenTarget[]> {
+    const { counter, clock } = this.#parts;
+    const times = Object.values(counter.report.memories).map(({ lastAction, hasActed }) =>
+      hasActed ? lastAction : null,
+    );
+    // The usual stop: nothing has just been done to anybody.
+    if (!times.some((time) => time !== null && clock.monotonic() - time < RIGHT_AFTER * 1e6)) return [];
+    return (await this.#ask("look", signal)) ? this.#report.broken : [];
+  }
+
+  /** As the last answer has it: whoever is asked while the machine goes down does not begin. */
+  isStopping(): Promise<boolean> {
+    return Promise.resolve(this.#report.isStopping);
+  }
+
+  /** Which units it is that are started again, the other unit finds out by itself. */
+  async reviveBoth(_unit: string, signal: AbortSignal): Promise<JobResult> {
+    const ok = await this.#ask("revive", signal);
+    return { ok, detail: ok ? "" : `${this.#unit} does not answer` };
+  }
+
+  /** @returns whether there was an answer in time. */
+  async #ask(kind: "look" | "revive", signal: AbortSignal): Promise<boolean> {
+    const { counter, clock, log } = this.#parts;
+    const question = Math.max(clock.monotonic(), this.#lastQuestion + 1);
+    this.#lastQuestion = question;
+    try {
+      counter.ask(kind, question);
+    } catch (error) {
+      log.warn(error instanceof Error ? error.message : "cannot ask");
+      return false;
+    }
+    const end = clock.monotonic() + ANSWERED * 1e6;
+    while (clock.monotonic() < end && !isAborted(signal)) {
+      this.#report = counter.report;
+      if (this.#report.answered >= question) return true;
+      await clock.sleep(0.05, signal);
+    }
+    return false;
+  }
+
+  /** At what the other unit says. */
+  #look(): void {
+    const { counter, clock, log, applied, changed } = this.#parts;
+    this.#report = counter.report;
+    const due = this.#due;
+    const isDone = due !== undefined && this.#report.done >= due;
+    const isSlow = due !== undefined && this.#report.seen < due && clock.monotonic() - this.#askedAt > BEGUN * 1e6;
+    if (isDone) {
+      this.#due = undefined;
+      this.#mark.set(null);
+      log.info("the action is done", { by: this.#unit });
+    }
+    if (isSlow && !this.#isSlow) log.warn(this.#late());
+    this.#isSlow = isSlow;
+    const statuses = [...this.#report.statuses, ...(isSlow ? [this.#late()] : [])];
+    if (isDone && this.#report.told) applied();
+    if (isDone || JSON.stringify(statuses) !== JSON.stringify(this.#statuses)) {
+      this.#statuses = statuses;
+      changed();
+    }
+  }
+
+  #late(): string {
+    const name = basename(this.#parts.counter.directory);
+    return `the action waits: ${this.#unit} has not begun (see systemctl status ${name}.path ${this.#unit})`;
+  }
+
+  get #unit(): string {
+    return `${basename(this.#parts.counter.directory)}.service`;
+  }
+}
+
+function countsIn({ memories }: Report): { readonly done: number; readonly failed: number } {
+  const sum = (what: "done" | "failed") => Object.values(memories).reduce((all, memory) => all + memory[what], 0);
+  return { done: sum("done"), failed: sum("failed") };
+}

@@ -1,0 +1,45 @@
+/** The mark on disk that says that an action is due: a crash between a publish and its action must not lose the action. */
+import type { Log } from "../runtime/log.ts";
+
+export interface MarkParts {
+  /** Writes it. @param publishedAt null: nothing is due. @throws where it cannot. */
+  readonly write: (publishedAt: number | null) => void;
+  readonly log: Log;
+  /** Called when the mark on disk is not what it should be, and when it is again: `again` is to be called, or no more. */
+  readonly unmarked: (isUnmarked: boolean) => void;
+}
+
+export class Mark {
+  readonly #parts: MarkParts;
+  /** The mark that could not be written. */
+  #unwritten: { readonly publishedAt: number | null } | undefined;
+
+  constructor(parts: MarkParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Where it cannot be written, the one on disk has no time, or says that an action is due that is done: at worst it is
+   * done twice after a crash. It is written when it can be.
+   *
+   * @param publishedAt µs of CLOCK_MONOTONIC at which the set was complete; null: nothing is due.
+   */
+  set(publishedAt: number | null): void {
+    const { write, log, unmarked } = this.#parts;
+    const before = this.#unwritten;
+    try {
+      write(publishedAt);
+      this.#unwritten = undefined;
+    } catch (error) {
+      const why = error instanceof Error ? error.message : "cannot write the mark of the pending action";
+      log[before === undefined ? "warn" : "debug"](why);
+      this.#unwritten = { publishedAt };
+    }
+    if ((before === undefined) !== (this.#unwritten === undefined)) unmarked(this.#unwritten !== undefined);
+  }
+
+  /** Writes the one that could not be written. */
+  again(): void {
+    if (this.#unwritten !== undefined) this.set(this.#unwritten.publishedAt);
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * The units that act for a sidecar, which may not talk to systemd itself: as soon as there is something in the inbox, the path
+ * unit starts the service. It sees systemd, and neither a store nor a secret nor a network.
+ */
+import type { Config } from "../config/config.ts";
+import type { Needs } from "./needs.ts";
+import { actionsIn, CLOSED, LOADER_VARIABLES } from "./sandbox.ts";
+import { type Lines, type UnitFile, word } from "./unit-file.ts";
+
+/** What is out of sight as a whole. */
+const HIDDEN = ["/run", "/var", "/home", "/root", "/etc/fetcher"];
+
+export interface ActOptions {
+  readonly comment: string;
+  /** The sidecar's unit without `.service`. */
+  readonly sidecar: string;
+  /** Below /run. */
+  readonly runtimeDirectory: string;
+  /** The configuration. */
+  readonly file: string;
+  readonly command: string;
+  /** Lines that all services of this program have. */
+  readonly program: Lines;
+}
+
+export function actUnits(config: Config, needs: Needs, options: ActOptions): readonly UnitFile[] {
+  const { comment, sidecar, runtimeDirectory, file } = options;
+  const description = `Actions for the secrets of ${config.targets.join(" ").replaceAll("%", "%%")}`;
+  const common: Lines = [
+    ["Description", description],
+    ["Documentation", "man:fetcher(8)"],
+    ["SourcePath", file.replaceAll("%", "%%")],
+  ];
+  return [
+    {
+      path: `${sidecar}-act.path`,
+      comment,
+      unit: [
+        ...common,
+        // It also keeps systemd 254+ from unloading the sidecar's unit, with its directory still there, as it may where nothing refers
+        // to one.
+        ["PartOf", `${sidecar}.service`],
+        ["StopWhenUnneeded", "yes"],
+      ],
+      triggers: [
+        // As long as something is there, it is started again: nothing is lost that comes while it ends.
+        ["DirectoryNotEmpty", `/run/${actionsIn(runtimeDirectory)}/inbox`],
+        // A limit would end the path unit, and with it all actions.
+        ["TriggerLimitIntervalSec", "0"],
+      ],
+      service: [],
+    },
+    {
+      path: `${sidecar}-act.service`,
+      comment,
+      unit: [...common, ["StartLimitIntervalSec", "0"]],
+      service: service(needs, options),
+    },
+  ];
+}
+
+function service(needs: Needs, options: ActOptions): Lines {
+  const { runtimeDirectory, file, command, program } = options;
+  const isIn = (path: string, places: readonly string[]) => places.some((place) => `${path}/`.startsWith(`${place}/`));
+  const stores = [...needs.replaced, ...needs.stays].filter((path) => !isIn(path, [...HIDDEN, ...CLOSED]));
+  const closed = [...CLOSED, ...stores].map((path) => `-${word(path)}`);
+  return [
+    // Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too, and calls itself
+    // starting. Nor does it end with the sidecar but when it sees that the inbox is gone.
+    ["Type", "exec"],
+    ["ExecStart", command],
+    // What is due stays due.
+    ["Restart", "on-failure"],
+    ["RestartSec", "10"],
+    ...program,
+    ["LimitCORE", "0"],
+    ["MemorySwapMax", "0"],
+    ["MemoryMax", "256M"],
+    ["UMask", "0077"],
+    ["UnsetEnvironment", LOADER_VARIABLES],
+    ["PrivateTmp", "yes"],
+    ["TemporaryFileSystem", "/run:ro /var:ro /etc/fetcher:ro"],
+    // The sidecar may have stopped, and its directories be gone.
+    ["BindPaths", `-/run/${word(actionsIn(runtimeDirectory))}`],
+    ["BindReadOnlyPaths", "/run/systemd:/run/systemd:norbind -/run/dbus"],
+    ["BindReadOnlyPaths", `-${word(file).replaceAll(":", "\\:")}`],
+    ["InaccessiblePaths", closed.join(" ")],
+    ["ProtectHome", "yes"],
+    ["ProtectProc", "invisible"],
+    ["PrivateUsers", "identity"],
+    // It does nothing. But a sidecar may look into a process of root's that has no more than its own (ptrace(2)), where systemd has no
+    // PrivateUsers=identity: there it would find systemd's socket.
+    ["CapabilityBoundingSet", "CAP_WAKE_ALARM"],
+    ["NoNewPrivileges", "yes"],
+    ["ProtectSystem", "strict"],
+    ["ProtectClock", "yes"],
+    ["ProtectHostname", "yes"],
+    ["ProtectKernelLogs", "yes"],
+    ["ProtectKernelModules", "yes"],
+    ["ProtectKernelTunables", "yes"],
+    ["ProtectControlGroups", "yes"],
+    ["PrivateDevices", "yes"],
+    ["LockPersonality", "yes"],
+    ["RestrictNamespaces", "yes"],
+    ["RestrictRealtime", "yes"],
+    ["RestrictSUIDSGID", "yes"],
+    ["PrivateNetwork", "yes"],
+    ["IPAddressDeny", "any"],
+    ["RestrictAddressFamilies", "AF_UNIX"],
+    ["SystemCallArchitectures", "native"],
+    ["SystemCallFilter", "@system-service @pkey"],
+    ["SystemCallFilter", "~@privileged @resources"],
+  ];
+}

@@ -1,0 +1,225 @@
+/** A sidecar that may not talk to systemd asks, and another process acts: no action may be lost between the two, nor done twice. */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { Acting } from "../../../src/systemd/acting.ts";
+import { ActionCounter, ActionDesk } from "../../../src/systemd/action-desk.ts";
+import { AskedTargets } from "../../../src/systemd/asked-targets.ts";
+import { configOf } from "../command-line.ts";
+import { FakeClock, FakeSystemd, recordingLog } from "../fakes.ts";
+
+/** Both sides in one process, on a real directory; time and systemd are fakes. `act` is what the path unit does. */
+function bothSides(onChange: object = {}) {
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-act-"));
+  mkdirSync(join(directory, "inbox"));
+  const stop = new AbortController();
+  const clock = new FakeClock();
+  const systemd = new FakeSystemd(clock);
+  const config = configOf({
+    service: "app.service",
+    secrets: { a: {} },
+    output: { directory: "/run/app-secrets/pub" },
+    onChange: { minInterval: 0, ...onChange },
+  });
+  const marks: (number | null)[] = [];
+  let applied = 0;
+  const log = recordingLog();
+  const begin = () => {
+    const targets = new AskedTargets({
+      ...{ config, log, clock },
+      publisher: { setPending: (publishedAt) => marks.push(publishedAt) },
+      counter: new ActionCounter(directory),
+      changed: () => undefined,
+      applied: () => (applied += 1),
+      unmarked: () => undefined,
+    });
+    void targets.run(stop.signal);
+    return targets;
+  };
+  const targets = begin();
+  const inbox = () => readdirSync(join(directory, "inbox"));
+  const act = (end = new AbortController().signal) =>
+    new Acting({ config, desk: new ActionDesk(directory), systemd, log, clock, random: () => 0.5 }).run(end);
+  /** Acts until nothing is due, as the path unit has it. */
+  const actAll = async () => {
+    let isOver = false;
+    const over = act().finally(() => (isOver = true));
+    await clock.until(() => isOver);
+    const result = await over;
+    await clock.advance(5);
+    return result;
+  };
+  const restarts = () => systemd.jobs.filter(({ what }) => what === "restart app.service").length;
+  onTestFinished(async () => {
+    stop.abort();
+    await clock.advance(1);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return {
+    directory,
+    clock,
+    systemd,
+    log,
+    marks,
+    targets,
+    begin,
+    inbox,
+    act,
+    actAll,
+    restarts,
+    applied: () => applied,
+  };
+}
+
+test("what is asked for is done once, the mark is cleared, and only then are old leases ended", async () => {
+  const { targets, clock, marks, inbox, actAll, restarts, applied } = bothSides();
+  const at = clock.monotonic();
+  targets.request(["a"]);
+  expect(inbox()).toEqual([`set-${at}`]);
+  await clock.advance(8);
+  expect([marks, restarts(), applied()]).toEqual([[at], 0, 0]);
+  expect(await actAll()).toBe(true);
+  expect([marks, restarts(), applied(), inbox()]).toEqual([[at, null], 1, 1, []]);
+  expect(targets.counts).toEqual({ done: 1, failed: 0 });
+  await actAll();
+  expect(restarts()).toBe(1);
+});
+
+test("two sets that come while nobody acts are one action, and so is one that comes before the target starts again", async () => {
+  const { targets, clock, inbox, actAll, act, restarts, systemd } = bothSides();
+  targets.request(["a"]);
+  await clock.advance(1);
+  targets.request(["a"]);
+  systemd.jobTime = 20;
+  let isOver = false;
+  const acting = act().finally(() => (isOver = true));
+  await clock.until(() => restarts() === 1);
+  targets.request(["a"]);
+  await clock.until(() => isOver);
+  expect(await acting).toBe(true);
+  await actAll();
+  expect([restarts(), inbox()]).toEqual([1, []]);
+});
+
+test("one that is killed, or stopped, leaves what is due to the next, which knows of earlier starts", async () => {
+  const { targets, clock, systemd, inbox, act, actAll, restarts } = bothSides({ minInterval: 30 });
+  targets.request(["a"]);
+  await actAll();
+  const first = clock.monotonic();
+  targets.request(["a"]);
+  const end = new AbortController();
+  const acting = act(end.signal);
+  await clock.advance(2);
+  expect(targets.statuses).toEqual([expect.stringMatching(/^restart of app\.service in \d+ s \(paced\)$/)]);
+  end.abort();
+  await clock.advance(0);
+  await acting;
+  expect([restarts(), inbox().length]).toEqual([1, 1]);
+  await actAll();
+  expect([restarts(), inbox()]).toEqual([2, []]);
+  const [, second = 0] = systemd.jobs.filter(({ what }) => what === "restart app.service").map(({ at }) => at);
+  expect(second).toBeGreaterThanOrEqual(first / 1e6 + 30 - 6);
+});
+
+test("a target that has started since with the new secrets is left alone", async () => {
+  const { targets, clock, systemd, actAll, restarts, applied } = bothSides();
+  targets.request(["a"]);
+  await clock.advance(1);
+  systemd.state = { ...systemd.state, leftInactiveAt: clock.monotonic(), mainStartedAt: clock.monotonic() };
+  await actAll();
+  expect([restarts(), applied()]).toEqual([0, 1]);
+});
+
+test("an action that the sidecar did not live to see done is done no more than once", async () => {
+  const { targets, clock, begin, marks, actAll, restarts } = bothSides();
+  const at = clock.monotonic();
+  targets.request(["a"]);
+  await actAll();
+  const next = begin();
+  next.resume({ pending: { publishedAt: at } });
+  await clock.advance(6);
+  await actAll();
+  expect([restarts(), marks.at(-1), next.counts]).toEqual([1, null, { done: 0, failed: 0 }]);
+});
+
+test("STATUS says so where the unit that acts does not begin", async () => {
+  const { targets, clock, log, actAll } = bothSides();
+  targets.request(["a"]);
+  await clock.advance(16);
+  const words = /has not begun \(see systemctl status fetcher-act-\w+\.path fetcher-act-\w+\.service\)/;
+  expect(targets.statuses).toEqual([expect.stringMatching(words)]);
+  expect(log.at("warn")).toEqual([expect.stringMatching(words)]);
+  await actAll();
+  expect(targets.statuses).toEqual([]);
+});
+
+describe("what somebody who has taken the sidecar over puts into the inbox", () => {
+  test("leads nowhere: no other unit, no other action, no write elsewhere; and all of it is taken away", async () => {
+    const { directory, clock, inbox, actAll, systemd } = bothSides();
+    const [box, aside] = [join(directory, "inbox"), join(directory, "aside")];
+    mkdirSync(aside);
+    writeFileSync(join(aside, "kept"), "");
+    for (const name of [
+      "set-0",
+      "set--1",
+      "set-1e3",
+      "restart-sshd.service",
+      "set-99999999999999999999",
+      ".hidden",
+      "look-x",
+    ])
+      writeFileSync(join(box, name), '{"unit":"sshd.service","action":"start"}');
+    writeFileSync(join(box, `set-${clock.monotonic() + 60e6}`), "");
+    mkdirSync(join(box, "deep/er"), { recursive: true });
+    symlinkSync(aside, join(box, "link"));
+    symlinkSync(aside, join(box, "deep/link"));
+    expect(await actAll()).toBe(true);
+    expect([inbox(), systemd.jobs, readdirSync(aside)]).toEqual([[], [], ["kept"]]);
+  });
+
+  test("is at most the action of its own targets, by the pace that they have", async () => {
+    const { directory, clock, actAll, restarts, systemd } = bothSides({ minInterval: 20 });
+    for (let time = 1; time < 40; time += 1)
+      writeFileSync(join(directory, "inbox", `set-${clock.monotonic() - time}`), "");
+    await actAll();
+    writeFileSync(join(directory, "inbox", `set-${clock.monotonic()}`), "");
+    await actAll();
+    expect(restarts()).toBe(2);
+    const [one = 0, two = 0] = systemd.starts;
+    expect(two - one).toBeGreaterThanOrEqual(20);
+  });
+});
+
+describe("a sidecar that is stopped right after an action that broke its target", () => {
+  test("hears of it, and has both started again", async () => {
+    const { targets, clock, systemd, actAll, log } = bothSides();
+    targets.request(["a"]);
+    await actAll();
+    systemd.fail();
+    const { signal } = new AbortController();
+    const asked = targets.broken(signal);
+    await clock.advance(0.01);
+    await actAll();
+    expect(await asked).toEqual([{ unit: "app.service", hasNewer: false, hasJob: false }]);
+    const revived = targets.reviveBoth("app.service", signal);
+    await clock.advance(0.01);
+    await actAll();
+    expect(await revived).toEqual({ ok: true, detail: "" });
+    expect(systemd.jobs.map(({ what }) => what)).toContain("revive app.service and the sidecar");
+    expect(log.at("error")).toEqual([]);
+  });
+
+  test("does not ask where nothing was done, and does not wait for ever where nobody answers", async () => {
+    const { targets, clock, inbox, actAll } = bothSides();
+    const { signal } = new AbortController();
+    expect(await targets.broken(signal)).toEqual([]);
+    expect(inbox()).toEqual([]);
+    targets.request(["a"]);
+    await actAll();
+    let broken: unknown;
+    void targets.broken(signal).then((answer) => (broken = answer));
+    await clock.advance(6);
+    expect(broken).toEqual([]);
+  });
+});
