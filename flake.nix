@@ -7,6 +7,7 @@
     { self, nixpkgs }:
     let
       inherit (nixpkgs) lib;
+      outputs = import ./nix/outputs.nix { inherit lib; };
       eachSystem = lib.genAttrs [
         "x86_64-linux"
         "aarch64-linux"
@@ -14,9 +15,8 @@
       pkgsFor = system: nixpkgs.legacyPackages.${system}.extend self.overlays.default;
     in
     {
-      overlays.default = final: _: {
-        secrets-sidecar = final.callPackage ./nix/package.nix { };
-      };
+      inherit (outputs) nixosModules lib;
+      overlays.default = outputs.overlay;
 
       packages = eachSystem (
         system:
@@ -29,19 +29,30 @@
         }
       );
 
-      nixosModules = {
-        # Not the bare paths, which the `nix flake check` of 2.8 refuses.
-        default.imports = [ ./nix/modules/secrets-store.nix ];
-        # For tests of consumers: secrets that are in the configuration.
-        hardcoded-secrets.imports = [ ./nix/modules/hardcoded-secrets.nix ];
+      templates.default = {
+        path = ./nix/template;
+        description = "A NixOS host with a service of nixpkgs that gets its secrets";
       };
 
-      lib = {
-        # RFC 59: `inputs.secrets-sidecar.lib.secrets { inherit pkgs lib config; }`.
-        secrets = import ./nix/lib/secrets.nix;
-        # The contract for secrets in files: `consumer` and `provider`.
-        contract = import ./nix/lib/contract.nix { inherit lib; };
-      };
+      # `nix run .#demo`: a virtual machine to look at.
+      apps = eachSystem (
+        system:
+        let
+          host = lib.nixosSystem {
+            inherit system;
+            modules = [
+              self.nixosModules.default
+              ./nix/demo.nix
+            ];
+          };
+        in
+        {
+          demo = {
+            type = "app";
+            program = "${host.config.system.build.vm}/bin/run-${host.config.networking.hostName}-vm";
+          };
+        }
+      );
 
       checks = eachSystem (
         system:

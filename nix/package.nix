@@ -1,14 +1,16 @@
 # secrets-sidecar: the commands fetcher and with-secrets.
-# The lock file carries integrity hashes and no addresses, so what it names comes by a
-# fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
+# Not buildNpmPackage: its fetcher needs the addresses in the lock file, and this one carries integrity hashes alone. What it
+# names comes by a fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
 {
   lib,
   stdenv,
   cacert,
   makeBinaryWrapper,
   nodejs_24,
+  nodejs-slim_24,
   python3,
   systemd,
+  testers,
   util-linux,
 }:
 
@@ -46,7 +48,7 @@ let
       hashes.${system} or (throw "secrets-sidecar: no hash for ${system} in nix/npm-deps.json");
   };
 in
-stdenv.mkDerivation {
+stdenv.mkDerivation (finalAttrs: {
   pname = "secrets-sidecar";
   inherit (manifest) version;
 
@@ -90,7 +92,9 @@ stdenv.mkDerivation {
     cp node_modules/sd-notify/build/Release/*.node $lib/node_modules/sd-notify/build/Release/
     # What finds the addon for it.
     cp -r node_modules/{bindings,file-uri-to-path} $lib/node_modules/
-    makeWrapper ${nodejs_24}/bin/node $out/bin/fetcher --add-flags "--disable-sigusr1 $lib/dist/fetcher.js" \
+    # Node is without npm at run time; a first line of its own would bring the one with npm along.
+    chmod -x $lib/dist/fetcher.js
+    makeWrapper ${nodejs-slim_24}/bin/node $out/bin/fetcher --add-flags "--disable-sigusr1 $lib/dist/fetcher.js" \
       --suffix PATH : ${lib.makeBinPath [ util-linux ]}
     mv $lib/dist/with-secrets $out/bin/with-secrets
     for page in man/*; do
@@ -109,11 +113,15 @@ stdenv.mkDerivation {
     runHook postInstallCheck
   '';
 
+  passthru.tests.version = testers.testVersion { package = finalAttrs.finalPackage; };
+
   meta = {
     inherit (manifest) description;
     homepage = "https://github.com/NixOS/rfcs/pull/59";
+    # Nixpkgs wants who looks after it here.
+    maintainers = [ ];
     license = lib.licenses.mit;
     mainProgram = "fetcher";
     platforms = lib.remove "package-lock.json" (lib.attrNames hashes);
   };
-}
+})

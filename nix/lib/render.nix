@@ -125,7 +125,7 @@ rec {
     let
       json = builtins.toJSON config;
       checkable =
-        (!isModulePath config.backend || lib.hasPrefix builtins.storeDir config.backend)
+        (!isModulePath config.backend || lib.hasPrefix "${builtins.storeDir}/" config.backend)
         && (pkgs.stdenv.buildPlatform.canExecute or (_: true)) (pkgs.stdenv.hostPlatform or { });
     in
     pkgs.runCommand "${flat name}.json"

@@ -1,8 +1,10 @@
 /** docs/how-to/nixos.md: its examples are tried, so that nobody copies one that does not work. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { blocksOf, blockWith } from "../markdown.ts";
 import { needs } from "../requirements.ts";
-import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
+import { Evaluation, project, setting, type RenderedUnits } from "./evaluation.ts";
 
 const page = "docs/how-to/nixos.md";
 
@@ -14,9 +16,15 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     options.services.stash.passwordFile = (import (nix + "/lib/contract.nix") { inherit lib; }).consumer { owner = "stash"; };
     config._module.args.pkgs = lib.mkForce (pkgs // { myapp = "/myapp"; });
     config.secretsStore.enable = true;
-    options.services.vaultwarden.environmentFile = lib.mkOption { type = lib.types.str; default = ""; };
+    options.services = {
+      vaultwarden.enable = lib.mkEnableOption "it";
+      vaultwarden.environmentFile = lib.mkOption { type = lib.types.str; default = ""; };
+      miniflux.adminCredentialsFile = lib.mkOption { type = lib.types.str; default = ""; };
+      grafana.settings = lib.mkOption { type = lib.types.attrsOf lib.types.anything; default = { }; };
+    };
     config.systemd.services = {
-      grafana = { };
+      grafana.environment.SETTINGS = builtins.toJSON config.services.grafana.settings;
+      miniflux.serviceConfig.EnvironmentFile = config.services.miniflux.adminCredentialsFile;
       stash = { };
       vaultwarden.serviceConfig.EnvironmentFile = config.services.vaultwarden.environmentFile;
     };
@@ -27,20 +35,60 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     ) as RenderedUnits;
   const block = (has: string) => blockWith(page, "nix", has).code;
 
-  test("the flake makes a host with a service and its sidecar, in 30 lines", () => {
+  test("the flake makes a host of a service of nixpkgs with its sidecar, in 30 lines", () => {
     const code = block("nixosConfigurations");
     expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(30);
-    const rendered = evaluation.value(`((${code}).outputs {
-      nixpkgs.lib.nixosSystem = { system, modules }: host modules;
+    const rendered = evaluation.value(`((${code.replace("./configuration.nix", "{ }")}).outputs {
+      nixpkgs.lib.nixosSystem = { system, modules }: host (modules ++ [ (${around}) ]);
       secrets-sidecar.nixosModules.default = nix + "/modules/secrets-store.nix";
     }).nixosConfigurations.host.units`) as RenderedUnits;
+    const file = "/run/vaultwarden-secrets/pub/secrets.env";
+    expect(setting(rendered, "vaultwarden.service", "EnvironmentFile")).toEqual([file]);
+    expect(evaluation.config(rendered, "vaultwarden-secrets.service")).toHaveProperty("secrets", { ADMIN_TOKEN: {} });
+  });
+
+  test("the flake is what `nix flake init` writes", () => {
+    const template = readFileSync(join(project, "nix/template/flake.nix"), "utf8");
+    expect(`${block("nixosConfigurations").trim()}\n`).toBe(template);
+  });
+
+  test("what a program's own configuration names is at the path of the running service", () => {
+    const rendered = units(block("$__file{"), `{ secretsStore.folder.secretsDir = "/s"; }`);
+    expect(rendered["grafana.service"]?.text).toContain("$__file{/run/credentials/grafana.service/secret_key}");
+  });
+
+  test("the machine to look at has a service with a sidecar", () => {
+    const rendered = evaluation.value(`(host [
+      (nix + "/modules/secrets-store.nix")
+      ({ lib, ... }: {
+        options = lib.genAttrs [ "networking" "virtualisation" "services" "environment" ] (_: lib.mkOption {
+          type = lib.types.attrsOf lib.types.anything;
+        }) // {
+          system.stateVersion = lib.mkOption { };
+          systemd.tmpfiles.settings = lib.mkOption { type = lib.types.attrsOf lib.types.anything; };
+        };
+      })
+      ({ config, lib, ... }: removeAttrs (import (nix + "/demo.nix") {
+        inherit config lib;
+        modulesPath = "/nixpkgs/nixos/modules";
+      }) [ "imports" ])
+    ]).units`) as RenderedUnits;
     expect(setting(rendered, "hello.service", "LoadCredential")).toEqual(["greeting:/run/hello-secrets/pub/greeting"]);
     const script = setting(rendered, "hello.service", "ExecStart")[0]?.trim() ?? "";
     expect(evaluation.read(script)).toContain("cat /run/credentials/hello.service/greeting");
   });
 
+  test("without flakes the module is the same, and needs no package set", () => {
+    const rendered = evaluation.value(`(host [
+      (import (nix + "/../default.nix") { pkgs = throw "nobody asks for packages"; inherit lib; }).nixosModules.default
+      { secretsStore.enable = true; systemd.services.web = { };
+        secretsStore.services.web = { secrets.a = { }; secretsConfig = { backend = "folder"; config.secretsDir = "/s"; }; }; }
+    ]).units`) as RenderedUnits;
+    expect(Object.keys(rendered).sort()).toEqual(["web-secrets.service", "web.service"]);
+  });
+
   test.each([
-    ["vaultwarden.environmentFile", `{ secretsStore.folder.secretsDir = "/s"; }`, "vaultwarden-secrets.service"],
+    ["miniflux.adminCredentialsFile", `{ secretsStore.folder.secretsDir = "/s"; }`, "miniflux-secrets.service"],
     ["environment.GF_DATABASE_PASSWORD", `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
     ["sops.secrets.db_password", "{ }", "grafana-secrets.service"],
     ['templates."secrets.ini"', `{ secretsStore.folder.secretsDir = "/s"; }`, "grafana-secrets.service"],
@@ -70,6 +118,6 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
   });
 
   test("there are no others", () => {
-    expect(blocksOf(page, "nix")).toHaveLength(10);
+    expect(blocksOf(page, "nix")).toHaveLength(11);
   });
 });

@@ -57,16 +57,19 @@ needs("nix").describe("evaluation", () => {
     inherit lib;
     stdenv = {
       hostPlatform = { system = "${system}"; node.arch = "${arch}"; };
-      mkDerivation = given: given // { outPath = "/built/" + (given.name or given.pname); };
+      mkDerivation = attributes: let
+        given = if builtins.isFunction attributes then attributes { finalPackage = "/itself"; } else attributes;
+      in given // { outPath = "/built/" + (given.name or given.pname); };
     };
-    nodejs_24 = "/node";
+    nodejs_24 = "/node"; nodejs-slim_24 = "/slim";
+    testers.testVersion = { package }: "the version of \${package}";
     systemd = "/systemd"; cacert = "/cacert"; makeBinaryWrapper = "/wrapper"; python3 = "/python"; util-linux = "/util-linux";
   })`;
 
   test("the package builds the addon against systemd, with the dependencies of its own system", () => {
     const value = evaluation.value(`
       let package = ${built("aarch64-linux", "arm64")}; in {
-        inherit (package) pname version buildInputs configurePhase installPhase;
+        inherit (package) pname version buildInputs configurePhase installPhase passthru;
         src = builtins.attrNames (builtins.readDir "\${package.src}");
         inherit (package.meta) mainProgram platforms;
       }`);
@@ -75,6 +78,7 @@ needs("nix").describe("evaluation", () => {
       buildInputs: ["/systemd"],
       src: ["LICENSE", "backends", "man", "package.json", "scripts", "src"],
       mainProgram: "fetcher",
+      passthru: { tests: { version: "the version of /itself" } },
       platforms: ["aarch64-linux", "x86_64-linux"],
       configurePhase: expect.stringContaining("cp -r /built/secrets-sidecar-node-modules-") as string,
       // The guide to a pair of units says where fetcher-secrets.sh is.
@@ -88,14 +92,19 @@ needs("nix").describe("evaluation", () => {
   });
 
   const flake = `((import (nix + "/../flake.nix")).outputs {
-    self = let self = (import (nix + "/../flake.nix")).outputs { inherit self nixpkgs; }; in self;
+    self = let self = (import (nix + "/../flake.nix")).outputs { inherit self nixpkgs; } // { outPath = toString (nix + "/.."); }; in self;
     nixpkgs = standIn;
   })`;
   const withStandIn = (expression: string) =>
     evaluation.value(`
       let
         standIn = {
-          inherit lib;
+          lib = lib // {
+            nixosSystem = { system, modules }: {
+              config.networking.hostName = "host";
+              config.system.build.vm = "/vm";
+            };
+          };
           outPath = "/nixpkgs";
           legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: {
             extend = overlay: let final = { callPackage = file: _: { inherit file; }; } // overlay final { }; in final // {
@@ -114,11 +123,18 @@ needs("nix").describe("evaluation", () => {
         packages = builtins.attrNames flake.packages.aarch64-linux;
         checks = lib.length (builtins.attrNames flake.checks.aarch64-linux);
         package = flake.checks.x86_64-linux ? package;
+        demo = flake.apps.x86_64-linux.demo.program;
+        template = builtins.attrNames (builtins.readDir flake.templates.default.path);
         secrets = builtins.functionArgs flake.lib.secrets;
         contract = builtins.attrNames flake.lib.contract;
       }`),
     ).toEqual({
-      names: ["checks", "devShells", "formatter", "lib", "nixosModules", "overlays", "packages"],
+      names: [
+        ...["apps", "checks", "devShells", "formatter", "lib", "nixosModules", "overlays", "packages"],
+        "templates",
+      ],
+      demo: "/vm/bin/run-host-vm",
+      template: ["flake.nix"],
       modules: { default: true, "hardcoded-secrets": true },
       packages: ["default", "secrets-sidecar"],
       // The package, and each of the tests in virtual machines (vm-tests.test.ts).

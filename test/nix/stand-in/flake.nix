@@ -26,6 +26,7 @@
               "makeBinaryWrapper"
               "nixfmt"
               "nixfmt-tree"
+              "nodejs-slim_24"
               "nodejs_24"
               "openbao"
               "python3"
@@ -39,10 +40,22 @@
                   inherit system;
                   node.arch = "any";
                 };
-                mkDerivation = given: made (given.name or given.pname) // { inherit (given) meta; };
+                mkDerivation =
+                  attributes:
+                  let
+                    given =
+                      if builtins.isFunction attributes then attributes { finalPackage = package; } else attributes;
+                    package = made (given.name or given.pname) // {
+                      inherit (given) meta;
+                    };
+                  in
+                  package;
               };
               mkShell = _: made "shell";
-              testers.runNixOSTest = test: made test.name;
+              testers = {
+                runNixOSTest = test: made test.name;
+                testVersion = _: made "version";
+              };
               callPackage = call packages;
               extend =
                 overlay:
@@ -55,7 +68,20 @@
         packages;
     in
     {
-      inherit lib;
+      lib = lib // {
+        # A machine that nobody starts.
+        nixosSystem =
+          { system, modules }:
+          assert builtins.all (module: builtins.isAttrs module || builtins.pathExists module) modules;
+          {
+            config.networking.hostName = "host";
+            config.system.build.vm = builtins.derivation {
+              name = "vm";
+              inherit system;
+              builder = "/bin/sh";
+            };
+          };
+      };
       legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] pkgsOf;
     };
 }

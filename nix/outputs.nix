@@ -1,0 +1,22 @@
+# What there is of this project, with flakes (flake.nix) or without (default.nix).
+{ lib }:
+
+{
+  overlay = final: _: {
+    secrets-sidecar = final.callPackage ./package.nix { };
+  };
+
+  nixosModules = {
+    # Not the bare paths, which the `nix flake check` of 2.8 refuses.
+    default.imports = [ ./modules/secrets-store.nix ];
+    # For tests of consumers: secrets that are in the configuration.
+    hardcoded-secrets.imports = [ ./modules/hardcoded-secrets.nix ];
+  };
+
+  lib = {
+    # RFC 59: `secrets-sidecar.lib.secrets { inherit pkgs lib config; }`.
+    secrets = import ./lib/secrets.nix;
+    # The contract for secrets in files: `consumer` and `provider`.
+    contract = import ./lib/contract.nix { inherit lib; };
+  };
+}
