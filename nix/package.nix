@@ -1,6 +1,6 @@
 # secrets-sidecar: the commands fetcher and with-secrets.
-# Not buildNpmPackage: its fetcher needs the addresses in the lock file, and this one carries integrity hashes alone. What it
-# names comes by a fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
+# Not buildNpmPackage: its fetcher needs the addresses in the lock file, and this one carries integrity hashes alone.
+# What it names comes by a fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
 {
   lib,
   stdenv,

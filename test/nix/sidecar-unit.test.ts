@@ -56,7 +56,12 @@ needs("nix").describe("a rendered sidecar", () => {
     expect(differences(text, "Unit")).toEqual({
       // A folder may be on a mount of its own; the example says so in a comment.
       rendered: ["RequiresMountsFor=/etc/secrets"],
-      example: [],
+      // Of a template, whose instance systemd may not be able to have.
+      example: [
+        "AssertPathExists=|!/etc/fetcher/NAME.json",
+        "AssertPathExists=|!/usr/lib/systemd/systemd-executor",
+        "AssertPathExistsGlob=|/etc/fetcher/NAME.json",
+      ],
     });
     expect(differences(text, "Service")).toEqual({
       rendered: [
