@@ -13,6 +13,7 @@ export const ExitCode = {
   bug: 70,
   cannotCreate: 73,
   ioError: 74,
+  again: 75,
   denied: 77,
   config: 78,
   /** As a shell has it for SIGTERM. With Type=oneshot, 0 would tell systemd that the secrets are there. */
@@ -29,6 +30,7 @@ export const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
   bug: "a bug of fetcher",
   cannotCreate: "the output cannot be made",
   ioError: "the output cannot be written",
+  again: "what the unit's sandbox does not show may have come since: to be started again, in a new one",
   denied: "the store refuses us",
   config: "the configuration is wrong",
   stoppedEarly: 'stopped before anything was published ("resident": false)',

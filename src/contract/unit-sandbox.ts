@@ -54,6 +54,14 @@ export function hintIn(mountinfo: string, path: string): string {
   );
 }
 
+/**
+ * Whether a message with a hint is about something that a new sandbox may show: the unit's optional binds (`-`) are made once,
+ * of what is there at its start. What InaccessiblePaths= closes stays closed.
+ */
+export function mayShowLater(message: string): boolean {
+  return /; hidden by this unit's sandbox \((?:TemporaryFileSystem=|ProtectHome=tmpfs)/.test(message);
+}
+
 interface Mount {
   readonly root: string;
   readonly point: string;

@@ -6,6 +6,7 @@ import type { Config } from "../config/config.ts";
 import { fetchForStart } from "./at-rest.ts";
 import { keepEmptied } from "./emptied.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
+import { mayShowLater } from "../contract/unit-sandbox.ts";
 import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";
 import { longestRetryAfter, type Problem, problemOf, type Problems } from "./problems.ts";
@@ -13,6 +14,9 @@ import { FETCH_LIMIT, type Store } from "./store.ts";
 
 /** Seconds that a store is given while a published set of an earlier life stands ready. */
 export const ADOPTION_LIMIT = 5;
+
+/** Seconds that a start goes on in a sandbox that hides what it waits for. */
+const HIDDEN_LIMIT = 10;
 
 export interface FirstLoadParts {
   readonly config: Config;
@@ -31,7 +35,7 @@ export interface FirstLoadParts {
  *
  * @param published id → bytes of a complete set that an earlier life published.
  * @returns what the store failed, and is to be asked for again: those of it that are in `published` were taken from there.
- * @throws FatalError 66, 77, 78 for what a person must mend; 69 after `startTimeout`.
+ * @throws FatalError 66, 77, 78 for what a person must mend; 69 after `startTimeout`; 75 where only a new sandbox helps.
  */
 export async function firstLoad(
   parts: FirstLoadParts,
@@ -94,6 +98,13 @@ class Loading {
     return (this.#parts.clock.monotonic() - this.#begun) / 1e6;
   }
 
+  /** Seconds after the beginning. A start that may end by its own limit of time ends by that alone. */
+  get #hiddenLimit(): number {
+    const isHidden = [...this.#failed.values()].some((problem) => mayHeal(problem) && mayShowLater(problem.message));
+    if (!isHidden || this.#published !== undefined || this.#parts.config.startTimeout !== null) return Infinity;
+    return HIDDEN_LIMIT;
+  }
+
   async #ask(stop: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
     const published = this.#published;
     const { startTimeout } = this.#parts.config;
@@ -126,6 +137,7 @@ class Loading {
       return true;
     }
     if (final !== undefined) throw fatal(store.name, final[0], final[1]);
+    if (this.#elapsed + 0.1 >= this.#hiddenLimit) refuseSandbox(store.name, failed);
     problems.note(new Map([...outcomes].filter(([id]) => !failed.has(id))), "published without it");
     problems.note(new Map([...outcomes].filter(([id]) => failed.has(id))), "trying again");
     return false;
@@ -139,9 +151,10 @@ class Loading {
       this.#published === undefined
         ? untilGivingUp(config, this.#elapsed, failed, store.name)
         : ADOPTION_LIMIT - this.#elapsed;
+    const hidden = Math.max(this.#hiddenLimit - this.#elapsed, 0.01);
     if (this.#isRetry) {
       const pause = backoff(this.#attempt, random, longestRetryAfter(failed.values()));
-      const wait = Math.min(pause, limit, ...patient.values());
+      const wait = Math.min(pause, limit, hidden, ...patient.values());
       this.#retryAt = this.#elapsed + wait;
       this.#attempt += 1;
       status(waitingFor(store.name, failed, this.#attempt, wait));
@@ -219,6 +232,16 @@ function adopt(held: HeldValues, failed: ReadonlyMap<string, Problem>, published
 /** The one line that `systemctl status` and the journal show. */
 export function fatal(backend: string, id: string, { kind, message }: Problem): FatalError {
   return new FatalError(exitCodeOf[kind], `${backend}: secret ${JSON.stringify(id)}: ${message}`);
+}
+
+/** @throws FatalError (75) about the first that a new sandbox may show. */
+function refuseSandbox(backend: string, failed: ReadonlyMap<string, Problem>): void {
+  for (const [id, { message }] of failed)
+    if (mayShowLater(message))
+      throw new FatalError(
+        ExitCode.again,
+        `${backend}: secret ${JSON.stringify(id)}: ${message} (starts again, in case it is there by now)`,
+      );
 }
 
 /** @throws FatalError (69) when `startTimeout` is over. */

@@ -18,4 +18,36 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     await pair.start();
     await guest.run(["rmdir", "/srv/not-there"]);
   });
+
+  scenario(guest, "sees an optional path that comes later than its start, and the service starts", async (pairOf) => {
+    const folder = "/var/lib/comes-later/secrets";
+    const pair = await pairOf({
+      name: "later",
+      config: { config: { secretsDir: folder } },
+      sidecar: { service: ["BindReadOnlyPaths=-/var/lib/comes-later"] },
+    });
+    const journal = async () => await guest.journal(pair.sidecar);
+    await guest.run(["systemctl", "start", "--no-block", pair.target]);
+    await guest.until("it says what it waits for", journal, (lines) =>
+      lines.includes("no directory /var/lib/comes-later"),
+    );
+    await guest.write(`${folder}/token`, "late", 0o400);
+    await guest.until("it has begun again", journal, (lines) =>
+      lines.includes("starts again, in case it is there by now"),
+    );
+    // Before systemd 254 a start that fails fails what needs it, whatever comes of it later.
+    const waits = (await guest.show(pair.sidecar, "RestartMode")).RestartMode === "direct";
+    if (!waits)
+      await guest.until(
+        "another start works",
+        async () => (await guest.run(["systemctl", "start", pair.target], { check: false })).code === 0,
+      );
+    await guest.until(
+      "the service runs",
+      async () => (await guest.show(pair.target, "ActiveState")).ActiveState,
+      (state) => state === "active",
+    );
+    expect(await guest.read(`${pair.runtime}/pub/token`)).toBe("late");
+    await guest.run(["rm", "-r", "/var/lib/comes-later"]);
+  });
 });

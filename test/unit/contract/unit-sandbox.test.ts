@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { hiddenHint, hintIn } from "../../../src/contract/unit-sandbox.ts";
+import { hiddenHint, hintIn, mayShowLater } from "../../../src/contract/unit-sandbox.ts";
 
 /** As systemd 257 makes them for examples/systemd/fetcher@.service; a folder of the operator's is bound. */
 const mounts = String.raw`1 0 8:1 / / ro,relatime - ext4 /dev/sda1 rw
@@ -43,4 +43,15 @@ test.each(["/etc/app/token", "/srv/tmp/gone", "/var/lib/app/gone", "/var/lib/key
 test("outside a unit nothing is hidden, whatever is mounted", () => {
   expect(process.env["INVOCATION_ID"]).toBeUndefined();
   expect(hiddenHint("/proc/1/root/none")).toBe("");
+});
+
+test.each([
+  ["/var/lib/other/secret", true],
+  ["/etc/fetcher/secrets", true],
+  ["/etc/ssl/private/key.pem", false],
+  ["/root/token", false],
+  ["/tmp/token", false],
+  ["/srv/tmp/gone", false],
+])("a new sandbox may show %s: %s", (path, may) => {
+  expect(mayShowLater(`no file ${path}${hintIn(mounts, path)}`)).toBe(may);
 });

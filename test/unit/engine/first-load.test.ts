@@ -311,3 +311,47 @@ describe("beside a set that was published before", () => {
     expect(Math.max(...store.limits.slice(1).map(Number))).toBeLessThan(5);
   });
 });
+
+describe("a path that the unit's sandbox hides", () => {
+  const hidden =
+    "no directory /var/x (yet); hidden by this unit's sandbox (TemporaryFileSystem=/var): add BindReadOnlyPaths=/var to the unit";
+  const away = () => new BackendError("unavailable", hidden);
+
+  test("is waited for ten seconds, and then in a new sandbox", async () => {
+    const store = new FakeStore({ a: "1" });
+    const { clock, end, ended } = load(store, { secrets: { a: {} } });
+    store.down = away();
+    await clock.advance(9.5);
+    expect(ended()).toBe(false);
+    await clock.advance(0.6);
+    expect(exit(end())).toBe(`75 fake: secret "a": ${hidden} (starts again, in case it is there by now)`);
+  });
+
+  test("that comes into sight in the meantime ends nothing", async () => {
+    const store = new FakeStore({ a: "1" });
+    const { clock, end } = load(store, { secrets: { a: {} } });
+    store.down = away();
+    await clock.advance(5);
+    store.down = undefined;
+    await clock.advance(5);
+    expect(end()).toEqual({ adopted: [] });
+  });
+
+  test("ends a start by startTimeout alone, where there is one", async () => {
+    const store = new FakeStore({ a: "1" });
+    const { clock, end, ended } = load(store, { secrets: { a: {} }, startTimeout: 30 });
+    store.down = away();
+    await clock.advance(29);
+    expect(ended()).toBe(false);
+    await clock.advance(1.5);
+    expect(exit(end())).toMatch(/^69 .*given up after startTimeout, 30 s/);
+  });
+
+  test("with a set of an earlier life that is adopted", async () => {
+    const store = new FakeStore({ a: "1" });
+    const { clock, end } = load(store, { secrets: { a: {} }, published: before({ a: "old" }) });
+    store.down = away();
+    await clock.advance(5.2);
+    expect(end()).toEqual({ adopted: ["a"] });
+  });
+});
