@@ -45,7 +45,7 @@ let
       lib.optional (plus != null)
         "${option}.serviceConfig.${plus.name} has a command with the prefix `+', which sees the /tmp of the host, where anybody can put a file in the place of a secret: use `!' for privileges, or `delivery = \"credentials\"' of secretsStore.services";
 in
-{
+rec {
   # `option`: the service's path. Empty where its secrets can be in a private /tmp.
   inherit ofPrivateTmp;
 
@@ -84,6 +84,24 @@ in
           "${option}: ${lib.concatStringsSep " and " sharing} would share the unit ${unit}.service: rename one"
       ) (lib.groupBy unitOf names)
     );
+
+  # Of an option whose attributes have a sidecar each. `sidecars`: name of the attribute → that of its unit.
+  ofSidecars =
+    {
+      option,
+      sidecars,
+      definitions,
+      own,
+    }:
+    ofSharedUnits {
+      inherit option;
+      names = lib.attrNames sidecars;
+      unitOf = name: sidecars.${name};
+    }
+    ++ ofTakenUnits {
+      units = lib.mapAttrs' (name: unit: lib.nameValuePair unit "${option}.${name}") sidecars;
+      inherit definitions own;
+    };
 
   # `units`: name of a sidecar → the option that it is for; `definitions`: those of systemd.services by all modules;
   # `own`: the file of the module that asks.

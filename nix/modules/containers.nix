@@ -11,12 +11,7 @@ let
   inherit (lib) literalExpression mkOption;
 
   cfg = config.secretsStore;
-  types = import ../lib/types.nix { inherit lib; };
-  problems = import ../lib/problems.nix { inherit lib; };
-  render = import ../lib/render.nix {
-    inherit lib pkgs;
-    inherit (cfg) package;
-  };
+  inherit (import ../lib { inherit config lib pkgs; }) types problems render;
 
   sidecarOf = name: "container-${name}-secrets";
 
@@ -169,15 +164,9 @@ in
       systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.containers);
       assertions =
         map fail (
-          problems.ofSharedUnits {
+          problems.ofSidecars {
             option = "secretsStore.containers";
-            names = lib.attrNames cfg.containers;
-            unitOf = name: cfg.containers.${name}.sidecar;
-          }
-          ++ problems.ofTakenUnits {
-            units = lib.mapAttrs' (
-              name: container: lib.nameValuePair container.sidecar "secretsStore.containers.${name}"
-            ) cfg.containers;
+            sidecars = lib.mapAttrs (_: container: container.sidecar) cfg.containers;
             definitions = options.systemd.services.definitionsWithLocations;
             own = ./containers.nix;
           }

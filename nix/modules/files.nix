@@ -12,14 +12,13 @@ let
   inherit (lib) literalExpression mkOption;
 
   cfg = config.secretsStore;
-  types = import ../lib/types.nix { inherit lib; };
-  problems = import ../lib/problems.nix { inherit lib; };
-  templates = import ../lib/templates.nix { inherit lib pkgs; };
-  contract = import ../lib/contract.nix { inherit lib; };
-  render = import ../lib/render.nix {
-    inherit lib pkgs;
-    inherit (cfg) package;
-  };
+  inherit (import ../lib { inherit config lib pkgs; })
+    types
+    problems
+    templates
+    contract
+    render
+    ;
 
   # "stash/password" is a fine name in the contract, and none of a unit.
   flat = lib.replaceStrings [ "/" "@" " " ] [ "-" "-" "-" ];

@@ -8,11 +8,7 @@
 }:
 
 let
-  types = import ../lib/types.nix { inherit lib; };
-  render = import ../lib/render.nix {
-    inherit lib pkgs;
-    inherit (config.secretsStore) package;
-  };
+  inherit (import ../lib { inherit config lib pkgs; }) types render;
 in
 {
   imports = [

@@ -11,15 +11,13 @@ let
   inherit (lib) literalExpression mkOption;
 
   cfg = config.secretsStore;
-  types = import ../lib/types.nix { inherit lib; };
-  problems = import ../lib/problems.nix { inherit lib; };
-  templates = import ../lib/templates.nix { inherit lib pkgs; };
-  render = import ../lib/render.nix {
-    inherit lib pkgs;
-    inherit (cfg) package;
-  };
-
-  readers = import ../lib/readers.nix { inherit lib; };
+  inherit (import ../lib { inherit config lib pkgs; })
+    types
+    problems
+    templates
+    readers
+    render
+    ;
 
   hostPathOf = service: file: "${render.publicDirectory service.sidecar}/${file}";
 
@@ -391,15 +389,9 @@ in
     systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.services);
     assertions =
       map fail (
-        problems.ofSharedUnits {
+        problems.ofSidecars {
           option = "secretsStore.services";
-          names = lib.attrNames cfg.services;
-          unitOf = name: cfg.services.${name}.sidecar;
-        }
-        ++ problems.ofTakenUnits {
-          units = lib.mapAttrs' (
-            name: service: lib.nameValuePair service.sidecar "secretsStore.services.${name}"
-          ) cfg.services;
+          sidecars = lib.mapAttrs (_: service: service.sidecar) cfg.services;
           definitions = options.systemd.services.definitionsWithLocations;
           own = ./services.nix;
         }

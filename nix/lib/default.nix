@@ -1,0 +1,18 @@
+# What the modules of secretsStore share.
+{
+  config,
+  lib,
+  pkgs,
+}:
+
+{
+  types = import ./types.nix { inherit lib; };
+  problems = import ./problems.nix { inherit lib; };
+  readers = import ./readers.nix { inherit lib; };
+  templates = import ./templates.nix { inherit lib pkgs; };
+  contract = import ./contract.nix { inherit lib; };
+  render = import ./render.nix {
+    inherit lib pkgs;
+    inherit (config.secretsStore) package;
+  };
+}
