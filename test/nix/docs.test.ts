@@ -117,6 +117,18 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     expect(evaluation.config(rendered, "myapp-migrate-secrets.service")).toHaveProperty("secrets", { db_password: {} });
   });
 
+  test.each([
+    ["secretsStore.folder.secretsDir", ["PASSWORD"]],
+    ["secretsStore.vault =", ["PGUSER", "PGPASSWORD"]],
+  ])("the tutorial's service with %s has its variables", (has, variables) => {
+    const rendered = evaluation.value(
+      `(host [ (nix + "/modules/secrets-store.nix") { config._module.args.pkgs = lib.mkForce (pkgs // { postgresql = "/postgresql"; }); } (${blockWith("docs/tutorial/nixos.md", "nix", has).code}) ]).units`,
+    ) as RenderedUnits;
+    const config = evaluation.config(rendered, "shop-secrets.service") as { secrets: Record<string, { env?: string }> };
+    expect(rendered["shop.service"]?.text).toContain("shop-secrets.service");
+    expect(Object.values(config.secrets).map(({ env }) => env)).toEqual(expect.arrayContaining(variables));
+  });
+
   test("there are no others", () => {
     expect(blocksOf(page, "nix")).toHaveLength(11);
   });
