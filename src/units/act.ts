@@ -88,9 +88,9 @@ function service(needs: Needs, options: ActOptions): Lines {
     ["ProtectHome", "yes"],
     ["ProtectProc", "invisible"],
     ["PrivateUsers", "identity"],
-    // It does nothing. But a sidecar may look into a process of root's that has no more than its own (ptrace(2)), where systemd has no
-    // PrivateUsers=identity: there it would find systemd's socket.
-    ["CapabilityBoundingSet", "CAP_WAKE_ALARM"],
+    // Neither is of use here. But where systemd has no PrivateUsers=identity (before 257), a sidecar may look into each process of root's
+    // that has no more than its own two (ptrace(2)), and would find systemd's socket in there. Containers leave one or the other.
+    ["CapabilityBoundingSet", "CAP_NET_BROADCAST CAP_NET_BIND_SERVICE"],
     ["NoNewPrivileges", "yes"],
     ["ProtectSystem", "strict"],
     ["ProtectClock", "yes"],

@@ -85,8 +85,11 @@ onEachGuest("pacing", (guest) => {
       await guest.run(["touch", "/run/cexec"]);
       await pair.put("token", "two");
       await pair.untilState(pair.sidecar, "inactive");
-      const said = await pair.journal();
-      expect(said).toContain("cexec.service is down since the restart: its ExecCondition= is not met");
+      await guest.until(
+        "somebody says why",
+        async () => await pair.journal(),
+        (said) => said.includes("cexec.service is down since the restart: its ExecCondition= is not met"),
+      );
     },
   );
 

@@ -3,7 +3,7 @@ import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
 import { comesBackAlone, home, type Pair } from "./pair.ts";
-import { scenario } from "./scenario.ts";
+import { areGenerated, scenario } from "./scenario.ts";
 
 const optional = { optional: true };
 const nobody = { service: ["User=nobody", "Group=nogroup"] };
@@ -12,7 +12,9 @@ onEachGuest("traps", (guest) => {
   for (const [where, output] of [
     ["among the links", {}],
     ["among the files in /tmp itself", { directory: "/tmp", links: null }],
-  ] as const)
+  ] as const) {
+    // Who has the units generated has no such output.
+    if (areGenerated && "directory" in output) continue;
     scenario(guest, `${where} lead no write and no chown elsewhere, and are replaced`, async (pairOf) => {
       const name = where.includes("links") ? "trap-links" : "trap-files";
       const owned = { ...optional, owner: "nobody" };
@@ -55,6 +57,7 @@ onEachGuest("traps", (guest) => {
       await pair.untilSaid("file=three variable=three");
       expect(await victim.look()).toBe(victim.before);
     });
+  }
 
   scenario(guest, "that cannot be replaced are named in STATUS; once removed, the rotation goes on", async (pairOf) => {
     const pair = await pairOf({
@@ -92,17 +95,19 @@ onEachGuest("traps", (guest) => {
     await pair.untilSaid("file=one variable=one", { lines: 2 });
   });
 
-  scenario(guest, "and a program that would source them is not started with them", async (pairOf) => {
-    const pair = await pairOf({ name: "trap-sourced", target: nobody });
-    await pair.start();
-    const { target } = await pair.pids();
-    await guest.run(`rm /proc/${target}/root/tmp/secrets.env`);
-    await byTarget(pair, "echo 'token=evil' > /tmp/secrets.env");
-    await guest.systemctl("restart", pair.target);
-    await pair.untilState(pair.target, "failed");
-    expect(await guest.journal(pair.target)).toContain("/tmp/secrets.env does not belong to root");
-    expect(await pair.said()).toHaveLength(1);
-  });
+  // systemd reads the variables itself where the units are generated.
+  if (!areGenerated)
+    scenario(guest, "and a program that would source them is not started with them", async (pairOf) => {
+      const pair = await pairOf({ name: "trap-sourced", target: nobody });
+      await pair.start();
+      const { target } = await pair.pids();
+      await guest.run(`rm /proc/${target}/root/tmp/secrets.env`);
+      await byTarget(pair, "echo 'token=evil' > /tmp/secrets.env");
+      await guest.systemctl("restart", pair.target);
+      await pair.untilState(pair.target, "failed");
+      expect(await guest.journal(pair.target)).toContain("/tmp/secrets.env does not belong to root");
+      expect(await pair.said()).toHaveLength(1);
+    });
 
   scenario(guest, "a full disk keeps the old set and the target as they are, says so, and heals", async (pairOf) => {
     const pair = await pairOf({ name: "full" });

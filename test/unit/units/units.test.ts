@@ -101,7 +101,7 @@ describe("the units that act for it", () => {
         "ExecStart=/usr/bin/fetcher act --config /etc/fetcher/hello.json --output /run/hello-secrets/pub --actions /run/hello-secrets-act",
         "TemporaryFileSystem=/run:ro /var:ro /etc/fetcher:ro",
         "BindPaths=-/run/hello-secrets-act",
-        "CapabilityBoundingSet=CAP_WAKE_ALARM",
+        "CapabilityBoundingSet=CAP_NET_BROADCAST CAP_NET_BIND_SERVICE",
         "PrivateNetwork=yes",
       ]) as string[],
     );

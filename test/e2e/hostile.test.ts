@@ -1,0 +1,106 @@
+/**
+ * Code that somebody else controls runs inside the sidecar: what it cannot do. It is a third party's backend here, in the sandbox
+ * that a folder or a Vault gets: a flaw in a client library would be no better off.
+ */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect } from "vitest";
+import { generatedUnits } from "./generated-units.ts";
+import type { Guest } from "./guest.ts";
+import { onEachGuest } from "./guests.ts";
+import type { PairOptions } from "./pair.ts";
+import { scenario } from "./scenario.ts";
+
+const CANARY = `canary-${randomBytes(6).toString("hex")}`;
+const PORT = 9911;
+const module = readFileSync(join(import.meta.dirname, "fixtures/hostile.mjs"));
+
+interface Findings {
+  readonly sockets: Readonly<Record<string, string>>;
+  readonly read: Readonly<Record<string, string>>;
+  readonly written: Readonly<Record<string, string>>;
+  readonly programs: Readonly<Record<string, string>>;
+  readonly network: string;
+  readonly others: readonly string[];
+}
+
+const stores: Readonly<Record<string, PairOptions["config"]>> = {
+  folder: {},
+  vault: { backend: "vault", config: { url: `http://127.0.0.1:${PORT}`, path: "a", tokenPath: "/etc/vault/token" } },
+};
+
+async function version(guest: Guest): Promise<number> {
+  return Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
+}
+
+onEachGuest("hostile code in a sidecar", (guest) => {
+  const places = ["/root/hostile-canary", "/var/lib/hostile-canary"];
+  beforeAll(async () => {
+    for (const place of places) await guest.write(place, CANARY, 0o400);
+    const listen = `require("net").createServer((socket) => socket.end()).listen(${PORT}, "127.0.0.1")`;
+    await guest.run(["systemd-run", "--quiet", "--unit=hostile-listener", "node", "-e", listen]);
+  });
+  afterAll(async () => {
+    await guest.run(`systemctl stop hostile-listener; rm -f ${places.join(" ")}`, { check: false });
+  });
+
+  describe.each(Object.entries(stores))("of the store %s", (store, config) => {
+    scenario(
+      guest,
+      "runs no program outside, restarts no other service, reads no other secret, writes nowhere",
+      async (pairOf) => {
+        const [own, other] = [`evil-${store}`, `victim-${store}`];
+        const victim = await pairOf({ name: other, secrets: { token: CANARY } });
+        await victim.start();
+        const before = await victim.pids();
+        const evil = await pairOf({
+          name: own,
+          program: "echo start\nexec sleep infinity\n",
+          // The unit that acts waits, and so is there to be looked into.
+          config: { ...config, onChange: { splay: 5000 }, secrets: { token: { env: null } } },
+          sidecar: { flags: ["--backend", `/etc/fetcher/${own}/hostile.mjs`] },
+        });
+        await guest.write(`/etc/fetcher/${own}/hostile.mjs`, module);
+        await guest.write(`/etc/fetcher/${own}/hostile.json`, JSON.stringify({ port: PORT, victim: other, own }));
+        await evil.start();
+        const found = JSON.parse(await guest.read(`${evil.runtime}/pub/token`)) as Findings;
+
+        expect(found.others[0]).toBe("asked: done");
+        const others = found.others.slice(1);
+        expect(others.filter((one) => one.startsWith("connected"))).toEqual([]);
+        expect(others.filter((one) => one.includes("fetcher.js act"))).toEqual([]);
+        // Without PrivateUsers=identity one sidecar can look into another: docs/explanation/threat-model.md.
+        if ((await version(guest)) >= 257) expect(others).toEqual([]);
+
+        const connected = Object.entries(found.sockets).filter(([, answer]) => answer === "connected");
+        expect(connected.map(([path]) => path)).toEqual([]);
+        expect(Object.keys(found.sockets)).toContain("/run/systemd/notify");
+        expect(found.programs).toEqual({
+          "systemd-run": expect.not.stringMatching(/^0:/) as string,
+          restart: expect.not.stringMatching(/^0:/) as string,
+          stop: expect.not.stringMatching(/^0:/) as string,
+          busctl: expect.not.stringMatching(/^0:/) as string,
+          mount: expect.not.stringMatching(/^0:/) as string,
+          unshare: expect.not.stringMatching(/^0:/) as string,
+          nsenter: expect.not.stringMatching(/^0:/) as string,
+        });
+        expect(JSON.stringify(found.read)).not.toContain("canary-");
+        for (const [path, answer] of Object.entries(found.read))
+          // What is closed reads as empty.
+          expect(answer, path).toMatch(/^(?:EACCES|EPERM|ENOENT|)$/);
+        for (const [path, answer] of Object.entries(found.written))
+          if (!path.startsWith("inbox/")) expect(answer, path).toMatch(/^(?:EROFS|ENOENT|EACCES|EPERM|EBUSY)$/);
+        expect(found.network).toBe(store === "vault" ? "connected" : "EAFNOSUPPORT");
+
+        // What it left in the inbox is nobody's restart.
+        expect(await victim.pids()).toEqual(before);
+        expect(
+          await guest.text("ls /root/hostile /etc/systemd/system/hostile.service 2>/dev/null", { check: false }),
+        ).toBe("");
+        expect(await guest.journal(`${own}-secrets-act.service`)).not.toContain(other);
+      },
+      { source: generatedUnits, alone: true },
+    );
+  });
+});
