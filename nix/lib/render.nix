@@ -303,7 +303,7 @@ rec {
         );
         ProtectHome = true;
         # Neither is of use here. But where systemd has no PrivateUsers=identity (before 257), a sidecar may look into
-        # each process of root's that has no more than its own two (ptrace(2)), and would find systemd's socket in there.
+        # each process of root's that has no more than its own two (ptrace(2)), and would find systemd's socket there.
         # Containers leave one or the other.
         CapabilityBoundingSet = "CAP_NET_BROADCAST CAP_NET_BIND_SERVICE";
         PrivateNetwork = true;
