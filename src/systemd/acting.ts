@@ -6,10 +6,12 @@ import { Alarm } from "../runtime/alarm.ts";
 import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Log } from "../runtime/log.ts";
-import { type ActionDesk, type Report, type Requests } from "./action-desk.ts";
+import type { ActionDesk, Report, Requests, Said } from "./action-desk.ts";
 import { AllTargets } from "./all-targets.ts";
 import type { Systemd } from "./systemctl.ts";
 
+/** So many lines of the log are handed on. */
+const HANDED_ON = 20;
 /** Seconds between two looks into the inbox, where a hint of it is lost. */
 const LOOK_AGAIN = 5;
 
@@ -26,6 +28,7 @@ export class Acting {
   readonly #parts: ActingParts;
   readonly #targets: AllTargets;
   readonly #alarm: Alarm<"inbox" | "done">;
+  readonly #log: Log;
   #report: Report;
 
   constructor(parts: ActingParts) {
@@ -36,8 +39,21 @@ export class Acting {
     // Of an earlier boot, or of nobody's: a set from the future would be done before it is asked for.
     const isOfNow = [before.seen, before.done, before.answered].every((time) => time <= now);
     this.#report = isOfNow ? before : { ...before, seen: 0, done: 0, answered: 0, memories: {} };
+    const { log } = parts;
+    const handOn = (level: Said["level"]) => (message: string) => {
+      log[level](message);
+      this.#handOn(level, message);
+    };
+    this.#log = {
+      ...log,
+      info: handOn("info"),
+      notice: handOn("notice"),
+      warn: handOn("warn"),
+      error: handOn("error"),
+    };
     this.#targets = new AllTargets({
       ...parts,
+      log: this.#log,
       publisher: {
         setPending: (publishedAt) => {
           if (publishedAt === null) this.#done();
@@ -98,13 +114,13 @@ export class Acting {
     }
     const question = Math.max(look ?? 0, revive ?? 0);
     if (question <= this.#report.answered) return;
-    const { systemd, log } = this.#parts;
+    const { systemd } = this.#parts;
     const broken = await this.#targets.broken(stop);
     const isStopping = broken.length > 0 && (await systemd.isStopping(stop));
     if (revive !== undefined && !isStopping && !broken.some(({ hasJob }) => hasJob))
       for (const { unit } of broken) {
         const { ok, detail } = await systemd.reviveBoth(unit, stop);
-        if (!ok) log.error(`${unit} is not started again: ${detail}`);
+        if (!ok) this.#log.error(`${unit} is not started again: ${detail}`);
       }
     if (isAborted(stop)) return;
     this.#report = { ...this.#report, broken, isStopping, answered: question };
@@ -116,6 +132,13 @@ export class Acting {
     this.#report = { ...this.#report, done: this.#report.seen, told: !this.#targets.none && this.#targets.told };
     this.#tell();
     this.#alarm.ring("done");
+  }
+
+  #handOn(level: Said["level"], message: string): void {
+    const { said } = this.#report;
+    const number = Math.max(this.#parts.clock.monotonic(), (said.at(-1)?.number ?? 0) + 1);
+    this.#report = { ...this.#report, said: [...said, { number, level, message }].slice(-HANDED_ON) };
+    this.#tell();
   }
 
   #tell(): void {

@@ -26,6 +26,12 @@ const NAME = /^(set|look|revive)-([1-9]\d{0,15})$/;
 /** The newest request of each kind: µs of CLOCK_MONOTONIC, by which they are told apart. */
 export type Requests = Readonly<Partial<Record<Request, number>>>;
 
+export interface Said {
+  readonly number: number;
+  readonly level: "info" | "notice" | "warn" | "error";
+  readonly message: string;
+}
+
 /** What the unit that acts says. Times are µs of CLOCK_MONOTONIC. */
 export interface Report {
   /** The newest request that it knows of, and those whose work is done; 0: none. */
@@ -39,6 +45,8 @@ export interface Report {
   readonly isStopping: boolean;
   /** For STATUS=. */
   readonly statuses: readonly string[];
+  /** What it has logged last, for the sidecar's journal: there is where people look. The numbers grow. */
+  readonly said: readonly Said[];
   /** Of each target: what the next process needs to know. */
   readonly memories: Readonly<Record<string, Memory>>;
 }
@@ -51,6 +59,7 @@ export const nothingDone: Report = {
   broken: [],
   isStopping: false,
   statuses: [],
+  said: [],
   memories: {},
 };
 
@@ -178,7 +187,7 @@ function readReport(directory: string): Report {
 /** Another version may have written it. */
 function reportIn(json: Readonly<Record<string, unknown>>): Report {
   const time = (name: string) => (typeof json[name] === "number" ? json[name] : 0);
-  const { told, broken, isStopping, statuses, memories } = json;
+  const { told, broken, isStopping, statuses, said, memories } = json;
   return {
     seen: time("seen"),
     done: time("done"),
@@ -187,6 +196,7 @@ function reportIn(json: Readonly<Record<string, unknown>>): Report {
     broken: Array.isArray(broken) ? broken.filter(isBroken) : [],
     isStopping: isStopping === true,
     statuses: Array.isArray(statuses) ? statuses.filter((one) => typeof one === "string") : [],
+    said: Array.isArray(said) ? said.filter(isSaid) : [],
     memories: isRecord(memories)
       ? Object.fromEntries(Object.entries(memories).flatMap(([unit, one]) => (isMemory(one) ? [[unit, one]] : [])))
       : {},
@@ -197,6 +207,13 @@ function isBroken(value: unknown): value is BrokenTarget {
   if (!isRecord(value)) return false;
   const { unit, hasNewer, hasJob } = value;
   return typeof unit === "string" && typeof hasNewer === "boolean" && typeof hasJob === "boolean";
+}
+
+function isSaid(value: unknown): value is Said {
+  if (!isRecord(value)) return false;
+  const { number, level, message } = value;
+  const isLevel = level === "info" || level === "notice" || level === "warn" || level === "error";
+  return isLevel && typeof number === "number" && typeof message === "string";
 }
 
 function isMemory(value: unknown): value is Memory {

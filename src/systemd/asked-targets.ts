@@ -52,6 +52,8 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   #askedAt = 0;
   #lastQuestion = 0;
   #statuses: readonly string[] = [];
+  /** The newest line of the other unit's log that is in ours. */
+  #heard: number;
   #isSlow = false;
 
   /** @param directory of the requests. @throws FatalError 78 where systemd has not made it: the unit is not whole. */
@@ -69,6 +71,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     this.#alarm = new Alarm(clock);
     this.#report = counter.report;
     this.#before = countsIn(this.#report);
+    this.#heard = this.#report.said.at(-1)?.number ?? 0;
     const write = (publishedAt: number | null) => {
       publisher.setPending(publishedAt);
       if (publishedAt !== null) counter.ask("set", publishedAt);
@@ -123,14 +126,19 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   }
 
   async run(stop: AbortSignal): Promise<void> {
-    const end = this.#parts.counter.watch(() => {
+    const { counter } = this.#parts;
+    const end = counter.watch(() => {
       this.#alarm.ring("report");
     });
     try {
       while (!isAborted(stop)) {
+        const wasDue = this.#due !== undefined;
         this.#look();
-        await this.#alarm.wait(this.#due === undefined ? Infinity : LOOK_AGAIN, stop);
+        // Once more after the end: of what it says last, too, a hint may be lost.
+        await this.#alarm.wait(wasDue || this.#due !== undefined ? LOOK_AGAIN : Infinity, stop);
       }
+      this.#report = counter.report;
+      this.#hear();
     } finally {
       end();
     }
@@ -187,8 +195,8 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     if (isDone) {
       this.#due = undefined;
       this.#mark.set(null);
-      log.info("the action is done", { by: this.#unit });
     }
+    this.#hear();
     if (isSlow && !this.#isSlow) log.warn(this.#late());
     this.#isSlow = isSlow;
     const statuses = [...this.#report.statuses, ...(isSlow ? [this.#late()] : [])];
@@ -196,6 +204,15 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     if (isDone || JSON.stringify(statuses) !== JSON.stringify(this.#statuses)) {
       this.#statuses = statuses;
       changed();
+    }
+  }
+
+  /** Its log goes on in ours. */
+  #hear(): void {
+    for (const { number, level, message } of this.#report.said) {
+      if (number <= this.#heard) continue;
+      this.#parts.log[level](message);
+      this.#heard = number;
     }
   }
 

@@ -31,7 +31,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
         (status) => JSON.stringify(status).includes('"actions":3,"actionsFailed":0'),
       );
       expect(await guest.journal(actOf(pair))).toContain("told.service: restart done");
-      expect(await guest.journal(pair.sidecar)).toContain("the action is done");
+      expect(await guest.journal(pair.sidecar)).toContain("told.service: restart done");
     },
     source,
   );

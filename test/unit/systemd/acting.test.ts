@@ -25,6 +25,8 @@ function bothSides(onChange: object = {}) {
   const marks: (number | null)[] = [];
   let applied = 0;
   const log = recordingLog();
+  /** Of the unit that acts. */
+  const acts = recordingLog();
   const begin = () => {
     const targets = new AskedTargets({
       ...{ config, log, clock },
@@ -40,7 +42,7 @@ function bothSides(onChange: object = {}) {
   const targets = begin();
   const inbox = () => readdirSync(join(directory, "inbox"));
   const act = (end = new AbortController().signal) =>
-    new Acting({ config, desk: new ActionDesk(directory), systemd, log, clock, random: () => 0.5 }).run(end);
+    new Acting({ config, desk: new ActionDesk(directory), systemd, log: acts, clock, random: () => 0.5 }).run(end);
   /** Acts until nothing is due, as the path unit has it. */
   const actAll = async () => {
     let isOver = false;
@@ -73,7 +75,7 @@ function bothSides(onChange: object = {}) {
 }
 
 test("what is asked for is done once, the mark is cleared, and only then are old leases ended", async () => {
-  const { targets, clock, marks, inbox, actAll, restarts, applied } = bothSides();
+  const { targets, clock, marks, inbox, actAll, restarts, applied, log } = bothSides();
   const at = clock.monotonic();
   targets.request(["a"]);
   expect(inbox()).toEqual([`set-${at}`]);
@@ -82,6 +84,11 @@ test("what is asked for is done once, the mark is cleared, and only then are old
   expect(await actAll()).toBe(true);
   expect([marks, restarts(), applied(), inbox()]).toEqual([[at, null], 1, 1, []]);
   expect(targets.counts).toEqual({ done: 1, failed: 0 });
+  // What the other unit has logged, the sidecar's journal has once.
+  expect(log.lines.map(({ message }) => message).filter((line) => line.startsWith("app.service"))).toEqual([
+    "app.service: restart for the new secrets",
+    "app.service: restart done",
+  ]);
   await actAll();
   expect(restarts()).toBe(1);
 });
