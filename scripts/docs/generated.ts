@@ -4,6 +4,7 @@ import { loadBackend } from "../../backends/index.ts";
 import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
 import { manualPages } from "./manual.ts";
+import { messagesPage } from "./messages.ts";
 import { nixTable } from "./nix-table.ts";
 import { overviewPictures } from "./overview.ts";
 import { backendSections } from "./sections.ts";
@@ -19,6 +20,7 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
   return new Map([
     ["nix/lib/options.json", json(nixTable(new Map(await Promise.all(intervals))))],
     ["docs/reference/configuration.md", await configurationPage()],
+    ["docs/reference/messages.md", await messagesPage(root)],
     [`src/cli/${schemaFile}`, json(configurationSchema())],
     ...pages,
     ...overviewPictures(),

@@ -1,0 +1,104 @@
+/** What single messages mean, where their kind alone does not say it. The test wants one for each error and warning of the log. */
+
+interface Meaning {
+  readonly cause: string;
+  readonly cure: string;
+}
+
+const nothing = "nothing";
+const journal = "`systemctl status` and the journal of the service say why";
+
+export const particular: Readonly<Record<string, Meaning>> = {
+  // Errors and warnings of the log.
+  "… failed after the … (see systemctl status …)": {
+    cause: "the service did not survive its action",
+    cure: `${journal}; the new secrets are in place`,
+  },
+  "… is not started again: …": {
+    cause: "newer secrets came for a service that an action broke, and systemd refuses to start it",
+    cure: `${journal}; then \`systemctl start\` it`,
+  },
+  "a bug in fetcher: …": { cause: "a bug (70)", cure: "report it, with the lines of the journal" },
+  "… is empty; published as it is": {
+    cause: "a secret has no bytes at the start, and nothing better is there",
+    cure: 'write it again, or say `"empty": true`',
+  },
+  "… lines are lost: nobody read them": {
+    cause: "the journal did not take lines for a while",
+    cure: "look at journald",
+  },
+  "… stays failed: no newer secrets came": {
+    cause: "an action broke the service, and no newer values came within 20 s",
+    cure: `${journal}; put good secrets into the store, and start it`,
+  },
+  "…: tls.insecureDoNotVerifyServer is set: whoever answers there gets the token": {
+    cause: "the certificate is not checked",
+    cure: "take the option away, and set `tls.caFile`",
+  },
+  "…: token and secrets go over the network in the clear: use https": {
+    cause: "`url` begins with http:// and is not this host",
+    cure: "use https",
+  },
+  "cannot ask": {
+    cause: "the unit that acts for the sidecar does not take its question",
+    cure: "`systemctl status` of that unit",
+  },
+  "cannot watch …: …; polling finds changes there": {
+    cause: "inotify refuses: most likely its limits are used up",
+    cure: "raise the limit that the line names",
+  },
+  "key … is published nowhere: …": {
+    cause: "a key of an `all` secret cannot be a file",
+    cure: "rename it in the store, or name it on its own",
+  },
+  "nothing keeps a second fetcher out of the output: …": {
+    cause: "flock(1) is not installed, or cannot lock there",
+    cure: "install util-linux",
+  },
+  "secret … is in its file only, not in secrets.env…: …": {
+    cause: "a variable cannot hold these bytes, or this secret is stricter than the variables",
+    cure: "use the file, or set `env`",
+  },
+  "somebody removed or altered published files: they are as they were again": {
+    cause: "another program changed what fetcher published",
+    cure: "find out which",
+  },
+  "the token in … ends in … s and cannot be renewed: put another there": {
+    cause: "the token has reached its longest life",
+    cure: "write a new token to that file, or use another login",
+  },
+  // News that one asks about.
+  "…: answers again": { cause: "an outage is over", cure: nothing },
+  "the set published before stays in use": {
+    cause: "the store was away at the start: adoption",
+    cure: "bring the store back",
+  },
+  "fetched again: nothing has changed, but the service may not have had it yet": {
+    cause: "a reload found no new values, and an earlier action was left out",
+    cure: nothing,
+  },
+  "the server does not know a lease of … any more: replacing it": { cause: "somebody revoked a lease", cure: nothing },
+  "an old lease of … cannot be revoked (…): it runs out by itself": {
+    cause: "the policy does not allow `sys/leases/revoke`",
+    cure: "allow it, if leases should end at once",
+  },
+  // Stores.
+  "no directory … (yet)…": {
+    cause: "the folder is not there, or the unit's sandbox hides it",
+    cure: "create or mount it; the end of the line names a sandbox setting",
+  },
+  "there is no region…: set config.region": { cause: "AWS needs a region", cure: "set `config.region`" },
+  "the wrapped secret id in … was opened before, or is too old: if nobody here opened it, it may have been stolen": {
+    cause: "a wrapped secret id opens once",
+    cure: "write a fresh one; if nobody here opened it, revoke it",
+  },
+  "… changes while it is read": { cause: "a writer is not done", cure: "write beside the file, and rename" },
+  "output: refusing to write to the shared …; set PrivateTmp=true in the unit": {
+    cause: "every user shares this /tmp",
+    cure: "set `PrivateTmp=yes` in the unit, or name another directory",
+  },
+  "output: … is in use by …: stop that first": {
+    cause: "another fetcher has this output",
+    cure: "`systemctl stop` the other, or name another directory",
+  },
+};

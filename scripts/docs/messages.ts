@@ -1,0 +1,92 @@
+/** docs/reference/messages.md: each line that the program can say, with its cause and what to do. */
+import { format } from "prettier";
+import { type Message, messagesIn } from "./message-templates.ts";
+import { particular } from "./message-texts.ts";
+
+interface Meaning {
+  readonly cause: string;
+  readonly cure: string;
+}
+
+/** By kind. Whoever adds a kind says here what it means. */
+const general: Readonly<Record<string, Meaning>> = {
+  config: { cause: "the configuration is wrong (78)", cure: "correct the option that the line names" },
+  usage: { cause: "the command line is wrong (64)", cure: "`fetcher --help`" },
+  unavailable: {
+    cause: "the store, or what leads to it, is not there (69 where the start gives up)",
+    cure: "bring it back: fetcher asks again by itself",
+  },
+  denied: { cause: "no permission (77)", cure: "a file's mode, a token's policy, a role's permissions" },
+  invalid: {
+    cause: "the store's value or answer is not right (78)",
+    cure: "correct it in the store, or the secret's `source`",
+  },
+  missing: { cause: "it does not exist (66)", cure: "create it, or correct the name" },
+  cannotCreate: {
+    cause: "something is in the way of the output (73)",
+    cure: "remove what the line names, or name another place",
+  },
+  ioError: {
+    cause: "the disk or the system refuses a write (74)",
+    cure: "make space, look at the disk: it is tried again",
+  },
+  unreadable: { cause: "a file cannot be read (78, or 74)", cure: "put it there, or give it to root" },
+  bug: { cause: "a bug of fetcher (70)", cure: "report it, with the lines of the journal" },
+  error: { cause: "something failed after the start", cure: "see the status; it is tried again where that may help" },
+  warn: { cause: "something is not as it should be, and the service goes on", cure: "see the line" },
+  notice: { cause: "news", cure: "nothing" },
+  info: { cause: "news", cure: "nothing" },
+  debug: { cause: "a detail, with `--log-level debug`", cure: "nothing" },
+  part: { cause: "part of a longer line", cure: "see the rest of that line" },
+  // Of a kind that is known only when it happens.
+  any: {
+    cause: "the store failed; the exit status says how",
+    cure: "[by exit status](../how-to/operations.md#exit-statuses)",
+  },
+};
+
+/** @param root of the project. */
+export async function messagesPage(root: string): Promise<string> {
+  const rows = new Map<string, Message>();
+  for (const message of messagesIn(root)) {
+    const known = rows.get(message.text);
+    // What is a line of its own says more than a part of one.
+    if (known === undefined || known.kind === "part") rows.set(message.text, message);
+  }
+  const sorted = [...rows.values()].sort((a, b) => compare(key(a.text), key(b.text)) || compare(a.text, b.text));
+  const page = [
+    "# Messages",
+    "",
+    "Made by `npm run docs` from the source: each line that the program can say, in the order of the alphabet. `…` stands for what differs:",
+    "a name, a path, a number. Names of options and of backends go before many of them (`configuration: secrets.a.mode: …`, `vault: …`).",
+    "[Operations](../how-to/operations.md) tells the usual ones at length.",
+    "",
+    "| message | cause | what to do |",
+    "| --- | --- | --- |",
+    ...sorted.map(({ text, kind }) => {
+      const { cause, cure } = meaningOf(text, kind);
+      return `| ${code(text)} | ${cause} | ${cure} |`;
+    }),
+  ].join("\n");
+  return await format(page, { parser: "markdown", printWidth: 120 });
+}
+
+function meaningOf(text: string, kind: string): Meaning {
+  const meaning = particular[text] ?? general[kind] ?? general["any"];
+  if (meaning === undefined) throw new Error(`${text}: no meaning of the kind ${kind}`);
+  return meaning;
+}
+
+/** Without what differs at its beginning. */
+function key(text: string): string {
+  return text.toLowerCase().replace(/^[^\p{L}\p{N}]+/u, "");
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function code(text: string): string {
+  const plain = text.replaceAll("|", "\\|");
+  return plain.includes("`") ? `\`\` ${plain} \`\`` : `\`${plain}\``;
+}

@@ -1,0 +1,68 @@
+/** docs/reference/messages.md has each line that the program can say: whoever searches for one finds cause and cure. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { messagesIn, messagesOf } from "../../../scripts/docs/message-templates.ts";
+import { particular } from "../../../scripts/docs/message-texts.ts";
+import { blocksOf, project } from "../../markdown.ts";
+
+const messages = messagesIn(project);
+const page = readFileSync(join(project, "docs/reference/messages.md"), "utf8");
+const listed = page
+  .split("\n")
+  .flatMap((line) => /^\| (`+) ?(.*?) ?\1 +\| (.*?) +\| (.*?) +\|$/.exec(line)?.slice(2) ?? []);
+
+test("each message of the source is a row with a cause and a cure (npm run docs)", () => {
+  const rows = new Set(listed.map((cell) => cell.replaceAll("\\|", "|")));
+  expect(messages.length).toBeGreaterThan(250);
+  expect(messages.filter(({ text }) => !rows.has(text))).toEqual([]);
+  expect(listed.filter((cell) => cell.trim() === "")).toEqual([]);
+});
+
+test("each error and warning of the log has a cause and a cure of its own", () => {
+  const logged = messages.filter(({ kind }) => kind === "error" || kind === "warn").map(({ text }) => text);
+  expect(logged.length).toBeGreaterThan(10);
+  expect(logged.filter((text) => !Object.hasOwn(particular, text))).toEqual([]);
+});
+
+test("what the two scripts of the service's side say is among them, whole", () => {
+  for (const text of [
+    "replace_secrets: … cannot be read by this user",
+    "/tmp is not private, so /tmp/secrets.env could be anybody's: set PrivateTmp=true in the unit, and no '+' before the command",
+  ])
+    expect(messages.map((message) => message.text)).toContain(text);
+});
+
+test("no cause is told of a message that is gone", () => {
+  const texts = messages.map(({ text }) => text);
+  expect(Object.keys(particular).filter((text) => !texts.includes(text))).toEqual([]);
+});
+
+test("what an error says, what the log says, and what a schema says is found", () => {
+  const source = `
+    throw new BackendError("denied", \`\${path}: permission \${isGone ? "gone" : "denied"}\`);
+    throw new FatalError(ExitCode.config, late ? "one thing" : "another thing");
+    this.#log.warn(\`no \${what} is \` + \`there\`, { secrets });
+    context.log("notice", "logged in again");
+    v.regex(/x/, "expected an x here");
+    new Map([["not", "said at all"]]);`;
+  expect(messagesOf("src/x.ts", source).map(({ kind, text }) => [kind, text])).toEqual([
+    ["denied", "…: permission …"],
+    ["config", "one thing"],
+    ["config", "another thing"],
+    ["warn", "no … is there"],
+    ["notice", "logged in again"],
+    ["config", "expected an x here"],
+  ]);
+});
+
+test("what the operations page quotes of errors and warnings leads to a row", () => {
+  const quoted = blocksOf("docs/how-to/operations.md", "text").flatMap(({ code }) => code.split("\n"));
+  for (const part of ["is a directory, remove it", "stays failed: no newer secrets came", "answers again"]) {
+    expect(
+      quoted.some((line) => line.includes(part)),
+      part,
+    ).toBe(true);
+    expect(page).toContain(part);
+  }
+});
