@@ -21,7 +21,7 @@ test("each unit file in it is an example, line by line; two are drop-ins that th
   const units = [...document.matchAll(/^```ini\n([\s\S]*?)^```/gm)].map(([, text = ""]) => withoutComments(text));
   expect(units).toHaveLength(5);
   const known = files.map((file) => withoutComments(readFileSync(file, "utf8")));
-  known.push("[Service]\nBindReadOnlyPaths=/var/lib/elsewhere");
+  known.push("[Service]\nBindReadOnlyPaths=-/var/lib/elsewhere");
   const sandbox = readFileSync(join(root, "test/e2e/sandbox.test.ts"), "utf8");
   expect(sandbox).toContain('"/var/lib/elsewhere"');
   // This one the test takes from the document itself.

@@ -66,7 +66,11 @@ test.each([
   ["--check --log-level loud", 64, "error: --log-level: expected one of error, warn, notice, info, debug, trace\n"],
   ["reload", 64, "error: reload: expected --config FILE, as the daemon has it\n"],
   ["status --json --metrics", 64, "error: status: give only one of --json and --metrics\n"],
-  ["units", 64, "error: units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file\n"],
+  [
+    "units",
+    64,
+    "error: units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file; --user for the units of a user\n",
+  ],
   ["check --x", 64, "error: check: expected NAME, of a service with a sidecar; options are of fetcher --check\n"],
 ])(
   "%s off a terminal says what is wrong in text, and with --log-format json in objects alone",

@@ -9,6 +9,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { judge } from "../../src/cli/sidecars.ts";
 import { statusTable } from "../../src/cli/status-table.ts";
 import type { Facts } from "../../src/engine/facts.ts";
+import { INBOX } from "../../src/systemd/action-desk.ts";
 import { blocksOf, project } from "../markdown.ts";
 import { needs, type Requirement } from "../requirements.ts";
 import {
@@ -322,6 +323,17 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       machine.systemctl.unmute();
       machine.systemctl.setState({ Type: "oneshot" });
       await splayed.says(/oneshot/);
+      await splayed.end();
+      // Nothing is started by what it asks for.
+      const requests = machine.place.path("hello-secrets-act");
+      fs.mkdirSync(join(requests, INBOX), { recursive: true });
+      await machine.start(machine.config(), { args: ["--actions", requests] }).ready();
+      machine.place.put({ greeting: "five" });
+      await machine.shows(/has not begun/);
+      const config = machine.place.path("config.json");
+      fs.rmSync(config);
+      await machine.place.run(["act", "--config", config, "--actions", requests]);
+      await machine.shows(/no action is done/);
     },
   },
   "The disk is full": {
