@@ -2,6 +2,8 @@
 import * as fs from "node:fs";
 import { pathIn } from "./system-calls.ts";
 
+const MISSING = "";
+
 export class FilePrints {
   readonly #directory: string;
   #prints = new Map<string, string>();
@@ -10,11 +12,12 @@ export class FilePrints {
     this.#directory = directory;
   }
 
-  /** They are right now. */
+  /** They are right now. One that is said not to be there is looked for again: our own file would be nobody's. */
   take(names: readonly string[]): void {
     this.#prints = new Map(
       names.flatMap((name) => {
-        const print = this.#print(name);
+        const first = this.#print(name);
+        const print = first === MISSING ? this.#print(name) : first;
         return print === undefined ? [] : [[name, print] as const];
       }),
     );
@@ -43,7 +46,7 @@ export class FilePrints {
   #print(name: string): string | undefined {
     try {
       const stat = fs.lstatSync(pathIn(this.#directory, name), { bigint: true, throwIfNoEntry: false });
-      return stat === undefined ? "" : [stat.ino, stat.size, stat.ctimeNs, stat.mode, stat.uid, stat.gid].join();
+      return stat === undefined ? MISSING : [stat.ino, stat.size, stat.ctimeNs, stat.mode, stat.uid, stat.gid].join();
     } catch {
       return undefined;
     }

@@ -1,6 +1,8 @@
 /**
  * Every file system call of a start, a rotation, a repair, an adoption and an end fails once, fails for ever, or is the last
- * one of the process's life. `npm run faults` tries all of them; else a sample is tried, which FETCHER_FAULTS_SEED repeats.
+ * one of the process's life. `npm run faults` tries all of them; else a sample is tried, which FETCHER_FAULTS_SEED repeats. A whole
+ * phase takes long: FETCHER_FAULTS_PART=2/5 tries the second of each five, FETCHER_FAULTS_FROM=99 begins with that call, and
+ * FETCHER_FAULTS_ONLY="ENOENT once" tries those that match.
  */
 import { describe, expect } from "vitest";
 import { needs } from "../requirements.ts";
@@ -13,6 +15,9 @@ import { type Phase, phases } from "./phases.ts";
 const MINUTES = 60_000;
 /** Injections of each phase. */
 const SAMPLE = 8;
+const [part = 1, parts = 1] = (process.env["FETCHER_FAULTS_PART"] ?? "1/1").split("/").map(Number);
+const from = Number(process.env["FETCHER_FAULTS_FROM"] ?? 1);
+const only = new RegExp(process.env["FETCHER_FAULTS_ONLY"] ?? "");
 const wanted = process.env["FETCHER_FAULTS"] === "all" ? Infinity : Number(process.env["FETCHER_FAULTS"] ?? SAMPLE);
 
 needs("gcc").describe("a fault of the file system", () => {
@@ -25,10 +30,12 @@ needs("gcc").describe("a fault of the file system", () => {
         const scene = new Scene();
         const calls = await phase.count(scene);
         expect(calls).toBeGreaterThan(10);
-        const all = Array.from({ length: calls }, (_, index) => index + 1).flatMap((nth): Fault[] => [
-          ...errors.flatMap((error) => (["once", "forever"] as const).map((how) => ({ nth, how, error }))),
-          { nth, how: "kill" },
-        ]);
+        const all = Array.from({ length: calls }, (_, index) => index + 1)
+          .flatMap((nth): Fault[] => [
+            ...errors.flatMap((error) => (["once", "forever"] as const).map((how) => ({ nth, how, error }))),
+            { nth, how: "kill" },
+          ])
+          .filter((fault, index) => fault.nth >= from && index % parts === part - 1 && only.test(wordsOf(fault)));
         // Some lives make fewer calls than the one that was counted: what would come after their last is not injected.
         for (const fault of wanted === Infinity ? all : ledger.sample(all, 3 * wanted))
           if (ledger.injected(name) < wanted) await ledger.enter(name, fault, () => injectInto(phase, scene, fault));
@@ -40,6 +47,10 @@ needs("gcc").describe("a fault of the file system", () => {
     );
   });
 });
+
+function wordsOf(fault: Fault): string {
+  return fault.how === "kill" ? "kill" : `${fault.error} ${fault.how}`;
+}
 
 /** What never comes is one failure among the others, and the next injection begins from nothing. */
 async function injectInto(phase: Phase, scene: Scene, fault: Fault): Promise<Verdict> {

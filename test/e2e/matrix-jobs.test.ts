@@ -1,0 +1,140 @@
+/** A person's job and a rotation's, at the same time: the person's is done, and in the end the service has the last value. */
+import { expect } from "vitest";
+import { generatedUnits } from "./generated-units.ts";
+import type { Guest } from "./guest.ts";
+import { onEachGuest } from "./guests.ts";
+import type { Pair } from "./pair.ts";
+import { plainUnits } from "./plain-units.ts";
+import { scenario } from "./scenario.ts";
+
+onEachGuest("jobs of the service", (guest) => {
+  const sources = [
+    ["by hand", "hand", plainUnits],
+    ["generated", "made", generatedUnits],
+  ] as const;
+  for (const [title, word, source] of sources) {
+    scenario(
+      guest,
+      `${title}: a stop of either unit while a restart is due ends both, and the restart never comes`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: `due-${word}`, config: { onChange: { settle: 0, minInterval: 600 } } });
+        for (const unit of [pair.target, pair.sidecar]) {
+          const lines = (await pair.said()).length;
+          await pair.put("token", "one");
+          await pair.start();
+          await pair.put("token", "two");
+          await pair.untilSaid("file=two", { lines: lines + 2 });
+          await pair.put("token", "three");
+          await pair.untilSeen("token", "three");
+          await guest.systemctl("stop", unit);
+          await expectBothStopped(pair, lines + 2);
+        }
+        await pair.start();
+        expect((await pair.said()).at(-1)).toContain("file=three");
+      },
+      { source },
+    );
+
+    scenario(
+      guest,
+      `${title}: a stop of either unit while a restart is under way ends both`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: `flight-${word}`, ...slow(`flight-${word}`) });
+        for (const unit of [pair.target, pair.sidecar]) {
+          const lines = (await pair.said()).length;
+          await hold(guest, pair);
+          await pair.put("token", "one");
+          await pair.start();
+          await pair.put("token", "two");
+          // By the rotation's restart: nobody else stops it.
+          await pair.untilState(pair.target, "deactivating");
+          const stopped = guest.run(["systemctl", "stop", unit], { timeout: 60 });
+          await guest.until(
+            "the stop has taken the place of the restart",
+            async () => await guest.text("systemctl list-jobs --full --no-legend"),
+            (jobs) => jobs.split("\n").some((job) => job.includes(` ${pair.target} `) && / stop +/.test(job)),
+          );
+          await release(guest, pair);
+          await stopped;
+          await expectBothStopped(pair, lines + 1);
+        }
+      },
+      { source },
+    );
+
+    scenario(
+      guest,
+      `${title}: a restart by hand under way serves a rotation, too: one start, with the new value`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: `manual-${word}`, ...slow(`manual-${word}`) });
+        await hold(guest, pair);
+        await pair.start();
+        const restarted = guest.run(["systemctl", "restart", pair.target], { timeout: 60 });
+        await pair.untilState(pair.target, "deactivating");
+        await pair.put("token", "two");
+        await guest.until("the new value is published", async () => (await published(pair)) === "two");
+        await release(guest, pair);
+        expect((await restarted).code).toBe(0);
+        await pair.untilSaid("file=two", { lines: 2 });
+        await guest.until(
+          "the rotation is done with it",
+          () => pair.journal(),
+          (lines) => /started since/.test(lines),
+        );
+        expect(await pair.said()).toHaveLength(2);
+      },
+      { source },
+    );
+
+    scenario(
+      guest,
+      `${title}: a restart by hand while a rotation's is under way works, and the last value is there`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: `both-${word}`, ...slow(`both-${word}`) });
+        await hold(guest, pair);
+        await pair.start();
+        await pair.put("token", "two");
+        await pair.untilState(pair.target, "deactivating");
+        const restarted = guest.run(["systemctl", "restart", pair.target], { timeout: 60 });
+        await pair.put("token", "three");
+        await guest.until("the last value is published", async () => (await published(pair)) === "three");
+        await release(guest, pair);
+        expect((await restarted).code).toBe(0);
+        await pair.untilSaid("file=three");
+        await guest.until(
+          "nothing is due",
+          async () => await guest.read(`${pair.runtime}/pub/.fetcher-state`),
+          (state) => state.includes('"pending":null'),
+        );
+        expect(await pair.state(pair.target)).toBe("active");
+      },
+      { source },
+    );
+  }
+});
+
+/** A target whose stop takes until somebody lets it go. */
+const slow = (name: string) => ({
+  config: { onChange: { settle: 0, minInterval: 0 } },
+  target: { service: [`ExecStop=/bin/sh -c 'while test -e /run/hold-${name}; do sleep 0.05; done'`] },
+});
+
+const hold = (guest: Guest, { name }: Pair) => guest.run(["touch", `/run/hold-${name}`]);
+const release = (guest: Guest, { name }: Pair) => guest.run(["rm", "-f", `/run/hold-${name}`]);
+
+async function published({ guest, runtime }: Pair): Promise<string> {
+  return await guest.read(`${runtime}/pub/token`);
+}
+
+/** @param lines that the target has said: one for each start. */
+async function expectBothStopped(pair: Pair, lines: number): Promise<void> {
+  await pair.untilState(pair.target, "inactive");
+  await pair.untilState(pair.sidecar, "inactive");
+  await pair.guest.until(
+    "no job is left",
+    async () => await pair.guest.text("systemctl list-jobs --full --no-legend"),
+    (jobs) => !jobs.includes(` ${pair.target} `) && !jobs.includes(` ${pair.sidecar} `),
+  );
+  expect(await pair.said()).toHaveLength(lines);
+  expect((await pair.guest.show(pair.target, "Result")).Result).toBe("success");
+}

@@ -1,0 +1,45 @@
+/** Which file is ours is told by what lstat(2) said of it: a disk that is wrong once must not make ours somebody else's. */
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import { join } from "node:path";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { FilePrints } from "../../../src/output/file-prints.ts";
+import { temporary } from "../../contract/temporary.ts";
+
+let directory: string;
+beforeEach(async () => {
+  const { path, dispose } = await temporary();
+  onTestFinished(dispose);
+  directory = path;
+});
+
+/** A fake disk: its next answers are that nothing is there. */
+function hideFor(looks: number): void {
+  const real = fs.lstatSync;
+  let left = looks;
+  const fake = (...args: Parameters<typeof real>) => (left-- > 0 ? undefined : real(...args));
+  Object.assign(fs, { lstatSync: fake });
+  syncBuiltinESMExports();
+  onTestFinished(() => {
+    Object.assign(fs, { lstatSync: real });
+    syncBuiltinESMExports();
+  });
+}
+
+test("a file that is said not to be there, once, is the one that was taken", () => {
+  const path = join(directory, "x");
+  fs.writeFileSync(path, "ours");
+  const prints = new FilePrints(directory);
+  hideFor(1);
+  prints.take(["x"]);
+  expect(prints.mayBe("x", fs.lstatSync(path))).toBe(true);
+  expect(prints.areSame(["x"])).toBe(true);
+});
+
+test("what comes to a name that had no file is somebody else's", () => {
+  const prints = new FilePrints(directory);
+  prints.take(["x"]);
+  const path = join(directory, "x");
+  fs.writeFileSync(path, "theirs");
+  expect(prints.mayBe("x", fs.lstatSync(path))).toBe(false);
+});
