@@ -28,7 +28,8 @@ onEachGuest("a user's service", (guest) => {
   };
 
   async function add(name: string, config: object, command: string, more: readonly string[] = []): Promise<void> {
-    const lines = ["[Service]", `ExecStart=/bin/sh -c '${command}; exec sleep infinity'`, ...more, ""];
+    const log = `StandardOutput=append:${home}/${name}.log`;
+    const lines = ["[Service]", log, `ExecStart=/bin/sh -c '${command}; exec sleep infinity'`, ...more, ""];
     await put(`${units}/${name}.service`, lines.join("\n"));
     await put(`${home}/.config/fetcher/${name}/secrets/a`, "one");
     await put(`${home}/.config/fetcher/${name}.json`, JSON.stringify(config));
@@ -36,10 +37,11 @@ onEachGuest("a user's service", (guest) => {
   }
   const rotate = (name: string, value: string) => put(`${home}/.config/fetcher/${name}/secrets/a`, value);
 
+  /** What a service has said; of a sidecar what the user's journal has, since of one that has ended nobody knows the unit. */
   async function journal(unit: string): Promise<string> {
+    if (!unit.endsWith("-secrets")) return await guest.text(`cat ${home}/${unit}.log 2>/dev/null || true`);
     await guest.run(["journalctl", "--sync"]);
-    const fields = [`_SYSTEMD_USER_UNIT=${unit}.service`, "+", `USER_UNIT=${unit}.service`];
-    return await guest.text(["journalctl", "--quiet", "--boot", "--output=cat", ...fields]);
+    return await guest.text(["journalctl", "--quiet", "--boot", "--output=cat", `_UID=${uid}`]);
   }
   const said = (unit: string, text: string) =>
     guest.until(
