@@ -41,7 +41,7 @@ export async function reload(
   for (;;) {
     const isAlive = signal(pid, 0);
     const answer = counter.answerTo(id);
-    if (answer !== undefined) return answer.exitCode;
+    if (answer !== undefined) return answer;
     if (!isAlive) throw new FatalError(ExitCode.unavailable, "reload: the sidecar has ended meanwhile");
     if (Date.now() > end)
       throw new FatalError(ExitCode.unavailable, `reload: no answer within ${LIMIT} s; the sidecar goes on with it`);

@@ -4,14 +4,13 @@
  * its own, fresh sandbox a configuration file that was replaced: the daemon's shows the old one for ever.
  *
  * They meet in a directory of their own beside the output: a request is a file, SIGHUP says that one is there, and the
- * answer is a file. Both come by rename(2).
+ * answer is that file by another name. Both come by rename(2), so that a full disk keeps nobody waiting for an answer.
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import type { ConfigText } from "../config/running-file.ts";
-import { type ExitCode, FatalError } from "../contract/errors.ts";
-import { isRecord } from "../contract/records.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "../contract/errors.ts";
 
 const DIRECTORY = `${RESERVED_PREFIX}reload`;
 
@@ -59,7 +58,7 @@ function takeRequest(directory: string): ReloadRequest | undefined {
   let written: Written;
   try {
     written = JSON.parse(fs.readFileSync(path, "utf8")) as Written;
-    fs.unlinkSync(path);
+    fs.renameSync(path, takenIn(directory, written.id));
   } catch {
     return undefined;
   }
@@ -67,9 +66,9 @@ function takeRequest(directory: string): ReloadRequest | undefined {
   return {
     configuration:
       "message" in configuration ? new FatalError(configuration.exitCode, configuration.message) : configuration,
-    answer: (result) => {
+    answer: ({ exitCode }) => {
       try {
-        put(directory, `answer-${id}`, result);
+        fs.renameSync(takenIn(directory, id), join(directory, `answer-${id}-${exitCode}`));
       } catch {
         // Who asked gives up after a while.
       }
@@ -77,11 +76,16 @@ function takeRequest(directory: string): ReloadRequest | undefined {
   };
 }
 
+function takenIn(directory: string, id: string): string {
+  return join(directory, `.taken-${id}`);
+}
+
 /** The side of `fetcher reload`. */
 export interface ReloadCounter {
+  /** @throws PublishError where there is no room. */
   ask(configuration: Written["configuration"], id: string): void;
   /** @returns undefined where it is not there yet. */
-  answerTo(id: string): ReloadResult | undefined;
+  answerTo(id: string): ExitCode | undefined;
 }
 
 /** @returns undefined where the daemon is none that answers. */
@@ -90,24 +94,31 @@ export function openReloadCounter(runtimeDirectory: string): ReloadCounter | und
   if (!fs.existsSync(directory)) return undefined;
   return {
     ask: (configuration, id) => {
-      put(directory, "request", { id, configuration } satisfies Written);
+      ask(directory, { id, configuration });
     },
-    answerTo: (id) => {
-      const path = join(directory, `answer-${id}`);
-      let answer: unknown;
-      try {
-        answer = JSON.parse(fs.readFileSync(path, "utf8"));
-        fs.unlinkSync(path);
-      } catch {
-        return undefined;
-      }
-      return isRecord(answer) ? (answer as unknown as ReloadResult) : undefined;
-    },
+    answerTo: (id) => answerIn(directory, `answer-${id}-`),
   };
 }
 
-function put(directory: string, name: string, content: object): void {
-  const staged = join(directory, `.${name}.new`);
-  fs.writeFileSync(staged, JSON.stringify(content), { mode: 0o600 });
-  fs.renameSync(staged, join(directory, name));
+function ask(directory: string, content: Written): void {
+  const [staged, path] = [join(directory, ".request.new"), join(directory, "request")];
+  try {
+    fs.writeFileSync(staged, JSON.stringify(content), { mode: 0o600 });
+    fs.renameSync(staged, path);
+  } catch (error) {
+    fs.rmSync(staged, { force: true });
+    const why = `cannot write ${path}: ${errnoText(errnoCode(error))}`;
+    throw new PublishError(ExitCode.ioError, `reload: ${why}; nothing is reloaded, what runs goes on`);
+  }
+}
+
+function answerIn(directory: string, beginning: string): ExitCode | undefined {
+  try {
+    const name = fs.readdirSync(directory).find((one) => one.startsWith(beginning));
+    if (name === undefined) return undefined;
+    fs.unlinkSync(join(directory, name));
+    return Number(name.slice(beginning.length)) as ExitCode;
+  } catch {
+    return undefined;
+  }
 }

@@ -1,12 +1,16 @@
 /** `fetcher reload` and SIGHUP: a changed configuration is taken over by the process that runs. */
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
-import { describe, expect, test } from "vitest";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { needs } from "../requirements.ts";
 import { type Daemon, eventually, Place } from "./daemon.ts";
 
-async function started() {
+async function started(prepare: (runtime: string) => void = () => undefined) {
   const place = new Place();
   place.put({ a: "a1", b: "b1-canary" });
   const runtime = place.path("runtime");
+  prepare(runtime);
   const env = { RUNTIME_DIRECTORY: runtime };
   const daemon = await place.start(place.config(["a"]), { env }).ready();
   const file = place.path("config.json");
@@ -108,4 +112,53 @@ test("SIGHUP alone takes it over where the file can be seen, also one that is na
   await eventually("b is published", () => place.read("b") === "b1-canary");
   await daemon.end();
   expect(fs.existsSync(place.path("runtime", ".fetcher-reload"))).toBe(true);
+});
+
+needs("mount-namespace").describe("fetcher reload on a full disk", () => {
+  const small = (runtime: string) => {
+    fs.mkdirSync(runtime, { recursive: true });
+    execFileSync("mount", ["-t", "tmpfs", "-o", "mode=0700,size=256k", "tmpfs", runtime]);
+    onTestFinished(() => {
+      execFileSync("umount", ["--lazy", runtime]);
+    });
+  };
+  const fill = (runtime: string) => {
+    const filler = join(runtime, "filler");
+    const file = fs.openSync(filler, "w");
+    expect(() => {
+      for (;;) fs.writeSync(file, Buffer.alloc(4096));
+    }).toThrow("ENOSPC");
+    fs.closeSync(file);
+    return () => {
+      fs.rmSync(filler);
+    };
+  };
+
+  test("says that nothing is reloaded, and works when there is room", async () => {
+    const { place, daemon, configure, reload, runtime } = await started(small);
+    configure(place.config(["b"]));
+    const empty = fill(runtime);
+    const refused = await reload(daemon);
+    expect(refused.code).toBe(74);
+    expect(refused.stderr).toMatch(
+      /reload: cannot write .*request: .*\(ENOSPC\); nothing is reloaded, what runs goes on/,
+    );
+    expect(refused.stderr.trim().split("\n")).toHaveLength(1);
+    empty();
+    expect((await reload(daemon)).code).toBe(0);
+    expect(place.read("b")).toBe("b1-canary");
+  });
+
+  test("that was full after the request has its result all the same", async () => {
+    const { place, daemon, configure, reload, runtime } = await started(small);
+    configure(place.config(["b"]));
+    daemon.signal("SIGSTOP");
+    const result = reload(daemon);
+    const request = join(runtime, ".fetcher-reload/request");
+    await eventually("the request", () => fs.existsSync(request));
+    fill(runtime);
+    daemon.signal("SIGCONT");
+    expect((await result).code).toBe(0);
+    expect(fs.readdirSync(join(runtime, ".fetcher-reload"))).toEqual([]);
+  });
 });
