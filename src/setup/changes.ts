@@ -157,6 +157,15 @@ export function isThere(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
+/** @returns the path itself where it leads nowhere. */
+export function resolvedPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
 /** Whoever reads it, also after a power cut, sees all of the one or all of the other. */
 function replace(path: string, content: Buffer, { mode, uid, gid }: { mode: number; uid: number; gid: number }): void {
   // With a dot, so that nobody takes it for a file of the directory.

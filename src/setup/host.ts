@@ -1,15 +1,18 @@
 /** What the commands that set a service up ask of systemd, and have it do. */
-import { readdirSync, readFileSync, realpathSync } from "node:fs";
+import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandResult, runCommand } from "../contract/helper-command.ts";
 import { didYouMean } from "../contract/nearest.ts";
+import { resolvedPath } from "./changes.ts";
 
 /** A service as systemd has it now. */
 export interface Service {
   readonly unit: string;
   readonly isActive: boolean;
   readonly canReload: boolean;
+  /** Whom it runs as; undefined: root. */
+  readonly user: string | undefined;
   /** Its files have changed since systemd read them. */
   readonly isOld: boolean;
   /** Of EnvironmentFile=, in their order: a `-` before one that may be missing. */
@@ -22,18 +25,19 @@ const PATIENCE = 90;
 
 /** @param command for messages: `add`. @throws FatalError where there is no such service, or no systemd. */
 export async function serviceCalled(unit: string, command: string): Promise<Service> {
-  const properties = "LoadState,ActiveState,CanReload,NeedDaemonReload,EnvironmentFiles,DropInPaths";
+  const properties = "LoadState,ActiveState,CanReload,User,NeedDaemonReload,EnvironmentFiles,DropInPaths";
   const shown = await runCommand(["systemctl", "show", `--property=${properties}`, "--", unit], { timeout: PATIENCE });
   if (shown.end !== "exit" || shown.code !== 0)
     throw new FatalError(ExitCode.unavailable, `${command}: systemd does not answer: ${reasonOf(shown)}`);
   const all = (key: string) =>
     [...shown.stdout.matchAll(new RegExp(`^${key}=(.*)$`, "gm"))].map(([, value = ""]) => value);
-  const [state = ""] = all("LoadState");
+  const [[state = ""], [user = ""]] = [all("LoadState"), all("User")];
   if (state !== "loaded") throw await notLoaded(unit, state, command);
   return {
     unit,
     isActive: ["active", "reloading", "activating", "refreshing"].includes(all("ActiveState")[0] ?? ""),
     canReload: all("CanReload")[0] === "yes",
+    user: ["", "root", "0"].includes(user) ? undefined : user,
     isOld: all("NeedDaemonReload")[0] === "yes",
     environmentFiles: all("EnvironmentFiles").flatMap((value) => {
       const [, path = "", ignored = ""] = /^(.*) \(ignore_errors=(yes|no)\)$/.exec(value) ?? [];
@@ -95,11 +99,34 @@ const GENERATORS = ["/run", "/etc", "/usr/local/lib", "/usr/lib", "/lib"].map((r
   join(root, "systemd/system-generators"),
 );
 
-/** Whether systemd runs this program as a generator, or another fetcher. */
-export function hasGenerator(program: string): boolean {
-  return GENERATORS.some((directory) =>
-    namesIn(directory).some((name) => /^(?:\d+-)?fetcher/.test(name) || resolved(join(directory, name)) === program),
-  );
+/**
+ * Whether systemd runs fetcher as a generator, this one or another. A link to a program that is gone counts for nothing, and a
+ * file hides those of its name in later directories.
+ *
+ * @returns `masked`: somebody has hidden it by a link to /dev/null.
+ */
+export function generatorState(program: string): "runs" | "missing" | "masked" {
+  const seen = new Set<string>();
+  let state: "missing" | "masked" = "missing";
+  for (const directory of GENERATORS)
+    for (const name of namesIn(directory)) {
+      const target = resolvedPath(join(directory, name));
+      if (seen.has(name) || (!/^(?:\d+-)?(?:fetcher|secrets-sidecar)/.test(name) && target !== program)) continue;
+      if (target === "/dev/null") state = "masked";
+      else if (isProgram(target)) return "runs";
+      else continue;
+      seen.add(name);
+    }
+  return state;
+}
+
+export function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function namesIn(directory: string): readonly string[] {
@@ -107,14 +134,6 @@ function namesIn(directory: string): readonly string[] {
     return readdirSync(directory);
   } catch {
     return [];
-  }
-}
-
-function resolved(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
   }
 }
 

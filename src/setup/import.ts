@@ -1,11 +1,11 @@
 /** Takes a file of variables over: its values become secrets of the folder, and the service reads those in its place. */
 import { isUtf8 } from "node:buffer";
-import { readFileSync, realpathSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { nameProblem } from "../config/env-names.ts";
 import { ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
-import { contentOf } from "./changes.ts";
+import { contentOf, resolvedPath } from "./changes.ts";
 import { variablesIn } from "./environment-file.ts";
 import type { Service } from "./host.ts";
 
@@ -65,18 +65,11 @@ function wrong(file: string, why: string): FatalError {
 function fileOf(given: string, { unit, environmentFiles }: Service): string {
   const wanted = resolve(given);
   const files = environmentFiles.map((file) => file.replace(/^-/, ""));
-  const found = files.find((file) => file === wanted) ?? files.find((file) => real(file) === real(wanted));
+  const found =
+    files.find((file) => file === wanted) ?? files.find((file) => resolvedPath(file) === resolvedPath(wanted));
   if (found !== undefined) return found;
   const has = files.length === 0 ? "it has none" : `it has ${files.join(", ")}`;
   throw new FatalError(ExitCode.config, `add: ${unit} has no EnvironmentFile=${wanted}: ${has}`);
-}
-
-function real(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
-  }
 }
 
 async function joinsComments(): Promise<boolean> {

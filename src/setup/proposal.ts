@@ -55,8 +55,9 @@ function secretsOf(now: Json, { ids, all, imported }: Wish, isEnv: boolean): Jso
     return isRecord(said) ? said : {};
   };
   for (const { id, mode } of ids) {
-    // With a mode of its own it is a variable only where that is said.
-    const isAsked = isEnv && mode !== undefined && !all && before(id)["env"] === undefined;
+    // With a mode of its own, or a name that has a meaning, it is a variable only where that is said.
+    const isSpecial = mode !== undefined || isSpecialName(deriveName(id));
+    const isAsked = isEnv && isSpecial && !all && before(id)["env"] === undefined;
     const more = { ...given("mode", mode), ...(isAsked ? { env: deriveName(id) } : {}), ...(all ? { all } : {}) };
     secrets.set(id, { ...before(id), ...more });
   }

@@ -178,4 +178,96 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await fetcher("remove", "web", "--yes", "--delete-secrets");
     expect(await guest.exists("/etc/fetcher")).toBe(false);
   });
+
+  test.each(["app@a", String.raw`foo\x2dbar`, "colon:s"])(
+    "%s: a name with characters of its own comes and goes as others",
+    async (name) => {
+      await service(name, "echo begun with $$one");
+      await guest.write(`/etc/fetcher/${name}/secrets/one`, "its secret", 0o400);
+      expect(await fetcher("add", `${name}.service`, "--yes", "--now", "--env", "one")).toMatchObject({ code: 0 });
+      await said(`${name}.service`, "begun with its secret");
+      expect(await fetcher("remove", name, "--yes", "--delete-secrets")).toMatchObject({ code: 0 });
+      expect(await state(`${name}.service`)).toBe("active");
+      expect(
+        await guest.text("ls -A /etc/fetcher /run/systemd/generator; ls -d /run/*-secrets", { check: false }),
+      ).not.toMatch(/app|foo|colon/);
+      await guest.run(["systemctl", "stop", `${name}.service`]);
+      await guest.run(["rm", `${etc}/${name}.service`]);
+    },
+  );
+
+  test("a service that is not root's is told what it could not read", async () => {
+    await guest.write("/etc/fetcher/vars/secrets/one", "1", 0o400);
+    await service("vars", "echo begun with $$one and $$two", "DynamicUser=yes");
+    expect((await fetcher("add", "vars", "--dry-run", "one", "open=0444")).stdout).toContain(
+      "vars.service runs as vars, which cannot read one, of root alone",
+    );
+    expect((await fetcher("add", "vars", "--dry-run", "--env", "one")).stdout).not.toContain("cannot read");
+  });
+
+  test("a link of an earlier installation that leads nowhere is replaced, one that hides the generator is told", async () => {
+    const link = "/etc/systemd/system-generators/fetcher";
+    await guest.run(`mkdir -p $(dirname ${link}); ln -sfn /opt/gone/fetcher ${link}`);
+    expect(await fetcher("add", "vars", "--yes", "--env", "one")).toMatchObject({ code: 0 });
+    expect(await guest.text(["readlink", "-e", link])).toMatch(/fetcher(\.js)?$/);
+    await fetcher("remove", "vars", "--yes");
+    await guest.run(`ln -sfn /dev/null ${link}`);
+    const before = await places();
+    expect(await fetcher("add", "vars", "--yes", "--env", "one")).toMatchObject({
+      code: 78,
+      stderr: expect.stringContaining("masked") as string,
+    });
+    expect(await places()).toBe(before);
+    await guest.run(`rm ${link}`);
+  });
+
+  test("a service that waits for its secrets gets another file, and a file that is wrong can be removed", async () => {
+    await fetcher("add", "vars", "--yes", "--env", "--no-check", "one", "two");
+    expect(await fetcher("add", "vars", "--yes", "--restart")).toMatchObject({
+      code: 66,
+      stdout: expect.stringContaining("two") as string,
+    });
+    await guest.run("systemctl start vars", { check: false });
+    expect(await state("vars-secrets")).toBe("failed");
+    await guest.write("/etc/fetcher/vars/secrets/two", "2", 0o400);
+    const more = await fetcher("add", "vars", "--yes", "--now", "--restart");
+    expect(more).toMatchObject({ code: 0 });
+    await said("vars", "begun with 1 and 2");
+    // Nothing is to be changed, and what is asked for is done all the same.
+    const last = await guest.mainPid("vars");
+    expect((await fetcher("add", "vars", "--yes", "--now", "one")).stdout).toContain("restart");
+    expect(await guest.mainPid("vars")).not.toBe(last);
+    await guest.write("/etc/fetcher/vars.json", '{ "secrets": ');
+    expect(await fetcher("add", "vars", "--yes", "three")).toMatchObject({
+      code: 78,
+      stderr: expect.stringContaining("is not JSON") as string,
+    });
+    const pid = await guest.mainPid("vars");
+    expect(await fetcher("remove", "vars", "--yes")).toMatchObject({ code: 0 });
+    expect(await guest.mainPid("vars")).toBe(pid);
+    expect((await guest.show("vars-secrets", "LoadState")).LoadState).toBe("not-found");
+    expect(await guest.exists("/etc/fetcher/vars.json")).toBe(false);
+  });
+
+  test("what another unit still needs is not removed, and all is as it was", async () => {
+    await fetcher("add", "vars", "--yes", "--now", "--env", "one");
+    await guest.write(
+      `${etc}/other.service`,
+      "[Unit]\nRequires=vars-secrets.service\n[Service]\nExecStart=sleep infinity\n",
+    );
+    await guest.run("systemctl daemon-reload; systemctl start other");
+    const [before, pid] = [await places(), await guest.mainPid("vars-secrets")];
+    const refused = await fetcher("remove", "vars", "--yes");
+    expect(refused.stderr).toContain("other.service would stop with vars-secrets.service");
+    expect(refused.stderr).toContain("nothing was changed");
+    expect(refused.code).toBe(78);
+    expect(await places()).toBe(before);
+    expect([await guest.mainPid("vars-secrets"), await state("other"), await state("vars")]).toEqual([
+      pid,
+      "active",
+      "active",
+    ]);
+    await guest.run(`systemctl stop other; rm ${etc}/other.service; systemctl daemon-reload`);
+    expect(await fetcher("remove", "vars", "--yes", "--delete-secrets")).toMatchObject({ code: 0 });
+  });
 });

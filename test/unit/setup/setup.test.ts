@@ -53,10 +53,10 @@ describe("the file that is proposed", () => {
       { secrets: { a: {} }, onChange: { action: "reload" } },
     ],
     [
-      "has a variable for what is to be one, also with a mode",
+      "has a variable for what is to be one, also with a mode, or a name that has a meaning",
       {},
-      { delivery: "env", ids: [id("db-password", "0400")] },
-      { delivery: "env", secrets: { "db-password": { mode: "0400", env: "db_password" } } },
+      { delivery: "env", ids: [id("db-password", "0400"), id("TZ"), id("b")] },
+      { delivery: "env", secrets: { "db-password": { mode: "0400", env: "db_password" }, TZ: { env: "TZ" }, b: {} } },
     ],
     [
       "has each variable that is taken over, with its own name",
@@ -206,6 +206,7 @@ describe("the drop-in of an import", () => {
     unit: "app.service",
     isActive: true,
     canReload: false,
+    user: undefined,
     isOld: false,
     environmentFiles: ["/etc/first", "-/etc/app 100%.env", "/run/app-secrets/pub/secrets.env", "-/etc/last"],
     dropIns: ["/etc/systemd/system/app.service.d/override.conf"],
