@@ -173,8 +173,7 @@ function removeOriginal(file: string): void {
 async function nextStep({ made, unitsBefore, service }: Plan, unit: string): Promise<readonly string[]> {
   const state = await property(unit, "ActiveState");
   if (["inactive", "failed", ""].includes(state)) return ["restart", ...made.config.targets];
-  const [sidecar] = made.units;
-  const isSame = sidecar !== undefined && unitsBefore.get(sidecar.path) === textOf(sidecar);
+  const isSame = made.units.every((one) => unitsBefore.get(one.path) === textOf(one));
   const readsFiles = made.config.delivery === "files" || made.config.delivery === "private-tmp";
   // A reload of the sidecar touches no service; a restart takes the service along.
   if (isSame && state === "active" && readsFiles && !made.config.environment && service.isActive)

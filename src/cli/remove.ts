@@ -154,22 +154,23 @@ function folderOf({ name }: RemoveOptions): string {
 }
 
 /**
- * systemd stops whoever requires a unit together with it. So the service first forgets the sidecar, which until it has stopped
- * is a unit of its own: its stop then cleans up as every other.
+ * systemd stops whoever requires a unit together with it. So the service first forgets the sidecar, whose units are those of
+ * nobody's file until they have stopped: their stop then cleans up as every other.
  */
-async function carryOut({ file, unit, swaps }: Plan, host: Process): Promise<void> {
+async function carryOut({ file, unit, units, swaps }: Plan, host: Process): Promise<void> {
   const changes = new Changes("remove");
-  const state = await property(unit, "ActiveState");
-  const isThere = state !== "inactive" && state !== "failed" && state !== "";
+  // The sidecar, and what acts for it.
+  const own = units.map(({ path }) => path).filter((path) => !path.includes("/"));
+  const isThere = !["inactive", "failed", ""].includes(await property(unit, "ActiveState"));
+  const copies = isThere ? own.filter((path) => existsSync(join(generated(systemScope), path))) : [];
   try {
     changes.remove(file);
     for (const path of swaps) changes.remove(path);
-    const copy = join(RUNTIME_UNITS, unit);
-    const before = contentOf(join(generated(systemScope), unit));
-    if (isThere && before !== undefined) changes.write(copy, undefined, before, 0o644);
+    for (const path of copies)
+      changes.write(join(RUNTIME_UNITS, path), undefined, readFileSync(join(generated(systemScope), path)), 0o644);
     await daemonReload("remove");
-    if (isThere) await stopAlone(unit);
-    if (isThere && before !== undefined) rmSync(copy, { force: true });
+    if (isThere) await stopAlone(unit, own);
+    for (const path of copies) rmSync(join(RUNTIME_UNITS, path), { force: true });
     changes.keep();
   } catch (error) {
     const failed = changes.undo();
@@ -179,25 +180,27 @@ async function carryOut({ file, unit, swaps }: Plan, host: Process): Promise<voi
   }
   await daemonReload("remove");
   // What failed is remembered also without a file.
-  if ((await property(unit, "ActiveState")) === "failed") await systemctl("remove", "reset-failed", unit);
+  for (const path of own)
+    if ((await property(path, "ActiveState")) === "failed") await systemctl("remove", "reset-failed", path);
 }
 
-/** @throws FatalError where something would stop with it. */
-async function stopAlone(unit: string): Promise<void> {
+/** @param own the sidecar's, which go with it. @throws FatalError where something else would stop with it. */
+async function stopAlone(unit: string, own: readonly string[]): Promise<void> {
   const users: string[] = [];
   for (const name of ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"])
-    users.push(...(await property(unit, name)).split(" ").filter(Boolean));
+    users.push(...(await property(unit, name)).split(" ").filter((user) => user !== "" && !own.includes(user)));
   if (users.length > 0)
     throw new FatalError(
       ExitCode.config,
       `remove: ${users.join(", ")} would stop with ${unit}: take it out of that unit's files first`,
     );
-  await systemctl("remove", "stop", unit);
+  await systemctl("remove", "stop", ...own);
 }
 
 /** What is empty, and what was asked for. */
 function cleanUp({ options, unit, swaps, file }: Plan, out: (text: string) => void): void {
-  rmSync(join("/run", unit.replace(/\.service$/, "")), { recursive: true, force: true });
+  const runtime = join("/run", unit.replace(/\.service$/, ""));
+  for (const path of [runtime, `${runtime}-act`]) rmSync(path, { recursive: true, force: true });
   if (options.deleteSecrets) rmSync(folderOf(options), { recursive: true, force: true });
   const home = join(CONFIG_DIRECTORY, options.name);
   for (const path of [...swaps.map((swap) => join(swap, "..")), home]) removeEmpty(path);
