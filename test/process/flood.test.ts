@@ -7,9 +7,13 @@ import { expect, test } from "vitest";
 import { MAX_TRAFFIC } from "../../src/contract/limits.ts";
 import { type Reply, StandIn as SecretsManager } from "../aws/stand-in.ts";
 import { StandIn as Vault } from "../vault/stand-in.ts";
+import { runsOnNode } from "../program.ts";
 import { type Daemon, Place } from "./daemon.ts";
 
 const MIB = 1024 * 1024;
+
+/** As Node takes it on a machine with little memory. */
+const smallHeap = runsOnNode ? { NODE_OPTIONS: "--max-old-space-size=256" } : {};
 
 /** MiB; the most that it ever had. */
 function peak({ pid }: Daemon): number {
@@ -43,7 +47,7 @@ test("a Vault that answers twenty times 31 MiB costs no more than a small multip
   fs.writeFileSync(place.path("token"), "token", { mode: 0o600 });
   const bad = Object.fromEntries(twenty.map((id) => [id, { source: { path: id, key: "key" }, optional: true }]));
   const config = { url: hostile.url, tokenPath: place.path("token"), kvVersion: 2, path: "app", secretsDir: undefined };
-  const daemon = place.start(place.config({ good: {}, ...bad }, { backend: "vault", config }));
+  const daemon = place.start(place.config({ good: {}, ...bad }, { backend: "vault", config }), { env: smallHeap });
   await daemon.ready();
   expect(place.read("good")).toBe("value");
   expect(daemon.stderr).toContain("JSON of more than 100000 members");
@@ -57,7 +61,12 @@ test("a Secrets Manager whose answers have no end costs no more than some of the
   );
   const place = new Place();
   const config = { region: "eu-central-1", endpoint: hostile.url, secretsDir: undefined };
-  const env = { AWS_ACCESS_KEY_ID: "key", AWS_SECRET_ACCESS_KEY: "key", AWS_EC2_METADATA_DISABLED: "true" };
+  const env = {
+    ...smallHeap,
+    AWS_ACCESS_KEY_ID: "key",
+    AWS_SECRET_ACCESS_KEY: "key",
+    AWS_EC2_METADATA_DISABLED: "true",
+  };
   const daemon = place.start(place.config({ good: {}, ...optional(twenty) }, { backend: "aws", config }), { env });
   await daemon.ready();
   expect(place.read("good")).toBe("value");
@@ -65,4 +74,29 @@ test("a Secrets Manager whose answers have no end costs no more than some of the
   // With the SDK's own 60 MiB of code and what eight sockets hold.
   expect(peak(daemon) - (await usual())).toBeLessThan(160);
   await hostile.close();
+}, 120_000);
+
+test("a Vault whose four values of nearly 16 MiB are all replaced at once costs less than the unit's MemoryMax=, with the files", async () => {
+  const store = await Vault.start();
+  let letter = "a";
+  store.answering = ({ path }, response) => {
+    if (!/\/s\d$/.test(path)) return false;
+    const body = `{"data":{"data":{"key":"${letter.repeat(15.9 * MIB)}"},"metadata":{"version":1}}}`;
+    response.writeHead(200, { "content-type": "application/json" }).end(body);
+    return true;
+  };
+  const place = new Place();
+  fs.writeFileSync(place.path("token"), "token", { mode: 0o600 });
+  const four = twenty.slice(0, 4);
+  const large = Object.fromEntries(four.map((id) => [id, { source: { path: id, key: "key" }, env: null }]));
+  const config = { url: store.url, tokenPath: place.path("token"), kvVersion: 2, path: "app", secretsDir: undefined };
+  const daemon = place.start(place.config(large, { backend: "vault", config }), { env: smallHeap });
+  await daemon.ready();
+  const before = daemon.lines.length;
+  letter = "b";
+  daemon.signal("SIGHUP");
+  await daemon.says(/^published 4 changed secrets/, before);
+  expect(place.read("s3")?.slice(0, 4)).toBe("bbbb");
+  // The old set and the new one are there together.
+  expect(peak(daemon) + 8 * 16).toBeLessThan(1024);
 }, 120_000);
