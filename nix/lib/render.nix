@@ -321,9 +321,10 @@ rec {
   # ends.
   actPath = name: service: {
     inherit (service) description;
-    # It also keeps systemd 254+ from unloading the sidecar's unit, with its directory still there, as it may where
-    # nothing refers to one.
-    partOf = [ "${lib.removeSuffix "-act" name}.service" ];
+    # As it says so itself, it refers to the sidecar's unit, which systemd 254+ may unload with its directory still
+    # there where nothing does. And no PartOf=: one that is to stop starts nothing, and a sidecar that stops may have a
+    # target started again.
+    before = [ "${lib.removeSuffix "-act" name}.service" ];
     unitConfig.StopWhenUnneeded = true;
     pathConfig = {
       DirectoryNotEmpty = service.unitConfig.X-FetcherInbox;

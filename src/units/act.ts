@@ -37,9 +37,9 @@ export function actUnits(config: Config, needs: Needs, options: ActOptions): rea
       comment,
       unit: [
         ...common,
-        // It also keeps systemd 254+ from unloading the sidecar's unit, with its directory still there, as it may where nothing refers
-        // to one.
-        ["PartOf", `${sidecar}.service`],
+        // As it says so itself, it refers to the sidecar's unit, which systemd 254+ may unload with its directory still there where nothing
+        // does. And no PartOf=: one that is to stop starts nothing, and a sidecar that stops may have a target started again.
+        ["Before", `${sidecar}.service`],
         ["StopWhenUnneeded", "yes"],
       ],
       triggers: [

@@ -135,7 +135,7 @@ let
           type = types.str;
           default = "";
         };
-        partOf = units;
+        before = units;
         unitConfig = section;
         pathConfig = section;
         text = mkOption {
@@ -146,7 +146,7 @@ let
       config = {
         unitConfig = {
           Description = config.description;
-          PartOf = toString config.partOf;
+          Before = toString config.before;
         };
         text = ''
           [Unit]
