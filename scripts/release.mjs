@@ -4,7 +4,7 @@
 // The version is that of package.json, and CHANGELOG.md has a section for it with a date: `## 0.2.0 - 2026-12-01`.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 const { values: flags } = parseArgs({ options: { "no-tag": { type: "boolean" } } });
@@ -30,7 +30,10 @@ run(
   commit,
 );
 // The packages of distributions, where there is a script for them.
-if ("build:packages" in scripts) run("npm", "run", "--silent", "build:packages", "--", out);
+if ("package" in scripts) {
+  run("npm", "run", "--silent", "package");
+  for (const file of readdirSync("dist.packages")) cpSync(`dist.packages/${file}`, `${out}/${file}`);
+}
 
 const files = readdirSync(out).sort();
 const digests = files.map((file) => [

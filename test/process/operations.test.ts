@@ -114,7 +114,7 @@ function canonical(line: string): string {
     .replaceAll(/known here are .*/g, "known here are ...")
     .replaceAll(/startTimeout, [\d.]+ s/g, "startTimeout, 60 s")
     .replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8200")
-    .replace(/; fetcher \d[^;]*$/, "; fetcher 0.1.0");
+    .replace(/; fetcher \d[^;]*$/, "; fetcher 0.2.0");
 }
 
 interface Scenario {
@@ -431,7 +431,7 @@ function overview(): string {
   const at = (seconds: number) => new Date(now.getTime() + seconds * 1000).toISOString();
   const facts = (backend: string, secrets: number): Facts => ({
     ...{
-      program: "0.1.0",
+      program: "0.2.0",
       unit: null,
       services: [],
       backend,
@@ -452,7 +452,7 @@ function overview(): string {
     StatusText: "vault: permission denied (403)",
   };
   const all = [one("hello", facts("folder", 2), { ActiveState: "active" }), one("orders", facts("vault", 3), failed)];
-  return statusTable(all, { now, version: "0.1.0", color: false, columns: undefined });
+  return statusTable(all, { now, version: "0.2.0", color: false, columns: undefined });
 }
 
 test("no message is quoted that no test brings about", () => {

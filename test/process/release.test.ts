@@ -29,7 +29,15 @@ beforeEach(() => {
   place = mkdtempSync(join(tmpdir(), "fetcher-release-"));
   git("init", "--quiet");
   write(".gitignore", "dist.*/\n");
-  write("package.json", JSON.stringify({ name: "small", version: "1.2.0", files: ["a.txt"] }));
+  write(
+    "package.json",
+    JSON.stringify({
+      name: "small",
+      version: "1.2.0",
+      files: ["a.txt"],
+      scripts: { package: "mkdir -p dist.packages; echo x >dist.packages/small.deb" },
+    }),
+  );
   write("a.txt", "a\n");
   write("CHANGELOG.md", "# Changelog\n\n## 1.2.0 - 2026-12-01\n\n### Added\n\n- A.\n\n## 1.1.0 - 2026-11-01\n\n- B.\n");
   git("add", "--all");
@@ -44,7 +52,7 @@ test("makes tarballs, checksums, provenance, notes and a tag", () => {
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   expect(stdout).toContain("git push origin v1.2.0");
   const out = join(place, "dist.release");
-  const files = ["small-1.2.0-source.tar.gz", "small-1.2.0.tgz"];
+  const files = ["small-1.2.0-source.tar.gz", "small-1.2.0.tgz", "small.deb"];
   expect(readdirSync(out).sort()).toEqual(["NOTES.md", "SHA256SUMS", "provenance.json", ...files].sort());
   expect(readFileSync(join(out, "NOTES.md"), "utf8")).toBe("### Added\n\n- A.\n");
   execFileSync("sha256sum", ["--check", "--quiet", "SHA256SUMS"], { cwd: out });
