@@ -107,8 +107,8 @@ function ask(directory: string, content: Written): void {
     fs.renameSync(staged, path);
   } catch (error) {
     fs.rmSync(staged, { force: true });
-    const why = `cannot write ${path}: ${errnoText(errnoCode(error))}`;
-    throw new PublishError(ExitCode.ioError, `reload: ${why}; nothing is reloaded, what runs goes on`);
+    const why = errnoText(errnoCode(error));
+    throw new PublishError(ExitCode.ioError, `reload: cannot write ${path}: ${why}; what runs goes on as it is`);
   }
 }
 
