@@ -14,7 +14,7 @@ import { aborted, late, waitFor } from "./contract/waiting.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
-import { checkCertificates, lockFile } from "./runtime/platform.ts";
+import { becomeNewProgram, checkCertificates, lockFile } from "./runtime/platform.ts";
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { isStartedBySystemd } from "./systemd/started-by.ts";
@@ -214,6 +214,7 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
   process.on("SIGHUP", () => {
     sidecar.reload(desk?.take());
   });
+  process.on("SIGUSR2", takeUpgrade);
   const watchdog = startWatchdog(wiring.notifier);
   try {
     const published = await sidecar.run(stop);
@@ -227,6 +228,13 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
     clearInterval(watchdog);
     publisher.releaseUnused();
   }
+}
+
+/** SIGUSR2, which a package sends after an upgrade. */
+function takeUpgrade(): void {
+  log.notice("going on with the program that is installed now");
+  becomeNewProgram();
+  log.warn("the installed program cannot be started in this process: restart the unit, and so its service, for it");
 }
 
 /** Only where systemd removes them again. */

@@ -72,6 +72,10 @@ function fetcher(version: string): string[] {
       "SIGNALS",
       list([
         ["SIGHUP", "fetch now, publish what has changed, and act: `systemctl reload`"],
+        [
+          "SIGUSR2",
+          "go on with the program that is installed now, in the same process, so that the service does not notice: what packages do after an upgrade. On Node: 22.15 and newer",
+        ],
         ["SIGTERM, SIGINT", "stop. Where systemd did not start it, it removes what it published"],
       ]),
     ),

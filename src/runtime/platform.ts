@@ -24,6 +24,9 @@ declare const FETCHER_NATIVE: string;
 /** Whether this is the executable that needs no Node. */
 export const isCompiled = typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "";
 
+/** As it began: Bun would name a file that an upgrade has replaced by what the kernel says of it, `… (deleted)`. */
+const ownPath = process.execPath;
+
 /** Hands one message of sd_notify(3) to systemd. What cannot be sent is lost. */
 export type SendState = (state: string) => void;
 
@@ -178,6 +181,24 @@ export function prepareForeignCode(isRunning: boolean): void {
     execve: (file: string, args: readonly string[], environment: NodeJS.ProcessEnv) => void;
   };
   execve(process.execPath, [process.execPath, ...process.argv.slice(2)], { ...process.env, [name]: "0" });
+}
+
+/**
+ * Goes on as the program that now lies where this one did, in the same process: an upgrade that systemd, and so the service,
+ * does not notice. To the new program it looks as if this one had been killed.
+ *
+ * @returns only where it cannot be done.
+ */
+export function becomeNewProgram(): void {
+  const { execve } = process as { execve?: (file: string, args: readonly string[], env: NodeJS.ProcessEnv) => void };
+  const own = isCompiled ? process.argv.slice(2) : [...process.execArgv, ...process.argv.slice(1)];
+  // Its warning that it is experimental is for nobody who reads the log.
+  process.emitWarning = () => undefined;
+  try {
+    execve?.call(process, ownPath, [ownPath, ...own], process.env);
+  } catch {
+    // An older Node, or a program that is not there for now.
+  }
 }
 
 /** Sets flags of V8; Bun's engine has others. */
