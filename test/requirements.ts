@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { describe, test, type TestOptions } from "vitest";
 import { motoServer } from "./aws/moto.ts";
 import { runsOnNode } from "./program.ts";
-import { nginxTree, treePath } from "./e2e/boot.ts";
+import { cache, nginxTree, treePath } from "./e2e/boot.ts";
 import { programPath } from "./programs.ts";
 import { serverBinary } from "./vault/binary.ts";
 import { fakeClock } from "./soak/fake-clock.ts";
@@ -33,6 +33,8 @@ const requirements = {
   /** The program under test as an executable of its own. */
   executable: () => (runsOnNode ? "FETCHER_TEST_PROGRAM=dist/fetcher tests it, and builds it" : undefined),
   bash: () => program("bash"),
+  zsh: () => program("zsh"),
+  fish: () => program("fish"),
   dash: () => program("dash"),
   busybox: () => program("busybox"),
   /** A /tmp of the test's own. */
@@ -112,6 +114,17 @@ const requirements = {
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   /** The one of Debian, unpacked for the guests. */
   nginx: () => (existsSync(nginxTree) ? undefined : `no ${nginxTree}; npm run test:systemd fetches it on Debian`),
+  /** What npm run package needs: a C compiler, and nfpm or Go for it. */
+  packages: () => {
+    if (!existsSync(join(cache, "nfpm/nfpm"))) return "no nfpm; scripts/nfpm.sh builds it";
+    return program(process.env["CC"] ?? "cc") ?? program("dpkg-deb");
+  },
+  /** lintian and rpm, in a tree of their own. */
+  "package-tools": (): string | undefined =>
+    requirements.root() ??
+    (existsSync(join(treePath("packages"), "etc/fetcher-packages"))
+      ? undefined
+      : `no ${treePath("packages")}; scripts/package-tools.sh makes it`),
   "fake-clock": () => (fakeClock() === undefined ? "libfaketime is not installed" : undefined),
   /** Either will do; where both are, tests run against each. */
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),

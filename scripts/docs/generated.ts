@@ -1,6 +1,7 @@
 /** The documents that are made of the code. */
 import { readFileSync } from "node:fs";
 import { loadBackend } from "../../backends/index.ts";
+import { completions } from "./completions.ts";
 import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
 import { manualPages } from "./manual.ts";
@@ -23,6 +24,7 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
     ["docs/reference/messages.md", await messagesPage(root)],
     [`src/cli/${schemaFile}`, json(configurationSchema())],
     ...pages,
+    ...[...completions()].map(([name, text]) => [`completions/${name}`, text] as const),
     ...overviewPictures(),
   ]);
 }

@@ -1,0 +1,25 @@
+#!/bin/sh
+# After an installation or an upgrade, of a .deb (`configure`) or an .rpm (the number of versions that are installed then).
+set -e
+case $1 in
+  configure | [0-9]*) ;;
+  *) exit 0 ;;
+esac
+# Not in a container's image or a tree that another machine will boot.
+[ -d /run/systemd/system ] || exit 0
+# Units of the new version's generator.
+systemctl daemon-reload || :
+# Sidecars go on with the new program in the process that they are: neither systemd nor the service notices. What a person
+# runs in a terminal has no NOTIFY_SOCKET, and `fetcher run` would hand the signal on to its command.
+for process in /proc/[0-9]*; do
+  case $(readlink "$process/exe" 2>/dev/null || :) in
+    */bin/fetcher\ \(deleted\)) ;;
+    *) continue ;;
+  esac
+  tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -q '^NOTIFY_SOCKET=' || continue
+  second=$(tr '\0' '\n' <"$process/cmdline" 2>/dev/null | sed -n 2p)
+  case $second in
+    --once | --check) continue ;;
+    -*) kill -USR2 "${process#/proc/}" 2>/dev/null || : ;;
+  esac
+done

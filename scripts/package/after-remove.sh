@@ -1,0 +1,26 @@
+#!/bin/sh
+# After a removal. The services go on; at their next start they find no secrets, as their units then say nothing of any.
+set -e
+case $1 in
+  remove | purge | 0) ;;
+  *) exit 0 ;;
+esac
+removed=/run/secrets-sidecar.removed
+if [ -d /run/systemd/system ]; then
+  # First, so that no unit requires a sidecar when it is stopped.
+  systemctl daemon-reload || :
+  if [ -f "$removed" ]; then
+    while read -r directory unit; do
+      systemctl stop "$unit" 2>/dev/null || :
+      systemctl reset-failed "$unit" 2>/dev/null || :
+      # Of a unit that is not there any more systemd does not know the directory.
+      case $directory in
+        '' | *..*) ;;
+        *) rm -rf "/run/$directory" ;;
+      esac
+    done <"$removed"
+  fi
+fi
+rm -f "$removed"
+# What is in it is the administrator's.
+[ "$1" != purge ] || [ ! -d /etc/fetcher ] || rmdir --ignore-fail-on-non-empty /etc/fetcher

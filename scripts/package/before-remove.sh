@@ -1,0 +1,12 @@
+#!/bin/sh
+# Before a removal, of a .deb (`remove`) or an .rpm (0 versions are left). Notes the sidecars whose units go with the generator.
+set -e
+case $1 in
+  remove | 0) ;;
+  *) exit 0 ;;
+esac
+[ -d /run/systemd/system ] || exit 0
+for unit in /run/systemd/generator/*.service; do
+  [ -f "$unit" ] && grep -q '^# Made by fetcher from ' "$unit" || continue
+  printf '%s %s\n' "$(sed -n 's/^RuntimeDirectory=//p' "$unit")" "$(basename "$unit")"
+done >/run/secrets-sidecar.removed

@@ -1,0 +1,128 @@
+/** The Debian package, on systems without Node: installed, upgraded under a service that runs, removed without a trace. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { project } from "../markdown.ts";
+import { onEachGuest } from "./guests.ts";
+
+let directory = "";
+
+/** Inside the checkout, which guests see. Two of the same program: the second is the upgrade. */
+function build(): void {
+  if (directory !== "") return;
+  directory = mkdtempSync(join(project, "dist.packages-"));
+  for (const release of ["1", "2"])
+    execFileSync("node", ["scripts/package.mjs", "--only", "deb", "--out", directory, "--release", release], {
+      cwd: project,
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+}
+
+afterAll(() => {
+  if (directory !== "") rmSync(directory, { recursive: true, force: true });
+});
+
+onEachGuest(
+  "the Debian package",
+  (guest) => {
+    const deb = (release: number) => {
+      const name = readdirSync(directory).find((file) => file.endsWith(".deb") && file.includes(`-${release}_`));
+      return `${guest.project}/${directory.slice(project.length + 1)}/${String(name)}`;
+    };
+    const pids = async () => ({ service: await guest.mainPid("web"), sidecar: await guest.mainPid("web-secrets") });
+    const starts = async () =>
+      (await guest.journal("web")).split("\n").filter((line) => line.startsWith("started with"));
+    const said = async (text: string) =>
+      await guest.until(
+        text,
+        async () => (await guest.journal("web")) + (await guest.journal("web-secrets")),
+        (journal) => journal.includes(text),
+        { timeout: 60 },
+      );
+    const program = async () => await guest.text(`readlink /proc/${(await pids()).sidecar}/exe`);
+
+    beforeAll(async () => {
+      build();
+      // Of the harness: what the package brings is to be seen.
+      await guest.run("rm -f /usr/local/bin/fetcher /usr/local/bin/with-secrets");
+    }, 600_000);
+
+    test("is installed by one command, and one file wires a service", async () => {
+      await guest.run(["dpkg", "-i", deb(1)], { timeout: 120 });
+      expect(await guest.text("fetcher --version")).toMatch(/^fetcher \d/);
+      expect(await guest.text("command -v fetcher")).toBe("/usr/bin/fetcher");
+      await guest.write(
+        "/etc/systemd/system/web.service",
+        `[Service]\nExecStart=/bin/sh -c 'echo started with $$password; exec sleep infinity'\n`,
+      );
+      const config = { delivery: "env", secrets: { password: {} }, config: { reloadOnChange: true } };
+      await guest.write("/etc/fetcher/web.json", JSON.stringify(config));
+      await guest.write("/etc/fetcher/web/secrets/password", "one", 0o400);
+      await guest.systemctl("daemon-reload");
+      await guest.systemctl("start", "web");
+      expect(await starts()).toEqual(["started with one"]);
+    });
+
+    test("rotates", async () => {
+      await guest.replace("/etc/fetcher/web/secrets/password", "two", 0o400);
+      await said("started with two");
+    });
+
+    test("an upgrade changes the sidecar to the new program, and does not touch the service", async () => {
+      await said("web.service: restart done");
+      const before = await pids();
+      await guest.run(["dpkg", "-i", deb(2)], { timeout: 120 });
+      await said("going on with the program that is installed now");
+      await guest.until("the new program runs", program, (path) => path === "/usr/bin/fetcher");
+      // It is the same process: to systemd nothing has happened.
+      expect(await pids()).toEqual(before);
+      expect(await guest.show("web-secrets", "NRestarts", "ActiveState")).toEqual({
+        NRestarts: "0",
+        ActiveState: "active",
+      });
+      expect(await starts()).toEqual(["started with one", "started with two"]);
+      await guest.until(
+        "it watches again",
+        async () => (await guest.journal("web-secrets")).split("\n").filter((line) => line.includes("ready:")).length,
+        (count) => count === 2,
+      );
+      await guest.replace("/etc/fetcher/web/secrets/password", "three", 0o400);
+      await said("started with three");
+    });
+
+    test("a removal lets the service run, and leaves no process, unit or file; a purge what is the administrator's", async () => {
+      await said("started with three");
+      await guest.until(
+        "the action is done",
+        async () => (await guest.journal("web-secrets")).split("restart done").length,
+        (count) => count > 2,
+      );
+      const { service } = await pids();
+      await guest.run(["dpkg", "-r", "secrets-sidecar"], { timeout: 120 });
+      expect(await guest.mainPid("web")).toBe(service);
+      expect(await guest.text("pgrep -x fetcher || true")).toBe("");
+      expect(
+        await guest.text(
+          "ls -d /run/web-secrets /run/secrets-sidecar* /run/systemd/generator/*web* 2>/dev/null || true",
+        ),
+      ).toBe("");
+      expect(await guest.show("web-secrets", "LoadState", "ActiveState")).toEqual({
+        LoadState: "not-found",
+        ActiveState: "inactive",
+      });
+      await guest.run(["dpkg", "-P", "secrets-sidecar"], { timeout: 120 });
+      expect(await guest.text("dpkg -l secrets-sidecar 2>/dev/null | grep -E '^(ii|rc)' || true")).toBe("");
+      expect(
+        await guest.text(
+          "find / -xdev \\( -path /opt -o -path /proc -o -path /sys -o -path /var/tmp \\) -prune -o \\( -name '*fetcher*' -o -name '*secrets-sidecar*' \\) -print | grep -v -e /etc/fetcher -e fetcher-guest -e fetcher-packages || true",
+        ),
+      ).toBe("");
+      expect(await guest.read("/etc/fetcher/web/secrets/password")).toBe("three");
+      await guest.run("systemctl restart web");
+      expect((await starts()).at(-1)).toBe("started with");
+    });
+  },
+  {},
+  ["packages", "own-guest"],
+);
