@@ -23,6 +23,10 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "a secret has no bytes at the start, and nothing better is there",
     cure: 'write it again, or say `"empty": true`',
   },
+  "the installed program cannot be started in this process: restart the unit, and so its service, for it": {
+    cause: "SIGUSR2 on Node before 22.15, or while no program is where it was",
+    cure: "install it, or restart the service when it suits",
+  },
   "… lines are lost: nobody read them": {
     cause: "the journal did not take lines for a while",
     cure: "look at journald",
