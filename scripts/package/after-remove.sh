@@ -10,8 +10,16 @@ if [ -d /run/systemd/system ]; then
   # First, so that no unit requires a sidecar when it is stopped.
   systemctl daemon-reload || :
   if [ -f "$removed" ]; then
-    while read -r directory unit; do
+    while read -r pid unit directory; do
+      # systemd may refuse to stop a unit whose file is gone: its process ends all the same, and nothing starts it again.
       systemctl stop "$unit" 2>/dev/null || :
+      case $(readlink "/proc/$pid/exe" 2>/dev/null || :) in
+        */bin/fetcher\ \(deleted\)) kill -TERM "$pid" 2>/dev/null || : ;;
+      esac
+      for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ "$pid" != 0 ] && [ -e "/proc/$pid" ] || break
+        sleep 0.3
+      done
       systemctl reset-failed "$unit" 2>/dev/null || :
       # Of a unit that is not there any more systemd does not know the directory.
       case $directory in

@@ -8,5 +8,8 @@ esac
 [ -d /run/systemd/system ] || exit 0
 for unit in /run/systemd/generator/*.service; do
   [ -f "$unit" ] && grep -q '^# Made by fetcher from ' "$unit" || continue
-  printf '%s %s\n' "$(sed -n 's/^RuntimeDirectory=//p' "$unit")" "$(basename "$unit")"
+  name=$(basename "$unit")
+  # 0: it does not run.
+  pid=$(systemctl show --property=MainPID --value "$name" || echo 0)
+  printf '%s %s %s\n' "$pid" "$name" "$(sed -n 's/^RuntimeDirectory=//p' "$unit")"
 done >/run/secrets-sidecar.removed
