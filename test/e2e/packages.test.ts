@@ -1,4 +1,4 @@
-/** The Debian package, on systems without Node: installed, upgraded under a service that runs, removed without a trace. */
+/** The Debian package, on systems without Node: installed, and upgraded under a service that runs. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -89,38 +89,6 @@ onEachGuest(
       );
       await guest.replace("/etc/fetcher/web/secrets/password", "three", 0o400);
       await said("started with three");
-    });
-
-    test("a removal lets the service run, and leaves no process, unit or file; a purge what is the administrator's", async () => {
-      await said("started with three");
-      await guest.until(
-        "the action is done",
-        async () => (await guest.journal("web-secrets")).split("restart done").length,
-        (count) => count > 2,
-      );
-      const { service } = await pids();
-      await guest.run(["dpkg", "-r", "secrets-sidecar"], { timeout: 120 });
-      expect(await guest.mainPid("web")).toBe(service);
-      expect(await guest.text("pgrep -x fetcher || true")).toBe("");
-      expect(
-        await guest.text(
-          "ls -d /run/web-secrets /run/secrets-sidecar* /run/systemd/generator/*web* 2>/dev/null || true",
-        ),
-      ).toBe("");
-      expect(await guest.show("web-secrets", "LoadState", "ActiveState")).toEqual({
-        LoadState: "not-found",
-        ActiveState: "inactive",
-      });
-      await guest.run(["dpkg", "-P", "secrets-sidecar"], { timeout: 120 });
-      expect(await guest.text("dpkg -l secrets-sidecar 2>/dev/null | grep -E '^(ii|rc)' || true")).toBe("");
-      expect(
-        await guest.text(
-          "find / -xdev \\( -path /opt -o -path /proc -o -path /sys -o -path /var/tmp \\) -prune -o \\( -name '*fetcher*' -o -name '*secrets-sidecar*' \\) -print | grep -v -e /etc/fetcher -e fetcher-guest -e fetcher-packages || true",
-        ),
-      ).toBe("");
-      expect(await guest.read("/etc/fetcher/web/secrets/password")).toBe("three");
-      await guest.run("systemctl restart web");
-      expect((await starts()).at(-1)).toBe("started with");
     });
   },
   {},
