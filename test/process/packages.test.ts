@@ -20,6 +20,9 @@ const files = [
   ...["share/doc/secrets-sidecar/examples/monitoring/fetcher.rules.yml"],
 ];
 
+/** rpm in a chroot has no private mounts, and says so. */
+const withoutMounts = (text: string) => text.replaceAll("warning: private mounts in chroot not implemented\n", "");
+
 needs("packages", "package-tools").describe("the packages", () => {
   let directory = "";
   const file = (end: string) => join(directory, readdirSync(directory).find((name) => name.endsWith(end)) ?? "");
@@ -31,7 +34,7 @@ needs("packages", "package-tools").describe("the packages", () => {
   };
   const rpm = (...args: readonly string[]) => {
     const { status, stdout, stderr } = inTree("rpm", ...args, `/mnt/${file(".rpm").slice(directory.length + 1)}`);
-    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect({ status, stderr: withoutMounts(stderr) }).toEqual({ status: 0, stderr: "" });
     return stdout;
   };
 
@@ -102,7 +105,7 @@ needs("packages", "package-tools").describe("the packages", () => {
     );
     rpm("-U", "--force", ...flags);
     const { status, stderr } = inTree("rpm", "-e", ...flags, "secrets-sidecar");
-    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect({ status, stderr: withoutMounts(stderr) }).toEqual({ status: 0, stderr: "" });
     expect(
       execFileSync("find", [root, "-name", "*fetcher*", "-o", "-name", "*with-secrets*"], { encoding: "utf8" }),
     ).toBe("");
