@@ -2,6 +2,7 @@
 import { addTexts, removeTexts } from "../../src/cli/add-options.ts";
 import { commandTexts, optionTexts, usage } from "../../src/cli/command-line.ts";
 import { ExitCode, exitMeanings } from "../../src/contract/errors.ts";
+import { questions } from "./questions.ts";
 import { list, literal, more, roff, section, subsection, text, title } from "./roff.ts";
 import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
 
@@ -36,7 +37,7 @@ function fetcher(version: string): string[] {
     section(
       "DESCRIPTION",
       text(
-        "Fetches the secrets of one service from a store, publishes them as files and as secrets.env, tells systemd that it is ready, and stays to see rotation: new values are in place first, and only then the service is restarted, reloaded or signalled.",
+        "Fetches the secrets of one service from a store, publishes them as files and as secrets.env, tells systemd that it is ready, and keeps watching for changes. New values are in place first; then the service is restarted, reloaded or signalled.",
         "It is started by systemd as a unit of its own, one for each service, before the service. In a terminal, `--once` and `--check` are what you want: they work as an ordinary user and touch no service.",
         "*SECRET_ID*s are added to those of the configuration.",
       ),
@@ -58,6 +59,7 @@ function fetcher(version: string): string[] {
       ),
       list(removeTexts),
     ),
+    section("QUESTIONS", ...questions.map(([question, answer]) => subsection(question, text(answer)))),
     section(
       "EXIT STATUS",
       list(Object.entries(ExitCode).map(([name, code]) => [String(code), exitMeanings[name as keyof typeof ExitCode]])),

@@ -7,9 +7,10 @@ import { describe, expect, test } from "vitest";
 import { backendNames } from "../../../backends/index.ts";
 import { generatedDocuments } from "../../../scripts/docs/generated.ts";
 import { manualPages } from "../../../scripts/docs/manual.ts";
+import { questions } from "../../../scripts/docs/questions.ts";
 import { optionsIn } from "../../../scripts/docs/schema.ts";
 import { backendSections, defaultOf, described, programSections } from "../../../scripts/docs/sections.ts";
-import { optionTexts, parseCommandLine } from "../../../src/cli/command-line.ts";
+import { commandTexts, optionTexts, parseCommandLine } from "../../../src/cli/command-line.ts";
 import * as config from "../../../src/config/config-schema.ts";
 import { ExitCode } from "../../../src/contract/errors.ts";
 import { ADOPTION_LIMIT } from "../../../src/engine/first-load.ts";
@@ -106,6 +107,14 @@ test("the manual of with-secrets has its exit statuses, and no other", () => {
   expect(given.length).toBeGreaterThan(5);
   const told = [...page.matchAll(/^\\fB(\d+)\\fR$/gm)].map(([, status]) => status);
   expect(new Set(told)).toEqual(new Set(given));
+});
+
+test("fetcher(8) answers the ten usual questions, with commands that there are", () => {
+  const page = manualPages("1.2.3").get("fetcher.8") ?? "";
+  expect(page.match(/^\.SS ".*\?"$/gm)?.length).toBeGreaterThanOrEqual(10);
+  const known = [...commandTexts.map(([words]) => words.split(" ")[1]), "run"];
+  for (const [, answer] of questions)
+    for (const [, command = ""] of answer.matchAll(/`fetcher ([a-z]+)/g)) expect(known).toContain(command);
 });
 
 describe("what is said of options elsewhere", () => {

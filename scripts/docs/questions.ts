@@ -1,0 +1,31 @@
+/** What people ask most, for the manual page of fetcher(8). */
+export const questions: readonly (readonly [question: string, answer: string])[] = [
+  ["How do I give a service its secrets?", "`fetcher add NAME --env ID`. It shows what it writes, and asks first."],
+  [
+    "Where are the secrets?",
+    "In /run/NAME-secrets/pub, in memory. With `--env` they are variables of the service, too.",
+  ],
+  ["What has a sidecar, and what is wrong?", "`fetcher status`, or `systemctl status NAME-secrets`."],
+  [
+    "Why does my service not start?",
+    "It waits for its sidecar. The status of that one says for what; `journalctl -u NAME-secrets` says it at length.",
+  ],
+  [
+    "How do I try a configuration?",
+    "`fetcher --check=config --config FILE` for the file alone; `fetcher check NAME` asks the store, in the sandbox of the unit.",
+  ],
+  ["How do I fetch at once?", "`systemctl reload NAME-secrets`. It publishes what has changed, and acts."],
+  [
+    "How does a new value restart the service?",
+    'Set `"reloadOnChange": true` in `config`; `onChange.action` chooses restart, reload or signal.',
+  ],
+  [
+    "What happens when the store is away?",
+    "What is published stays, and the sidecar asks again. A start waits, or goes on with what an earlier life published.",
+  ],
+  ["How do I take it back?", "`fetcher remove NAME`. The secrets in the store stay."],
+  [
+    "How do I use it without systemd?",
+    "`fetcher run --config FILE -- COMMAND` runs one command with its secrets; `fetcher --once` publishes them and ends.",
+  ],
+];
