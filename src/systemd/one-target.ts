@@ -312,10 +312,11 @@ export class OneTarget {
     const what = revives ? "start" : this.#onChange.action;
     this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
+    const lastAction = this.#lastAction;
+    // Before it is said: whoever hears of the action may ask at once what came of it.
+    this.#lastAction = clock.monotonic();
     this.#say(`${what} of ${this.unit} is under way`);
     this.#announce(revives);
-    const lastAction = this.#lastAction;
-    this.#lastAction = clock.monotonic();
     this.#waitingSince = undefined;
     const result = await this.#job(before, signal);
     const after = await systemd.show(this.unit, signal);

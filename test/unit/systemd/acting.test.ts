@@ -217,6 +217,21 @@ describe("a sidecar that is stopped right after an action that broke its target"
     expect(log.at("error")).toEqual([]);
   });
 
+  test("hears of it while the action is still under way", async () => {
+    const { directory, targets, clock, systemd, act } = bothSides();
+    targets.request(["a"]);
+    systemd.jobTime = 30;
+    const end = new AbortController();
+    const acting = act(end.signal);
+    await clock.until(() => systemd.jobs.some(({ what }) => what === "restart app.service"));
+    void targets.broken(new AbortController().signal);
+    await clock.advance(6);
+    expect(new ActionDesk(directory).report.answered).toBeGreaterThan(0);
+    end.abort();
+    await clock.advance(0);
+    await acting;
+  });
+
   test("does not ask where nothing was done, and does not wait for ever where nobody answers", async () => {
     const { targets, clock, inbox, actAll } = bothSides();
     const { signal } = new AbortController();
