@@ -4,8 +4,8 @@
  * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
  */
 import { isUtf8 } from "node:buffer";
-import fs from "node:fs";
-import { promisify } from "node:util";
+import { constants } from "node:fs";
+import { open } from "node:fs/promises";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
@@ -50,18 +50,14 @@ type ReadFile = (path: string) => Promise<Buffer | undefined>;
 
 /** Where the file system hangs, the process still hears signals. Opening a fifo would wait for a writer. */
 async function readInThreads(path: string): Promise<Buffer | undefined> {
-  const file = await open(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    return (await fstat(file)).isFile() ? await readFile(file) : undefined;
+    // Not fs.readFile() of a descriptor: a failed fstat(2) comes out of that without its code (Node 20).
+    return (await file.stat()).isFile() ? await file.readFile() : undefined;
   } finally {
-    await close(file);
+    await file.close();
   }
 }
-
-const open = promisify(fs.open);
-const fstat = promisify(fs.fstat);
-const readFile = promisify(fs.readFile);
-const close = promisify(fs.close);
 
 /** Seconds in which a reload must have read a template. */
 const RELOAD_LIMIT = 5;
