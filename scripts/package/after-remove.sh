@@ -10,22 +10,25 @@ if [ -d /run/systemd/system ]; then
   # First, so that no unit requires a sidecar when it is stopped.
   systemctl daemon-reload || :
   if [ -f "$removed" ]; then
-    while read -r pid unit directory; do
+    while read -r pid unit directories; do
       # systemd may refuse to stop a unit whose file is gone: its process ends all the same, and nothing starts it again.
       systemctl stop "$unit" 2>/dev/null || :
       case $(readlink "/proc/$pid/exe" 2>/dev/null || :) in
         */bin/fetcher\ \(deleted\)) kill -TERM "$pid" 2>/dev/null || : ;;
       esac
-      for _ in 1 2 3 4 5 6 7 8 9 10; do
+      # It may wait some seconds for the unit that acts.
+      for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
         [ "$pid" != 0 ] && [ -e "/proc/$pid" ] || break
-        sleep 0.3
+        sleep 0.5
       done
       systemctl reset-failed "$unit" 2>/dev/null || :
       # Of a unit that is not there any more systemd does not know the directory.
-      case $directory in
-        '' | *..*) ;;
-        *) rm -rf "/run/$directory" ;;
-      esac
+      for directory in $directories; do
+        case $directory in
+          *..*) ;;
+          *) rm -rf "/run/$directory" ;;
+        esac
+      done
     done <"$removed"
   fi
 fi

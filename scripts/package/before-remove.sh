@@ -6,10 +6,11 @@ case $1 in
   *) exit 0 ;;
 esac
 [ -d /run/systemd/system ] || exit 0
-for unit in /run/systemd/generator/*.service; do
+# What starts the unit that acts goes first.
+for unit in /run/systemd/generator/*.path /run/systemd/generator/*.service; do
   [ -f "$unit" ] && grep -q '^# Made by fetcher from ' "$unit" || continue
   name=$(basename "$unit")
   # 0: it does not run.
   pid=$(systemctl show --property=MainPID --value "$name" || echo 0)
-  printf '%s %s %s\n' "$pid" "$name" "$(sed -n 's/^RuntimeDirectory=//p' "$unit")"
+  printf '%s %s %s\n' "${pid:-0}" "$name" "$(sed -n 's/^RuntimeDirectory=//p' "$unit")"
 done >/run/secrets-sidecar.removed

@@ -90,6 +90,27 @@ onEachGuest(
       await guest.replace("/etc/fetcher/web/secrets/password", "three", 0o400);
       await said("started with three");
     });
+
+    test("a removal ends the sidecar and leaves the service alone; a purge leaves what is the administrator's", async () => {
+      await guest.until(
+        "the action is over",
+        async () => await guest.journal("web-secrets"),
+        (journal) => /started with three|restart done/.test(journal),
+      );
+      const before = await pids();
+      await guest.run(["dpkg", "-r", "secrets-sidecar"], { timeout: 120 });
+      expect(await guest.mainPid("web")).toBe(before.service);
+      const ours = `/proc/${before.sidecar} /run/web-secrets /run/web-secrets-act`;
+      expect(await guest.text(`ls -d ${ours} 2>/dev/null || true`)).toBe("");
+      await guest.run(["dpkg", "-P", "secrets-sidecar"], { timeout: 120 });
+      const left =
+        "ls -d /usr/bin/fetcher /usr/lib/systemd/*-generators/fetcher /run/systemd/generator/web* 2>/dev/null";
+      expect(await guest.text(`${left} || true`)).toBe("");
+      expect(await guest.text("cat /etc/fetcher/web/secrets/password")).toBe("three");
+      // As it was before: the unit says nothing of secrets.
+      await guest.systemctl("restart", "web");
+      expect((await starts()).at(-1)?.trim()).toBe("started with");
+    });
   },
   {},
   ["packages", "own-guest"],
