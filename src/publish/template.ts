@@ -4,8 +4,8 @@
  * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
  */
 import { isUtf8 } from "node:buffer";
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
+import fs from "node:fs";
+import { promisify } from "node:util";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, unreadable } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
@@ -50,14 +50,30 @@ type ReadFile = (path: string) => Promise<Buffer | undefined>;
 
 /** Where the file system hangs, the process still hears signals. Opening a fifo would wait for a writer. */
 async function readInThreads(path: string): Promise<Buffer | undefined> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const file = await open(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   try {
-    // Not fs.readFile() of a descriptor: a failed fstat(2) comes out of that without its code (Node 20).
-    return (await file.stat()).isFile() ? await file.readFile() : undefined;
+    return (await fstat(file)).isFile() ? await readWhole(file) : undefined;
   } finally {
-    await file.close();
+    await close(file);
   }
 }
+
+/** Not fs.readFile() of a descriptor: a failed fstat(2) comes out of that without its code (Node 20). */
+async function readWhole(file: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for (;;) {
+    const { bytesRead, buffer } = await read(file, Buffer.alloc(CHUNK), 0, CHUNK, null);
+    if (bytesRead === 0) return Buffer.concat(chunks);
+    chunks.push(buffer.subarray(0, bytesRead));
+  }
+}
+
+/** Bytes. */
+const CHUNK = 64 * 1024;
+const open = promisify(fs.open);
+const fstat = promisify(fs.fstat);
+const read = promisify(fs.read);
+const close = promisify(fs.close);
 
 /** Seconds in which a reload must have read a template. */
 const RELOAD_LIMIT = 5;
