@@ -1,7 +1,13 @@
 /** The process: command line, signals, exit code. */
 import { exitCodeOf, isBackendError } from "./contract/backend.ts";
 import { endProcess } from "./runtime/end.ts";
-import { type CommandLine, helpText, parseCommandLine, takeLogFormat } from "./cli/command-line.ts";
+import {
+  type CommandLine,
+  helpText,
+  parseCommandLine,
+  refuseUnknownCommand,
+  takeLogFormat,
+} from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { resolve } from "node:path";
 import { type Config, configOf, loadConfig, type OutputConfig } from "./config/config.ts";
@@ -48,6 +54,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   const commandLine = parseCommandLine(isActing ? argv.slice(1) : argv);
   log = openLog(commandLine.logLevel, lineStyle(format, process.env, commandLine.mode === "daemon"));
   if (isActing) return await (await import("./cli/act.ts")).act(commandLine, log, stopSignal());
+  refuseUnknownCommand(commandLine);
   switch (commandLine.mode) {
     case "help":
       openTerminal().out(helpText);

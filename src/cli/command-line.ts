@@ -32,6 +32,8 @@ export const commandTexts: readonly (readonly [words: string, text: string])[] =
   ["fetcher act --config FILE", "do what is asked for in --actions DIR, for a sidecar that may not"],
 ];
 
+const commands = commandTexts.flatMap(([words]) => /^fetcher ([a-z]+)/.exec(words)?.[1] ?? []);
+
 /** Each option, and what --help and the manual page say of it. */
 export const optionTexts: readonly (readonly [option: string, text: string])[] = [
   ["--config FILE", "configuration (JSON)"],
@@ -120,6 +122,12 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     ids: positionals,
     logLevel,
   };
+}
+
+/** Ids need a store: without one, the first word was meant as a command. @throws UsageError */
+export function refuseUnknownCommand({ mode, configFile, backend, ids: [first] }: CommandLine): void {
+  if (mode !== "daemon" || first === undefined || configFile !== undefined || backend !== undefined) return;
+  throw new UsageError(`${JSON.stringify(first)}: there is no such command${didYouMean(first, commands)} (see --help)`);
 }
 
 function parseWords(argv: readonly string[]) {

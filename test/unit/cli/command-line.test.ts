@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { helpText, parseCommandLine, takeLogFormat } from "../../../src/cli/command-line.ts";
+import { helpText, parseCommandLine, refuseUnknownCommand, takeLogFormat } from "../../../src/cli/command-line.ts";
 import { FatalError } from "../../../src/contract/errors.ts";
 
 function refusal(...argv: readonly string[]): string {
@@ -41,6 +41,25 @@ describe("modes", () => {
   ] as const)("%j is refused with a line that says why", (argv, message) => {
     expect(refusal(...argv)).toBe(message);
   });
+  test.each([
+    [["addd", "web", "token"], '"addd": there is no such command; did you mean "add"? (see --help)'],
+    [["statsu", "--log-level", "debug"], '"statsu": there is no such command; did you mean "status"? (see --help)'],
+    [["frobnicate"], '"frobnicate": there is no such command (see --help)'],
+  ])("%j is no command", (argv, message) => {
+    expect(() => {
+      refuseUnknownCommand(parseCommandLine(argv));
+    }).toThrow(message);
+  });
+
+  test.each([[[]], [["--config", "a.json", "id"]], [["--backend", "folder", "id"]], [["--once", "id"]]])(
+    "%j may be a store's ids",
+    (argv) => {
+      expect(() => {
+        refuseUnknownCommand(parseCommandLine(argv));
+      }).not.toThrow();
+    },
+  );
+
   test("an unknown option is named, what was given with it is not", () => {
     expect(refusal("--tokken=canary-77")).toBe("Unknown option '--tokken' (see fetcher --help)");
     expect(refusal("--chekc")).toBe("Unknown option '--chekc' (see fetcher --help); did you mean \"--check\"?");
