@@ -4,7 +4,7 @@
  */
 import type { Config } from "../config/config.ts";
 import type { Needs } from "./needs.ts";
-import { actionsIn, CLOSED, LOADER_VARIABLES } from "./sandbox.ts";
+import { actionsIn, CLOSED, hardening, LOADER_VARIABLES } from "./sandbox.ts";
 import { type Lines, type UnitFile, word } from "./unit-file.ts";
 
 /** What is out of sight as a whole. */
@@ -91,19 +91,7 @@ function service(needs: Needs, options: ActOptions): Lines {
     // Neither is of use here. But where systemd has no PrivateUsers=identity (before 257), a sidecar may look into each process of root's
     // that has no more than its own two (ptrace(2)), and would find systemd's socket in there. Containers leave one or the other.
     ["CapabilityBoundingSet", "CAP_NET_BROADCAST CAP_NET_BIND_SERVICE"],
-    ["NoNewPrivileges", "yes"],
-    ["ProtectSystem", "strict"],
-    ["ProtectClock", "yes"],
-    ["ProtectHostname", "yes"],
-    ["ProtectKernelLogs", "yes"],
-    ["ProtectKernelModules", "yes"],
-    ["ProtectKernelTunables", "yes"],
-    ["ProtectControlGroups", "yes"],
-    ["PrivateDevices", "yes"],
-    ["LockPersonality", "yes"],
-    ["RestrictNamespaces", "yes"],
-    ["RestrictRealtime", "yes"],
-    ["RestrictSUIDSGID", "yes"],
+    ...hardening,
     ["PrivateNetwork", "yes"],
     ["IPAddressDeny", "any"],
     ["RestrictAddressFamilies", "AF_UNIX"],

@@ -85,19 +85,7 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ["PrivateUsers", "identity"],
     // With an owner a file is given away.
     ["CapabilityBoundingSet", owners ? "CAP_CHOWN CAP_DAC_READ_SEARCH" : "CAP_DAC_READ_SEARCH"],
-    ["NoNewPrivileges", "yes"],
-    ["ProtectSystem", "strict"],
-    ["ProtectClock", "yes"],
-    ["ProtectHostname", "yes"],
-    ["ProtectKernelLogs", "yes"],
-    ["ProtectKernelModules", "yes"],
-    ["ProtectKernelTunables", "yes"],
-    ["ProtectControlGroups", "yes"],
-    ["PrivateDevices", "yes"],
-    ["LockPersonality", "yes"],
-    ["RestrictNamespaces", "yes"],
-    ["RestrictRealtime", "yes"],
-    ["RestrictSUIDSGID", "yes"],
+    ...hardening,
     ["PrivateNetwork", needs.network ? "no" : "yes"],
     ...(needs.network ? [] : ([["IPAddressDeny", "any"]] as const)),
     ["RestrictAddressFamilies", needs.network ? "AF_UNIX AF_INET AF_INET6" : "AF_UNIX"],
@@ -107,6 +95,23 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ["SystemCallFilter", owners ? "@chown" : "~@chown:EPERM"],
   ];
 }
+
+/** What neither a sidecar nor the unit that acts for one needs. */
+export const hardening = [
+  ["NoNewPrivileges", "yes"],
+  ["ProtectSystem", "strict"],
+  ["ProtectClock", "yes"],
+  ["ProtectHostname", "yes"],
+  ["ProtectKernelLogs", "yes"],
+  ["ProtectKernelModules", "yes"],
+  ["ProtectKernelTunables", "yes"],
+  ["ProtectControlGroups", "yes"],
+  ["PrivateDevices", "yes"],
+  ["LockPersonality", "yes"],
+  ["RestrictNamespaces", "yes"],
+  ["RestrictRealtime", "yes"],
+  ["RestrictSUIDSGID", "yes"],
+] as const;
 
 function isBelow(path: string, above: string): boolean {
   return path.startsWith(`${above}/`);
