@@ -172,8 +172,9 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
 onEachGuest(
   "the sandbox that Nix renders",
   (guest) => {
+    // Not in the test: what it makes is removed after the tests of its block.
+    const evaluation = new Evaluation();
     test("is as narrow for each store", async () => {
-      const evaluation = new Evaluation();
       const stores = {
         folder: `{ backend = "folder"; config.secretsDir = "/run/secrets"; }`,
         vault: `{ backend = "vault"; config.tokenPath = "/run/secrets/token"; }`,
