@@ -16,8 +16,16 @@ onEachGuest("a file of variables", (guest) => {
         .filter(([name]) => isOurs(name)),
     );
   const isOurs = (name: string) => /^[A-D_1]+$/.test(name);
-  const environmentOf = async (unit: string) =>
-    parse((await guest.readBytes(`/proc/${await guest.mainPid(unit)}/environ`)).toString());
+  const environmentOf = async (unit: string) => {
+    const process = `/proc/${await guest.mainPid(unit)}`;
+    // A Type=simple service counts as started while its process is still a copy of systemd's.
+    await guest.until(
+      "the program of the unit runs",
+      async () => await guest.text(`readlink ${process}/exe`),
+      (program) => !program.includes("/systemd/"),
+    );
+    return parse((await guest.readBytes(`${process}/environ`)).toString());
+  };
 
   afterAll(() =>
     guest.run(`systemctl stop app; rm -rf /etc/fetcher ${etc}/app.service* /etc/*.env; systemctl daemon-reload`, {
