@@ -54,6 +54,7 @@ const requirements = {
   ipv6: () =>
     (networkInterfaces()["lo"] ?? []).some(({ address }) => address === "::1") ? undefined : "lo has no address ::1",
   "systemd-analyze": () => program("systemd-analyze"),
+  "systemd-escape": () => program("systemd-escape"),
   nix: () => program("nix-instantiate"),
   "nix-newer": () =>
     newerNix() === undefined ? `none in ${treePath("trixie")}; npm run test:systemd builds that tree` : undefined,

@@ -1,6 +1,7 @@
 /** The command lines of `fetcher add` and `fetcher remove`. */
 import { parseArgs } from "node:util";
 import { deliveries } from "../config/config-schema.ts";
+import { withoutSuffix } from "../config/unit-names.ts";
 import { UsageError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import type { Wish } from "../setup/proposal.ts";
@@ -145,7 +146,7 @@ function parse(
   const [given, ...ids] = positionals;
   if (given === undefined)
     throw new UsageError(`${command}: expected NAME, of a service (see fetcher ${command} --help)`);
-  const name = given.replace(/\.service$/, "");
+  const name = withoutSuffix(given);
   try {
     checkName(name, "");
   } catch {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { CONFIG_DIRECTORY } from "../config/one-file.ts";
 import { systemScope } from "../config/scope.ts";
+import { unitOf } from "../config/unit-names.ts";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
 import { isRecord } from "../contract/records.ts";
 import { checkStore } from "../engine/store.ts";
@@ -54,7 +55,7 @@ export async function planOf(options: AddOptions): Promise<Plan> {
       ExitCode.config,
       `add: ${file} has \`output\`, so its units are made by hand: change both by hand`,
     );
-  const service = await serviceCalled(was?.config.targets[0] ?? `${name}.service`, "add");
+  const service = await serviceCalled(was?.config.targets[0] ?? unitOf(name), "add");
   const imported = options.import === undefined ? undefined : await importOf(options, options.import, service);
   const sizes = [...(imported?.values ?? [])].map(([id, value]) => [id, { isEmpty: value.length === 0 }] as const);
   const json = proposed(now, { ...options, imported: new Map(sizes) });

@@ -3,6 +3,7 @@ import { unlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CONFIG_DIRECTORY } from "../config/one-file.ts";
 import { systemScope } from "../config/scope.ts";
+import { unitOf } from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { Changes, isThere } from "../setup/changes.ts";
@@ -118,7 +119,7 @@ function writeWiring({ swap, generator }: Plan, changes: Changes): void {
 async function checkInside({ made }: Plan, host: Process, stop: AbortSignal): Promise<void> {
   const [sidecar] = made.units;
   if (sidecar === undefined) return;
-  const unit = `${made.sidecar}.service`;
+  const unit = unitOf(made.sidecar);
   const text = `${textOf(sidecar)}\n${dropInsOf(unit)}`;
   const raw = (said: string) => process.stderr.write(said);
   const code = await checkAsUnit({ unit, text }, host.format, { raw, err: host.err }, systemScope, stop);
@@ -130,7 +131,7 @@ async function checkInside({ made }: Plan, host: Process, stop: AbortSignal): Pr
 
 /** @throws FatalError where systemd has not made the units. */
 async function checkWired({ made, file }: Plan): Promise<void> {
-  const unit = `${made.sidecar}.service`;
+  const unit = unitOf(made.sidecar);
   const isMade = (await property(unit, "LoadState")) === "loaded";
   const wired = await Promise.all(made.config.targets.map(async (target) => await property(target, "Requires")));
   if (isMade && wired.every((requires) => requires.split(" ").includes(unit))) return;
@@ -142,7 +143,7 @@ async function checkWired({ made, file }: Plan): Promise<void> {
 
 async function finish(plan: Plan, out: (text: string) => void): Promise<ExitCode> {
   const { options, file, made, service, imported } = plan;
-  const unit = `${made.sidecar}.service`;
+  const unit = unitOf(made.sidecar);
   out(`${file} is in place, and systemd has ${unit}\n`);
   if (options.removeOriginal && imported !== undefined) removeOriginal(imported.file);
   const words = await nextStep(plan, unit);

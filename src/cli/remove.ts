@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:f
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { actOf, unitOf, withoutSuffix } from "../config/unit-names.ts";
 import { systemScope } from "../config/scope.ts";
 import { deriveName } from "../config/env-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
@@ -74,7 +75,7 @@ async function planOf(options: RemoveOptions): Promise<Plan> {
   const made = madeOf(name, file);
   const units = made?.units ?? unitsOfWrongFile(name, placeIn(CONFIG_DIRECTORY, systemScope));
   const services: Service[] = [];
-  for (const target of made?.config.targets ?? [`${name}.service`]) {
+  for (const target of made?.config.targets ?? [unitOf(name)]) {
     try {
       services.push(await serviceCalled(target, "remove"));
     } catch (error) {
@@ -133,7 +134,7 @@ function lossesOf({ delivery, secrets, templates, environment }: Config, unit: s
   const variables = secrets.flatMap(({ id, env, all, prefix }) =>
     env === null ? [] : [all ? `${prefix}… of ${id}` : (env ?? deriveName(id))],
   );
-  const run = join("/run", unit.replace(/\.service$/, ""), "pub");
+  const run = join("/run", withoutSuffix(unit), "pub");
   return [
     ...(delivery === "credentials" ? [`  credentials ${files.join(", ")}, from its next start on`] : []),
     ...(delivery === "files" ? [`  files in ${run}, at once: ${files.join(", ")}`] : []),
@@ -199,8 +200,8 @@ async function stopAlone(unit: string, own: readonly string[]): Promise<void> {
 
 /** What is empty, and what was asked for. */
 function cleanUp({ options, unit, swaps, file }: Plan, out: (text: string) => void): void {
-  const runtime = join("/run", unit.replace(/\.service$/, ""));
-  for (const path of [runtime, `${runtime}-act`]) rmSync(path, { recursive: true, force: true });
+  const runtime = join("/run", withoutSuffix(unit));
+  for (const path of [runtime, actOf(runtime)]) rmSync(path, { recursive: true, force: true });
   if (options.deleteSecrets) rmSync(folderOf(options), { recursive: true, force: true });
   const home = join(CONFIG_DIRECTORY, options.name);
   for (const path of [...swaps.map((swap) => join(swap, "..")), home]) removeEmpty(path);

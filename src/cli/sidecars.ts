@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, exitMeanings } from "../contract/errors.ts";
 import type { Scope } from "../config/scope.ts";
+import { byHandPattern, serviceIn, unitOf } from "../config/unit-names.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { type Facts, readFacts } from "../engine/facts.ts";
 import { namesIn } from "../units/generator.ts";
@@ -32,7 +33,7 @@ export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> 
   for (const parent of parents)
     for (const name of directoriesIn(parent)) {
       const facts = readFacts(join(parent, name));
-      if (facts !== undefined) found.set(facts.unit ?? `${name}.service`, facts);
+      if (facts !== undefined) found.set(facts.unit ?? unitOf(name), facts);
     }
   return found;
 }
@@ -64,7 +65,7 @@ export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>
 
 /** Of the template for units by hand. */
 async function instances({ systemctl, environment }: Scope): Promise<readonly string[]> {
-  const command = [...systemctl, "list-units", "--all", "--plain", "--no-legend", "fetcher@*.service"] as const;
+  const command = [...systemctl, "list-units", "--all", "--plain", "--no-legend", byHandPattern] as const;
   const result = await runCommand(command, { timeout: 15, environment });
   return result.end === "exit"
     ? [...result.stdout.matchAll(/^(fetcher@\S+\.service)\s/gm)].map(([, unit = ""]) => unit)
@@ -89,9 +90,9 @@ function statusOf(
   facts: Facts | undefined,
   systemd: Unit | undefined,
 ): SidecarStatus {
-  const name = file ?? unit.replace(/^fetcher@|(?:-secrets)?\.service$/g, "");
+  const name = file ?? serviceIn(unit);
   const [state, problem] = judge(facts, systemd);
-  return { name, unit, services: facts?.services ?? [`${name}.service`], state, problem, facts: facts ?? null };
+  return { name, unit, services: facts?.services ?? [unitOf(name)], state, problem, facts: facts ?? null };
 }
 
 /** systemd 255 and newer starts programs by one of its own, whose reading of a `\\` in a directory's name 255 to 257 have wrong. */

@@ -1,4 +1,5 @@
 /** One line for each sidecar, and under it what is wrong: ten of them fit a screen of 80 by 24. */
+import { withoutSuffix } from "../config/unit-names.ts";
 import type { SidecarState, SidecarStatus } from "./sidecars.ts";
 
 export interface TableOptions {
@@ -40,7 +41,7 @@ export function statusTable(sidecars: readonly SidecarStatus[], options: TableOp
 }
 
 function cells({ name, services, state, facts }: SidecarStatus, { now }: TableOptions): readonly string[] {
-  const [service = name, ...others] = services.map((unit) => unit.replace(/\.service$/, ""));
+  const [service = name, ...others] = services.map((unit) => withoutSuffix(unit));
   const shown = others.length === 0 ? service : `${service} +${String(others.length)}`;
   const isUp = facts !== null && (state === "ok" || state === "trouble");
   const since = (time: string | null) => (isUp && time !== null ? span(now.getTime() - Date.parse(time)) : "-");

@@ -2,6 +2,7 @@
 import { renameSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { systemScope, userScope } from "../config/scope.ts";
+import { unitOf } from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UsageError } from "../contract/errors.ts";
 import { factsIn, type SidecarStatus, sidecarsOf } from "./sidecars.ts";
 import { metricsText } from "./status-metrics.ts";
@@ -36,7 +37,7 @@ export async function showStatus(argv: readonly string[], version: string): Prom
 }
 
 function isCalled({ name, unit, services }: SidecarStatus, word: string): boolean {
-  return [name, unit, ...services].some((one) => one === word || one === `${word}.service`);
+  return [name, unit, ...services].some((one) => one === word || one === unitOf(word));
 }
 
 /** @throws UsageError */

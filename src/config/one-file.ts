@@ -10,6 +10,7 @@ import { didYouMean } from "../contract/nearest.ts";
 import { isRecord } from "../contract/records.ts";
 import { joinPath } from "../contract/settings.ts";
 import { type configSchema, type Delivery, ENV_FILE } from "./config-schema.ts";
+import { sidecarOf, unitOf } from "./unit-names.ts";
 
 export const CONFIG_DIRECTORY = systemScope.configDirectory;
 
@@ -32,21 +33,6 @@ export function scopeOf(file: string): Scope {
   if (directory === CONFIG_DIRECTORY) return systemScope;
   return directory === userScope().configDirectory ? userScope() : ownScope();
 }
-
-/**
- * The sidecar's unit without `.service`, and its directory below /run. "app@a-secrets" would be an instance of app@.service, and
- * of a `\` or a `:` systemd's readers of the various settings make various things.
- */
-export function sidecarOf(name: string): string {
-  return `${name.replaceAll(SPECIAL, "-")}-secrets`;
-}
-
-/** The same for a name that differs from another file's in such characters alone: app@a beside app-a. */
-export function otherSidecarOf(name: string): string {
-  return `${name.replaceAll(SPECIAL, (character) => `_${character.charCodeAt(0).toString(16)}`)}-secrets`;
-}
-
-const SPECIAL = /[@\\:]/g;
 
 /**
  * @param raw the file with the defaults of its schema; `json` without them.
@@ -80,7 +66,7 @@ export function withName(
   const wanted = environment ?? deliveryOf(raw) === "env";
   return {
     ...raw,
-    service: raw.service ?? `${name}.service`,
+    service: raw.service ?? unitOf(name),
     backend,
     config,
     secrets: typeof wanted === "object" ? withVariables(raw.secrets, wanted) : raw.secrets,

@@ -3,8 +3,9 @@
  * unit starts the service. It sees systemd, and neither a store nor a secret nor a network.
  */
 import type { Config } from "../config/config.ts";
+import { actOf, unitOf } from "../config/unit-names.ts";
 import type { Needs } from "./needs.ts";
-import { actionsIn, CLOSED, hardening, LOADER_VARIABLES } from "./sandbox.ts";
+import { CLOSED, hardening, LOADER_VARIABLES } from "./sandbox.ts";
 import { type Lines, type UnitFile, word } from "./unit-file.ts";
 
 /** What is out of sight as a whole. */
@@ -33,25 +34,25 @@ export function actUnits(config: Config, needs: Needs, options: ActOptions): rea
   ];
   return [
     {
-      path: `${sidecar}-act.path`,
+      path: `${actOf(sidecar)}.path`,
       comment,
       unit: [
         ...common,
         // As it says so itself, it refers to the sidecar's unit, which systemd 254+ may unload with its directory still there where nothing
         // does. And no PartOf=: one that is to stop starts nothing, and a sidecar that stops may have a target started again.
-        ["Before", `${sidecar}.service`],
+        ["Before", unitOf(sidecar)],
         ["StopWhenUnneeded", "yes"],
       ],
       triggers: [
         // As long as something is there, it is started again: nothing is lost that comes while it ends.
-        ["DirectoryNotEmpty", `/run/${actionsIn(runtimeDirectory)}/inbox`],
+        ["DirectoryNotEmpty", `/run/${actOf(runtimeDirectory)}/inbox`],
         // A limit would end the path unit, and with it all actions.
         ["TriggerLimitIntervalSec", "0"],
       ],
       service: [],
     },
     {
-      path: `${sidecar}-act.service`,
+      path: unitOf(actOf(sidecar)),
       comment,
       unit: [...common, ["StartLimitIntervalSec", "0"]],
       service: service(needs, options),
@@ -81,7 +82,7 @@ function service(needs: Needs, options: ActOptions): Lines {
     ["PrivateTmp", "yes"],
     ["TemporaryFileSystem", "/run:ro /var:ro /etc/fetcher:ro"],
     // The sidecar may have stopped, and its directories be gone.
-    ["BindPaths", `-/run/${word(actionsIn(runtimeDirectory))}`],
+    ["BindPaths", `-/run/${word(actOf(runtimeDirectory))}`],
     ["BindReadOnlyPaths", "/run/systemd:/run/systemd:norbind -/run/dbus"],
     ["BindReadOnlyPaths", `-${word(file).replaceAll(":", "\\:")}`],
     ["InaccessiblePaths", closed.join(" ")],

@@ -5,8 +5,8 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandOptions, runCommand } from "../contract/helper-command.ts";
-import { sidecarOf } from "../config/one-file.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
+import { sidecarsFor, unescaped, unitOf, withoutSuffix } from "../config/unit-names.ts";
 
 /** What is about the life of the daemon, or would share a directory with it. */
 const NOT_OF_A_CHECK =
@@ -26,7 +26,7 @@ export async function checkInUnit(
   terminal: CheckTerminal,
   scope = systemScope,
 ): Promise<number> {
-  return await checkAsUnit(await unitOf(name, scope), format, terminal, scope);
+  return await checkAsUnit(await unitFor(name, scope), format, terminal, scope);
 }
 
 type CheckTerminal = Readonly<Record<"raw" | "err", (text: string) => void>>;
@@ -66,7 +66,7 @@ export async function checkAsUnit(
 /** A unit file, since systemd-run(1) refuses what an older systemd passes over in a unit. */
 async function runIn(settings: readonly Setting[], command: string, scope: Scope, stop: AbortSignal | undefined) {
   const { isUser, runtimeRoot } = scope;
-  const name = `fetcher-check-${process.pid}.service`;
+  const name = unitOf(`fetcher-check-${process.pid}`);
   const directory = `${runtimeRoot}/systemd/${isUser ? "user" : "system"}`;
   const file = `${directory}/${name}`;
   const outputs = makeOutputs(runtimeRoot, isUser);
@@ -122,17 +122,15 @@ function textIn(file: string): string {
   }
 }
 
-async function unitOf(name: string, scope: Scope): Promise<{ readonly unit: string; readonly text: string }> {
-  const given = name.replace(/\.service$/, "");
-  const usual = sidecarOf(given);
-  const candidates = [usual, `${given.replaceAll("@", "-")}-fetcher-secrets`, `fetcher@${given}`, given];
-  for (const unit of candidates.map((each) => `${each}.service`)) {
+async function unitFor(name: string, scope: Scope): Promise<{ readonly unit: string; readonly text: string }> {
+  const candidates = sidecarsFor(name);
+  for (const unit of candidates) {
     const shown = await ask(scope, ["cat", "--no-pager", "--", unit], { timeout: 30 });
     if (shown.end === "not-started") throw new FatalError(ExitCode.unavailable, "check: systemctl cannot be run");
     if (shown.end === "exit" && shown.code === 0 && shown.stdout.includes("fetcher"))
       return { unit, text: shown.stdout };
   }
-  const tried = candidates.slice(0, -1).join(", ");
+  const tried = candidates.slice(0, -1).map(withoutSuffix).join(", ");
   throw new FatalError(ExitCode.config, `check: no unit of a sidecar for ${JSON.stringify(name)}: looked for ${tried}`);
 }
 
@@ -152,7 +150,7 @@ export function settingsIn(text: string, unit: string, scope = systemScope): rea
 
 /** The specifiers of systemd.unit(5) that say nothing but names and places. Others stay as they are. */
 function expanded(value: string, unit: string, { isUser, runtimeRoot }: Scope): string {
-  const name = unit.replace(/\.service$/, "");
+  const name = withoutSuffix(unit);
   const at = name.indexOf("@");
   const [prefix, instance] = at < 0 ? [name, ""] : [name.slice(0, at), name.slice(at + 1)];
   const meanings: Readonly<Record<string, string>> = {
@@ -174,13 +172,6 @@ function expanded(value: string, unit: string, { isUser, runtimeRoot }: Scope): 
     const meaning = Object.hasOwn(meanings, letter) ? meanings[letter] : undefined;
     return meaning?.replaceAll("%", "%%") ?? found;
   });
-}
-
-/** systemd-escape(1), undone. */
-function unescaped(text: string): string {
-  return text
-    .replaceAll("-", "/")
-    .replaceAll(/(?:\\x[0-9a-f]{2})+/g, (bytes) => Buffer.from(bytes.replaceAll("\\x", ""), "hex").toString("utf8"));
 }
 
 /** @returns the last ExecStart= that counts. */

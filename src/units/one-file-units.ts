@@ -2,16 +2,13 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
-import { otherSidecarOf, sidecarOf } from "../config/one-file.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
+import * as names from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type RenderOptions, unitsOf } from "./render.ts";
 import { isRecord } from "../contract/records.ts";
 import { withoutByteOrderMark } from "../contract/text.ts";
 import type { UnitFile } from "./unit-file.ts";
-
-/** What systemd accepts in the name of a unit (unit_name_is_valid(), systemd 252 to 257), but for a template. */
-const NAME = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?$/;
 
 export interface Place {
   /** Where NAME.json is read; what the units say is always the scope's directory. */
@@ -75,7 +72,7 @@ function configIn(json: unknown, name: string, { scope = systemScope }: Place): 
 const noFlags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
 
 export function checkName(name: string, file: string): void {
-  if (!NAME.test(name) || `${name}-secrets.service`.length > 255)
+  if (!names.isServiceName(name))
     throw new FatalError(
       ExitCode.config,
       `configuration: ${file}: ${JSON.stringify(name)} is no name of a service: rename the file after one`,
@@ -124,21 +121,20 @@ export function sidecarUnitOf(name: string, place: Pick<Place, "directory" | "is
     // One that is wrong has the usual sidecar.
   }
   const isByHand = isRecord(json) && json["output"] !== undefined;
-  return `${isByHand ? `fetcher@${name}` : freeSidecar(name, place)}.service`;
+  return names.unitOf(isByHand ? names.byHandOf(name) : freeSidecar(name, place));
 }
 
 function freeSidecar(name: string, place: Pick<Place, "directory" | "isTaken">): string {
-  const usual = isAlone(name, place) ? sidecarOf(name) : otherSidecarOf(name);
-  return place.isTaken(`${usual}.service`) ? usual.replace(/-secrets$/, "-fetcher-secrets") : usual;
+  const usual = isAlone(name, place) ? names.sidecarOf(name) : names.otherSidecarOf(name);
+  return place.isTaken(names.unitOf(usual)) ? names.insteadOf(usual) : usual;
 }
 
 /** Whether no other file's sidecar would have the same name: only names with special characters can meet another. */
 function isAlone(name: string, place: Pick<Place, "directory">): boolean {
-  const usual = sidecarOf(name);
-  if (usual === `${name}-secrets`) return true;
+  if (names.keepsItsName(name)) return true;
   if (!existsSync(place.directory)) return true;
   return readdirSync(place.directory).every((file) => {
     const other = file.replace(/\.json$/, "");
-    return other === file || other === name || sidecarOf(other) !== usual;
+    return other === file || other === name || names.sidecarOf(other) !== names.sidecarOf(name);
   });
 }

@@ -2,9 +2,10 @@
 import { dirname, join, relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/scope.ts";
+import { actOf, dropInOf, unitOf } from "../config/unit-names.ts";
 import { actUnits } from "./act.ts";
 import { needsOf } from "./needs.ts";
-import { actionsIn, sandbox, withoutRoot } from "./sandbox.ts";
+import { sandbox, withoutRoot } from "./sandbox.ts";
 import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
 
 export interface RenderOptions {
@@ -57,11 +58,11 @@ function sidecarUnit(
   // A command may well do without a network, and is tried again where it does not.
   const store = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
   // A user's manager knows none of the system's units.
-  const wants = isUser ? [] : [...store, `${sidecar}-act.path`];
+  const wants = isUser ? [] : [...store, `${actOf(sidecar)}.path`];
   // Users may come from elsewhere than /etc/passwd.
   const after = [...wants, ...(hasOwner(config) && !isUser ? ["nss-user-lookup.target"] : [])];
   return {
-    path: `${sidecar}.service`,
+    path: unitOf(sidecar),
     comment,
     unit: [
       ["Description", `Secrets of ${targets.replaceAll("%", "%%")}`],
@@ -86,7 +87,7 @@ function sidecarUnit(
       ["NotifyAccess", "all"],
       ["ExecStart", commandLine([...program, "--config", file, ...(isUser ? [] : actionsFlag(runtimeDirectory))])],
       ...(isUser ? [] : ([["PrivateTmp", "yes"]] as const)),
-      ["RuntimeDirectory", (isUser ? [""] : OWN).map((end) => word(`${runtimeDirectory}${end}`)).join(" ")],
+      ["RuntimeDirectory", (isUser ? [runtimeDirectory] : directoriesOf(runtimeDirectory)).map(word).join(" ")],
       // Each file's own mode decides where others are to read them; else the directory does.
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
       ["RuntimeDirectoryPreserve", "restart"],
@@ -151,7 +152,9 @@ const emptyWhenStopped = ({ systemctl }: Scope) =>
   'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done\'';
 
 /** The directories of a sidecar that has another unit act: the last one is for its requests. */
-const OWN = ["", "-act", "-act/inbox"];
+function directoriesOf(runtimeDirectory: string): readonly string[] {
+  return [runtimeDirectory, actOf(runtimeDirectory), `${actOf(runtimeDirectory)}/inbox`];
+}
 
 const environment = [
   "Environment",
@@ -159,15 +162,15 @@ const environment = [
 ] as const;
 
 function actionsFlag(runtimeDirectory: string): readonly string[] {
-  return ["--actions", `/run/${actionsIn(runtimeDirectory)}`];
+  return ["--actions", `/run/${actOf(runtimeDirectory)}`];
 }
 
 function dropIn(config: Config, { sidecar, scope }: RenderOptions, target: string, comment: string): UnitFile {
-  const unit = `${sidecar}.service`;
+  const unit = unitOf(sidecar);
   const files = join(scope.runtimeRoot, runtimeDirectoryIn(config, scope), "pub");
   const isShared = config.delivery === "private-tmp";
   return {
-    path: `${target}.d/50-${sidecar}.conf`,
+    path: dropInOf(target, sidecar),
     comment,
     unit: [["Requires", unit], ["After", unit], ...(isShared ? ([["JoinsNamespaceOf", unit]] as const) : [])],
     service: [

@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import type { Config } from "../config/config.ts";
 import { CONFIG_DIRECTORY } from "../config/one-file.ts";
+import { actOf } from "../config/unit-names.ts";
 import type { Needs } from "./needs.ts";
 import { type Lines, word } from "./unit-file.ts";
 
@@ -30,11 +31,6 @@ const WITHOUT_ROOT = new Set([
 
 export function withoutRoot(lines: Lines): Lines {
   return lines.filter(([option]) => WITHOUT_ROOT.has(option));
-}
-
-/** Where a sidecar asks for actions, below /run. */
-export function actionsIn(runtimeDirectory: string): string {
-  return `${runtimeDirectory}-act`;
 }
 
 /** @param own paths in /etc/fetcher that are this sidecar's. */
@@ -68,8 +64,8 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ["TemporaryFileSystem", hidden.map((path) => `${path}:ro`).join(" ")],
     ["BindPaths", `/run/${word(runtimeDirectory)}`],
     // Where it asks for actions; what the unit that acts says beside is not its own to write.
-    ["BindPaths", `/run/${word(actionsIn(runtimeDirectory))}/inbox`],
-    ["BindReadOnlyPaths", `/run/${word(actionsIn(runtimeDirectory))}`],
+    ["BindPaths", `/run/${word(actOf(runtimeDirectory))}/inbox`],
+    ["BindReadOnlyPaths", `/run/${word(actOf(runtimeDirectory))}`],
     // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is root.
     ["BindReadOnlyPaths", "/run/systemd/notify"],
     ...(hidesRun ? ([["BindReadOnlyPaths", "-/run/nscd"]] as const) : []),

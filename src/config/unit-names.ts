@@ -1,0 +1,90 @@
+/** The names of all units that are made or looked for: each follows from NAME of NAME.json here, and nowhere else. */
+
+const SERVICE = /\.service$/;
+
+/** What systemd accepts in the name of a unit (unit_name_is_valid(), systemd 252 to 257), but for a template. */
+const VALID = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?$/;
+const LONGEST = 255;
+
+/** In a unit's name these mean something to systemd, or different things to its readers of various settings. */
+const SPECIAL = /[@\\:]/g;
+
+const SIDECAR = "-secrets";
+const ACT = "-act";
+const BY_HAND = "fetcher@";
+
+/** Whether there can be a service of that name, and a sidecar for it. */
+export function isServiceName(name: string): boolean {
+  return VALID.test(name) && unitOf(`${name}${SIDECAR}`).length <= LONGEST;
+}
+
+export function unitOf(name: string): string {
+  return `${name}.service`;
+}
+
+/** The name of a unit without `.service`. */
+export function withoutSuffix(unit: string): string {
+  return unit.replace(SERVICE, "");
+}
+
+/** The sidecar's unit without `.service`, and its directory below /run. "app@a-secrets" would be an instance of app@.service. */
+export function sidecarOf(name: string): string {
+  return `${name.replaceAll(SPECIAL, "-")}${SIDECAR}`;
+}
+
+/** The same for a name that differs from another file's in such characters alone: app@a beside app-a. */
+export function otherSidecarOf(name: string): string {
+  return `${name.replaceAll(SPECIAL, (character) => `_${character.charCodeAt(0).toString(16)}`)}${SIDECAR}`;
+}
+
+/** Whether nothing of the name is lost in its sidecar's. */
+export function keepsItsName(name: string): boolean {
+  return sidecarOf(name) === `${name}${SIDECAR}`;
+}
+
+/** Where somebody else has a unit of the sidecar's name. */
+export function insteadOf(sidecar: string): string {
+  return sidecar.replace(/-secrets$/, `-fetcher${SIDECAR}`);
+}
+
+/** The unit that acts for a sidecar, without its suffix, and the directory below /run where the sidecar asks for actions. */
+export function actOf(sidecar: string): string {
+  return `${sidecar}${ACT}`;
+}
+
+/** The drop-in of a service that a sidecar is for. */
+export function dropInOf(target: string, sidecar: string): string {
+  return `${target}.d/50-${sidecar}.conf`;
+}
+
+/** An instance of the template of examples/systemd, without `.service`. */
+export function byHandOf(name: string): string {
+  return `${BY_HAND}${name}`;
+}
+
+/** All of them. */
+export const byHandPattern = unitOf(byHandOf("*"));
+
+/**
+ * @param name of a service, or of a sidecar's unit, with `.service` or without.
+ * @returns the units that its sidecar may be; first the one that no other service's can be.
+ */
+export function sidecarsFor(name: string): readonly string[] {
+  const given = withoutSuffix(name);
+  const names = [otherSidecarOf(given), sidecarOf(given)];
+  const all = [...names, ...names.map(insteadOf), byHandOf(given), given];
+  return [...new Set(all)].map(unitOf);
+}
+
+/** The name of the service, as far as its sidecar's unit tells it. */
+export function serviceIn(sidecarUnit: string): string {
+  const name = withoutSuffix(sidecarUnit);
+  return name.startsWith(BY_HAND) ? name.slice(BY_HAND.length) : name.replace(/(?:-fetcher)?-secrets$/, "");
+}
+
+/** systemd-escape(1), undone. */
+export function unescaped(text: string): string {
+  return text
+    .replaceAll("-", "/")
+    .replaceAll(/(?:\\x[0-9a-f]{2})+/g, (bytes) => Buffer.from(bytes.replaceAll("\\x", ""), "hex").toString("utf8"));
+}

@@ -1,0 +1,52 @@
+/** Whoever makes a unit, looks for it, or removes it must mean the same one. */
+import { execFileSync } from "node:child_process";
+import { describe, expect, test } from "vitest";
+import * as names from "../../../src/config/unit-names.ts";
+import { needs } from "../../requirements.ts";
+
+describe("a service's name is found again in its sidecar's", () => {
+  test.each(["hello", "a-b", "a.b", "hello-secrets", "fetcher", "x_40y"])("%s", (name) => {
+    for (const sidecar of [names.sidecarOf(name), names.insteadOf(names.sidecarOf(name)), names.byHandOf(name)])
+      expect(names.serviceIn(names.unitOf(sidecar))).toBe(name);
+    expect(names.keepsItsName(name)).toBe(true);
+  });
+});
+
+test("names that differ in special characters alone have sidecars of their own, whichever is looked for", () => {
+  expect([names.sidecarOf("app@a"), names.otherSidecarOf("app@a")]).toEqual(["app-a-secrets", "app_40a-secrets"]);
+  expect(names.otherSidecarOf(String.raw`a\b:c`)).toBe("a_5cb_3ac-secrets");
+  expect(names.keepsItsName("app@a")).toBe(false);
+  // app-a-secrets may be that of app-a.
+  expect(names.sidecarsFor("app@a.service")[0]).toBe("app_40a-secrets.service");
+});
+
+test("the sidecar is looked for in every place where it may be, and each once", () => {
+  expect(names.sidecarsFor("hello")).toEqual([
+    "hello-secrets.service",
+    "hello-fetcher-secrets.service",
+    "fetcher@hello.service",
+    "hello.service",
+  ]);
+});
+
+test("what belongs to a sidecar", () => {
+  expect(names.actOf("hello-secrets")).toBe("hello-secrets-act");
+  expect(names.dropInOf("hello.service", "hello-secrets")).toBe("hello.service.d/50-hello-secrets.conf");
+  expect(names.byHandPattern).toBe("fetcher@*.service");
+});
+
+describe("a name that no service can have", () => {
+  test.each(["", "a b", "a/b", "a@", "@a", "ü", "%n", "a\n", "a".repeat(240)])("%j", (name) => {
+    expect(names.isServiceName(name)).toBe(false);
+  });
+  test.each(["a", "a@b", "a@b@c", String.raw`a\x2db`, "a:b", "a".repeat(239)])("but %s can", (name) => {
+    expect(names.isServiceName(name)).toBe(true);
+  });
+});
+
+needs("systemd-escape").test("what systemd-escape wrote", () => {
+  for (const text of ["plain", "a-b/c", "grün", "a b@c"]) {
+    const escaped = execFileSync("systemd-escape", ["--", text], { encoding: "utf8" }).trim();
+    expect(names.unescaped(escaped)).toBe(text);
+  }
+});
