@@ -10,7 +10,7 @@ import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, printable, PublishError } from "../contract/errors.ts";
 import { helperEnvironment } from "../contract/helper-command.ts";
-import { attempt, pathIn } from "./system-calls.ts";
+import { attempt, lookTwice, pathIn, removeFile } from "./system-calls.ts";
 
 const LOCK = `${RESERVED_PREFIX}lock`;
 /** What flock(1) says of a lock that somebody else has. */
@@ -54,10 +54,7 @@ export async function lockDirectory(directory: string, lockFile: LockFile): Prom
     return {
       unlocked: answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`,
       remove: () => {
-        if (isAt(path, file))
-          attempt("remove", path, () => {
-            fs.rmSync(path, { force: true });
-          });
+        if (isAt(path, file)) removeFile(path);
       },
     };
   }
@@ -114,7 +111,7 @@ function started(file: number, fail: (error: unknown) => void): ChildProcess | u
 
 function isAt(path: string, file: number): boolean {
   return attempt("read", path, () => {
-    const there = fs.lstatSync(path, { throwIfNoEntry: false });
+    const there = lookTwice(path);
     const ours = fs.fstatSync(file);
     return there?.ino === ours.ino && there.dev === ours.dev;
   });

@@ -7,7 +7,7 @@ import { alreadyThere } from "./owned-names.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
 import { checkDirectory } from "./safe-directory.ts";
-import { attempt, attemptUnlessMissing, problemsOf } from "./system-calls.ts";
+import { attempt, attemptUnlessMissing, lookTwice, problemsOf, removeFile } from "./system-calls.ts";
 
 /**
  * A link cannot carry the sticky bit that systemd-tmpfiles spares. But that removes only what is old by all of its times
@@ -68,10 +68,7 @@ export class LinkDirectory {
     return problemsOf(
       names.map((name) => () => {
         const path = join(this.path, name);
-        if (this.#kindOf(path) === undefined) return;
-        attemptUnlessMissing("remove", path, () => {
-          fs.unlinkSync(path);
-        });
+        if (this.#kindOf(path, lookTwice(path)) !== undefined) removeFile(path);
       }),
     );
   }
@@ -100,10 +97,7 @@ export class LinkDirectory {
   }
 
   /** @returns undefined where it is no link of ours. */
-  #kindOf(
-    path: string,
-    stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false })),
-  ): Kind | undefined {
+  #kindOf(path: string, stat: fs.Stats | undefined): Kind | undefined {
     if (stat?.isSymbolicLink() !== true || stat.uid !== process.geteuid?.()) return undefined;
     const isOld = stat.mtimeMs < Date.now() + FAR_MS;
     const target = attemptUnlessMissing("read", path, () => fs.readlinkSync(path));
@@ -117,11 +111,8 @@ export class LinkDirectory {
     for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
       if (!name.startsWith(TEMPORARY)) continue;
       const path = join(this.path, name);
-      const stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
-      if (stat?.isSymbolicLink() === true && stat.uid === process.geteuid?.())
-        attempt("remove", path, () => {
-          fs.rmSync(path, { force: true });
-        });
+      const stat = lookTwice(path);
+      if (stat?.isSymbolicLink() === true && stat.uid === process.geteuid?.()) removeFile(path);
     }
     this.#hasLeftovers = false;
   }

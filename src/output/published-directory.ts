@@ -17,12 +17,10 @@ import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
 import { refuseWithoutRoom } from "./room.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
-import { attempt, attemptUnlessMissing, cannot, pathIn, problemsOf } from "./system-calls.ts";
+import { attempt, cannot, lookTwice, pathIn, problemsOf, ROUNDS } from "./system-calls.ts";
 
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
-/** How often what is half done is looked for before it counts as a failure. */
-const ROUNDS = 3;
 
 /** A complete new set that nobody reads yet. */
 export interface StagedFiles {
@@ -169,13 +167,7 @@ export class PublishedDirectory {
 
   /** Removes what is published no more. @param forget the state need not list it any more. @returns what is in the way. */
   tidy(forget: boolean): readonly string[] {
-    const problems = problemsOf(
-      this.#obsolete
-        .filter((name) => this.#owned.has(name))
-        .map((name) => () => {
-          this.#removeOwn(name);
-        }),
-    );
+    const problems = this.#removeAll(this.#obsolete.filter((name) => this.#owned.has(name)));
     if (problems.length > 0 || !forget || this.#obsolete.length === 0) return problems;
     return problemsOf([
       () => {
@@ -382,18 +374,13 @@ export class PublishedDirectory {
     this.#sync();
   }
 
-  /** A file system may say that a file is not there, and list it all the same. @returns what is in the way. */
+  /** @returns what is in the way. */
   #removeAll(names: readonly string[]): readonly string[] {
-    const remove = (name: string) => () => {
-      this.#removeOwn(name);
-    };
-    const problems = [...problemsOf(names.map(remove))];
-    let listed = new Set<string>();
-    const list = () => {
-      listed = new Set(attemptUnlessMissing("read", this.path, () => fs.readdirSync(this.path)));
-    };
-    problems.push(...problemsOf([list]));
-    return problems.length > 0 ? problems : problemsOf(names.filter((name) => listed.has(name)).map(remove));
+    return problemsOf(
+      names.map((name) => () => {
+        this.#removeOwn(name);
+      }),
+    );
   }
 
   /** Only what we put there: a file that somebody moved to its name stays. @throws PublishError */
@@ -424,11 +411,12 @@ export class PublishedDirectory {
 }
 
 /** Somebody put other files there, or is in it: they are not ours to remove. */
-function removeEmpty(directory: string): void {
+function removeEmpty(directory: string, isSecond = false): void {
   try {
     fs.rmdirSync(directory);
   } catch (error) {
-    if (!["ENOENT", "ENOTEMPTY", "EEXIST", "EBUSY"].includes(errnoCode(error) ?? ""))
+    if (errnoCode(error) === "ENOENT" && !isSecond && lookTwice(directory) !== undefined) removeEmpty(directory, true);
+    else if (!["ENOENT", "ENOTEMPTY", "EEXIST", "EBUSY"].includes(errnoCode(error) ?? ""))
       throw cannot("remove", directory, error);
   }
 }

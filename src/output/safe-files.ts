@@ -1,7 +1,7 @@
 /** One file after the other in the output directory: written, read and removed so that no trap at its name matters. */
 import * as fs from "node:fs";
 import { errnoCode } from "../contract/errors.ts";
-import { attempt, attemptUnlessMissing, type Doing, pathIn } from "./system-calls.ts";
+import { attempt, type Doing, pathIn, removeFile } from "./system-calls.ts";
 
 /** One file of a published set. */
 export interface PublishedFile {
@@ -127,9 +127,7 @@ export class SafeFiles {
   unlink(name: string): void {
     const path = pathIn(this.#path, name);
     try {
-      attemptUnlessMissing("remove", path, () => {
-        fs.unlinkSync(path);
-      });
+      removeFile(path);
     } catch (error) {
       // A directory at a name that is ours no more is somebody else's.
       if (this.look(name)?.isDirectory() !== true) throw error;

@@ -1,6 +1,10 @@
 /** System calls on the output. Whatever fails is told with its path and its code, as one line for the operator. */
+import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+
+/** How often what is listed, and said not to be there, is tried before it counts as a failure. */
+export const ROUNDS = 3;
 
 /** What the call was to do to the path. */
 export type Doing = "read" | "write" | "remove" | "make";
@@ -21,6 +25,36 @@ export function attemptUnlessMissing<T>(doing: Doing, path: string, work: () => 
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return undefined;
     throw cannot(doing, path, error);
+  }
+}
+
+/**
+ * Removes a file where there is one. Some file systems (NFS, FUSE) say once that a file is not there when it is: what they say
+ * only counts when a second look agrees.
+ *
+ * @throws PublishError
+ */
+export function removeFile(path: string): void {
+  attempt("remove", path, () => {
+    for (let round = 1; round < ROUNDS; round += 1) if (unlinked(path) || lookTwice(path) === undefined) return;
+    fs.unlinkSync(path);
+  });
+}
+
+/** @returns undefined where nothing is there, on a second look too. */
+export function lookTwice(path: string): fs.Stats | undefined {
+  const look = () => fs.lstatSync(path, { throwIfNoEntry: false });
+  return attempt("read", path, () => look() ?? look());
+}
+
+/** @returns false where it is said not to be there. */
+function unlinked(path: string): boolean {
+  try {
+    fs.unlinkSync(path);
+    return true;
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return false;
+    throw error;
   }
 }
 

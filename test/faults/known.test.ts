@@ -1,7 +1,7 @@
 /** Faults that once had consequences of their own. */
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { describe, expect } from "vitest";
 import { needs } from "../requirements.ts";
 import { eventually } from "../process/daemon.ts";
 import { Scene } from "./scene.ts";
@@ -56,6 +56,41 @@ needs("gcc").test(
     await eventually("opt is gone", () => !fs.existsSync(join(scene.place.output, "opt")));
   },
 );
+
+// Each call that looks for a file, or removes it, and may find nothing.
+describe.each(["lstat", "unlink"])("a dropped secret of which %s says once that it is not there", (call) => {
+  describe.each(["output", "links"] as const)("in %s", (where) => {
+    needs("gcc").test("is published no more", async () => {
+      const scene = new Scene();
+      await scene.learn();
+      await scene.running();
+      await scene.end();
+      scene.next();
+      scene.drop();
+      const directory = where === "output" ? scene.place.output : scene.links;
+      scene.control.arm({ nth: 1, how: "once", error: "ENOENT", of: `${call} ${directory}/opt$` });
+      await scene.start().ready();
+      expect(await scene.restProblemSoon()).toBeUndefined();
+      expect(scene.control.disarm().injected).toBe(1);
+    });
+  });
+});
+
+describe.each(["unlink", "rmdir"])("an end of which %s says once that it finds nothing", (call) => {
+  needs("gcc").test("leaves nothing", async () => {
+    const scene = new Scene();
+    const last = call === "rmdir" ? "" : "/.fetcher-lock";
+    await scene.learn();
+    scene.withoutForeign();
+    await scene.clear(false);
+    const daemon = await scene.start().ready();
+    scene.control.arm({ nth: 1, how: "once", error: "ENOENT", of: `${call} ${scene.place.output}${last}$` });
+    await daemon.end();
+    expect(scene.control.disarm().injected).toBe(1);
+    expect(scene.remains).toEqual([]);
+    expect(fs.existsSync(scene.place.output)).toBe(false);
+  });
+});
 
 needs("gcc").test("a file that the disk says is not there, once: an end removes it all the same", async () => {
   const scene = new Scene();

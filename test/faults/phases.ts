@@ -83,7 +83,7 @@ export const phases: Readonly<Record<string, Phase>> = {
       if (injected === 0) return undefined;
       // An output that is not there any more, as it seems, needs no word.
       const seemsGone = fault.how === "forever" && fault.error === "ENOENT";
-      const broken = await said(daemon, lines, fault, !seemsGone && fs.existsSync(`${scene.place.output}/a`));
+      const broken = await said(daemon, lines, fault, !seemsGone && scene.remains.length > 0);
       // A part of it is gone, and what is there is whole.
       note(broken, scene.consistencyProblem(undefined));
       await heal(scene, broken);

@@ -21,19 +21,19 @@ export class Scene {
   /** Whether the store has the optional secret. */
   hasOptional = true;
   daemon: Daemon | undefined;
-  readonly #links = this.place.path("links");
+  readonly links = this.place.path("links");
   /** File → its text with # for the generation, of those that no store holds. */
   readonly #made = new Map<string, string>();
 
   constructor() {
     const { place } = this;
-    fs.mkdirSync(this.#links);
-    for (const directory of [place.path("out"), this.#links]) {
+    fs.mkdirSync(this.links);
+    for (const directory of [place.path("out"), this.links]) {
       fs.mkdirSync(directory, { recursive: true });
       fs.writeFileSync(join(directory, "mine"), "stays");
     }
     fs.writeFileSync(place.path("template"), "a is {{a}}\n");
-    const counted = [place.store, place.output, this.#links, place.path("template"), place.path("runtime")];
+    const counted = [place.store, place.output, this.links, place.path("template"), place.path("runtime")];
     this.control = new FaultControl(place.path("control"), counted);
     this.next();
   }
@@ -63,7 +63,7 @@ export class Scene {
     const config = place.config(secrets, {
       // Asked for by SIGHUP alone: hints and polls would come between.
       config: { reloadOnChange: false },
-      output: { links: this.#links },
+      output: { links: this.links },
       templates: { "app.conf": { template: place.path("template") } },
     });
     this.daemon = place.start(config, { env: this.control.env });
@@ -106,7 +106,7 @@ export class Scene {
   async clear(directory: boolean): Promise<void> {
     await this.end();
     fs.rmSync(this.place.output, { recursive: true, force: true });
-    for (const name of fs.readdirSync(this.#links)) if (name !== "mine") fs.rmSync(join(this.#links, name));
+    for (const name of fs.readdirSync(this.links)) if (name !== "mine") fs.rmSync(join(this.links, name));
     if (!directory) return;
     fs.mkdirSync(this.place.output);
     fs.writeFileSync(join(this.place.output, "mine"), "stays");
@@ -120,7 +120,7 @@ export class Scene {
     fs.chmodSync(join(output, "app.conf"), 0o777);
     if (keepsState) fs.writeFileSync(join(output, ".fetcher-state"), "{");
     else fs.rmSync(join(output, ".fetcher-state"));
-    fs.rmSync(join(this.#links, "b"));
+    fs.rmSync(join(this.links, "b"));
   }
 
   /** Copies the output away, or back. */
@@ -159,10 +159,12 @@ export class Scene {
     for (const name of published) {
       const expected = this.#expected(name, this.generation, this.hasOptional);
       if (read(join(output, name)) !== expected) return `${name} is not that of generation ${this.generation}`;
-      if (read(join(this.#links, name)) !== expected) return `the link ${name} does not show it`;
+      if (read(join(this.links, name)) !== expected) return `the link ${name} does not show it`;
+      const isLink = fs.lstatSync(join(this.links, name), { throwIfNoEntry: false }) !== undefined;
+      if (isLink && expected === undefined) return `the link ${name} is left`;
     }
     if (isRoot && fs.statSync(join(output, "b")).uid !== 1) return "b has lost its owner";
-    for (const directory of [output, this.#links]) {
+    for (const directory of [output, this.links]) {
       const left = this.place.leftovers(directory);
       if (left.length > 0) return `${left.join()} is left in ${directory}`;
     }
@@ -178,8 +180,15 @@ export class Scene {
     return problem;
   }
 
+  /** Names of ours that are there, in the output or as links. */
+  get remains(): readonly string[] {
+    return [this.place.output, this.links].flatMap((directory) =>
+      (fs.existsSync(directory) ? fs.readdirSync(directory) : []).filter((name) => name !== "mine"),
+    );
+  }
+
   #foreignProblem(): string | undefined {
-    const directories = [this.#links, ...(this.#hadForeign ? [this.place.output] : [])];
+    const directories = [this.links, ...(this.#hadForeign ? [this.place.output] : [])];
     const changed = directories.find((directory) => read(join(directory, "mine")) !== "stays");
     return changed === undefined ? undefined : `somebody else's file in ${changed} is changed`;
   }
