@@ -11,6 +11,7 @@ in
 outputs
 // {
   package = pkgs.callPackage ./nix/package.nix { };
+  package-node = pkgs.callPackage ./nix/package.nix { withNode = true; };
   tests = lib.mapAttrs (_: test: (pkgs.extend outputs.overlay).testers.runNixOSTest test) (
     import ./nix/tests {
       inherit lib;

@@ -25,7 +25,7 @@
         in
         {
           default = pkgs.secrets-sidecar;
-          inherit (pkgs) secrets-sidecar;
+          inherit (pkgs) secrets-sidecar secrets-sidecar-node;
         }
       );
 

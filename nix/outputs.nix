@@ -4,6 +4,7 @@
 {
   overlay = final: _: {
     secrets-sidecar = final.callPackage ./package.nix { };
+    secrets-sidecar-node = final.callPackage ./package.nix { withNode = true; };
   };
 
   nixosModules = {

@@ -1,9 +1,11 @@
-# secrets-sidecar: the commands fetcher and with-secrets.
+# secrets-sidecar: the commands fetcher and with-secrets. fetcher is one executable that nixpkgs' Bun makes, or with
+# `withNode` the same program on Node, as secrets-sidecar-node.
 # Not buildNpmPackage: its fetcher needs the addresses in the lock file, and this one carries integrity hashes alone.
 # What it names comes by a fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
 {
   lib,
   stdenv,
+  bun,
   cacert,
   makeBinaryWrapper,
   nodejs_24,
@@ -12,12 +14,22 @@
   systemd,
   testers,
   util-linux,
+  withNode ? false,
 }:
 
 let
   manifest = lib.importJSON ../package.json;
   hashes = lib.importJSON ./npm-deps.json;
   inherit (stdenv.hostPlatform) system;
+
+  # What the executable relies on was tried with this one.
+  oldestBun = manifest.devDependencies.bun;
+  isExecutable =
+    !withNode
+    &&
+      lib.warnIf (lib.versionOlder bun.version oldestBun)
+        "secrets-sidecar: nixpkgs has Bun ${bun.version}, and the executable needs ${oldestBun} or newer: the package runs on Node"
+        (lib.versionAtLeast bun.version oldestBun);
 
   dependencies = stdenv.mkDerivation {
     name = "secrets-sidecar-node-modules-${manifest.version}";
@@ -49,7 +61,7 @@ let
   };
 in
 stdenv.mkDerivation (finalAttrs: {
-  pname = "secrets-sidecar";
+  pname = "secrets-sidecar${lib.optionalString (!isExecutable) "-node"}";
   inherit (manifest) version;
 
   src = lib.sourceByRegex ../. [
@@ -59,11 +71,19 @@ stdenv.mkDerivation (finalAttrs: {
   ];
 
   nativeBuildInputs = [
-    makeBinaryWrapper
     nodejs_24
-    python3
-  ];
-  buildInputs = [ systemd ];
+  ]
+  ++ (
+    if isExecutable then
+      [ bun ]
+    else
+      [
+        makeBinaryWrapper
+        python3
+      ]
+  );
+  # For sd-notify; the executable has an addon of its own.
+  buildInputs = lib.optional (!isExecutable) systemd;
 
   configurePhase = ''
     runHook preConfigure
@@ -76,18 +96,33 @@ stdenv.mkDerivation (finalAttrs: {
   buildPhase = ''
     runHook preBuild
     node scripts/build.mjs
+  ''
+  + lib.optionalString isExecutable ''
+    BUN=${bun}/bin/bun node scripts/build-executable.mjs
+  ''
+  + lib.optionalString (!isExecutable) ''
     pushd node_modules/sd-notify
     HOME=$TMPDIR node ${nodejs_24}/lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js \
       rebuild --nodedir=${nodejs_24}
     popd
+  ''
+  + ''
     runHook postBuild
   '';
 
   installPhase = ''
     runHook preInstall
     lib=$out/lib/secrets-sidecar
-    mkdir -p $lib/node_modules/sd-notify/build/Release $out/bin
+    mkdir -p $lib $out/bin
     cp -r dist package.json $lib/
+  ''
+  + lib.optionalString isExecutable ''
+    mv $lib/dist/fetcher $out/bin/fetcher
+    # What is for Node: its first line would bring Node along.
+    rm -r $lib/dist/{fetcher.js,chunks} $lib/dist/*.node
+  ''
+  + lib.optionalString (!isExecutable) ''
+    mkdir -p $lib/node_modules/sd-notify/build/Release
     cp node_modules/sd-notify/{package.json,index.js,LICENSE} $lib/node_modules/sd-notify/
     cp node_modules/sd-notify/build/Release/*.node $lib/node_modules/sd-notify/build/Release/
     # What finds the addon for it.
@@ -96,6 +131,8 @@ stdenv.mkDerivation (finalAttrs: {
     chmod -x $lib/dist/fetcher.js
     makeWrapper ${nodejs-slim_24}/bin/node $out/bin/fetcher --add-flags "--disable-sigusr1 $lib/dist/fetcher.js" \
       --suffix PATH : ${lib.makeBinPath [ util-linux ]}
+  ''
+  + ''
     mv $lib/dist/with-secrets $out/bin/with-secrets
     for page in man/*; do
       install -D -m 0644 -t $out/share/man/man''${page##*.} $page
@@ -103,17 +140,34 @@ stdenv.mkDerivation (finalAttrs: {
     runHook postInstall
   '';
 
+  # The program lies behind the runtime, where both would lose it.
+  dontStrip = isExecutable;
+  dontPatchELF = isExecutable;
+  disallowedReferences = lib.optionals isExecutable [
+    nodejs_24
+    nodejs-slim_24
+    bun
+  ];
+
   doInstallCheck = true;
   installCheckPhase = ''
     runHook preInstallCheck
     $out/bin/fetcher --version
+  ''
+  + lib.optionalString (!isExecutable) ''
     (cd $out/lib/secrets-sidecar && node -e 'require("sd-notify")')
+  ''
+  + ''
     echo '{ "backend": "folder", "config": { "secretsDir": "/x" }, "secrets": { "a": {} } }' > check.json
     $out/bin/fetcher --check=config --config check.json
     runHook postInstallCheck
   '';
 
-  passthru.tests.version = testers.testVersion { package = finalAttrs.finalPackage; };
+  passthru = {
+    # The units of the NixOS module are narrower for it.
+    inherit isExecutable;
+    tests.version = testers.testVersion { package = finalAttrs.finalPackage; };
+  };
 
   meta = {
     inherit (manifest) description;

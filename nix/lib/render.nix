@@ -13,6 +13,9 @@ let
   # something else in a path of a unit file, and the directories of the sidecar are called as it is.
   flat = lib.replaceStrings [ "@" "\\" ":" ] [ "-" "-" "-" ];
 
+  # The package runs without Node: then what `npm run docs` writes of src/units/executable.ts holds for its units.
+  executable = lib.optionalAttrs (package.isExecutable or false) (lib.importJSON ./executable.json);
+
   compact = lib.filterAttrs (_: value: value != null);
 
   # In a unit file `%` begins a specifier.
@@ -212,7 +215,7 @@ rec {
       // store.unitConfig
       // lib.optionalAttrs (joins != [ ]) { JoinsNamespaceOf = joins; };
       serviceConfig = {
-        NotifyAccess = "all";
+        NotifyAccess = executable.NotifyAccess or "all";
         ExecStart = "${package}/bin/fetcher --config ${configFile name config}${lib.optionalString isSplit " --actions ${actionsOf name}"}";
         PrivateTmp = true;
         RuntimeDirectory = runtimeDirectory + lib.optionalString isSplit " ${name}-act ${name}-act/inbox";
@@ -312,7 +315,8 @@ rec {
         SystemCallFilter = [
           "@system-service @pkey"
           "~@privileged @resources"
-        ];
+        ]
+        ++ notNeeded;
       }
       // closedIn;
     };
@@ -339,7 +343,11 @@ rec {
     BUN_RUNTIME_TRANSPILER_CACHE_PATH = "0";
     # A heap for each thread is much memory for a program that mostly waits.
     MALLOC_ARENA_MAX = "1";
-  };
+  }
+  // executable.environment or { };
+
+  # System calls of the runtime that the executable does without.
+  notNeeded = lib.optional (executable ? SystemCallFilter) executable.SystemCallFilter;
 
   closedIn = {
     LimitCORE = 0;
@@ -362,7 +370,12 @@ rec {
     RestrictRealtime = true;
     RestrictSUIDSGID = true;
     SystemCallArchitectures = "native";
-  };
+  }
+  // removeAttrs executable [
+    "environment"
+    "NotifyAccess"
+    "SystemCallFilter"
+  ];
 
   hostSecrets = [
     "/etc/shadow"
@@ -479,7 +492,8 @@ rec {
         "@system-service @pkey"
         "~@privileged @resources"
         (if owners then "@chown" else "~@chown:EPERM")
-      ];
+      ]
+      ++ notNeeded;
     }
     // closedIn
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }

@@ -1,6 +1,7 @@
 /** The documents that are made of the code. */
 import { readFileSync } from "node:fs";
 import { loadBackend } from "../../backends/index.ts";
+import { executableTable } from "../../src/units/executable.ts";
 import { completions } from "./completions.ts";
 import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
@@ -20,6 +21,7 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
   });
   return new Map([
     ["nix/lib/options.json", json(nixTable(new Map(await Promise.all(intervals))))],
+    ["nix/lib/executable.json", json(executableTable())],
     ["docs/reference/configuration.md", await configurationPage()],
     ["docs/reference/messages.md", await messagesPage(root)],
     [`src/cli/${schemaFile}`, json(configurationSchema())],

@@ -4,6 +4,7 @@ import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/scope.ts";
 import { actOf, dropInOf, unitOf } from "../config/unit-names.ts";
 import { actUnits } from "./act.ts";
+import { executable, executableThatActs } from "./executable.ts";
 import { needsOf } from "./needs.ts";
 import { sandbox, withoutRoot } from "./sandbox.ts";
 import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
@@ -40,7 +41,7 @@ function acting(
   return actUnits(config, needsOf(config.backend, config.settings), {
     ...{ comment, sidecar, runtimeDirectory, file },
     command: commandLine([...program, ...words]),
-    program: [environment, ...(isExecutable ? executable.filter(([option]) => option !== "NotifyAccess") : [])],
+    program: [environment, ...(isExecutable ? executableThatActs : [])],
   });
 }
 
@@ -124,15 +125,6 @@ function hasOwner({ secrets, templates }: Config): boolean {
     [owner, group].some((one) => one !== undefined && one !== "root" && one !== "0");
   return [...secrets, ...templates].some(others);
 }
-
-/** What Node cannot have: no memory is both written and executed, and the process speaks for itself. */
-const executable: Lines = [
-  ["Environment", "BUN_JSC_useJIT=0"],
-  ["Environment", "BUN_GC_TIMER_DISABLE=1"],
-  ["MemoryDenyWriteExecute", "yes"],
-  ["SystemCallFilter", "~@pkey"],
-  ["NotifyAccess", "main"],
-];
 
 const daemon: Lines = [
   ["Type", "notify"],

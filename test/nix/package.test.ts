@@ -53,8 +53,8 @@ test("a document in npm's package links to nothing that is not in it", () => {
 needs("nix").describe("evaluation", () => {
   const evaluation = new Evaluation();
   /** A stand-in for what nixpkgs calls package.nix with: mkDerivation answers with what it was given. */
-  const built = (system: string, arch: string) => `(import (nix + "/package.nix") {
-    inherit lib;
+  const built = (system: string, arch: string, more = "") => `(import (nix + "/package.nix") {
+    inherit lib; ${more}
     stdenv = {
       hostPlatform = { system = "${system}"; node.arch = "${arch}"; };
       mkDerivation = attributes: let
@@ -63,22 +63,56 @@ needs("nix").describe("evaluation", () => {
     };
     nodejs_24 = "/node"; nodejs-slim_24 = "/slim";
     testers.testVersion = { package }: "the version of \${package}";
+    bun = { version = "99.0.0"; outPath = "/bun"; };
     systemd = "/systemd"; cacert = "/cacert"; makeBinaryWrapper = "/wrapper"; python3 = "/python"; util-linux = "/util-linux";
   })`;
 
-  test("the package builds the addon against systemd, with the dependencies of its own system", () => {
+  test("the package is one executable of nixpkgs' Bun that nothing cuts off, and names no Node", () => {
     const value = evaluation.value(`
       let package = ${built("aarch64-linux", "arm64")}; in {
+        inherit (package) pname buildInputs buildPhase installPhase dontStrip dontPatchELF disallowedReferences;
+        inherit (package.passthru) isExecutable;
+      }`) as Record<string, unknown>;
+    expect(value).toMatchObject({
+      pname: "secrets-sidecar",
+      buildInputs: [],
+      buildPhase: expect.stringContaining("\nBUN=/bun/bin/bun node scripts/build-executable.mjs\n") as string,
+      installPhase: expect.stringContaining("\nmv $lib/dist/fetcher $out/bin/fetcher\n") as string,
+      dontStrip: true,
+      dontPatchELF: true,
+      disallowedReferences: ["/node", "/slim", "/bun"],
+      isExecutable: true,
+    });
+    expect(value["installPhase"]).not.toMatch(/\/(?:slim|node|bun)\b/);
+  });
+
+  test("with an older Bun than the one that was tried, it is the package on Node", () => {
+    const { devDependencies } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
+      devDependencies: { bun: string };
+    };
+    const withBun = (version: string) =>
+      evaluation.value(
+        `let package = ${built("x86_64-linux", "x64")}; in {
+        inherit (package) pname;
+      }`.replace("99.0.0", version),
+      );
+    expect(withBun("1.2.2")).toEqual({ pname: "secrets-sidecar-node" });
+    expect(withBun(devDependencies.bun)).toEqual({ pname: "secrets-sidecar" });
+  });
+
+  test("the package on Node builds the addon against systemd, with the dependencies of its own system", () => {
+    const value = evaluation.value(`
+      let package = ${built("aarch64-linux", "arm64", "withNode = true;")}; in {
         inherit (package) pname version buildInputs configurePhase installPhase passthru;
         src = builtins.attrNames (builtins.readDir "\${package.src}");
         inherit (package.meta) mainProgram platforms;
       }`);
     expect(value).toMatchObject({
-      pname: "secrets-sidecar",
+      pname: "secrets-sidecar-node",
       buildInputs: ["/systemd"],
       src: ["LICENSE", "backends", "man", "package.json", "scripts", "src"],
       mainProgram: "fetcher",
-      passthru: { tests: { version: "the version of /itself" } },
+      passthru: { isExecutable: false, tests: { version: "the version of /itself" } },
       platforms: ["aarch64-linux", "x86_64-linux"],
       configurePhase: expect.stringContaining("cp -r /built/secrets-sidecar-node-modules-") as string,
       // The guide to a pair of units says where fetcher-secrets.sh is.
@@ -107,7 +141,7 @@ needs("nix").describe("evaluation", () => {
           };
           outPath = "/nixpkgs";
           legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: {
-            extend = overlay: let final = { callPackage = file: _: { inherit file; }; } // overlay final { }; in final // {
+            extend = overlay: let final = { callPackage = file: given: { inherit file given; }; } // overlay final { }; in final // {
               testers.runNixOSTest = test: test;
             };
           });
@@ -123,6 +157,7 @@ needs("nix").describe("evaluation", () => {
         packages = builtins.attrNames flake.packages.aarch64-linux;
         checks = lib.length (builtins.attrNames flake.checks.aarch64-linux);
         package = flake.checks.x86_64-linux ? package;
+        node = flake.packages.x86_64-linux.secrets-sidecar-node.given;
         demo = flake.apps.x86_64-linux.demo.program;
         template = builtins.attrNames (builtins.readDir flake.templates.default.path);
         secrets = builtins.functionArgs flake.lib.secrets;
@@ -136,10 +171,11 @@ needs("nix").describe("evaluation", () => {
       demo: "/vm/bin/run-host-vm",
       template: ["flake.nix"],
       modules: { default: true, "hardcoded-secrets": true },
-      packages: ["default", "secrets-sidecar"],
+      packages: ["default", "secrets-sidecar", "secrets-sidecar-node"],
       // The package, and each of the tests in virtual machines (vm-tests.test.ts).
       checks: 21,
       package: true,
+      node: { withNode: true },
       // RFC 59: exactly these.
       secrets: { config: false, lib: false, pkgs: false },
       contract: ["consumer", "provider"],

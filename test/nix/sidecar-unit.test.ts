@@ -180,6 +180,31 @@ needs("nix").describe("a rendered sidecar", () => {
     expect(text).not.toContain("ExecReload=");
   });
 
+  test("of a package that runs without Node also the drop-in executable.conf", () => {
+    const dropIn = readFileSync(join(project, "examples/systemd/executable.conf"), "utf8");
+    const of = (isExecutable: boolean) =>
+      evaluation.units(`{
+        secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
+        secretsStore.package = pkgs.secrets-sidecar // { isExecutable = ${String(isExecutable)}; };
+        secretsStore.services.NAME = {
+          secrets.a = { };
+          secretsConfig = { backend = "folder"; config.reloadOnChange = true; };
+        };
+        systemd.services.NAME.script = "x";
+      }`);
+    const quoted = normal(dropIn, "Service").map((line) => line.replace(/^Environment=(.*)/, 'Environment="$1"'));
+    expect(quoted.length).toBe(5);
+    const service = (name: string, isExecutable: boolean) => normal(of(isExecutable)[name]?.text ?? "", "Service");
+    const sidecar = service("NAME-secrets.service", true);
+    // Of two values of one setting the drop-in's is the only one.
+    expect(sidecar.filter((line) => !service("NAME-secrets.service", false).includes(line))).toEqual(quoted);
+    expect(sidecar).not.toContain("NotifyAccess=all");
+    const acts = service("NAME-secrets-act.service", true);
+    expect(acts.filter((line) => !service("NAME-secrets-act.service", false).includes(line))).toEqual(
+      quoted.filter((line) => line !== "NotifyAccess=main"),
+    );
+  });
+
   test("the target's half is that of the example", () => {
     const text = units("")["NAME.service"]?.text ?? "";
     const secrets = readFileSync(join(project, "examples/systemd/hello.service.d/secrets.conf"), "utf8")

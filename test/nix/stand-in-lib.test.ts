@@ -46,6 +46,8 @@ needs("nix", "nixpkgs-lib").describe("the stand-in for nixpkgs' library", () => 
     `map lib.trim [ "" " " " a b\\n" "a" "\\n a\\n b " ]`,
     `map (lib.splitString ".") [ "" "a" "a.b" ".a..b." ]`,
     `lib.splitString " " " a  b"`,
+    `map (lib.versionOlder "1.4.5") [ "1.4.5" "1.4.10" "1.3" "2" ]`,
+    `map (lib.versionAtLeast "1.4.5") [ "1.4.5" "1.4.10" "1.3" "2" ]`,
     `map lib.strings.sanitizeDerivationName [ "a b.ini" "..a" "" "ä" "a@b" ]`,
     `map (lib.hasInfix ".") [ "" "." "a" "a.b" ]`,
     `map (lib.removeSuffix ".x") [ "" ".x" "a.x" "a.x.y" ]`,

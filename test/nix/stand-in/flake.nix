@@ -35,6 +35,9 @@
             ] made
             // {
               inherit lib;
+              bun = made "bun" // {
+                version = "99.0.0";
+              };
               stdenv = {
                 hostPlatform = {
                   inherit system;

@@ -33,7 +33,9 @@ in
   nodejs = at "/usr/local" "nodejs";
 
   # `fetcher` and `with-secrets` are in /usr/local/bin of a guest.
-  secrets-sidecar = at "/usr/local" "fetcher";
+  secrets-sidecar = at "/usr/local" "fetcher" // {
+    isExecutable = builtins.getEnv "FETCHER_TEST_PROGRAM" == "dist/fetcher";
+  };
 
   stdenv = {
     buildPlatform.canExecute = _: true;

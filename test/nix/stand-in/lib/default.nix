@@ -141,6 +141,10 @@ let
       if name == "" then "unknown" else name;
 
     # The rest.
+    versionOlder = version: other: builtins.compareVersions version other < 0;
+    versionAtLeast = version: other: builtins.compareVersions version other >= 0;
+    warnIf =
+      condition: text: if condition then builtins.trace "evaluation warning: ${text}" else value: value;
     fetchers.proxyImpureEnvVars = [
       "http_proxy"
       "https_proxy"

@@ -1,0 +1,24 @@
+/** What the units of the executable have and Node's cannot. `npm run docs` writes it for NixOS: nix/lib/executable.json. */
+import type { Lines } from "./unit-file.ts";
+
+/** No memory is both written and executed, and the process speaks for itself. examples/systemd/executable.conf says the same. */
+export const executable: Lines = [
+  ["Environment", "BUN_JSC_useJIT=0"],
+  ["Environment", "BUN_GC_TIMER_DISABLE=1"],
+  ["MemoryDenyWriteExecute", "yes"],
+  ["SystemCallFilter", "~@pkey"],
+  ["NotifyAccess", "main"],
+];
+
+/** The unit that acts for a sidecar says nothing to systemd. */
+export const executableThatActs: Lines = executable.filter(([option]) => option !== "NotifyAccess");
+
+/** As NixOS has it: `environment` is a set of its own. */
+export function executableTable(): Readonly<Record<string, unknown>> {
+  const isVariable = ([option]: Lines[number]) => option === "Environment";
+  const variables = executable.filter(isVariable).map(([, text]) => text.split("=", 2) as [string, string]);
+  return {
+    environment: Object.fromEntries(variables),
+    ...Object.fromEntries(executable.filter((line) => !isVariable(line))),
+  };
+}
