@@ -5,7 +5,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { since } from "./measure.ts";
-import { KEYS, type Peer } from "./peer.ts";
+import { type Command, KEYS, type Peer } from "./peer.ts";
 import { processorTimeOf } from "./process-group.ts";
 
 /** Milliseconds. */
@@ -39,9 +39,20 @@ export async function startInstance(
   at: { readonly directory: string; readonly url: string; readonly tokenPath: string },
   value: string,
 ): Promise<Instance> {
-  const files = KEYS.map((key) => join(at.directory, "out", key));
+  return await startCommand(peer, at, value, () => peer.command(at), KEYS);
+}
+
+/** @param ids the files, of which the last one of a folder comes last. */
+export async function startCommand(
+  peer: Peer,
+  at: { readonly directory: string },
+  value: string,
+  command: () => Command,
+  ids: readonly string[],
+): Promise<Instance> {
+  const files = ids.map((id) => join(at.directory, "out", id));
   mkdirSync(join(at.directory, "out"), { recursive: true });
-  const [executable, ...args] = peer.command(at);
+  const [executable, ...args] = command();
   const log = join(at.directory, "log");
   const output = openSync(log, "w");
   const env = { PATH: process.env["PATH"], HOME: at.directory, ...peer.env };

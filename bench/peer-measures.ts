@@ -58,7 +58,7 @@ export async function measurePeerStarts(bench: Bench, rounds: number): Promise<F
   }));
 }
 
-function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[]): Spread {
   return { median: median(values), lowest: Math.min(...values) };
 }
 
@@ -103,7 +103,7 @@ async function startServices(bench: Bench, peer: Peer, services: number): Promis
 }
 
 /** One round after the other, and in each of them one peer after the other. @returns the samples of each peer. */
-async function inTurns<T>(
+export async function inTurns<T>(
   peers: readonly Peer[],
   rounds: number,
   measure: (peer: Peer, index: number) => Promise<T>,

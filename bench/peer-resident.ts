@@ -16,7 +16,8 @@ export interface ResidentFigures {
   /** MiB of the first instance. */
   readonly anonymous: number;
   readonly pss: number;
-  /** MiB (PSS) that the second and the third add. */
+  /** MiB that the second and the third add: anonymous, and all (PSS). */
+  readonly marginalAnonymous: readonly number[];
   readonly marginal: readonly number[];
   /** Milliseconds on a processor in IDLE seconds, and requests meanwhile. */
   readonly idle: number;
@@ -121,11 +122,13 @@ class Residents {
 
   figures(): ResidentFigures {
     const [first = { anonymous: NaN, pss: NaN }] = this.#weights;
-    const marginal = this.#weights.slice(1).map(({ pss }, index) => pss - (this.#weights[index]?.pss ?? NaN));
+    const marginalOf = (what: "anonymous" | "pss") =>
+      this.#weights.slice(1).map((weight, index) => weight[what] - (this.#weights[index]?.[what] ?? NaN));
     const medianOrNone = (values: readonly number[]) => (values.length === 0 ? undefined : median(values));
     return {
       ...first,
-      marginal,
+      marginalAnonymous: marginalOf("anonymous"),
+      marginal: marginalOf("pss"),
       idle: median(this.#idle),
       requests: median(this.#requests),
       change: medianOrNone(this.#changes),

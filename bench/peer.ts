@@ -1,16 +1,28 @@
 /** Programs that put two secrets of one KV path into files, each as its own documentation says, polling every POLL seconds. */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, chmodSync, writeFileSync } from "node:fs";
+import { copyFileSync, chmodSync, existsSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { serverBinary } from "../test/vault/binary.ts";
+import { environmentOfExecutable } from "../test/program.ts";
 import { programPath } from "../test/programs.ts";
-import { project, unitEnvironment } from "./measure.ts";
+import { project } from "./measure.ts";
 import { type Program, programs } from "./programs.ts";
 
 /** Seconds. */
 export const POLL = 5;
 /** Keys of the path `app`, and names of the files. */
 export const KEYS = ["user", "password"] as const;
+
+/** The runtime that the executable is made of, by itself. */
+const bun = join(
+  project,
+  "node_modules/@oven",
+  `bun-linux-${process.arch === "arm64" ? "aarch64" : process.arch}`,
+  "bin/bun",
+);
+
+/** An executable and its arguments. */
+export type Command = readonly [string, ...string[]];
 
 /** Where one instance works. */
 export interface Place {
@@ -28,6 +40,8 @@ export interface Peer {
   readonly env: Readonly<Record<string, string>>;
   /** Writes its configuration. @returns the executable and its arguments. */
   command(place: Place): readonly [string, ...string[]];
+  /** The same for the files of a folder, with these names; undefined where it knows no such store. */
+  readonly fromFolder?: (place: Pick<Place, "directory">, store: string, ids: readonly string[]) => Command;
 }
 
 /** @returns all that can run here, and why the others cannot. */
@@ -45,7 +59,8 @@ export function peersHere(): { readonly peers: readonly Peer[]; readonly missing
     ...(typeof template === "string" ? [consulTemplate(template)] : []),
     ...(vault === undefined ? [] : [vaultAgent(vault)]),
     ...(tools.length === 0 ? [shellLoop] : []),
-    bareNode,
+    bareRuntime("bare Node", process.execPath),
+    ...(existsSync(bun) ? [bareRuntime("bare Bun", bun)] : []),
   ];
   return { peers, missing };
 }
@@ -64,31 +79,35 @@ export function ownExecutable(peer: Peer, index: number, directory: string): Pee
     copies.set(path, to);
     return to;
   };
+  const own = ([path, ...args]: Command): Command => [copies.get(path) ?? copy(path), ...args];
+  const { fromFolder } = peer;
   return {
     ...peer,
-    command: (place) => {
-      const [path, ...args] = peer.command(place);
-      return [copies.get(path) ?? copy(path), ...args];
-    },
+    command: (place) => own(peer.command(place)),
+    ...(fromFolder ? { fromFolder: (...args) => own(fromFolder(...args)) } : {}),
   };
 }
 
-function fetcher({ name, command }: Program): Peer {
+function fetcher({ name, env, command }: Program): Peer {
+  const configured = (directory: string, backend: string, settings: object, ids: readonly string[]) => {
+    const config = join(directory, "config.json");
+    const secrets = Object.fromEntries(ids.map((id) => [id, {}]));
+    // The others have no such pause by default.
+    const onChange = { settle: 0 };
+    const output = { directory: join(directory, "out") };
+    writeFileSync(config, JSON.stringify({ backend, config: settings, secrets, output, onChange }));
+    return command(config);
+  };
   return {
     name,
     follows: true,
     // A socket that nobody listens on: the notification is made and sent as under systemd.
-    env: { ...unitEnvironment, NOTIFY_SOCKET: "@fetcher-bench-nobody-listens", INVOCATION_ID: "bench" },
+    env: { ...env, NOTIFY_SOCKET: "@fetcher-bench-nobody-listens", INVOCATION_ID: "bench" },
     command: ({ directory, url, tokenPath }) => {
-      const config = join(directory, "config.json");
       const settings = { url, tokenPath, path: "app", reloadOnChange: true, pollingInterval: POLL };
-      const secrets = Object.fromEntries(KEYS.map((key) => [key, {}]));
-      // The others have no such pause by default.
-      const onChange = { settle: 0 };
-      const output = { directory: join(directory, "out") };
-      writeFileSync(config, JSON.stringify({ backend: "vault", config: settings, secrets, output, onChange }));
-      return command(config);
+      return configured(directory, "vault", settings, KEYS);
     },
+    fromFolder: ({ directory }, store, ids) => configured(directory, "folder", { secretsDir: store }, ids),
   };
 }
 
@@ -166,18 +185,31 @@ const shellLoop: Peer = {
     writeFileSync(join(directory, "loop.sh"), `set -eu\ncd "$1"\n${script}\n`);
     return ["/bin/sh", join(directory, "loop.sh"), directory, url, tokenPath];
   },
-};
-
-/** The runtime of fetcher that does nothing but be there: it asks nobody. */
-const bareNode: Peer = {
-  name: "bare Node",
-  follows: false,
-  env: {},
-  command: ({ directory }) => {
-    const write = KEYS.map((key) => `fs.writeFileSync(${JSON.stringify(join(directory, "out", key))}, "1")`);
-    return [process.execPath, "-e", `${write.join(";")};setInterval(() => {}, ${POLL * 1000})`];
+  /** As RFC 59's proof of concept did it: a copy and a line of secrets.env for each secret. */
+  fromFolder: ({ directory }, store, ids) => {
+    const script =
+      'for id in "$@"; do cp "$STORE/$id" "$OUT/$id"; chmod 0444 "$OUT/$id"; ' +
+      'echo "$id=\\"$(cat "$STORE/$id")\\"" >> "$OUT/secrets.env"; done; exec sleep infinity';
+    const places = `STORE='${store}' OUT='${join(directory, "out")}'`;
+    writeFileSync(join(directory, "copy.sh"), `set -eu\n${places}\n${script}\n`);
+    return ["/bin/sh", join(directory, "copy.sh"), ...ids];
   },
 };
+
+/** A runtime of fetcher that does nothing but be there: it asks nobody. */
+function bareRuntime(name: string, path: string): Peer {
+  return {
+    name,
+    follows: false,
+    // What is no name of the other's means nothing to it.
+    env: environmentOfExecutable,
+    command: ({ directory }) => {
+      const write = KEYS.map((key) => `fs.writeFileSync(${JSON.stringify(join(directory, "out", key))}, "1")`);
+      const script = `const fs = require("node:fs");${write.join(";")};setInterval(() => {}, ${POLL * 1000})`;
+      return [path, "-e", script];
+    },
+  };
+}
 
 function versionOf(path: string, argument: string): string {
   const { stdout, stderr } = spawnSync(path, [argument], { encoding: "utf8" });
