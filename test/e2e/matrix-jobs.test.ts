@@ -72,7 +72,7 @@ onEachGuest("jobs of the service", (guest) => {
         const restarted = guest.run(["systemctl", "restart", pair.target], { timeout: 60 });
         await pair.untilState(pair.target, "deactivating");
         await pair.put("token", "two");
-        await guest.until("the new value is published", async () => (await published(pair)) === "two");
+        await untilPublished(pair, "two");
         await release(guest, pair);
         expect((await restarted).code).toBe(0);
         await pair.untilSaid("file=two", { lines: 2 });
@@ -97,7 +97,7 @@ onEachGuest("jobs of the service", (guest) => {
         await pair.untilState(pair.target, "deactivating");
         const restarted = guest.run(["systemctl", "restart", pair.target], { timeout: 60 });
         await pair.put("token", "three");
-        await guest.until("the last value is published", async () => (await published(pair)) === "three");
+        await untilPublished(pair, "three");
         await release(guest, pair);
         expect((await restarted).code).toBe(0);
         await pair.untilSaid("file=three");
@@ -122,8 +122,13 @@ const slow = (name: string) => ({
 const hold = (guest: Guest, { name }: Pair) => guest.run(["touch", `/run/hold-${name}`]);
 const release = (guest: Guest, { name }: Pair) => guest.run(["rm", "-f", `/run/hold-${name}`]);
 
-async function published({ guest, runtime }: Pair): Promise<string> {
-  return await guest.read(`${runtime}/pub/token`);
+/** With the time noted from which a start has the new values: one that comes before is not told from one without them. */
+async function untilPublished({ guest, runtime }: Pair, value: string): Promise<void> {
+  await guest.until(
+    `${value} is published, and since when`,
+    async () => [await guest.read(`${runtime}/pub/token`), await guest.read(`${runtime}/pub/.fetcher-state`)],
+    ([token, state]) => token === value && /"pending":\{"publishedAt":\d/.test(state ?? ""),
+  );
 }
 
 /** @param lines that the target has said: one for each start. */

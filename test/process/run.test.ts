@@ -353,7 +353,8 @@ needs("script").test("a key of the terminal reaches the command once", async () 
   fs.writeFileSync(place.path("script"), script);
   const command = [program, ...words, "run", "--backend", "folder", "--set", `secretsDir=${place.store}`, "password"];
   const line = [...command, "--", "sh", place.path("script")].map((word) => `'${word}'`).join(" ");
-  const terminal = spawn("script", ["-qec", line, "/dev/null"], { stdio: ["pipe", "ignore", "ignore"] });
+  // The shell gives its place away: not every one would outlive the key itself.
+  const terminal = spawn("script", ["-qec", `exec ${line}`, "/dev/null"], { stdio: ["pipe", "ignore", "ignore"] });
   await eventually("up", () => fs.existsSync(place.path("up")));
   terminal.stdin.write("\u0003");
   expect(await once(terminal, "exit")).toEqual([3, null]);

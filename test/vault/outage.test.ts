@@ -635,7 +635,7 @@ for (const storage of ["file", "raft"] as const)
           message: expect.stringMatching(/: no (answer|connection) within 1 s$/) as string,
         });
         server.signal("SIGCONT");
-        await until(async () => (await vault.outage("db")) === undefined);
+        await until(async () => (await vault.outage("db")) === undefined, "it answers again");
         expect(await textOf(vault, "db")).toBe(secret);
       });
 
@@ -645,7 +645,7 @@ for (const storage of ["file", "raft"] as const)
         onTestFinished(async () => {
           await server.call("DELETE", "sys/quotas/rate-limit/slow");
         });
-        await until(async () => (await vault.outage("db")) !== undefined);
+        await until(async () => (await vault.outage("db")) !== undefined, "a request is one too many");
         expect(await vault.outage("db")).toMatchObject({
           kind: "unavailable",
           message: `${server.url}: the server wants fewer requests (status 429)`,
