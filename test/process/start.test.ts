@@ -1,10 +1,11 @@
 /** What a start loads: the time from exec to READY is mostly the time that this takes. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { expect } from "vitest";
 import { backendSections, programSections } from "../../scripts/docs/sections.ts";
 import { project } from "../markdown.ts";
+import { programFile } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { Place } from "./daemon.ts";
 
@@ -79,6 +80,18 @@ needs("node").test("as a generator it loads what makes units, and nothing of a s
   expect(files).toEqual(["fetcher", "generator"]);
   expect(bytes).toBeLessThan(100 * 1024);
   expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
+});
+
+needs("node").test("each file of the program asks for a library of Node once", () => {
+  const chunks = join(dirname(programFile), "chunks");
+  const files = fs.readdirSync(chunks).map((name) => fs.readFileSync(join(chunks, name), "utf8"));
+  const asked = files.map((text) =>
+    [...text.matchAll(/__toESM\d*\(require\("(node:[^"]+)"\)/g)].map(([, name]) => name),
+  );
+  expect(asked.flat().length).toBeGreaterThan(8);
+  // One of its names, and one of the whole.
+  for (const names of asked)
+    for (const name of names) expect(names.filter((other) => other === name).length).toBeLessThan(3);
 });
 
 needs("node").test("the program carries no text of an option: those are for the documents", () => {
