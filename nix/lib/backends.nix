@@ -146,6 +146,15 @@ let
   # Settings that all backends share (RFC 59).
   rotation = lib.mapAttrs (_: optionOf) table.rotation;
 
+  # Stores that have all of it in files of the host from its boot on, without anybody else.
+  isLocal =
+    name:
+    lib.elem (builtins.unsafeDiscardStringContext name) [
+      "credentials"
+      "folder"
+      "static"
+    ];
+
   # What is in the table for a name; nothing for a module's path, which may be one in the store.
   backendOf = name: backends.${builtins.unsafeDiscardStringContext name} or { };
 
@@ -155,6 +164,7 @@ in
   inherit
     backendOf
     backends
+    isLocal
     isModulePath
     open
     rotation

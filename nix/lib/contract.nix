@@ -7,7 +7,9 @@ let
   inherit (lib) mkOption types;
   values = import ./values.nix { inherit lib; };
 
-  fields = {
+  fieldsOf = withUnits: lib.optionalAttrs withUnits { inherit restartUnits; } // permissions;
+
+  permissions = {
     mode = {
       type = values.mode;
       default = "0400";
@@ -26,18 +28,18 @@ let
       example = "stash";
       description = "Group of the file.";
     };
-    restartUnits = {
-      type = types.listOf types.str;
-      default = [ ];
-      example = [ "stash.service" ];
-      description = "Units that read the file: they are restarted when it has changed.";
-    };
+  };
+  restartUnits = {
+    type = types.listOf types.str;
+    default = [ ];
+    example = [ "stash.service" ];
+    description = "Units that read the file: they are restarted when it has changed.";
   };
 
   # Options of a type of their own, not nested ones: what is inside is looked at only when it is asked for, so that
   # consumer and provider can each be said in the words of the other.
-  request =
-    defaults:
+  requestOf =
+    fields: defaults:
     types.submodule {
       options = lib.mapAttrs (
         name: field: mkOption (field // { default = defaults.${name} or field.default; })
@@ -75,6 +77,10 @@ in
   provider =
     { path, defaultPath }:
     { config, ... }:
+    let
+      fields = fieldsOf true;
+      request = requestOf fields;
+    in
     {
       options = {
         request = mkOption {
@@ -102,7 +108,8 @@ in
       );
     };
 
-  # An option for the consumer's side: it says what it needs, its user says where that is.
+  # An option for the consumer's side: it says what it needs, its user says where that is. Not every provider knows of
+  # restartUnits: they are in the request of a consumer that names some.
   #
   #   passwordFile = contract.consumer { owner = "stash"; group = "stash"; description = "…"; };
   #
@@ -113,6 +120,10 @@ in
       description ? "A file with a secret.",
       ...
     }@defaults:
+    let
+      fields = fieldsOf (defaults ? restartUnits);
+      request = requestOf fields;
+    in
     mkOption {
       inherit description;
       default = { };

@@ -3,7 +3,6 @@
 
 let
   commands = import ./commands.nix { inherit lib; };
-  inherit (import ./backends.nix { inherit lib; }) backendOf;
 
   # The last definition of a key that counts, or null.
   valueOf =
@@ -154,42 +153,6 @@ rec {
     lib.optional (!isDefined)
       "${option}: no module defines the service ${name}${meant}: correct the name; if a package brings its unit (systemd.packages), say so by systemd.services.${builtins.toJSON name} = { }";
 
-  # The sidecar is an ordinary service: it starts after basic.target, and where its store is on the network, after that.
-  ofOrder =
-    {
-      option,
-      backend,
-      unit,
-      service,
-    }:
-    let
-      before = lib.intersectLists (service.before or [ ]);
-      early = before [
-        "sysinit.target"
-        "basic.target"
-        "local-fs.target"
-        "local-fs-pre.target"
-        "cryptsetup.target"
-        "cryptsetup-pre.target"
-        "swap.target"
-        "slices.target"
-        "paths.target"
-        "sockets.target"
-        "timers.target"
-      ];
-      network = before [
-        "network-pre.target"
-        "network.target"
-        "network-online.target"
-      ];
-      isOnNetwork = (backendOf backend).network or false;
-    in
-    lib.optional (early != [ ])
-      "${option}: ${unit} starts before ${lib.head early}, and its sidecar after it: systemd would break the circle by leaving one of them out; use LoadCredentialEncrypted, which needs no sidecar"
-    ++
-      lib.optional (isOnNetwork && network != [ ])
-        "${option}: ${unit} starts before ${lib.head network}, and its secrets come over the network: each would wait for the other; take a store of this host (folder, credentials)";
-
   # Whether the unit, of which `services` may know, has a /tmp to share: who joins another gets its network, too.
   mayShareTmp =
     services: unit:
@@ -215,6 +178,7 @@ rec {
       lib.filter (name: services ? ${name}) [
         "sops-install-secrets"
         "agenix"
+        "agenix-install-secrets"
       ]
     );
 

@@ -1,8 +1,10 @@
-# What PID 1 reads for a unit (EnvironmentFile=, LoadCredential=, StandardInput=) before the unit's own credentials and
-# /tmp are there.
+# Who reads what: PID 1 for a unit (EnvironmentFile=, LoadCredential=, StandardInput=) before the unit's own credentials
+# and /tmp are there, and then its commands, as its user.
 { lib }:
 
 let
+  commands = import ./commands.nix { inherit lib; };
+
   linesOf =
     serviceConfig: name:
     map toString (lib.concatMap lib.toList (lib.toList (serviceConfig.${name} or [ ])));
@@ -20,7 +22,7 @@ let
     "LoadCredentialEncrypted"
   ];
 
-  # [ { setting; path; } ]
+  # [ { setting; path; } ], of a credential with its id.
   readsOf =
     serviceConfig:
     map (line: {
@@ -36,8 +38,69 @@ let
       map (line: {
         inherit setting;
         path = sourceOf line;
+        id = lib.head (lib.splitString ":" line);
       }) (linesOf serviceConfig setting)
     ) loads;
+
+  # Not by a regular expression, which long scripts are too much for.
+  mentions = needle: text: lib.replaceStrings [ needle ] [ "" ] text != text;
+
+  # [ { setting; text; isRoot; } ]: what a unit's commands and variables say. What is in a file that they name is not
+  # known here.
+  textsOf =
+    unit:
+    let
+      serviceConfig = unit.serviceConfig or { };
+      user = toString (serviceConfig.User or "root");
+      runsAsRoot = lib.elem user [
+        ""
+        "0"
+        "root"
+      ];
+      asRoot = runsAsRoot && !(serviceConfig.DynamicUser or false == true);
+      settings =
+        map
+          (setting: {
+            inherit setting;
+            text = unit.${setting} or "";
+            isRoot = asRoot;
+          })
+          [
+            "script"
+            "preStart"
+            "postStart"
+            "reload"
+            "preStop"
+            "postStop"
+          ];
+      variables = map (text: {
+        setting = "environment";
+        inherit text;
+        isRoot = asRoot;
+      }) (lib.attrValues (unit.environment or { }) ++ linesOf serviceConfig "Environment");
+      isPrivileged =
+        command:
+        lib.any (prefix: commands.hasPrefix prefix command) [
+          "+"
+          "!"
+        ];
+      exec = map (
+        { name, command }:
+        {
+          setting = "serviceConfig.${name}";
+          text = toString command;
+          isRoot = asRoot || isPrivileged command;
+        }
+      ) (commands.ofService serviceConfig);
+    in
+    lib.filter ({ text, ... }: text != null && text != "") (settings ++ variables ++ exec);
+
+  notYours =
+    unit: service:
+    "${unit} names ${service.ownPlace}, where ${service.own} alone finds its secrets: use `hostPath' instead of `path' of ${service.option}";
+  notMade =
+    unit: path: service:
+    "${unit} names ${path}, which is not made: set ${service.option}.environmentFile.enable = true";
 
   # In the settings that are lists an empty line takes away all before it.
   afterReset = lines: lib.foldl' (kept: line: if line == "" then [ ] else kept ++ [ line ]) [ ] lines;
@@ -53,12 +116,93 @@ in
     }:
     map
       (
-        { setting, path }:
+        { setting, path, ... }:
         "${unit}.serviceConfig.${setting} names ${path}, which is there only when the service runs, and systemd reads it before that: use `hostPath' instead of `path' of ${option}"
       )
       (
         lib.filter ({ path, ... }: lib.any (place: lib.hasPrefix place path) places) (readsOf serviceConfig)
       );
+
+  # What commands of units name of these services' secrets.
+  # `services`: as below, with `own`, the unit itself; `ownPlace`, where it alone finds them; `files`: name → whether
+  # others than root may read it.
+  inCommands =
+    { services, units }:
+    let
+      all = lib.attrValues services;
+      places = lib.concatMap (
+        service: [ service.directory ] ++ lib.optional (service.ownPlace != null) service.ownPlace
+      ) all;
+      mentionsAny = text: lib.replaceStrings places (map (_: "") places) text != text;
+      # What PID 1 reads for a unit, its commands need not: they have it in messages. A credential that is called as
+      # its file is our own line.
+      loadedBy =
+        unit:
+        map (read: read.path) (
+          lib.filter (read: read.id or "" != baseNameOf read.path) (readsOf (unit.serviceConfig or { }))
+        );
+      ofText =
+        name: loaded:
+        {
+          setting,
+          text,
+          isRoot,
+        }:
+        let
+          unit = "systemd.services.${name}.${setting}";
+          of =
+            service:
+            let
+              isOwn = service.own == name;
+              isConsumer = lib.elem "${name}.service" service.units;
+              # "tls" is in "tls.key", too.
+              longerThan =
+                file:
+                map (other: "${service.directory}${other}") (
+                  lib.filter (other: other != file && lib.hasPrefix file other) (lib.attrNames service.files)
+                );
+              named = lib.filter (
+                file:
+                let
+                  longer = longerThan file;
+                in
+                mentions "${service.directory}${file}" (lib.replaceStrings longer (map (_: "") longer) text)
+              ) (lib.attrNames service.files);
+            in
+            lib.optional (!isOwn && service.ownPlace != null && mentions service.ownPlace text) (
+              notYours unit service
+            )
+            ++
+              map
+                (
+                  file:
+                  if !isConsumer then
+                    "${unit} names ${service.directory}${file}, and nothing orders it after the secrets: add \"${name}.service\" to ${service.option}.consumers"
+                  else if isOwn && !service.isFiles then
+                    "${unit} names ${service.directory}${file}, which its user cannot read: use `path' instead of `hostPath' of ${service.option}"
+                  else
+                    "${unit} names ${service.directory}${file}, which its user cannot read: set ${service.option}.delivery = \"files\", and the secret's `owner'"
+                )
+                (
+                  lib.filter (
+                    file:
+                    !isConsumer || !(isRoot || service.files.${file} || lib.elem "${service.directory}${file}" loaded)
+                  ) named
+                )
+            ++ lib.optional (isConsumer && lib.any (path: mentions path text) service.environmentFile) (
+              notMade unit (lib.head service.environmentFile) service
+            );
+        in
+        lib.concatMap of all;
+    in
+    lib.concatLists (
+      lib.mapAttrsToList (
+        name: unit:
+        lib.concatMap (ofText name (loadedBy unit)) (
+          lib.filter ({ text, ... }: mentionsAny text) (textsOf unit)
+        )
+      ) (if services == { } then { } else units)
+    );
 
   # `services`: { option; directory; environmentFile; units; } by names. Who reads there must wait for the sidecar.
   unordered =
@@ -67,15 +211,15 @@ in
       all = lib.attrValues services;
       of =
         name:
-        { setting, path }:
+        { setting, path, ... }:
         lib.concatMap (
           service:
-          if !lib.hasPrefix service.directory path then
+          if service.own != name && service.ownPlace != null && lib.hasPrefix service.ownPlace path then
+            [ (notYours "systemd.services.${name}.serviceConfig.${setting}" service) ]
+          else if !lib.hasPrefix service.directory path then
             [ ]
           else if lib.elem path service.environmentFile then
-            [
-              "systemd.services.${name}.serviceConfig.${setting} names ${path}, which is not made: set ${service.option}.environmentFile.enable = true"
-            ]
+            [ (notMade "systemd.services.${name}.serviceConfig.${setting}" path service) ]
           else
             lib.optional (!lib.elem "${name}.service" service.units)
               "systemd.services.${name}.serviceConfig.${setting} names ${path}, and nothing orders it after the secrets: add \"${name}.service\" to ${service.option}.consumers"
@@ -113,7 +257,8 @@ in
     in
     wiring ++ of "unitConfig" ++ of "serviceConfig";
 
-  # Of two lines for one credential systemd takes one without a word.
+  # Of two lines for one credential systemd takes one without a word. The same line again says nothing else: some
+  # modules name the credential of a path as the path ends.
   twice =
     {
       option,
@@ -122,7 +267,9 @@ in
       serviceConfig,
     }:
     let
-      ids = map (line: lib.head (lib.splitString ":" line)) (lib.concatMap (linesOf serviceConfig) loads);
+      ids = map (line: lib.head (lib.splitString ":" line)) (
+        lib.concatMap (setting: lib.unique (linesOf serviceConfig setting)) loads
+      );
       escaped = lib.replaceStrings [ "%" ] [ "%%" ];
     in
     map (

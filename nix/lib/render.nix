@@ -169,6 +169,7 @@ rec {
   # `restartIfChanged`: whether a switch may restart the targets; they are restarted with it.
   # `reloadIfChanged`: whether it reloads them instead; then it reloads the sidecar, if a process is there for it.
   # `runtimeDirectory`: below /run, where it publishes.
+  # `isEarly`: it needs nothing but the host's own files, and waits for sysinit.target alone.
   # `isSplit`: it may not talk to systemd, and `act` is there to act for it.
   sidecar =
     {
@@ -176,6 +177,7 @@ rec {
       config,
       targets,
       runtimeDirectory ? name,
+      isEarly ? false,
       isSplit ? true,
       joins ? [ ],
       joinsAfter ? [ ],
@@ -199,8 +201,10 @@ rec {
         ++ lib.optionals (config.backend == "folder") storeAfter
         ++ joinsAfter
         # Users may come from elsewhere than /etc/passwd.
-        ++ lib.optional (hasOwner config) "nss-user-lookup.target";
-      before = targets;
+        ++ lib.optional (hasOwner config && !isEarly) "nss-user-lookup.target"
+        ++ lib.optional isEarly "sysinit.target";
+      before = targets ++ lib.optional isEarly "shutdown.target";
+      requires = lib.optional isEarly "sysinit.target";
       # With it the sidecar keeps them fresh, and its own actions must not restart it.
       partOf = lib.optionals (!config.config.reloadOnChange) targets;
       # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
@@ -213,6 +217,11 @@ rec {
         StartLimitIntervalSec = 0;
       }
       // store.unitConfig
+      # What is left of the default dependencies without basic.target.
+      // lib.optionalAttrs isEarly {
+        DefaultDependencies = false;
+        Conflicts = "shutdown.target";
+      }
       // lib.optionalAttrs (joins != [ ]) { JoinsNamespaceOf = joins; };
       serviceConfig = {
         NotifyAccess = executable.NotifyAccess or "all";
@@ -248,6 +257,25 @@ rec {
 
   # Where the sidecar asks for actions.
   actionsOf = name: "/run/${name}-act";
+
+  # Starts these sidecars and waits for them before services start, but not for ever: a boot must not end at a secret
+  # that is missing. They go on, and whoever requires one waits on. A switch does the same before it starts services.
+  early = sidecars: {
+    description = "Secret files that are there before services start";
+    wantedBy = earlyTargets;
+    before = earlyTargets ++ [ "shutdown.target" ];
+    after = [ "sysinit.target" ];
+    requires = [ "sysinit.target" ];
+    wants = sidecars;
+    unitConfig = {
+      DefaultDependencies = false;
+      Conflicts = "shutdown.target";
+    };
+    serviceConfig = {
+      Type = "oneshot";
+      ExecStart = "-${pkgs.coreutils}/bin/timeout ${toString earlySeconds} ${pkgs.systemd}/bin/systemctl start -- ${lib.concatStringsSep " " sidecars}";
+    };
+  };
 
   # Acts for the sidecar `name`, which may not talk to systemd itself. It sees systemd, and neither a store nor a secret
   # nor a network.
@@ -376,6 +404,13 @@ rec {
     "NotifyAccess"
     "SystemCallFilter"
   ];
+
+  earlyTargets = [
+    "basic.target"
+    # What a switch of NixOS restarts before all else.
+    "sysinit-reactivation.target"
+  ];
+  earlySeconds = 30;
 
   hostSecrets = [
     "/etc/shadow"

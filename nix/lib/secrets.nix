@@ -11,11 +11,15 @@ let
   types = import ./types.nix { inherit lib; };
   commands = import ./commands.nix { inherit lib; };
   problems = import ./problems.nix { inherit lib; };
+  order = import ./order.nix { inherit lib; };
   templateFiles = import ./templates.nix { inherit lib pkgs; };
 
   store = config.secretsStore or { };
   package = store.package or pkgs.secrets-sidecar or (pkgs.callPackage ../package.nix { });
   render = import ./render.nix { inherit lib pkgs package; };
+
+  # The caller's `config` need not be a whole host's.
+  later = order.laterIn (config.systemd.services or { });
 
   # A value of the type, or an error that names the argument.
   checked =
@@ -208,6 +212,12 @@ in
           config = configOf name service;
           wrong =
             problems.ofScope name service
+            ++ order.problemsOf {
+              option = "a secrets scope";
+              inherit (secretsConfig) backend;
+              units = [ "${name}.service" ];
+              inherit later;
+            }
             ++ problems.ofResident {
               option = "resident";
               follow = "backendConfig.config.reloadOnChange";
@@ -256,6 +266,8 @@ in
       throw "loadSecrets: ${builtins.toJSON (lib.head invalid)} is no secret id: expected one file name without a slash"
     else if both != [ ] then
       throw "templates: \"${lib.head both}\" is a secret in loadSecrets already: give one of them another name"
+    else if !(store.enable or true) && !(store.isDecided or true) then
+      throw "${lib.concatStringsSep ", " (lib.attrNames named)}: a secrets scope has secrets, and secretsStore.enable is not set: set it to true, or to false to leave these services out"
     else if !(store.enable or true) then
       lib.warn "secretsStore.enable is false: the services of this secrets scope are left out" { }
     else if shared != [ ] then

@@ -17,6 +17,7 @@ let
   inherit (table)
     backendOf
     backends
+    isLocal
     isModulePath
     rotation
     said
@@ -72,6 +73,7 @@ in
   inherit (table)
     backendOf
     backends
+    isLocal
     isModulePath
     said
     ;

@@ -11,7 +11,14 @@ let
   inherit (lib) literalExpression mkOption;
 
   cfg = config.secretsStore;
-  inherit (import ../lib { inherit config lib pkgs; }) types problems render;
+  inherit (import ../lib { inherit config lib pkgs; })
+    types
+    problems
+    order
+    render
+    ;
+
+  later = order.laterIn config.systemd.services;
 
   sidecarOf = name: "container-${name}-secrets";
 
@@ -137,6 +144,11 @@ let
         option = "${option}.resident";
         follow = "${option}.secretsConfig.config.reloadOnChange";
         config = configOf name container;
+      }
+      ++ order.problemsOf {
+        inherit option later;
+        inherit (container.secretsConfig) backend;
+        units = [ "container@${name}.service" ];
       }
       ++ lib.optional (
         container.onChange.action == "signal"

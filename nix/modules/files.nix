@@ -17,8 +17,11 @@ let
     problems
     templates
     contract
+    order
     render
     ;
+
+  later = order.laterIn config.systemd.services;
 
   # "stash/password" is a fine name in the contract, and none of a unit.
   flat = lib.replaceStrings [ "/" "@" " " ] [ "-" "-" "-" ];
@@ -32,6 +35,7 @@ let
 
   # sidecar → names of its files.
   groups = lib.groupBy (name: cfg.files.${name}.sidecar) (lib.attrNames cfg.files);
+  early = lib.attrNames (lib.filterAttrs (_: isEarly) groups);
   consumersOf = file: lib.unique (file.consumers ++ file.request.restartUnits);
   follows =
     name: file:
@@ -40,6 +44,29 @@ let
       path = "secretsStore.files.${name}.secretsConfig";
       inherit (file) secretsConfig;
     }).reloadOnChange;
+
+  # Users and groups whom somebody else may know are there later.
+  isKnown =
+    { kind, name }:
+    builtins.match "root|[0-9]+" name != null || (config.users or { }).${kind} or { } ? ${name};
+  ownersOf =
+    file:
+    lib.filter ({ name, ... }: name != "") (
+      lib.concatMap (
+        { owner, group, ... }:
+        [
+          {
+            kind = "users";
+            name = toString owner;
+          }
+          {
+            kind = "groups";
+            name = toString group;
+          }
+        ]
+      ) ([ file.request ] ++ lib.attrValues file.secrets)
+    );
+  isEarly = lib.all (name: cfg.files.${name}.early);
 
   file = lib.types.submodule (
     {
@@ -92,6 +119,15 @@ let
           type = types.onChange;
           default = { };
           description = "What is done to the consumers when the secret has changed and `reloadOnChange` is set.";
+        };
+        early = mkOption {
+          type = lib.types.bool;
+          default = types.isLocal config.secretsConfig.backend && lib.all isKnown (ownersOf config);
+          defaultText = literalExpression "whether the store is in files of this host, and so are the owners";
+          description = ''
+            Whether the file is there before services start, so that its consumers need not be named: `basic.target`,
+            and a switch, wait up to 30 seconds for it. A boot goes on without a secret that is missing for longer.
+          '';
         };
         inherit (types) startTimeout;
         resident = types.resident // {
@@ -195,6 +231,7 @@ let
           lib.optionalString (lib.length names > 1) "s"
         } ${lib.concatStringsSep ", " names}";
         storeAfter = problems.decryptors config.systemd.services;
+        isEarly = isEarly names;
         restartIfChanged = lib.all mayRestart consumers;
         # One that must not be restarted is enough: a restart of the sidecar would take all of them along.
         reloadIfChanged = lib.any isReloaded consumers;
@@ -256,6 +293,9 @@ let
       lib.optional (isShared name && builtins.match "[A-Za-z0-9_.-]+" file.sidecar == null)
         "${option}.sidecar: ${builtins.toJSON file.sidecar} is no name of a unit: letters, digits and _.- only"
     ++ lib.optional (
+      file.sidecar == "secret-files"
+    ) "${option}.sidecar: secret-files.service waits for all of them at boot: take another name"
+    ++ lib.optional (
       file.isTemplate && file.secrets == { }
     ) "${option} is made of a template: name the secrets in it in ${option}.secrets"
     ++ lib.optional (
@@ -268,6 +308,15 @@ let
       option = "${option}.resident";
       follow = "${option}.secretsConfig.config.reloadOnChange";
       config = configOf [ name ];
+    }
+    ++
+      lib.optional (file.early && (types.backendOf file.secretsConfig.backend).network or false)
+        "${option}.early is true, and its secret comes over the network, which is there after services start: leave it away, and name the units that read the file in ${option}.consumers"
+    ++ order.problemsOf {
+      inherit option later;
+      inherit (file.secretsConfig) backend;
+      isEarly = file.early;
+      units = consumersOf file;
     };
 in
 {
@@ -301,7 +350,10 @@ in
             config = config';
           }
         )
-      ) groups;
+      ) groups
+      // lib.optionalAttrs (early != [ ]) {
+        secret-files = render.early (map (sidecar: "${sidecar}.service") early);
+      };
     assertions =
       map
         (message: {

@@ -23,6 +23,14 @@ in
     package = lib.mkPackageOption {
       secrets-sidecar = pkgs.secrets-sidecar or (pkgs.callPackage ../package.nix { });
     } "secrets-sidecar" { };
+
+    isDecided = lib.mkOption {
+      type = lib.types.bool;
+      internal = true;
+      readOnly = true;
+      default = options.secretsStore.enable.highestPrio < (lib.mkOptionDefault null).priority;
+      description = "Whether `enable` was set, to either value.";
+    };
   }
   // lib.mapAttrs (name: _: types.storeOptions name) types.backends;
 
@@ -42,10 +50,9 @@ in
         "files"
         "containers"
       ];
-      isSaid = options.secretsStore.enable.highestPrio < (lib.mkOptionDefault null).priority;
     in
     map (name: {
       assertion = false;
       message = "secretsStore.${name} has secrets, and secretsStore.enable is not set: set it to true, or to false to leave them out";
-    }) (lib.optionals (!isSaid) used);
+    }) (lib.optionals (!config.secretsStore.isDecided) used);
 }

@@ -16,8 +16,11 @@ let
     problems
     templates
     readers
+    order
     render
     ;
+
+  later = order.laterIn config.systemd.services;
 
   hostPathOf = service: file: "${render.publicDirectory service.sidecar}/${file}";
 
@@ -279,6 +282,33 @@ let
         };
     };
 
+  # For readers.nix.
+  read = {
+    services = lib.mapAttrs (name: service: {
+      option = "secretsStore.services.${name}";
+      own = name;
+      isFiles = service.delivery == "files";
+      directory = "${render.publicDirectory service.sidecar}/";
+      ownPlace = if service.delivery == "credentials" then "/run/credentials/${name}.service/" else null;
+      # Elsewhere the directory is closed to all but root.
+      files = lib.mapAttrs' (
+        _: file:
+        lib.nameValuePair file.file (
+          service.delivery == "files" && (file.owner != null || file.group != null || file.mode != null)
+        )
+      ) (service.templates // service.secrets);
+      environmentFile = lib.optional (!service.environmentFile.enable) service.environmentFile.hostPath;
+      units = [ "${name}.service" ] ++ service.consumers;
+    }) cfg.services;
+    # Not those that publish them.
+    units = removeAttrs config.systemd.services (
+      lib.concatMap (service: [
+        service.sidecar
+        "${service.sidecar}-act"
+      ]) (lib.attrValues cfg.services)
+    );
+  };
+
   fail = message: {
     assertion = false;
     inherit message;
@@ -305,11 +335,10 @@ let
           definitions = options.systemd.services.definitionsWithLocations;
           own = ./services.nix;
         }
-        ++ problems.ofOrder {
-          inherit option;
+        ++ order.problemsOf {
+          inherit option later;
           inherit (service.secretsConfig) backend;
-          unit = "systemd.services.${name}";
-          service = config.systemd.services.${name};
+          units = [ "${name}.service" ] ++ service.consumers;
         }
         ++ readers.lost {
           inherit option;
@@ -365,7 +394,7 @@ let
           lib.optional (service.onChange.action == "signal")
             "${option}.onChange.action: a signal would find the old credentials, whose copies systemd makes at the start: use \"restart\", or delivery = \"private-tmp\""
       )
-      ++ lib.optionals (!credentials) (
+      ++ lib.optionals (service.delivery == "private-tmp") (
         problems.ofPrivateTmp "systemd.services.${name}" config.systemd.services.${name}
       )
     );
@@ -395,15 +424,8 @@ in
           definitions = options.systemd.services.definitionsWithLocations;
           own = ./services.nix;
         }
-        ++ readers.unordered {
-          services = lib.mapAttrs (name: service: {
-            option = "secretsStore.services.${name}";
-            directory = "${render.publicDirectory service.sidecar}/";
-            environmentFile = lib.optional (!service.environmentFile.enable) service.environmentFile.hostPath;
-            units = [ "${name}.service" ] ++ service.consumers;
-          }) cfg.services;
-          units = config.systemd.services;
-        }
+        ++ readers.unordered read
+        ++ readers.inCommands read
       )
       ++ lib.concatLists (lib.mapAttrsToList assertionsOf cfg.services);
   };

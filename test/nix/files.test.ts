@@ -40,7 +40,7 @@ needs("nix").describe("secretsStore.files", () => {
   test("its consumers wait for it and get the action", () => {
     const units = file("a", `consumers = [ "x.service" "y.service" ]; onChange.action = "reload"; id = "b";`);
     const unit = "secret-file-a.service";
-    expect(setting(units, unit, "Before")).toEqual(["x.service y.service"]);
+    expect(setting(units, unit, "Before")).toEqual(["x.service y.service shutdown.target"]);
     expect(units[unit]?.links).toEqual(
       expect.arrayContaining([`x.service.requires/${unit}`, `y.service.requires/${unit}`]),
     );
@@ -117,7 +117,125 @@ needs("nix").describe("secretsStore.files", () => {
   test("one that says which units to restart has them as consumers", () => {
     const units = file("a", `request.restartUnits = [ "x.service" ]; consumers = [ "y.service" ];`);
     expect(evaluation.config(units, "secret-file-a.service")).toHaveProperty("service", ["y.service", "x.service"]);
-    expect(setting(units, "secret-file-a.service", "Before")).toEqual(["y.service x.service"]);
+    expect(setting(units, "secret-file-a.service", "Before")).toEqual(["y.service x.service shutdown.target"]);
+  });
+
+  const early = "secret-files.service";
+  test("a file of a local store is there before services start, at boot and at a switch", () => {
+    const units = file("a", "");
+    const unit = "secret-file-a.service";
+    expect(units[early]?.links).toEqual([`basic.target.wants/${early}`, `sysinit-reactivation.target.wants/${early}`]);
+    const of = (name: string) =>
+      ["DefaultDependencies", "After", "Requires", "Conflicts"].map((key) => setting(units, name, key).join(" "));
+    expect(of(early)).toEqual(["false", "sysinit.target", "sysinit.target", "shutdown.target"]);
+    expect(setting(units, early, "Before")).toEqual(["basic.target sysinit-reactivation.target shutdown.target"]);
+    // Not for ever, and a failure is none of its own.
+    expect(setting(units, early, "ExecStart")).toEqual([`-/usr/bin/timeout 30 /usr/bin/systemctl start -- ${unit}`]);
+    // The sidecar itself is not before basic.target: one that waits would hold up the boot.
+    expect(of(unit)).toEqual([
+      "false",
+      `${unit.replace(".service", "-act.path")} sysinit.target`,
+      "sysinit.target",
+      "shutdown.target",
+    ]);
+    expect(setting(units, unit, "Before")).toEqual(["shutdown.target"]);
+  });
+
+  test.each([
+    ["its store is another host", `secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t";`],
+    ["its store is a command", `secretsConfig.backend = "command"; secretsConfig.config.command = [ "age" ];`],
+    ["its keys are sent later", `secretsConfig.backend = "nixops";`],
+    ["its owner may be somebody else's", `request.owner = "ldap-user";`],
+    ["its group may be somebody else's", `request.group = "ldap-group";`],
+    ["it is not to be", `early = false;`],
+  ])("a boot does not wait for a file where %s", (_, options) => {
+    const backend = options.includes("backend") ? "" : `secretsConfig.backend = "folder";`;
+    const units = evaluation.units(`{ ${store} secretsStore.files.a = { ${backend} ${options} }; }`);
+    expect(Object.keys(units)).not.toContain(early);
+    expect(setting(units, "secret-file-a.service", "DefaultDependencies")).toEqual([]);
+  });
+
+  test("a boot waits for a file whose owner the host itself has", () => {
+    const owned = `({ lib, ... }: { ${store}
+      options.users = lib.mkOption { type = lib.types.attrsOf lib.types.anything; };
+      config.users = { users.stash = { }; groups.web = { }; };
+      config.secretsStore = { enable = true; files.a = {
+        secretsConfig.backend = "folder"; request = { owner = "stash"; group = "web"; };
+      }; folder.secretsDir = "/s"; }; })`;
+    const units = evaluation.units(owned.replace(store, ""));
+    expect(Object.keys(units)).toContain(early);
+    // Nobody waits for other users, who may be on the network.
+    expect(setting(units, "secret-file-a.service", "After").join()).not.toContain("nss-user-lookup");
+  });
+
+  test("a file that comes over the network cannot be early, and the message says what to do", () => {
+    const late = `secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t"; early = true;`;
+    const module = `({ lib, ... }: { ${store} secretsStore.files.a = { ${late} }; })`;
+    expect(evaluation.complaint(module)).toContain(
+      "name the units that read the file in secretsStore.files.a.consumers",
+    );
+  });
+
+  // As nixpkgs and others have them, in words of our own: options that know nothing but what is here.
+  const strict = (names: string) =>
+    `lib.mkOption { default = { }; type = lib.types.submodule {
+      options = lib.genAttrs [ ${names} ] (name: lib.mkOption { default = if name == "mode" then "0400" else "root"; }); }; }`;
+  const theirConsumer = (names: string) => `{
+    options.services.theirs.passwordFile = lib.mkOption { default = { }; type = lib.types.submodule { options = {
+      request = ${strict(names)};
+      response = lib.mkOption { type = lib.types.submodule { options.path = lib.mkOption { type = lib.types.str; }; }; };
+    }; }; };
+  }`;
+  test.each([
+    ["nixpkgs", `"mode" "owner" "group"`, ""],
+    [
+      "selfhostblocks",
+      `"mode" "owner" "group" "restartUnits"`,
+      `services.theirs.passwordFile.request.restartUnits = [ "theirs.service" ];`,
+    ],
+  ])("a consumer as %s has it takes either provider", (_, names, more) => {
+    const path = (provider: string, has: string) =>
+      evaluation.value(`(host [
+        (nix + "/modules/secrets-store.nix") (nix + "/modules/hardcoded-secrets.nix")
+        (${theirConsumer(names)})
+        { ${store} ${more} }
+        ({ config, ... }: {
+          ${provider}.pass = { request = config.services.theirs.passwordFile.request; ${has} };
+          services.theirs.passwordFile.response = config.${provider}.pass.response;
+        })
+      ]).config.services.theirs.passwordFile.response.path`);
+    expect(path("hardcodedSecrets", `content = "x";`)).toBe("/run/hardcoded-secrets/pass");
+    expect(path("secretsStore.files", `secretsConfig.backend = "folder";`)).toBe("/run/secret-files/pass/pass");
+  });
+
+  test("a consumer of ours takes a provider as nixpkgs has it, which knows no restartUnits", () => {
+    const request = (defaults: string) =>
+      evaluation.value(`(host [
+        { options.testing.secret = lib.mkOption { type = lib.types.submodule { options.request = ${strict(`"mode" "owner" "group"`)}; }; };
+          options.mine = (import (nix + "/lib/contract.nix") { inherit lib; }).consumer { ${defaults} }; }
+        ({ config, ... }: { testing.secret.request = config.mine.request; })
+      ]).config.testing.secret.request`);
+    expect(request(`owner = "stash"; mode = "0440";`)).toEqual({ mode: "0440", owner: "stash", group: "root" });
+    expect(() => request(`restartUnits = [ "a.service" ];`)).toThrow("restartUnits");
+  });
+
+  // The contract's generic test: whatever the provider is and by whichever names it is asked, it answers by all.
+  test.each([
+    ["hardcodedSecrets", `content = "x";`, "/run/hardcoded-secrets/my-secret"],
+    ["secretsStore.files", `secretsConfig.backend = "folder";`, "/run/secret-files/my-secret/secret"],
+  ])("%s answers by every name of the contract, by whichever it is asked", (provider, has, path) => {
+    const asked = `{ owner = "user"; group = "group"; mode = "640"; }`;
+    const of = (question: string) =>
+      evaluation.value(`let it = (host [
+        (nix + "/modules/secrets-store.nix") (nix + "/modules/hardcoded-secrets.nix")
+        { ${store} ${provider}."my/secret" = { ${has} ${question} }; }
+      ]).config.${provider}."my/secret"; in {
+        inherit (it.request) owner group mode;
+        paths = [ it.result.path it.response.path it.output.path it.path ];
+      }`);
+    const answer = { owner: "user", group: "group", mode: "640", paths: [path, path, path, path] };
+    for (const question of [`request = ${asked};`, `input = ${asked};`, asked.slice(1, -1)])
+      expect(of(question)).toEqual(answer);
   });
 
   test("one sidecar keeps several files, and what they say must fit together", () => {
@@ -128,6 +246,7 @@ needs("nix").describe("secretsStore.files", () => {
       }; }`;
     const units = evaluation.units(both(`request.owner = "web";`, `text = "k: {{k}}"; secrets.k = { };`));
     expect(namesOf(units)).toEqual(["web-files.service"]);
+    expect(evaluation.complaint(both("", "").replaceAll("web-files", "secret-files"))).toContain("take another name");
     expect(evaluation.config(units, "web-files.service")).toMatchObject({
       service: ["x.service"],
       secrets: { cert: { file: "web-cert", owner: "web" }, k: {} },

@@ -147,10 +147,93 @@ needs("nix").describe("secretsStore.services", () => {
     );
     expect(evaluation.units(host("", "", before("network.target")))["app-secrets.service"]).toBeDefined();
     for (const delivery of ["credentials", "private-tmp", "files"])
-      for (const target of ["sysinit.target", "swap.target", "timers.target"])
+      for (const target of ["sysinit.target", "swap.target", "sockets.target"])
         expect(complaint(`delivery = "${delivery}";`, "", before(target))).toContain(
           `systemd.services.app starts before ${target}, and its sidecar after it`,
         );
+  });
+
+  /** What stops each of these hosts, by assertions. */
+  const failures = (modules: readonly string[]) =>
+    evaluation.value(
+      `map (module: (host [ (nix + "/modules/secrets-store.nix") { ${store} } module ]).failed) [ ${modules.join(" ")} ]`,
+    );
+  const network = 'secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t";';
+  test.each([
+    // wireguard-wg0 says so itself; of networkd it is in the file of a package.
+    ["wireguard-wg0", `systemd.services.wireguard-wg0 = { before = [ "network.target" ]; };`, "network.target"],
+    ["systemd-networkd", `systemd.services.systemd-networkd = { };`, "network.target"],
+    ["systemd-resolved", `systemd.services.systemd-resolved = { };`, "network.target"],
+    ["firewall", `systemd.services.firewall.before = [ "network-pre.target" ];`, "network-pre.target"],
+    ["feeds", `systemd.services.feeds.before = [ "systemd-networkd.service" ];`, "network.target"],
+    // Whoever waits for it is before the network itself.
+    [
+      "led",
+      `systemd.services = { led = { }; follows = { after = [ "led.service" ]; before = [ "b.service" ]; }; b.before = [ "network.target" ]; };`,
+      "network.target",
+    ],
+  ])("a store on the network is none for %s, for every delivery", (name, services, target) => {
+    const of = (more: string) => `{ ${services} secretsStore.services.${name} = { secrets.key = { }; ${more} }; }`;
+    const said = [
+      expect.stringContaining(
+        `systemd.services.${name} starts before ${target}, and its secrets come over the network`,
+      ) as string,
+    ];
+    const deliveries = ["credentials", "private-tmp", "files"].map((one) => `delivery = "${one}";`);
+    expect(failures(deliveries.map((delivery) => of(`${network} ${delivery}`)))).toEqual([said, said, said]);
+    // A local store it may have.
+    expect(failures(deliveries.map((one) => of(`secretsConfig.backend = "folder"; ${one}`)))).toEqual([[], [], []]);
+    const consumers = `{ ${services} systemd.services.app.script = "a";
+      secretsStore.services.app = { secrets.key = { }; consumers = [ "${name}.service" ]; ${network} }; }`;
+    const file = `{ ${services} secretsStore.files.key = { consumers = [ "${name}.service" ]; ${network} }; }`;
+    expect(failures([consumers, file])).toEqual([said, said]);
+    const scope = `({ config, pkgs, ... }: { imports = [ { ${services} } ]; ${store}
+      systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+        loadSecrets = [ "key" ]; backendConfig = { backend = "vault"; config.tokenPath = "/t"; };
+      } (_: { ${name} = { }; }); })`;
+    expect(evaluation.complaint(scope)).toContain(`systemd.services.${name} starts before ${target}`);
+  });
+
+  test.each([
+    ["early", `early = { before = [ "sysinit.target" ]; unitConfig.DefaultDependencies = false; };`, "sysinit.target"],
+    ["systemd-timesyncd", `systemd-timesyncd = { };`, "sysinit.target"],
+    ["sock", `sock = { before = [ "sockets.target" ]; unitConfig.DefaultDependencies = false; };`, "sockets.target"],
+  ])("a service that starts before basic.target has no sidecar: %s", (name, service, target) => {
+    const folder = `secretsConfig.backend = "folder";`;
+    const of = (delivery: string) => `{ systemd.services.${service}
+      secretsStore.services.${name} = { secrets.key = { }; ${folder} delivery = "${delivery}"; }; }`;
+    const said = [expect.stringContaining(`systemd.services.${name} starts before ${target}`) as string];
+    expect(failures([of("credentials"), of("files")])).toEqual([said, said]);
+    // A file of the host is there once sysinit.target is reached.
+    const file = `{ systemd.services.${service} secretsStore.files.key = { consumers = [ "${name}.service" ]; ${folder} }; }`;
+    expect(failures([file])).toEqual([target === "sockets.target" ? [] : said]);
+  });
+
+  test("a service without default dependencies that starts before nothing has secrets by every delivery that can be", () => {
+    const of = (delivery: string) =>
+      host(`delivery = "${delivery}";`, "", `systemd.services.app.unitConfig.DefaultDependencies = false;`);
+    for (const delivery of ["credentials", "files"])
+      expect(evaluation.units(of(delivery))["app-secrets.service"]).toBeDefined();
+    expect(evaluation.complaint(of("private-tmp"))).toContain("DefaultDependencies is false");
+  });
+
+  test("a container that starts before the network has no store there", () => {
+    const container = `{ ${store} containers.web.config.system.stateVersion = "26.05";
+      systemd.services."container@web".before = [ "network.target" ];
+      secretsStore.containers.web = { secrets.a = { }; ${network} }; }`;
+    expect(evaluation.complaint(container)).toContain("container@web starts before network.target");
+  });
+
+  test("a secrets scope without enable stops the build, and is left out where enable is false", () => {
+    const scope = (enable: string) => `({ config, pkgs, ... }: { ${enable}
+      systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+        loadSecrets = [ "key" ]; backendConfig = { backend = "folder"; config.secretsDir = "/s"; };
+      } (_: { app.script = "a"; }); })`;
+    expect(evaluation.complaint(scope(""))).toContain(
+      "app: a secrets scope has secrets, and secretsStore.enable is not set",
+    );
+    expect(evaluation.units(scope("secretsStore.enable = false;"))).toEqual({});
+    expect(Object.keys(evaluation.units(scope("secretsStore.enable = true;")))).toContain("app.service");
   });
 
   test("the sidecar joins no network namespace that the service joins, and a /tmp that it joins", () => {
@@ -170,11 +253,12 @@ needs("nix").describe("secretsStore.services", () => {
     expect(joined("serviceConfig.PrivateTmp = true;")).toEqual(["netns@a.service"]);
   });
 
-  test("the sidecar waits for what fills a folder of sops-nix, where the host has it", () => {
+  test("the sidecar waits for what fills a folder of sops-nix or agenix, where the host has it", () => {
     const after = (units: ReturnType<Evaluation["units"]>) => waitsFor(units, "app-secrets.service", "After");
     expect(after(evaluation.units(host("")))).toEqual([]);
-    expect(after(evaluation.units(host("", "", `systemd.services.sops-install-secrets.script = "s";`)))).toEqual([
-      "sops-install-secrets.service",
-    ]);
+    for (const name of ["sops-install-secrets", "agenix", "agenix-install-secrets"])
+      expect(after(evaluation.units(host("", "", `systemd.services.${name}.script = "s";`)))).toEqual([
+        `${name}.service`,
+      ]);
   });
 });
