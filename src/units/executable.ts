@@ -5,6 +5,8 @@ import type { Lines } from "./unit-file.ts";
 export const executable: Lines = [
   ["Environment", "BUN_JSC_useJIT=0"],
   ["Environment", "BUN_GC_TIMER_DISABLE=1"],
+  // Threads for files, as on Node. Else they are as many as processors, and one that hangs with its file system keeps the rest.
+  ["Environment", "UV_THREADPOOL_SIZE=4"],
   ["MemoryDenyWriteExecute", "yes"],
   ["SystemCallFilter", "~@pkey"],
   ["NotifyAccess", "main"],

@@ -3,8 +3,12 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { environmentOfExecutable, runsOnNode } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { type Daemon, eventually, Place } from "./daemon.ts";
+
+/** The executable reads files by as many threads as there are processors, where nothing is said. */
+const asInTheUnit = runsOnNode ? {} : environmentOfExecutable;
 
 needs("gcc").test(
   "a start that is given up, or stopped, ends while a name look-up hangs",
@@ -142,24 +146,19 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     expect(place.published()).toEqual({});
   }, 60_000);
 
-  // The executable waits for the one that hangs: docs/how-to/executable.md.
-  needs("node").test(
-    "a secret of several: the others are published",
-    async () => {
-      const { place, hung, by } = hangingPlace();
-      place.put({ a: "a1", b: "b1" });
-      const config = place.config(["a", "b"]);
-      await (await place.start(config).ready()).end("SIGKILL");
-      hang(join(place.store, "b"), hung);
-      place.put({ a: "a2" });
-      // It adopts what is there after a while, and asks again for all of it.
-      const daemon = await place.start(config, { wrapper: by }).ready();
-      await eventually("the new value", () => place.read("a") === "a2");
-      expect(place.read("b")).toBe("b1");
-      expect(await daemon.end()).toMatchObject({ code: 0, signal: null });
-    },
-    60_000,
-  );
+  test("a secret of several: the others are published", async () => {
+    const { place, hung, by } = hangingPlace();
+    place.put({ a: "a1", b: "b1" });
+    const config = place.config(["a", "b"]);
+    await (await place.start(config).ready()).end("SIGKILL");
+    hang(join(place.store, "b"), hung);
+    place.put({ a: "a2" });
+    // It adopts what is there after a while, and asks again for all of it.
+    const daemon = await place.start(config, { wrapper: by, env: asInTheUnit }).ready();
+    await eventually("the new value", () => place.read("a") === "a2");
+    expect(place.read("b")).toBe("b1");
+    expect(await daemon.end()).toMatchObject({ code: 0, signal: null });
+  }, 60_000);
 
   test("a configuration that cannot be read, stopped", async () => {
     const { place, hung, by } = hangingPlace();
