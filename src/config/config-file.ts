@@ -1,8 +1,8 @@
 /** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
-import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
+import { readPlain } from "../contract/plain-file.ts";
 import { joinPath } from "../contract/settings.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
@@ -22,7 +22,7 @@ export interface ConfigFlags {
 export async function readText(file: string): Promise<string> {
   let bytes: Buffer;
   try {
-    bytes = await readFile(file);
+    bytes = await readPlain(file);
   } catch (error) {
     throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
   }

@@ -71,6 +71,11 @@ export class ConfigError extends FatalError {
   }
 }
 
+/** It can be opened, and is nothing to read. `message`: the end of a sentence about it. */
+export class UnfitFile extends Error {
+  override readonly name = "UnfitFile";
+}
+
 /** Codes that only a person can mend. All others (EIO, EMFILE, ...) may be over at the next start. */
 const LASTING = ["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENXIO", "ENODEV"];
 
@@ -80,6 +85,7 @@ const LASTING = ["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENA
  * @param hint what hides it: the end of the sentence.
  */
 export function unreadable(message: string, error: unknown, hint = ""): FatalError {
+  if (error instanceof UnfitFile) return new FatalError(ExitCode.config, `${message}: it ${error.message}`);
   const code = errnoCode(error);
   const isLasting = code !== undefined && LASTING.includes(code);
   return new FatalError(isLasting ? ExitCode.config : ExitCode.ioError, `${message}: ${errnoText(code)}${hint}`);

@@ -6,6 +6,7 @@ import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from "node
 import { join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import type { Config } from "../config/config.ts";
+import { readPlainSync } from "../contract/plain-file.ts";
 import { isRecord } from "../contract/records.ts";
 
 export const FACTS = `${RESERVED_PREFIX}facts`;
@@ -68,7 +69,7 @@ export function factsFile(directory: string, program: string, unit: string | nul
 /** @returns undefined where there are none, none that we may read, or those of another program. */
 export function readFacts(directory: string): Facts | undefined {
   try {
-    const json: unknown = JSON.parse(readFileSync(join(directory, FACTS), "utf8"));
+    const json: unknown = JSON.parse(readPlainSync(join(directory, FACTS)).toString("utf8"));
     return isRecord(json) && areFacts(json) ? (json as unknown as Facts) : undefined;
   } catch {
     return undefined;

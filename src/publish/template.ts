@@ -4,12 +4,11 @@
  * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
  */
 import { isUtf8 } from "node:buffer";
-import fs from "node:fs";
-import { promisify } from "node:util";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
-import { ConfigError, unreadable } from "../contract/errors.ts";
+import { ConfigError, UnfitFile, unreadable } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { joinPath } from "../contract/settings.ts";
+import { readPlain } from "../contract/plain-file.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 import { waitFor } from "../contract/waiting.ts";
@@ -35,7 +34,7 @@ type Part =
  */
 export async function loadTemplates(
   config: Pick<Config, "templates" | "secrets">,
-  reads: ReadFile = readInThreads,
+  reads: ReadFile = readPlain,
 ): Promise<Map<string, Template>> {
   if (config.templates.length === 0) return new Map();
   const { default: mustache } = await import("mustache");
@@ -45,35 +44,7 @@ export async function loadTemplates(
   return new Map(await Promise.all(config.templates.map(load)));
 }
 
-/** @returns undefined where it is no regular file. */
-type ReadFile = (path: string) => Promise<Buffer | undefined>;
-
-/** Where the file system hangs, the process still hears signals. Opening a fifo would wait for a writer. */
-async function readInThreads(path: string): Promise<Buffer | undefined> {
-  const file = await open(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-  try {
-    return (await fstat(file)).isFile() ? await readWhole(file) : undefined;
-  } finally {
-    await close(file);
-  }
-}
-
-/** Not fs.readFile() of a descriptor: a failed fstat(2) comes out of that without its code (Node 20). */
-async function readWhole(file: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for (;;) {
-    const { bytesRead, buffer } = await read(file, Buffer.alloc(CHUNK), 0, CHUNK, null);
-    if (bytesRead === 0) return Buffer.concat(chunks);
-    chunks.push(buffer.subarray(0, bytesRead));
-  }
-}
-
-/** Bytes. */
-const CHUNK = 64 * 1024;
-const open = promisify(fs.open);
-const fstat = promisify(fs.fstat);
-const read = promisify(fs.read);
-const close = promisify(fs.close);
+type ReadFile = (path: string) => Promise<Buffer>;
 
 /** Seconds in which a reload must have read a template. */
 const RELOAD_LIMIT = 5;
@@ -84,16 +55,16 @@ export class TemplateReader {
   readonly #reads = new Map<string, Promise<unknown>>();
 
   /** Rejects with ETIMEDOUT after `RELOAD_LIMIT` seconds, or where `stop` aborts before. */
-  async read(path: string, stop: AbortSignal): Promise<Buffer | undefined> {
+  async read(path: string, stop: AbortSignal): Promise<Buffer> {
     const read = await waitFor(this.#next(path), stop, RELOAD_LIMIT);
     if (typeof read === "symbol") throw Object.assign(new Error(), { code: "ETIMEDOUT" });
     return read.bytes;
   }
 
   /** After the one before: what that brings may be older than the reload. */
-  async #next(path: string): Promise<{ readonly bytes: Buffer | undefined }> {
+  async #next(path: string): Promise<{ readonly bytes: Buffer }> {
     const before = this.#reads.get(path);
-    const reading = before === undefined ? readInThreads(path) : before.then(() => readInThreads(path));
+    const reading = before === undefined ? readPlain(path) : before.then(() => readPlain(path));
     this.#reads.set(path, reading);
     try {
       return { bytes: await reading };
@@ -175,23 +146,18 @@ class Reader {
   }
 
   async read(): Promise<Template> {
-    const bytes = await this.#bytes();
+    const bytes = await this.#read();
     if (!isUtf8(bytes)) throw this.#refuse(`is not UTF-8 text${utf16Hint(bytes)}`);
     // A trace of an editor, at which readers of INI, JSON and shell files stumble.
     this.#text = withoutByteOrderMark(bytes).toString("utf8");
     return new Template(this.#template.path, this.#parts(this.#tokens(), []));
   }
 
-  async #bytes(): Promise<Buffer> {
-    const bytes = await this.#read();
-    if (bytes === undefined) throw this.#refuse("is no regular file");
-    return bytes;
-  }
-
-  async #read(): Promise<Buffer | undefined> {
+  async #read(): Promise<Buffer> {
     try {
       return await this.#readFile(this.#template.path);
     } catch (error) {
+      if (error instanceof UnfitFile) throw this.#refuse(error.message);
       throw unreadable(this.#refuse("cannot be read").message, error, hiddenHint(this.#template.path));
     }
   }

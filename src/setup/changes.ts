@@ -7,7 +7,6 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readFileSync,
   realpathSync,
   renameSync,
   rmdirSync,
@@ -16,7 +15,8 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError, unreadable } from "../contract/errors.ts";
+import { readPlainSync } from "../contract/plain-file.ts";
 
 export class Changes {
   readonly #command: string;
@@ -134,7 +134,7 @@ export class Changes {
     try {
       work();
     } catch (error) {
-      if (error instanceof PublishError) throw error;
+      if (error instanceof FatalError) throw error;
       throw new PublishError(
         ExitCode.cannotCreate,
         `${this.#command}: ${path} cannot be written: ${errnoText(errnoCode(error))}`,
@@ -143,13 +143,13 @@ export class Changes {
   }
 }
 
-/** @returns undefined where it is not there. */
+/** @returns undefined where it is not there. @throws FatalError where nobody can say what is there. */
 export function contentOf(path: string): Buffer | undefined {
   try {
-    return readFileSync(path);
+    return readPlainSync(path);
   } catch (error) {
     if (errnoCode(error) === "ENOENT") return undefined;
-    throw error;
+    throw unreadable(`${path} cannot be read`, error);
   }
 }
 

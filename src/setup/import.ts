@@ -1,9 +1,9 @@
 /** Takes a file of variables over: its values become secrets of the folder, and the service reads those in its place. */
 import { isUtf8 } from "node:buffer";
-import { readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { nameProblem } from "../config/env-names.ts";
 import { ExitCode, FatalError, unreadable } from "../contract/errors.ts";
+import { readPlainSync } from "../contract/plain-file.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { contentOf, resolvedPath } from "./changes.ts";
 import { variablesIn } from "./environment-file.ts";
@@ -23,7 +23,7 @@ export async function readImport(given: string, service: Service): Promise<Impor
   const file = fileOf(given, service);
   let bytes: Buffer;
   try {
-    bytes = readFileSync(file);
+    bytes = readPlainSync(file);
   } catch (error) {
     throw unreadable(`add: cannot read ${file}`, error);
   }

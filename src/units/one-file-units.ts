@@ -1,11 +1,12 @@
 /** From a file in /etc/fetcher to its units. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
 import * as names from "../config/unit-names.ts";
-import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, UnfitFile } from "../contract/errors.ts";
 import { type RenderOptions, unitsOf } from "./render.ts";
+import { readPlainSync } from "../contract/plain-file.ts";
 import { isRecord } from "../contract/records.ts";
 import { withoutByteOrderMark } from "../contract/text.ts";
 import type { UnitFile } from "./unit-file.ts";
@@ -82,8 +83,9 @@ export function checkName(name: string, file: string): void {
 export function readJson(file: string): unknown {
   let text: string;
   try {
-    text = withoutByteOrderMark(readFileSync(file)).toString("utf8");
+    text = withoutByteOrderMark(readPlainSync(file)).toString("utf8");
   } catch (error) {
+    if (error instanceof UnfitFile) throw new FatalError(ExitCode.config, error.message);
     throw new FatalError(ExitCode.config, `cannot be read: ${errnoText(errnoCode(error))}`);
   }
   try {

@@ -1,4 +1,5 @@
-import { writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { logLines, Place } from "./daemon.ts";
 
@@ -135,12 +136,59 @@ describe("a file that is no JSON", () => {
     const place = new Place();
     for (const [path, code] of [
       [place.path("absent.json"), "no such file or directory (ENOENT)"],
-      [place.root, "illegal operation on a directory (EISDIR)"],
+      [place.root, "it is no regular file"],
     ] as const) {
       const exit = await place.run(["--config", path, "--check=config"]);
       expect(exit.code).toBe(78);
       expect(exit.stderr).toContain(`cannot read ${path}: ${code}`);
     }
+  });
+});
+
+describe("what is no file of text is told in one line, at once and without the memory for it", () => {
+  const hostile: Readonly<Record<string, (path: string) => void>> = {
+    "a fifo": (path) => execFileSync("mkfifo", [path]),
+    "a link to /dev/zero": (path) => {
+      symlinkSync("/dev/zero", path);
+    },
+    "a file of 10 GB": (path) => {
+      writeFileSync(path, "");
+      truncateSync(path, 10 * 1024 ** 3);
+    },
+  };
+  describe.each(Object.entries(hostile))("%s", (_, make) => {
+    test.each(["a configuration", "a configuration of which units are made", "a template"])("as %s", async (what) => {
+      const place = new Place();
+      const path = place.path("hostile.json");
+      make(path);
+      const file = place.path("config.json");
+      const config = { backend: "folder", config: { secretsDir: place.store }, secrets: { a: {} } };
+      writeFileSync(file, JSON.stringify({ ...config, templates: { x: { template: path } } }));
+      const words = {
+        "a configuration": ["--config", path, "--check=config"],
+        "a configuration of which units are made": ["units", path],
+        "a template": ["--config", file, "--check=config"],
+      }[what];
+      const { code, stderr } = await place.run(words ?? [], { wrapper: ["timeout", "-s", "KILL", "60"] });
+      expect(code).toBe(78);
+      expect(stderr).toContain(path);
+      const [line, ...more] = logLines(stderr);
+      expect(line?.message).toMatch(/is no regular file$|is larger than 16 MiB$/);
+      expect(more).toEqual([]);
+    });
+  });
+
+  test("but a pipe that a shell makes is read", async () => {
+    const place = new Place();
+    const config = { backend: "folder", config: { secretsDir: place.store }, secrets: { a: {} } };
+    const shell = ["sh", "-c", `printf %s "$CONFIG" | "$@"`, "sh"];
+    const env = { CONFIG: JSON.stringify(config) };
+    for (const path of ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+      expect(await place.run(["--config", path, "--check=config"], { wrapper: shell, env })).toMatchObject({ code: 0 });
+    const endless = ["sh", "-c", `cat /dev/zero | "$@"`, "sh"];
+    const { code, stderr } = await place.run(["--config", "/dev/stdin", "--check=config"], { wrapper: endless });
+    expect(code).toBe(78);
+    expect(stderr).toContain("cannot read /dev/stdin: it is larger than 16 MiB");
   });
 });
 

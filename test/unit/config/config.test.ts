@@ -293,7 +293,7 @@ describe("the file", () => {
     );
     const directory = freshDirectory();
     expect(await load(directory)).toBe(
-      `configuration: cannot read ${directory}: illegal operation on a directory (EISDIR)`,
+      `configuration: cannot read ${directory}: it is no regular file`,
     );
   });
 
