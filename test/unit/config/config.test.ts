@@ -292,9 +292,7 @@ describe("the file", () => {
       "configuration: cannot read /no/such/file.json: no such file or directory (ENOENT)",
     );
     const directory = freshDirectory();
-    expect(await load(directory)).toBe(
-      `configuration: cannot read ${directory}: it is no regular file`,
-    );
+    expect(await load(directory)).toBe(`configuration: cannot read ${directory}: it is no regular file`);
   });
 
   test("a byte order mark before it counts for nothing; UTF-16 is told", async () => {
