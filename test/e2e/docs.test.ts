@@ -95,6 +95,38 @@ onEachGuest("the documentation of the stores", (guest) => {
       120_000,
     );
 
+  needs("sops", "age").test(
+    "docs/how-to/sops.md: a service has a variable of an encrypted file, and the file's new value",
+    async () => {
+      await guest.run(`command -v sops >/dev/null || cp ${programPath("sops") ?? ""} /usr/local/bin/sops`, {
+        check: false,
+      });
+      const unit = `[Service]\nExecStart=/bin/sh -c 'echo begun with $$db_password; exec sleep infinity'\n`;
+      await guest.write(`${etc}/app.service`, unit);
+      const [key = "", encrypted = "", service = "", next = "", ...others] = blocksOf("docs/how-to/sops.md", "sh").map(
+        ({ code }) => code,
+      );
+      expect(others).toEqual([]);
+      const begunWith = async (value: string) =>
+        await guest.until(
+          `app has ${value}`,
+          async () => await guest.journal("app"),
+          (said) => said.includes(`begun with ${value}`),
+          { timeout: 60 },
+        );
+      try {
+        for (const commands of [key, encrypted, service]) await type(guest, commands);
+        await begunWith("first");
+        expect(await guest.read("/etc/fetcher/app/secrets.json")).not.toContain("first");
+        await type(guest, next);
+        await begunWith("second");
+      } finally {
+        await guest.run(`systemctl stop app; fetcher remove app --yes; rm ${etc}/app.service`, { check: false });
+      }
+    },
+    120_000,
+  );
+
   needs("aws-cli", "aws-emulator").test(
     "docs/how-to/aws.md: from an empty account to a service whose secrets rotate",
     async () => {

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { blockWith, codeUnder, numbered } from "../markdown.ts";
+import { blocksOf, blockWith, codeUnder, numbered } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { nginxTree } from "./boot.ts";
 import type { Guest } from "./guest.ts";
@@ -88,23 +88,24 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     });
     afterAll(() => guest.run("rm -rf /etc/nginx"));
 
+    const put = async (name: string) => {
+      for (const [index, text] of certificate(name).entries())
+        await guest.write(index === 0 ? "/root/tls.crt" : "/root/tls.key", text, 0o600);
+    };
+    const isServed = async (name: string) => {
+      const script = `require("node:tls").connect({ port: 443, rejectUnauthorized: false }, function () { console.log(this.getPeerCertificate().subject.CN); this.end(); })`;
+      await guest.until(
+        `nginx has the certificate of ${name}`,
+        async () => (await guest.text(["node", "-e", script])) === name,
+      );
+    };
+
     test("is three commands and one line by hand, and a new certificate is one reload, without a new process", async () => {
       const commands = numbered(blockWith(page, "sh", "fetcher add nginx").code);
       expect(commands).toHaveLength(3);
       const [line = "", ...others] = codeUnder(page, "nginx with TLS, and a reload for each new certificate", "text");
       expect(others).toEqual([]);
       expect(line.trim().split("\n")).toHaveLength(1);
-      const put = async (name: string) => {
-        for (const [index, text] of certificate(name).entries())
-          await guest.write(index === 0 ? "/root/tls.crt" : "/root/tls.key", text, 0o600);
-      };
-      const isServed = async (name: string) => {
-        const script = `require("node:tls").connect({ port: 443, rejectUnauthorized: false }, function () { console.log(this.getPeerCertificate().subject.CN); this.end(); })`;
-        await guest.until(
-          `nginx has the certificate of ${name}`,
-          async () => (await guest.text(["node", "-e", script])) === name,
-        );
-      };
       await put("first");
       await guest.write("/etc/nginx/conf.d/tls.conf", line);
       const screen: string[] = [];
@@ -120,6 +121,34 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
       await type(guest, "fetcher remove nginx");
       expect(await guest.mainPid("nginx")).toBe(pid);
       await isServed("second");
+    }, 180_000);
+
+    test("docs/how-to/tls.md: a new pair is one reload, and a key of another certificate never reaches nginx", async () => {
+      const tls = "docs/how-to/tls.md";
+      const [first = "", verified = "", next = "", hook = "", ...others] = blocksOf(tls, "sh").map(({ code }) => code);
+      const [line = "", refusal = ""] = blocksOf(tls, "text").map(({ code }) => code.trimEnd());
+      expect(others).toEqual([]);
+      await put("first");
+      await type(guest, first);
+      await guest.write("/etc/nginx/conf.d/tls.conf", line);
+      await type(guest, verified);
+      await isServed("first");
+      const pid = await guest.mainPid("nginx");
+      await put("second");
+      await type(guest, next);
+      await isServed("second");
+      await guest.write("/root/tls.key", certificate("another")[1], 0o600);
+      await type(guest, next);
+      await said("nginx-secrets", refusal);
+      await isServed("second");
+      // certbot's part, with its variable.
+      const [text, key] = certificate("third");
+      await guest.write("/root/live/fullchain.pem", text);
+      await guest.write("/root/live/privkey.pem", key, 0o600);
+      await guest.write("/root/deploy", hook, 0o755);
+      await guest.run(["/root/deploy"], { env: { RENEWED_LINEAGE: "/root/live" } });
+      await isServed("third");
+      expect(await guest.mainPid("nginx")).toBe(pid);
     }, 180_000);
   });
 
@@ -183,6 +212,19 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     expect(JSON.parse(await guest.read("/etc/fetcher/hello.json"))).toEqual(file);
     await guest.replace("/etc/fetcher/hello/secrets/db_password", "second-canary", 0o400);
     await said("hello", "begun with second-canary");
+  }, 120_000);
+
+  test("docs/how-to/alerts.md: the timer's unit writes the metrics of each sidecar", async () => {
+    const [install = "", look = ""] = blocksOf("docs/how-to/alerts.md", "sh").map(({ code }) => code);
+    await guest.write("/etc/fetcher/app/secrets/a", "one", 0o400);
+    await service("app", says("nothing"));
+    await type(guest, "fetcher add app --now a");
+    await type(guest, install.replace("$(npm root -g)/secrets-sidecar", guest.project));
+    expect(await type(guest, look)).toMatch(/^fetcher_sidecar_up\{name="app",.*\} 1\r?$/m);
+    expect((await guest.show("fetcher-metrics.timer", "ActiveState")).ActiveState).toBe("active");
+    await guest.run(
+      `systemctl disable --now fetcher-metrics.timer; rm -r ${etc}/fetcher-metrics.* /var/lib/prometheus`,
+    );
   }, 120_000);
 
   test("upgrade: the sidecar goes on with the new program, and neither systemd nor the service notices", async () => {

@@ -1,4 +1,4 @@
-/** docs/tutorial/plain-systemd.md, typed as it stands, block after block, on a fresh machine. */
+/** docs/tutorial/plain-systemd.md and docs/how-to/postgresql.md, typed as they stand, block after block, on a fresh machine. */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { blocksOf } from "../markdown.ts";
@@ -62,6 +62,38 @@ needs("own-guest", "guest-host", "postgresql", "vault-namespaces").describe("the
     expect(await guest.journal("shop")).not.toMatch(/FATAL|failed/);
     expect(await type("12")).toContain("shop");
     expect(await guest.exists("/etc/fetcher/shop")).toBe(false);
+  }, 480_000);
+
+  test("docs/how-to/postgresql.md: the next user works on with the tables of the one before, which is dropped", async () => {
+    await guest.run(
+      `systemd-run --unit=bao --setenv=HOME=/root bao server -dev -dev-root-token-id=root && until bao status >/dev/null; do sleep 1; done`,
+      { env },
+    );
+    const command = `while psql -h 127.0.0.1 -d app -qc "CREATE TABLE IF NOT EXISTS visits AS SELECT session_user AS who; INSERT INTO visits SELECT session_user"; do sleep 1; done`;
+    await guest.write("/etc/systemd/system/app.service", `[Service]\nExecStart=/bin/sh -c '${command}'\n`);
+    for (const { code } of blocksOf("docs/how-to/postgresql.md", "sh"))
+      // Nobody waits here for a day.
+      await guest.text(
+        `set -e; cd /root\n${code.replace("default_ttl=1h max_ttl=24h", "default_ttl=20s max_ttl=30s")}`,
+        {
+          env,
+          timeout: 120,
+        },
+      );
+    const asked = async (query: string) => await guest.text(`cd /; runuser -u postgres -- psql -d app -Atc "${query}"`);
+    const visitors = async () =>
+      (await asked("SELECT DISTINCT who FROM visits")).split("\n").filter((who) => who !== "");
+    const [first = ""] = await guest.until("a first user", visitors, ({ length }) => length > 0, { timeout: 60 });
+    expect(first).toMatch(/^v-token-app-/);
+    await guest.until("a second user", visitors, ({ length }) => length > 1, { timeout: 120 });
+    await guest.until(
+      "the first user is dropped",
+      async () => await asked(`SELECT count(*) FROM pg_roles WHERE rolname = '${first}'`),
+      (count) => count === "0",
+      { timeout: 120 },
+    );
+    expect(await guest.journal("app")).not.toMatch(/FATAL|ERROR|denied/);
+    await guest.run("fetcher remove app --yes; systemctl stop app bao");
   }, 480_000);
 
   test("every step is typed here", () => {

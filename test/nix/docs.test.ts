@@ -129,6 +129,18 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     expect(Object.values(config.secrets).map(({ env }) => env)).toEqual(expect.arrayContaining(variables));
   });
 
+  test("docs/how-to/sops.md: its service has the variable, and its sidecar reads what sops-nix decrypts", () => {
+    const rendered = units(
+      blockWith("docs/how-to/sops.md", "nix", "sops.secrets").code,
+      `{ systemd.services.app = { }; systemd.services.sops-install-secrets = { }; }`,
+    );
+    expect(evaluation.config(rendered, "app-secrets.service")).toMatchObject({
+      config: { secretsDir: "/run/secrets" },
+      secrets: { db_password: { env: "DB_PASSWORD" } },
+    });
+    expect(setting(rendered, "app-secrets.service", "After").join(" ")).toContain("sops-install-secrets.service");
+  });
+
   test("there are no others", () => {
     expect(blocksOf(page, "nix")).toHaveLength(11);
   });

@@ -150,6 +150,17 @@ describe("metrics", () => {
     expect(used.length).toBeGreaterThan(4);
     expect(used.filter((name) => !known.includes(name))).toEqual([]);
   });
+
+  test("the guide to alerts has each metric and each rule, and no other", () => {
+    const guide = fs.readFileSync(join(project, "docs/how-to/alerts.md"), "utf8");
+    const rules = fs.readFileSync(join(project, "examples/monitoring/fetcher.rules.yml"), "utf8");
+    const rows = (pattern: RegExp) => [...guide.matchAll(pattern)].map(([, name]) => name);
+    const known = metrics.map(({ name, type }) => (type === "counter" ? `${name}_total` : name));
+    expect(rows(/^\| `(fetcher_\w+)` +\|/gm)).toEqual([...known, "fetcher_program"]);
+    const alerts = [...rules.matchAll(/^ +- alert: (\w+)$/gm)].map(([, name]) => name);
+    expect(alerts.length).toBeGreaterThan(3);
+    expect(rows(/^\| `(Secrets\w+)` +\|/gm)).toEqual(alerts);
+  });
 });
 
 describe("the file of facts", () => {
