@@ -15,7 +15,7 @@
       pkgsFor = system: nixpkgs.legacyPackages.${system}.extend self.overlays.default;
     in
     {
-      inherit (outputs) nixosModules lib;
+      inherit (outputs) nixosModules homeModules lib;
       overlays.default = outputs.overlay;
 
       packages = eachSystem (

@@ -14,6 +14,9 @@
     hardcoded-secrets.imports = [ ./modules/hardcoded-secrets.nix ];
   };
 
+  # For home-manager.
+  homeModules.default.imports = [ ./home-manager.nix ];
+
   lib = {
     # RFC 59: `secrets-sidecar.lib.secrets { inherit pkgs lib config; }`.
     secrets = import ./lib/secrets.nix;

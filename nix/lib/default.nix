@@ -9,6 +9,7 @@
   types = import ./types.nix { inherit lib; };
   problems = import ./problems.nix { inherit lib; };
   order = import ./order.nix { inherit lib; };
+  environment = import ./environment.nix { inherit lib; };
   readers = import ./readers.nix { inherit lib; };
   templates = import ./templates.nix { inherit lib pkgs; };
   contract = import ./contract.nix { inherit lib; };

@@ -116,7 +116,10 @@ rec {
         lib.any (
           plain:
           lib.any (text: text != "") (commands.contents (plain.script or ""))
-          || lib.any (section: section ? ExecStart) (commands.contents (plain.serviceConfig or { }))
+          # home-manager calls the section as systemd does.
+          || lib.any (section: section ? ExecStart) (
+            commands.contents (plain.serviceConfig or plain.Service or { })
+          )
         ) (commands.contents service);
       others = lib.filter (definition: toString definition.file != toString own) definitions;
     in
@@ -140,6 +143,7 @@ rec {
       name,
       definitions,
       own,
+      way ? "if a package brings its unit (systemd.packages), say so by systemd.services.${builtins.toJSON name} = { }",
     }:
     let
       names = lib.concatMap (
@@ -150,8 +154,9 @@ rec {
       like = lib.unique (lib.filter (lib.hasPrefix (builtins.substring 0 3 name)) names);
       meant = lib.optionalString (like != [ ]) " (there is ${lib.concatStringsSep ", " like})";
     in
-    lib.optional (!isDefined)
-      "${option}: no module defines the service ${name}${meant}: correct the name; if a package brings its unit (systemd.packages), say so by systemd.services.${builtins.toJSON name} = { }";
+    lib.optional (
+      !isDefined
+    ) "${option}: no module defines the service ${name}${meant}: correct the name; ${way}";
 
   # Whether the unit, of which `services` may know, has a /tmp to share: who joins another gets its network, too.
   mayShareTmp =

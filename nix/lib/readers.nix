@@ -255,7 +255,7 @@ in
         lib.optional (!lib.elem sidecar service.requires || !lib.elem sidecar service.after)
           "${unit}.requires and after must have ${sidecar}, which ${option} put there: a mkForce takes it away";
     in
-    wiring ++ of "unitConfig" ++ of "serviceConfig";
+    wiring ++ lib.concatMap of (lib.attrNames half);
 
   # Of two lines for one credential systemd takes one without a word. The same line again says nothing else: some
   # modules name the credential of a path as the path ends.

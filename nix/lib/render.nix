@@ -243,7 +243,7 @@ rec {
       )
       # With what acts for it something refers to it, and systemd does not forget its directory.
       // lib.optionalAttrs (!isSplit) {
-        ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped}'";
+        ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped "systemctl"}'";
       }
       // sandbox {
         inherit
@@ -431,10 +431,12 @@ rec {
     );
 
   # systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that.
-  emptyWhenStopped = lib.concatStringsSep " " [
-    "systemctl list-jobs --full --no-legend | while read -r _ unit job _; do"
-    ''if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done''
-  ];
+  emptyWhenStopped =
+    systemctl:
+    lib.concatStringsSep " " [
+      "${systemctl} list-jobs --full --no-legend | while read -r _ unit job _; do"
+      ''if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done''
+    ];
 
   # It stays to see rotation, and nothing but systemd ends it.
   daemon = {
@@ -551,15 +553,14 @@ rec {
 
   # The target's half: systemd copies the files for it at every start.
   # `secrets`: file → whether it is optional.
-  credentials =
-    { sidecar, secrets }:
+  credentials = { sidecar, secrets }: credentialsIn (publicDirectory sidecar) secrets;
+  credentialsIn =
+    directory: secrets:
     let
       optional = lib.filterAttrs (_: isOptional: isOptional) secrets;
     in
     {
-      LoadCredential = lib.mapAttrsToList (
-        file: _: "${escape file}:${publicDirectory sidecar}/${escape file}"
-      ) secrets;
+      LoadCredential = lib.mapAttrsToList (file: _: "${escape file}:${directory}/${escape file}") secrets;
     }
     // lib.optionalAttrs (optional != { }) {
       # What the service finds for a secret that is not there. systemd 252 and 257 refuse an empty value ("Invalid

@@ -15,6 +15,7 @@ let
     types
     problems
     templates
+    environment
     readers
     order
     render
@@ -100,32 +101,11 @@ let
             the host, root's own with mode 0400 where nothing else is said, at `hostPath`.
           '';
         };
-        environment = mkOption {
-          type = lib.types.either lib.types.bool (lib.types.attrsOf lib.types.str);
-          default = false;
-          example = literalExpression ''{ DATABASE_PASSWORD = "db_password"; }'';
-          description = ''
-            Which secrets are environment variables, too: `true` for all of them, by the names in `secrets.<id>.env`;
-            or a set of variables with the id of the secret for each.
-          '';
-        };
-        environmentFile = {
-          enable = mkOption {
-            type = lib.types.bool;
-            default = hasEnvironment config;
-            defaultText = literalExpression "whether `environment` names a variable";
-            description = ''
-              Whether there is a file with a line `NAME='value'` for each variable, at `environmentFile.hostPath`.
-              Without `environment` it has all secrets, and the service's unit does not read it by itself.
-            '';
-          };
-          hostPath = mkOption {
-            type = lib.types.str;
-            readOnly = true;
-            default = hostPathOf config "secrets.env";
-            defaultText = literalExpression ''"/run/NAME-secrets/pub/secrets.env"'';
-            description = "Where it is: for a module's own option that takes an environment file.";
-          };
+        environment = environment.option;
+        environmentFile = environment.fileOptions {
+          service = config;
+          path = hostPathOf config "secrets.env";
+          directory = "/run/NAME-secrets/pub";
         };
         consumers = mkOption {
           type = lib.types.listOf lib.types.str;
@@ -148,32 +128,12 @@ let
     }
   );
 
-  # The variables of one service: id → null or name; what is not in it is derived.
-  variables =
-    { environment, secrets, ... }:
-    if builtins.isBool environment || environment == { } then
-      lib.mapAttrs (
-        _: secret: lib.optionalAttrs (secret.json ? env) { inherit (secret.json) env; }
-      ) secrets
-    else
-      lib.mapAttrs (
-        id: _:
-        let
-          names = lib.attrNames (lib.filterAttrs (_: wanted: wanted == id) environment);
-        in
-        {
-          env = if names == [ ] then null else lib.head names;
-        }
-      ) secrets;
-
-  hasEnvironment = service: service.environment != false && service.environment != { };
-
   configOf =
     name: service:
     {
       service =
         if service.consumers == [ ] then "${name}.service" else [ "${name}.service" ] ++ service.consumers;
-      secrets = lib.mapAttrs (id: env: service.secrets.${id}.json // env) (variables service);
+      secrets = environment.secretsOf service;
       output = {
         directory = render.publicDirectory service.sidecar;
         envFile = if service.environmentFile.enable then "secrets.env" else null;
@@ -220,7 +180,7 @@ let
       # systemd reads the file itself, before there is any sandbox: it needs no wrapper.
       serviceConfig =
         half.serviceConfig or { }
-        // lib.optionalAttrs (hasEnvironment service) {
+        // lib.optionalAttrs (environment.has service) {
           EnvironmentFile = [ service.environmentFile.hostPath ];
         };
     };
@@ -320,9 +280,6 @@ let
       option = "secretsStore.services.${name}";
       credentials = service.delivery == "credentials";
       wide = lib.filter (file: !problems.isCredentialName file) (lib.attrNames (filesOf service));
-      wanted = lib.optionals (!builtins.isBool service.environment) (lib.attrValues service.environment);
-      unknown = lib.filter (id: !service.secrets ? ${id}) wanted;
-      twice = lib.filter (id: lib.count (other: other == id) wanted > 1) wanted;
     in
     map fail (
       lib.optional (
@@ -373,13 +330,7 @@ let
             .${service.delivery};
         }
       )
-      ++ map (
-        id:
-        "${option}.environment: \"${id}\" is not in ${option}.secrets (${lib.concatStringsSep ", " (lib.attrNames service.secrets)})"
-      ) unknown
-      ++ map (id: "${option}.environment: \"${id}\" is the value of two variables; a secret has one") (
-        lib.unique twice
-      )
+      ++ environment.problemsOf option service
       ++ problems.ofResident {
         option = "${option}.resident";
         follow = "${option}.secretsConfig.config.reloadOnChange";

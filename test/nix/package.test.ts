@@ -153,7 +153,7 @@ needs("nix").describe("evaluation", () => {
     expect(
       withStandIn(`{
         names = builtins.attrNames flake;
-        modules = lib.mapAttrs (_: module: lib.all builtins.pathExists module.imports) flake.nixosModules;
+        modules = lib.mapAttrs (_: module: lib.all builtins.pathExists module.imports) (flake.nixosModules // { home = flake.homeModules.default; });
         packages = builtins.attrNames flake.packages.aarch64-linux;
         checks = lib.length (builtins.attrNames flake.checks.aarch64-linux);
         package = flake.checks.x86_64-linux ? package;
@@ -165,12 +165,12 @@ needs("nix").describe("evaluation", () => {
       }`),
     ).toEqual({
       names: [
-        ...["apps", "checks", "devShells", "formatter", "lib", "nixosModules", "overlays", "packages"],
+        ...["apps", "checks", "devShells", "formatter", "homeModules", "lib", "nixosModules", "overlays", "packages"],
         "templates",
       ],
       demo: "/vm/bin/run-host-vm",
       template: ["flake.nix"],
-      modules: { default: true, "hardcoded-secrets": true },
+      modules: { default: true, "hardcoded-secrets": true, home: true },
       packages: ["default", "secrets-sidecar", "secrets-sidecar-node"],
       // The package, and each of the tests in virtual machines (vm-tests.test.ts).
       checks: 21,
