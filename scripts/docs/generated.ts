@@ -6,7 +6,7 @@ import { completions } from "./completions.ts";
 import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
 import { manualPages } from "./manual.ts";
-import { messagesPage } from "./messages.ts";
+import { codedTexts, distinctMessages, messagesPage } from "./messages.ts";
 import { nixTable } from "./nix-table.ts";
 import { overviewPictures } from "./overview.ts";
 import { backendSections } from "./sections.ts";
@@ -19,11 +19,13 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
     const { defaultPollingInterval } = await loadBackend(name, "/");
     return [name, defaultPollingInterval] as const;
   });
+  const messages = distinctMessages(root);
   return new Map([
     ["nix/lib/options.json", json(nixTable(new Map(await Promise.all(intervals))))],
     ["nix/lib/executable.json", json(executableTable())],
     ["docs/reference/configuration.md", await configurationPage()],
-    ["docs/reference/messages.md", await messagesPage(root)],
+    ["docs/reference/messages.md", await messagesPage(messages)],
+    ["src/runtime/message-texts.json", json(codedTexts(messages))],
     [`src/cli/${schemaFile}`, json(configurationSchema())],
     ...pages,
     ...[...completions()].map(([name, text]) => [`completions/${name}`, text] as const),

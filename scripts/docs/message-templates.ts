@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
+import type { BackendErrorKind } from "../../src/contract/backend.ts";
 
 export interface Message {
   /** `…: no such file`. */
@@ -50,7 +51,7 @@ export function messagesOf(file: string, source: string): Message[] {
   const found: Message[] = [];
   const visit = (node: ts.Node): void => {
     const isCall = ts.isNewExpression(node) || ts.isCallExpression(node);
-    const call = isCall ? said(node) : isWords(file) ? returned(node) : undefined;
+    const call = isCall ? said(node) : (inTable(node) ?? (isWords(file) ? returned(node) : undefined));
     for (const text of textsOf(call?.message))
       if (call !== undefined && /\p{L} \S|\S \p{L}/u.test(text)) found.push({ text, kind: call.kind, file });
     ts.forEachChild(node, visit);
@@ -86,10 +87,25 @@ function said(node: ts.NewExpression | ts.CallExpression): Said | undefined {
   const [, level] = /(?:^|\.)#?log\.(error|warn|notice|info|debug|trace)$/.exec(name) ?? [];
   if (level !== undefined) return { kind: level, message: first };
   if (/(?:^|\.)#?log$/.test(name)) return { kind: word(first), message: second };
+  if (name === "super" && storeKinds.includes(word(first))) return { kind: word(first), message: second };
   if (name === "unreadable") return { kind: "unreadable", message: first };
   // A schema's: the message is its last word.
   if (/^v\.\w+$/.test(name) && name !== "v.literal") return { kind: "config", message: args.at(-1) };
   return undefined;
+}
+
+const storeKinds: readonly string[] = ["unavailable", "denied", "invalid"] satisfies BackendErrorKind[];
+
+/** Words with their kind, which a function or a table of errors gives back; where a secret was looked for; words of an errno. */
+function inTable(node: ts.Node): Said | undefined {
+  if (ts.isArrayLiteralExpression(node)) {
+    const [kind, message] = node.elements;
+    return kind !== undefined && storeKinds.includes(word(kind)) ? { kind: word(kind), message } : undefined;
+  }
+  if (!ts.isPropertyAssignment(node)) return undefined;
+  const name = node.name.getText();
+  if (name === "where") return { kind: "missing", message: node.initializer };
+  return /^E[A-Z_]{3,}$/.test(name) ? { kind: "part", message: node.initializer } : undefined;
 }
 
 /** Where functions give parts of messages back. */

@@ -9,6 +9,43 @@ const nothing = "nothing";
 const journal = "`systemctl status` and the journal of the service say why";
 
 export const particular: Readonly<Record<string, Meaning>> = {
+  // Of stores, what comes most often.
+  "the server is sealed": {
+    cause: "Vault or OpenBao has started, or somebody has sealed it",
+    cure: "unseal it; fetcher asks again by itself",
+  },
+  "the server is a standby that answers no requests": {
+    cause: "the address leads to one server of a cluster that leads nothing",
+    cure: "nothing during a fail-over; else an address of the cluster, such as its load balancer",
+  },
+  "permission denied": {
+    cause: "the token's policy does not have the path (Vault, OpenBao)",
+    cure: "give its policy `read` on the path that the line names; of KV version 2 that has `data/` in it",
+  },
+  "connection refused": {
+    cause: "nothing listens at the address that the line names",
+    cure: "start the store, or correct the address; fetcher asks again by itself",
+  },
+  "the host's name is not known": {
+    cause: "DNS has no such name (now)",
+    cure: "correct the address, or look at the resolver of the host",
+  },
+  "the server's certificate is self-signed: name it in tls.caFile": {
+    cause: "no authority that this host knows has signed it",
+    cure: "put the certificate, or its authority's, into a file and name it in `tls.caFile`",
+  },
+  "the clock is not right (yet)": {
+    cause: "AWS takes no request whose time is off by more than some minutes",
+    cure: "nothing during a boot; else look at the host's clock and its NTP",
+  },
+  "there are no credentials (yet)": {
+    cause: "none in the unit's variables, files or the instance's metadata",
+    cure: "give the instance a role, or name a file of credentials",
+  },
+  "no file … (yet)…": {
+    cause: "the folder has no file of that name, or the unit's sandbox hides it",
+    cure: "write it; the end of the line names a sandbox setting",
+  },
   // Errors and warnings of the log.
   "… failed after the … (see systemctl status …)": {
     cause: "the service did not survive its action",

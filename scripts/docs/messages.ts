@@ -1,5 +1,6 @@
 /** docs/reference/messages.md: each line that the program can say, with its cause and what to do. */
 import { format } from "prettier";
+import { codeOf } from "../../src/runtime/message-codes.ts";
 import { type Message, messagesIn } from "./message-templates.ts";
 import { particular } from "./message-texts.ts";
 
@@ -45,15 +46,34 @@ const general: Readonly<Record<string, Meaning>> = {
   },
 };
 
-/** @param root of the project. */
-export async function messagesPage(root: string): Promise<string> {
+/** Messages that never are trouble have no code in the journal. */
+const news: readonly string[] = ["notice", "info", "debug", "trace"];
+
+/** Those that have a code, which the program must know; what a shell script says has none. */
+export function codedTexts(messages: readonly Message[]): string[] {
+  return messages
+    .filter(isCoded)
+    .map(({ text }) => text)
+    .sort(compare);
+}
+
+function isCoded({ kind, file }: Message): boolean {
+  return file.endsWith(".ts") && !news.includes(kind);
+}
+
+/** Each once. @param root of the project. */
+export function distinctMessages(root: string): Message[] {
   const rows = new Map<string, Message>();
   for (const message of messagesIn(root)) {
     const known = rows.get(message.text);
     // What is a line of its own says more than a part of one.
     if (known === undefined || known.kind === "part") rows.set(message.text, message);
   }
-  const sorted = [...rows.values()].sort((a, b) => compare(key(a.text), key(b.text)) || compare(a.text, b.text));
+  return [...rows.values()];
+}
+
+export async function messagesPage(messages: readonly Message[]): Promise<string> {
+  const sorted = messages.toSorted((a, b) => compare(key(a.text), key(b.text)) || compare(a.text, b.text));
   const page = [
     "# Messages",
     "",
@@ -61,11 +81,15 @@ export async function messagesPage(root: string): Promise<string> {
     "a name, a path, a number. Names of options and of backends go before many of them (`configuration: secrets.a.mode: …`, `vault: …`).",
     "[Operations](../how-to/operations.md) tells the usual ones at length.",
     "",
-    "| message | cause | what to do |",
-    "| --- | --- | --- |",
-    ...sorted.map(({ text, kind }) => {
-      const { cause, cure } = meaningOf(text, kind);
-      return `| ${code(text)} | ${cause} | ${cure} |`;
+    "",
+    "In the journal a warning or an error ends in the code of what it says most of, such as `[F-7Q2KX]`: search for it here. A line can be",
+    "made of several messages: the others are here too. A code changes with the words of its message.",
+    "",
+    "| message | code | cause | what to do |",
+    "| --- | --- | --- | --- |",
+    ...sorted.map((message) => {
+      const { cause, cure } = meaningOf(message.text, message.kind);
+      return `| ${code(message.text)} | ${isCoded(message) ? codeOf(message.text) : ""} | ${cause} | ${cure} |`;
     }),
   ].join("\n");
   return await format(page, { parser: "markdown", printWidth: 120 });

@@ -2,6 +2,7 @@
 import { type DestinationStream, pino } from "pino";
 import { printable, shortened } from "../contract/errors.ts";
 import { clockTime } from "./clock.ts";
+import { codeIn } from "./message-codes.ts";
 import { standardErrorGoesTo, writeToStandardError } from "./standard-error.ts";
 
 export const logLevels = ["error", "warn", "notice", "info", "debug", "trace"] as const;
@@ -89,7 +90,9 @@ export function openLog(level: LogLevel, style: LineStyle, write?: (line: string
     destination,
   );
   const at = (name: LogLevel) => (message: string, fields?: LogFields) => {
-    logger[name](fields === undefined ? {} : shortenedFields(fields), shortened(message, MAX_MESSAGE));
+    const code = style.format === "json" && isTrouble(name) ? codeIn(message) : undefined;
+    const all = code === undefined ? fields : { ...fields, code };
+    logger[name](all === undefined ? {} : shortenedFields(all), shortened(message, MAX_MESSAGE));
   };
   const log: Log = {
     error: at("error"),
@@ -128,7 +131,10 @@ function firstOf(list: readonly string[]): readonly string[] {
 /** pino tells a destination that carries this symbol the level of each line. */
 const metadata = Symbol.for("pino.metadata");
 
-/** The one place where a line for people is made. Its lists are told, in brackets; other fields are for machines. */
+/**
+ * The one place where a line for people is made. Its lists are told, in brackets; other fields are for machines. In the journal, which
+ * people search, trouble ends in its code.
+ */
 function textLine(json: string, { priority, time: wanted, color }: LineStyle): string {
   const { level, time, message, ...fields } = JSON.parse(json) as Record<string, unknown> & { message: string };
   const lists = Object.entries(fields).flatMap(([key, list]) =>
@@ -141,7 +147,13 @@ function textLine(json: string, { priority, time: wanted, color }: LineStyle): s
   const begin = color === true && escape !== "" ? `\x1b[${escape}m${word}\x1b[0m` : word;
   const at = new Date(String(time));
   const when = wanted === undefined ? "" : wanted === "clock" ? `${clockTime(at)} ` : `${dateTime(at)} `;
-  return `${when}${begin}${printable(text)}\n`;
+  const code = priority === true && isTrouble(level as LogLevel) ? codeIn(message) : undefined;
+  return `${when}${begin}${printable(text)}${code === undefined ? "" : ` [${code}]`}\n`;
+}
+
+/** Of such a line an operator asks what to do. */
+function isTrouble(level: LogLevel): boolean {
+  return level === "error" || level === "warn";
 }
 
 /** What a line outside the journal begins with, and its colour (ECMA-48): what is as it should be has none. */

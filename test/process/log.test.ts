@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
+import { codeOf } from "../../src/runtime/message-codes.ts";
 import { programCommand } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { type Daemon, eventually, logLines, Place } from "./daemon.ts";
@@ -29,7 +30,7 @@ test("in the journal a start, a rotation, an outage and a stop are lines of text
   expect(stderr.split("\n")).toEqual([
     "<6>ready: 2 secrets from folder",
     "<5>published 1 changed secret (a)",
-    `<4>folder: no directory ${place.store} (yet); what is published stays (a, b)`,
+    `<4>folder: no directory ${place.store} (yet); what is published stays (a, b) [${codeOf("no directory … (yet)…")}]`,
     "<6>stopped",
     "",
   ]);
@@ -40,7 +41,7 @@ test("an error that ends a start is a line of priority 3 there", async () => {
   const { code, stderr } = await place.run(["--frobnicate"], { env: asText, wrapper: inJournal });
   expect({ code, stderr }).toEqual({
     code: 64,
-    stderr: "<3>Unknown option '--frobnicate' (see fetcher --help)\n",
+    stderr: `<3>Unknown option '--frobnicate' (see fetcher --help) [${codeOf("… (see fetcher --help)…")}]\n`,
   });
 });
 

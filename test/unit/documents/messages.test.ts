@@ -2,21 +2,36 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import texts from "../../../src/runtime/message-texts.json" with { type: "json" };
+import { codeOf } from "../../../src/runtime/message-codes.ts";
 import { messagesIn, messagesOf } from "../../../scripts/docs/message-templates.ts";
 import { particular } from "../../../scripts/docs/message-texts.ts";
 import { blocksOf, project } from "../../markdown.ts";
 
 const messages = messagesIn(project);
 const page = readFileSync(join(project, "docs/reference/messages.md"), "utf8");
-const listed = page
-  .split("\n")
-  .flatMap((line) => /^\| (`+) ?(.*?) ?\1 +\| (.*?) +\| (.*?) +\|$/.exec(line)?.slice(2) ?? []);
+const listed = page.split("\n").flatMap((line) => {
+  const [, , text, code, cause, cure] = /^\| (`+) ?(.*?) ?\1 +\| (.*?) +\| (.*?) +\| (.*?) +\|$/.exec(line) ?? [];
+  return text === undefined ? [] : [{ text: text.replaceAll("\\|", "|"), code: code?.trim() ?? "", cause, cure }];
+});
 
 test("each message of the source is a row with a cause and a cure (npm run docs)", () => {
-  const rows = new Set(listed.map((cell) => cell.replaceAll("\\|", "|")));
+  const rows = new Set(listed.map(({ text }) => text));
   expect(messages.length).toBeGreaterThan(250);
   expect(messages.filter(({ text }) => !rows.has(text))).toEqual([]);
-  expect(listed.filter((cell) => cell.trim() === "")).toEqual([]);
+  expect(listed.filter(({ cause, cure }) => cause?.trim() === "" || cure?.trim() === "")).toEqual([]);
+});
+
+test("each message that can be trouble has a code of its own, and the program knows it", () => {
+  const coded = listed.filter(({ code }) => code !== "");
+  expect(coded.map(({ text }) => text).sort()).toEqual([...texts].sort());
+  expect(coded.filter(({ text, code }) => codeOf(text) !== code)).toEqual([]);
+  expect(new Set(coded.map(({ code }) => code)).size).toBe(coded.length);
+  const scripts = messages.filter(({ file }) => file.endsWith(".sh")).map(({ text }) => text);
+  expect(scripts.length).toBeGreaterThan(2);
+  const troubled = messages.filter(({ kind }) => ["error", "warn", "config", "unavailable"].includes(kind));
+  const missing = troubled.filter(({ text }) => !texts.includes(text) && !scripts.includes(text));
+  expect(missing).toEqual([]);
 });
 
 test("each error and warning of the log has a cause and a cure of its own", () => {
@@ -45,6 +60,9 @@ test("what an error says, what the log says, and what a schema says is found", (
     this.#log.warn(\`no \${what} is \` + \`there\`, { secrets });
     context.log("notice", "logged in again");
     v.regex(/x/, "expected an x here");
+    return ["denied", status === 1 ? "one" + " word" : "another word"];
+    const table = { ECONNREFUSED: ["unavailable", "nobody listens"], where: \`no file \${path}\` };
+    super("unavailable", "reset by them");
     new Map([["not", "said at all"]]);`;
   expect(messagesOf("src/x.ts", source).map(({ kind, text }) => [kind, text])).toEqual([
     ["denied", "…: permission …"],
@@ -53,6 +71,11 @@ test("what an error says, what the log says, and what a schema says is found", (
     ["warn", "no … is there"],
     ["notice", "logged in again"],
     ["config", "expected an x here"],
+    ["denied", "one word"],
+    ["denied", "another word"],
+    ["unavailable", "nobody listens"],
+    ["missing", "no file …"],
+    ["unavailable", "reset by them"],
   ]);
 });
 

@@ -145,7 +145,8 @@ describe("the documents that are made of the code", () => {
   test("are current (npm run docs)", async () => {
     for (const [path, text] of await generatedDocuments(project))
       expect(readFileSync(join(project, path), "utf8"), path).toBe(text);
-  });
+    // All of the source is read for its messages.
+  }, 120_000);
 
   test("have the example of the guide to a pair of units", () => {
     const page = manualPages("1.2.3").get("fetcher.json.5") ?? "";
