@@ -75,7 +75,8 @@ function withShownPath(value: unknown): unknown {
   return typeof backend === "string" ? { ...value, backend: backend.replaceAll(CANARY, "module") } : value;
 }
 
-const file = fc.oneof(
+/** Bytes of a configuration file, most of them nearly good. */
+export const configurationFile = fc.oneof(
   { weight: 6, arbitrary: document.map((value) => Buffer.from(JSON.stringify(withShownPath(value)))) },
   {
     weight: 2,
@@ -95,7 +96,7 @@ afterAll(() => {
 export const configurations = target({
   title: "a configuration file is good for its backend, or one line names the option and shows no value",
   weight: 6,
-  input: file,
+  input: configurationFile,
   async check(bytes) {
     place ??= mkdtempSync(join(tmpdir(), "fuzz-config-"));
     const configFile = join(place, "config.json");

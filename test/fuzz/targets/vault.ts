@@ -43,7 +43,8 @@ const document = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(...Object.values(answers)).chain((value) => mutated(value, json(...keys))) },
   { weight: 1, arbitrary: json(...keys) },
 );
-const input = fc.record({
+/** What a Vault is asked for, and how it answers. */
+export const exchange = fc.record({
   method: fc.constantFrom("token", "approle", "none"),
   kvVersion: fc.constantFrom(undefined, 1, 2),
   written: fc.boolean(),
@@ -57,7 +58,7 @@ afterAll(() => {
   if (place !== undefined) rmSync(place, { recursive: true });
 });
 
-function settings(url: string, method: string, kvVersion: number | undefined, token = `${CANARY}-token`) {
+export function settings(url: string, method: string, kvVersion: number | undefined, token = `${CANARY}-token`) {
   place ??= mkdtempSync(join(tmpdir(), "fuzz-vault-"));
   const tokenPath = join(place, "token");
   writeFileSync(tokenPath, token);
@@ -80,7 +81,7 @@ function settings(url: string, method: string, kvVersion: number | undefined, to
 export const vaultAnswers = target({
   title: "whatever a Vault answers, there is a value or one line that shows nothing of it",
   weight: 6,
-  input,
+  input: exchange,
   async check({ method, kvVersion, written, answers: said }) {
     server.answers = said;
     server.asked = 0;
