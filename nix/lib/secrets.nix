@@ -244,11 +244,19 @@ in
             };
           }
           // lib.optionalAttrs isSplit {
-            "${sidecar}-act" = render.act {
-              name = sidecar;
-              targets = [ "${name}.service" ];
-              inherit config;
-            };
+            # For the module, which looks at what has come of all definitions of the service.
+            "${sidecar}-act" =
+              lib.recursiveUpdate
+                {
+                  unitConfig.X-FetcherScope = name;
+                }
+                (
+                  render.act {
+                    name = sidecar;
+                    targets = [ "${name}.service" ];
+                    inherit config;
+                  }
+                );
           };
       # The module of the host makes the path units. Without it a sidecar acts itself.
       isSplit = store ? enable;

@@ -4,18 +4,20 @@
 let
   inherit (lib) types;
 
+  # Also where the path is written in a roundabout way. lib.path.hasStorePathPrefix knows only paths with a hash.
+  isInStore =
+    value:
+    lib.hasPrefix "${builtins.storeDir}/" "${
+      toString (/. + builtins.unsafeDiscardStringContext value)
+    }/";
+
   # A mistake that only shows on the host is found here: a Nix path, or a string that points into the store, would have
   # copied the secret to where everybody reads it.
   secretPath = lib.mkOptionType {
     name = "secretPath";
     description = "absolute path outside the Nix store, as a string";
     descriptionClass = "noun";
-    check =
-      value:
-      builtins.isString value
-      && lib.hasPrefix "/" value
-      && !lib.hasPrefix "${builtins.storeDir}/" (toString value)
-      && value != builtins.storeDir;
+    check = value: builtins.isString value && lib.hasPrefix "/" value && !isInStore value;
     merge = lib.mergeEqualOption;
   };
 

@@ -15,6 +15,7 @@ let
     types
     problems
     order
+    readers
     render
     ;
 
@@ -145,6 +146,17 @@ let
         follow = "${option}.secretsConfig.config.reloadOnChange";
         config = configOf name container;
       }
+      ++ readers.lost {
+        inherit option;
+        unit = "systemd.services.\"container@${name}\"";
+        sidecar = "${container.sidecar}.service";
+        half = { };
+        service = config.systemd.services."container@${name}";
+      }
+      ++ lib.optional (
+        options ? containers
+        && lib.subtractLists config.containers.${name}.extraFlags (flags name container) != [ ]
+      ) "containers.${name}.extraFlags has lost the flags of ${option}: a mkForce takes them away"
       ++ order.problemsOf {
         inherit option later;
         inherit (container.secretsConfig) backend;

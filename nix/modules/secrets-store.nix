@@ -8,7 +8,29 @@
 }:
 
 let
-  inherit (import ../lib { inherit config lib pkgs; }) types render;
+  inherit (import ../lib { inherit config lib pkgs; })
+    types
+    problems
+    readers
+    render
+    ;
+
+  # What other modules have made of the services of secrets scopes: name of the act unit, and the unit.
+  lostOfScope =
+    act: unit:
+    let
+      name = unit.unitConfig.X-FetcherScope;
+      sidecar = lib.removeSuffix "-act" act;
+      service = config.systemd.services.${name};
+    in
+    readers.lost {
+      option = "its secrets scope";
+      unit = "systemd.services.${name}";
+      sidecar = "${sidecar}.service";
+      half = render.privateTmp sidecar;
+      inherit service;
+    }
+    ++ problems.ofPrivateTmp "systemd.services.${name}" service;
 in
 {
   imports = [
@@ -54,5 +76,18 @@ in
     map (name: {
       assertion = false;
       message = "secretsStore.${name} has secrets, and secretsStore.enable is not set: set it to true, or to false to leave them out";
-    }) (lib.optionals (!config.secretsStore.isDecided) used);
+    }) (lib.optionals (!config.secretsStore.isDecided) used)
+    ++
+      map
+        (message: {
+          assertion = false;
+          inherit message;
+        })
+        (
+          lib.concatLists (
+            lib.mapAttrsToList lostOfScope (
+              lib.filterAttrs (_: service: service.unitConfig ? X-FetcherScope) config.systemd.services
+            )
+          )
+        );
 }

@@ -82,6 +82,35 @@
         assert "p4ss" == machine.succeed(f"cat {path}")
       '';
 
+  # A consumer that nobody names finds the file at boot.
+  early =
+    name:
+    scenario name
+      (
+        { config, ... }:
+        {
+          imports = [
+            machine
+            ../../examples/nixos/contract-consumer.nix
+          ];
+          systemd.tmpfiles.settings.secrets."/etc/secrets/token".f = {
+            mode = "0400";
+            argument = "early";
+          };
+          services.greeter.enable = true;
+          systemd.services.greeter.wantedBy = [ "multi-user.target" ];
+          secretsStore.files.token = {
+            inherit (config.services.greeter.greetingFile) request;
+            secretsConfig.backend = "folder";
+          };
+          services.greeter.greetingFile = { inherit (config.secretsStore.files.token) result; };
+        }
+      )
+      ''
+        said("hello, early", "greeter")
+        assert "0" == machine.succeed("systemctl show -P NRestarts greeter").strip()
+      '';
+
   vault =
     name:
     scenario name

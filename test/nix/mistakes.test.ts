@@ -123,6 +123,46 @@ needs("nix").describe("secretsStore.services", () => {
     expect(evaluation.complaint(forced)).toContain("mkForce");
   });
 
+  test("so does an empty line that is put behind them", () => {
+    const erased = `systemd.services.app.serviceConfig.LoadCredential = lib.mkOrder 2000 [ "" ];`;
+    expect(complaint("", "", erased)).toContain("serviceConfig.LoadCredential has lost the lines");
+  });
+
+  test.each([
+    ["BindReadOnlyPaths", `serviceConfig.BindReadOnlyPaths = lib.mkForce [ "/srv" ];`, "has lost the lines"],
+    ["BindReadOnlyPaths", `serviceConfig.BindReadOnlyPaths = lib.mkAfter [ "" ];`, "has lost the lines"],
+    ["JoinsNamespaceOf", `unitConfig.JoinsNamespaceOf = lib.mkForce [ ];`, "has lost the lines"],
+    ["requires", `requires = lib.mkForce [ ];`, "must have app-secrets.service"],
+    ["PrivateTmp", `serviceConfig.PrivateTmp = lib.mkForce false;`, "PrivateTmp is false"],
+    ["DefaultDependencies", `unitConfig.DefaultDependencies = false;`, "DefaultDependencies is false"],
+    ["ExecStartPre", `serviceConfig.ExecStartPre = "+/bin/a";`, "has a command with the prefix `+'"],
+  ])(
+    "another module's %s for a service of a secrets scope stops the build where it breaks it: %s",
+    (name, other, said) => {
+      const scope = `({ config, pkgs, ... }: { imports = [ { systemd.services.app = { ${other} }; } ];
+      systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+        loadSecrets = [ "key" ]; backendConfig.backend = "folder";
+      } (_: { app.serviceConfig.ExecStart = "/bin/app"; }); })`;
+      const [found] = failures([scope]) as [string[]];
+      expect(found.join("\n")).toContain("systemd.services.app.");
+      expect(found.join("\n")).toContain(name);
+      expect(found.join("\n")).toContain(said);
+    },
+  );
+
+  test.each([
+    ["the flags", `containers.web.extraFlags = lib.mkForce [ "--a" ];`, "containers.web.extraFlags has lost the flags"],
+    [
+      "the order",
+      `systemd.services."container@web".after = lib.mkForce [ ];`,
+      "must have container-web-secrets.service",
+    ],
+  ])("a mkForce that takes %s of a container away stops the build", (_, more, said) => {
+    const container = `{ ${more} containers.web.config.system.stateVersion = "26.05";
+      secretsStore.containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; }; }`;
+    expect(failures([container, container.replace(more, "")])).toEqual([[expect.stringContaining(said)], []]);
+  });
+
   test("an empty line of another module takes nothing of ours away: ours come last", () => {
     const units = evaluation.units(
       host("", "", `systemd.services.app.serviceConfig.LoadCredential = [ "a:/etc/a" "" ];`),

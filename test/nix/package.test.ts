@@ -173,7 +173,7 @@ needs("nix").describe("evaluation", () => {
       modules: { default: true, "hardcoded-secrets": true, home: true },
       packages: ["default", "secrets-sidecar", "secrets-sidecar-node"],
       // The package, and each of the tests in virtual machines (vm-tests.test.ts).
-      checks: 21,
+      checks: 22,
       package: true,
       node: { withNode: true },
       // RFC 59: exactly these.

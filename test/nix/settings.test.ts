@@ -62,6 +62,8 @@ needs("nix").describe("settings", () => {
   test.each([
     `folder.secretsDir = ./secrets;`,
     `folder.secretsDir = "\${builtins.storeDir}/00000000000000000000000000000000-secrets";`,
+    `folder.secretsDir = "/nix//store/00000000000000000000000000000000-secrets";`,
+    `folder.secretsDir = "/run/../nix/./store";`,
     `folder.secretsDir = "\${builtins.toFile "secret" "s3cret"}";`,
     `folder.secretsDir = "secrets";`,
     `vault.tokenPath = /etc/token;`,

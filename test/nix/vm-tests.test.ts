@@ -20,7 +20,16 @@ needs("nix").describe("the tests in virtual machines", () => {
 
   test("are there for each scenario of the matrix, every delivery, and upgrades", () => {
     expect(Object.keys(scripts())).toEqual([
-      ...["container", "contract", "credentials", "killBothWithoutStore", "killSidecar", "killTarget", "lateStore"],
+      ...[
+        "container",
+        "contract",
+        "credentials",
+        "early",
+        "killBothWithoutStore",
+        "killSidecar",
+        "killTarget",
+        "lateStore",
+      ],
       ...[
         "manyRotations",
         "missingSecret",
