@@ -1,4 +1,4 @@
-// npm run package [-- --release N] [--out DIR] [--only deb|rpm|tar]: makes a .deb, an .rpm and a tarball of the executable and what belongs to it, in
+// npm run package [-- --release N] [--out DIR] [--only deb|rpm|tar] [--processor x64|arm64]: makes a .deb, an .rpm and a tarball of the executable and what belongs to it, in
 // dist.packages. `release` is that of the package, for the same version of the program. It needs what build:executable needs, and
 // Go, once, for nfpm (scripts/nfpm.sh), which makes both packages on any machine.
 import { execFileSync } from "node:child_process";
@@ -27,18 +27,22 @@ const { values } = parseArgs({
     release: { type: "string", default: "1" },
     out: { type: "string", default: `${root}dist.packages` },
     only: { type: "string" },
+    processor: { type: "string", default: process.arch },
   },
 });
 const { name, version, license, devDependencies } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
-const own = { processor: process.arch, release: values.release };
+const own = { processor: values.processor, release: values.release };
 const names = { x64: ["amd64", "x86_64"], arm64: ["arm64", "aarch64"] }[own.processor];
 if (process.platform !== "linux" || names === undefined) fail(64, "packages are for Linux on x64 and arm64");
+// What build:executable makes for another processor than this machine's.
+const isForeign = own.processor !== process.arch;
+const executable = isForeign ? `dist/fetcher-${own.processor}` : "dist/fetcher";
 if (!/^[1-9]\d*$/.test(own.release)) fail(64, "--release: expected a number from 1");
 
 const run = (program, args, options = {}) =>
   execFileSync(program, args, { cwd: root, stdio: ["ignore", "ignore", "inherit"], ...options });
 if (!existsSync(`${root}dist/fetcher.js`)) run("node", ["scripts/build.mjs"]);
-if (!existsSync(`${root}dist/fetcher`)) run("node", ["scripts/build-executable.mjs"]);
+if (!existsSync(`${root}${executable}`)) run("node", ["scripts/build-executable.mjs", own.processor]);
 const nfpm = process.env.NFPM ?? nfpmOfTheProject();
 const time =
   process.env.SOURCE_DATE_EPOCH ??
@@ -92,7 +96,7 @@ function fill(tree) {
     bytes[9] = 3;
     return bytes;
   };
-  put("bin/fetcher", "dist/fetcher", 0o755);
+  put("bin/fetcher", executable, 0o755);
   put("bin/with-secrets", "dist/with-secrets", 0o755);
   for (const kind of ["system", "user"]) {
     mkdirSync(join(tree, `lib/systemd/${kind}-generators`), { recursive: true });

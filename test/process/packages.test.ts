@@ -1,6 +1,6 @@
 /** What Debian's lintian and rpm say of the packages, and what is in them. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -47,6 +47,34 @@ needs("packages", "package-tools").describe("the packages", () => {
   }, 600_000);
   afterAll(() => {
     rmSync(directory, { recursive: true, force: true });
+  });
+
+  test("are made for the other processor too, of what is built for that", () => {
+    const other = process.arch === "x64" ? "arm64" : "x64";
+    const [deb, rpm] = { arm64: ["arm64", "aarch64"], x64: ["amd64", "x86_64"] }[other];
+    const executable = join(project, `dist/fetcher-${other}`);
+    const isMade = !existsSync(executable);
+    // A library for that processor in its place: the compiler for it, and its Bun, are no part of the tests.
+    if (isMade) copyFileSync(join(project, `dist/end-${other}.node`), executable);
+    const out = mkdtempSync(join(tmpdir(), "fetcher-packages-"));
+    try {
+      execFileSync("node", ["scripts/package.mjs", "--out", out, "--processor", other], {
+        cwd: project,
+        stdio: ["ignore", "ignore", "inherit"],
+      });
+      expect(readdirSync(out).sort()).toEqual([
+        `secrets-sidecar-${version}-1.${rpm}.rpm`,
+        `secrets-sidecar-${version}-linux-${other}.tar.gz`,
+        `secrets-sidecar_${version}-1_${deb}.deb`,
+      ]);
+      const file = join(out, `secrets-sidecar_${version}-1_${deb}.deb`);
+      expect(execFileSync("dpkg-deb", ["--field", file, "Architecture"], { encoding: "utf8" })).toBe(`${deb}\n`);
+      execFileSync("dpkg-deb", ["--extract", file, out]);
+      expect(readFileSync(join(out, "usr/bin/fetcher")).equals(readFileSync(executable))).toBe(true);
+    } finally {
+      rmSync(out, { recursive: true });
+      if (isMade) rmSync(executable);
+    }
   });
 
   test("lintian finds no error in the .deb", () => {
