@@ -22,8 +22,8 @@ _fetcher() {
     --import) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
   esac
   case $command in
-    add) options='--env --files --credentials --private-tmp --backend --set --all --reload --restart --import --remove-original --no-check --now --dry-run -y --yes --log-format' names=1 ;;
-    remove) options='--delete-secrets --dry-run -y --yes --log-format' names=1 ;;
+    add) options='--env --files --credentials --private-tmp --backend --set --all --reload --restart --import --remove-original --no-check --now --user --dry-run -y --yes --log-format' names=1 ;;
+    remove) options='--delete-secrets --user --dry-run -y --yes --log-format' names=1 ;;
     run) options='--watch --config --backend --set --actions --log-level --log-format -h --help' names=0 ;;
     status) options='--json --metrics --user --log-format' names=1 ;;
     units) options='--user --log-format' names=1 ;;

@@ -33,11 +33,13 @@ complete -c fetcher -n '__fish_seen_subcommand_from add' -l import -r -F -d 'tak
 complete -c fetcher -n '__fish_seen_subcommand_from add' -l remove-original -d 'with --import: remove FILE when all is in place'
 complete -c fetcher -n '__fish_seen_subcommand_from add' -l no-check -d 'do not ask the store'
 complete -c fetcher -n '__fish_seen_subcommand_from add' -l now -d 'restart the service when all is in place'
+complete -c fetcher -n '__fish_seen_subcommand_from add' -l user -d 'a service of your own: ~/.config/fetcher in place of /etc/fetcher'
 complete -c fetcher -n '__fish_seen_subcommand_from add' -l dry-run -d 'show what would change, and change nothing'
 complete -c fetcher -n '__fish_seen_subcommand_from add' -s y -l yes -d 'do not ask'
 complete -c fetcher -n '__fish_seen_subcommand_from add' -l log-format -x -a 'text json' -d 'text or json, of each line of the log (default text, or $FETCHER_LOG_FORMAT)'
 complete -c fetcher -n '__fish_seen_subcommand_from add' -a "(path change-extension '' -- (path basename -- /etc/fetcher/*.json))"
 complete -c fetcher -n '__fish_seen_subcommand_from remove' -l delete-secrets -d 'remove the folder /etc/fetcher/NAME/secrets, too'
+complete -c fetcher -n '__fish_seen_subcommand_from remove' -l user -d 'a service of your own: ~/.config/fetcher in place of /etc/fetcher'
 complete -c fetcher -n '__fish_seen_subcommand_from remove' -l dry-run -d 'show what would change, and change nothing'
 complete -c fetcher -n '__fish_seen_subcommand_from remove' -s y -l yes -d 'do not ask'
 complete -c fetcher -n '__fish_seen_subcommand_from remove' -l log-format -x -a 'text json' -d 'text or json, of each line of the log (default text, or $FETCHER_LOG_FORMAT)'

@@ -12,7 +12,6 @@ import { systemClock } from "./runtime/clock.ts";
 import { resolve } from "node:path";
 import { type Config, configOf, loadConfig, type OutputConfig } from "./config/config.ts";
 import { RunningFile } from "./config/running-file.ts";
-import { systemScope, userScope } from "./config/scope.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
 import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
@@ -23,7 +22,7 @@ import { growLittle, openCollector } from "./runtime/memory.ts";
 import { becomeNewProgram, checkCertificates, lockFile } from "./runtime/platform.ts";
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
-import { isStartedBySystemd } from "./systemd/started-by.ts";
+import { forgetOtherUnit, isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
 import type { AskAnother } from "./engine/open-targets.ts";
 import { Sidecar } from "./engine/sidecar.ts";
@@ -45,6 +44,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "run") return await runCommand(argv.slice(1), umask);
   if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
   if (argv[0] === "reload") return await reloadDaemon(argv.slice(1));
+  forgetOtherUnit(process.env, process.getBuiltinModule("node:tty").isatty(0));
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
   if (argv[0] === "add") return (await import("./cli/add.ts")).add(argv.slice(1), ofThisProcess());
   if (argv[0] === "remove") return (await import("./cli/remove.ts")).remove(argv.slice(1), ofThisProcess());
@@ -106,10 +106,10 @@ async function runCommand(argv: readonly string[], umask: number): Promise<ExitC
 
 /** @returns that of the last unit where something is wrong. */
 async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
-  const names = words.filter((word) => word !== "--user");
-  const scope = names.length < words.length ? userScope() : systemScope;
+  const { namesIn } = await import("./cli/units.ts");
+  const { scope, names } = namesIn(words) ?? {};
   const { checkInUnit } = await import("./units/check-in-unit.ts");
-  if (names.length === 0 || names.some((name) => name.startsWith("-")))
+  if (scope === undefined || names === undefined)
     throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
   let worst: number = ExitCode.ok;
   const { err } = openTerminal();

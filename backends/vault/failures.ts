@@ -40,7 +40,7 @@ export class Refused extends Error {
    */
   get isOfOthers(): boolean {
     return this.says(
-      /\bdial (tcp|udp)\b|\bconnection (refused|reset)\b|\bno such host\b|\btime(d )?-?out\b|\bdeadline exceeded\b|\bEOF\b|\bthrottl|\brate exceeded\b|\btry again\b|\btemporar|\b(is|has|token|signature) expired\b|\bnot yet (valid|current)\b|\bin the future\b|\b(iat|nbf|exp)\b/i,
+      /\bservice ?unavailable\b|\binternal ?(failure|error|server error)\b|\bbad gateway\b|\bstatus( code)?:? 5\d\d\b|\btoo many (connections|clients|requests)\b|\b(starting up|shutting down)\b|\bunreachable\b|\bdial (tcp|udp)\b|\bconnection (refused|reset)\b|\bno such host\b|\btime(d )?-?out\b|\bdeadline exceeded\b|\bEOF\b|\bthrottl|\brate exceeded\b|\btry again\b|\btemporar|\b(is|has|token|signature) expired\b|\bnot yet (valid|current)\b|\bin the future\b|\b(iat|nbf|exp)\b/i,
     );
   }
 
@@ -51,8 +51,17 @@ export class Refused extends Error {
 
   /** Whether one of the server's own error texts matches. */
   says(pattern: RegExp): boolean {
-    const errors = isRecord(this.#body) ? this.#body["errors"] : undefined;
-    return Array.isArray(errors) && errors.some((error) => typeof error === "string" && pattern.test(error));
+    return this.#has("errors", pattern);
+  }
+
+  /** The same of its warnings. */
+  warns(pattern: RegExp): boolean {
+    return this.#has("warnings", pattern);
+  }
+
+  #has(key: "errors" | "warnings", pattern: RegExp): boolean {
+    const texts = isRecord(this.#body) ? this.#body[key] : undefined;
+    return Array.isArray(texts) && texts.some((text) => typeof text === "string" && pattern.test(text));
   }
 }
 

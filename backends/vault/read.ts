@@ -108,7 +108,9 @@ export class Reader {
     const which = place.version === undefined ? "" : `, version ${place.version}`;
     const why = refused.says(/\bno handler for route\b/)
       ? "; no secrets engine is mounted there: see `mount`"
-      : hintFor(place, this.#mounts.pointOf(place.mount));
+      : refused.warns(/\bversioned K\/V\b/)
+        ? `; ${place.mount} is of KV version 2: leave \`kvVersion\` out, the server knows it`
+        : hintFor(place, this.#mounts.pointOf(place.mount));
     return { status: "nothing", where: `nothing at ${where}${which}${why}` };
   }
 

@@ -140,7 +140,10 @@ export class Session {
     if (method === "token") {
       if (isGood) throw refusal;
       const why = "is not valid (any more), or may neither read this nor look itself up";
-      throw new BackendError("denied", `the token in ${this.#auth.tokenPath} ${why}`);
+      // What programs print around it: `VAULT_TOKEN=`, quotes, the JSON of a login.
+      const isDressed = /["'{=]/.test(refused.text ?? "");
+      const hint = isDressed ? ": more than the token seems to be in that file" : "";
+      throw new BackendError("denied", `the token in ${this.#auth.tokenPath} ${why}${hint}`);
     }
     // Other requests were refused with it, too, and one of them is asking for a token that serves them all.
     if (this.#getting !== undefined) await this.#getting;

@@ -1,16 +1,18 @@
 /** The command lines of `fetcher add` and `fetcher remove`. */
 import { parseArgs } from "node:util";
 import { deliveries } from "../config/config-schema.ts";
-import { withoutSuffix } from "../config/unit-names.ts";
+import { problemOf, withoutSuffix } from "../config/unit-names.ts";
+import { type Scope, systemScope, userScope } from "../config/scope.ts";
 import { UsageError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import type { Wish } from "../setup/proposal.ts";
-import { checkName } from "../units/one-file-units.ts";
 import { parseSet } from "./command-line.ts";
 
 /** What both know. */
 interface Answers {
   readonly name: string;
+  /** Whose service it is. */
+  readonly scope: Scope;
   readonly isDryRun: boolean;
   /** Nobody is asked. */
   readonly yes: boolean;
@@ -33,6 +35,7 @@ export interface RemoveOptions extends Answers {
 type Texts = readonly (readonly [option: string, text: string])[];
 
 const answerTexts: Texts = [
+  ["--user", "a service of your own: ~/.config/fetcher in place of /etc/fetcher"],
   ["--dry-run", "show what would change, and change nothing"],
   ["-y, --yes", "do not ask"],
 ];
@@ -138,6 +141,7 @@ function parse(
 ) {
   const { values, positionals } = words(command, argv, texts, {
     ...options,
+    user: { type: "boolean" },
     "dry-run": { type: "boolean" },
     yes: { type: "boolean", short: "y" },
     help: { type: "boolean", short: "h" },
@@ -147,12 +151,11 @@ function parse(
   if (given === undefined)
     throw new UsageError(`${command}: expected NAME, of a service (see fetcher ${command} --help)`);
   const name = withoutSuffix(given);
-  try {
-    checkName(name, "");
-  } catch {
-    throw new UsageError(`${command}: ${JSON.stringify(given)} is no name of a service`);
-  }
-  return { answers: { name, isDryRun: values["dry-run"] === true, yes: values["yes"] === true }, ids, values };
+  const problem = problemOf(name)?.replace(/: (?:rename|each) .*/, "");
+  if (problem !== undefined) throw new UsageError(`${command}: ${JSON.stringify(given)} ${problem}`);
+  const scope = values["user"] === true ? userScope() : systemScope;
+  const answers = { name, scope, isDryRun: values["dry-run"] === true, yes: values["yes"] === true };
+  return { answers, ids, values };
 }
 
 function words(

@@ -1,15 +1,22 @@
 /** What `fetcher add` is to change, before anything is changed. */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { CONFIG_DIRECTORY } from "../config/one-file.ts";
-import { systemScope } from "../config/scope.ts";
+import type { Scope } from "../config/scope.ts";
 import { unitOf } from "../config/unit-names.ts";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
 import { isRecord } from "../contract/records.ts";
 import { checkStore } from "../engine/store.ts";
 import { contentOf, resolvedPath } from "../setup/changes.ts";
 import { unifiedDiff, type Change } from "../setup/diff.ts";
-import { generatorState, isProgram, readersOf, serviceCalled, type Service } from "../setup/host.ts";
+import {
+  type Caller,
+  generatorState,
+  isProgram,
+  readersOf,
+  serviceCalled,
+  type Service,
+  typed,
+} from "../setup/host.ts";
 import { type Import, pathOfSwap, readImport, secretsToWrite, swapOf, swapText } from "../setup/import.ts";
 import { jsonText } from "../setup/json-text.ts";
 import { proposed } from "../setup/proposal.ts";
@@ -19,10 +26,13 @@ import type { AddOptions } from "./add-options.ts";
 import { generated, placeIn } from "./units.ts";
 
 /** Where the link to this program goes by which systemd has it make units. */
-export const GENERATOR = "/etc/systemd/system-generators/fetcher";
+export function generatorLink({ isUser }: Scope): string {
+  return `/etc/systemd/${isUser ? "user" : "system"}-generators/fetcher`;
+}
 
 export interface Plan {
   readonly options: AddOptions;
+  readonly caller: Caller;
   readonly file: string;
   readonly before: Buffer | undefined;
   readonly after: Buffer;
@@ -41,9 +51,10 @@ export interface Plan {
 
 /** Reads, and changes nothing. @throws FatalError for what cannot be. */
 export async function planOf(options: AddOptions): Promise<Plan> {
-  const { name } = options;
-  const file = join(CONFIG_DIRECTORY, `${name}.json`);
-  const place = placeIn(CONFIG_DIRECTORY, systemScope);
+  const { name, scope } = options;
+  const caller: Caller = { command: "add", scope };
+  const file = join(scope.configDirectory, `${name}.json`);
+  const place = placeIn(scope.configDirectory, scope);
   const before = contentOf(file);
   const now: unknown = before === undefined ? {} : naming(file, () => readJson(file));
   if (!isRecord(now)) throw new FatalError(ExitCode.config, `add: ${file} is no object: mend it first`);
@@ -55,8 +66,8 @@ export async function planOf(options: AddOptions): Promise<Plan> {
       ExitCode.config,
       `add: ${file} has \`output\`, so its units are made by hand: change both by hand`,
     );
-  const service = await serviceCalled(was?.config.targets[0] ?? unitOf(name), "add");
-  const imported = options.import === undefined ? undefined : await importOf(options, options.import, service);
+  const service = await serviceCalled(was?.config.targets[0] ?? unitOf(name), caller);
+  const imported = options.import === undefined ? undefined : await importOf(options, options.import, service, caller);
   const sizes = [...(imported?.values ?? [])].map(([id, value]) => [id, { isEmpty: value.length === 0 }] as const);
   const json = proposed(now, { ...options, imported: new Map(sizes) });
   const made = unitsOfJson(name, json, place);
@@ -65,6 +76,7 @@ export async function planOf(options: AddOptions): Promise<Plan> {
   const same = JSON.stringify(json) === JSON.stringify(now) && before !== undefined;
   return {
     options,
+    caller,
     file,
     before,
     after: same ? before : Buffer.from(jsonText(json)),
@@ -73,19 +85,24 @@ export async function planOf(options: AddOptions): Promise<Plan> {
     service,
     imported,
     secrets: imported === undefined ? new Map() : secretsToWrite(imported, folderOf(made.config)),
-    swap: imported && swapFor(name, imported, made, service),
-    generator: generatorOf(place.program),
+    swap: imported && swapFor(options, imported, made, service),
+    generator: generatorOf(place.program, scope),
   };
 }
 
-async function importOf({ removeOriginal }: AddOptions, file: string, service: Service): Promise<Import> {
+async function importOf(
+  { removeOriginal }: AddOptions,
+  file: string,
+  service: Service,
+  caller: Caller,
+): Promise<Import> {
   if (service.isOld)
     throw new FatalError(
       ExitCode.config,
-      `add: the files of ${service.unit} have changed since systemd read them: run systemctl daemon-reload first`,
+      `add: the files of ${service.unit} have changed since systemd read them: run ${typed(caller, ["daemon-reload"])} first`,
     );
   const imported = await readImport(file, service);
-  const others = removeOriginal ? await readersOf(imported.file, service.unit) : [];
+  const others = removeOriginal ? await readersOf(caller, imported.file, service.unit) : [];
   if (others.length > 0)
     throw new FatalError(
       ExitCode.config,
@@ -118,18 +135,18 @@ function folderOf({ backend, settings }: Config): string {
   return folder;
 }
 
-function swapFor(name: string, imported: Import, { sidecar }: OneFile, service: Service): Plan["swap"] {
+function swapFor({ name, scope }: AddOptions, imported: Import, { sidecar }: OneFile, service: Service): Plan["swap"] {
   const there = swapOf(service);
-  const path = there ?? pathOfSwap(service);
+  const path = there ?? pathOfSwap(service, scope);
   const before = there === undefined ? undefined : contentOf(there)?.toString("utf8");
-  const variables = join("/run", sidecar, "pub/secrets.env");
-  return { path, before, after: swapText(name, imported.file, variables, service, before) };
+  const variables = join(scope.runtimeRoot, sidecar, "pub/secrets.env");
+  return { path, before, after: swapText({ name, scope }, imported.file, variables, service, before) };
 }
 
 /** @returns the program to link to, where systemd does not run it yet. */
-function generatorOf(program: readonly string[]): string | undefined {
+function generatorOf(program: readonly string[], scope: Scope): string | undefined {
   const [file = ""] = program;
-  const state = generatorState(resolvedPath(file));
+  const state = generatorState(resolvedPath(file), scope);
   if (state === "runs") return undefined;
   if (state === "masked")
     throw new FatalError(
@@ -140,11 +157,15 @@ function generatorOf(program: readonly string[]): string | undefined {
   const called = process.argv[1] ?? "";
   const isSame = called.startsWith("/") && isProgram(called) && resolvedPath(called) === resolvedPath(file);
   const target = isSame ? called : file;
-  if (program.length === 1 && isProgram(target)) return target;
-  throw new FatalError(
-    ExitCode.config,
-    `add: systemd does not run fetcher as a generator: link the installed fetcher to ${GENERATOR}`,
-  );
+  const isOne = program.length === 1 && isProgram(target);
+  const isRoot = process.geteuid?.() === 0;
+  if (isOne && (isRoot || !scope.isUser)) return target;
+  const link = generatorLink(scope);
+  const how = isOne
+    ? `as root, once: mkdir -p ${dirname(link)} && ln -s ${target} ${link}`
+    : `link the installed fetcher to ${link}`;
+  const whose = scope.isUser ? "the users' generator" : "a generator";
+  throw new FatalError(ExitCode.config, `add: systemd does not run fetcher as ${whose}: ${how}`);
 }
 
 export function isNothing(plan: Plan): boolean {
@@ -153,7 +174,7 @@ export function isNothing(plan: Plan): boolean {
 
 /** No value is in it. */
 export function diffOf(plan: Plan): string {
-  const { file, before, after, made, unitsBefore, swap } = plan;
+  const { file, before, after, made, unitsBefore, swap, caller } = plan;
   const secret = valuesIn(made.config);
   const hidden = (text: string) => secret.reduce((shown, value) => shown.replaceAll(value, '"…"'), text);
   const units = new Map(made.units.map((unit) => [unit.path, textOf(unit)]));
@@ -161,7 +182,7 @@ export function diffOf(plan: Plan): string {
   const changes: readonly Change[] = [
     { path: file, before: before && hidden(before.toString("utf8")), after: hidden(after.toString("utf8")) },
     ...paths.map((path) => ({
-      path: join(generated(systemScope), path),
+      path: join(generated(caller.scope), path),
       before: unitsBefore.get(path),
       after: units.get(path),
     })),
@@ -178,7 +199,7 @@ function valuesIn({ backend, settings }: Config): readonly string[] {
 }
 
 /** What the difference does not show. */
-export function notesOf({ options, made, service, imported, secrets, generator }: Plan): readonly string[] {
+export function notesOf({ options, caller, made, service, imported, secrets, generator }: Plan): readonly string[] {
   const { action } = made.config.onChange;
   const asked = options.action === "reload";
   return [
@@ -186,7 +207,7 @@ export function notesOf({ options, made, service, imported, secrets, generator }
     ...(imported?.notes ?? []),
     ...(generator === undefined
       ? []
-      : [`${GENERATOR} is made, a link to ${generator}: systemd has it make these units`]),
+      : [`${generatorLink(caller.scope)} is made, a link to ${generator}: systemd has it make these units`]),
     ...(asked && action !== "reload"
       ? [`a new value restarts ${service.unit}: a reload would not show it credentials that are new`]
       : asked && !service.canReload

@@ -1,18 +1,17 @@
 /** `fetcher add`: from one command to a service with its secrets. */
 import { unlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { CONFIG_DIRECTORY } from "../config/one-file.ts";
-import { systemScope } from "../config/scope.ts";
+import type { Scope } from "../config/scope.ts";
 import { unitOf } from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
-import { runCommand } from "../contract/helper-command.ts";
+import { isOfOthers } from "../contract/helper-command.ts";
 import { Changes, isThere } from "../setup/changes.ts";
 import { colored } from "../setup/diff.ts";
-import { daemonReload, dropInsOf, property, systemctl } from "../setup/host.ts";
+import { daemonReload, dropInsOf, property, systemctl, typed } from "../setup/host.ts";
 import { checkAsUnit } from "../units/check-in-unit.ts";
 import { textOf } from "../units/unit-file.ts";
 import { addHelp, parseAdd } from "./add-options.ts";
-import { diffOf, GENERATOR, isNothing, notesOf, type Plan, planOf } from "./add-plan.ts";
+import { diffOf, generatorLink, isNothing, notesOf, type Plan, planOf } from "./add-plan.ts";
 import { ask } from "./ask.ts";
 import { openTerminal } from "./terminal.ts";
 
@@ -32,7 +31,7 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
     out(addHelp);
     return ExitCode.ok;
   }
-  if (!options.isDryRun) onlyRoot("add");
+  if (!options.isDryRun) mayChange("add", options.scope);
   const plan = await planOf(options);
   try {
     const diff = diffOf(plan);
@@ -52,12 +51,27 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
   }
 }
 
-export function onlyRoot(command: string): void {
-  if (process.geteuid?.() !== 0)
+/** @throws FatalError where what is to be changed is somebody else's. */
+export function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Scope): void {
+  if (!isUser) {
+    if (process.geteuid?.() === 0) return;
     throw new FatalError(
       ExitCode.denied,
-      `${command}: only root can change ${CONFIG_DIRECTORY} and units: use sudo, or look first with --dry-run`,
+      `${command}: only root can change ${configDirectory} and units: use sudo, look first with --dry-run, or --user for a service of your own`,
     );
+  }
+  // `sudo -E` and `su` leave another user's in the environment, where root would leave files that are not that user's.
+  const home = existingAbove(configDirectory);
+  const others = [home, runtimeRoot].find(isOfOthers);
+  if (others !== undefined)
+    throw new FatalError(
+      ExitCode.denied,
+      `${command}: ${others} is another user's: run it as that user, without sudo or su`,
+    );
+}
+
+function existingAbove(path: string): string {
+  return isThere(path) ? path : existingAbove(dirname(path));
 }
 
 /** Writes, asks the store, has systemd make the units; or leaves all as it was. */
@@ -66,18 +80,18 @@ async function carryOut(plan: Plan, host: Process): Promise<void> {
   const changes = new Changes("add");
   let isReloaded = false;
   try {
-    changes.mayAppear(join(CONFIG_DIRECTORY, plan.options.name));
+    changes.mayAppear(join(plan.caller.scope.configDirectory, plan.options.name));
     writeFiles(plan, changes);
     if (plan.options.check) await checkInside(plan, host, stop);
     if (stop.aborted) throw new FatalError(ExitCode.unavailable, "add: stopped");
     writeWiring(plan, changes);
     isReloaded = true;
-    await daemonReload("add");
+    await daemonReload(plan.caller);
     await checkWired(plan);
     changes.keep();
   } catch (error) {
     const failed = changes.undo();
-    if (isReloaded) await runCommand(["systemctl", "daemon-reload"]);
+    if (isReloaded) await daemonReload(plan.caller).catch(() => undefined);
     host.err(outcomeOf(failed));
     throw error;
   }
@@ -92,7 +106,7 @@ export function outcomeOf(failed: readonly string[]): string {
 
 /** What the sidecar reads. */
 function writeFiles({ options, file, before, after, secrets }: Plan, changes: Changes): void {
-  const home = join(CONFIG_DIRECTORY, options.name);
+  const home = join(options.scope.configDirectory, options.name);
   for (const [path, value] of secrets) {
     if (path.startsWith(`${home}/`)) changes.makeDirectory(home, 0o700);
     changes.makeDirectory(dirname(path), 0o700);
@@ -102,7 +116,7 @@ function writeFiles({ options, file, before, after, secrets }: Plan, changes: Ch
 }
 
 /** What systemd reads. */
-function writeWiring({ swap, generator }: Plan, changes: Changes): void {
+function writeWiring({ swap, generator, caller }: Plan, changes: Changes): void {
   if (swap !== undefined && swap.before !== swap.after)
     changes.write(
       swap.path,
@@ -112,17 +126,18 @@ function writeWiring({ swap, generator }: Plan, changes: Changes): void {
     );
   if (generator === undefined) return;
   // One that leads nowhere any more.
-  if (isThere(GENERATOR)) changes.remove(GENERATOR);
-  changes.link(GENERATOR, generator);
+  const link = generatorLink(caller.scope);
+  if (isThere(link)) changes.remove(link);
+  changes.link(link, generator);
 }
 
-async function checkInside({ made }: Plan, host: Process, stop: AbortSignal): Promise<void> {
+async function checkInside({ made, caller }: Plan, host: Process, stop: AbortSignal): Promise<void> {
   const [sidecar] = made.units;
   if (sidecar === undefined) return;
   const unit = unitOf(made.sidecar);
-  const text = `${textOf(sidecar)}\n${dropInsOf(unit)}`;
+  const text = `${textOf(sidecar)}\n${dropInsOf(unit, caller.scope)}`;
   const raw = (said: string) => process.stderr.write(said);
-  const code = await checkAsUnit({ unit, text }, host.format, { raw, err: host.err }, systemScope, stop);
+  const code = await checkAsUnit({ unit, text }, host.format, { raw, err: host.err }, caller.scope, stop);
   if (stop.aborted) throw new FatalError(ExitCode.unavailable, "add: stopped");
   if (code === 0) return;
   const known = Object.values(ExitCode).find((one) => one === code) ?? ExitCode.unavailable;
@@ -130,29 +145,31 @@ async function checkInside({ made }: Plan, host: Process, stop: AbortSignal): Pr
 }
 
 /** @throws FatalError where systemd has not made the units. */
-async function checkWired({ made, file }: Plan): Promise<void> {
+async function checkWired({ made, file, caller }: Plan): Promise<void> {
   const unit = unitOf(made.sidecar);
-  const isMade = (await property(unit, "LoadState")) === "loaded";
-  const wired = await Promise.all(made.config.targets.map(async (target) => await property(target, "Requires")));
+  const isMade = (await property(caller, unit, "LoadState")) === "loaded";
+  const wired = await Promise.all(
+    made.config.targets.map(async (target) => await property(caller, target, "Requires")),
+  );
   if (isMade && wired.every((requires) => requires.split(" ").includes(unit))) return;
   throw new FatalError(
     ExitCode.unavailable,
-    `add: systemd has not made ${unit} from ${file}: see journalctl -b | grep fetcher, and ls ${dirname(GENERATOR)}`,
+    `add: systemd has not made ${unit} from ${file}: see journalctl ${caller.scope.isUser ? "--user " : ""}-b | grep fetcher, and ls ${dirname(generatorLink(caller.scope))}`,
   );
 }
 
 async function finish(plan: Plan, out: (text: string) => void): Promise<ExitCode> {
-  const { options, file, made, service, imported } = plan;
+  const { options, caller, file, made, service, imported } = plan;
   const unit = unitOf(made.sidecar);
   out(`${file} is in place, and systemd has ${unit}\n`);
   if (options.removeOriginal && imported !== undefined) removeOriginal(imported.file);
   const words = await nextStep(plan, unit);
   if (options.now) {
-    await systemctl("add", ...words);
-    out(`systemctl ${words.join(" ")}: done\n`);
+    await systemctl(caller, ...words);
+    out(`${typed(caller, words)}: done\n`);
   } else {
     const state = service.isActive ? `${service.unit} runs on as before. With its secrets` : "With its secrets";
-    out(`${state} it runs after: systemctl ${words.join(" ")}\n`);
+    out(`${state} it runs after: ${typed(caller, words)}\n`);
   }
   if (imported !== undefined && !options.removeOriginal)
     out(`${imported.file} is not read any more. When all is well: rm ${imported.file}\n`);
@@ -171,8 +188,11 @@ function removeOriginal(file: string): void {
 }
 
 /** What makes the service run with what the file says. */
-async function nextStep({ made, unitsBefore, service }: Plan, unit: string): Promise<readonly string[]> {
-  const state = await property(unit, "ActiveState");
+async function nextStep(
+  { caller, made, unitsBefore, service }: Plan,
+  unit: string,
+): Promise<readonly [string, ...string[]]> {
+  const state = await property(caller, unit, "ActiveState");
   if (["inactive", "failed", ""].includes(state)) return ["restart", ...made.config.targets];
   const isSame = made.units.every((one) => unitsBefore.get(one.path) === textOf(one));
   const readsFiles = made.config.delivery === "files" || made.config.delivery === "private-tmp";

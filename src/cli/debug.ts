@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import type { Config, OutputConfig, TemplateConfig } from "../config/config.ts";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { runtimeDirectories } from "../contract/helper-command.ts";
 import { hasByteOrderMark } from "../contract/text.ts";
 import { keepEmptied } from "../engine/emptied.ts";
 import { fatal } from "../engine/first-load.ts";
@@ -217,9 +218,7 @@ function listed(ids: readonly string[]): string {
 }
 
 function freshOutput(envFile: string | null = ENV_FILE): OutputConfig {
-  const { XDG_RUNTIME_DIR } = process.env;
-  // Empty counts as not set (XDG Base Directory Specification).
-  const parent = XDG_RUNTIME_DIR === undefined || XDG_RUNTIME_DIR === "" ? tmpdir() : XDG_RUNTIME_DIR;
+  const [parent = tmpdir()] = runtimeDirectories({ XDG_RUNTIME_DIR: process.env["XDG_RUNTIME_DIR"] });
   try {
     const directory = mkdtempSync(join(parent, "fetcher-"));
     return { directory, links: null, linksTo: directory, envFile };

@@ -2,30 +2,26 @@
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { CONFIG_DIRECTORY } from "../config/one-file.ts";
 import { actOf, unitOf, withoutSuffix } from "../config/unit-names.ts";
-import { systemScope } from "../config/scope.ts";
 import { deriveName } from "../config/env-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { Changes, contentOf } from "../setup/changes.ts";
 import { colored, unifiedDiff } from "../setup/diff.ts";
-import { daemonReload, property, serviceCalled, type Service, systemctl } from "../setup/host.ts";
+import { type Caller, daemonReload, property, serviceCalled, type Service, systemctl } from "../setup/host.ts";
 import { replacedIn, swapOf } from "../setup/import.ts";
 import { namesIn } from "../units/generator.ts";
-import { type OneFile, readJson, unitsOfJson, unitsOfWrongFile } from "../units/one-file-units.ts";
+import { type OneFile, type Place, readJson, unitsOfJson, unitsOfWrongFile } from "../units/one-file-units.ts";
 import { textOf, type UnitFile } from "../units/unit-file.ts";
-import { onlyRoot, outcomeOf, type Process } from "./add.ts";
+import { mayChange, outcomeOf, type Process } from "./add.ts";
 import { parseRemove, removeHelp, type RemoveOptions } from "./add-options.ts";
 import { ask } from "./ask.ts";
 import { openTerminal } from "./terminal.ts";
 import { generated, placeIn } from "./units.ts";
 
-/** Units there win over those of generators. */
-const RUNTIME_UNITS = "/run/systemd/system";
-
 interface Plan {
   readonly options: RemoveOptions;
+  readonly caller: Caller;
   readonly file: string;
   readonly text: string;
   /** The sidecar's unit. */
@@ -45,7 +41,7 @@ export async function remove(argv: readonly string[], host: Process): Promise<Ex
     out(removeHelp);
     return ExitCode.ok;
   }
-  if (!options.isDryRun) onlyRoot("remove");
+  if (!options.isDryRun) mayChange("remove", options.scope);
   const plan = await planOf(options);
   const diff = diffOf(plan);
   out(color ? colored(diff) : diff);
@@ -62,36 +58,39 @@ export async function remove(argv: readonly string[], host: Process): Promise<Ex
 }
 
 async function planOf(options: RemoveOptions): Promise<Plan> {
-  const { name } = options;
-  const file = join(CONFIG_DIRECTORY, `${name}.json`);
+  const { name, scope } = options;
+  const { configDirectory } = scope;
+  const caller: Caller = { command: "remove", scope };
+  const file = join(configDirectory, `${name}.json`);
   const text = contentOf(file)?.toString("utf8");
   if (text === undefined) {
     const hint = didYouMean(
       name,
-      namesIn(CONFIG_DIRECTORY, () => undefined),
+      namesIn(configDirectory, () => undefined),
     );
     throw new FatalError(ExitCode.missing, `remove: ${file} is not there${hint}`);
   }
-  const made = madeOf(name, file);
-  const units = made?.units ?? unitsOfWrongFile(name, placeIn(CONFIG_DIRECTORY, systemScope));
+  const place = placeIn(configDirectory, scope);
+  const made = madeOf(name, file, place);
+  const units = made?.units ?? unitsOfWrongFile(name, place);
   const services: Service[] = [];
   for (const target of made?.config.targets ?? [unitOf(name)]) {
     try {
-      services.push(await serviceCalled(target, "remove"));
+      services.push(await serviceCalled(target, caller));
     } catch (error) {
       // It is uninstalled: what it had goes all the same.
       if (!(error instanceof FatalError) || error.exitCode === ExitCode.unavailable) throw error;
     }
   }
   const swaps = services.flatMap((service) => swapOf(service) ?? []);
-  return { options, file, text, unit: units[0]?.path ?? "", units, config: made?.config, services, swaps };
+  return { options, caller, file, text, unit: units[0]?.path ?? "", units, config: made?.config, services, swaps };
 }
 
 /** @returns undefined for a file that is wrong, whose units say so. @throws FatalError where they are made by hand. */
-function madeOf(name: string, file: string): OneFile | undefined {
+function madeOf(name: string, file: string, place: Place): OneFile | undefined {
   let made: OneFile | undefined;
   try {
-    made = unitsOfJson(name, readJson(file), placeIn(CONFIG_DIRECTORY, systemScope));
+    made = unitsOfJson(name, readJson(file), place);
   } catch (error) {
     if (error instanceof FatalError) return undefined;
     throw error;
@@ -104,12 +103,16 @@ function madeOf(name: string, file: string): OneFile | undefined {
   return made;
 }
 
-function diffOf({ file, text, units, swaps, config }: Plan): string {
+function diffOf({ caller, file, text, units, swaps, config }: Plan): string {
   // The backend for tests has its values in the file.
   const shown = config?.backend === "static" ? "…\n" : text;
   return [
     { path: file, before: shown, after: undefined },
-    ...units.map((unit) => ({ path: join(generated(systemScope), unit.path), before: textOf(unit), after: undefined })),
+    ...units.map((unit) => ({
+      path: join(generated(caller.scope), unit.path),
+      before: textOf(unit),
+      after: undefined,
+    })),
     ...swaps.map((path) => ({ path, before: readFileSync(path, "utf8"), after: undefined })),
   ]
     .map(unifiedDiff)
@@ -123,18 +126,18 @@ function missing(plan: Plan): readonly string[] {
   const head = names === "" ? [] : [`${names}: what runs keeps running. It loses:`];
   return [
     ...head,
-    ...(config === undefined ? ["  what the file says, which is wrong"] : lossesOf(config, plan.unit)),
+    ...(config === undefined ? ["  what the file says, which is wrong"] : lossesOf(config)),
     ...swaps.flatMap((path) => replacedIn(readFileSync(path, "utf8"))).map(backAgain),
     ...(options.deleteSecrets ? [`  and for ever: ${folderOf(options)}`] : []),
   ];
 }
 
-function lossesOf({ delivery, secrets, templates, environment }: Config, unit: string): readonly string[] {
+function lossesOf({ delivery, secrets, templates, environment, output }: Config): readonly string[] {
   const files = [...secrets, ...templates].map(({ file }) => file);
   const variables = secrets.flatMap(({ id, env, all, prefix }) =>
     env === null ? [] : [all ? `${prefix}… of ${id}` : (env ?? deriveName(id))],
   );
-  const run = join("/run", withoutSuffix(unit), "pub");
+  const run = output?.directory ?? "";
   return [
     ...(delivery === "credentials" ? [`  credentials ${files.join(", ")}, from its next start on`] : []),
     ...(delivery === "files" ? [`  files in ${run}, at once: ${files.join(", ")}`] : []),
@@ -150,64 +153,66 @@ function backAgain(file: string): string {
     : `EnvironmentFile=${file} is read again, and is not there: without it the service does not start`;
 }
 
-function folderOf({ name }: RemoveOptions): string {
-  return join(CONFIG_DIRECTORY, name, "secrets");
+function folderOf({ name, scope }: RemoveOptions): string {
+  return join(scope.configDirectory, name, "secrets");
 }
 
 /**
  * systemd stops whoever requires a unit together with it. So the service first forgets the sidecar, whose units are those of
  * nobody's file until they have stopped: their stop then cleans up as every other.
  */
-async function carryOut({ file, unit, units, swaps }: Plan, host: Process): Promise<void> {
+async function carryOut({ caller, file, unit, units, swaps }: Plan, host: Process): Promise<void> {
+  const { scope } = caller;
   const changes = new Changes("remove");
   // The sidecar, and what acts for it.
   const own = units.map(({ path }) => path).filter((path) => !path.includes("/"));
-  const isThere = !["inactive", "failed", ""].includes(await property(unit, "ActiveState"));
-  const copies = isThere ? own.filter((path) => existsSync(join(generated(systemScope), path))) : [];
+  const isThere = !["inactive", "failed", ""].includes(await property(caller, unit, "ActiveState"));
+  const copies = isThere ? own.filter((path) => existsSync(join(generated(scope), path))) : [];
   try {
     changes.remove(file);
     for (const path of swaps) changes.remove(path);
     for (const path of copies)
-      changes.write(join(RUNTIME_UNITS, path), undefined, readFileSync(join(generated(systemScope), path)), 0o644);
-    await daemonReload("remove");
-    if (isThere) await stopAlone(unit, own);
-    for (const path of copies) rmSync(join(RUNTIME_UNITS, path), { force: true });
+      changes.write(join(scope.runtimeUnits, path), undefined, readFileSync(join(generated(scope), path)), 0o644);
+    await daemonReload(caller);
+    if (isThere) await stopAlone(caller, unit, own);
+    for (const path of copies) rmSync(join(scope.runtimeUnits, path), { force: true });
     changes.keep();
   } catch (error) {
     const failed = changes.undo();
-    await daemonReload("remove");
+    await daemonReload(caller);
     host.err(outcomeOf(failed));
     throw error;
   }
-  await daemonReload("remove");
+  await daemonReload(caller);
   // What failed is remembered also without a file.
   for (const path of own)
-    if ((await property(path, "ActiveState")) === "failed") await systemctl("remove", "reset-failed", path);
+    if ((await property(caller, path, "ActiveState")) === "failed") await systemctl(caller, "reset-failed", path);
 }
 
 /** @param own the sidecar's, which go with it. @throws FatalError where something else would stop with it. */
-async function stopAlone(unit: string, own: readonly string[]): Promise<void> {
+async function stopAlone(caller: Caller, unit: string, own: readonly string[]): Promise<void> {
   const users: string[] = [];
   for (const name of ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"])
-    users.push(...(await property(unit, name)).split(" ").filter((user) => user !== "" && !own.includes(user)));
+    users.push(...(await property(caller, unit, name)).split(" ").filter((user) => user !== "" && !own.includes(user)));
   if (users.length > 0)
     throw new FatalError(
       ExitCode.config,
       `remove: ${users.join(", ")} would stop with ${unit}: take it out of that unit's files first`,
     );
-  await systemctl("remove", "stop", ...own);
+  await systemctl(caller, "stop", ...own);
 }
 
 /** What is empty, and what was asked for. */
-function cleanUp({ options, unit, swaps, file }: Plan, out: (text: string) => void): void {
-  const runtime = join("/run", withoutSuffix(unit));
+function cleanUp({ options, caller, unit, swaps, file }: Plan, out: (text: string) => void): void {
+  const { configDirectory, runtimeRoot } = caller.scope;
+  const runtime = join(runtimeRoot, withoutSuffix(unit));
   for (const path of [runtime, actOf(runtime)]) rmSync(path, { recursive: true, force: true });
   if (options.deleteSecrets) rmSync(folderOf(options), { recursive: true, force: true });
-  const home = join(CONFIG_DIRECTORY, options.name);
+  const home = join(configDirectory, options.name);
   for (const path of [...swaps.map((swap) => join(swap, "..")), home]) removeEmpty(path);
   out(`${file} and ${unit} are gone\n`);
   if (existsSync(home)) out(`${home} stays: ${readdirSync(home).join(", ")}\n`);
-  removeEmpty(CONFIG_DIRECTORY);
+  removeEmpty(configDirectory);
 }
 
 function removeEmpty(path: string): void {

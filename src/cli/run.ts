@@ -5,6 +5,7 @@ import { basename, join } from "node:path";
 import { type Config, loadConfig, type OutputConfig } from "../config/config.ts";
 import { ENV_FILE } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, PublishError, UsageError } from "../contract/errors.ts";
+import { runtimeDirectories } from "../contract/helper-command.ts";
 import type { Log, LogLevel } from "../runtime/log.ts";
 import { ChildAsUnit } from "../systemd/child-as-unit.ts";
 import type { Notifier } from "../systemd/notify.ts";
@@ -195,9 +196,7 @@ const inMemory: readonly number[] = [0x01021994, 0x858458f6];
 
 /** For this user alone, in memory where there is any. */
 function privateDirectory(environment: NodeJS.ProcessEnv, warn: (line: string) => void): string {
-  const { RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = environment;
-  for (const parent of [RUNTIME_DIRECTORY?.split(":")[0], XDG_RUNTIME_DIR, "/dev/shm", "/run"]) {
-    if (parent === undefined || parent === "") continue;
+  for (const parent of [...runtimeDirectories(environment), "/dev/shm", "/run"]) {
     try {
       if (inMemory.includes(statfsSync(parent).type)) return mkdtempSync(join(parent, "fetcher-run-"));
     } catch {

@@ -13,9 +13,8 @@ import { textOf } from "../units/unit-file.ts";
  *   they are put there.
  */
 export function printUnits(words: readonly string[], out: (text: string) => void): ExitCode {
-  const scope = words.includes("--user") ? userScope() : systemScope;
-  const names = words.filter((word) => word !== "--user");
-  if (names.length === 0 || names.some((name) => name.startsWith("-")))
+  const { scope, names } = namesIn(words) ?? {};
+  if (scope === undefined || names === undefined)
     throw new UsageError(
       "units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file; --user for the units of a user",
     );
@@ -33,6 +32,21 @@ export function printUnits(words: readonly string[], out: (text: string) => void
     out(`${index === 0 ? "" : "\n"}${texts.join("\n")}`);
   }
   return ExitCode.ok;
+}
+
+/**
+ * What commands have that are about services and know no option but `--user`.
+ *
+ * @returns undefined where that is not so, or no name is there. One that begins with a `-` comes after `--`.
+ */
+export function namesIn(
+  words: readonly string[],
+): { readonly scope: Scope; readonly names: readonly string[] } | undefined {
+  const end = words.includes("--") ? words.indexOf("--") : words.length;
+  const before = words.slice(0, end).filter((word) => word !== "--user");
+  const names = [...before, ...words.slice(end + 1)];
+  if (names.length === 0 || before.some((word) => word.startsWith("-"))) return undefined;
+  return { scope: words.slice(0, end).includes("--user") ? userScope() : systemScope, names };
 }
 
 /** Where systemd has generators put their units. */

@@ -11,8 +11,13 @@ export interface Scope {
   readonly configDirectory: string;
   /** Where systemd makes the directories of RuntimeDirectory=. */
   readonly runtimeRoot: string;
-  /** Where units come from that nobody generates. */
+  /** Where units come from that nobody generates: the first wins. */
   readonly unitDirectories: readonly string[];
+  /** Where units and drop-ins go that outlive a boot, and those that do not: both win over generated ones. */
+  readonly lastingUnits: string;
+  readonly runtimeUnits: string;
+  /** Where its generators are: the first wins. Only root can write there. */
+  readonly generatorDirectories: readonly string[];
   /** argv that asks its manager, and what that needs in its environment. */
   readonly systemctl: readonly [string, ...string[]];
   readonly environment: Readonly<Record<string, string>>;
@@ -25,6 +30,9 @@ export const systemScope: Scope = {
   configDirectory: "/etc/fetcher",
   runtimeRoot: "/run",
   unitDirectories: [...INSTALLED, "/lib"].map((root) => join(root, "systemd/system")),
+  lastingUnits: "/etc/systemd/system",
+  runtimeUnits: "/run/systemd/system",
+  generatorDirectories: generatorsIn("system-generators"),
   systemctl: ["systemctl"],
   environment: {},
 };
@@ -44,9 +52,17 @@ export function userScope(environment: NodeJS.ProcessEnv = process.env): Scope {
     configDirectory: join(config, "fetcher"),
     runtimeRoot,
     unitDirectories: [config, runtimeRoot, data, ...INSTALLED].map((root) => join(root, "systemd/user")),
+    lastingUnits: join(config, "systemd/user"),
+    runtimeUnits: join(runtimeRoot, "systemd/user"),
+    generatorDirectories: generatorsIn("user-generators"),
     systemctl: ["systemctl", "--user"],
     environment: { XDG_RUNTIME_DIR: runtimeRoot },
   };
+}
+
+/** systemd.generator(7). */
+function generatorsIn(directory: string): readonly string[] {
+  return ["/run", "/etc", "/usr/local/lib", "/usr/lib", "/lib"].map((root) => join(root, "systemd", directory));
 }
 
 let own: Scope | undefined;

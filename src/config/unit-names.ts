@@ -4,8 +4,6 @@ const SERVICE = /\.service$/;
 
 /** What systemd accepts in the name of a unit (unit_name_is_valid(), systemd 252 to 257), but for a template. */
 const VALID = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?$/;
-const LONGEST = 255;
-
 /** In a unit's name these mean something to systemd, or different things to its readers of various settings. */
 const SPECIAL = /[@\\:]/g;
 
@@ -13,9 +11,25 @@ const SIDECAR = "-secrets";
 const ACT = "-act";
 const BY_HAND = "fetcher@";
 
-/** Whether there can be a service of that name, and a sidecar for it. */
-export function isServiceName(name: string): boolean {
-  return VALID.test(name) && unitOf(`${name}${SIDECAR}`).length <= LONGEST;
+/** Characters, of a unit and of a file. */
+const LONGEST = 255;
+/** Of a sidecar: somebody else may have that name, and a unit acts for it. */
+const LONGEST_SIDECAR = LONGEST - "-fetcher-act.service".length;
+/** Of a service: there is to be a directory NAME.service.d. */
+const LONGEST_SERVICE = LONGEST - ".service.d".length;
+
+/** @returns what is wrong with the name of a service, or with that of the file which is called after it. */
+export function problemOf(name: string): string | undefined {
+  if (name.length > LONGEST_SERVICE)
+    return `has ${name.length} characters: systemd can have drop-ins for ${LONGEST_SERVICE} at most`;
+  if (/^[^@]+@$/.test(name) && VALID.test(`${name}i`))
+    return "is a template: each instance has a file of its own, NAME@INSTANCE.json";
+  return VALID.test(name) ? undefined : "is no name of a service: rename the file after one";
+}
+
+/** @param unit with its suffix. */
+export function canHaveDropIns(unit: string): boolean {
+  return `${unit}.d`.length <= LONGEST;
 }
 
 export function unitOf(name: string): string {
@@ -29,12 +43,24 @@ export function withoutSuffix(unit: string): string {
 
 /** The sidecar's unit without `.service`, and its directory below /run. "app@a-secrets" would be an instance of app@.service. */
 export function sidecarOf(name: string): string {
-  return `${name.replaceAll(SPECIAL, "-")}${SIDECAR}`;
+  return shortened(name.replaceAll(SPECIAL, "-"), name);
 }
 
 /** The same for a name that differs from another file's in such characters alone: app@a beside app-a. */
 export function otherSidecarOf(name: string): string {
-  return `${name.replaceAll(SPECIAL, (character) => `_${character.charCodeAt(0).toString(16)}`)}${SIDECAR}`;
+  return shortened(
+    name.replaceAll(SPECIAL, (character) => `_${character.charCodeAt(0).toString(16)}`),
+    name,
+  );
+}
+
+/** The sidecar of a service with the longest name that there is ends with what only that name gives. */
+function shortened(flat: string, name: string): string {
+  const usual = `${flat}${SIDECAR}`;
+  if (usual.length <= LONGEST_SIDECAR) return usual;
+  const digest = process.getBuiltinModule("node:crypto").createHash("sha256").update(name).digest("hex").slice(0, 16);
+  const end = `-${digest}${SIDECAR}`;
+  return `${flat.slice(0, LONGEST_SIDECAR - end.length)}${end}`;
 }
 
 /** Whether nothing of the name is lost in its sidecar's. */
@@ -45,6 +71,11 @@ export function keepsItsName(name: string): boolean {
 /** Where somebody else has a unit of the sidecar's name. */
 export function insteadOf(sidecar: string): string {
   return sidecar.replace(/-secrets$/, `-fetcher${SIDECAR}`);
+}
+
+/** A sidecar's own, which systemd knows by these names. */
+export function unitsOf(sidecar: string): readonly string[] {
+  return [unitOf(sidecar), `${actOf(sidecar)}.path`, unitOf(actOf(sidecar))];
 }
 
 /** The unit that acts for a sidecar, without its suffix, and the directory below /run where the sidecar asks for actions. */

@@ -1,5 +1,6 @@
 /** Runs other programs: systemctl, a verify command, getent. No shell, and nothing of this process's environment. */
 import type { ChildProcess } from "node:child_process";
+import { statSync } from "node:fs";
 import { errnoCode } from "./errors.ts";
 import { late, waitFor } from "./waiting.ts";
 
@@ -8,14 +9,33 @@ import { late, waitFor } from "./waiting.ts";
  * temporary files out of /tmp, which the target shares and can write to.
  */
 export function helperEnvironment(): Record<string, string> {
-  const { PATH, RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = process.env;
-  // Empty counts as not set (XDG Base Directory Specification).
-  const own = [RUNTIME_DIRECTORY?.split(":")[0], XDG_RUNTIME_DIR].find((path) => path !== undefined && path !== "");
+  const { PATH } = process.env;
+  const [own] = runtimeDirectories(process.env);
   return {
     PATH: PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     LC_ALL: "C.UTF-8",
     ...(own === undefined ? {} : { TMPDIR: own }),
   };
+}
+
+/**
+ * Directories in memory for this process alone: its unit's, its user's. After `su`, another user's stays in the environment; who
+ * owns it could put a link in the place of what is made there.
+ */
+export function runtimeDirectories({ RUNTIME_DIRECTORY, XDG_RUNTIME_DIR }: NodeJS.ProcessEnv): readonly string[] {
+  // Empty counts as not set (XDG Base Directory Specification).
+  return [RUNTIME_DIRECTORY?.split(":")[0], XDG_RUNTIME_DIR].filter(
+    (path) => path !== undefined && path !== "" && !isOfOthers(path),
+  ) as string[];
+}
+
+/** @returns false also for what is not there. */
+export function isOfOthers(path: string): boolean {
+  try {
+    return ![0, process.geteuid?.()].includes(statSync(path).uid);
+  } catch {
+    return false;
+  }
 }
 
 interface Ended<Output> {

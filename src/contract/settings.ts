@@ -89,9 +89,13 @@ export function record<Value>(
   );
 }
 
-/** One of these words. */
+/** One of these words. What was found is not told, but the one that is near: not another number, as of a version. */
 export function oneOf<const Words extends readonly string[]>(words: Words) {
-  return v.picklist(words, `expected ${words.map((word) => JSON.stringify(word)).join(" or ")}`);
+  const expected = `expected ${words.map((word) => JSON.stringify(word)).join(" or ")}`;
+  return v.picklist(
+    words,
+    ({ input }) => `${expected}${typeof input === "string" && !/\d/.test(input) ? didYouMean(input, words) : ""}`,
+  );
 }
 
 /**

@@ -60,7 +60,7 @@ export class Changes {
   remove(path: string): void {
     this.#guard(path, () => {
       // Renamed, since a link is to come back as one.
-      const aside = join(dirname(path), `.${basename(path)}.removed-${process.pid}`);
+      const aside = beside(path, "removed");
       renameSync(path, aside);
       this.#undo.push({
         path,
@@ -166,10 +166,15 @@ export function resolvedPath(path: string): string {
   }
 }
 
+/** Another name in its directory, for a moment. It itself may have the longest that there is. */
+function beside(path: string, why: string): string {
+  return join(dirname(path), `.${basename(path).slice(0, 100)}.${why}-${process.pid}`);
+}
+
 /** Whoever reads it, also after a power cut, sees all of the one or all of the other. */
 function replace(path: string, content: Buffer, { mode, uid, gid }: { mode: number; uid: number; gid: number }): void {
   // With a dot, so that nobody takes it for a file of the directory.
-  const fresh = join(dirname(path), `.${basename(path)}.new-${process.pid}`);
+  const fresh = beside(path, "new");
   const descriptor = openSync(fresh, "wx", 0o600);
   try {
     for (let at = 0; at < content.length;) at += writeSync(descriptor, content, at);

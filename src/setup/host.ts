@@ -3,8 +3,15 @@ import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandResult, runCommand } from "../contract/helper-command.ts";
+import type { Scope } from "../config/scope.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { resolvedPath } from "./changes.ts";
+
+/** Who asks: a command, for its messages, and whose units it is about. */
+export interface Caller {
+  readonly command: string;
+  readonly scope: Scope;
+}
 
 /** A service as systemd has it now. */
 export interface Service {
@@ -23,16 +30,16 @@ export interface Service {
 /** Seconds that systemd has for an answer, and for reading all units again. */
 const PATIENCE = 90;
 
-/** @param command for messages: `add`. @throws FatalError where there is no such service, or no systemd. */
-export async function serviceCalled(unit: string, command: string): Promise<Service> {
+/** @throws FatalError where there is no such service, or no systemd. */
+export async function serviceCalled(unit: string, caller: Caller): Promise<Service> {
   const properties = "LoadState,ActiveState,CanReload,User,NeedDaemonReload,EnvironmentFiles,DropInPaths";
-  const shown = await runCommand(["systemctl", "show", `--property=${properties}`, "--", unit], { timeout: PATIENCE });
+  const shown = await run(caller, ["show", `--property=${properties}`, "--", unit], PATIENCE);
   if (shown.end !== "exit" || shown.code !== 0)
-    throw new FatalError(ExitCode.unavailable, `${command}: systemd does not answer: ${reasonOf(shown)}`);
+    throw new FatalError(ExitCode.unavailable, `${caller.command}: systemd does not answer: ${reasonOf(shown)}`);
   const all = (key: string) =>
     [...shown.stdout.matchAll(new RegExp(`^${key}=(.*)$`, "gm"))].map(([, value = ""]) => value);
   const [[state = ""], [user = ""]] = [all("LoadState"), all("User")];
-  if (state !== "loaded") throw await notLoaded(unit, state, command);
+  if (state !== "loaded") throw await notLoaded(unit, state, caller);
   return {
     unit,
     isActive: ["active", "reloading", "activating", "refreshing"].includes(all("ActiveState")[0] ?? ""),
@@ -47,10 +54,14 @@ export async function serviceCalled(unit: string, command: string): Promise<Serv
   };
 }
 
-async function notLoaded(unit: string, state: string, command: string): Promise<FatalError> {
+async function notLoaded(unit: string, state: string, caller: Caller): Promise<FatalError> {
+  const { command, scope } = caller;
   if (state !== "not-found")
-    return new FatalError(ExitCode.config, `${command}: ${unit} is ${state}: see systemctl status ${unit}`);
-  const list = await runCommand(["systemctl", "list-unit-files", "--type=service", "--no-legend", "--plain"]);
+    return new FatalError(
+      ExitCode.config,
+      `${command}: ${unit} is ${state}: see ${scope.systemctl.join(" ")} status ${unit}`,
+    );
+  const list = await run(caller, ["list-unit-files", "--type=service", "--no-legend", "--plain"]);
   const known =
     list.end === "exit" ? [...list.stdout.matchAll(/^(\S+)\.service\s/gm)].map(([, name = ""]) => name) : [];
   const hint = didYouMean(unit.replace(/\.service$/, ""), known);
@@ -58,28 +69,42 @@ async function notLoaded(unit: string, state: string, command: string): Promise<
 }
 
 /** Has systemd read its units again. Nothing starts or stops by that. @throws FatalError */
-export async function daemonReload(command: string): Promise<void> {
-  await systemctl(command, "daemon-reload");
+export async function daemonReload(caller: Caller): Promise<void> {
+  await systemctl(caller, "daemon-reload");
 }
 
 /** @throws FatalError with what systemctl says. */
-export async function systemctl(command: string, ...words: readonly string[]): Promise<void> {
-  const result = await runCommand(["systemctl", "--no-ask-password", ...words]);
+export async function systemctl(caller: Caller, verb: string, ...units: readonly string[]): Promise<void> {
+  const words = [verb, ...units];
+  const result = await run(caller, ["--no-ask-password", ...guarded(words)]);
   if (result.end === "exit" && result.code === 0) return;
-  throw new FatalError(ExitCode.unavailable, `${command}: systemctl ${words.join(" ")}: ${reasonOf(result)}`);
+  throw new FatalError(ExitCode.unavailable, `${caller.command}: ${typed(caller, words)}: ${reasonOf(result)}`);
+}
+
+/** The command line as a person types it. */
+export function typed({ scope }: Pick<Caller, "scope">, words: readonly string[]): string {
+  return [...scope.systemctl, ...guarded(words)].join(" ");
+}
+
+/** A unit whose name begins with a `-` is no option. */
+function guarded([verb = "", ...units]: readonly string[]): readonly string[] {
+  return units.some((unit) => unit.startsWith("-")) ? [verb, "--", ...units] : [verb, ...units];
+}
+
+function run({ scope }: Caller, words: readonly string[], timeout?: number): Promise<CommandResult> {
+  const { systemctl: program, environment } = scope;
+  return runCommand([...program, ...words], { environment, ...(timeout === undefined ? {} : { timeout }) });
 }
 
 /** @returns "" where systemd does not say. */
-export async function property(unit: string, name: string): Promise<string> {
-  const shown = await runCommand(["systemctl", "show", `--property=${name}`, "--value", "--", unit], {
-    timeout: PATIENCE,
-  });
+export async function property(caller: Caller, unit: string, name: string): Promise<string> {
+  const shown = await run(caller, ["show", `--property=${name}`, "--value", "--", unit], PATIENCE);
   return shown.end === "exit" ? shown.stdout.trim() : "";
 }
 
 /** Other units that have `file` as EnvironmentFile=. */
-export async function readersOf(file: string, unit: string): Promise<readonly string[]> {
-  const shown = await runCommand(["systemctl", "show", "--property=Id,EnvironmentFiles", "--", "*.service"]);
+export async function readersOf(caller: Caller, file: string, unit: string): Promise<readonly string[]> {
+  const shown = await run(caller, ["show", "--property=Id,EnvironmentFiles", "--", "*.service"]);
   const blocks = shown.end === "exit" ? shown.stdout.split("\n\n") : [];
   return blocks
     .filter((block) => block.includes(`EnvironmentFiles=${file} (`))
@@ -94,21 +119,16 @@ function reasonOf(result: CommandResult): string {
   return first === "" ? "it failed" : first;
 }
 
-/** Where systemd looks for its generators. */
-const GENERATORS = ["/run", "/etc", "/usr/local/lib", "/usr/lib", "/lib"].map((root) =>
-  join(root, "systemd/system-generators"),
-);
-
 /**
  * Whether systemd runs fetcher as a generator, this one or another. A link to a program that is gone counts for nothing, and a
  * file hides those of its name in later directories.
  *
  * @returns `masked`: somebody has hidden it by a link to /dev/null.
  */
-export function generatorState(program: string): "runs" | "missing" | "masked" {
+export function generatorState(program: string, { generatorDirectories }: Scope): "runs" | "missing" | "masked" {
   const seen = new Set<string>();
   let state: "missing" | "masked" = "missing";
-  for (const directory of GENERATORS)
+  for (const directory of generatorDirectories)
     for (const name of namesIn(directory)) {
       const target = resolvedPath(join(directory, name));
       if (seen.has(name) || (!/^(?:\d+-)?(?:fetcher|secrets-sidecar)/.test(name) && target !== program)) continue;
@@ -138,10 +158,10 @@ function namesIn(directory: string): readonly string[] {
 }
 
 /** What the administrator adds to a unit that need not be there yet: the text of its drop-ins, in their order. */
-export function dropInsOf(unit: string): string {
+export function dropInsOf(unit: string, { unitDirectories }: Scope): string {
   const found = new Map<string, string>();
-  for (const root of ["/usr/lib", "/run", "/etc"]) {
-    const directory = join(root, "systemd/system", `${unit}.d`);
+  for (const units of unitDirectories.toReversed()) {
+    const directory = join(units, `${unit}.d`);
     for (const name of namesIn(directory)) if (name.endsWith(".conf")) found.set(name, join(directory, name));
   }
   return [...found.keys()]

@@ -7,6 +7,7 @@ import { readPlainSync } from "../contract/plain-file.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { contentOf, resolvedPath } from "./changes.ts";
 import { variablesIn } from "./environment-file.ts";
+import type { Scope } from "../config/scope.ts";
 import type { Service } from "./host.ts";
 
 export interface Import {
@@ -106,11 +107,11 @@ export function replacedIn(swap: string): readonly string[] {
 }
 
 /** @returns a name that comes after all drop-ins: what they set is reset. */
-export function pathOfSwap(service: Service): string {
+export function pathOfSwap(service: Service, { lastingUnits }: Scope): string {
   const others = service.dropIns.map((path) => basename(path)).filter((name) => !SWAP.test(name));
   let name = "zz-fetcher-import.conf";
   while (others.some((other) => other > name)) name = `z${name}`;
-  return join("/etc/systemd/system", `${service.unit}.d`, name);
+  return join(lastingUnits, `${service.unit}.d`, name);
 }
 
 /**
@@ -121,7 +122,7 @@ export function pathOfSwap(service: Service): string {
  * @param before the drop-in that is there already.
  */
 export function swapText(
-  name: string,
+  { name, scope }: { readonly name: string; readonly scope: Pick<Scope, "isUser"> },
   file: string,
   variables: string,
   { environmentFiles }: Service,
@@ -131,8 +132,9 @@ export function swapText(
     .filter((one) => one !== variables)
     .map((one) => (one.replace(/^-/, "") === file ? variables : one));
   const replaced = [...new Set([...replacedIn(before), file])];
+  const named = scope.isUser ? `--user ${name}` : name;
   return [
-    `# Made by fetcher add ${name} --import, removed by fetcher remove ${name}. All that the service had, in its order:`,
+    `# Made by fetcher add ${named} --import, removed by fetcher remove ${named}. All that the service had, in its order:`,
     "# an EnvironmentFile= that is added elsewhere has to be added here.",
     ...replaced.map((path) => `# In place of ${path}`),
     "[Service]",

@@ -55,6 +55,9 @@ export function unitsOfJson(name: string, json: unknown, place: Place): OneFile 
     name,
     place,
   );
+  const long = config.targets.find((target) => !names.canHaveDropIns(target));
+  if (long !== undefined)
+    throw new FatalError(ExitCode.config, `${file}: service: ${long} is too long: systemd can have no drop-ins for it`);
   return { config, sidecar: options.sidecar, units: unitsOf(config, options) };
 }
 
@@ -73,11 +76,9 @@ function configIn(json: unknown, name: string, { scope = systemScope }: Place): 
 const noFlags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
 
 export function checkName(name: string, file: string): void {
-  if (!names.isServiceName(name))
-    throw new FatalError(
-      ExitCode.config,
-      `configuration: ${file}: ${JSON.stringify(name)} is no name of a service: rename the file after one`,
-    );
+  const problem = names.problemOf(name);
+  if (problem !== undefined)
+    throw new FatalError(ExitCode.config, `configuration: ${file}: ${JSON.stringify(name)} ${problem}`);
 }
 
 export function readJson(file: string): unknown {
@@ -128,7 +129,7 @@ export function sidecarUnitOf(name: string, place: Pick<Place, "directory" | "is
 
 function freeSidecar(name: string, place: Pick<Place, "directory" | "isTaken">): string {
   const usual = isAlone(name, place) ? names.sidecarOf(name) : names.otherSidecarOf(name);
-  return place.isTaken(names.unitOf(usual)) ? names.insteadOf(usual) : usual;
+  return names.unitsOf(usual).some((unit) => place.isTaken(unit)) ? names.insteadOf(usual) : usual;
 }
 
 /** Whether no other file's sidecar would have the same name: only names with special characters can meet another. */

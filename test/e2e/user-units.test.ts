@@ -1,5 +1,5 @@
 /** Services of a user below her own service manager, which has no root and knows nothing of the system's units. */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { onEachGuest } from "./guests.ts";
 
 onEachGuest("a user's service", (guest) => {
@@ -27,10 +27,13 @@ onEachGuest("a user's service", (guest) => {
     await guest.run(as("sh", "-c", script, "sh", path), { input: content });
   };
 
-  async function add(name: string, config: object, command: string, more: readonly string[] = []): Promise<void> {
+  async function service(name: string, command: string, more: readonly string[] = []): Promise<void> {
     const log = `StandardOutput=append:${home}/${name}.log`;
     const lines = ["[Service]", log, `ExecStart=/bin/sh -c '${command}; exec sleep infinity'`, ...more, ""];
     await put(`${units}/${name}.service`, lines.join("\n"));
+  }
+  async function add(name: string, config: object, command: string, more: readonly string[] = []): Promise<void> {
+    await service(name, command, more);
     await put(`${home}/.config/fetcher/${name}/secrets/a`, "one");
     await put(`${home}/.config/fetcher/${name}.json`, JSON.stringify(config));
     await systemctl("daemon-reload");
@@ -151,5 +154,93 @@ onEachGuest("a user's service", (guest) => {
       async () => (await tried("systemctl", "--user", "is-active", "kept")).said.trim(),
       (state) => state === "active",
     );
+  });
+
+  describe("fetcher add --user, fetcher remove --user", () => {
+    /** All that the user has of it. */
+    const places = async () => {
+      const script = `cd ${home}/.config && find fetcher systemd ${run}/systemd/generator ${run}/systemd/user -type f -exec sha256sum {} + | sort; ls ${run}`;
+      return await guest.text(script, { check: false });
+    };
+    const active = async (unit: string) => (await tried("systemctl", "--user", "is-active", unit)).said.trim();
+    const pidOf = async (unit: string) =>
+      (await tried("systemctl", "--user", "show", "--property=MainPID", "--value", unit)).said.trim();
+
+    test("give a service its secrets and take them back, and what runs keeps running", async () => {
+      await service("mine", "echo begun with $$word");
+      await systemctl("daemon-reload");
+      const before = await places();
+      expect((await tried("fetcher", "add", "mine", "--yes", "--env", "word")).said).toContain("--user for a service");
+      expect(await tried("fetcher", "add", "--user", "mnie", "--yes", "word")).toMatchObject({
+        code: 66,
+        said: expect.stringContaining('did you mean "mine"?') as string,
+      });
+      const sudo = [
+        "env",
+        `HOME=${home}`,
+        `XDG_RUNTIME_DIR=${run}`,
+        "fetcher",
+        "add",
+        "--user",
+        "mine",
+        "--yes",
+        "word",
+      ];
+      expect(await guest.run(["sh", "-c", '"$@"', "sh", ...sudo], { check: false })).toMatchObject({
+        code: 77,
+        stderr: expect.stringContaining("is another user's: run it as that user") as string,
+      });
+      expect((await tried("fetcher", "add", "--user", "mine", "--dry-run", "word")).said).toContain(
+        `+++ ${run}/systemd/generator/mine-secrets.service`,
+      );
+      // The folder is not there yet: all is as it was.
+      const failed = await tried("fetcher", "add", "--user", "mine", "--yes", "--env", "word");
+      expect(failed.said).toContain("fetcher/mine/secrets");
+      expect([failed.code, await places()]).toEqual([69, before]);
+      await put(`${home}/.config/fetcher/mine/secrets/word`, "first");
+      const added = await tried("fetcher", "add", "--user", "mine", "--yes", "--now", "--env", "--restart", "word");
+      expect(added.said).toContain("systemctl --user restart mine.service: done");
+      expect(added.code).toBe(0);
+      await said("mine", "begun with first");
+      await put(`${home}/.config/fetcher/mine/secrets/word`, "second");
+      await said("mine", "begun with second");
+
+      const pid = await pidOf("mine");
+      const shown = await tried("fetcher", "remove", "--user", "mine", "--dry-run");
+      expect(shown.said).toContain("variables word, from its next start on");
+      const removed = await tried("fetcher", "remove", "--user", "mine", "--yes", "--delete-secrets");
+      expect(removed.code).toBe(0);
+      expect([await active("mine"), await pidOf("mine")]).toEqual(["active", pid]);
+      expect(await places()).toBe(before);
+      expect(await guest.text(`find /etc/fetcher /etc/systemd -user ${uid} 2>/dev/null`, { check: false })).toBe("");
+    });
+
+    test("take a file of variables over, and give it back", async () => {
+      await put(`${home}/app.env`, "word='from a file'\n");
+      await service("imports", "echo begun with $$word", [`EnvironmentFile=${home}/app.env`]);
+      await systemctl("daemon-reload");
+      const words = ["add", "--user", "imports", "--yes", "--now", "--import", `${home}/app.env`, "--remove-original"];
+      expect(await tried("fetcher", ...words)).toMatchObject({ code: 0 });
+      await said("imports", "begun with from a file");
+      expect(await guest.exists(`${home}/app.env`)).toBe(false);
+      const secret = `${home}/.config/fetcher/imports/secrets/word`;
+      expect(await guest.text(["stat", "-c", "%a %u", secret])).toBe(`400 ${uid}`);
+      const dropIns = `${units}/imports.service.d`;
+      expect(await guest.exists(`${dropIns}/zz-fetcher-import.conf`)).toBe(true);
+      const removed = await tried("fetcher", "remove", "--user", "imports", "--yes");
+      expect(removed.said).toContain(`EnvironmentFile=${home}/app.env is read again, and is not there`);
+      expect([removed.code, await guest.exists(dropIns), await guest.exists(secret)]).toEqual([0, false, true]);
+    });
+
+    test("say what root has to do where systemd does not run the users' generator, and refuse private-tmp", async () => {
+      const before = await places();
+      const refused = await tried("fetcher", "add", "--user", "mine", "--private-tmp", "word");
+      expect(refused.said).toContain("delivery: private-tmp needs the system's manager");
+      await guest.run(`mv ${generators}/fetcher ${generators}.away`);
+      const unknown = await tried("fetcher", "add", "--user", "mine", "--yes", "--no-check", "word");
+      await guest.run(`mv ${generators}.away ${generators}/fetcher`);
+      expect(unknown.said).toContain(`as root, once: mkdir -p ${generators} && ln -s `);
+      expect([refused.code, unknown.code, await places()]).toEqual([78, 78, before]);
+    });
   });
 });

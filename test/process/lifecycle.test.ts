@@ -240,8 +240,13 @@ describe("stop", () => {
   test("in a shell of a unit, which has the unit's $INVOCATION_ID, the files go all the same", async () => {
     const place = new Place();
     place.put({ id: "one" });
-    const env = { INVOCATION_ID: "0".repeat(32), SYSTEMD_EXEC_PID: String(process.pid) };
+    const other = place.path("other");
+    fs.mkdirSync(other);
+    const unit = { INVOCATION_ID: "0".repeat(32), SYSTEMD_EXEC_PID: String(process.pid) };
+    const env = { ...unit, RUNTIME_DIRECTORY: other };
     const daemon = await place.start(place.config(["id"]), { env }).ready();
+    // The directory of that unit is none of ours.
+    expect(fs.readdirSync(other)).toEqual([]);
     await daemon.end();
     expect(place.published()).toEqual({});
   });

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
 import { ordinary, Place } from "./daemon.ts";
 
 const VALUE = "canary-once-51c0";
@@ -34,6 +35,18 @@ test.each([
     for (const directory of directories) expect(directory.startsWith(place.path("tmp", "fetcher-"))).toBe(true);
   },
 );
+
+needs("root").test("--once: a $XDG_RUNTIME_DIR of another user's (as after su) gets no secrets", async () => {
+  const place = new Place();
+  place.put({ id: VALUE });
+  const others = place.path("others");
+  fs.mkdirSync(others, { mode: 0o700 });
+  fs.chownSync(others, 4711, 4711);
+  const exit = await place.run(["--once", ...folder(place), "id"], { env: { XDG_RUNTIME_DIR: others } });
+  expect(exit.code).toBe(0);
+  expect(exit.stdout).toContain(place.path("tmp", "fetcher-"));
+  expect(fs.readdirSync(others)).toEqual([]);
+});
 
 test("--once: a $XDG_RUNTIME_DIR that does not exist (as after su) is one line and 73", async () => {
   const place = new Place();

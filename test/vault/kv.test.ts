@@ -165,6 +165,12 @@ onEachServer("KV at a real server", [], (product) => {
       'nothing at secret/data/data/hello; the mount there is "secret": what comes after it belongs into `path`',
     );
     expect(await said({ path: "v1/secret/hello" })).toContain('leave "v1/" out of `path`');
+    expect(await said({ path: "hello#db" })).toBe(
+      "nothing at secret/data/hello#db; the `#` is a part of the path: a key is said by `key`",
+    );
+    expect(await said({ path: "hello", kvVersion: 1 })).toBe(
+      "nothing at secret/hello; secret is of KV version 2: leave `kvVersion` out, the server knows it",
+    );
     expect(await said({ mount: "nosuch", path: "hello", kvVersion: 2 })).toBe(
       "nothing at nosuch/data/hello; no secrets engine is mounted there: see `mount`",
     );
@@ -174,6 +180,18 @@ onEachServer("KV at a real server", [], (product) => {
       message: expect.stringMatching(/there is no such `mount`$/) as string,
     });
   });
+
+  test.each(['"TOKEN"', "VAULT_TOKEN=TOKEN", '{"client_token":"TOKEN"}'])(
+    "a token file that has more than the token in it is told, and not shown: %s",
+    async (form) => {
+      await writeFile(tokenPath, canaries.add(form.replace("TOKEN", server.rootToken)));
+      const outcome = await (await open({ path: "hello" })).outcome("db");
+      expect(outcome).toMatchObject({
+        kind: "denied",
+        message: expect.stringMatching(/: more than the token seems to be in that file$/) as string,
+      });
+    },
+  );
 
   test("a url that ends in /v1 is the server's", async () => {
     await server.write("secret/data/hello", { data: { db: secret } });

@@ -73,6 +73,10 @@ describe("a stand-in server", () => {
 
   const behind = "secret/app: the secrets engine cannot get at what is behind it (status 400)";
   test.each([
+    "error assuming role: ServiceUnavailable: status code: 503, request id: 1",
+    "error fetching the keys: unexpected status code 502: Bad Gateway",
+    "pq: sorry, too many clients already",
+    "FATAL: the database system is starting up",
     "error creating user: dial tcp 10.0.0.7:5432: connect: connection refused",
     "Error assuming role: RequestError: send request failed caused by: Post https://sts: net/http: TLS handshake timeout",
     "context deadline exceeded",

@@ -58,6 +58,15 @@ describe("settings", () => {
       'auth.method: expected "token" or "approle" or "jwt" or "kubernetes" or "cert" or "aws" or "none"',
       { auth: { method: "canary" } },
     ],
+    [
+      'auth.method: expected "token" or "approle" or "jwt" or "kubernetes" or "cert" or "aws" or "none"; did you mean "approle"?',
+      { auth: { method: "aprole" } },
+    ],
+    [
+      "auth.method: is required: one of token, approle, jwt, kubernetes, cert, aws, none",
+      { auth: { type: "approle", role_id: "canary" } },
+    ],
+    ["auth: expected an object", { auth: "approle" }],
     ["auth.roleId: is required, or roleIdPath, but not both", { auth: { ...approle, roleId: undefined } }],
     ["auth.roleId: is required, or roleIdPath, but not both", { auth: { ...approle, roleIdPath: "/canary" } }],
     [

@@ -36,12 +36,26 @@ test("what belongs to a sidecar", () => {
 });
 
 describe("a name that no service can have", () => {
-  test.each(["", "a b", "a/b", "a@", "@a", "ü", "%n", "a\n", "a".repeat(240)])("%j", (name) => {
-    expect(names.isServiceName(name)).toBe(false);
+  test.each<[string, string]>([
+    ...["", "a b", "a/b", "@a", "@", "ü", "%n", "a\n"].map((name): [string, string] => [
+      name,
+      "is no name of a service",
+    ]),
+    ["a@", "is a template: each instance has a file of its own"],
+    ["a".repeat(246), "has 246 characters: systemd can have drop-ins for 245 at most"],
+  ])("%j", (name, problem) => {
+    expect(names.problemOf(name)).toContain(problem);
   });
-  test.each(["a", "a@b", "a@b@c", String.raw`a\x2db`, "a:b", "a".repeat(239)])("but %s can", (name) => {
-    expect(names.isServiceName(name)).toBe(true);
+  test.each(["a", "-a", "a@b", "a@b@c", String.raw`a\x2db`, "a:b", "a".repeat(245)])("but %s can", (name) => {
+    expect(names.problemOf(name)).toBeUndefined();
   });
+});
+
+test("the longest names have sidecars whose units systemd can load, and no two have the same", () => {
+  const sidecars = ["a", "b", "@", ":"].map((end) => names.sidecarOf(`${"n".repeat(200)}@${"n".repeat(43)}${end}`));
+  expect(new Set(sidecars).size).toBe(4);
+  const units = sidecars.map(names.insteadOf).flatMap(names.unitsOf);
+  expect(Math.max(...units.map((unit) => unit.length))).toBe(255);
 });
 
 needs("systemd-escape").test("what systemd-escape wrote", () => {

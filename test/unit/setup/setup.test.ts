@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { systemScope, userScope } from "../../../src/config/scope.ts";
 import { type FatalError, UsageError } from "../../../src/contract/errors.ts";
 import { Changes } from "../../../src/setup/changes.ts";
 import { unifiedDiff } from "../../../src/setup/diff.ts";
@@ -201,6 +202,22 @@ describe("changes", () => {
   });
 });
 
+test("a file with the longest name that there is can be written, and removed", async () => {
+  const { path: place, dispose } = await temporary();
+  onTestFinished(dispose);
+  const path = join(place, "n".repeat(255));
+  for (const content of ["one", "two"]) {
+    const changes = new Changes("add");
+    changes.write(path, content === "one" ? undefined : Buffer.from("one"), Buffer.from(content), 0o600);
+    changes.keep();
+    expect(fs.readFileSync(path, "utf8")).toBe(content);
+  }
+  const changes = new Changes("remove");
+  changes.remove(path);
+  changes.keep();
+  expect(fs.existsSync(path)).toBe(false);
+});
+
 describe("the drop-in of an import", () => {
   const service = {
     unit: "app.service",
@@ -212,7 +229,8 @@ describe("the drop-in of an import", () => {
     dropIns: ["/etc/systemd/system/app.service.d/override.conf"],
   };
   test("puts the variables in the place of the file, between the others", () => {
-    const text = swapText("app", "/etc/app 100%.env", "/run/app-secrets/pub/secrets.env", service);
+    const app = { name: "app", scope: systemScope };
+    const text = swapText(app, "/etc/app 100%.env", "/run/app-secrets/pub/secrets.env", service);
     expect(text.split("\n").filter((line) => !line.startsWith("#"))).toEqual([
       "[Service]",
       "EnvironmentFile=",
@@ -222,12 +240,16 @@ describe("the drop-in of an import", () => {
       "",
     ]);
     expect(replacedIn(text)).toEqual(["/etc/app 100%.env"]);
-    const again = swapText("app", "/etc/last", "/run/app-secrets/pub/secrets.env", service, text);
+    const again = swapText(app, "/etc/last", "/run/app-secrets/pub/secrets.env", service, text);
     expect(replacedIn(again)).toEqual(["/etc/app 100%.env", "/etc/last"]);
   });
   test("comes after every other", () => {
-    expect(pathOfSwap(service)).toBe("/etc/systemd/system/app.service.d/zz-fetcher-import.conf");
-    expect(pathOfSwap({ ...service, dropIns: ["/x/zzz-top.conf"] })).toMatch(/\/zzzz-fetcher-import\.conf$/);
+    expect(pathOfSwap(service, systemScope)).toBe("/etc/systemd/system/app.service.d/zz-fetcher-import.conf");
+    const user = userScope({ HOME: "/home/ann" });
+    expect(pathOfSwap(service, user)).toBe("/home/ann/.config/systemd/user/app.service.d/zz-fetcher-import.conf");
+    expect(pathOfSwap({ ...service, dropIns: ["/x/zzz-top.conf"] }, systemScope)).toMatch(
+      /\/zzzz-fetcher-import\.conf$/,
+    );
   });
 });
 
@@ -236,20 +258,32 @@ describe("the command lines", () => {
     const words =
       "app.service --env --backend vault --set auth.role=x --reload --import /e --remove-original --no-check --now -y a b=400";
     expect(parseAdd(words.split(" "))).toEqual({
-      ...{ name: "app", isDryRun: false, yes: true, delivery: "env", backend: "vault", action: "reload", all: false },
+      ...{
+        name: "app",
+        scope: systemScope,
+        isDryRun: false,
+        yes: true,
+        delivery: "env",
+        backend: "vault",
+        action: "reload",
+        all: false,
+      },
       ...{ set: [{ path: ["auth", "role"], value: "x" }], import: "/e", removeOriginal: true, check: false, now: true },
       ids: [id("a"), id("b", "0400")],
     });
     expect(parseRemove(["app", "--delete-secrets", "--dry-run"])).toEqual({
-      ...{ name: "app", isDryRun: true, yes: false, deleteSecrets: true },
+      ...{ name: "app", scope: systemScope, isDryRun: true, yes: false, deleteSecrets: true },
     });
+    for (const parsed of [parseAdd(["--user", "app", "a"]), parseRemove(["app", "--user"])])
+      expect(parsed).toMatchObject({ name: "app", scope: { isUser: true } });
     expect([parseAdd(["--help"]), parseRemove(["-h"])]).toEqual(["help", "help"]);
   });
 
   test.each([
     [[], "add: expected NAME"],
     [["a/b", "x"], 'add: "a/b" is no name of a service'],
-    [["a@", "x"], 'add: "a@" is no name of a service'],
+    [["a@", "x"], 'add: "a@" is a template'],
+    [["n".repeat(246), "x"], "has 246 characters: systemd can have drop-ins for 245 at most"],
     [["a", "x=secret"], "add: expected ID or ID=MODE"],
     [["a", "=0400"], "add: expected ID or ID=MODE"],
     [["a", "--env", "--files", "x"], "add: give only one of --env and --files"],

@@ -1,6 +1,6 @@
 /** A daemon that somebody starts in a shell leaves secrets behind where it takes itself for a unit's; and the other way round. */
 import { expect, test } from "vitest";
-import { isStartedBySystemd } from "../../../src/systemd/started-by.ts";
+import { forgetOtherUnit, isStartedBySystemd } from "../../../src/systemd/started-by.ts";
 
 test.each([
   ["a unit's main process", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "7" }, true],
@@ -15,4 +15,25 @@ test.each([
 
 test("a process namespace of its own (PrivatePIDs=)", () => {
   expect(isStartedBySystemd({ INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "4711" }, 1, 0)).toBe(true);
+});
+
+test.each([
+  [
+    "a unit's main process keeps all",
+    { SYSTEMD_EXEC_PID: "7" },
+    true,
+    ["NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "WATCHDOG_USEC"],
+  ],
+  ["on a terminal of a unit nothing is of that unit", { SYSTEMD_EXEC_PID: "5" }, true, []],
+  ["a script deep in a unit says READY=1 for it", { SYSTEMD_EXEC_PID: "5" }, false, ["NOTIFY_SOCKET"]],
+])("%s", (_, more, isByHand, kept) => {
+  const environment: NodeJS.ProcessEnv = {
+    ...{ INVOCATION_ID: "x", NOTIFY_SOCKET: "/n", RUNTIME_DIRECTORY: "/run/other", WATCHDOG_USEC: "1000000", ...more },
+  };
+  forgetOtherUnit(environment, isByHand, 7);
+  expect(
+    Object.keys(environment)
+      .filter((name) => !/^(INVOCATION_ID|SYSTEMD_EXEC_PID)$/.test(name))
+      .sort(),
+  ).toEqual(kept);
 });

@@ -357,6 +357,38 @@ describe("what a unit leaves open is what the schemas say of the stores", () => 
   });
 });
 
+test.each([".service", "-act.path", "-act.service"])("nor one that acts for it: forgejo-secrets%s", (end) => {
+  write("forgejo", { secrets: { a: {} } });
+  const taken = { ...place(), isTaken: (unit: string) => unit === `forgejo-secrets${end}` };
+  expect(unitsOfFile("forgejo", taken)?.[0]?.path).toBe("forgejo-fetcher-secrets.service");
+});
+
+test("the longest name that a service can have has units that systemd can load, and two such names have two", () => {
+  const longest = 255 - ".service.d".length;
+  const names = ["a", "b"].map((end) => `${"n".repeat(longest - 1)}${end}`);
+  const made = names.flatMap((name) => {
+    write(name, { secrets: { a: {} } });
+    return unitsOfFile(name, { ...place(), isTaken: (unit) => !unit.includes("-fetcher-") }) ?? [];
+  });
+  expect(Math.max(...made.flatMap(({ path }) => path.split("/").map((part) => part.length)))).toBe(255);
+  expect(new Set(made.map(({ path }) => path)).size).toBe(8);
+  const [first, , , dropIn] = made.map(textOf);
+  const [, directory = ""] = /^RuntimeDirectory=(\S+) /m.exec(first ?? "") ?? [];
+  expect(dropIn).toContain(`Requires=${directory}.service\n`);
+});
+
+test.each([
+  ["n".repeat(246), { secrets: { a: {} } }, "has 246 characters: systemd can have drop-ins for 245 at most"],
+  ["app@", { secrets: { a: {} } }, "is a template: each instance has a file of its own"],
+  ["no service", { secrets: { a: {} } }, "is no name of a service: rename the file after one"],
+  ["100%", { secrets: { a: {} } }, "is no name of a service"],
+  ["@a", { secrets: { a: {} } }, "is no name of a service"],
+  ["a", { service: `${"n".repeat(246)}.service`, secrets: { a: {} } }, "is too long: systemd can have no drop-ins"],
+])("a name that no unit can have is refused: %s", (name, json, words) => {
+  write(name, json);
+  expect(() => unitsOfFile(name, place())).toThrow(words);
+});
+
 test("names that differ in special characters alone have sidecars of their own, in whatever order they are made", () => {
   const names = ["app-a", "app@a", "app:a"];
   for (const name of names) write(name, { secrets: { a: {} } });
