@@ -65,6 +65,8 @@ export class OneTarget {
   readonly #parts: OneTargetParts;
   #onChange: OnChangeConfig;
   readonly #alarm: Alarm<"requested">;
+  /** Another configuration may ask for a shorter wait. */
+  readonly #taken: Alarm<"configuration">;
   /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
   #publishedAt: number | undefined;
   /** How many were asked for: what is done for one is not done for a later one. */
@@ -91,12 +93,14 @@ export class OneTarget {
     this.#parts = parts;
     this.#onChange = parts.onChange;
     this.#alarm = new Alarm(parts.clock);
+    this.#taken = new Alarm(parts.clock);
     this.#starts = new StartLimit(parts.clock);
   }
 
   /** Another configuration is in charge; starts that were seen, and an action that is due, stay. */
   take(onChange: OnChangeConfig): void {
     this.#onChange = onChange;
+    this.#taken.ring("configuration");
   }
 
   /** For STATUS=; undefined: nothing to say. */
@@ -161,19 +165,26 @@ export class OneTarget {
 
   /** Serves requests until `signal` aborts. @param settled called whenever nothing is due any more. */
   async run(signal: AbortSignal, settled: () => void): Promise<void> {
-    const { clock, random } = this.#parts;
     this.#settled = settled;
     while (!isAborted(signal)) {
       await this.#alarm.wait(Infinity, signal);
       if (this.#publishedAt === undefined || isAborted(signal)) continue;
-      const { splay } = this.#onChange;
-      if (splay > 0) {
-        const wait = random() * splay;
-        this.#say(`${this.#verb()} in ${wait.toFixed(0)} s (splay)`);
-        await clock.sleep(wait, signal);
-      }
+      await this.#splay(signal);
       await this.#serve(signal);
     }
+  }
+
+  /** Many hosts, or services, of one store do not all act at once. */
+  async #splay(signal: AbortSignal): Promise<void> {
+    const { random } = this.#parts;
+    let taken: ReadonlySet<unknown>;
+    do {
+      const { splay } = this.#onChange;
+      if (splay === 0) return;
+      const wait = random() * splay;
+      this.#say(`${this.#verb()} in ${wait.toFixed(0)} s (splay)`);
+      taken = await this.#taken.wait(wait, signal);
+    } while (taken.size > 0 && !isAborted(signal));
   }
 
   async #serve(signal: AbortSignal): Promise<void> {
@@ -190,7 +201,7 @@ export class OneTarget {
       }
       const step = this.#next(state);
       if (step === "act") await this.#act(state, signal);
-      else if ("wait" in step) await this.#parts.clock.sleep(step.wait, signal);
+      else if ("wait" in step) await this.#taken.wait(step.wait, signal);
       else this.#finish(request, step);
     }
   }

@@ -33,12 +33,14 @@ async function targetsOf(onChange: object = {}) {
   const clock = new FakeClock();
   const { web, job, both } = fakeSystemds(clock);
   const log = recordingLog();
-  const config = configOf({
-    service: [...units],
-    secrets: { a: {} },
-    output: { directory },
-    onChange: { minInterval: 0, ...onChange },
-  });
+  const configFor = (service: readonly string[], differing: object = {}) =>
+    configOf({
+      service: [...service],
+      secrets: { a: {} },
+      output: { directory },
+      onChange: { minInterval: 0, ...onChange, ...differing },
+    });
+  const config = configFor(units);
   if (config.output === undefined) throw new Error("no output");
   const publisher = await Publisher.open(config, config.output);
   publisher.recover();
@@ -80,7 +82,7 @@ async function targetsOf(onChange: object = {}) {
     rmSync(directory);
   };
   return {
-    ...{ targets, clock, web, job, log, publisher, state, block, unblock, unmarked },
+    ...{ targets, clock, web, job, log, publisher, state, block, unblock, unmarked, configFor },
     applied: () => applied,
     changed: () => changed,
   };
@@ -260,4 +262,108 @@ test("a mark that cannot be taken away is taken away when it can be", async () =
   expect(unmarked).toEqual([true, false]);
   expect(state().pending).toBeNull();
   expect([...web.starts, ...job.starts]).toHaveLength(2);
+});
+
+test("with another configuration a target that stays keeps its pace and what it is still to be told", async () => {
+  const { targets, clock, web, job, configFor } = await targetsOf({ minInterval: 60 });
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect([web.starts.length, job.starts.length]).toEqual([1, 1]);
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect([web.starts.length, job.starts.length], "paced").toEqual([1, 1]);
+  targets.take(configFor(units, { minInterval: 30 }));
+  await clock.advance(15);
+  expect([web.starts.length, job.starts.length], "counted from the last action").toEqual([1, 1]);
+  await clock.advance(10);
+  expect([web.starts.length, job.starts.length]).toEqual([2, 2]);
+});
+
+test("a shorter pace or splay of another configuration ends the longer wait", async () => {
+  const { targets, clock, web, configFor } = await targetsOf({ splay: 3600 });
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect(targets.statuses[0]).toMatch(/\(splay\)$/);
+  targets.take(configFor(units, { splay: 0, minInterval: 3600 }));
+  await clock.advance(1);
+  expect(web.starts).toHaveLength(1);
+  targets.request(["a"]);
+  await clock.advance(1);
+  expect(targets.statuses[0]).toMatch(/\(paced\)$/);
+  targets.take(configFor(units, { splay: 0, minInterval: 0 }));
+  await clock.advance(1);
+  expect(web.starts).toHaveLength(2);
+});
+
+test("a target that another configuration adds is told from then on, one that it drops no more", async () => {
+  const { targets, clock, web, job, configFor } = await targetsOf();
+  targets.take(configFor(["web.service"]));
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect([web.starts.length, job.starts.length]).toEqual([1, 0]);
+  targets.take(configFor(units));
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect([web.starts.length, job.starts.length]).toEqual([2, 1]);
+});
+
+test("what only a dropped target was still to be told is due no more, on disk neither", async () => {
+  const { targets, clock, web, job, configFor, state, applied } = await targetsOf();
+  job.state = { ...job.state, activeState: "activating" };
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect(web.starts).toHaveLength(1);
+  expect(state().pending).not.toBeNull();
+  targets.take(configFor(["web.service"]));
+  expect(state().pending).toBeNull();
+  expect(applied()).toBe(1);
+  job.state = { ...job.state, activeState: "active" };
+  await clock.advance(5);
+  expect(job.jobs).toEqual([]);
+});
+
+test("what another target is still to be told stays due when one is dropped", async () => {
+  const { targets, clock, web, job, configFor, state, applied } = await targetsOf();
+  for (const target of [web, job]) target.state = { ...target.state, activeState: "activating" };
+  targets.request(["a"]);
+  await clock.advance(5);
+  targets.take(configFor(["job.service"]));
+  expect(state().pending).not.toBeNull();
+  expect(applied()).toBe(0);
+  // A target that has nothing to be told leaves no trace when it is dropped.
+  job.state = { ...job.state, activeState: "active" };
+  await clock.advance(5);
+  expect(job.starts).toHaveLength(1);
+  expect(applied()).toBe(1);
+  targets.take(configFor(["web.service"]));
+  expect(applied()).toBe(1);
+});
+
+test("actions are counted over all targets, and those that one did not survive apart", async () => {
+  const { targets, clock, job } = await targetsOf();
+  expect(targets.counts).toEqual({ done: 0, failed: 0 });
+  targets.request(["a"]);
+  await clock.advance(5);
+  expect(targets.counts).toEqual({ done: 2, failed: 0 });
+  job.jobTime = 1;
+  targets.request(["a"]);
+  await clock.advance(0.5);
+  job.fail();
+  await clock.advance(5);
+  expect(targets.counts).toEqual({ done: 4, failed: 1 });
+});
+
+test("another process goes on with what is remembered of each target by its unit", async () => {
+  const first = await targetsOf({ minInterval: 60 });
+  first.targets.request(["a"]);
+  await first.clock.advance(5);
+  const { memories } = first.targets;
+  expect([...memories.keys()]).toEqual([...units]);
+  const second = await targetsOf({ minInterval: 60 });
+  await second.clock.advance(5);
+  second.targets.recall(new Map([...memories].filter(([unit]) => unit === "web.service")));
+  expect(second.targets.counts).toEqual({ done: 1, failed: 0 });
+  second.targets.request(["a"]);
+  await second.clock.advance(5);
+  expect([second.web.starts.length, second.job.starts.length], "only one of them has had its action").toEqual([0, 1]);
 });
