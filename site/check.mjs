@@ -37,6 +37,7 @@ try {
       const tab = await context.newPage();
       for (const page of pages) await look(tab, page, `${page}, ${scheme}, ${view}`, scheme, view, anchors);
       if (scheme === "light") await search(tab, view);
+      if (scheme === "light" && view === "desk") await sidebar(tab);
       await context.close();
     }
 } finally {
@@ -68,6 +69,10 @@ async function look(tab, page, where, scheme, view, anchors) {
   for (const picture of broken) tell(`the picture ${picture} does not show`);
   const tooWide = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (tooWide > 0) tell(`is ${tooWide} px wider than the screen`);
+  if (view === "desk" && (await tab.$(".VPDoc:not(.has-aside)")) !== null) {
+    const scrolling = await tab.$$eval(".vp-doc table", (all) => all.some((one) => one.scrollWidth > one.clientWidth));
+    if (scrolling) tell("a table is wider than its column, beside a place that is free");
+  }
   if (readable.has(page) && (view === "desk" || page === "index.html"))
     for (const violation of await complaintsOfAxe(tab)) tell(violation);
   if (flags.screenshots !== undefined) {
@@ -99,6 +104,18 @@ async function search(tab, view) {
   const href = await found?.getAttribute("href");
   if (!href?.includes("/")) problems.add(`${view}: the search finds nothing for "splay"`);
   if (flags.screenshots !== undefined) await tab.screenshot({ path: join(flags.screenshots, `search-${view}.png`) });
+}
+
+/** The index of the documents and the sidebar have the same pages in the same order. */
+async function sidebar(tab) {
+  await tab.goto(`${origin}/documents.html`, { waitUntil: "load" });
+  const leads = (selector) =>
+    tab.$$eval(selector, (links) => links.map(({ pathname }) => pathname.replace(/\.html$/, "")));
+  const inSidebar = new Set(await leads(".VPSidebar a"));
+  const inIndex = new Set((await leads(".vp-doc li a:first-of-type")).filter((path) => inSidebar.has(path)));
+  const wrong = [...inSidebar].filter((path) => inIndex.has(path)).find((path, index) => path !== [...inIndex][index]);
+  if (wrong !== undefined || inIndex.size < 10)
+    problems.add(`the sidebar has ${wrong} at another place than the index`);
 }
 
 function answer(request, response) {

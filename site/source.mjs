@@ -22,7 +22,9 @@ export async function writeSource(source) {
     const text = readFileSync(join(project, path), "utf8");
     // A link to something that is no page gets one, which shows it.
     const turned = turnLinks(text, path, shown);
-    write(source, shown.get(path), await drawDiagrams(turnPictures(turned), join(source, "public/diagrams")));
+    const drawn = await drawDiagrams(turnPictures(turned), join(source, "public/diagrams"));
+    // A page without headings has no outline: its table gets that place.
+    write(source, shown.get(path), /^## /m.test(drawn) ? drawn : `---\naside: false\n---\n\n${drawn}`);
   }
   for (const path of [...shown.keys()].filter((path) => !pages.includes(path)))
     write(source, shown.get(path), fileAsPage(path));

@@ -3,13 +3,16 @@ import { join } from "node:path";
 
 const source = join(import.meta.dirname, "../dist.source");
 
-/** In this order; pages of a folder that are not named come behind those that are. */
 const sections = [
-  ["Tutorials", "tutorial", []],
-  ["How-to guides", "how-to", []],
-  ["Reference", "reference", []],
-  ["Explanation", "explanation", []],
+  ["Tutorials", "tutorial"],
+  ["How-to guides", "how-to"],
+  ["Reference", "reference"],
+  ["Explanation", "explanation"],
 ];
+/** The order of the index is the order of the sidebar. */
+const inIndex = [...readFileSync(join(source, "documents.md"), "utf8").matchAll(/\]\(\.\/([^)#]+\.md)\)/g)].map(
+  ([, path]) => path,
+);
 
 export default {
   title: "fetcher",
@@ -40,17 +43,17 @@ export default {
     nav: [{ text: "Documents", link: "/documents" }],
     sidebar: [
       { text: "Start", items: [item("index.md"), item("documents.md")] },
-      ...sections.map(([text, folder, first]) => ({ text, items: pagesIn(folder, first) })),
+      ...sections.map(([text, folder]) => ({ text, items: pagesIn(folder) })),
       { text: "The project", items: ["changelog.md", "security.md", "contributing.md"].filter(isThere).map(item) },
     ].filter(({ items }) => items.length > 0),
   },
 };
 
-function pagesIn(folder, first) {
+function pagesIn(folder) {
   if (!isThere(folder)) return [];
   const names = readdirSync(join(source, folder)).filter((name) => name.endsWith(".md"));
-  const rank = (name) => (first.includes(name) ? first.indexOf(name) : first.length);
-  return names.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b)).map((name) => item(`${folder}/${name}`));
+  const paths = names.map((name) => `${folder}/${name}`).sort();
+  return paths.sort((a, b) => inIndex.indexOf(a) - inIndex.indexOf(b)).map(item);
 }
 
 function item(path) {
