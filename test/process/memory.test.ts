@@ -108,7 +108,7 @@ for (const [bytes, milliseconds] of JSON.parse(process.argv[2])) kept.push(await
 console.log(JSON.stringify(kept));
 `;
 
-test("what is no longer used is collected at once where it is much, and within a minute or so where it is some", async () => {
+test("much unused memory is collected at once, a little within about a minute", async () => {
   const place = new Place();
   const script = place.path("collector.mjs");
   await build({

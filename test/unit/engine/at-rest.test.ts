@@ -35,7 +35,7 @@ describe("with a watch", () => {
     expect(restarts()).toBe(1);
   });
 
-  test("what never comes to rest goes out after 15 times settle", async () => {
+  test("changes that never come to rest go out after 15 times settle", async () => {
     const { store, clock, file } = await startSidecar();
     await clock.advance(1);
     store.put("b", "b2");

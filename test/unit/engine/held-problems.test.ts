@@ -41,7 +41,7 @@ describe("held values", () => {
     expect(outcomes.get("a")?.value.toString()).toBe("one");
   });
 
-  test("what did not come is no change", () => {
+  test("a secret that did not come is not a change", () => {
     const held = new HeldValues(new FakeClock());
     held.set("a", fetched("one"));
     const outcomes = new Map<string, Outcome>([
@@ -90,7 +90,7 @@ describe("problems", () => {
     expect(log.at("debug")).toEqual(["vault: timed out; kept"]);
   });
 
-  test("a thousand secrets of one outage are one line, and so is their recovery", () => {
+  test("an outage of a thousand secrets is one line, and so is its end", () => {
     const { log, problems, note: say } = note();
     const ids = Array.from({ length: 1000 }, (_, index) => `s${index}`);
     say(...ids.map((id): [string, Outcome] => [id, refused]));
@@ -102,7 +102,7 @@ describe("problems", () => {
     expect(problems.summary).toBeUndefined();
   });
 
-  test("what differs in the place alone is one line, with all ids; another cause is another", () => {
+  test("failures that differ only in the place share one line with all ids; another cause gets its own", () => {
     const { log, note: say } = note();
     say(
       ["a", new BackendError("denied", "secret/data/a: permission denied (status 403)")],

@@ -38,7 +38,7 @@ describe("what is owed", () => {
     expect(owed.due(undefined)).toBeUndefined();
   });
 
-  test("of a silent store: each secret that it did not answer for, with growing pauses, until it answers", async () => {
+  test("a silent store is asked for each secret that it did not answer, with growing pauses", async () => {
     const { clock, owed, settle } = owing();
     settle({ a: refused, b: value("b0") }, "unchanged");
     const pauses = [];
@@ -54,7 +54,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("of a publish that is half done: tried again at pauses that grow, until one is whole", async () => {
+  test("a half-done publish is tried again with growing pauses until it is whole", async () => {
     const { clock, owed, settle } = owing();
     const pauses = [];
     for (let round = 0; round < 6; round += 1) {
@@ -87,7 +87,7 @@ describe("what is owed", () => {
     expect(owed.areTemplatesUnread).toBe(false);
   });
 
-  test("of a set that verify refused: nothing, until something is published", () => {
+  test("after verify refused a set, nothing is owed until something is published", () => {
     const { owed } = owing();
     owed.refuse("one");
     expect([owed.isRefused("one"), owed.isRefused("two")]).toEqual([true, false]);
@@ -104,7 +104,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("of a disk that failed: the value, and the publish with it", async () => {
+  test("after a disk failed, the value and the publish are owed", async () => {
     const { clock, owed, settle } = owing();
     settle({ a: value("a1") }, "failed");
     await clock.advance(owed.seconds);
@@ -113,7 +113,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("of a disk that failed where no value has changed: the publish alone", async () => {
+  test("after a disk failed and no value changed, only the publish is owed", async () => {
     const { clock, owed, settle } = owing();
     owed.templatesAre("changed", true);
     settle({}, "failed");
@@ -136,7 +136,7 @@ describe("what is owed", () => {
     expect(owed.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("of a new lease that is in no file: seldom, as each answer is another one", async () => {
+  test("a new lease that is in no file is asked for seldom, because each answer is another one", async () => {
     const { clock, owed, settle } = owing();
     owed.poll(30);
     settle({ a: value("a1", 4000) }, "failed");
@@ -148,7 +148,7 @@ describe("what is owed", () => {
     expect(owed.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("of a lease that ends: the next one in time, and again where that failed, not at once", async () => {
+  test("a lease that ends is replaced in time; a failed try is repeated, not at once", async () => {
     const { clock, owed, settle } = owing();
     settle({ a: value("a1", 400) }, "published");
     expect(owed.seconds).toBe(400);
@@ -179,7 +179,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBeLessThan(30);
   });
 
-  test("is looked at each minute, as long as it is owed", async () => {
+  test("what stands in the way is looked at every minute", async () => {
     const { clock, owed } = owing();
     expect(owed.obstruct("mend", "no space")).toBe(true);
     expect(owed.obstruct("mend", "no space")).toBe(false);
@@ -195,7 +195,7 @@ describe("what is owed", () => {
   });
 });
 
-test("a reload ends that nobody but the start has asked", () => {
+test("after a reload, a question left over from the start is no longer quiet", () => {
   const { owed } = owing();
   owed.missedByStart(["a"], true);
   expect([owed.isQuiet("a"), owed.isQuiet("b")]).toEqual([true, false]);

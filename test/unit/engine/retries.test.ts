@@ -35,7 +35,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [^;]*$/);
   });
 
-  test("nor is it asked for without end, where the store has it not", async () => {
+  test("a secret that the store does not have is not asked for for ever", async () => {
     const secrets = { a: {}, x: { optional: true } };
     const store = new FakeStore({ a: "a1" });
     store.down = refused;
@@ -80,7 +80,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.file("a")).not.toBe(published);
   });
 
-  test("a lease that the store has again is had once: each answer may be another one", async () => {
+  test("a lease that the store offers again is fetched once, because each answer may be another one", async () => {
     const store = new FakeStore({ a: "lease", b: "b1" });
     store.leases.set("a", 4000);
     store.down = refused;
@@ -93,7 +93,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.file("a")).toMatch(/^lease/);
   });
 
-  test("nor is one asked for each minute that verify refuses", async () => {
+  test("a lease that verify refuses is not asked for every minute", async () => {
     const store = new FakeStore({ a: "lease", b: "b1" });
     store.leases.set("a", 40_000);
     const life = await restarted(store, { onChange: { verify: { command: ["/no/such/verify"] } } });

@@ -91,7 +91,7 @@ describe("verify", () => {
     expect(file("a")).toBe("a1");
   });
 
-  test("is not asked again about a set that it refused, until the next change or SIGHUP", async () => {
+  test("does not run again on a set that it refused, until the next change or SIGHUP", async () => {
     const { rotate, runs, clock, notes, sidecar, file, log, notifier } = await verifying(
       'printf x >> $1/runs; test -e "$1/good"',
     );
@@ -143,7 +143,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-test("a value that its explicit variable cannot carry keeps its secret back, and no other", async () => {
+test("a value that its explicit variable cannot carry holds back only its own secret", async () => {
   const { store, clock, file, log, restarts, notifier } = await startSidecar({
     config: { secrets: { a: { env: "A" }, b: {} } },
   });

@@ -73,7 +73,7 @@ describe("all", () => {
   test("an object stays as it is", () => {
     expect(text(shape('{"a":1}', { all: true }))).toBe('{"a":1}');
   });
-  test("an object without keys is none: what is published of it stays", () => {
+  test("an object without keys does not count: what is published of it stays", () => {
     expect(shape("{}", { all: true })).toEqual({ status: "missing", where: "no key in secret/app" });
   });
   test.each(["[1]", "1", canary, ""])("%j is no object", (value) => {

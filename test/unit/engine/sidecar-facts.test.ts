@@ -4,7 +4,7 @@ import { startSidecar } from "./running-sidecar.ts";
 
 const troubled = { state: "ready", secrets: 2, failingSince: expect.any(String) as string };
 
-test("an overview is told what is published, when the store was heard, and when it is asked again", async () => {
+test("the overview has what is published, when the store answered, and when it is asked again", async () => {
   const { clock, store, facts } = await startSidecar();
   expect(facts()).toMatchObject({
     ...{ state: "ready", secrets: 2, checkedAt: clock.now().toISOString(), failingSince: null, problem: null },
@@ -38,7 +38,7 @@ test("the first lease's end is told", async () => {
   expect(facts()?.leaseEndsAt).toBe(new Date(clock.now().getTime() + 400_000).toISOString());
 });
 
-test("a start that waits says for what", async () => {
+test("a waiting start says what it waits for", async () => {
   const store = new FakeStore({ a: "a1", b: "b1" });
   store.down = refused;
   const { facts } = await startSidecar({ store });

@@ -39,7 +39,7 @@ describe("a lease", () => {
     expect(store.fetches.slice(1).every((ids) => ids.join() === "b")).toBe(true);
   });
 
-  test("a store of leases alone is not asked for nothing", async () => {
+  test("a store with leases only is not asked without need", async () => {
     const store = leasing();
     store.leases.set("b", 400);
     const { clock } = await startSidecar({ store });

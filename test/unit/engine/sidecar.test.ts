@@ -87,7 +87,7 @@ describe("rotation", () => {
     }
   });
 
-  test("equal bytes are none, but the new version is noted", async () => {
+  test("a new version with identical bytes is not a rotation", async () => {
     const { store, clock, notifier, restarts, log } = await startSidecar();
     store.put("a", "a1");
     await clock.advance(60);
@@ -203,7 +203,7 @@ describe("a store that fails after READY", () => {
     expect(store.fetches.length - before).toBeLessThanOrEqual(11);
   });
 
-  test("one secret's failure holds up no other", async () => {
+  test("one secret's failure does not hold up another", async () => {
     const { store, clock, file, restarts } = await startSidecar();
     store.put("a", new BackendError("denied", "permission denied"));
     store.put("b", "b2");
@@ -240,7 +240,7 @@ describe("a store that fails after READY", () => {
     expect(notifier.last).not.toContain("empty");
   });
 
-  test("one that says that it may be empty becomes empty", async () => {
+  test("a secret that may be empty becomes empty", async () => {
     const config = { secrets: { a: { empty: true }, b: {} } };
     const { store, clock, file, restarts, log } = await startSidecar({ config });
     store.put("a", "");
@@ -250,7 +250,7 @@ describe("a store that fails after READY", () => {
     expect(log.at("warn")).toEqual([]);
   });
 
-  test("one that becomes empty between two lives keeps what is published, optional or not", async () => {
+  test("a secret that became empty between two lives keeps its value, optional or not", async () => {
     for (const optional of [false, true]) {
       const config = { secrets: { a: { optional }, b: {} } };
       const first = await startSidecar({ config });
@@ -269,7 +269,7 @@ describe("a store that fails after READY", () => {
     }
   });
 
-  test("one that is empty from the start is published with a warning, unless it says that it may be", async () => {
+  test("a secret that is empty at the start is published with a warning, unless it may be empty", async () => {
     const config = { secrets: { a: {}, b: { empty: true } } };
     const { file, log, store, clock } = await startSidecar({ store: new FakeStore({ a: "", b: "" }), config });
     expect([file("a"), file("b")]).toEqual(["", ""]);

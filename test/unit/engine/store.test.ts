@@ -151,7 +151,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
       expect(answer.get(id)).toMatchObject({ kind: "unavailable", message: "no answer within 0.1 s" });
   });
 
-  test("what comes when nobody waits any more is overwritten", async () => {
+  test("a late answer is overwritten", async () => {
     const late = Buffer.from(canary);
     let answer: (map: unknown) => void = () => undefined;
     const { store } = await open({ fetch: () => new Promise((done) => (answer = done)) });
@@ -173,7 +173,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     expect((await answer).get("a")).toMatchObject({ kind: "unavailable", message: "stopped" });
   });
 
-  test("only what is asked for is asked for", async () => {
+  test("the backend is asked only for the requested secrets", async () => {
     let asked: unknown;
     const { store } = await open({
       fetch: (requests: never) => {

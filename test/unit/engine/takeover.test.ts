@@ -74,7 +74,7 @@ describe("secrets", () => {
     expect(life.facts()).toMatchObject({ wanted: 3, secrets: 2 });
   });
 
-  test("a removed one that was owed, and one whose trouble was in STATUS, is so no more", async () => {
+  test("a removed secret is no longer owed, and its trouble leaves STATUS", async () => {
     const store = new FakeStore({ a: "a1", b: "b1" });
     const life = await startSidecar({ store });
     store.put("b", refused);
@@ -92,7 +92,7 @@ describe("secrets", () => {
 });
 
 describe("a store", () => {
-  test("another one is asked, the one before is closed, and equal values are no rotation", async () => {
+  test("the new store is asked, the old one is closed, and equal values are not a rotation", async () => {
     const other = new FakeStore({ a: "a1", b: "b1" });
     const life = await startSidecar({ opens: () => Promise.resolve(other) });
     life.configure({ backend: "folder", config: { reloadOnChange: true, secretsDir: "/elsewhere" } });
@@ -110,7 +110,7 @@ describe("a store", () => {
     expect(other.closed).toBe(true);
   });
 
-  test("one that is away is waited for, and what is published stays", async () => {
+  test("waits for a store that is away, and keeps what is published", async () => {
     const other = new FakeStore({ a: "a2", b: "b1" });
     other.down = refused;
     const life = await startSidecar({ opens: () => Promise.resolve(other) });
@@ -140,7 +140,7 @@ describe("a store", () => {
     expect(store.closed).toBe(true);
   });
 
-  test("one that can never work is refused, and the one before goes on", async () => {
+  test("refuses a configuration that can never work, and goes on with the old one", async () => {
     const life = await startSidecar({
       opens: () => Promise.reject(new BackendError("invalid", "vault: no such certificate")),
     });
@@ -177,7 +177,7 @@ describe("how changes are followed", () => {
     expect([life.store.fetches.length, life.file("a")]).toEqual([before, "a2"]);
   });
 
-  test("another target gets the next action, and one that has gone gets none, not even what was due", async () => {
+  test("a new target gets the next action; a removed target gets none, not even one that was due", async () => {
     const life = await startSidecar({ config: { onChange: { splay: 100 } } });
     life.store.put("a", "a2");
     life.store.hint();
@@ -241,7 +241,7 @@ describe("files", () => {
     expect(life.file("secrets.env")).toBe("a='a1'\n");
   });
 
-  test("where they are, and whether anybody stays, is decided at the start: named in one line, the rest is taken", async () => {
+  test("paths and residency are fixed at the start: one line names them, the rest is taken over", async () => {
     const life = await startSidecar();
     const other = join(freshDirectory(), "other");
     mkdirSync(other);
@@ -288,7 +288,7 @@ describe("a configuration that is wrong", () => {
 });
 
 describe("STATUS", () => {
-  test("says within a minute that the file is another, and no more when it is as before", async () => {
+  test("STATUS says within a minute that the file differs, and stops when it is as before", async () => {
     const life = await startSidecar({ config: { config: {} } });
     await life.clock.advance(600);
     expect(life.notifier.last).not.toContain("app.json");

@@ -26,7 +26,7 @@ function hideFor(looks: number): void {
   });
 }
 
-test("a file that is said not to be there, once, is the one that was taken", () => {
+test("a file that is once reported missing still counts as the same file", () => {
   const path = join(directory, "x");
   fs.writeFileSync(path, "ours");
   const prints = new FilePrints(directory);
@@ -36,7 +36,7 @@ test("a file that is said not to be there, once, is the one that was taken", () 
   expect(prints.areSame(["x"])).toBe(true);
 });
 
-test("what comes to a name that had no file is somebody else's", () => {
+test("a new file at a free name is somebody else's", () => {
   const prints = new FilePrints(directory);
   prints.take(["x"]);
   const path = join(directory, "x");

@@ -45,7 +45,7 @@ describe("a publish", () => {
     expect(text(path, "a")).toBe("1");
   });
 
-  test("is seen by nobody until it is committed, and is gone when it is discarded", () => {
+  test("a staged set is invisible until it is committed, and gone when it is discarded", () => {
     const path = freshDirectory();
     const output = new PublishedDirectory(path);
     publish(output, [file("a", "old")]);
@@ -58,7 +58,7 @@ describe("a publish", () => {
     expect(text(path, "a")).toBe("old");
   });
 
-  test("removes what is published no more, but nobody else's files", () => {
+  test("removes files that are no longer published, and keeps other people's files", () => {
     const path = freshDirectory();
     const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);

@@ -96,7 +96,7 @@ describe("where it may write", () => {
     fs.writeFileSync(path, "");
     expect(() => new PublishedDirectory(path)).toThrow("is no directory");
   });
-  test("files are for everybody only where nobody else can look", () => {
+  test("files are readable by all only in a directory that others cannot enter", () => {
     const directory = freshDirectory("/dev/shm");
     expect(new PublishedDirectory(join(directory, "pub")).defaultMode).toBe(0o444);
     fs.chmodSync(directory, 0o755);
@@ -147,7 +147,7 @@ describe("links", () => {
     expect(fs.lstatSync(join(path, "a")).mtimeMs).toBeGreaterThan(inTenYears);
   });
 
-  test("what is in the way is named, others' files stay, and the other links are made", () => {
+  test("names what is in the way, keeps other people's files, and makes the other links", () => {
     const path = freshDirectory();
     const links = new LinkDirectory(path, "/run/x/pub");
     fs.mkdirSync(join(path, "a"));

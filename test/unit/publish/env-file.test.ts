@@ -64,7 +64,7 @@ describe("encodeEnvFile", () => {
     expect(content).toBe("a='x'\nb='x\r'\nc=''\nd=' \n\t'\n");
   });
 
-  test("no secret, no bytes", () => {
+  test("without secrets the file is empty", () => {
     expect(encode().content).toBe("");
   });
 
@@ -151,7 +151,7 @@ describe("encodeEnvFile", () => {
     expect(Object.keys(encode(request("a", text)).names)).toEqual(fits ? ["a"] : []);
   });
 
-  test("of two ids with one derived name neither wins, whatever their values are", () => {
+  test("two ids with the same derived name both stay without a variable", () => {
     const file = encode(request("a.b", "1"), request("a-b", Buffer.from([0xff])), request("c", "3"));
     expect(file.names).toEqual({ c: "c" });
     expect(file.leftOut["a.b"]).toMatch(/a_b.*"a-b"/);
@@ -206,7 +206,7 @@ describe("encodeEnvFile", () => {
     expect(thrown(() => encode(request("a", CANARY, { env })))).toBeInstanceOf(EnvError);
   });
 
-  test("the file is no view of a pool where other bytes of values stay", () => {
+  test("the file's buffer does not share a pool with other values", () => {
     const { content } = encodeEnvFile([request("a", "1")]);
     expect(content.buffer.byteLength).toBe(content.length);
   });

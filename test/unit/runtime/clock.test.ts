@@ -75,7 +75,7 @@ describe("the system's clock", () => {
 });
 
 describe("alarm", () => {
-  test("what rings while nobody waits is not lost, and twice is once", async () => {
+  test("a ring while nobody waits is kept; two rings count once", async () => {
     const alarm = new Alarm<"hint" | "reload">(new FakeClock());
     alarm.ring("hint");
     alarm.ring("hint");

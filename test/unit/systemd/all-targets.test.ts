@@ -105,7 +105,7 @@ test("the action is due on disk until the last target has had it, and only then 
   expect(log.lines).toContainEqual({ level: "debug", message: "asking for the action", fields: { secrets: ["a"] } });
 });
 
-test("what one target may still be using is not ended: it was not told", async () => {
+test("a lease that one target may still use is not ended", async () => {
   const { targets, clock, web, job, state, applied } = await targetsOf();
   job.state = { ...job.state, loaded: false, activeState: "inactive" };
   targets.request(["a"]);
@@ -130,7 +130,7 @@ test("STATUS has a line for each target that waits, and is told of each change",
   expect(changed()).toBe(2);
 });
 
-test("with the action none nobody is told, and what was due of before is forgotten", async () => {
+test("action none tells no target, and forgets what was due", async () => {
   const { targets, clock, web, job, publisher, state } = await targetsOf({ action: "none" });
   expect(targets.none).toBe(true);
   publisher.setPending(1);
@@ -142,7 +142,7 @@ test("with the action none nobody is told, and what was due of before is forgott
   expect([...web.jobs, ...job.jobs]).toEqual([]);
 });
 
-test("of a set that was published earlier those are told that have not started since", async () => {
+test("of an earlier set, only targets that have not started since get the action", async () => {
   const { targets, clock, web, job, state } = await targetsOf();
   expect(targets.none).toBe(false);
   const publishedAt = clock.monotonic();
@@ -173,7 +173,7 @@ test("an action of another boot, whose time says nothing, is done", async () => 
   expect(web.starts).toHaveLength(1);
 });
 
-test("what is due of before does not take the place of what is due now", async () => {
+test("an older due action does not replace the current one", async () => {
   const { targets, clock, web } = await targetsOf();
   await clock.advance(10);
   const earlier = clock.monotonic() - 5e6;

@@ -86,7 +86,7 @@ describe("a target that an action broke", () => {
     expect(count(revived)).toBe(0);
   });
 
-  test("has the newest set all the same, so old leases may end", async () => {
+  test("a broken target counts as told, so old leases may end", async () => {
     const { rotate, action } = fragile();
     await rotate();
     expect(action.status).toBe("app.service failed after the restart");

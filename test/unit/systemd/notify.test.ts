@@ -18,7 +18,7 @@ describe("the watchdog", () => {
   });
 });
 
-test.each([{}, { NOTIFY_SOCKET: "" }])("without systemd nobody is told: %j", async (environment) => {
+test.each([{}, { NOTIFY_SOCKET: "" }])("without systemd there is no notification: %j", async (environment) => {
   const notifier = openNotifier(environment);
   notifier.ready("x");
   notifier.status("x");

@@ -106,7 +106,7 @@ describe("pacing", () => {
     expect(densest(systemd.starts, 6.99)).toBe(1);
   });
 
-  test("no start limit is no limit", async () => {
+  test("without a start limit there is no wait", async () => {
     const { clock, systemd, publish } = target({ startLimitInterval: 0 }, { minInterval: 0 });
     for (let rotation = 0; rotation < 20; rotation += 1) {
       publish();
@@ -181,7 +181,7 @@ describe("what a target is found doing", () => {
     expect(settledCount()).toBe(1);
   });
 
-  test("no such unit: said once, not waited for", async () => {
+  test("a missing unit is told once, and not waited for", async () => {
     const { clock, systemd, publish, log } = target({ loaded: false, activeState: "inactive" });
     publish();
     await clock.advance(60);
@@ -296,7 +296,7 @@ describe("the job", () => {
     }
   });
 
-  test("one that fails is tried again, said once", async () => {
+  test("a failed action is tried again, and told once", async () => {
     const { clock, systemd, publish, log, action, count } = target();
     systemd.refusals.push({ ok: false, detail: "Transaction is destructive" }, { ok: false, detail: "busy" });
     publish();

@@ -15,25 +15,25 @@ function started(restarts: number, ago = 1) {
 }
 
 describe("automatic restarts that nobody saw", () => {
-  test("all count at the first look, right before the start that is seen", () => {
+  test("unseen restarts count at the first look, right before the start that is seen", () => {
     const { limit, at } = started(2);
     expect(limit.times).toEqual([at - 2, at - 1, at]);
   });
 
-  test("none are counted again at a second look", () => {
+  test("a second look does not count them again", () => {
     const { limit, first, at } = started(2);
     for (let look = 0; look < 10; look += 1) limit.note(first);
     expect(limit.times).toEqual([at - 2, at - 1, at]);
   });
 
-  test("of three more, the last is the one that is seen", () => {
+  test("of three new starts, only the last one is seen", () => {
     const { clock, limit, first, at } = started(1, 20);
     const now = clock.monotonic();
     limit.note({ ...first, mainStartedAt: now, restarts: 4 });
     expect(limit.times).toEqual([at - 1, at, now - 2, now - 1, now]);
   });
 
-  test("a count that began again, after a start by hand, counts from nothing", () => {
+  test("a count that began again after a manual start counts from zero", () => {
     const { clock, limit, first } = started(5, 60);
     const now = clock.monotonic();
     limit.note({ ...first, leftInactiveAt: now, mainStartedAt: now, restarts: 2 });

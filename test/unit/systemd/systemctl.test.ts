@@ -88,7 +88,7 @@ describe("systemctl show", () => {
       leftInactiveAt: 0,
     });
   });
-  test.each(["", "Failed to connect to bus", "\n\n=\n"])("an answer that is none: %j", (answer) => {
+  test.each(["", "Failed to connect to bus", "\n\n=\n"])("an answer without properties: %j", (answer) => {
     expect(parseShow(answer)).toBeUndefined();
   });
 });
@@ -115,7 +115,7 @@ describe("the end of a job", () => {
     });
   });
 
-  test("what systemd only remarks on a job that worked is no displacement", () => {
+  test("a remark of systemd on a job that worked does not count as a displaced job", () => {
     const stderr = "Job for app.service canceled.\n";
     expect(job({ end: "exit", code: 0, stdout: "", stderr })).toMatchObject({ ok: true, displaced: false });
   });

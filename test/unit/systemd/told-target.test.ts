@@ -142,7 +142,7 @@ describe("while the action cannot be done", () => {
     expect(count("restart app.service")).toBe(1);
   });
 
-  test("a STATUS that stays is not sent again", async () => {
+  test("an unchanged STATUS is not sent again", async () => {
     const { publish, clock, statuses } = runningTarget({ activeState: "activating" });
     publish();
     await clock.advance(60);
@@ -203,7 +203,7 @@ describe("the last word of a sidecar whose systemctl gets the SIGTERM of the who
   });
 });
 
-test("a signal that is not named is SIGHUP", async () => {
+test("the default signal is SIGHUP", async () => {
   const { publish, clock, count } = runningTarget({}, { action: "signal", signal: null });
   publish();
   await clock.advance(1);
