@@ -14,8 +14,8 @@ const general: Readonly<Record<string, Meaning>> = {
   config: { cause: "the configuration is wrong (78)", cure: "correct the option that the line names" },
   usage: { cause: "the command line is wrong (64)", cure: "`fetcher --help`" },
   unavailable: {
-    cause: "the store, or what leads to it, is not there (69 where the start gives up)",
-    cure: "bring it back: fetcher asks again by itself",
+    cause: "the store is away, or something on the way to it (69 if the start gives up)",
+    cure: "bring it back; fetcher asks again by itself",
   },
   denied: { cause: "no permission (77)", cure: "a file's mode, a token's policy, a role's permissions" },
   invalid: {
@@ -29,12 +29,12 @@ const general: Readonly<Record<string, Meaning>> = {
   },
   ioError: {
     cause: "the disk or the system refuses a write (74)",
-    cure: "make space, look at the disk: it is tried again",
+    cure: "make space, check the disk; fetcher tries again",
   },
   unreadable: { cause: "a file cannot be read (78, or 74)", cure: "put it there, or give it to root" },
   bug: { cause: "a bug of fetcher (70)", cure: "report it, with the lines of the journal" },
-  error: { cause: "something failed after the start", cure: "see the status; it is tried again where that may help" },
-  warn: { cause: "something is not as it should be, and the service goes on", cure: "see the line" },
+  error: { cause: "something failed after the start", cure: "see the status; fetcher tries again if that may help" },
+  warn: { cause: "something is not as it should be; the service goes on", cure: "see the line" },
   notice: { cause: "news", cure: "nothing" },
   info: { cause: "news", cure: "nothing" },
   debug: { cause: "a detail, with `--log-level debug`", cure: "nothing" },
@@ -45,6 +45,12 @@ const general: Readonly<Record<string, Meaning>> = {
     cure: "[by exit status](../how-to/operations.md#exit-statuses)",
   },
 };
+
+/** A command that somebody types says the same kinds, and nothing asks again for it. */
+const typed: Readonly<Record<string, Meaning>> = {
+  unavailable: { cause: "the command could not finish (69)", cure: "see the line, then run the command again" },
+};
+const isTyped = (text: string) => /^(?:add|check|reload|remove|units): /.test(text);
 
 /** Messages that never are trouble have no code in the journal. */
 const news: readonly string[] = ["notice", "info", "debug", "trace"];
@@ -77,10 +83,9 @@ export async function messagesPage(messages: readonly Message[]): Promise<string
   const page = [
     "# Messages",
     "",
-    "Made by `npm run docs` from the source: each line that the program can say, in the order of the alphabet. `…` stands for what differs:",
-    "a name, a path, a number. Names of options and of backends go before many of them (`configuration: secrets.a.mode: …`, `vault: …`).",
-    "[Operations](../how-to/operations.md) tells the usual ones at length.",
-    "",
+    "This page has each line that the program can say, in alphabetical order; `npm run docs` makes it from the source. `…` stands for a part",
+    "that differs: a name, a path, a number. Many lines begin with the name of an option or a backend (`configuration: secrets.a.mode: …`,",
+    "`vault: …`). [Operations](../how-to/operations.md) explains the usual ones in detail.",
     "",
     "In the journal a warning or an error ends in the code of what it says most of, such as `[F-7Q2KX]`: search for it here. A line can be",
     "made of several messages: the others are here too. A code changes with the words of its message.",
@@ -96,7 +101,7 @@ export async function messagesPage(messages: readonly Message[]): Promise<string
 }
 
 function meaningOf(text: string, kind: string): Meaning {
-  const meaning = particular[text] ?? general[kind] ?? general["any"];
+  const meaning = particular[text] ?? (isTyped(text) ? typed[kind] : undefined) ?? general[kind] ?? general["any"];
   if (meaning === undefined) throw new Error(`${text}: no meaning of the kind ${kind}`);
   return meaning;
 }
