@@ -167,6 +167,8 @@ function judge(error: unknown): readonly [BackendErrorKind, string] {
   const known = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
   if (known !== undefined) return known;
   const why = status === undefined ? `failed (${shown(name)})` : `HTTP status ${status} (${shown(name)})`;
+  // Services say with status 400, too, that they, or one behind them, cannot answer now: KMSInternalException, InternalFailure.
+  if (/Internal|Unavailable|Timeout|Dependency|Throttl|Busy/.test(name)) return ["unavailable", why];
   // A proxy's word says nothing of what AWS would.
   const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
   return [refused ? "denied" : "unavailable", why];

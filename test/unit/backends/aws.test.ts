@@ -97,6 +97,12 @@ describe("what the service says no with", () => {
     ["RequestTimeoutException", "unavailable"],
     ["InternalServiceError", "unavailable"],
     ["ExpiredTokenException", "unavailable"],
+    ["RequestTimeTooSkewed", "unavailable"],
+    ["InternalFailure", "unavailable"],
+    ["ServiceUnavailableException", "unavailable"],
+    ["KMSInternalException", "unavailable"],
+    ["DependencyTimeoutException", "unavailable"],
+    ["IncompleteSignature", "denied"],
     ["AccessDeniedException", "denied"],
     ["UnrecognizedClientException", "denied"],
     ["DecryptionFailure", "denied"],
@@ -106,7 +112,7 @@ describe("what the service says no with", () => {
     const { observed, standIn } = await openAws(() => refusal(code, `${canary}\nsecond line`));
     const outcome = await observed.outcome("a");
     expect(outcome).toMatchObject({ kind });
-    const isOfSecret = /AccessDenied|Decryption|Validation|New/.test(code);
+    const isOfSecret = /AccessDenied|Decryption|Validation|New|Failure$|Unavailable|KMS|Dependency/.test(code);
     expect((outcome as Error).message.startsWith(`${isOfSecret ? "a in eu-central-1" : standIn.url}: `)).toBe(true);
     expect((outcome as Error).message).not.toContain("\n");
     expect(observed.said.join("\n")).not.toContain(canary);
