@@ -294,6 +294,73 @@ onEachGuest(
       await guest.replace("/etc/secrets/one", "it's one", 0o400);
     });
 
+    /** A consumer that nothing orders after the file, and one transaction that starts it with basic.target, as a boot does. */
+    const booting = async (seconds: number) => {
+      const units = evaluation.units(`({ config, ... }: {
+        secretsStore.enable = true;
+        secretsStore.folder.secretsDir = "/etc/secrets";
+        # A folder that is not there is waited for; a secret that is not in it, for a moment only.
+        secretsStore.files.late = {
+          secretsConfig = { backend = "folder"; config.secretsDir = "/etc/late-secrets"; };
+        };
+        systemd.services.app = {
+          script = "cat \${config.secretsStore.files.late.result.path}";
+          serviceConfig = { Type = "oneshot"; RemainAfterExit = true; StandardOutput = "append:${log}"; };
+        };
+      })`);
+      await guest.write(log, "", 0o666);
+      const early = units["secret-files.service"];
+      if (early === undefined) throw new Error("nothing waits for the file");
+      const short = { ...early, text: early.text.replace("timeout 30 ", `timeout ${seconds} `) };
+      await installNix(guest, evaluation, { ...units, "secret-files.service": short });
+      const etc = "/etc/systemd/system";
+      await guest.write(
+        `${etc}/boot-test.target`,
+        "[Unit]\nRequires=basic.target\nWants=app.service\nAfter=basic.target app.service\n",
+      );
+      await guest.write(`${etc}/sysinit-reactivation.target`, "[Unit]\nDefaultDependencies=no\n");
+      await guest.systemctl("daemon-reload");
+    };
+    const come = async () => {
+      await guest.write("/etc/late-secrets.new/late", "late", 0o400);
+      await guest.run("mv /etc/late-secrets.new /etc/late-secrets");
+    };
+    const ended = async () => {
+      await guest.systemctl("stop", "boot-test.target", "app.service", "secret-file-late.service");
+      await guest.run(
+        "rm -rf /etc/late-secrets /etc/systemd/system/boot-test.target /etc/systemd/system/sysinit-reactivation.target",
+      );
+      await guest.systemctl("daemon-reload");
+    };
+    const state = async (unit: string) => (await guest.show(unit, "ActiveState")).ActiveState;
+
+    test("a file of the contract is there before a consumer that nobody names, at boot and at a switch", async () => {
+      await booting(300);
+      await guest.systemctl("stop", "basic.target");
+      await guest.systemctl("start", "--no-block", "boot-test.target");
+      await guest.until("the file is waited for", async () => (await state("secret-files.service")) === "activating");
+      expect([await state("basic.target"), await state("app.service")]).toEqual(["inactive", "inactive"]);
+      await come();
+      expect(await said(/late/)).toEqual(["late"]);
+      expect(await state("basic.target")).toBe("active");
+      // A switch has it there before it starts any service; it does not go on before the call returns.
+      await guest.systemctl("stop", "boot-test.target", "app.service", "secret-file-late.service");
+      await guest.systemctl("restart", "sysinit-reactivation.target");
+      expect(await guest.read("/run/secret-files/late/late")).toBe("late");
+      await ended();
+    });
+
+    test("a boot goes on where such a file does not come, and the sidecar does, too", async () => {
+      await booting(1);
+      await guest.systemctl("stop", "basic.target");
+      await guest.systemctl("start", "basic.target");
+      expect([await state("basic.target"), await state("secret-file-late.service")]).toEqual(["active", "activating"]);
+      await come();
+      await guest.until("it has come", async () => (await state("secret-file-late.service")) === "active");
+      expect(await guest.read("/run/secret-files/late/late")).toBe("late");
+      await ended();
+    });
+
     test("a consumer with DynamicUser gets it by LoadCredential", async () => {
       const units = evaluation.value(`(host [
         (nix + "/modules/secrets-store.nix")

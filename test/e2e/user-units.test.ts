@@ -1,6 +1,11 @@
 /** Services of a user below her own service manager, which has no root and knows nothing of the system's units. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Evaluation, nixPath, type RenderedUnits } from "../nix/evaluation.ts";
+import { standInNixpkgs } from "../nix/nixpkgs.ts";
+import { needs } from "../requirements.ts";
 import { onEachGuest } from "./guests.ts";
+
+const evaluation = new Evaluation();
 
 onEachGuest("a user's service", (guest) => {
   const [user, uid] = ["fetcher-ann", 4711];
@@ -140,6 +145,46 @@ onEachGuest("a user's service", (guest) => {
     await systemctl("reload", "shown-secrets");
     expect(await guest.read(`${run}/shown-secrets/pub/b`)).toBe("new");
     expect(await guest.text(`ls ${run} ${run}/systemd/user 2>&1`)).not.toContain("fetcher-check");
+  });
+
+  needs("nix").test("has its secrets by the units of home-manager's module, and a new value restarts it", async () => {
+    const rendered =
+      evaluation.value(`(import ${nixPath(standInNixpkgs, "home-manager.nix")} { inherit lib pkgs; modules = [
+      (nix + "/home-manager.nix")
+      ({ config, lib, ... }: {
+        secretsStore.enable = true;
+        secretsStore.folder.secretsDir = "${home}/at-home";
+        secretsStore.services.athome = {
+          secrets.a = { };
+          environment.WORD = "a";
+          secretsConfig = { backend = "folder"; config.reloadOnChange = true; };
+        };
+        # Where this guest has what a package has in its wrapper.
+        systemd.user.services.athome-secrets.Service.Environment = lib.mkAfter [ "PATH=/usr/local/bin:/usr/bin:/bin" ];
+        systemd.user.services.athome.Service = {
+          StandardOutput = "append:${home}/athome.log";
+          ExecStart = "/bin/sh -c 'echo word has $\${#WORD} bytes, file $$(wc -c <\${config.secretsStore.services.athome.secrets.a.path}); exec sleep infinity'";
+        };
+      })
+    ]; }).units`) as RenderedUnits;
+    await put(`${home}/at-home/a`, "one");
+    for (const [name, { text, links }] of Object.entries(rendered)) {
+      for (const [path, content] of evaluation.closure(text)) await guest.write(path, content);
+      await put(`${units}/${name}`, text);
+      for (const link of links) {
+        const script = 'mkdir -p "${1%/*}" && ln -s "../$2" "$1"';
+        await guest.run(as("sh", "-c", script, "sh", `${units}/${link}`, name));
+      }
+    }
+    await systemctl("daemon-reload");
+    await systemctl("start", "athome");
+    await said("athome", "word has 3 bytes, file 3");
+    await put(`${home}/at-home/a`, "seven letters");
+    await said("athome", "word has 13 bytes, file 13");
+    expect((await tried("fetcher", "status", "--user", "athome")).said).toMatch(/^athome +folder +1 +ok /m);
+    await systemctl("reload", "athome-secrets");
+    await systemctl("stop", "athome");
+    await guest.until("the sidecar stopped", async () => !(await guest.exists(`${run}/athome-secrets`)));
   });
 
   test("whose sidecar is killed goes on, and the next one adopts what is there while the store is away", async () => {

@@ -2,12 +2,41 @@
  * The stand-in for nixpkgs' library, on which the Nix tests rest where there is no nixpkgs: a host that it would make another
  * unit for, or a mistake that it would let pass, makes those tests worth nothing.
  */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
-import { Evaluation } from "./evaluation.ts";
+import { Evaluation, project } from "./evaluation.ts";
 import { hosts, rendered, store } from "./hosts.ts";
 import { findNixpkgs, standInNixpkgs } from "./nixpkgs.ts";
 import { nix } from "./programs.ts";
+import { files } from "./text.ts";
+
+/** Without nixpkgs every other test here would fail for a name that the stand-in has not. */
+needs("nix").test("the stand-in has every name of the library that the modules use", () => {
+  const texts = files
+    .filter((file) =>
+      /^nix\/(?:lib|modules|tests)\/|^nix\/(?:home-manager|outputs)\.nix$|^test\/nix\/stand-in\/[a-z-]+\.nix$/.test(
+        file,
+      ),
+    )
+    .map((file) => readFileSync(join(project, file), "utf8").replaceAll(/^\s*#.*$/gm, ""));
+  const used = new Set(
+    texts.flatMap((text) =>
+      [...text.matchAll(/\blib\.((?:types\.|strings\.)?[a-zA-Z]+'?)/g)].map(([, name = ""]) => name),
+    ),
+  );
+  for (const text of texts)
+    for (const [, from = "", names = ""] of text.matchAll(/inherit \(lib(\.types)?\)([^;]*);/g))
+      for (const name of names.trim().split(/\s+/)) used.add(`${from === "" ? "" : "types."}${name}`);
+  expect(used.size).toBeGreaterThan(60);
+  // What only callers of these modules have: a flake's outputs, a whole nixpkgs.
+  const others = ["nix", "secrets", "contract", "nixosSystem"];
+  const wanted = [...used].filter((name) => !others.includes(name));
+  const has = wanted.map((name) => `(lib ? ${name})`).join(" ");
+  const answers = new Evaluation(nix, standInNixpkgs).value(`[ ${has} ]`) as boolean[];
+  expect(wanted.filter((_, index) => answers[index] !== true)).toEqual([]);
+});
 
 needs("nix", "nixpkgs-lib").describe("the stand-in for nixpkgs' library", () => {
   const theirs = new Evaluation(nix, findNixpkgs());
@@ -52,6 +81,8 @@ needs("nix", "nixpkgs-lib").describe("the stand-in for nixpkgs' library", () => 
     `map (lib.hasInfix ".") [ "" "." "a" "a.b" ]`,
     `map (lib.removeSuffix ".x") [ "" ".x" "a.x" "a.x.y" ]`,
     `map (lib.removePrefix "a/") [ "" "a/" "a/b" "b/a/" ]`,
+    `map lib.escapeShellArg [ "" "a" "a b" "it's" "$x" "/a-b_c.d,e:f@g%h+i" ]`,
+    `lib.subtractLists [ 1 3 ] [ 1 2 3 4 ]`,
     `[ (lib.range 1 3) (lib.range 1 1) (lib.range 1 0) ]`,
     `[ (lib.unique [ 1 2 1 3 2 ]) (lib.remove 1 [ 1 2 1 ]) (lib.intersectLists [ 3 1 ] [ 1 2 3 ]) ]`,
     `lib.zipListsWith (a: b: a + b) [ 1 2 3 ] [ 10 20 ]`,

@@ -9,7 +9,7 @@
 let
   inherit (lib) mkOption types;
 
-  primitive = types.either types.bool (types.either types.int types.str);
+  primitive = types.either types.bool (types.either types.number types.str);
   home = lib.evalModules {
     modules = [
       {
@@ -29,7 +29,7 @@ let
     ]
     ++ modules;
   };
-  value = v: if builtins.isBool v then lib.boolToString v else toString v;
+  value = v: if builtins.isBool v then (if v then "true" else "false") else toString v;
   section =
     name: keys:
     "[${name}]\n"

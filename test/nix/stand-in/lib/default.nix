@@ -89,6 +89,7 @@ let
     range =
       first: last: if first > last then [ ] else genList (index: first + index) (last - first + 1);
     remove = unwanted: filter (one: one != unwanted);
+    subtractLists = unwanted: filter (one: !elem one unwanted);
     toList = value: if isList value then value else [ value ];
     unique = foldl' (seen: one: if elem one seen then seen else seen ++ [ one ]) [ ];
     zipListsWith =
@@ -116,6 +117,15 @@ let
 
     # Strings.
     concatMapStrings = concatMapStringsSep "";
+    escapeShellArg =
+      argument:
+      let
+        text = toString argument;
+      in
+      if match "[[:alnum:],._+:@%/-]+" text == null then
+        "'${replaceStrings [ "'" ] [ "'\\''" ] text}'"
+      else
+        text;
     concatStrings = concatStringsSep "";
     hasInfix = infix: text: replaceStrings [ infix ] [ "" ] text != text;
     optionalString = condition: text: if condition then text else "";
