@@ -87,7 +87,7 @@ export class Acting {
         // The sidecar has stopped, and what it published is gone.
         if (requests === undefined) return true;
         await this.#serve(requests, stop);
-        isClear = desk.clear(this.#report, clock.monotonic());
+        isClear = desk.clear(this.#report, () => clock.monotonic());
         if (this.#targets.idle && !this.#isNews(desk.requests(clock.monotonic()) ?? {})) return isClear;
         await this.#alarm.wait(LOOK_AGAIN, stop);
       }

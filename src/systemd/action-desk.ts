@@ -115,10 +115,17 @@ export class ActionDesk {
     return names && newest;
   }
 
-  /** Takes away what is done, and what is no request. @returns whether that could be done. */
-  clear({ done, answered }: Pick<Report, "done" | "answered">, now: number): boolean {
+  /**
+   * Takes away what is done, and what is no request.
+   *
+   * @param clock asked when the names are known: what comes meanwhile is not from the future.
+   * @returns whether that could be done.
+   */
+  clear({ done, answered }: Pick<Report, "done" | "answered">, clock: () => number): boolean {
     let isClear = true;
-    for (const name of this.#names() ?? []) {
+    const names = this.#names() ?? [];
+    const now = clock();
+    for (const name of names) {
       const [, kind, digits] = NAME.exec(name) ?? [];
       const time = Number(digits);
       if (kind !== undefined && time <= now && time > (kind === "set" ? done : answered)) continue;

@@ -245,3 +245,19 @@ describe("a sidecar that is stopped right after an action that broke its target"
     expect(broken).toEqual([]);
   });
 });
+
+test("a request that comes while the inbox is cleared is not taken for one from the future, and is served", () => {
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-act-"));
+  onTestFinished(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  mkdirSync(join(directory, "inbox"));
+  const counter = new ActionCounter(directory);
+  counter.ask("set", 10);
+  const clock = () => {
+    counter.ask("set", 21);
+    return 20;
+  };
+  expect(new ActionDesk(directory).clear({ done: 10, answered: 0 }, clock)).toBe(true);
+  expect(readdirSync(join(directory, "inbox"))).toEqual(["set-21"]);
+});
