@@ -9,7 +9,7 @@ _fetcher() {
     fi
   done
   case ${COMP_WORDS[1]} in
-    add | remove | run | status | units | check | reload | act) [[ $COMP_CWORD == 1 ]] || command=${COMP_WORDS[1]} ;;
+    add | remove | run | status | units | check | reload | refresh | act) [[ $COMP_CWORD == 1 ]] || command=${COMP_WORDS[1]} ;;
   esac
   case $before in
     --config) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
@@ -29,8 +29,9 @@ _fetcher() {
     units) options='--user --log-format' names=1 ;;
     check) options='--user --log-format' names=1 ;;
     reload) options='--config --log-format' names=0 ;;
+    refresh) options='--log-format' names=0 ;;
     act) options='--log-format' names=0 ;;
-    *) options='--config --backend --set --output --actions --once --check --check=config --print-schema --log-level --log-format -h --help --version'; [[ $COMP_CWORD != 1 ]] || options+=' add remove run status units check reload act' ;;
+    *) options='--config --backend --set --output --actions --once --check --check=config --print-schema --log-level --log-format -h --help --version'; [[ $COMP_CWORD != 1 ]] || options+=' add remove run status units check reload refresh act' ;;
   esac
   if [[ $word != -* && $names == 1 ]]; then
     options=$(cd /etc/fetcher 2>/dev/null && printf '%s\n' *.json | sed -n 's/\.json$//p' | grep -vFx '*')

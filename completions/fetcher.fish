@@ -7,6 +7,7 @@ complete -c fetcher -n __fish_use_subcommand -a status -d 'all sidecars of the h
 complete -c fetcher -n __fish_use_subcommand -a units -d 'print the units that are generated from /etc/fetcher/NAME.json'
 complete -c fetcher -n __fish_use_subcommand -a check -d 'what --check says, in the sandbox of NAME'\''s sidecar, as root'
 complete -c fetcher -n __fish_use_subcommand -a reload -d 'have the running daemon take FILE over; the ExecReload= of its unit'
+complete -c fetcher -n __fish_use_subcommand -a refresh -d 'look at the store once, for a sidecar that is not resident'
 complete -c fetcher -n __fish_use_subcommand -a act -d 'do what is asked for in --actions DIR, for a sidecar that may not'
 complete -c fetcher -n __fish_use_subcommand -l config -r -F -d 'configuration (JSON)'
 complete -c fetcher -n __fish_use_subcommand -l backend -x -a 'folder vault aws credentials command nixops static' -d 'where secrets come from: folder, vault, ..., or a path to a module'
@@ -65,4 +66,5 @@ complete -c fetcher -n '__fish_seen_subcommand_from check' -l log-format -x -a '
 complete -c fetcher -n '__fish_seen_subcommand_from check' -a "(path change-extension '' -- (path basename -- /etc/fetcher/*.json))"
 complete -c fetcher -n '__fish_seen_subcommand_from reload' -l config -r -F -d 'configuration (JSON)'
 complete -c fetcher -n '__fish_seen_subcommand_from reload' -l log-format -x -a 'text json' -d 'text or json, of each line of the log (default text, or $FETCHER_LOG_FORMAT)'
+complete -c fetcher -n '__fish_seen_subcommand_from refresh' -l log-format -x -a 'text json' -d 'text or json, of each line of the log (default text, or $FETCHER_LOG_FORMAT)'
 complete -c fetcher -n '__fish_seen_subcommand_from act' -l log-format -x -a 'text json' -d 'text or json, of each line of the log (default text, or $FETCHER_LOG_FORMAT)'

@@ -14,7 +14,7 @@ import { type Config, configOf, loadConfig, type OutputConfig } from "./config/c
 import { RunningFile } from "./config/running-file.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
-import { ExitCode, FatalError, UsageError } from "./contract/errors.ts";
+import { ConfigError, ExitCode, FatalError, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/waiting.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
@@ -22,6 +22,7 @@ import { growLittle, openCollector } from "./runtime/memory.ts";
 import { becomeNewProgram, checkCertificates, lockFile } from "./runtime/platform.ts";
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
+import { Notes } from "./systemd/notes.ts";
 import { forgetOtherUnit, isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
 import type { AskAnother } from "./engine/open-targets.ts";
@@ -51,9 +52,11 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   checkCertificates();
   const isActing = argv[0] === "act";
-  const commandLine = parseCommandLine(isActing ? argv.slice(1) : argv);
+  const isLooking = argv[0] === "refresh";
+  const commandLine = parseCommandLine(isActing || isLooking ? argv.slice(1) : argv);
   log = openLog(commandLine.logLevel, lineStyle(format, process.env, commandLine.mode === "daemon"));
   if (isActing) return await (await import("./cli/act.ts")).act(commandLine, log, stopSignal());
+  if (isLooking) return await look(commandLine);
   refuseUnknownCommand(commandLine);
   switch (commandLine.mode) {
     case "help":
@@ -160,9 +163,21 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
   }
 }
 
+async function look(commandLine: CommandLine): Promise<ExitCode> {
+  const notifier = openNotifier(process.env);
+  const { refresh } = await import("./cli/refresh.ts");
+  return await toldBy(notifier, async () => {
+    const ask = await openActions(commandLine.actions);
+    const wiring = { notifier, ask, log, clock: systemClock, random: Math.random, systemd: systemctl };
+    const open = async (config: Config, output: OutputConfig, stop: AbortSignal) =>
+      await openInTime(config, output, stop);
+    return await refresh(commandLine, wiring, open, FETCHER_VERSION, stopSignal());
+  });
+}
+
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   const notifier = openNotifier(process.env);
-  try {
+  return await toldBy(notifier, async () => {
     const { configFile } = commandLine;
     const file = configFile === undefined ? undefined : await RunningFile.read(resolve(configFile));
     const config =
@@ -172,6 +187,13 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
     const open = (next: Config, running: Store) => openStore(next, log, Math.random, running);
     const configuration = file && configurationOf(file, commandLine, open);
     return await serve(config, { configuration, notifier, ask: await openActions(commandLine.actions) });
+  });
+}
+
+/** What ends it is in its STATUS, too. */
+async function toldBy(notifier: Notifier, work: () => Promise<ExitCode>): Promise<ExitCode> {
+  try {
+    return await work();
   } catch (error) {
     const told = error instanceof FatalError || error instanceof ValueError || isBackendError(error);
     if (told) notifier.status(error.message);
@@ -198,6 +220,7 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
   const { output } = config;
   if (output === undefined)
     throw new FatalError(ExitCode.config, "configuration: output: is required (or --output DIR, or --once)");
+  refuseAlone(config, wiring);
   growLittle();
   const stop = stopSignal();
   const opened = await openInTime(config, output, stop);
@@ -225,6 +248,7 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
   const watchdog = startWatchdog(wiring.notifier);
   try {
     const published = await sidecar.run(stop);
+    if (config.onDemand && published) await (await import("./cli/refresh.ts")).beginLooks(config, stop);
     if (!config.resident) return published ? ExitCode.ok : ExitCode.stoppedEarly;
     wiring.notifier.stopping();
     // systemd removes the directories of what it started; nobody else would remove these.
@@ -235,6 +259,12 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
     clearInterval(watchdog);
     publisher.releaseUnused();
   }
+}
+
+/** @throws ConfigError where nothing would start the next look. */
+function refuseAlone({ onDemand }: Config, { ask }: Wiring): void {
+  if (!onDemand || (ask !== undefined && Notes.of(process.env) !== undefined)) return;
+  throw new ConfigError("resident", '"on-change" needs the units that fetcher or NixOS makes of it: see fetcher units');
 }
 
 /** SIGUSR2, which a package sends after an upgrade. */

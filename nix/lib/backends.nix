@@ -125,6 +125,7 @@ let
     in
     {
       inherit (backend) description network;
+      interval = backend.pollingInterval;
       settings = lib.mapAttrs (
         key: setting:
         optionOf setting // lib.optionalAttrs (isHostDefault key) { inherit (setting) default; }

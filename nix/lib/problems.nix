@@ -194,8 +194,11 @@ rec {
       follow,
       config,
     }:
-    lib.optional (!(config.resident or true) && config.config.reloadOnChange)
-      "${option} is false, so nothing would see a change, but reloadOnChange is true: set ${follow} = false, or leave resident away";
+    lib.optional ((config.resident or true) == false && config.config.reloadOnChange)
+      "${option} is false, so nothing would see a change, but reloadOnChange is true: set ${follow} = false, or leave resident away"
+    ++
+      lib.optional ((config.resident or true) == "on-change" && !config.config.reloadOnChange)
+        "${option} is \"on-change\", and reloadOnChange is false, so no change would count: set ${follow} = true, or resident = false";
 
   # Names of the units in JoinsNamespaceOf=, as strings, lists and lists of strings with spaces have them.
   joinsOf =

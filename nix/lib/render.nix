@@ -52,7 +52,7 @@ rec {
       };
     }
     // lib.optionalAttrs (startTimeout != null) { inherit startTimeout; }
-    // lib.optionalAttrs (!resident) { inherit resident; };
+    // lib.optionalAttrs (resident != true) { inherit resident; };
 
   # Whether a file of the configuration is given to a user or a group other than root.
   hasOwner =
@@ -191,10 +191,14 @@ rec {
         inherit (config) backend secrets;
         inherit (config) config;
       };
+      stays = (config.resident or true) == true;
     in
     {
       inherit description;
-      wants = store.wants ++ lib.optional isSplit "${name}-act.path";
+      wants =
+        store.wants
+        ++ lib.optional isSplit "${name}-act.path"
+        ++ lib.optionals (isOnDemand config) (refreshers name config);
       after =
         store.after
         ++ lib.optional isSplit "${name}-act.path"
@@ -210,7 +214,7 @@ rec {
       # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
       stopIfChanged = false;
       inherit restartIfChanged;
-      reloadIfChanged = reloadIfChanged && config.resident or true;
+      reloadIfChanged = reloadIfChanged && stays;
       inherit environment;
       unitConfig = {
         StopWhenUnneeded = true;
@@ -227,7 +231,11 @@ rec {
         NotifyAccess = executable.NotifyAccess or "all";
         ExecStart = "${package}/bin/fetcher --config ${configFile name config}${lib.optionalString isSplit " --actions ${actionsOf name}"}";
         PrivateTmp = true;
-        RuntimeDirectory = runtimeDirectory + lib.optionalString isSplit " ${name}-act ${name}-act/inbox";
+        RuntimeDirectory =
+          runtimeDirectory
+          + lib.optionalString isSplit " ${name}-act ${name}-act/inbox"
+          # For what is noted, and for links to what is watched.
+          + lib.optionalString (isOnDemand config) " ${name}-refresh ${name}-refresh/inbox ${name}-refresh/ways";
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
         RestartMode = "direct";
@@ -236,7 +244,7 @@ rec {
         TimeoutStartSec = "infinity";
       }
       // (
-        if config.resident or true then
+        if stays then
           daemon // { ExecReload = "${package}/bin/fetcher reload --config ${configFile name config}"; }
         else
           once
@@ -364,6 +372,204 @@ rec {
       TriggerLimitIntervalSec = 0;
     };
   };
+
+  # Nothing stays of the sidecar, and systemd starts a process for each look at the store.
+  isOnDemand = config: (config.resident or true) == "on-change";
+
+  # Where it is noted that the store may have changed.
+  notesOf = name: "/run/${name}-refresh";
+
+  # Directories of which inotify tells that the store may have changed: a file in a directory below is in that.
+  watchedOf =
+    config:
+    let
+      local = {
+        folder = withoutSlash (toString (config.config.secretsDir or ""));
+        nixops = withoutSlash (toString (config.config.keysDir or "/run/keys"));
+      };
+      place = local.${builtins.unsafeDiscardStringContext config.backend} or null;
+      below = lib.filter (path: path != ".") (
+        map (secret: dirOf (secret.source.file or "")) (lib.attrValues config.secrets)
+      );
+    in
+    lib.optionals (place != null) (
+      lib.unique (
+        [ place ] ++ lib.optionals (config.backend == "folder") (map (path: "${place}/${path}") below)
+      )
+    );
+
+  # Seconds; null: the values cannot change.
+  intervalOf =
+    config:
+    let
+      interval = (backendOf config.backend).interval or 60;
+    in
+    if interval == null then
+      null
+    else
+      config.config.pollingInterval or config.config.refreshInterval or interval;
+
+  refreshers =
+    name: config:
+    [ "${name}-refresh.path" ]
+    ++ lib.optional (watchedOf config != [ ]) "${name}-watch.path"
+    ++ lib.optional (intervalOf config != null) "${name}-refresh.timer";
+
+  # What looks at the store for the sidecar `name`, of which no process stays; nothing for one that does. A path unit of
+  # systemd's loses what changes while its service runs (252 to 257, measured), so the one that watches the store starts
+  # something that is over at once: a note in an inbox. As long as there is one, another starts the look.
+  # `sidecar`: its unit.
+  looks =
+    {
+      name,
+      config,
+      targets,
+      sidecar,
+    }:
+    let
+      notes = notesOf name;
+      watched = watchedOf config;
+      interval = intervalOf config;
+      of = lib.concatStringsSep " " targets;
+      common = {
+        restartIfChanged = false;
+        stopIfChanged = false;
+      };
+      unit = {
+        ConditionPathIsDirectory = "${notes}/inbox";
+        StartLimitIntervalSec = 0;
+      };
+      own = lib.filterAttrs (
+        option: _:
+        lib.elem option [
+          "Type"
+          "RemainAfterExit"
+          "Restart"
+          "RestartMode"
+          "ExecStart"
+          "TimeoutStartSec"
+        ]
+        || lib.hasPrefix "RuntimeDirectory" option
+      ) sidecar.serviceConfig;
+    in
+    lib.optionalAttrs (isOnDemand config) (
+      {
+        "${name}-refresh" = common // {
+          description = "Look at the secrets of ${of}";
+          # Once its note is over, the store is watched again: a look after that misses nothing.
+          after = [
+            "${name}.service"
+          ]
+          ++ lib.optionals (watched != [ ]) [
+            "${name}-watch.path"
+            "${name}-watch.service"
+          ];
+          partOf = [ "${name}.service" ];
+          environment = environment // {
+            RUNTIME_DIRECTORY = "/run/${name}";
+          };
+          unitConfig =
+            unit
+            // {
+              # For the module of the host, which makes what starts it.
+              X-FetcherNotes = "${notes}/inbox";
+            }
+            // lib.optionalAttrs (interval != null) { X-FetcherInterval = interval; }
+            // lib.optionalAttrs (config.output ? links) { JoinsNamespaceOf = [ "${name}.service" ]; };
+          serviceConfig = removeAttrs sidecar.serviceConfig (lib.attrNames own) // {
+            # Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too.
+            Type = "exec";
+            ExecStart = "${package}/bin/fetcher refresh --config ${configFile name config} --actions ${actionsOf name}";
+            Restart = "on-failure";
+          };
+        };
+      }
+      // lib.optionalAttrs (watched != [ ]) {
+        "${name}-watch" = common // {
+          description = "Note of a change to the secrets of ${of}";
+          unitConfig = unit // {
+            X-FetcherWatch = watched ++ [
+              "${notes}/ways"
+              "${notes}/ways/0"
+              "${notes}/ways/1"
+            ];
+          };
+          serviceConfig = {
+            Type = "oneshot";
+            # A name is never used twice, so that taking one away loses no other. Where the directory is gone, so is the
+            # sidecar.
+            ExecStart = "-${pkgs.coreutils}/bin/mktemp -q ${notes}/inbox/XXXXXXXXXX";
+            PrivateTmp = true;
+            TemporaryFileSystem = "/run:ro /var:ro";
+            BindPaths = "-${notes}";
+            InaccessiblePaths = lib.concatMapStringsSep " " (place: "-${place}") hostSecrets;
+            ProtectHome = true;
+            CapabilityBoundingSet = "";
+            PrivateNetwork = true;
+            IPAddressDeny = "any";
+            RestrictAddressFamilies = "none";
+            SystemCallFilter = [
+              "@system-service"
+              "~@privileged @resources"
+            ];
+          }
+          // removeAttrs closedIn [
+            "MemorySwapMax"
+            "PrivateUsers"
+          ];
+        };
+      }
+    );
+
+  # What starts them waits for the sidecar, which leaves a note: what it has published may have changed by then.
+  startsLooks = sidecar: {
+    after = [ "${sidecar}.service" ];
+    unitConfig = {
+      StopWhenUnneeded = true;
+      StartLimitIntervalSec = 0;
+    };
+  };
+
+  refreshPath =
+    name: service:
+    startsLooks (lib.removeSuffix "-refresh" name)
+    // {
+      description = lib.replaceStrings [ "Look at" ] [ "Notes of changes to" ] service.description;
+      pathConfig = {
+        DirectoryNotEmpty = service.unitConfig.X-FetcherNotes;
+        # A limit would end the unit, and with it all rotation.
+        TriggerLimitIntervalSec = 0;
+      };
+    };
+
+  watchPath =
+    name: service:
+    startsLooks (lib.removeSuffix "-watch" name)
+    // {
+      description = lib.replaceStrings [ "Note of a change to" ] [ "Watch over" ] service.description;
+      pathConfig = {
+        PathChanged = map escape service.unitConfig.X-FetcherWatch;
+        TriggerLimitIntervalSec = 0;
+      };
+    };
+
+  # Looks are about that many seconds apart, and not all at one time: 10 % more or less.
+  refreshTimer =
+    name: service:
+    let
+      milliseconds =
+        factor: "${toString (builtins.floor (service.unitConfig.X-FetcherInterval * factor + 0.5))}ms";
+    in
+    startsLooks (lib.removeSuffix "-refresh" name)
+    // {
+      description = lib.replaceStrings [ "Look at" ] [ "Looks at" ] service.description;
+      timerConfig = {
+        OnActiveSec = milliseconds 900;
+        OnUnitInactiveSec = milliseconds 900;
+        RandomizedDelaySec = milliseconds 200;
+        AccuracySec = "1s";
+      };
+    };
 
   # Of all units that run this program.
   environment = {
@@ -496,7 +702,8 @@ rec {
       BindPaths = [
         "/run/${runtimeDirectory}"
       ]
-      ++ lib.optional isSplit "${actionsOf name}/inbox";
+      ++ lib.optional isSplit "${actionsOf name}/inbox"
+      ++ lib.optional (isOnDemand config) (notesOf name);
       BindReadOnlyPaths =
         # READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is
         # root.

@@ -222,8 +222,21 @@ in
               option = "resident";
               follow = "backendConfig.config.reloadOnChange";
               inherit config;
-            };
+            }
+            ++
+              lib.optional (!isSplit && resident == "on-change")
+                "resident = \"on-change\" needs secretsStore.enable = true, whose module makes what watches the store";
           joins = problems.joinsOf (service.unitConfig or { });
+          rendered = render.sidecar {
+            name = sidecar;
+            inherit isSplit;
+            targets = [ "${name}.service" ];
+            inherit joins;
+            joinsAfter = lib.intersectLists joins (lib.concatLists (commands.contents (service.after or [ ])));
+            restartIfChanged = service.restartIfChanged or true;
+            reloadIfChanged = service.reloadIfChanged or false;
+            inherit config;
+          };
         in
         if service ? _type then
           throw "systemd.services.${name}: a service in a secrets scope is a plain set; put mkIf around the scope, or inside the service"
@@ -232,32 +245,31 @@ in
         else
           {
             ${name} = target name sidecar service wrong;
-            ${sidecar} = render.sidecar {
-              name = sidecar;
-              inherit isSplit;
-              targets = [ "${name}.service" ];
-              inherit joins;
-              joinsAfter = lib.intersectLists joins (lib.concatLists (commands.contents (service.after or [ ])));
-              restartIfChanged = service.restartIfChanged or true;
-              reloadIfChanged = service.reloadIfChanged or false;
-              inherit config;
-            };
+            ${sidecar} = rendered;
           }
-          // lib.optionalAttrs isSplit {
-            # For the module, which looks at what has come of all definitions of the service.
-            "${sidecar}-act" =
-              lib.recursiveUpdate
-                {
-                  unitConfig.X-FetcherScope = name;
-                }
-                (
-                  render.act {
-                    name = sidecar;
-                    targets = [ "${name}.service" ];
-                    inherit config;
+          // lib.optionalAttrs isSplit (
+            {
+              # For the module, which looks at what has come of all definitions of the service.
+              "${sidecar}-act" =
+                lib.recursiveUpdate
+                  {
+                    unitConfig.X-FetcherScope = name;
                   }
-                );
-          };
+                  (
+                    render.act {
+                      name = sidecar;
+                      targets = [ "${name}.service" ];
+                      inherit config;
+                    }
+                  );
+            }
+            // render.looks {
+              name = sidecar;
+              targets = [ "${name}.service" ];
+              inherit config;
+              sidecar = rendered;
+            }
+          );
       # The module of the host makes the path units. Without it a sidecar acts itself.
       isSplit = store ? enable;
     in

@@ -270,7 +270,7 @@ in
     };
 
   resident = mkOption {
-    type = types.bool;
+    type = types.either types.bool (types.enum [ "on-change" ]);
     default = true;
     description = "${said.resident.description} The secrets are loaded again when the service is restarted.";
   };

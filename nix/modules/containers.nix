@@ -55,7 +55,10 @@ let
             after a restart only.
           '';
         };
-        inherit (types) resident startTimeout;
+        inherit (types) startTimeout;
+        resident = types.resident // {
+          type = lib.types.bool;
+        };
         sidecar = types.sidecar (sidecarOf name) "web-store";
       };
     }

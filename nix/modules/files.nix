@@ -131,6 +131,7 @@ let
         };
         inherit (types) startTimeout;
         resident = types.resident // {
+          type = lib.types.bool;
           default = follows name config;
           defaultText = literalExpression "whether `reloadOnChange` is true: nothing else needs a process";
         };

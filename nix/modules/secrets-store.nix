@@ -31,6 +31,12 @@ let
       inherit service;
     }
     ++ problems.ofPrivateTmp "systemd.services.${name}" service;
+
+  having =
+    mark:
+    lib.filterAttrs (
+      _: service: service.enable && service.unitConfig ? ${mark}
+    ) config.systemd.services;
 in
 {
   imports = [
@@ -58,11 +64,14 @@ in
 
   # Of each unit that acts for a sidecar, what starts it: a scope of RFC 59 makes services alone.
   config.systemd.paths = lib.mkIf config.secretsStore.enable (
-    lib.mapAttrs render.actPath (
-      lib.filterAttrs (
-        _: service: service.enable && service.unitConfig ? X-FetcherInbox
-      ) config.systemd.services
-    )
+    lib.mapAttrs render.actPath (having "X-FetcherInbox")
+    // lib.mapAttrs render.refreshPath (having "X-FetcherNotes")
+    // lib.mapAttrs render.watchPath (having "X-FetcherWatch")
+  );
+
+  # And of each that looks at the store now and then.
+  config.systemd.timers = lib.mkIf config.secretsStore.enable (
+    lib.mapAttrs render.refreshTimer (having "X-FetcherInterval")
   );
 
   config.assertions =

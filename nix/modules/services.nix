@@ -240,6 +240,12 @@ let
             RuntimeDirectoryMode = "0755";
           };
         };
+    }
+    // render.looks {
+      name = sidecar;
+      targets = [ "${name}.service" ] ++ consumers;
+      config = configOf name service;
+      sidecar = rendered;
     };
 
   # For readers.nix.

@@ -29,6 +29,7 @@ export const commandTexts: readonly (readonly [words: string, text: string])[] =
   ["fetcher check NAME...", "what --check says, in the sandbox of NAME's sidecar, as root"],
   ["fetcher ... --user ...", "status, units or check of one's own units: ~/.config/fetcher/NAME.json"],
   ["fetcher reload --config FILE", "have the running daemon take FILE over; the ExecReload= of its unit"],
+  ["fetcher refresh --config FILE", "look at the store once, for a sidecar that is not resident"],
   ["fetcher act --config FILE", "do what is asked for in --actions DIR, for a sidecar that may not"],
 ];
 

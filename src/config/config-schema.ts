@@ -256,9 +256,9 @@ export const configSchema = object({
     means("give up (exit status 69) when the store does not answer for so long at the start; `null`: wait for ever"),
   ),
   resident: option(
-    v.optional(flag, true),
+    v.optional(v.union([v.boolean(), v.literal("on-change")], 'expected true, false or "on-change"'), true),
     means(
-      "`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit's `no-resident.conf`",
+      '`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit\'s `no-resident.conf`. `"on-change"`: no process stays either, and systemd starts one for a moment when the store may have changed; only where the units are generated',
     ),
   ),
   delivery: option(

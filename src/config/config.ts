@@ -68,6 +68,8 @@ export interface Config {
   readonly startTimeout: number | null;
   /** false: the process ends when the first set is published. */
   readonly resident: boolean;
+  /** Nothing is resident, and systemd starts a process for each look at the store. */
+  readonly onDemand: boolean;
   /** How the units that are generated hand the secrets over. */
   readonly delivery: Delivery;
   /** Whether these give the service its variables. */
@@ -112,9 +114,7 @@ export function parseConfig(
     throw new ConfigError("config.refreshInterval", "is another name of pollingInterval: give one of them");
   const ownSettings = Object.fromEntries(Object.entries(settings).filter(([key]) => !Object.hasOwn(rotation, key)));
 
-  if (!raw.resident && rotation.reloadOnChange)
-    throw new ConfigError("resident", "false leaves nobody to see changes: leave it out, or config.reloadOnChange");
-
+  checkResident(raw, rotation);
   const secrets = parseSecrets(raw.secrets, commandLine.ids);
   const output = parseOutput(raw.output, commandLine.output);
   const templates = parseTemplates(raw.templates, baseDirectory);
@@ -134,10 +134,25 @@ export function parseConfig(
     output,
     onChange: raw.onChange,
     startTimeout: raw.startTimeout,
-    resident: raw.resident,
+    resident: raw.resident === true,
+    onDemand: raw.resident === "on-change",
     delivery: deliveryOf(raw),
     environment: name !== undefined && raw.output !== undefined && raw.output.envFile !== null,
   };
+}
+
+/** @throws ConfigError */
+function checkResident(
+  { resident }: v.InferOutput<typeof configSchema>,
+  rotation: v.InferOutput<typeof rotationSchema>,
+): void {
+  if (resident === false && rotation.reloadOnChange)
+    throw new ConfigError("resident", "false leaves nobody to see changes: leave it out, or config.reloadOnChange");
+  if (resident === "on-change" && !rotation.reloadOnChange)
+    throw new ConfigError(
+      "resident",
+      '"on-change" needs changes to be seen: leave config.reloadOnChange out, or say false',
+    );
 }
 
 /** What does not go together. @throws ConfigError */

@@ -50,6 +50,9 @@ export function withName(
     refuseDelivery(raw, scope);
     return raw;
   }
+  // Who acts there is the process itself, which would have to stay.
+  if (scope.isUser && raw.resident === "on-change")
+    throw new ConfigError("resident", "\"on-change\" needs the system's manager: a user's has true and false");
   if (scope.isUser && delivery === "private-tmp")
     throw new ConfigError(
       "delivery",
@@ -60,7 +63,7 @@ export function withName(
   const hasAction = isRecord(json) && json["onChange"] !== undefined;
   const config = {
     ...(backend === "folder" ? { secretsDir: join(scope.configDirectory, name, "secrets") } : {}),
-    ...(hasAction && raw.resident ? { reloadOnChange: true } : {}),
+    ...((hasAction && raw.resident === true) || raw.resident === "on-change" ? { reloadOnChange: true } : {}),
     ...raw.config,
   };
   const wanted = environment ?? deliveryOf(raw) === "env";

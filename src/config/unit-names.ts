@@ -9,6 +9,8 @@ const SPECIAL = /[@\\:]/g;
 
 const SIDECAR = "-secrets";
 const ACT = "-act";
+const REFRESH = "-refresh";
+const WATCH = "-watch";
 const BY_HAND = "fetcher@";
 
 /** Characters, of a unit and of a file. */
@@ -81,6 +83,21 @@ export function unitsOf(sidecar: string): readonly string[] {
 /** The unit that acts for a sidecar, without its suffix, and the directory below /run where the sidecar asks for actions. */
 export function actOf(sidecar: string): string {
   return `${sidecar}${ACT}`;
+}
+
+/** The unit that looks at the store for a sidecar that is not resident, and the directory below /run of what it is told by. */
+export function refreshOf(sidecar: string): string {
+  return `${sidecar}${REFRESH}`;
+}
+
+/** The unit that notes a change of the store. */
+export function watchOf(sidecar: string): string {
+  return `${sidecar}${WATCH}`;
+}
+
+/** @param unit that looks at the store. @returns the sidecar's. */
+export function lookedFor(unit: string): string {
+  return unit.endsWith(unitOf(REFRESH)) ? unitOf(unit.slice(0, -unitOf(REFRESH).length)) : unit;
 }
 
 /** The drop-in of a service that a sidecar is for. */

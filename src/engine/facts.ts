@@ -47,11 +47,16 @@ export type TellFacts = (
 
 /**
  * @param directory the sidecar's runtime directory.
+ * @param startedAt of an earlier process, whose work it is; else now.
  * @returns what writes them. A disk that is full costs only this overview.
  */
-export function factsFile(directory: string, program: string, unit: string | null): TellFacts {
+export function factsFile(
+  directory: string,
+  program: string,
+  unit: string | null,
+  startedAt = new Date().toISOString(),
+): TellFacts {
   const [path, fresh] = [join(directory, FACTS), join(directory, `${FACTS}.new`)];
-  const startedAt = new Date().toISOString();
   return ({ backend, targets, secrets }, now) => {
     const facts: Facts = { ...now, program, unit, services: targets, backend, wanted: secrets.length, startedAt };
     try {

@@ -160,6 +160,10 @@ export class Owed {
     this.#refused = digest;
   }
 
+  get refused(): string | undefined {
+    return this.#refused;
+  }
+
   isRefused(digest: string): boolean {
     return this.#refused === digest;
   }

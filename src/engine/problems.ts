@@ -1,6 +1,7 @@
 /** What is wrong with which secret: the first failure and the recovery are news, repeats are not. */
 import { type BackendErrorKind, isBackendError, type Outcome } from "../contract/backend.ts";
 import { type Clock, clockTime } from "../runtime/clock.ts";
+import { isRecord } from "../contract/records.ts";
 import type { Log } from "../runtime/log.ts";
 
 export interface Problem {
@@ -127,6 +128,25 @@ export class Problems {
     if (over.length > 0) this.#log.notice(`${this.#backend}: answers again`, { secrets: over });
   }
 
+  /** For another process. */
+  get all(): readonly Known[] {
+    return [...this.#known].map(([id, { kind, message, since }]) => ({
+      id,
+      kind,
+      message,
+      since: since.toISOString(),
+    }));
+  }
+
+  /** What an earlier process knew is no news. */
+  recall(known: readonly Known[]): void {
+    for (const { id, kind, message, since } of known)
+      this.#known.set(id, {
+        ...{ kind, message, mayAppear: false, retryAfter: undefined, mayHealFor: 0 },
+        since: new Date(since),
+      });
+  }
+
   /** For STATUS=: the first problem in words, and how many there are. */
   get summary(): string | undefined {
     const [first] = this.#known;
@@ -148,4 +168,22 @@ export class Problems {
   #line(message: string, consequence: string): string {
     return `${this.#backend}: ${message}; ${consequence}`;
   }
+}
+
+/** What is wrong with one secret, as another process reads it. */
+export interface Known {
+  readonly id: string;
+  readonly kind: Problem["kind"];
+  readonly message: string;
+  /** Of Date.toISOString(). */
+  readonly since: string;
+}
+
+const kinds: readonly unknown[] = ["unavailable", "denied", "invalid", "missing"] satisfies Problem["kind"][];
+
+export function isKnown(value: unknown): value is Known {
+  if (!isRecord(value)) return false;
+  const { id, kind, message, since } = value;
+  const isText = [id, message, since].every((one) => typeof one === "string");
+  return isText && kinds.includes(kind) && !Number.isNaN(Date.parse(String(since)));
 }

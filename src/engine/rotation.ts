@@ -4,12 +4,23 @@ import { isAborted } from "../runtime/clock.ts";
 import type { VerifyConfig } from "../config/config.ts";
 import { FatalError } from "../contract/errors.ts";
 import type { HeldValues } from "./held-values.ts";
+import { isRecord } from "../contract/records.ts";
 import type { Log } from "../runtime/log.ts";
 import type { PublishResult } from "./asks.ts";
 import type { Owed } from "./owed.ts";
 import type { Publisher, StagedSet } from "../publish/publisher.ts";
 import { ValueError } from "../publish/value.ts";
 import { verify } from "./verify.ts";
+
+/** A set that was refused, by a digest with a key. */
+export interface Refusal {
+  readonly key: string;
+  readonly digest: string;
+}
+
+export function isRefusal(value: unknown): value is Refusal {
+  return isRecord(value) && typeof value["key"] === "string" && typeof value["digest"] === "string";
+}
 
 export class RotationPublisher {
   #verify: VerifyConfig | null;
@@ -29,6 +40,21 @@ export class RotationPublisher {
     this.#held = held;
     this.#owed = owed;
     this.#log = log;
+  }
+
+  /** For another process, which is not to try the same set again; undefined: none was refused. */
+  get refusal(): Refusal | undefined {
+    const digest = this.#owed.refused;
+    return digest === undefined || this.#key === undefined ? undefined : { key: this.#key.toString("base64"), digest };
+  }
+
+  /** @param unpublished why an earlier process did not publish what is new. */
+  recall(refusal: Refusal | null, unpublished: string | null): void {
+    if (refusal !== null) {
+      this.#key = Buffer.from(refusal.key, "base64");
+      this.#owed.refuse(refusal.digest);
+    }
+    this.#owed.obstruct("publish", unpublished ?? undefined);
   }
 
   /** Another configuration is in charge. */

@@ -12,6 +12,7 @@ import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held-values.ts";
 import { lastHelp } from "./last-help.ts";
 import type { Log } from "../runtime/log.ts";
+import { look, type LookParts, type Memory } from "./look.ts";
 import type { ReloadRequest } from "../systemd/reload-desk.ts";
 import type { Notifier } from "../systemd/notify.ts";
 import { type AskAnother, type OpenedTargets, openTargets } from "./open-targets.ts";
@@ -162,6 +163,35 @@ export class Sidecar {
     } finally {
       await this.#parts.store.close();
       await this.#takeover.close();
+      this.#held.clear();
+    }
+  }
+
+  /**
+   * Looks at the store once, beside what an earlier process has published. Whatever the store does, that stays.
+   *
+   * @param notes how many changes were noted; undefined: none, it is only time for a look.
+   * @returns what the next look is to be told; undefined where it is stopped before.
+   */
+  async look(before: Memory, notes: (() => number) | undefined, stop: AbortSignal): Promise<Memory | undefined> {
+    const { config, store } = this.#parts;
+    const parts: LookParts = {
+      ...{ ...this.#parts, config, held: this.#held, problems: this.#problems, owed: this.#owed },
+      ...{ rotation: this.#rotation, targets: this.#targets, cycle: this.#cycle, notes },
+      begin: async (found: Found) => {
+        await this.#begin(found, stop);
+      },
+      ready: () => {
+        this.#ready = true;
+      },
+    };
+    try {
+      const memory = await waitFor(look(parts, before, stop), soonAfter(stop, STOP_LIMIT));
+      if (isAborted(stop) || typeof memory === "symbol") return undefined;
+      this.#tellStatus();
+      return memory;
+    } finally {
+      await store.close();
       this.#held.clear();
     }
   }

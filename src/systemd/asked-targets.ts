@@ -70,7 +70,9 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     this.#config = config;
     this.#alarm = new Alarm(clock);
     this.#report = counter.report;
-    this.#before = countsIn(this.#report);
+    // One that is not resident has many lives: all of them count, and what the other unit says is for the next.
+    this.#before = config.onDemand ? { done: 0, failed: 0 } : countsIn(this.#report);
+    if (config.onDemand) this.#statuses = this.#report.statuses;
     this.#heard = this.#report.said.at(-1)?.number ?? 0;
     const write = (publishedAt: number | null) => {
       publisher.setPending(publishedAt);
@@ -112,7 +114,10 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
 
   resume({ pending }: Pick<Found, "pending">): void {
     if (pending === undefined) return;
-    if (this.none) this.forget();
+    const { publishedAt } = pending;
+    // It was done when this process, or its predecessor, was not there to hear of it.
+    const isDone = publishedAt !== null && this.#parts.counter.report.done >= publishedAt;
+    if (this.none || isDone) this.forget();
     else if (this.#due === undefined) this.request([], pending.publishedAt ?? undefined);
   }
 

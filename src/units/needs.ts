@@ -15,26 +15,35 @@ export interface Needs {
   readonly stays: readonly string[];
   /** A folder may lie on a mount of its own. */
   readonly mounts: readonly string[];
+  /** Directories of which inotify tells that the store may have changed. */
+  readonly watched: readonly string[];
+  /** Seconds between two looks where the configuration does not say; null: the values cannot change. */
+  readonly interval: number | null;
 }
 
-const nothing: Needs = { network: false, everything: false, home: false, replaced: [], stays: [], mounts: [] };
+const nothing: Needs = {
+  ...{ network: false, everything: false, home: false, replaced: [], stays: [], mounts: [], watched: [] },
+  interval: 60,
+};
 const open: Needs = { ...nothing, network: true, everything: true, home: true, replaced: ["/etc/ssh"] };
 
 export function needsOf(backend: string, settings: Settings): Needs {
   switch (backend) {
     case "folder": {
       const folder = paths(settings, ["secretsDir"]);
-      return { ...nothing, replaced: folder, mounts: folder };
+      return { ...nothing, replaced: folder, mounts: folder, watched: folder };
     }
     case "vault":
       return { ...nothing, network: true, replaced: ofVault(settings) };
     case "aws":
-      return { ...nothing, network: true, home: true };
-    case "nixops":
-      return { ...nothing, stays: paths({ keysDir: "/run/keys", ...settings }, ["keysDir"]) };
+      return { ...nothing, network: true, home: true, interval: 300 };
+    case "nixops": {
+      const keys = paths({ keysDir: "/run/keys", ...settings }, ["keysDir"]);
+      return { ...nothing, stays: keys, watched: keys };
+    }
     case "credentials":
     case "static":
-      return nothing;
+      return { ...nothing, interval: null };
     default:
       return open;
   }

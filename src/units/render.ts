@@ -2,10 +2,11 @@
 import { dirname, join, relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/scope.ts";
-import { actOf, dropInOf, unitOf } from "../config/unit-names.ts";
+import { actOf, dropInOf, refreshOf, unitOf } from "../config/unit-names.ts";
 import { actUnits } from "./act.ts";
 import { executable, executableThatActs } from "./executable.ts";
 import { needsOf } from "./needs.ts";
+import { refreshers, refreshUnits } from "./refresh.ts";
 import { sandbox, withoutRoot } from "./sandbox.ts";
 import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
 
@@ -27,7 +28,23 @@ export function unitsOf(config: Config, options: RenderOptions): readonly UnitFi
   const sidecar = sidecarUnit(config, options, comment);
   const dropIns = config.targets.map((unit) => dropIn(config, options, unit, comment));
   // Whoever reaches a user's manager is that user, whom the sidecar runs as.
-  return options.scope.isUser ? [sidecar, ...dropIns] : [sidecar, ...acting(config, options, comment), ...dropIns];
+  if (options.scope.isUser) return [sidecar, ...dropIns];
+  const refreshing = config.onDemand ? refresh(config, options, sidecar) : [];
+  return [sidecar, ...acting(config, options, comment), ...refreshing, ...dropIns];
+}
+
+function refresh(
+  config: Config,
+  { name, scope, sidecar, program }: RenderOptions,
+  { service, ...unit }: UnitFile,
+): readonly UnitFile[] {
+  const runtimeDirectory = runtimeDirectoryIn(config, scope);
+  const file = join(scope.configDirectory, `${name}.json`);
+  return refreshUnits(config, needsOf(config.backend, config.settings), {
+    ...{ sidecar, runtimeDirectory, comment: unit.comment, service },
+    file: file.replaceAll("%", "%%"),
+    command: commandLine([...program, "refresh", "--config", file, ...actionsFlag(runtimeDirectory)]),
+  });
 }
 
 function acting(
@@ -59,9 +76,10 @@ function sidecarUnit(
   // A command may well do without a network, and is tried again where it does not.
   const store = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
   // A user's manager knows none of the system's units.
-  const wants = isUser ? [] : [...store, `${actOf(sidecar)}.path`];
+  const acts = isUser ? [] : [...store, `${actOf(sidecar)}.path`];
+  const wants = [...acts, ...(config.onDemand ? refreshers(sidecar, needs, config) : [])];
   // Users may come from elsewhere than /etc/passwd.
-  const after = [...wants, ...(hasOwner(config) && !isUser ? ["nss-user-lookup.target"] : [])];
+  const after = [...acts, ...(hasOwner(config) && !isUser ? ["nss-user-lookup.target"] : [])];
   return {
     path: unitOf(sidecar),
     comment,
@@ -88,7 +106,7 @@ function sidecarUnit(
       ["NotifyAccess", "all"],
       ["ExecStart", commandLine([...program, "--config", file, ...(isUser ? [] : actionsFlag(runtimeDirectory))])],
       ...(isUser ? [] : ([["PrivateTmp", "yes"]] as const)),
-      ["RuntimeDirectory", (isUser ? [runtimeDirectory] : directoriesOf(runtimeDirectory)).map(word).join(" ")],
+      ["RuntimeDirectory", (isUser ? [runtimeDirectory] : directoriesOf(runtimeDirectory, config)).map(word).join(" ")],
       // Each file's own mode decides where others are to read them; else the directory does.
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
       ["RuntimeDirectoryPreserve", "restart"],
@@ -143,9 +161,12 @@ const emptyWhenStopped = ({ systemctl }: Scope) =>
   `-sh -c '${systemctl.join(" ")} list-jobs --full --no-legend | while read -r _ unit job _; do ` +
   'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done\'';
 
-/** The directories of a sidecar that has another unit act: the last one is for its requests. */
-function directoriesOf(runtimeDirectory: string): readonly string[] {
-  return [runtimeDirectory, actOf(runtimeDirectory), `${actOf(runtimeDirectory)}/inbox`];
+/** The directories of a sidecar that has another unit act: `inbox` is for its requests. */
+function directoriesOf(runtimeDirectory: string, { onDemand }: Config): readonly string[] {
+  const [act, refresh] = [actOf(runtimeDirectory), refreshOf(runtimeDirectory)];
+  // For what is noted, and for links to what is watched.
+  const notes = onDemand ? [refresh, `${refresh}/inbox`, `${refresh}/ways`] : [];
+  return [runtimeDirectory, act, `${act}/inbox`, ...notes];
 }
 
 const environment = [

@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import type { Config } from "../config/config.ts";
 import { CONFIG_DIRECTORY } from "../config/one-file.ts";
-import { actOf } from "../config/unit-names.ts";
+import { actOf, refreshOf } from "../config/unit-names.ts";
 import type { Needs } from "./needs.ts";
 import { type Lines, word } from "./unit-file.ts";
 
@@ -66,6 +66,7 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     // Where it asks for actions; what the unit that acts says beside is not its own to write.
     ["BindPaths", `/run/${word(actOf(runtimeDirectory))}/inbox`],
     ["BindReadOnlyPaths", `/run/${word(actOf(runtimeDirectory))}`],
+    ...(config.onDemand ? ([["BindPaths", `/run/${word(refreshOf(runtimeDirectory))}`]] as const) : []),
     // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is root.
     ["BindReadOnlyPaths", "/run/systemd/notify"],
     ...(hidesRun ? ([["BindReadOnlyPaths", "-/run/nscd"]] as const) : []),

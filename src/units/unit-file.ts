@@ -8,18 +8,18 @@ export interface UnitFile {
   /** One line for whoever reads it. */
   readonly comment: string;
   readonly unit: Lines;
-  /** [Path], of a path unit. */
+  /** [Path] or [Timer], of a unit that starts another. */
   readonly triggers?: Lines;
   readonly service: Lines;
 }
 
-export function textOf({ comment, unit, triggers = [], service }: UnitFile): string {
+export function textOf({ path, comment, unit, triggers = [], service }: UnitFile): string {
   const section = (name: string, lines: Lines) =>
     lines.length === 0 ? [] : ["", `[${name}]`, ...lines.map(([option, value]) => `${option}=${value}`)];
   return [
     `# ${comment}`,
     ...section("Unit", unit),
-    ...section("Path", triggers),
+    ...section(path.endsWith(".timer") ? "Timer" : "Path", triggers),
     ...section("Service", service),
     "",
   ].join("\n");

@@ -252,7 +252,7 @@ export class Pair {
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
     // What fetcher units has printed.
-    files.push(`${etc}/${name}-secrets.service`, `${etc}/${name}-secrets-act.*`);
+    files.push(`${etc}/${name}-secrets.service`, `${etc}/${name}-secrets-*`);
     await guest.run(["umount", runtime], { check: false });
     await guest.run(`rm -rf ${[...files, `/etc/fetcher/${name}`, `${home}/${name}.*`].join(" ")}`);
   }

@@ -137,7 +137,7 @@ export function configPath(units: RenderedUnits, sidecar: string): string {
 }
 
 /** The lines of a unit's section, sorted: `["After=a.service", …]`. */
-export function lines(text: string, section: "Unit" | "Path" | "Service"): string[] {
+export function lines(text: string, section: "Unit" | "Path" | "Timer" | "Service"): string[] {
   const rest = text.slice(text.indexOf(`[${section}]\n`) + section.length + 3);
   const end = rest.search(/^\[/m);
   return (end < 0 ? rest : rest.slice(0, end)).split("\n").filter((line) => line !== "" && !line.startsWith("#"));

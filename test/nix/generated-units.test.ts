@@ -6,7 +6,7 @@ import { temporary } from "../contract/temporary.ts";
 import { needs } from "../requirements.ts";
 import { Evaluation, lines } from "./evaluation.ts";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 
 /** What /etc/fetcher/NAME.json and the NixOS option secretsStore.services.NAME say alike. */
 interface Settings {
@@ -37,6 +37,19 @@ const cases: Readonly<Record<string, Settings>> = {
     config: { secretsDir: "/var/lib/app/secrets" },
   },
   "no resident process": { delivery: "credentials", secrets: { a: {} }, config: folder, resident: false },
+  "no resident process, and a folder that is watched": {
+    delivery: "private-tmp",
+    secrets: { a: {}, b: { source: { file: "below/b" }, owner: "nobody" } },
+    config: { ...folder, reloadOnChange: true, pollingInterval: 20 },
+    resident: "on-change",
+  },
+  "no resident process, and a Vault that is asked again": {
+    delivery: "credentials",
+    secrets: { a: {} },
+    backend: "vault",
+    config: { url: "https://vault.test:8200", path: "app", tokenPath: "/var/lib/agent/token", reloadOnChange: true },
+    resident: "on-change",
+  },
   "a folder that is swapped in /run": {
     delivery: "credentials",
     secrets: { a: {} },
@@ -69,6 +82,8 @@ const cases: Readonly<Record<string, Settings>> = {
   "a command": { delivery: "credentials", secrets: { a: {} }, backend: "command", config: { command: ["age", "-d"] } },
 };
 
+const sections: Readonly<Record<string, "Path" | "Timer">> = { ".path": "Path", ".timer": "Timer" };
+
 needs("nix").describe("of the same settings, the generator and the NixOS module make the same units:", () => {
   const evaluation = new Evaluation();
 
@@ -94,7 +109,7 @@ needs("nix").describe("of the same settings, the generator and the NixOS module 
   }
 
   /** One value a line; what a path of NixOS, its switch or /etc/fetcher alone needs is left out. */
-  function normal(text: string, section: "Unit" | "Path" | "Service"): string[] {
+  function normal(text: string, section: "Unit" | "Path" | "Timer" | "Service"): string[] {
     return (
       lines(text, section)
         .flatMap((line) => {
@@ -127,7 +142,7 @@ needs("nix").describe("of the same settings, the generator and the NixOS module 
       const [ours, theirs] = [await generated(name, settings), rendered(name, settings)];
       expect(Object.keys(ours).sort()).toEqual(Object.keys(theirs).sort());
       for (const [unit, text] of Object.entries(ours))
-        for (const section of ["Unit", unit.endsWith(".path") ? "Path" : "Service"] as const)
+        for (const section of ["Unit", sections[extname(unit)] ?? "Service"] as const)
           expect(normal(text, section), `${unit} [${section}]`).toEqual(normal(theirs[unit] ?? "", section));
     }
   });

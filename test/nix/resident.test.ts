@@ -56,6 +56,42 @@ needs("nix").describe("a sidecar that does not stay", () => {
     expect(evaluation.config(staying, sidecar)).not.toHaveProperty("resident");
   });
 
+  test('with "on-change" systemd looks for it, of services and of scopes; without reloadOnChange that is refused', () => {
+    const looking = evaluation.units(`({ config, lib, pkgs, ... }: {
+      secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
+      secretsStore.services.app = {
+        secrets.a = { };
+        secretsConfig = { backend = "folder"; config.reloadOnChange = true; };
+        resident = "on-change";
+      };
+      systemd.services = lib.mkMerge [
+        { app.serviceConfig.ExecStart = "/bin/app"; }
+        ((import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
+          loadSecrets = [ "a" ];
+          backendConfig = { backend = "folder"; config.reloadOnChange = true; };
+          resident = "on-change";
+        } (_: { scoped.serviceConfig.ExecStart = "/bin/app"; }))
+      ];
+    })`);
+    for (const name of ["app", "scoped"]) {
+      const of = (unit: string, option: string) => setting(looking, `${name}-secrets${unit}`, option);
+      expect(of(".service", "Type")).toEqual(["oneshot"]);
+      expect(of(".service", "Wants").join(" ")).toContain(`${name}-secrets-watch.path`);
+      expect(of("-watch.path", "PathChanged")[0]).toBe("/etc/secrets");
+      expect(of("-refresh.path", "DirectoryNotEmpty")).toEqual([`/run/${name}-secrets-refresh/inbox`]);
+      expect(of("-refresh.timer", "OnUnitInactiveSec")).toEqual(["54000ms"]);
+      expect(of("-refresh.service", "Environment").join(" ")).toContain(`RUNTIME_DIRECTORY=/run/${name}-secrets`);
+    }
+    const refused = `({ ... }: {
+      secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
+      secretsStore.services.app = { secrets.a = { }; ${folder} resident = "on-change"; };
+      systemd.services.app.serviceConfig.ExecStart = "/bin/app";
+    })`;
+    expect(evaluation.complaint(refused)).toContain(
+      'secretsStore.services.app.resident is "on-change", and reloadOnChange is false, so no change would count: set secretsStore.services.app.secretsConfig.config.reloadOnChange = true, or resident = false',
+    );
+  });
+
   test("only of a file it is the default, and there until changes are followed or leases are renewed", () => {
     const types = (reload: string) => {
       const units = evaluation.units(host("", reload));

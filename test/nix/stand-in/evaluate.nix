@@ -7,6 +7,15 @@ let
   host = lib.evalModules {
     modules = [ (import ./nixos.nix { inherit lib pkgs; }) ] ++ modules;
   };
+  starters =
+    kind:
+    lib.mapAttrs' (
+      name: unit:
+      lib.nameValuePair "${name}.${kind}" {
+        inherit (unit) text;
+        links = [ ];
+      }
+    );
   failed = map (one: one.message) (lib.filter (one: !one.assertion) host.config.assertions);
 in
 {
@@ -20,13 +29,8 @@ in
     if failed != [ ] then
       throw "Failed assertions:\n${lib.concatMapStringsSep "\n" (message: "- ${message}") failed}"
     else
-      lib.mapAttrs' (
-        name: path:
-        lib.nameValuePair "${name}.path" {
-          inherit (path) text;
-          links = [ ];
-        }
-      ) host.config.systemd.paths
+      starters "path" host.config.systemd.paths
+      // starters "timer" host.config.systemd.timers
       // lib.mapAttrs' (
         name: service:
         lib.nameValuePair "${name}.service" {

@@ -127,7 +127,9 @@ let
       };
     };
 
-  path =
+  # A unit that starts another: [Path] with `pathConfig`, [Timer] with `timerConfig`.
+  starter =
+    kind: setting:
     { config, ... }:
     {
       options = {
@@ -136,23 +138,25 @@ let
           default = "";
         };
         before = units;
+        after = units;
         unitConfig = section;
-        pathConfig = section;
+        ${setting} = section;
         text = mkOption {
           type = types.str;
           readOnly = true;
         };
       };
       config = {
-        unitConfig = {
+        unitConfig = lib.filterAttrs (_: value: value != "") {
           Description = config.description;
           Before = toString config.before;
+          After = toString config.after;
         };
         text = ''
           [Unit]
           ${settings config.unitConfig}
-          [Path]
-          ${settings config.pathConfig}
+          [${kind}]
+          ${settings config.${setting}}
         '';
       };
     };
@@ -197,7 +201,11 @@ in
       default = { };
     };
     systemd.paths = mkOption {
-      type = types.attrsOf (types.submodule path);
+      type = types.attrsOf (types.submodule (starter "Path" "pathConfig"));
+      default = { };
+    };
+    systemd.timers = mkOption {
+      type = types.attrsOf (types.submodule (starter "Timer" "timerConfig"));
       default = { };
     };
     assertions = mkOption {

@@ -55,6 +55,7 @@ test("what is not said has the documented default", () => {
     onChange: { action: "restart", signal: null, settle: 2, minInterval: 3, splay: 0, verify: null },
     startTimeout: null,
     resident: true,
+    onDemand: false,
     delivery: "files",
     environment: false,
   });
@@ -193,7 +194,11 @@ describe("each error names its option, and never shows what was found there", ()
       "resident: false leaves nobody to see changes: leave it out, or config.reloadOnChange",
       { ...good, resident: false, config: { reloadOnChange: true } },
     ],
-    ["resident: expected true or false", { ...good, resident: canary }],
+    [
+      'resident: "on-change" needs changes to be seen: leave config.reloadOnChange out, or say false',
+      { ...good, resident: "on-change", config: { reloadOnChange: false } },
+    ],
+    ['resident: expected true, false or "on-change"', { ...good, resident: canary }],
     ["startTimeout: expected at least 0.05 seconds", { ...good, startTimeout: 0 }],
   ])("%s", (message, json) => {
     expect(refusal(json)).toBe(message);

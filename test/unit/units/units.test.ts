@@ -4,6 +4,8 @@ import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import * as v from "valibot";
 import type { About, AboutBackend } from "../../../src/contract/option.ts";
 import { generate } from "../../../src/units/generator.ts";
+import { loadBackend } from "../../../backends/index.ts";
+import { userScope } from "../../../src/config/scope.ts";
 import { needsOf } from "../../../src/units/needs.ts";
 import { unitsOfFile } from "../../../src/units/one-file-units.ts";
 import { textOf, type UnitFile } from "../../../src/units/unit-file.ts";
@@ -127,6 +129,108 @@ describe("the units that act for it", () => {
     );
     expect(lines(unit)).toEqual(
       expect.arrayContaining(["MemoryDenyWriteExecute=yes", "SystemCallFilter=~@pkey"]) as string[],
+    );
+  });
+});
+
+describe("the units that look at the store, where nothing stays", () => {
+  const made = (more: object = {}) => units("hello", { resident: "on-change", secrets: { a: {} }, ...more });
+  const triggers = (unit: UnitFile | undefined) => (unit?.triggers ?? []).map((line) => line.join("="));
+
+  test("watch a folder, and are pulled in by a sidecar that is over; without it nothing of them is there", () => {
+    const all = made({ delivery: "private-tmp" });
+    expect(lines(all.get("hello-secrets.service"))).toEqual(
+      expect.arrayContaining([
+        "Type=oneshot",
+        "Wants=hello-secrets-act.path hello-secrets-refresh.path hello-secrets-watch.path hello-secrets-refresh.timer",
+        "After=hello-secrets-act.path",
+        "RuntimeDirectory=hello-secrets hello-secrets-act hello-secrets-act/inbox hello-secrets-refresh hello-secrets-refresh/inbox hello-secrets-refresh/ways",
+        "BindPaths=/run/hello-secrets-refresh",
+      ]) as string[],
+    );
+    expect(lines(all.get("hello-secrets.service"))).not.toContain("PartOf=hello.service");
+    expect(triggers(all.get("hello-secrets-watch.path"))).toEqual([
+      "PathChanged=/etc/fetcher/hello/secrets",
+      "PathChanged=/run/hello-secrets-refresh/ways",
+      "PathChanged=/run/hello-secrets-refresh/ways/0",
+      "PathChanged=/run/hello-secrets-refresh/ways/1",
+      "TriggerLimitIntervalSec=0",
+    ]);
+    expect(triggers(all.get("hello-secrets-refresh.path"))).toEqual([
+      "DirectoryNotEmpty=/run/hello-secrets-refresh/inbox",
+      "TriggerLimitIntervalSec=0",
+    ]);
+    expect(triggers(all.get("hello-secrets-refresh.timer"))).toEqual([
+      "OnActiveSec=54000ms",
+      "OnUnitInactiveSec=54000ms",
+      "RandomizedDelaySec=12000ms",
+      "AccuracySec=1s",
+    ]);
+    const starters = ["watch.path", "refresh.path", "refresh.timer"].map((end) => all.get(`hello-secrets-${end}`));
+    for (const unit of starters)
+      expect(lines(unit)).toEqual(
+        expect.arrayContaining([
+          "After=hello-secrets.service",
+          "StopWhenUnneeded=yes",
+          "StartLimitIntervalSec=0",
+        ]) as string[],
+      );
+    expect([...made({ resident: false }).keys()].filter((path) => /-(?:watch|refresh)\./.test(path))).toEqual([]);
+  });
+
+  test("run this program in the sidecar's sandbox, and go with it", () => {
+    const all = made({ delivery: "private-tmp", secrets: { a: { owner: "nobody" } } });
+    const [start, look] = ["hello-secrets.service", "hello-secrets-refresh.service"].map((path) =>
+      lines(all.get(path)),
+    );
+    expect(look).toEqual(
+      expect.arrayContaining([
+        "Type=exec",
+        "Restart=on-failure",
+        "PartOf=hello-secrets.service",
+        "After=hello-secrets.service hello-secrets-watch.path hello-secrets-watch.service",
+        "JoinsNamespaceOf=hello-secrets.service",
+        "ExecStart=/usr/bin/fetcher refresh --config /etc/fetcher/hello.json --actions /run/hello-secrets-act",
+        "Environment=RUNTIME_DIRECTORY=/run/hello-secrets",
+      ]) as string[],
+    );
+    const ofStart =
+      /^(?:Type|RemainAfterExit|Restart(?:Mode)?|ExecStart|RuntimeDirectory\w*|Configuration\w*|TimeoutStartSec)=/;
+    const closed = (all.get("hello-secrets.service")?.service ?? []).map((line) => line.join("="));
+    expect(closed.filter((line) => !ofStart.test(line) && look?.includes(line) !== true)).toEqual([]);
+    expect(start?.length).toBeGreaterThan(40);
+  });
+
+  test.each<[{ backend?: string; config?: object; secrets?: object }, string[] | undefined]>([
+    [{ config: { secretsDir: "/srv/50%" }, secrets: { a: { source: { file: "x/y" } } } }, ["/srv/50%%", "/srv/50%%/x"]],
+    [{ backend: "nixops" }, ["/run/keys"]],
+    [{ backend: "vault", config: { url: "https://vault.test", pollingInterval: 30 } }, undefined],
+    [{ backend: "credentials" }, undefined],
+  ])("are for what is to be seen: %j", (config, watched) => {
+    const all = made(config);
+    const paths = triggers(all.get("hello-secrets-watch.path")).filter((line) =>
+      /^PathChanged=(?!\/run\/hello)/.test(line),
+    );
+    expect(paths).toEqual((watched ?? []).map((path) => `PathChanged=${path}`));
+    expect(all.has("hello-secrets-watch.service")).toBe(watched !== undefined);
+    expect(all.has("hello-secrets-refresh.timer")).toBe(config.backend !== "credentials");
+    if (config.backend === "vault")
+      expect(triggers(all.get("hello-secrets-refresh.timer"))).toContain("OnUnitInactiveSec=27000ms");
+  });
+
+  test.each(["aws", "command", "credentials", "folder", "nixops", "static", "vault"])(
+    "poll %s as a resident sidecar does",
+    async (backend) => {
+      const { defaultPollingInterval } = await loadBackend(backend, "/");
+      expect(needsOf(backend, {}).interval).toBe(defaultPollingInterval);
+    },
+  );
+
+  test("are not made for a user's manager, which is said", () => {
+    write("hello", { resident: "on-change", secrets: { a: {} } });
+    const scope = userScope({ HOME: "/home/a", XDG_RUNTIME_DIR: "/run/user/7" });
+    expect(() => unitsOfFile("hello", { ...place(), scope })).toThrow(
+      /resident: "on-change" needs the system's manager/,
     );
   });
 });

@@ -1,0 +1,104 @@
+/** `fetcher refresh`: what the unit NAME-secrets-refresh.service runs, where no process of the sidecar stays. */
+import { dirname, join } from "node:path";
+import { type Config, loadConfig, type OutputConfig } from "../config/config.ts";
+import { lookedFor } from "../config/unit-names.ts";
+import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
+import { waitFor } from "../contract/waiting.ts";
+import { factsFile, readFacts, type TellFacts, unitOfThisProcess } from "../engine/facts.ts";
+import { memoryIn, withoutLeases } from "../engine/look.ts";
+import { Sidecar, type SidecarParts } from "../engine/sidecar.ts";
+import { linksOnWays } from "../engine/ways.ts";
+import type { Publisher } from "../publish/publisher.ts";
+import type { Store } from "../engine/store.ts";
+import { Notes } from "../systemd/notes.ts";
+import { needsOf } from "../units/needs.ts";
+import { WAYS } from "../units/refresh.ts";
+import type { CommandLine } from "./command-line.ts";
+
+/** Seconds that a file system may take to say where links lead. */
+const WALK_LIMIT = 5;
+
+type Wiring = Pick<SidecarParts, "notifier" | "ask" | "log" | "clock" | "random" | "systemd">;
+type Open = (
+  config: Config,
+  output: OutputConfig,
+  stop: AbortSignal,
+) => Promise<{ readonly store: Store; readonly publisher: Publisher } | undefined>;
+
+/** @param version of this program. */
+export async function refresh(
+  commandLine: CommandLine,
+  wiring: Wiring,
+  open: Open,
+  version: string,
+  stop: AbortSignal,
+): Promise<ExitCode> {
+  const notes = Notes.of(process.env);
+  if (commandLine.mode !== "daemon" || commandLine.configFile === undefined || wiring.ask === undefined)
+    throw new UsageError(
+      "refresh: expected --config FILE and --actions DIR, as the unit has them that looks at the store",
+    );
+  if (notes === undefined) throw new FatalError(ExitCode.config, "refresh: $RUNTIME_DIRECTORY is none of a sidecar's");
+  // What is noted from now on is for the next: by then systemd watches the store again.
+  const known = notes.all;
+  try {
+    const config = await loadConfig(commandLine);
+    if (config.output === undefined || !config.onDemand)
+      throw new FatalError(ExitCode.config, 'configuration: resident: is not "on-change" (any more): reload systemd');
+    const opened = await open(config, config.output, stop);
+    if (opened === undefined) return ExitCode.ok;
+    // Else it is as one that stays.
+    const running = { ...config, resident: true };
+    const facts = factsAfter(dirname(config.output.directory), version, opened.store);
+    const store = withoutLeases(opened.store);
+    const parts = { ...wiring, ...opened, store, config: running, facts, version, idle: () => undefined };
+    const sidecar = new Sidecar(parts);
+    const hinted = known.length === 0 ? undefined : () => notes.all.length;
+    const memory = await sidecar.look(memoryIn(notes.memory), hinted, stop);
+    if (memory !== undefined) {
+      notes.remember(memory);
+      await watchWays(notes, config, stop);
+    }
+    return ExitCode.ok;
+  } finally {
+    notes.take(known);
+  }
+}
+
+/** When the first set is published: what has changed since then is for the first look, and so is what nobody watches yet. */
+export async function beginLooks(config: Config, stop: AbortSignal): Promise<void> {
+  const notes = Notes.of(process.env);
+  if (notes === undefined) return;
+  await watchWays(notes, config, stop);
+  notes.leave();
+}
+
+async function watchWays(notes: Notes, config: Config, stop: AbortSignal): Promise<void> {
+  const { watched } = needsOf(config.backend, config.settings);
+  const files = watched.flatMap((place) => config.secrets.map(({ id, source }) => join(place, fileOf(id, source))));
+  const found = await waitFor(linksOnWays(files, watched), stop, WALK_LIMIT);
+  if (typeof found === "object") notes.watch(found.slice(0, WAYS), WAYS);
+}
+
+function fileOf(id: string, { file, key }: Readonly<Record<string, unknown>>): string {
+  const named = file ?? key;
+  return typeof named === "string" ? named : id;
+}
+
+/** What is counted goes on from where the process before it ended. */
+function factsAfter(directory: string, version: string, { pollingInterval }: Store): TellFacts {
+  const before = readFacts(directory);
+  const own = unitOfThisProcess();
+  const unit = own === null ? null : lookedFor(own);
+  const tell = factsFile(directory, version, unit, before?.startedAt);
+  return (config, now) => {
+    const next = pollingInterval === null ? null : new Date(Date.now() + pollingInterval * 1000).toISOString();
+    tell(config, {
+      ...now,
+      checkedAt: now.checkedAt ?? before?.checkedAt ?? null,
+      nextLookAt: next,
+      rotations: (before?.rotations ?? 0) + now.rotations,
+      publishedAt: now.publishedAt ?? before?.publishedAt ?? null,
+    });
+  };
+}

@@ -1,0 +1,130 @@
+/**
+ * One look at the store, by a process that systemd starts for it and that ends with it: the same round that a resident sidecar goes,
+ * beside what is published.
+ */
+import { isAborted, type Clock } from "../runtime/clock.ts";
+import type { Config } from "../config/config.ts";
+import { BackendError, type Outcome } from "../contract/backend.ts";
+import type { Cycle } from "./cycle.ts";
+import { type HeldValues, isFetched, PUBLISHED_BEFORE } from "./held-values.ts";
+import { longest } from "./at-rest.ts";
+import { isKnown, type Known, type Problems } from "./problems.ts";
+import type { Owed } from "./owed.ts";
+import type { Found, Publisher } from "../publish/publisher.ts";
+import { isRefusal, type Refusal, type RotationPublisher } from "./rotation.ts";
+import type { Store } from "./store.ts";
+import type { Targets } from "../systemd/targets.ts";
+
+/** Seconds in which what fails is tried again; then that is for the next look. */
+const PATIENCE = 5;
+
+/** What one look tells the next: of a log that nobody reads twice, and of a set that is not to be tried twice. */
+export interface Memory {
+  readonly problems: readonly Known[];
+  /** Why the new secrets are not published. */
+  readonly unpublished: string | null;
+  readonly refusal: Refusal | null;
+}
+
+/** @param json of another version, or of nobody's. */
+export function memoryIn({ problems, unpublished, refusal }: Readonly<Record<string, unknown>>): Memory {
+  return {
+    problems: Array.isArray(problems) ? problems.filter(isKnown) : [],
+    unpublished: typeof unpublished === "string" ? unpublished : null,
+    refusal: isRefusal(refusal) ? refusal : null,
+  };
+}
+
+export interface LookParts {
+  readonly config: Config;
+  readonly publisher: Publisher;
+  readonly held: HeldValues;
+  readonly problems: Problems;
+  readonly owed: Owed;
+  readonly rotation: RotationPublisher;
+  readonly targets: Targets;
+  readonly cycle: Cycle;
+  readonly clock: Clock;
+  /** As a start does it, where nothing whole is published. */
+  readonly begin: (found: Found) => Promise<void>;
+  /** Called when it is known what is published. */
+  readonly ready: () => void;
+  /** How many notes there are; undefined: a timer alone has it look. */
+  readonly notes: (() => number) | undefined;
+}
+
+export async function look(parts: LookParts, before: Memory, stop: AbortSignal): Promise<Memory> {
+  const { publisher, held, problems, owed, rotation, targets } = parts;
+  problems.recall(before.problems);
+  rotation.recall(before.refusal, before.unpublished);
+  const found = publisher.recover();
+  targets.remember(found);
+  if (found.values === undefined) {
+    await parts.begin(found);
+    parts.ready();
+    if (!isAborted(stop)) targets.resume(found);
+  } else {
+    held.restore(found.values, PUBLISHED_BEFORE);
+    targets.resume(found);
+    // It reads its configuration and its templates itself.
+    if (publisher.outdated(held.bytes).length > 0) owed.templatesAre("changed", !targets.none);
+    else if (publisher.differs(held.bytes)) owed.settingsMayDiffer();
+    parts.ready();
+    await rounds(parts, await untilQuiet(parts, stop), stop);
+  }
+  return {
+    problems: problems.all,
+    unpublished: owed.obstacleOf("publish") ?? null,
+    refusal: rotation.refusal ?? null,
+  };
+}
+
+/** What belongs together is written in steps, each of which leaves a note. @returns whether there was any. */
+async function untilQuiet({ config, clock, notes }: LookParts, stop: AbortSignal): Promise<boolean> {
+  if (notes === undefined) return false;
+  const { settle } = config.onChange;
+  const end = clock.monotonic() + longest(settle) * 1e6;
+  for (let seen = -1; seen !== notes() && clock.monotonic() < end && !isAborted(stop);) {
+    seen = notes();
+    await clock.sleep(settle, stop);
+  }
+  return true;
+}
+
+async function rounds({ config, cycle, owed, clock }: LookParts, isHinted: boolean, stop: AbortSignal): Promise<void> {
+  const end = clock.monotonic() + PATIENCE * 1e6;
+  let ids: readonly string[] = config.secrets.map(({ id }) => id);
+  for (let request: "hint" | undefined = isHinted ? "hint" : undefined; ; request = undefined) {
+    await cycle.run(ids, request, stop);
+    const { seconds } = owed;
+    if (isAborted(stop) || clock.monotonic() + seconds * 1e6 > end) return;
+    await clock.sleep(seconds, stop);
+    ids = owed.due(undefined) ?? [];
+  }
+}
+
+/** A store of which nobody renews a lease: its secret is refused, and keeps its last value. */
+export function withoutLeases(store: Store): Store {
+  const refused = (id: string) =>
+    new BackendError("invalid", `${store.describe(id)} is a lease, which nobody would renew: set "resident" to true`);
+  const { name, pollingInterval, watch } = store;
+  return {
+    ...{ name, pollingInterval, watch },
+    describe: (id) => store.describe(id),
+    applied: async (versions) => {
+      await store.applied(versions);
+    },
+    close: async () => {
+      await store.close();
+    },
+    fetch: async (ids, signal, limit) => {
+      const outcomes = new Map<string, Outcome>();
+      for (const [id, outcome] of await store.fetch(ids, signal, limit)) {
+        const isLease = isFetched(outcome) && outcome.refreshAfter !== undefined;
+        if (isLease) outcome.value.fill(0);
+        outcomes.set(id, isLease ? refused(id) : outcome);
+      }
+      return outcomes;
+    },
+  };
+}

@@ -1,0 +1,54 @@
+/** Where a link on the way to the store is swapped without a trace in the directory that it leads to. */
+import { readlink } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+
+/** What comes and goes in there has mostly nothing to do with secrets: each such event would start a process. */
+const BUSY: ReadonlySet<string> = new Set([
+  "/",
+  "/dev",
+  "/etc",
+  "/home",
+  "/root",
+  "/run",
+  "/srv",
+  "/tmp",
+  "/var",
+  "/var/lib",
+]);
+/** path_resolution(7): the kernel follows 40 links and gives up. */
+const MAX_LINKS = 40;
+
+/**
+ * @param paths absolute.
+ * @returns the directory of each link on these ways, and the one beside which it leads (a new generation comes there), but for busy
+ *   ones and those of `except`.
+ */
+export async function linksOnWays(paths: Iterable<string>, except: Iterable<string>): Promise<readonly string[]> {
+  const found = new Set<string>();
+  for (const path of paths) for await (const place of placesOf(path)) if (!BUSY.has(place)) found.add(place);
+  for (const place of except) found.delete(place);
+  return [...found];
+}
+
+async function* placesOf(path: string): AsyncGenerator<string> {
+  const rest = partsOf(path).reverse();
+  let links = 0;
+  let at = "/";
+  for (let name = rest.pop(); name !== undefined && links <= MAX_LINKS; name = rest.pop()) {
+    const next = join(at, name);
+    const target = await readlink(next).catch(() => undefined);
+    if (target === undefined) {
+      at = next;
+      continue;
+    }
+    links += 1;
+    yield at;
+    yield dirname(resolve(at, target));
+    if (target.startsWith("/")) at = "/";
+    rest.push(...partsOf(target).reverse());
+  }
+}
+
+function partsOf(path: string): string[] {
+  return path.split("/").filter((part) => part !== "" && part !== ".");
+}

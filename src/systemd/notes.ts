@@ -1,0 +1,104 @@
+/**
+ * What the looks of a sidecar that is not resident know of each other: in a directory that stays while the service runs.
+ *
+ * A note in its `inbox` says that the store may have changed: as long as there is one, systemd starts a look. `ways` has links to
+ * directories that systemd watches beside the store's own. `memory` has what one look is to tell the next.
+ */
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { refreshOf } from "../config/unit-names.ts";
+import { isRecord } from "../contract/records.ts";
+
+export class Notes {
+  readonly #directory: string;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** @returns those of the sidecar whose runtime directory this process has; undefined: it has none. */
+  static of(environment: NodeJS.ProcessEnv): Notes | undefined {
+    const [runtime = ""] = environment["RUNTIME_DIRECTORY"]?.split(":") ?? [];
+    const notes = new Notes(refreshOf(runtime));
+    return runtime !== "" && fs.existsSync(notes.#in("inbox")) ? notes : undefined;
+  }
+
+  get all(): readonly string[] {
+    try {
+      return fs.readdirSync(this.#in("inbox"));
+    } catch {
+      return [];
+    }
+  }
+
+  /** Nothing is worse than a note too many: another look finds nothing new. */
+  leave(): void {
+    attempt(() => {
+      // mktemp(1), which makes the others, makes none with such a name.
+      const name = `start-${String(process.hrtime.bigint())}`;
+      fs.closeSync(fs.openSync(join(this.#in("inbox"), name), "wx", 0o600));
+    });
+  }
+
+  take(names: readonly string[]): void {
+    for (const name of names)
+      attempt(() => {
+        fs.rmSync(join(this.#in("inbox"), name), { recursive: true, force: true });
+      });
+  }
+
+  /** @param directories one for each link. Another link is a change that systemd sees. */
+  watch(directories: readonly string[], most: number): void {
+    for (let at = 0; at < most; at += 1) {
+      const [path, wanted] = [join(this.#in("ways"), String(at)), directories[at]];
+      if (targetOf(path) === wanted) continue;
+      attempt(() => {
+        if (wanted === undefined) fs.rmSync(path, { force: true });
+        else {
+          fs.rmSync(`${path}.new`, { force: true });
+          fs.symlinkSync(wanted, `${path}.new`);
+          fs.renameSync(`${path}.new`, path);
+        }
+      });
+    }
+  }
+
+  get memory(): Readonly<Record<string, unknown>> {
+    try {
+      const json: unknown = JSON.parse(fs.readFileSync(this.#in("memory"), "utf8"));
+      return isRecord(json) ? json : {};
+    } catch {
+      return {};
+    }
+  }
+
+  /** A disk that is full costs a line in the journal that was there before. */
+  remember(memory: object): void {
+    const [path, fresh] = [this.#in("memory"), this.#in("memory.new")];
+    attempt(() => {
+      fs.rmSync(fresh, { force: true });
+      fs.writeFileSync(fresh, `${JSON.stringify(memory)}\n`, { flag: "wx", mode: 0o600 });
+      fs.renameSync(fresh, path);
+    });
+  }
+
+  #in(name: string): string {
+    return join(this.#directory, name);
+  }
+}
+
+function targetOf(path: string): string | undefined {
+  try {
+    return fs.readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function attempt(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // The directory is gone with the sidecar, or there is no room: the timer starts the next look.
+  }
+}

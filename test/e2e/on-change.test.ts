@@ -1,0 +1,301 @@
+/** "resident": "on-change": no process of the sidecar stays, and systemd starts one when the store may have changed. */
+import { expect } from "vitest";
+import { generatedUnits } from "./generated-units.ts";
+import { onEachGuest } from "./guests.ts";
+import type { Pair, PairOptions } from "./pair.ts";
+import { scenario } from "./scenario.ts";
+
+const source = { source: generatedUnits };
+const unitOf = ({ name }: Pair, end: string) => `${name}-secrets-${end}`;
+
+onEachGuest("a sidecar that is there on change alone", (guest) => {
+  const onChange = (options: PairOptions): PairOptions => ({
+    ...options,
+    // A poll would hide what the watch does not see.
+    config: {
+      resident: "on-change",
+      ...options.config,
+      config: { reloadOnChange: true, pollingInterval: 3600, ...(options.config?.["config"] as object | undefined) },
+    },
+  });
+
+  /** No look is under way, none is due, and nobody acts. */
+  async function untilQuiet(pair: Pair): Promise<void> {
+    await guest.until(
+      "all looks are over",
+      async () => {
+        const states = await Promise.all(
+          ["refresh.service", "watch.service", "act.service"].map((end) => pair.state(unitOf(pair, end))),
+        );
+        const notes = await guest.text(
+          `ls -A /run/${pair.name}-secrets-refresh/inbox /run/${pair.name}-secrets-act/inbox | grep -v : | tr -d '\\n'`,
+          { check: false },
+        );
+        return [...states, notes];
+      },
+      ([...states]) => states.every((state) => state === "inactive" || state === ""),
+      { timeout: 60 },
+    );
+  }
+
+  /** The file has units already, which is why another name would be taken for it. */
+  async function statusOf(pair: Pair): Promise<unknown> {
+    const all: unknown = JSON.parse(await guest.text(["fetcher", "status", "--json", pair.name]));
+    return (all as readonly { readonly unit: string }[]).find(({ unit }) => unit === pair.sidecar);
+  }
+
+  async function untilLookSays(pair: Pair, pattern: RegExp): Promise<string> {
+    return await guest.until(
+      `the look says ${String(pattern)}`,
+      async () => (await guest.show(unitOf(pair, "refresh.service"), "StatusText")).StatusText,
+      (text) => pattern.test(text),
+    );
+  }
+
+  scenario(
+    guest,
+    "has no process, and a value that changes is in its service all the same, told once",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "change" }));
+      await pair.start();
+      for (const value of ["two", "three"]) {
+        await untilQuiet(pair);
+        expect(await guest.show(pair.sidecar, "ActiveState", "SubState", "MainPID")).toEqual({
+          ActiveState: "active",
+          SubState: "exited",
+          MainPID: "0",
+        });
+        await pair.put("token", value);
+        await pair.untilSaid(`file=${value} variable=${value}`);
+      }
+      await untilQuiet(pair);
+      expect(await pair.said()).toHaveLength(3);
+      expect(await guest.text("pgrep -f 'fetcher.*/change[.]json'", { check: false })).toBe("");
+      await untilLookSays(pair, /^1 secret from folder, version \S+, checked at [^;]*; fetcher /);
+      expect(await statusOf(pair)).toMatchObject({ state: "ok", facts: { rotations: 2 } });
+      // The mark of the last action goes with the next look.
+      await guest.systemctl("start", unitOf(pair, "refresh.service"));
+      await untilQuiet(pair);
+      expect(JSON.parse(await guest.read(`${pair.runtime}/pub/.fetcher-state`))).toMatchObject({ pending: null });
+      expect(await pair.said()).toHaveLength(3);
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "sees the last of a hundred quick rotations, and no unit fails of them",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "burst" }));
+      await pair.start();
+      await untilQuiet(pair);
+      await guest.run(
+        `cd ${pair.store} && i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo -n "v$i" > .new && mv .new token; sleep 0.05; done; cat token`,
+      );
+      await pair.untilSaid("file=v100 variable=v100", { timeout: 60 });
+      await untilQuiet(pair);
+      for (const end of ["watch.path", "refresh.path", "refresh.timer", "act.path"])
+        expect([end, await pair.state(unitOf(pair, end))]).toEqual([end, "active"]);
+      for (const end of ["watch.service", "refresh.service"])
+        expect(await guest.show(unitOf(pair, end), "Result")).toEqual({ Result: "success" });
+      // It goes on.
+      await pair.put("token", "after");
+      await pair.untilSaid("file=after variable=after");
+      await pair.untilState(pair.target, "active");
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "loses no change that comes while a look is under way",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "during", config: { onChange: { settle: 1 } } }));
+      await pair.start();
+      for (const value of ["one", "two", "three"]) {
+        await untilQuiet(pair);
+        await pair.put("token", `${value}-a`);
+        await pair.untilState(unitOf(pair, "refresh.service"), "active");
+        // As soon as the first is published, which is just before the look ends.
+        await guest.run(
+          `until [ "$(cat ${pair.runtime}/pub/token)" = ${value}-a ]; do :; done; echo -n ${value}-b > ${pair.store}/.new; mv ${pair.store}/.new ${pair.store}/token`,
+          { timeout: 60 },
+        );
+        await pair.untilSaid(`file=${value}-b variable=${value}-b`, { timeout: 60 });
+      }
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "keeps what it has while the store is away or cannot be read, says so once, and goes on when it is back",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "outage" }));
+      await pair.start();
+      const first = await guest.mainPid(pair.target);
+      await untilQuiet(pair);
+      await pair.loseStore();
+      await untilLookSays(pair, /secret "token": no directory .*, since /);
+      await untilQuiet(pair);
+      await guest.systemctl("start", unitOf(pair, "refresh.service"));
+      await untilQuiet(pair);
+      const journal = await guest.journal(unitOf(pair, "refresh.service"));
+      expect(journal.match(/what is published stays/g)).toHaveLength(1);
+      expect(await guest.mainPid(pair.target)).toBe(first);
+      expect((await pair.seen("token")).toString()).toBe("one");
+      expect(await statusOf(pair)).toMatchObject({ state: "trouble" });
+      await guest.write(`${pair.store}.away/token`, "two", 0o400);
+      await pair.returnStore();
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+      expect(await guest.journal(unitOf(pair, "refresh.service"))).toContain("answers again");
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "sees links that are swapped, whether the older generation is removed or stays",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "swap", secrets: undefined }));
+      const home = "/etc/fetcher/swap";
+      const generation = async (number: number) => {
+        await guest.write(`${home}/generations/${String(number)}/token`, `g${String(number)}`, 0o400);
+        await guest.run(`ln -sfnT generations/${String(number)} ${home}/.new && mv -T ${home}/.new ${home}/secrets`);
+      };
+      await guest.run(`mkdir -p ${home}/generations/1 ${home}/generations/2 ${home}/generations/3`);
+      await generation(1);
+      await pair.start();
+      for (const number of [2, 3]) {
+        await untilQuiet(pair);
+        await generation(number);
+        await pair.untilSaid(`file=g${String(number)} variable=g${String(number)}`);
+        if (number === 2) await guest.run(`rm -r ${home}/generations/1`);
+      }
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "sees a directory that is replaced by another that comes later",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "later" }));
+      await pair.start();
+      await untilQuiet(pair);
+      await guest.run(`rm -r ${pair.store}`);
+      await untilLookSays(pair, /no directory/);
+      await untilQuiet(pair);
+      await guest.run(
+        `mkdir -p ${pair.store}.new && echo -n two > ${pair.store}.new/token && mv -T ${pair.store}.new ${pair.store}`,
+      );
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "a look that is killed is made up for, and its action is not lost",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "killed", config: { onChange: { settle: 2 } } }));
+      await pair.start();
+      await untilQuiet(pair);
+      await pair.put("token", "two");
+      await pair.untilState(unitOf(pair, "refresh.service"), "active");
+      await pair.kill(unitOf(pair, "refresh.service"), "KILL");
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+      await untilQuiet(pair);
+      expect(await pair.said()).toHaveLength(2);
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "keeps the target's start limit, and the last value is in the end in it",
+    async (pairOf) => {
+      const pair = await pairOf(
+        onChange({
+          name: "limit",
+          target: { unit: ["StartLimitIntervalSec=15", "StartLimitBurst=3"], service: [] },
+        }),
+      );
+      await pair.start();
+      for (const value of ["two", "three", "four", "five"]) {
+        await untilQuietLook(pair);
+        await pair.put("token", value);
+        await guest.until(
+          `${value} is published`,
+          async () => await guest.read(`${pair.runtime}/pub/token`),
+          (text) => text === value,
+        );
+      }
+      await pair.untilSaid("file=five variable=five", { timeout: 60 });
+      expect(await pair.state(pair.target)).toBe("active");
+    },
+    source,
+  );
+
+  async function untilQuietLook(pair: Pair): Promise<void> {
+    await pair.untilState(unitOf(pair, "refresh.service"), "inactive");
+  }
+
+  scenario(
+    guest,
+    "stops with its service, whichever way and whatever is under way, and nothing is left",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "gone", config: { onChange: { settle: 2 } } }));
+      const ends = ["watch.path", "refresh.path", "refresh.timer", "refresh.service", "watch.service", "act.path"];
+      for (const isLooking of [false, true]) {
+        await pair.start();
+        await untilQuiet(pair);
+        if (isLooking) {
+          await pair.put("token", "two");
+          await pair.untilState(unitOf(pair, "refresh.service"), "active");
+        }
+        await pair.stop();
+        for (const end of ends) await pair.untilState(unitOf(pair, end), "inactive");
+        await guest.until(
+          "no directory is left",
+          async () => (await guest.run("ls -d /run/gone-secrets*", { check: false })).stdout === "",
+        );
+      }
+      await pair.start();
+      await pair.untilSaid("file=two variable=two");
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "a start waits for a late store, and what changes then is seen",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "late", secrets: undefined }));
+      await guest.systemctl("start", "--no-block", pair.target);
+      await pair.untilStatus(/^waiting for folder: no directory /);
+      expect(await pair.said()).toEqual([]);
+      await guest.run(`mkdir -p ${pair.store}.new && echo -n one > ${pair.store}.new/token`);
+      await guest.run(`mv -T ${pair.store}.new ${pair.store}`);
+      await pair.untilSaid("file=one variable=one");
+      await pair.put("token", "two");
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+    },
+    source,
+  );
+
+  scenario(
+    guest,
+    "looks by the clock where nothing is to be watched",
+    async (pairOf) => {
+      const settings = { command: ["cat", "/srv/polls-token"], pollingInterval: 2, secretsDir: undefined };
+      const pair = await pairOf(onChange({ name: "polls", config: { backend: "command", config: settings } }));
+      await guest.write("/srv/polls-token", "one", 0o400);
+      await pair.start();
+      expect(await pair.state(unitOf(pair, "watch.path"))).toBe("inactive");
+      await guest.write("/srv/polls-token", "two", 0o400);
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+    },
+    source,
+  );
+});

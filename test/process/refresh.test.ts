@@ -1,0 +1,187 @@
+/** "resident": "on-change", as processes: what one look leaves for the next, without systemd, which starts them. */
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { expect, test } from "vitest";
+import { eventually, Place } from "./daemon.ts";
+
+/** The directories that systemd makes for a sidecar, and its processes. */
+class Looks {
+  readonly place = new Place();
+  readonly runtime = this.place.path("app-secrets");
+  readonly #config: Record<string, unknown>;
+
+  constructor(more: Parameters<Place["config"]>[1] = {}) {
+    for (const end of ["", "-act/inbox", "-refresh/inbox", "-refresh/ways"])
+      fs.mkdirSync(`${this.runtime}${end}`, { recursive: true });
+    const output = { directory: join(this.runtime, "pub") };
+    this.#config = this.place.config(["token"], { service: "app.service", resident: "on-change", output, ...more });
+    this.place.put({ token: "one" });
+  }
+
+  process(words: readonly string[], more: object = {}) {
+    const file = this.place.writeConfig({ ...this.#config, ...more });
+    const env = { RUNTIME_DIRECTORY: this.runtime, INVOCATION_ID: "0".repeat(32) };
+    return this.place.spawn([...words, "--config", file, "--actions", `${this.runtime}-act`], { env });
+  }
+
+  async start() {
+    expect(await this.process([]).exit).toMatchObject({ code: 0 });
+  }
+
+  async look(more: object = {}) {
+    return await this.process(["refresh"], more).exit;
+  }
+
+  note(name = "note"): void {
+    fs.writeFileSync(`${this.runtime}-refresh/inbox/${name}`, "");
+  }
+
+  get notes(): readonly string[] {
+    return fs.readdirSync(`${this.runtime}-refresh/inbox`);
+  }
+
+  get asked(): readonly string[] {
+    return fs.readdirSync(`${this.runtime}-act/inbox`);
+  }
+
+  get published(): string {
+    return fs.readFileSync(join(this.runtime, "pub/token"), "utf8");
+  }
+
+  get state(): { readonly pending: unknown } {
+    return JSON.parse(fs.readFileSync(join(this.runtime, "pub/.fetcher-state"), "utf8")) as { pending: unknown };
+  }
+
+  /** What the unit that acts says when it has done what it was asked for. */
+  acted(): void {
+    const [name = ""] = this.asked;
+    const time = Number(name.replace("set-", ""));
+    fs.writeFileSync(`${this.runtime}-act/report`, JSON.stringify({ seen: time, done: time, told: true }));
+    fs.rmSync(join(`${this.runtime}-act/inbox`, name));
+  }
+}
+
+test("a start leaves a note, so that nothing is lost before systemd watches the store; a look takes it, and publishes what differs", async () => {
+  const looks = new Looks();
+  await looks.start();
+  expect(looks.notes).toHaveLength(1);
+  expect(await looks.look()).toMatchObject({ code: 0 });
+  expect([looks.notes, looks.asked, looks.published]).toEqual([[], [], "one"]);
+  looks.place.put({ token: "two" });
+  looks.note();
+  expect(await looks.look()).toMatchObject({ code: 0 });
+  expect([looks.notes, looks.published]).toEqual([[], "two"]);
+  expect(looks.asked).toEqual([expect.stringMatching(/^set-\d+$/)]);
+  expect(looks.state.pending).not.toBeNull();
+  // The mark goes when it is done, by the next look.
+  looks.acted();
+  expect(await looks.look()).toMatchObject({ code: 0 });
+  expect([looks.state.pending, looks.asked]).toEqual([null, []]);
+});
+
+test("an action that nobody has done is asked for again by each look, under the same name", async () => {
+  const looks = new Looks();
+  await looks.start();
+  looks.place.put({ token: "two" });
+  await looks.look();
+  const [asked] = looks.asked;
+  await looks.look();
+  expect(looks.asked).toEqual([asked]);
+  fs.rmSync(join(`${looks.runtime}-act/inbox`, asked ?? ""));
+  await looks.look();
+  expect(looks.asked).toEqual([asked]);
+});
+
+test("what is noted while a look is under way is for the next, also where it is killed", async () => {
+  const looks = new Looks({ onChange: { settle: 1 } });
+  await looks.start();
+  await looks.look();
+  looks.note("first");
+  const look = looks.process(["refresh", "--log-level", "debug"]);
+  const lock = join(looks.runtime, "pub/.fetcher-lock");
+  await eventually("it has begun", () => fs.readFileSync(lock, "utf8").includes(`"pid":${String(look.pid)}`));
+  looks.note("second");
+  expect(await look.exit).toMatchObject({ code: 0 });
+  expect(looks.notes).toContain("second");
+  looks.place.put({ token: "two" });
+  const killed = looks.process(["refresh"]);
+  await killed.end("SIGKILL");
+  expect(looks.notes).toContain("second");
+  await looks.look();
+  expect([looks.notes, looks.published]).toEqual([[], "two"]);
+});
+
+test("an outage is told once, by whichever look; the set stays, and the recovery is told", async () => {
+  const looks = new Looks();
+  await looks.start();
+  fs.renameSync(looks.place.store, `${looks.place.store}.away`);
+  const told = (await looks.look()).stderr;
+  expect(told).toMatch(/no directory .*what is published stays/);
+  const again = await looks.look();
+  expect(again).toMatchObject({ code: 0 });
+  expect(again.stderr).not.toContain("what is published stays");
+  const facts = JSON.parse(fs.readFileSync(join(looks.runtime, ".fetcher-facts"), "utf8")) as Record<string, unknown>;
+  expect(facts).toMatchObject({ state: "ready", secrets: 1, problem: expect.stringMatching(/no directory/) as string });
+  expect([looks.published, looks.asked]).toEqual(["one", []]);
+  fs.renameSync(`${looks.place.store}.away`, looks.place.store);
+  expect((await looks.look()).stderr).toContain("answers again");
+});
+
+test("a set that verify refuses is tried once, and is told once, until another comes", async () => {
+  const tries = new Place().path("tries");
+  const command = ["sh", "-c", `echo x >> ${tries}; [ "$(cat $SECRETS_DIRECTORY/token)" != bad ]`];
+  const looks = new Looks({ onChange: { verify: { command } } });
+  await looks.start();
+  const count = () => (fs.existsSync(tries) ? fs.readFileSync(tries, "utf8").length / 2 : 0);
+  looks.place.put({ token: "bad" });
+  expect((await looks.look()).stderr).toContain("the new secrets are not published");
+  expect(count()).toBe(1);
+  const { stderr } = await looks.look();
+  expect([count(), stderr.includes("not published: ")]).toEqual([1, false]);
+  expect([looks.published, looks.asked]).toEqual(["one", []]);
+  looks.place.put({ token: "good" });
+  await looks.look();
+  expect([count(), looks.published, looks.asked.length]).toEqual([2, "good", 1]);
+});
+
+test("what somebody removed of the set is there again, with the values that the store has", async () => {
+  const looks = new Looks();
+  await looks.start();
+  fs.rmSync(join(looks.runtime, "pub/token"));
+  expect(await looks.look()).toMatchObject({ code: 0 });
+  expect(looks.published).toBe("one");
+});
+
+test("a wrong configuration ends a look with one line, loses nothing, and leaves no note that would start it for ever", async () => {
+  const looks = new Looks();
+  await looks.start();
+  looks.note();
+  const { code, stderr } = await looks.look({ secrets: { token: { mod: "0400" } } });
+  expect([code, stderr]).toEqual([78, expect.stringContaining("secrets.token.mod")]);
+  expect([looks.notes, looks.published]).toEqual([[], "one"]);
+});
+
+test("systemd is told of links on the way, beside which another generation comes", async () => {
+  const looks = new Looks();
+  const { store } = looks.place;
+  fs.renameSync(store, `${store}.1`);
+  fs.symlinkSync(`${store}.1`, store);
+  await looks.start();
+  const ways = () =>
+    fs
+      .readdirSync(`${looks.runtime}-refresh/ways`)
+      .map((name) => [name, fs.readlinkSync(`${looks.runtime}-refresh/ways/${name}`)]);
+  expect(ways()).toEqual([["0", dirname(store)]]);
+  fs.rmSync(store);
+  fs.renameSync(`${store}.1`, store);
+  await looks.look();
+  expect(ways()).toEqual([]);
+});
+
+test("without the units that start the looks there is no start: a rotation would never come", async () => {
+  const place = new Place();
+  place.put({ token: "one" });
+  const { code, stderr } = await place.start(place.config(["token"], { resident: "on-change" })).exit;
+  expect([code, stderr]).toEqual([78, expect.stringContaining("resident: ")]);
+  expect(place.published()).toEqual({});
+});
