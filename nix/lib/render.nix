@@ -444,11 +444,10 @@ rec {
         lib.elem option [
           "Type"
           "RemainAfterExit"
-          "Restart"
-          "RestartMode"
           "ExecStart"
           "TimeoutStartSec"
         ]
+        || lib.hasPrefix "Restart" option
         || lib.hasPrefix "RuntimeDirectory" option
       ) sidecar.serviceConfig;
     in
@@ -481,6 +480,9 @@ rec {
             Type = "exec";
             ExecStart = "${package}/bin/fetcher refresh --config ${configFile name config} --actions ${actionsOf name}";
             Restart = "on-failure";
+            # As long as its notes are there it would be started again at once. These it ends with when it has taken them.
+            RestartSec = 5;
+            RestartPreventExitStatus = "66 69 77 78";
           };
         };
       }
@@ -496,16 +498,13 @@ rec {
           };
           serviceConfig = {
             Type = "oneshot";
-            # A name is never used twice, so that taking one away loses no other. Where the directory is gone, so is the
-            # sidecar.
-            ExecStart = "-${pkgs.coreutils}/bin/mktemp -q ${notes}/inbox/XXXXXXXXXX";
-            PrivateTmp = true;
-            TemporaryFileSystem = "/run:ro /var:ro";
-            BindPaths = "-${notes}";
-            InaccessiblePaths = lib.concatMapStringsSep " " (place: "-${place}") hostSecrets;
-            ProtectHome = true;
+            # A name is never used twice, so that taking one away loses no other.
+            ExecStart = "${pkgs.coreutils}/bin/mktemp -q ${notes}/inbox/XXXXXXXXXX";
+            # A change without its note would wait for the next poll.
+            Restart = "on-failure";
+            RestartSec = 1;
+            # It reads nothing. Name spaces would take longer than all of it, at each change.
             CapabilityBoundingSet = "";
-            PrivateNetwork = true;
             IPAddressDeny = "any";
             RestrictAddressFamilies = "none";
             SystemCallFilter = [
@@ -513,10 +512,17 @@ rec {
               "~@privileged @resources"
             ];
           }
-          // removeAttrs closedIn [
-            "MemorySwapMax"
-            "PrivateUsers"
-          ];
+          // lib.getAttrs [
+            "LimitCORE"
+            "UMask"
+            "UnsetEnvironment"
+            "NoNewPrivileges"
+            "LockPersonality"
+            "RestrictNamespaces"
+            "RestrictRealtime"
+            "RestrictSUIDSGID"
+            "SystemCallArchitectures"
+          ] closedIn;
         };
       }
     );

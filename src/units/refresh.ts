@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { refreshOf, unitOf, watchOf } from "../config/unit-names.ts";
 import type { Needs } from "./needs.ts";
-import { CLOSED, hardening, LOADER_VARIABLES } from "./sandbox.ts";
+import { LOADER_VARIABLES } from "./sandbox.ts";
 import { type Lines, type UnitFile, word } from "./unit-file.ts";
 
 /** So many links to directories are watched beside the store's own. Each costs one of the kernel's inotify instances. */
@@ -80,20 +80,21 @@ function watchService(path: string, about: Lines, notes: string, comment: string
     unit: [...about, ["ConditionPathIsDirectory", word(`${notes}/inbox`)], ["StartLimitIntervalSec", "0"]],
     service: [
       ["Type", "oneshot"],
-      // A name is never used twice, so that taking one away loses no other. Where the directory is gone, so is the sidecar.
-      ["ExecStart", `-mktemp -q ${word(`${notes}/inbox/XXXXXXXXXX`)}`],
+      // A name is never used twice, so that taking one away loses no other.
+      ["ExecStart", `mktemp -q ${word(`${notes}/inbox/XXXXXXXXXX`)}`],
+      // A change without its note would wait for the next poll.
+      ["Restart", "on-failure"],
+      ["RestartSec", "1"],
       ["LimitCORE", "0"],
       ["UMask", "0077"],
       ["UnsetEnvironment", LOADER_VARIABLES],
-      ["PrivateTmp", "yes"],
-      ["TemporaryFileSystem", "/run:ro /var:ro"],
-      ["BindPaths", `-${word(notes)}`],
-      ["InaccessiblePaths", CLOSED.map((place) => `-${place}`).join(" ")],
-      ["ProtectHome", "yes"],
-      ["ProtectProc", "invisible"],
+      // It reads nothing. Name spaces would take longer than all of it, at each change.
       ["CapabilityBoundingSet", ""],
-      ...hardening,
-      ["PrivateNetwork", "yes"],
+      ["NoNewPrivileges", "yes"],
+      ["LockPersonality", "yes"],
+      ["RestrictNamespaces", "yes"],
+      ["RestrictRealtime", "yes"],
+      ["RestrictSUIDSGID", "yes"],
       ["IPAddressDeny", "any"],
       ["RestrictAddressFamilies", "none"],
       ["SystemCallArchitectures", "native"],
@@ -119,7 +120,7 @@ function timer(interval: number, unit: Lines, { sidecar, comment }: RefreshOptio
 
 /** What the sidecar's own directories and its being started are about is not its business. */
 const OF_SIDECAR =
-  /^(?:Type|RemainAfterExit|Restart|RestartMode|ExecStart|RuntimeDirectory\w*|ConfigurationDirectory\w*|TimeoutStartSec)$/;
+  /^(?:Type|RemainAfterExit|Restart\w*|ExecStart|RuntimeDirectory\w*|ConfigurationDirectory\w*|TimeoutStartSec)$/;
 
 function refreshService(
   config: Config,
@@ -145,6 +146,9 @@ function refreshService(
       ["Type", "exec"],
       ["ExecStart", command],
       ["Restart", "on-failure"],
+      // As long as its notes are there it would be started again at once. These it ends with when it has taken them.
+      ["RestartSec", "5"],
+      ["RestartPreventExitStatus", "66 69 77 78"],
       ["Environment", `RUNTIME_DIRECTORY=${word(join("/run", runtimeDirectory))}`],
       ...service.filter(([option]) => !OF_SIDECAR.test(option)),
     ],

@@ -1,4 +1,5 @@
 import { test } from "vitest";
+import { withoutSuffix } from "../../src/config/unit-names.ts";
 import { needs, type Requirement } from "../requirements.ts";
 import { generatedUnits } from "./generated-units.ts";
 import type { Guest } from "./guest.ts";
@@ -50,7 +51,7 @@ async function diagnosis(guest: Guest, pairs: readonly Pair[]): Promise<string> 
   let text = "";
   for (const { target, sidecar } of pairs) {
     for (const unit of [target, sidecar]) text += `\n\n${await guest.status(unit)}`;
-    const command = `journalctl --quiet --boot -o short-precise --unit=${target} --unit=${sidecar} | grep -v RestartMode`;
+    const command = `journalctl --quiet --boot -o short-precise --unit=${target} '--unit=${withoutSuffix(sidecar)}*' | grep -v RestartMode`;
     text += `\n\n${await guest.text(command, { check: false })}`;
   }
   return text;
