@@ -116,7 +116,11 @@ let
           default = { };
           description = "What is done when a secret has changed and `reloadOnChange` is set.";
         };
-        inherit (types) resident startTimeout;
+        inherit (types) startTimeout;
+        # For `"on-change"` the system's manager is needed.
+        resident = types.resident // {
+          type = lib.types.bool;
+        };
         sidecar = types.sidecar (render.sidecarOf name) "mail-store";
       };
     }
