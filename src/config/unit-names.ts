@@ -15,8 +15,10 @@ const BY_HAND = "fetcher@";
 
 /** Characters, of a unit and of a file. */
 const LONGEST = 255;
+/** Of a unit with PrivateTmp=: its directory is called `systemd-private-`, the boot's id, `-`, the unit and `-XXXXXX` (systemd 252 to 257). */
+const LONGEST_PRIVATE = LONGEST - "systemd-private-".length - 32 - "--XXXXXX".length;
 /** Of a sidecar: somebody else may have that name, and a unit acts for it. */
-const LONGEST_SIDECAR = LONGEST - "-fetcher-act.service".length;
+const LONGEST_SIDECAR = LONGEST_PRIVATE - "-fetcher-act.service".length;
 /** Of a service: there is to be a directory NAME.service.d. */
 const LONGEST_SERVICE = LONGEST - ".service.d".length;
 
@@ -32,6 +34,11 @@ export function problemOf(name: string): string | undefined {
 /** @param unit with its suffix. */
 export function canHaveDropIns(unit: string): boolean {
   return `${unit}.d`.length <= LONGEST;
+}
+
+/** @param unit with its suffix. */
+export function canHavePrivateTmp(unit: string): boolean {
+  return unit.length <= LONGEST_PRIVATE;
 }
 
 export function unitOf(name: string): string {

@@ -58,6 +58,12 @@ export function unitsOfJson(name: string, json: unknown, place: Place): OneFile 
   const long = config.targets.find((target) => !names.canHaveDropIns(target));
   if (long !== undefined)
     throw new FatalError(ExitCode.config, `${file}: service: ${long} is too long: systemd can have no drop-ins for it`);
+  const closed = config.targets.find((target) => !names.canHavePrivateTmp(target));
+  if (closed !== undefined && config.delivery === "private-tmp")
+    throw new FatalError(
+      ExitCode.config,
+      `${file}: delivery: ${closed} is too long for PrivateTmp=, as systemd names its directory: use another delivery`,
+    );
   return { config, sidecar: options.sidecar, units: unitsOf(config, options) };
 }
 

@@ -77,8 +77,8 @@ needs("nix").describe("a sidecar", () => {
   });
 
   test("with a name that is too long for systemd is told", () => {
-    const name = "n".repeat(245);
-    expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 255 characters");
+    const name = "n".repeat(180);
+    expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 187 characters");
   });
 
   test("in a secrets scope is named in the service", () => {

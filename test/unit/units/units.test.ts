@@ -488,6 +488,7 @@ test.each([
   ["no service", { secrets: { a: {} } }, "is no name of a service: rename the file after one"],
   ["100%", { secrets: { a: {} } }, "is no name of a service"],
   ["@a", { secrets: { a: {} } }, "is no name of a service"],
+  ["n".repeat(192), { delivery: "private-tmp", secrets: { a: {} } }, "is too long for PrivateTmp="],
   ["a", { service: `${"n".repeat(246)}.service`, secrets: { a: {} } }, "is too long: systemd can have no drop-ins"],
 ])("a name that no unit can have is refused: %s", (name, json, words) => {
   write(name, json);
