@@ -397,6 +397,16 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       return Promise.resolve();
     },
   },
+  "Look a message up": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
+      machine.storeAway();
+      const { message, code } = await daemon.says(/what is published stays/);
+      // As the journal has it: log.test.ts.
+      machine.others.push(`${message} [${String(code)}]`);
+      expect(fs.readFileSync(join(project, "docs/reference/messages.md"), "utf8")).toContain(`| ${String(code)} |`);
+    },
+  },
   "Force a rotation": {
     async run(machine) {
       const daemon = await machine.start().ready();
