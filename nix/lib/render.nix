@@ -463,7 +463,8 @@ rec {
             "${name}-watch.path"
             "${name}-watch.service"
           ];
-          partOf = [ "${name}.service" ];
+          # No PartOf= the sidecar: where its start is queued, systemd would not stop a sidecar that nobody needs (257, seen), nor
+          # try again.
           environment = environment // {
             RUNTIME_DIRECTORY = "/run/${name}";
           };

@@ -136,7 +136,7 @@ function refreshService(
       ...about,
       // Once its note is over, the store is watched again: a look after that misses nothing.
       ["After", [unitOf(sidecar), ...watching].join(" ")],
-      ["PartOf", unitOf(sidecar)],
+      // No PartOf= the sidecar: where its start is queued, systemd would not stop a sidecar that nobody needs (257, seen), nor try again.
       ["ConditionPathIsDirectory", word(`${notes}/inbox`)],
       ...(config.delivery === "private-tmp" ? ([["JoinsNamespaceOf", unitOf(sidecar)]] as const) : []),
       ["StartLimitIntervalSec", "0"],
