@@ -131,8 +131,8 @@ rec {
           "${option}: its sidecar would be ${unit}.service, and ${toString file} has a unit of that name: set ${option}.sidecar to another name"
         ) (lib.filter ({ value, ... }: value ? ${unit} && starts value.${unit}) others)
         ++
-          lib.optional (builtins.stringLength "${unit}-act.service" > 199)
-            "${option}: the name of its sidecar, ${unit}.service, is longer than the 187 characters that systemd takes with PrivateTmp: set ${option}.sidecar to a shorter one"
+          lib.optional (builtins.stringLength "${unit}-refresh.service" > 199)
+            "${option}: the name of its sidecar, ${unit}.service, is longer than the 183 characters that systemd takes with PrivateTmp: set ${option}.sidecar to a shorter one"
       ) units
     );
 

@@ -17,8 +17,8 @@ const BY_HAND = "fetcher@";
 const LONGEST = 255;
 /** Of a unit with PrivateTmp=: its directory is called `systemd-private-`, the boot's id, `-`, the unit and `-XXXXXX` (systemd 252 to 257). */
 const LONGEST_PRIVATE = LONGEST - "systemd-private-".length - 32 - "--XXXXXX".length;
-/** Of a sidecar: somebody else may have that name, and a unit acts for it. */
-const LONGEST_SIDECAR = LONGEST_PRIVATE - "-fetcher-act.service".length;
+/** Of a sidecar: somebody else may have that name, and units are called after it. */
+const LONGEST_SIDECAR = LONGEST_PRIVATE - "-fetcher-refresh.service".length;
 /** Of a service: there is to be a directory NAME.service.d. */
 const LONGEST_SERVICE = LONGEST - ".service.d".length;
 
@@ -84,7 +84,9 @@ export function insteadOf(sidecar: string): string {
 
 /** A sidecar's own, which systemd knows by these names. */
 export function unitsOf(sidecar: string): readonly string[] {
-  return [unitOf(sidecar), `${actOf(sidecar)}.path`, unitOf(actOf(sidecar))];
+  const [act, refresh, watch] = [actOf(sidecar), refreshOf(sidecar), watchOf(sidecar)];
+  const others = [act, refresh, watch].flatMap((name) => [`${name}.path`, unitOf(name)]);
+  return [unitOf(sidecar), ...others, `${refresh}.timer`];
 }
 
 /** The unit that acts for a sidecar, without its suffix, and the directory below /run where the sidecar asks for actions. */

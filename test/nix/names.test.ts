@@ -78,7 +78,7 @@ needs("nix").describe("a sidecar", () => {
 
   test("with a name that is too long for systemd is told", () => {
     const name = "n".repeat(180);
-    expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 187 characters");
+    expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 183 characters");
   });
 
   test("in a secrets scope is named in the service", () => {
