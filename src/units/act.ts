@@ -73,7 +73,6 @@ function service(needs: Needs, options: ActOptions): Lines {
     // What is due stays due.
     ["Restart", "on-failure"],
     ["RestartSec", "10"],
-    ...program,
     ["LimitCORE", "0"],
     ["MemorySwapMax", "0"],
     ["MemoryMax", "256M"],
@@ -99,5 +98,7 @@ function service(needs: Needs, options: ActOptions): Lines {
     ["SystemCallArchitectures", "native"],
     ["SystemCallFilter", "@system-service @pkey"],
     ["SystemCallFilter", "~@privileged @resources"],
+    // Last: the first SystemCallFilter= decides whether it is what is allowed or what is not.
+    ...program,
   ];
 }

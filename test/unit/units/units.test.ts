@@ -130,6 +130,10 @@ describe("the units that act for it", () => {
     expect(lines(unit)).toEqual(
       expect.arrayContaining(["MemoryDenyWriteExecute=yes", "SystemCallFilter=~@pkey"]) as string[],
     );
+    // systemd takes the first one for a list of what is allowed, or of what is not.
+    expect(lines(unit).find((line) => line.startsWith("SystemCallFilter="))).toBe(
+      "SystemCallFilter=@system-service @pkey",
+    );
   });
 });
 
