@@ -210,6 +210,8 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     await said("hello", "begun with first-canary");
     const file = { delivery: "env", secrets: { db_password: {} }, onChange: { action: "restart" } };
     expect(JSON.parse(await guest.read("/etc/fetcher/hello.json"))).toEqual(file);
+    const [shown] = blocksOf("README.md");
+    expect(JSON.parse(shown?.code ?? "")).toEqual(file);
     await guest.replace("/etc/fetcher/hello/secrets/db_password", "second-canary", 0o400);
     await said("hello", "begun with second-canary");
   }, 120_000);
