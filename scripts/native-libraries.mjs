@@ -1,8 +1,9 @@
-// Makes the two shared libraries for what Node has no call for. Each is one function of a few instructions, which the dynamic
+// Makes the three shared libraries for what Node has no call for. Each is one function of a few instructions, which the dynamic
 // linker calls when the library is loaded, so that it needs no compiler, no C library and no headers. A number comes and goes
 // by the umask, since nothing else of a process can be both set by JavaScript and read by a system call.
 //
 //   end   ends the process at once: exit_group(umask(0)). Node before 22.15 has nothing for it (src/runtime/end.ts).
+//   hide  closes this process's /proc/PID to others of the same user: prctl(PR_SET_DUMPABLE, 0) (src/runtime/platform.ts).
 //   lock  takes the lock of an open file: umask(0400 | -flock(umask(0), LOCK_EX | LOCK_NB)) (src/runtime/platform.ts).
 
 /** process.arch → number of the machine (elf.h: EM_X86_64, EM_AARCH64). */
@@ -25,6 +26,22 @@ const instructions = {
       [0x01, 0x00, 0x00, 0xd4], // svc #0
       [0xc8, 0x0b, 0x80, 0xd2], // mov x8, #94, __NR_exit_group
       [0x01, 0x00, 0x00, 0xd4], // svc #0
+    ],
+  },
+  hide: {
+    x64: [
+      [0xbf, 4, 0, 0, 0], // mov edi, PR_SET_DUMPABLE
+      [0x31, 0xf6], // xor esi, esi
+      [0xb8, 157, 0, 0, 0], // mov eax, __NR_prctl
+      [0x0f, 0x05], // syscall
+      [0xc3], // ret
+    ],
+    arm64: [
+      [0x80, 0x00, 0x80, 0xd2], // mov x0, #4, PR_SET_DUMPABLE
+      [0x01, 0x00, 0x80, 0xd2], // mov x1, #0
+      [0xe8, 0x14, 0x80, 0xd2], // mov x8, #167, __NR_prctl
+      [0x01, 0x00, 0x00, 0xd4], // svc #0
+      [0xc0, 0x03, 0x5f, 0xd6], // ret
     ],
   },
   lock: {

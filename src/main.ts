@@ -19,7 +19,7 @@ import { aborted, late, waitFor } from "./contract/waiting.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
-import { becomeNewProgram, checkCertificates, lockFile } from "./runtime/platform.ts";
+import { becomeNewProgram, checkCertificates, hideFromOthers, lockFile } from "./runtime/platform.ts";
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Notes } from "./systemd/notes.ts";
@@ -176,6 +176,7 @@ async function look(commandLine: CommandLine): Promise<ExitCode> {
 }
 
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {
+  hideFromOthers();
   const notifier = openNotifier(process.env);
   return await toldBy(notifier, async () => {
     const { configFile } = commandLine;

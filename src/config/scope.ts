@@ -43,7 +43,7 @@ export function userScope(environment: NodeJS.ProcessEnv = process.env): Scope {
     const path = environment[name];
     return path !== undefined && isAbsolute(path) ? path : usual();
   };
-  const home = xdg("HOME", () => process.getBuiltinModule("node:os").homedir());
+  const home = xdg("HOME", homeOfAccount);
   const config = xdg("XDG_CONFIG_HOME", () => join(home, ".config"));
   const data = xdg("XDG_DATA_HOME", () => join(home, ".local/share"));
   const runtimeRoot = xdg("XDG_RUNTIME_DIR", () => `/run/user/${String(process.geteuid?.() ?? 0)}`);
@@ -63,6 +63,15 @@ export function userScope(environment: NodeJS.ProcessEnv = process.env): Scope {
 /** systemd.generator(7). */
 function generatorsIn(directory: string): readonly string[] {
   return ["/run", "/etc", "/usr/local/lib", "/usr/lib", "/lib"].map((root) => join(root, "systemd", directory));
+}
+
+/** A container's user may be a number alone: such a one has no directory of its own. */
+function homeOfAccount(): string {
+  try {
+    return process.getBuiltinModule("node:os").homedir();
+  } catch {
+    return "/";
+  }
 }
 
 let own: Scope | undefined;

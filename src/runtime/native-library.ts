@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
  * @param argument 0 to 511: it comes and goes by the umask.
  * @returns what the library leaves; `argument` where it cannot be loaded: another processor, or a file system without execution.
  */
-export function runLibrary(name: "end" | "lock", argument: number): number {
+export function runLibrary(name: "end" | "hide" | "lock", argument: number): number {
   // It is beside the bundle, or in the folder above that of a chunk.
   const beside = import.meta.url.startsWith("file:") ? fileURLToPath(import.meta.url) : import.meta.url;
   const file = ["..", "../.."].map((folder) => join(beside, folder, `${name}-${process.arch}.node`)).find(existsSync);

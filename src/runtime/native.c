@@ -1,4 +1,4 @@
-/* What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), and datagram sockets of the Unix kind for sd_notify(3). */
+/* What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), prctl(2), and datagram sockets of the Unix kind for sd_notify(3). */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <errno.h>
@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -67,6 +68,14 @@ static napi_value lock_file(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* hide(): no other process of this user may look into this one. */
+static napi_value hide(napi_env env, napi_callback_info info) {
+  (void)env;
+  (void)info;
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  return NULL;
+}
+
 NAPI_MODULE_INIT() {
   napi_value function;
   if (napi_create_function(env, "monotonic", NAPI_AUTO_LENGTH, monotonic, NULL, &function) == napi_ok)
@@ -75,5 +84,7 @@ NAPI_MODULE_INIT() {
     napi_set_named_property(env, exports, "send", function);
   if (napi_create_function(env, "lock", NAPI_AUTO_LENGTH, lock_file, NULL, &function) == napi_ok)
     napi_set_named_property(env, exports, "lock", function);
+  if (napi_create_function(env, "hide", NAPI_AUTO_LENGTH, hide, NULL, &function) == napi_ok)
+    napi_set_named_property(env, exports, "hide", function);
   return exports;
 }

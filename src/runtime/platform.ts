@@ -32,6 +32,7 @@ export type SendState = (state: string) => void;
 
 interface Native {
   monotonic(): number;
+  hide(): void;
   lock(file: number): number | undefined;
   send(address: Buffer, message: Buffer): boolean;
 }
@@ -91,6 +92,17 @@ export function openSendState(socket: string): { how: "sd-notify" | "built-in"; 
     addon.send(address, Buffer.from(state));
   };
   return { how: "built-in", send };
+}
+
+/**
+ * Keeps other processes of root's out of this one's memory and its files, by /proc/PID or a debugger, but for those with CAP_SYS_PTRACE
+ * (prctl(2), PR_SET_DUMPABLE): before systemd 257 two sidecars have the same user and the same capabilities. Another user's own
+ * processes may do so, and this one needs its /proc/self.
+ */
+export function hideFromOthers(): void {
+  if (process.geteuid?.() !== 0) return;
+  if (isCompiled) loadNative()?.hide();
+  else runLibrary("hide", 0o077);
 }
 
 /**

@@ -53,6 +53,14 @@ echo to-stderr >&2; exit 7`;
   expect(place.left()).toEqual([]);
 });
 
+needs("root").test("a container's user that has a number alone, and no $HOME, is one", async () => {
+  const owner = { uid: 54321, gid: 54321 };
+  const place = new RunPlace(owner);
+  const exit = await place.runs('echo "$password"', owner).exit;
+  expect(exit).toMatchObject({ code: 0, stdout: `${CANARY}\n`, stderr: "" });
+  expect(place.left()).toEqual([]);
+});
+
 test("the command has the umask and the standard input of whoever called", async () => {
   const place = new RunPlace();
   const wrapper = ["sh", "-c", 'umask 027; echo typed | "$@"', "sh"];

@@ -1,0 +1,40 @@
+/** Whoever has root's number and a sidecar's capabilities, and no more, cannot look into another sidecar. */
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import * as fs from "node:fs";
+import { expect } from "vitest";
+import { needs } from "../requirements.ts";
+import { eventually, Place } from "./daemon.ts";
+
+/** As the units have it: whatever root runs has this capability alone. */
+const confined = ["setpriv", "--bounding-set=-all,+dac_read_search"];
+
+/** @returns what another process of that kind gets to read of these. */
+function readable(pid: number, ...names: readonly string[]): readonly string[] {
+  return names.filter((name) => {
+    const [program = "", ...words] = [...confined, "head", "-c", "1", `/proc/${pid}/${name}`];
+    return spawnSync(program, words).status === 0;
+  });
+}
+
+const names = ["environ", "maps", "root/etc/passwd", "status"];
+
+needs("root").test("a sidecar's memory, variables and files are closed to one with the same capabilities", async () => {
+  const place = new Place();
+  place.put({ password: "canary-0b1d" });
+  const daemon = place.start(place.config(["password"]), { wrapper: confined });
+  await eventually(`ready\n${daemon.stderr}`, () => fs.existsSync(`${place.output}/password`) || !daemon.running);
+  expect(fs.readFileSync(`/proc/${daemon.pid}/status`, "utf8")).toMatch(/^CapPrm:\t0000000000000004$/m);
+  expect(readable(daemon.pid, ...names)).toEqual(["status"]);
+  daemon.signal("SIGTERM");
+  expect((await daemon.exit).code).toBe(0);
+});
+
+needs("root").test("one that does not close itself would be seen", async () => {
+  const [program = "", ...words] = [...confined, "sleep", "1000"];
+  const open = spawn(program, words, { stdio: "ignore" });
+  await eventually("it sleeps", () => fs.readFileSync(`/proc/${String(open.pid)}/comm`, "utf8") === "sleep\n");
+  expect(readable(Number(open.pid), ...names)).toEqual(names);
+  open.kill();
+  await once(open, "exit");
+});
