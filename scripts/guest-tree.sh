@@ -1,24 +1,30 @@
 #!/bin/sh
-# guest-tree.sh [SUITE]
+# guest-tree.sh [SUITE | empty-SUITE]
 # Makes the Debian tree that the systemd tests boot: trixie (systemd 257) unless another suite is named. It lies in
 # ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/tree-SUITE, takes about a minute once, and is made again when the list of
 # packages below changes. Debian's mirror and proxy are those of this machine's own apt; needs root and debootstrap.
+# empty-SUITE has what a system needs to boot, and no more: for the installation of a package.
 set -eu
-suite=${1:-trixie}
+name=${1:-trixie}
+suite=${name#empty-}
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
 packages=systemd,systemd-sysv,dbus,util-linux,procps,e2fsprogs,systemd-container,ca-certificates
 # Put in by apt afterwards: debootstrap cannot get all of them configured in its order. An emulator of AWS, a newer Nix.
 more="python3-moto python3-flask python3-flask-cors nix-bin"
+if [ "$name" != "$suite" ]; then
+  packages=systemd,systemd-sysv,dbus
+  more=
+fi
 
-tree=$cache/tree-$suite
+tree=$cache/tree-$name
 stamp=etc/fetcher-guest-packages
 if [ -e "$tree/$stamp" ] && [ "$(cat "$tree/$stamp")" = "$packages $more" ]; then
-  echo "guest tree $suite: $tree is up to date"
+  echo "guest tree $name: $tree is up to date"
   exit
 fi
 
 mkdir -p "$cache"
-building=$(mktemp -d "$cache/building-$suite.XXXXXX")
+building=$(mktemp -d "$cache/building-$name.XXXXXX")
 trap 'rm -rf --one-file-system "$building" "$building.log"' EXIT
 trap 'exit 1' INT TERM HUP
 # mktemp makes it 0700, which an unprivileged service in the guest could not pass.
@@ -29,7 +35,7 @@ mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/n
 eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
 [ -z "${http_proxy:-}" ] || export http_proxy
 
-echo "guest tree $suite: debootstrap into $tree"
+echo "guest tree $name: debootstrap into $tree"
 # What it mounts in the tree goes with the namespace, however it ends.
 # shellcheck disable=SC2086 # no mirror, no argument
 unshare --mount debootstrap --variant=minbase --include="$packages" "$suite" "$building" $mirror \
@@ -38,7 +44,7 @@ unshare --mount debootstrap --variant=minbase --include="$packages" "$suite" "$b
   exit 1
 }
 # shellcheck disable=SC2086 # a list
-unshare --mount sh -euc '
+[ -z "$more" ] || unshare --mount sh -euc '
   tree=$1
   shift
   mount --bind /proc "$tree/proc"
@@ -61,4 +67,4 @@ rm -rf "$building"/var/cache/apt/archives/*.deb "$building"/var/lib/apt/lists/*
 echo "$packages $more" >"$building/$stamp"
 rm -rf --one-file-system "$tree"
 mv -T "$building" "$tree"
-echo "guest tree $suite: done"
+echo "guest tree $name: done"

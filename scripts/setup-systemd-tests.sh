@@ -1,7 +1,7 @@
 #!/bin/sh
 # setup-systemd-tests.sh [SUITE...]
 # Sets up what the systemd tests need on Debian, as root: packages, a newer Node and nginx for the guests, and a tree for each
-# suite (trixie). Does nothing that is done already.
+# suite (trixie, and two empty ones). Does nothing that is done already.
 set -eu
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
 here=$(dirname "$0")
@@ -47,5 +47,5 @@ if [ ! -d "$cache/nginx" ]; then
   rm -r "$new"
 fi
 
-[ $# -gt 0 ] || set -- trixie
+[ $# -gt 0 ] || set -- trixie empty-bookworm empty-trixie
 for suite; do "$here/guest-tree.sh" "$suite"; done

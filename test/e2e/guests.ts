@@ -32,3 +32,18 @@ export function onEachGuest(
     });
   }
 }
+
+/** The same on systems with what Debian needs to boot, and no more. */
+export function onEmptyGuests(title: string, body: (guest: Guest) => void, also: readonly Requirement[] = []): void {
+  for (const tree of ["empty-bookworm", "empty-trixie"])
+    needs("own-guest", `guest-${tree}`, ...also).describe(`${title} on ${tree}`, () => {
+      const guest = new Guest({ tree });
+      beforeAll(async () => {
+        await guest.boot();
+      });
+      afterAll(async () => {
+        await guest.stop();
+      });
+      body(guest);
+    });
+}

@@ -1,10 +1,10 @@
-/** The Debian package, on systems without Node: installed, and upgraded under a service that runs. */
+/** The Debian package on empty systems: installed, upgraded under a service that runs, removed, purged. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { project } from "../markdown.ts";
-import { onEachGuest } from "./guests.ts";
+import { onEmptyGuests } from "./guests.ts";
 
 let directory = "";
 
@@ -23,7 +23,7 @@ afterAll(() => {
   if (directory !== "") rmSync(directory, { recursive: true, force: true });
 });
 
-onEachGuest(
+onEmptyGuests(
   "the Debian package",
   (guest) => {
     const deb = (release: number) => {
@@ -42,14 +42,24 @@ onEachGuest(
       );
     const program = async () => await guest.text(`readlink /proc/${(await pids()).sidecar}/exe`);
 
+    const apt = async (...words: readonly string[]) =>
+      await guest.run(["apt-get", "--assume-yes", "--quiet", ...words], { timeout: 120 });
+    /** Every file but those in which apt and dpkg keep account. */
+    const files = async () =>
+      (await guest.text("find / -xdev -path /var/lib/apt -prune -o -path /var/lib/dpkg -prune -o -print"))
+        .split("\n")
+        .filter((path) => !/^\/var\/(?:cache|log)\/|^\/etc\/(?:systemd|fetcher)|^\/(?:root|tmp)\/?/.test(path));
+    let atFirst: readonly string[] = [];
+
     beforeAll(async () => {
       build();
       // Of the harness: what the package brings is to be seen.
       await guest.run("rm -f /usr/local/bin/fetcher /usr/local/bin/with-secrets");
+      atFirst = await files();
     }, 600_000);
 
     test("is installed by one command, and one file wires a service", async () => {
-      await guest.run(["dpkg", "-i", deb(1)], { timeout: 120 });
+      await apt("install", deb(1));
       expect(await guest.text("fetcher --version")).toMatch(/^fetcher \d/);
       expect(await guest.text("command -v fetcher")).toBe("/usr/bin/fetcher");
       await guest.write(
@@ -72,7 +82,7 @@ onEachGuest(
     test("an upgrade changes the sidecar to the new program, and does not touch the service", async () => {
       await said("web.service: restart done");
       const before = await pids();
-      await guest.run(["dpkg", "-i", deb(2)], { timeout: 120 });
+      await apt("install", deb(2));
       await said("going on with the program that is installed now");
       await guest.until("the new program runs", program, (path) => path === "/usr/bin/fetcher");
       // It is the same process: to systemd nothing has happened.
@@ -98,20 +108,18 @@ onEachGuest(
         (journal) => /started with three|restart done/.test(journal),
       );
       const before = await pids();
-      await guest.run(["dpkg", "-r", "secrets-sidecar"], { timeout: 120 });
+      await apt("remove", "secrets-sidecar");
       expect(await guest.mainPid("web")).toBe(before.service);
       const ours = `/proc/${before.sidecar} /run/web-secrets /run/web-secrets-act`;
       expect(await guest.text(`ls -d ${ours} 2>/dev/null || true`)).toBe("");
-      await guest.run(["dpkg", "-P", "secrets-sidecar"], { timeout: 120 });
-      const left =
-        "ls -d /usr/bin/fetcher /usr/lib/systemd/*-generators/fetcher /run/systemd/generator/web* 2>/dev/null";
-      expect(await guest.text(`${left} || true`)).toBe("");
+      await apt("purge", "secrets-sidecar");
+      expect((await files()).filter((path) => !atFirst.includes(path))).toEqual([]);
+      expect(await guest.text("ls -d /run/systemd/generator/web* 2>/dev/null || true")).toBe("");
       expect(await guest.text("cat /etc/fetcher/web/secrets/password")).toBe("three");
       // As it was before: the unit says nothing of secrets.
       await guest.systemctl("restart", "web");
       expect((await starts()).at(-1)?.trim()).toBe("started with");
     });
   },
-  {},
-  ["packages", "own-guest"],
+  ["packages"],
 );
