@@ -6,6 +6,8 @@ import {
   helpText,
   parseCommandLine,
   refuseUnknownCommand,
+  shortHelpOf,
+  spelledOut,
   takeLogFormat,
 } from "./cli/command-line.ts";
 import { systemClock } from "./runtime/clock.ts";
@@ -38,8 +40,14 @@ const { words, format, problem } = takeLogFormat(process.argv.slice(2), process.
 /** Until the command line is read. */
 let log: Log = openLog("info", lineStyle(format, process.env, false));
 
-async function main(argv: readonly string[]): Promise<ExitCode> {
+async function main(given: readonly string[]): Promise<ExitCode> {
   if (problem !== undefined) throw new UsageError(problem);
+  const argv = spelledOut(given);
+  const help = shortHelpOf(argv);
+  if (help !== undefined) {
+    openTerminal().out(help);
+    return ExitCode.ok;
+  }
   // Nothing that this process makes is for others, until its mode is set.
   const umask = process.umask(0o077);
   if (argv[0] === "run") return await runCommand(argv.slice(1), umask);
@@ -54,10 +62,10 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   const isActing = argv[0] === "act";
   const isLooking = argv[0] === "refresh";
   const commandLine = parseCommandLine(isActing || isLooking ? argv.slice(1) : argv);
+  if (!isActing && !isLooking) refuseUnknownCommand(commandLine);
   log = openLog(commandLine.logLevel, lineStyle(format, process.env, commandLine.mode === "daemon"));
   if (isActing) return await (await import("./cli/act.ts")).act(commandLine, log, stopSignal());
   if (isLooking) return await look(commandLine);
-  refuseUnknownCommand(commandLine);
   switch (commandLine.mode) {
     case "help":
       openTerminal().out(helpText);
@@ -111,13 +119,16 @@ async function runCommand(argv: readonly string[], umask: number): Promise<ExitC
 async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
   const { namesIn } = await import("./cli/units.ts");
   const { scope, names } = namesIn(words) ?? {};
-  const { checkInUnit } = await import("./units/check-in-unit.ts");
+  const [{ checkInUnit }, { serviceNameOf }] = await Promise.all([
+    import("./units/check-in-unit.ts"),
+    import("./cli/service-name.ts"),
+  ]);
   if (scope === undefined || names === undefined)
     throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
   let worst: number = ExitCode.ok;
   const { err } = openTerminal();
   const raw = (text: string) => process.stderr.write(text);
-  for (const name of names) worst = (await checkInUnit(name, format, { raw, err }, scope)) || worst;
+  for (const name of names) worst = (await checkInUnit(serviceNameOf(name), format, { raw, err }, scope)) || worst;
   return worst as ExitCode;
 }
 

@@ -112,6 +112,11 @@ const requirements = {
   /** Its system calls may be refused in a container. */
   keyctl: () => program("keyctl") ?? (spawnSync("keyctl", ["show", "@u"]).status === 0 ? undefined : "refused here"),
   "aws-cli": () => program("aws"),
+  /** The parser of OpenMetrics of Prometheus' client for Python. */
+  openmetrics: () =>
+    existsSync(join(cache, "openmetrics/prometheus_client"))
+      ? undefined
+      : "no prometheus_client in the tests' cache; .ci/run installs it",
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
   /** The one of Debian, unpacked for the guests. */
   nginx: () => (existsSync(nginxTree) ? undefined : `no ${nginxTree}; npm run test:systemd fetches it on Debian`),

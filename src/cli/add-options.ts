@@ -1,12 +1,13 @@
 /** The command lines of `fetcher add` and `fetcher remove`. */
 import { parseArgs } from "node:util";
 import { deliveries } from "../config/config-schema.ts";
-import { problemOf, withoutSuffix } from "../config/unit-names.ts";
+import { problemOf } from "../config/unit-names.ts";
 import { type Scope, systemScope, userScope } from "../config/scope.ts";
 import { UsageError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import type { Wish } from "../setup/proposal.ts";
 import { parseSet } from "./command-line.ts";
+import { refuseOtherUnit, serviceNameOf } from "./service-name.ts";
 
 /** What both know. */
 interface Answers {
@@ -150,7 +151,8 @@ function parse(
   const [given, ...ids] = positionals;
   if (given === undefined)
     throw new UsageError(`${command}: expected NAME, of a service (see fetcher ${command} --help)`);
-  const name = withoutSuffix(given);
+  refuseOtherUnit(given, command);
+  const name = serviceNameOf(given);
   const problem = problemOf(name)?.replace(/: (?:rename|each) .*/, "");
   if (problem !== undefined) throw new UsageError(`${command}: ${JSON.stringify(given)} ${problem}`);
   const scope = values["user"] === true ? userScope() : systemScope;

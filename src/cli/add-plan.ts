@@ -67,6 +67,10 @@ export async function planOf(options: AddOptions): Promise<Plan> {
       `add: ${file} has \`output\`, so its units are made by hand: change both by hand`,
     );
   const service = await serviceCalled(was?.config.targets[0] ?? unitOf(name), caller);
+  if (before === undefined && service.realName !== undefined)
+    throw new UsageError(
+      `add: ${service.unit} is another name of ${service.realName}: run fetcher add ${service.realName}`,
+    );
   const imported = options.import === undefined ? undefined : await importOf(options, options.import, service, caller);
   const sizes = [...(imported?.values ?? [])].map(([id, value]) => [id, { isEmpty: value.length === 0 }] as const);
   const json = proposed(now, { ...options, imported: new Map(sizes) });
@@ -214,6 +218,7 @@ export function notesOf({ options, caller, made, service, imported, secrets, gen
         ? [`a new value restarts ${service.unit}, which systemd cannot reload`]
         : []),
     ...closedTo(made.config, service),
+    ...outOfSight(made, service),
     ...(options.removeOriginal ? [`${imported?.file ?? ""} is removed`] : []),
   ];
 }
@@ -227,5 +232,12 @@ function closedTo({ delivery, secrets }: Config, { unit, user }: Service): reado
   if (ids.length === 0) return [];
   return [
     `${unit} runs as ${user}, which cannot read ${ids.join(", ")}, of root alone: give a mode, or an owner in the file, or --env or --credentials`,
+  ];
+}
+
+function outOfSight({ config, sidecar }: OneFile, { unit, hasOwnRoot }: Service): readonly string[] {
+  if (config.delivery !== "files" || !hasOwnRoot) return [];
+  return [
+    `${unit} has a root of its own, in which /run/${sidecar}/pub is not to be seen: give --env, --credentials or --private-tmp`,
   ];
 }

@@ -66,6 +66,26 @@ ${Object.entries(exitMeanings)
   .map(([name, text]) => `  ${String(ExitCode[name as keyof typeof ExitCode]).padEnd(3)} ${text}\n`)
   .join("")}`;
 
+/** Of words that people try first: `fetcher help add`, `fetcher version`. */
+export function spelledOut(argv: readonly string[]): readonly string[] {
+  const [first, second = ""] = argv;
+  if (first === "version" && argv.length === 1) return ["--version"];
+  if (first !== "help" || argv.length > 2) return argv;
+  return commands.includes(second) ? [second, "--help"] : ["--help"];
+}
+
+/** Commands that have a help of their own, or hand `--help` on. */
+const WITH_HELP = ["add", "remove", "run"];
+
+/** @returns what --help says of one command; undefined where that was not asked. */
+export function shortHelpOf([command = "", ...words]: readonly string[]): string | undefined {
+  const end = words.indexOf("--");
+  const isAsked = words.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h");
+  if (!isAsked || WITH_HELP.includes(command) || !commands.includes(command)) return undefined;
+  const own = commandTexts.filter(([text]) => text.startsWith(`fetcher ${command}`));
+  return `${own.map(([text, what]) => `Usage: ${text}\n\n${what}\n`).join("\n")}\nMore: fetcher --help, man fetcher\n`;
+}
+
 /**
  * `--log-format` is an option of every command, and must be known before anything else can be wrong.
  *

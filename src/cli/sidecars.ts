@@ -60,7 +60,12 @@ export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>
       if (known === undefined && systemd?.["LoadState"] === "not-found" && !files.has(unit)) return [];
       return [statusOf(unit, files.get(unit), known, systemd)];
     })
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
+    .sort((a, b) => byNumber(a.name, b.name) || (a.name < b.name ? -1 : 1));
+}
+
+/** app9 before app10. */
+export function byNumber(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
 }
 
 /** Of the template for units by hand. */

@@ -77,7 +77,8 @@ function cut(text: string): string {
 
 /** Indented, and on a screen broken between words. */
 function broken(text: string, columns: number | undefined): readonly string[] {
-  if (columns === undefined) return [`  ${text}`];
+  // A terminal that does not know its size has 0: a serial line, a pseudo-terminal without a window.
+  if (columns === undefined || columns === 0) return [`  ${text}`];
   const width = Math.max(columns - 2, 20);
   const lines: string[] = [];
   for (const word of text.split(" ")) {

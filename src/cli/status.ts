@@ -4,7 +4,9 @@ import { parseArgs } from "node:util";
 import { systemScope, userScope } from "../config/scope.ts";
 import { unitOf } from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UsageError } from "../contract/errors.ts";
+import { didYouMean } from "../contract/nearest.ts";
 import { factsIn, type SidecarStatus, sidecarsOf } from "./sidecars.ts";
+import { serviceNameOf } from "./service-name.ts";
 import { metricsText } from "./status-metrics.ts";
 import { statusTable } from "./status-table.ts";
 import { openTerminal } from "./terminal.ts";
@@ -18,12 +20,17 @@ export async function showStatus(argv: readonly string[], version: string): Prom
   const scope = user ? userScope() : systemScope;
   const all = await sidecarsOf(scope, factsIn(user ? [scope.runtimeRoot] : RUNTIME_DIRECTORIES));
   const sidecars = names.length === 0 ? all : all.filter((one) => names.some((name) => isCalled(one, name)));
-  for (const name of names)
-    if (!sidecars.some((one) => isCalled(one, name)))
+  for (const word of names)
+    if (!sidecars.some((one) => isCalled(one, word))) {
+      const hint = didYouMean(
+        serviceNameOf(word),
+        all.map(({ name }) => name),
+      );
       throw new FatalError(
         ExitCode.missing,
-        `status: ${JSON.stringify(name)}: no sidecar is called so, nor its service`,
+        `status: ${JSON.stringify(word)}: no sidecar is called so, nor its service${hint}`,
       );
+    }
   const { out, color, columns } = openTerminal();
   if (metrics === undefined)
     out(
@@ -37,7 +44,8 @@ export async function showStatus(argv: readonly string[], version: string): Prom
 }
 
 function isCalled({ name, unit, services }: SidecarStatus, word: string): boolean {
-  return [name, unit, ...services].some((one) => one === word || one === unitOf(word));
+  const called = [word, unitOf(word), serviceNameOf(word)];
+  return [name, unit, ...services].some((one) => called.includes(one));
 }
 
 /** @throws UsageError */

@@ -1,12 +1,14 @@
 /** `fetcher units` prints what the generator makes; by a link in a directory of generators, fetcher is that itself. */
-import { accessSync, constants, realpathSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
+import { didYouMean } from "../contract/nearest.ts";
 import { isCompiled } from "../runtime/platform.ts";
 import { type Scope, systemScope, userScope } from "../config/scope.ts";
-import { generate } from "../units/generator.ts";
+import { generate, namesIn as filesIn } from "../units/generator.ts";
 import { isTakenOnThisHost, type Place, unitsOfFile } from "../units/one-file-units.ts";
 import { textOf } from "../units/unit-file.ts";
+import { serviceNameOf } from "./service-name.ts";
 
 /**
  * @param words names of files in /etc/fetcher, with --user in a user's directory, or paths of such files, to be tried before
@@ -20,8 +22,9 @@ export function printUnits(words: readonly string[], out: (text: string) => void
     );
   for (const [index, given] of names.entries()) {
     const isPath = given.includes("/");
-    const name = isPath ? basename(given, ".json") : given;
-    const place = placeIn(isPath ? dirname(resolve(given)) : scope.configDirectory, scope);
+    const directory = isPath ? dirname(resolve(given)) : scope.configDirectory;
+    const name = isPath ? basename(given, ".json") : nameIn(directory, given);
+    const place = placeIn(directory, scope);
     const units = unitsOfFile(name, place);
     if (units === undefined)
       throw new FatalError(
@@ -47,6 +50,15 @@ export function namesIn(
   const names = [...before, ...words.slice(end + 1)];
   if (names.length === 0 || before.some((word) => word.startsWith("-"))) return undefined;
   return { scope: words.slice(0, end).includes("--user") ? userScope() : systemScope, names };
+}
+
+/** @throws FatalError where there is no file of that name. */
+function nameIn(directory: string, word: string): string {
+  const name = serviceNameOf(word);
+  const file = join(directory, `${name}.json`);
+  if (existsSync(file)) return name;
+  const known = filesIn(directory, () => undefined);
+  throw new FatalError(ExitCode.missing, `units: ${file} is not there${didYouMean(name, known)}`);
 }
 
 /** Where systemd has generators put their units. */

@@ -1,11 +1,12 @@
 /** What the commands that set a service up ask of systemd, and have it do. */
-import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { withoutSuffix } from "../config/unit-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandResult, runCommand } from "../contract/helper-command.ts";
 import type { Scope } from "../config/scope.ts";
 import { didYouMean } from "../contract/nearest.ts";
-import { resolvedPath } from "./changes.ts";
+import { contentOf, resolvedPath } from "./changes.ts";
 
 /** Who asks: a command, for its messages, and whose units it is about. */
 export interface Caller {
@@ -25,6 +26,10 @@ export interface Service {
   /** Of EnvironmentFile=, in their order: a `-` before one that may be missing. */
   readonly environmentFiles: readonly string[];
   readonly dropIns: readonly string[];
+  /** What it calls itself, where that is not how it was asked for: an alias. */
+  readonly realName: string | undefined;
+  /** It has a file system of its own (RootDirectory=, RootImage=), without our /run. */
+  readonly hasOwnRoot: boolean;
 }
 
 /** Seconds that systemd has for an answer, and for reading all units again. */
@@ -32,7 +37,8 @@ const PATIENCE = 90;
 
 /** @throws FatalError where there is no such service, or no systemd. */
 export async function serviceCalled(unit: string, caller: Caller): Promise<Service> {
-  const properties = "LoadState,ActiveState,CanReload,User,NeedDaemonReload,EnvironmentFiles,DropInPaths";
+  const properties =
+    "Id,LoadState,ActiveState,CanReload,User,NeedDaemonReload,EnvironmentFiles,DropInPaths,RootDirectory,RootImage";
   const shown = await run(caller, ["show", `--property=${properties}`, "--", unit], PATIENCE);
   if (shown.end !== "exit" || shown.code !== 0)
     throw new FatalError(ExitCode.unavailable, `${caller.command}: systemd does not answer: ${reasonOf(shown)}`);
@@ -51,6 +57,8 @@ export async function serviceCalled(unit: string, caller: Caller): Promise<Servi
       return path === "" ? [] : [`${ignored === "yes" ? "-" : ""}${path}`];
     }),
     dropIns: (all("DropInPaths")[0] ?? "").split(" ").filter(Boolean),
+    realName: all("Id").find((id) => id !== "" && id !== unit),
+    hasOwnRoot: [...all("RootDirectory"), ...all("RootImage")].some((path) => path !== "" && path !== "/"),
   };
 }
 
@@ -64,7 +72,17 @@ async function notLoaded(unit: string, state: string, caller: Caller): Promise<F
   const list = await run(caller, ["list-unit-files", "--type=service", "--no-legend", "--plain"]);
   const known =
     list.end === "exit" ? [...list.stdout.matchAll(/^(\S+)\.service\s/gm)].map(([, name = ""]) => name) : [];
-  const hint = didYouMean(unit.replace(/\.service$/, ""), known);
+  const name = withoutSuffix(unit);
+  if (known.includes(`${name}@`))
+    return new FatalError(
+      ExitCode.missing,
+      `${command}: ${name}@.service is a template: name an instance, ${name}@...`,
+    );
+  const hint = didYouMean(
+    name,
+    // Sidecars have no secrets of others.
+    known.filter((one) => !/-secrets(?:-act)?$/.test(one)),
+  );
   return new FatalError(ExitCode.missing, `${command}: systemd knows no ${unit}${hint}`);
 }
 
@@ -166,6 +184,11 @@ export function dropInsOf(unit: string, { unitDirectories }: Scope): string {
   }
   return [...found.keys()]
     .sort()
-    .map((name) => `${readFileSync(found.get(name) ?? "", "utf8")}\n`)
+    .map((name) => `${textIn(found.get(name) ?? "")}\n`)
     .join("");
+}
+
+/** @returns "" where a link leads nowhere: systemd passes over it. */
+function textIn(path: string): string {
+  return contentOf(path)?.toString("utf8") ?? "";
 }

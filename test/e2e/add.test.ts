@@ -35,10 +35,16 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
   beforeAll(async () => {
     await service("web", "echo begun with $$(cat /run/web-secrets/pub/tls.crt)", "ExecReload=/bin/echo reloaded");
     await service("vars", "echo begun with $$one and $$two");
+    await service("many@", "true");
+    await service("wrong", "true");
+    await guest.run(
+      `ln -s web.service ${etc}/nick.service; ln -s /dev/null ${etc}/hidden.service; systemctl daemon-reload`,
+    );
   });
   afterAll(async () => {
     await guest.run(
-      `systemctl stop web vars env; rm -rf /etc/fetcher ${etc}/web.service* ${etc}/vars.service* ${etc}/env.service* ${etc}/../system-generators/fetcher
+      `systemctl stop web vars env; rm -rf /etc/fetcher ${etc}/web.service* ${etc}/vars.service* ${etc}/env.service*
+       rm -f ${["nick", "hidden", "wrong", "many@", "rooted"].map((name) => `${etc}/${name}.service`).join(" ")} ${etc}/../system-generators/fetcher
        systemctl daemon-reload`,
       { check: false },
     );
@@ -49,6 +55,11 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       [["web"], 64, "expected at least one ID"],
       [["no/name", "a"], 64, "is no name of a service"],
       [["wbe", "a"], 66, 'systemd knows no wbe.service; did you mean "web"?'],
+      [["web.socket", "a"], 64, '"web.socket" is no service: name the service that it starts'],
+      [["many", "a"], 66, "many@.service is a template: name an instance, many@..."],
+      [["nick", "a"], 64, "nick.service is another name of web.service: run fetcher add web"],
+      [["hidden", "a"], 78, "hidden.service is masked"],
+      [["wrong", "--yes", "a"], 78, "/etc/fetcher/wrong.json cannot be read: it is"],
       [["web", "--backend", "valut", "a"], 78, 'did you mean "vault"?'],
       [["web", "--set", "secretDir=/x", "a"], 78, 'did you mean "secretsDir"?'],
       [["web", "--yes", "not_there"], 66, 'secret "not_there"'],
@@ -74,7 +85,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       [["web", "--env", "--files", "a"], 64, "give only one of"],
       [["web", "a"], 64, "nobody to ask"],
     ] as const)("fetcher add %j: %i", async (words, code, text) => {
-      await guest.run("mkdir -p -m 0700 /etc/fetcher/web/secrets");
+      await guest.run("mkdir -p -m 0700 /etc/fetcher/web/secrets /etc/fetcher/wrong.json");
       const before = await places();
       const result = await fetcher("add", ...words);
       expect(result.said.replaceAll('\\"', '"')).toContain(text);
@@ -84,6 +95,10 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       expect(await guest.text("ls -d /run/fetcher-* /run/systemd/system/fetcher-* 2>/dev/null", { check: false })).toBe(
         "",
       );
+    });
+
+    afterAll(async () => {
+      await guest.run("rmdir /etc/fetcher/wrong.json");
     });
 
     test("also where somebody ends it while the store does not answer", async () => {
@@ -103,6 +118,14 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       expect(await places()).toBe(before);
       await guest.run("rm -r /etc/fetcher/hang");
     });
+  });
+
+  test("says that a service with a root of its own does not see the files", async () => {
+    await service("rooted", "true", "RootDirectory=/srv");
+    const note = "rooted.service has a root of its own, in which /run/rooted-secrets/pub is not to be seen";
+    expect((await fetcher("add", "rooted", "--dry-run", "a")).stdout).toContain(note);
+    expect((await fetcher("add", "rooted", "--dry-run", "--env", "a")).stdout).not.toContain("root of its own");
+    expect((await fetcher("add", "web", "--dry-run", "a")).stdout).not.toContain("root of its own");
   });
 
   test("shows what it would do, and does nothing of it, also for another user", async () => {
@@ -148,6 +171,11 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect(await guest.read("/run/web-secrets/pub/more")).toBe("other");
     expect(await guest.mainPid("web")).toBe(again);
     expect((await fetcher("add", "web", "--yes", "more=0440")).stdout).toContain("nothing is to be changed");
+    for (const name of ["web", "web.service", "web.json", "/etc/fetcher/web.json"])
+      for (const command of [["status"], ["units"], ["check"], ["remove", "--dry-run"]])
+        expect(await fetcher(...command, name), `${command.join(" ")} ${name}`).toMatchObject({ code: 0 });
+    for (const command of ["status", "units", "remove"])
+      expect((await fetcher(command, "wbe")).stderr).toContain('; did you mean "web"?');
   });
 
   test("removes: what runs keeps running, nothing is left but the store, and that only where it is to stay", async () => {

@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { helpText, parseCommandLine, refuseUnknownCommand, takeLogFormat } from "../../../src/cli/command-line.ts";
+import {
+  helpText,
+  parseCommandLine,
+  refuseUnknownCommand,
+  shortHelpOf,
+  spelledOut,
+  takeLogFormat,
+} from "../../../src/cli/command-line.ts";
 import { FatalError } from "../../../src/contract/errors.ts";
 
 function refusal(...argv: readonly string[]): string {
@@ -49,6 +56,30 @@ describe("modes", () => {
     expect(() => {
       refuseUnknownCommand(parseCommandLine(argv));
     }).toThrow(message);
+  });
+
+  test.each([
+    [["help"], ["--help"]],
+    [
+      ["help", "add"],
+      ["add", "--help"],
+    ],
+    [["help", "nonsense"], ["--help"]],
+    [["version"], ["--version"]],
+    [
+      ["--backend", "folder", "help"],
+      ["--backend", "folder", "help"],
+    ],
+  ])("%j is read as %j", (argv, words) => {
+    expect(spelledOut(argv)).toEqual(words);
+  });
+
+  test("each command has a help", () => {
+    for (const command of ["status", "units", "check", "reload", "act"])
+      for (const option of ["--help", "-h"])
+        expect(shortHelpOf([command, option])).toMatch(new RegExp(`^Usage: fetcher ${command} .+\n\n.+\n`));
+    for (const words of [["add", "--help"], ["run", "--", "ls", "--help"], ["--help"], ["status"]])
+      expect(shortHelpOf(words)).toBeUndefined();
   });
 
   test.each([[[]], [["--config", "a.json", "id"]], [["--backend", "folder", "id"]], [["--once", "id"]]])(

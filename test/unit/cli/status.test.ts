@@ -1,11 +1,14 @@
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { judge, type SidecarStatus } from "../../../src/cli/sidecars.ts";
+import { byNumber, judge, type SidecarStatus } from "../../../src/cli/sidecars.ts";
 import { metrics, metricsText } from "../../../src/cli/status-metrics.ts";
 import { statusTable } from "../../../src/cli/status-table.ts";
 import { type Facts, FACTS, factsFile, readFacts } from "../../../src/engine/facts.ts";
+import { cache } from "../../e2e/boot.ts";
 import { project } from "../../markdown.ts";
+import { needs } from "../../requirements.ts";
 import { configOf } from "../command-line.ts";
 import { temporary } from "../../contract/temporary.ts";
 
@@ -55,6 +58,14 @@ describe("the table", () => {
   test("shows nothing that a terminal obeys", () => {
     const evil = sidecar("evil", { problem: "\u001b[2J", facts: facts({ backend: "/x\u001b.mjs" }) });
     expect(statusTable([evil], { now, version: "0.1.0", color: false, columns: 80 })).not.toContain("\u001b");
+  });
+
+  test("on a terminal that does not know its size breaks no line", () => {
+    expect(statusTable(all, { now, version: "0.1.0", color: false, columns: 0 })).toContain(`\n  ${why}\n`);
+  });
+
+  test("has app9 before app10", () => {
+    expect(["app10", "app9", "app", "b"].sort(byNumber)).toEqual(["app", "app9", "app10", "b"]);
   });
 
   test("of a host without any says so", () => {
@@ -132,6 +143,24 @@ describe("metrics", () => {
       }
     }
     expect([...families.keys()]).toEqual([...metrics.map(({ name }) => name), "fetcher_program"]);
+  });
+
+  needs("python", "openmetrics").test("are read by the parser of the Python client", () => {
+    const script =
+      "import json, sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse; " +
+      "print(json.dumps([[f.name, f.type, [[s.labels, s.value] for s in f.samples]] for f in parse(sys.stdin.read())]))";
+    const env = { PATH: process.env["PATH"], PYTHONPATH: join(cache, "openmetrics"), PYTHONDONTWRITEBYTECODE: "1" };
+    const { stdout, stderr } = spawnSync("python3", ["-c", script], { input: text, encoding: "utf8", env });
+    expect(stderr).toBe("");
+    const families = JSON.parse(stdout) as [string, string, [Record<string, string>, number][]][];
+    expect(families.map(([name, type]) => [name, type])).toEqual([
+      ...metrics.map(({ name, type }) => [name, type]),
+      ["fetcher_program", "gauge"],
+    ]);
+    expect(families[0]?.[2]).toEqual([
+      [{ name: "a", unit: "a-secrets.service", backend: "vault" }, 1],
+      [{ name: 'b"\\', unit: 'b"\\-secrets.service' }, 0],
+    ]);
   });
 
   test("a broken sidecar is down, and one that nobody needs is neither up nor down", () => {

@@ -9,6 +9,7 @@ import { pathOfSwap, replacedIn, swapText } from "../../../src/setup/import.ts";
 import { jsonText } from "../../../src/setup/json-text.ts";
 import { proposed, type Wish } from "../../../src/setup/proposal.ts";
 import { parseAdd, parseRemove } from "../../../src/cli/add-options.ts";
+import { serviceNameOf } from "../../../src/cli/service-name.ts";
 import { temporary } from "../../contract/temporary.ts";
 
 const nothing: Wish = {
@@ -227,6 +228,8 @@ describe("the drop-in of an import", () => {
     isOld: false,
     environmentFiles: ["/etc/first", "-/etc/app 100%.env", "/run/app-secrets/pub/secrets.env", "-/etc/last"],
     dropIns: ["/etc/systemd/system/app.service.d/override.conf"],
+    realName: undefined,
+    hasOwnRoot: false,
   };
   test("puts the variables in the place of the file, between the others", () => {
     const app = { name: "app", scope: systemScope };
@@ -254,6 +257,12 @@ describe("the drop-in of an import", () => {
 });
 
 describe("the command lines", () => {
+  test.each(["app", "app.service", "app.json", "/etc/fetcher/app.json"])("%s is the service", (word) => {
+    expect(parseAdd([word, "x"])).toMatchObject({ name: "app" });
+    expect(parseRemove([word])).toMatchObject({ name: "app" });
+    expect(serviceNameOf(word)).toBe("app");
+  });
+
   test("every word reaches its option", () => {
     const words =
       "app.service --env --backend vault --set auth.role=x --reload --import /e --remove-original --no-check --now -y a b=400";
@@ -284,6 +293,8 @@ describe("the command lines", () => {
     [["a/b", "x"], 'add: "a/b" is no name of a service'],
     [["a@", "x"], 'add: "a@" is a template'],
     [["n".repeat(246), "x"], "has 246 characters: systemd can have drop-ins for 245 at most"],
+    [["a.socket", "x"], 'add: "a.socket" is no service: name the service that it starts'],
+    [["a.timer", "x"], 'add: "a.timer" is no service: name the service that it starts'],
     [["a", "x=secret"], "add: expected ID or ID=MODE"],
     [["a", "=0400"], "add: expected ID or ID=MODE"],
     [["a", "--env", "--files", "x"], "add: give only one of --env and --files"],
