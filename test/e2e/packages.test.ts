@@ -48,7 +48,9 @@ onEmptyGuests(
     const files = async () =>
       (await guest.text("find / -xdev -path /var/lib/apt -prune -o -path /var/lib/dpkg -prune -o -print"))
         .split("\n")
-        .filter((path) => !/^\/var\/(?:cache|log)\/|^\/etc\/(?:systemd|fetcher)|^\/(?:root|tmp)\/?/.test(path));
+        .filter(
+          (path) => !/^\/var\/(?:cache|log|lib\/systemd)\/|^\/etc\/(?:systemd|fetcher)|^\/(?:root|tmp)\/?/.test(path),
+        );
     let atFirst: readonly string[] = [];
 
     beforeAll(async () => {

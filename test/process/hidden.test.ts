@@ -7,13 +7,12 @@ import { needs } from "../requirements.ts";
 import { eventually, Place } from "./daemon.ts";
 
 /** As the units have it: whatever root runs has this capability alone. */
-const confined = ["setpriv", "--bounding-set=-all,+dac_read_search"];
+const narrow = "--bounding-set=-all,+dac_read_search";
 
 /** @returns what another process of that kind gets to read of these. */
 function readable(pid: number, ...names: readonly string[]): readonly string[] {
   return names.filter((name) => {
-    const [program = "", ...words] = [...confined, "head", "-c", "1", `/proc/${pid}/${name}`];
-    return spawnSync(program, words).status === 0;
+    return spawnSync("setpriv", [narrow, "head", "-c", "1", `/proc/${pid}/${name}`]).status === 0;
   });
 }
 
@@ -22,7 +21,7 @@ const names = ["environ", "maps", "root/etc/passwd", "status"];
 needs("root").test("a sidecar's memory, variables and files are closed to one with the same capabilities", async () => {
   const place = new Place();
   place.put({ password: "canary-0b1d" });
-  const daemon = place.start(place.config(["password"]), { wrapper: confined });
+  const daemon = place.start(place.config(["password"]), { wrapper: ["setpriv", narrow] });
   await eventually(`ready\n${daemon.stderr}`, () => fs.existsSync(`${place.output}/password`) || !daemon.running);
   expect(fs.readFileSync(`/proc/${daemon.pid}/status`, "utf8")).toMatch(/^CapPrm:\t0000000000000004$/m);
   expect(readable(daemon.pid, ...names)).toEqual(["status"]);
@@ -31,8 +30,7 @@ needs("root").test("a sidecar's memory, variables and files are closed to one wi
 });
 
 needs("root").test("one that does not close itself would be seen", async () => {
-  const [program = "", ...words] = [...confined, "sleep", "1000"];
-  const open = spawn(program, words, { stdio: "ignore" });
+  const open = spawn("setpriv", [narrow, "sleep", "1000"], { stdio: "ignore" });
   await eventually("it sleeps", () => fs.readFileSync(`/proc/${String(open.pid)}/comm`, "utf8") === "sleep\n");
   expect(readable(Number(open.pid), ...names)).toEqual(names);
   open.kill();
