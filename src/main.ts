@@ -44,10 +44,12 @@ async function main(given: readonly string[]): Promise<ExitCode> {
   if (problem !== undefined) throw new UsageError(problem);
   const argv = spelledOut(given);
   const help = shortHelpOf(argv);
-  if (help !== undefined) {
-    openTerminal().out(help);
-    return ExitCode.ok;
-  }
+  if (help === undefined) return await obey(argv);
+  openTerminal().out(help);
+  return ExitCode.ok;
+}
+
+async function obey(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   const umask = process.umask(0o077);
   if (argv[0] === "run") return await runCommand(argv.slice(1), umask);
@@ -175,6 +177,7 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
 }
 
 async function look(commandLine: CommandLine): Promise<ExitCode> {
+  hideFromOthers();
   const notifier = openNotifier(process.env);
   const { refresh } = await import("./cli/refresh.ts");
   return await toldBy(notifier, async () => {
