@@ -16,7 +16,7 @@ import { type Config, configOf, loadConfig, type OutputConfig } from "./config/c
 import { RunningFile } from "./config/running-file.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
-import { ConfigError, ExitCode, FatalError, UsageError } from "./contract/errors.ts";
+import { ConfigError, errnoCode, errnoText, ExitCode, FatalError, printable, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/waiting.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
@@ -93,7 +93,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
 }
 
 function ofThisProcess() {
-  return { stop: stopSignal, format, err: openTerminal().err };
+  return { stop: () => stopSignal(...ofTerminal), format, err: openTerminal().err };
 }
 
 /** `fetcher run`. @param umask that the command is to have. @returns the command's exit status. */
@@ -130,7 +130,9 @@ async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
   let worst: number = ExitCode.ok;
   const { err } = openTerminal();
   const raw = (text: string) => process.stderr.write(text);
-  for (const name of names) worst = (await checkInUnit(serviceNameOf(name), format, { raw, err }, scope)) || worst;
+  const stop = stopSignal(...ofTerminal);
+  for (const name of names)
+    worst = (await checkInUnit(serviceNameOf(name), format, { raw, err }, scope, stop)) || worst;
   return worst as ExitCode;
 }
 
@@ -191,6 +193,8 @@ async function look(commandLine: CommandLine): Promise<ExitCode> {
 
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   hideFromOthers();
+  const reloads = takeReloads();
+  process.on("SIGUSR2", takeUpgrade);
   const notifier = openNotifier(process.env);
   return await toldBy(notifier, async () => {
     const { configFile } = commandLine;
@@ -201,7 +205,7 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
         : await configOf(file.running.text, file.running.file, commandLine);
     const open = (next: Config, running: Store) => openStore(next, log, Math.random, running);
     const configuration = file && configurationOf(file, commandLine, open);
-    return await serve(config, { configuration, notifier, ask: await openActions(commandLine.actions) });
+    return await serve(config, { reloads, configuration, notifier, ask: await openActions(commandLine.actions) });
   });
 }
 
@@ -225,7 +229,23 @@ async function openActions(directory: string | undefined): Promise<AskAnother | 
   return AskedTargets.in(directory);
 }
 
+/** Without a handler a signal would end the process: one that comes before the sidecar waits for it. */
+function takeReloads() {
+  let isEarly = false;
+  let take = () => {
+    isEarly = true;
+  };
+  process.on("SIGHUP", () => {
+    take();
+  });
+  return (reload: () => void) => {
+    take = reload;
+    if (isEarly) reload();
+  };
+}
+
 interface Wiring {
+  readonly reloads: (take: () => void) => void;
   readonly configuration: Configuration | undefined;
   readonly notifier: Notifier;
   readonly ask: AskAnother | undefined;
@@ -256,10 +276,9 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
   };
   const sidecar = new Sidecar(parts);
   const desk = config.resident ? openReloadDesk(process.env["RUNTIME_DIRECTORY"]?.split(":")[0]) : undefined;
-  process.on("SIGHUP", () => {
+  wiring.reloads(() => {
     sidecar.reload(desk?.take());
   });
-  process.on("SIGUSR2", takeUpgrade);
   const watchdog = startWatchdog(wiring.notifier);
   try {
     const published = await sidecar.run(stop);
@@ -327,9 +346,12 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
   return opened === aborted ? undefined : opened;
 }
 
-function stopSignal(): AbortSignal {
+/** What ends a command that a person runs, and must not end it half-way: a terminal that is closed among them. */
+const ofTerminal = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const;
+
+function stopSignal(...signals: readonly NodeJS.Signals[]): AbortSignal {
   const stop = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const)
+  for (const signal of signals.length === 0 ? (["SIGTERM", "SIGINT"] as const) : signals)
     process.on(signal, () => {
       stop.abort();
     });
@@ -348,6 +370,12 @@ function explain(error: unknown): ExitCode {
   if (isBackendError(error)) {
     log.error(error.message);
     return exitCodeOf[error.kind];
+  }
+  // A system call that nobody took into account. Its own message may quote more than the path.
+  if (error instanceof Error && errnoCode(error) !== undefined && "syscall" in error) {
+    const path = "path" in error && typeof error.path === "string" ? ` ${printable(error.path)}` : "";
+    log.error(`the system refuses ${printable(String(error.syscall))}${path}: ${errnoText(errnoCode(error))}`);
+    return ExitCode.ioError;
   }
   // A bug. Its message may hold anything that the program holds: only its kind and its place are told.
   const stack = error instanceof Error ? (error.stack ?? "").split("\n").filter((line) => /^ +at /.test(line)) : [];

@@ -55,6 +55,10 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "newer secrets came for a service that an action broke, and systemd refuses to start it",
     cure: `${journal}; then \`systemctl start\` it`,
   },
+  "the system refuses ……: …": {
+    cause: "a file that a command needs cannot be read or written, and nothing more is known of it (74)",
+    cure: "look at that path, with the user that ran the command",
+  },
   "a bug in fetcher: …": { cause: "a bug (70)", cure: "report it, with the lines of the journal" },
   "… is empty; published as it is": {
     cause: "a secret has no bytes at the start, and nothing better is there",

@@ -5,9 +5,12 @@ import type { Scope } from "../config/scope.ts";
 import { unitOf } from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { isOfOthers } from "../contract/helper-command.ts";
+import { lockFile } from "../runtime/platform.ts";
+import { takeTurn } from "../setup/alone.ts";
 import { Changes, isThere } from "../setup/changes.ts";
 import { colored } from "../setup/diff.ts";
 import { daemonReload, dropInsOf, property, systemctl, typed } from "../setup/host.ts";
+import { clearLeftovers } from "../setup/leftovers.ts";
 import { checkAsUnit } from "../units/check-in-unit.ts";
 import { textOf } from "../units/unit-file.ts";
 import { addHelp, parseAdd } from "./add-options.ts";
@@ -31,7 +34,7 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
     out(addHelp);
     return ExitCode.ok;
   }
-  if (!options.isDryRun) mayChange("add", options.scope);
+  if (!options.isDryRun) await begin("add", options.scope, host);
   const plan = await planOf(options);
   try {
     const diff = diffOf(plan);
@@ -51,8 +54,21 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
   }
 }
 
+/** Nobody else is at work, and nothing is left of somebody who was killed. @throws FatalError where that is not ours to do. */
+export async function begin(command: string, scope: Scope, { err }: Process): Promise<void> {
+  mayChange(command, scope);
+  await takeTurn(command, scope.runtimeRoot, lockFile);
+  const { configDirectory, lastingUnits, runtimeUnits } = scope;
+  const { back, isReloadDue } = clearLeftovers({
+    ...{ configDirectory, lastingUnits, runtimeUnits },
+    generators: dirname(generatorLink(scope)),
+  });
+  for (const path of back) err(`${command}: ${path} is back: a fetcher that was to remove it was cut off\n`);
+  if (isReloadDue) await daemonReload({ command, scope });
+}
+
 /** @throws FatalError where what is to be changed is somebody else's. */
-export function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Scope): void {
+function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Scope): void {
   if (!isUser) {
     if (process.geteuid?.() === 0) return;
     throw new FatalError(

@@ -9,11 +9,12 @@ import { didYouMean } from "../contract/nearest.ts";
 import { Changes, contentOf } from "../setup/changes.ts";
 import { colored, unifiedDiff } from "../setup/diff.ts";
 import { type Caller, daemonReload, property, serviceCalled, type Service, systemctl } from "../setup/host.ts";
+import { KEPT } from "../setup/leftovers.ts";
 import { replacedIn, swapOf } from "../setup/import.ts";
 import { namesIn } from "../units/generator.ts";
 import { type OneFile, type Place, readJson, unitsOfJson, unitsOfWrongFile } from "../units/one-file-units.ts";
 import { textOf, type UnitFile } from "../units/unit-file.ts";
-import { mayChange, outcomeOf, type Process } from "./add.ts";
+import { begin, outcomeOf, type Process } from "./add.ts";
 import { parseRemove, removeHelp, type RemoveOptions } from "./add-options.ts";
 import { ask } from "./ask.ts";
 import { openTerminal } from "./terminal.ts";
@@ -41,7 +42,7 @@ export async function remove(argv: readonly string[], host: Process): Promise<Ex
     out(removeHelp);
     return ExitCode.ok;
   }
-  if (!options.isDryRun) mayChange("remove", options.scope);
+  if (!options.isDryRun) await begin("remove", options.scope, host);
   const plan = await planOf(options);
   const diff = diffOf(plan);
   out(color ? colored(diff) : diff);
@@ -172,7 +173,7 @@ async function carryOut({ caller, file, unit, units, swaps }: Plan, host: Proces
     changes.remove(file);
     for (const path of swaps) changes.remove(path);
     for (const path of copies)
-      changes.write(join(scope.runtimeUnits, path), undefined, readFileSync(join(generated(scope), path)), 0o644);
+      changes.write(join(scope.runtimeUnits, path), undefined, keptUnit(join(generated(scope), path)), 0o644);
     await daemonReload(caller);
     if (isThere) await stopAlone(caller, unit, own);
     for (const path of copies) rmSync(join(scope.runtimeUnits, path), { force: true });
@@ -187,6 +188,10 @@ async function carryOut({ caller, file, unit, units, swaps }: Plan, host: Proces
   // What failed is remembered also without a file.
   for (const path of own)
     if ((await property(caller, path, "ActiveState")) === "failed") await systemctl(caller, "reset-failed", path);
+}
+
+function keptUnit(path: string): Buffer {
+  return Buffer.concat([Buffer.from(KEPT), readFileSync(path)]);
 }
 
 /** @param own the sidecar's, which go with it. @throws FatalError where something else would stop with it. */

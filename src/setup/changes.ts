@@ -14,9 +14,10 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError, unreadable } from "../contract/errors.ts";
 import { readPlainSync } from "../contract/plain-file.ts";
+import { asideOf, freshName } from "./leftovers.ts";
 
 export class Changes {
   readonly #command: string;
@@ -60,14 +61,17 @@ export class Changes {
   remove(path: string): void {
     this.#guard(path, () => {
       // Renamed, since a link is to come back as one.
-      const aside = beside(path, "removed");
-      renameSync(path, aside);
+      const aside = asideOf(path);
+      // Taken back also where the next step fails.
       this.#undo.push({
         path,
         step: () => {
-          renameSync(aside, path);
+          if (isThere(aside)) renameSync(aside, path);
+          removeEmpty(dirname(aside));
         },
       });
+      makeAside(dirname(aside));
+      renameSync(path, aside);
       this.#removed.push(aside);
     });
   }
@@ -89,12 +93,13 @@ export class Changes {
   makeDirectory(path: string, mode: number): void {
     if (isThere(path)) return;
     this.makeDirectory(dirname(path), 0o755);
+    // Before: what fails half-way is taken back, too.
+    this.mayAppear(path);
     this.#guard(path, () => {
       mkdirSync(path);
       // Past the umask.
       chmodSync(path, mode);
     });
-    this.mayAppear(path);
   }
 
   /** A directory that is to go again where it is empty, whoever makes it. */
@@ -102,19 +107,18 @@ export class Changes {
     this.#undo.push({
       path,
       step: () => {
-        try {
-          rmdirSync(path);
-        } catch {
-          // It is gone, or somebody else's file is in it.
-        }
+        removeEmpty(path);
       },
     });
   }
 
-  /** From now on they cannot be taken back. */
+  /** From now on they cannot be taken back. What stays aside after a failure goes with the next command. */
   keep(): void {
     this.#undo.length = 0;
-    for (const aside of this.#removed.splice(0)) unlinkSync(aside);
+    for (const aside of this.#removed.splice(0)) {
+      removeQuietly(aside);
+      removeEmpty(dirname(aside));
+    }
   }
 
   /** @returns paths that could not be put back as they were. */
@@ -143,6 +147,30 @@ export class Changes {
   }
 }
 
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // It is gone, or somebody else's file is in it.
+  }
+}
+
+function makeAside(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (errnoCode(error) !== "EEXIST") throw error;
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Why it is given up is told by whoever calls; it goes with the next command.
+  }
+}
+
 /** @returns undefined where it is not there. @throws FatalError where nobody can say what is there. */
 export function contentOf(path: string): Buffer | undefined {
   try {
@@ -166,15 +194,10 @@ export function resolvedPath(path: string): string {
   }
 }
 
-/** Another name in its directory, for a moment. It itself may have the longest that there is. */
-function beside(path: string, why: string): string {
-  return join(dirname(path), `.${basename(path).slice(0, 100)}.${why}-${process.pid}`);
-}
-
 /** Whoever reads it, also after a power cut, sees all of the one or all of the other. */
 function replace(path: string, content: Buffer, { mode, uid, gid }: { mode: number; uid: number; gid: number }): void {
   // With a dot, so that nobody takes it for a file of the directory.
-  const fresh = beside(path, "new");
+  const fresh = join(dirname(path), freshName);
   const descriptor = openSync(fresh, "wx", 0o600);
   try {
     for (let at = 0; at < content.length;) at += writeSync(descriptor, content, at);
@@ -183,7 +206,7 @@ function replace(path: string, content: Buffer, { mode, uid, gid }: { mode: numb
     fsyncSync(descriptor);
     renameSync(fresh, path);
   } catch (error) {
-    unlinkSync(fresh);
+    removeQuietly(fresh);
     throw error;
   } finally {
     closeSync(descriptor);

@@ -2,7 +2,7 @@
  * What a sidecar's unit lets it see and reach: a command of fetcher's runs in a transient unit with the same settings. Nothing of
  * the unit itself is touched.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandOptions, runCommand } from "../contract/helper-command.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
@@ -25,8 +25,11 @@ export async function checkInUnit(
   format: string,
   terminal: CheckTerminal,
   scope = systemScope,
+  stop?: AbortSignal,
 ): Promise<number> {
-  return await checkAsUnit(await unitFor(name, scope), format, terminal, scope);
+  const code = await checkAsUnit(await unitFor(name, scope), format, terminal, scope, stop);
+  if (stop?.aborted === true) throw new FatalError(ExitCode.unavailable, "check: stopped");
+  return code;
 }
 
 type CheckTerminal = Readonly<Record<"raw" | "err", (text: string) => void>>;
@@ -69,6 +72,7 @@ async function runIn(settings: readonly Setting[], command: string, scope: Scope
   const name = unitOf(`fetcher-check-${process.pid}`);
   const directory = `${runtimeRoot}/systemd/${isUser ? "user" : "system"}`;
   const file = `${directory}/${name}`;
+  await clearLeftovers(scope, directory);
   const outputs = makeOutputs(runtimeRoot, isUser);
   const lines: readonly Setting[] = [
     ["Type", "oneshot"],
@@ -98,9 +102,34 @@ async function runIn(settings: readonly Setting[], command: string, scope: Scope
 
 function makeOutputs(directory: string, isUser: boolean): string {
   try {
-    return mkdtempSync(`${directory}/fetcher-check-`);
+    return mkdtempSync(`${directory}/fetcher-check-${process.pid}-`);
   } catch (error) {
     throw cannotMake(`${directory}/fetcher-check-*`, error, isUser);
+  }
+}
+
+/** Of checks that were killed: their units may run still, or be remembered as failed. */
+async function clearLeftovers(scope: Scope, units: string): Promise<void> {
+  for (const directory of [units, scope.runtimeRoot])
+    for (const name of staleIn(directory)) {
+      if (directory === units) await ask(scope, ["stop", name], { timeout: 30 });
+      try {
+        rmSync(`${directory}/${name}`, { recursive: true, force: true });
+      } catch {
+        // What cannot be written to is told where something is to be written.
+      }
+      if (directory === units) await ask(scope, ["reset-failed", name], { timeout: 30 });
+    }
+}
+
+function staleIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory).filter((name) => {
+      const [, pid] = /^fetcher-check-(\d+)(?:-\w+|\.service)$/.exec(name) ?? [];
+      return pid !== undefined && !existsSync(`/proc/${pid}`);
+    });
+  } catch {
+    return [];
   }
 }
 

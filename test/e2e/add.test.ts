@@ -101,7 +101,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       await guest.run("rmdir /etc/fetcher/wrong.json");
     });
 
-    test("also where somebody ends it while the store does not answer", async () => {
+    test.each(["INT", "HUP", "QUIT"])("also where SIG%s ends it while the store does not answer", async (signal) => {
       await guest.run("mkdir -p /etc/fetcher/hang");
       const before = await places();
       const command = ["add", "web", "--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
@@ -113,7 +113,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
         "the check runs",
         async () => (await guest.text("systemctl list-units --plain --no-legend 'fetcher-check-*'")) !== "",
       );
-      await guest.run("kill -INT $(cat /run/add.pid)");
+      await guest.run(`kill -${signal} $(cat /run/add.pid)`);
       expect((await running).stderr).toContain("stopped");
       expect(await places()).toBe(before);
       await guest.run("rm -r /etc/fetcher/hang");
@@ -126,6 +126,87 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect((await fetcher("add", "rooted", "--dry-run", "a")).stdout).toContain(note);
     expect((await fetcher("add", "rooted", "--dry-run", "--env", "a")).stdout).not.toContain("root of its own");
     expect((await fetcher("add", "web", "--dry-run", "a")).stdout).not.toContain("root of its own");
+  });
+
+  describe("one that is killed, and two at the same time", () => {
+    const hanging = ["--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
+    const inBackground = (...words: readonly string[]) =>
+      guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...words], {
+        check: false,
+        timeout: 90,
+      });
+    const checks = async () => await guest.text("systemctl list-units --all --plain --no-legend 'fetcher-check-*'");
+    const left = async () =>
+      await guest.text(
+        "find /etc/fetcher /etc/systemd /run/systemd/system /run/fetcher* \\( -name '.fetcher-*' -o -name 'fetcher-check-*' -o -name '*slow-secrets*' \\)",
+        { check: false },
+      );
+    const killed = async (running: Promise<unknown>) => {
+      await guest.run("kill -KILL $(cat /run/add.pid)");
+      await running;
+    };
+
+    beforeAll(async () => {
+      await service("slow", "echo begun");
+      await guest.write("/etc/fetcher/slow/secrets/one", "1", 0o400);
+      await guest.write("/etc/fetcher/slow/secrets/two", "2", 0o400);
+    });
+    afterAll(async () => {
+      await guest.run(`systemctl stop slow; rm -rf /etc/fetcher ${etc}/slow.service* ${etc}/slow-secrets.service*`, {
+        check: false,
+      });
+      await guest.systemctl("daemon-reload");
+    });
+
+    test("both of two are in the file", async () => {
+      await guest.run("fetcher add slow --yes --no-check one & fetcher add slow --yes --no-check two & wait");
+      const file = JSON.parse(await guest.read("/etc/fetcher/slow.json")) as { secrets: object };
+      expect(Object.keys(file.secrets).sort()).toEqual(["one", "two"]);
+    });
+
+    test("a removal that was cut off is made good by the next, and hides no unit", async () => {
+      await guest.write(`${etc}/slow-secrets.service.d/slow.conf`, "[Service]\nExecStop=/bin/sleep 8\n");
+      await guest.systemctl("daemon-reload");
+      await guest.systemctl("restart", "slow");
+      const pid = await guest.mainPid("slow");
+      const running = inBackground("remove", "slow", "--yes");
+      await guest.until(
+        "the sidecar stops",
+        async () => await state("slow-secrets"),
+        (now) => now === "deactivating",
+      );
+      await killed(running);
+      expect(await left()).toContain("/run/systemd/system/slow-secrets.service");
+      await guest.run(`rm -r ${etc}/slow-secrets.service.d`);
+      const again = await fetcher("remove", "slow", "--yes");
+      expect(again.stderr).toContain("/etc/fetcher/slow.json is back");
+      expect(again.code).toBe(0);
+      expect(await left()).toBe("");
+      expect(await guest.exists("/etc/fetcher/slow.json")).toBe(false);
+      expect(await guest.mainPid("slow")).toBe(pid);
+    });
+
+    test("what a check has that was killed goes with the next", async () => {
+      const running = inBackground("add", "slow", ...hanging);
+      await guest.until("the check runs", async () => (await checks()) !== "");
+      await killed(running);
+      expect(await left()).toContain("/run/systemd/system/fetcher-check-");
+      await guest.run("rm /etc/fetcher/slow.json");
+      expect(await fetcher("add", "slow", "--yes", "one")).toMatchObject({ code: 0 });
+      expect(await left()).toBe("");
+      expect(await checks()).toBe("");
+      await fetcher("remove", "slow", "--yes");
+    });
+
+    test("a check that somebody ends leaves nothing", async () => {
+      await fetcher("add", "slow", "--no-check", ...hanging);
+      const running = inBackground("check", "slow");
+      await guest.until("the check runs", async () => (await checks()) !== "");
+      await guest.run("kill -INT $(cat /run/add.pid)");
+      expect((await running).stderr).toContain("check: stopped");
+      expect(await left()).toBe("");
+      await fetcher("remove", "slow", "--yes");
+    });
   });
 
   test("shows what it would do, and does nothing of it, also for another user", async () => {

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
-import { symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { logLines, Place } from "./daemon.ts";
+import { logLines, ordinary, Place } from "./daemon.ts";
 
 /** In the wrong places of a configuration; an error that quotes what it found shows it to everybody. */
 const CANARY = "canary-7f3a91c2";
@@ -176,6 +176,24 @@ describe("what is no file of text is told in one line, at once and without the m
       expect(line?.message).toMatch(/is no regular file$|is larger than 16 MiB$/);
       expect(more).toEqual([]);
     });
+  });
+
+  test("nor is a directory that cannot be listed a bug", async () => {
+    const place = new Place();
+    const directory = place.path("units");
+    mkdirSync(directory);
+    writeFileSync(`${directory}/app@a.json`, JSON.stringify({ secrets: { a: {} } }), { mode: 0o644 });
+    for (const [path, mode] of [
+      [place.root, 0o755],
+      [directory, 0o111],
+    ] as const)
+      chmodSync(path, mode);
+    const { code, stderr } = await place.run(["units", `${directory}/app@a.json`], ordinary);
+    chmodSync(directory, 0o755);
+    expect(logLines(stderr).map(({ message }) => message)).toEqual([
+      `the system refuses scandir ${directory}: permission denied (EACCES)`,
+    ]);
+    expect(code).toBe(74);
   });
 
   test("but a pipe that a shell makes is read", async () => {

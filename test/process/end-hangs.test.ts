@@ -189,6 +189,25 @@ describe("a third party's store that never opens", () => {
     expect(code).toBe(0);
   });
 
+  test.each(["SIGHUP", "SIGUSR2", "SIGUSR1", "SIGWINCH", "SIGPIPE", "SIGTSTP"] as const)(
+    "%s, for which it has no use yet, does not end the start",
+    async (signal) => {
+      const daemon = start(null);
+      await eventually("open()", () => daemon.stderr.includes("OPENING"));
+      daemon.signal(signal);
+      if (signal === "SIGTSTP") daemon.signal("SIGCONT");
+      // It may go on as another program in the same process.
+      if (signal === "SIGUSR2")
+        await eventually(
+          "an answer",
+          () => /cannot be started|OPENING[^]*OPENING/.test(daemon.stderr) || !daemon.running,
+        );
+      const { code, stderr } = await daemon.end();
+      expect(stderr).toContain('"stopped"');
+      expect(code).toBe(0);
+    },
+  );
+
   test("one that never closes is left", async () => {
     const place = new Place();
     const module = place.path("open.mjs");

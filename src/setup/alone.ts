@@ -1,0 +1,55 @@
+/** One `fetcher add` or `fetcher remove` at a time: two that read the same file would lose what the other has added. */
+import { constants, openSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
+import { helperEnvironment } from "../contract/helper-command.ts";
+
+/** What flock(1) says of a lock that somebody else has. */
+const TAKEN = 1;
+/** Milliseconds. */
+const LOOK_AGAIN = 100;
+
+/**
+ * Takes the lock, until this process ends, however that ends.
+ *
+ * @param directory that is always there where systemd runs: no file is left by it.
+ * @param lockFile the runtime's own flock(2); undefined where flock(1) must be run.
+ * @param patience seconds for the other one to end.
+ * @throws FatalError (69)
+ */
+export async function takeTurn(
+  command: string,
+  directory: string,
+  lockFile: (file: number) => number | undefined,
+  patience = 30,
+): Promise<void> {
+  const file = open(directory);
+  if (file === undefined) return;
+  for (let left = (patience * 1000) / LOOK_AGAIN; isTaken(file, lockFile); left -= 1) {
+    if (left <= 0)
+      throw new FatalError(
+        ExitCode.unavailable,
+        `${command}: another fetcher add or fetcher remove is at work: try again when it has ended`,
+      );
+    await delay(LOOK_AGAIN);
+  }
+}
+
+/** @returns undefined where systemd is not there, which is told later. */
+function open(directory: string): number | undefined {
+  try {
+    return openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    if (errnoCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+function isTaken(file: number, lockFile: (file: number) => number | undefined): boolean {
+  const answer = lockFile(file);
+  if (answer !== undefined) return answer === TAKEN;
+  const { spawnSync } = process.getBuiltinModule("node:child_process");
+  return (
+    spawnSync("flock", ["-n", "0"], { stdio: [file, "ignore", "ignore"], env: helperEnvironment() }).status === TAKEN
+  );
+}

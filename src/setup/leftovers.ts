@@ -1,0 +1,110 @@
+/** What a `fetcher add` or `fetcher remove` leaves that was killed, or that a power cut ended: the next one puts it right. */
+import { closeSync, lstatSync, openSync, readdirSync, readSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { RESERVED_PREFIX } from "../config/config-schema.ts";
+import { errnoCode } from "../contract/errors.ts";
+import { isRecord } from "../contract/records.ts";
+import { readPlainSync } from "../contract/plain-file.ts";
+
+/** Of a file that is being written. */
+export const freshName = `${RESERVED_PREFIX}new-${process.pid}`;
+
+const REMOVED = `${RESERVED_PREFIX}removed-`;
+const FRESH = new RegExp(`^\\${RESERVED_PREFIX}new-\\d+$`);
+const ASIDE = new RegExp(`^\\${REMOVED}\\d+$`);
+
+/** Where a file is that is removed, and may come back: in a directory beside it, since its name may be the longest that there is. */
+export function asideOf(path: string): string {
+  return join(dirname(path), `${REMOVED}${process.pid}`, basename(path));
+}
+
+/** The first line of units that are there while the sidecar stops, in a directory that hides those of generators. */
+export const KEPT = "# Kept by fetcher remove until this has stopped.\n";
+
+/** Where the changes of these commands are made. */
+export interface Places {
+  readonly configDirectory: string;
+  readonly lastingUnits: string;
+  readonly runtimeUnits: string;
+  readonly generators: string;
+}
+
+/**
+ * To be called while no other such command is at work: whatever is there is left over.
+ *
+ * @returns what is as it was before: files that are back, and whether systemd has to read its units again.
+ */
+export function clearLeftovers(places: Places): { readonly back: readonly string[]; readonly isReloadDue: boolean } {
+  const back = directoriesIn(places).flatMap(clear);
+  const kept = namesIn(places.runtimeUnits)
+    .map((name) => join(places.runtimeUnits, name))
+    .filter(isKept);
+  for (const path of kept) unlinkSync(path);
+  return { back, isReloadDue: kept.length > 0 || back.length > 0 };
+}
+
+function directoriesIn({ configDirectory, lastingUnits, generators }: Places): readonly string[] {
+  const names = namesIn(configDirectory);
+  const homes = names.map((name) => join(configDirectory, name, "secrets"));
+  const files = names.filter((name) => name.endsWith(".json")).map((name) => join(configDirectory, name));
+  const dropIns = namesIn(lastingUnits).flatMap((name) => (name.endsWith(".d") ? [join(lastingUnits, name)] : []));
+  return [...new Set([configDirectory, ...homes, ...files.flatMap(folderIn), generators, ...dropIns])];
+}
+
+/** The folder of secrets that a configuration names. */
+function folderIn(file: string): readonly string[] {
+  try {
+    const json: unknown = JSON.parse(readPlainSync(file).toString("utf8"));
+    const settings = isRecord(json) ? json["config"] : undefined;
+    const folder = isRecord(settings) ? settings["secretsDir"] : undefined;
+    return typeof folder === "string" && folder.startsWith("/") ? [folder] : [];
+  } catch {
+    return [];
+  }
+}
+
+/** @returns files that are back. */
+function clear(directory: string): readonly string[] {
+  return namesIn(directory).flatMap((name) => {
+    const path = join(directory, name);
+    if (FRESH.test(name)) unlinkSync(path);
+    if (!ASIDE.test(name)) return [];
+    const back = namesIn(path).flatMap((file) => putBack(join(path, file), join(directory, file)));
+    rmdirSync(path);
+    return back;
+  });
+}
+
+/** @returns the place; nothing where somebody has put another file there since. */
+function putBack(aside: string, place: string): readonly string[] {
+  if (lstatSync(place, { throwIfNoEntry: false }) !== undefined) {
+    unlinkSync(aside);
+    return [];
+  }
+  renameSync(aside, place);
+  return [place];
+}
+
+function isKept(path: string): boolean {
+  try {
+    if (!lstatSync(path).isFile()) return false;
+    const file = openSync(path, "r");
+    try {
+      const bytes = Buffer.alloc(KEPT.length);
+      return readSync(file, bytes, 0, bytes.length, 0) === bytes.length && bytes.toString() === KEPT;
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return false;
+  }
+}
+
+function namesIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,136 @@
+/** What a `fetcher add` or `fetcher remove` leaves that was killed: nothing of it may stay for ever, and nothing be lost. */
+import { type ChildProcess, spawn } from "node:child_process";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { takeTurn } from "../../../src/setup/alone.ts";
+import { Changes } from "../../../src/setup/changes.ts";
+import { clearLeftovers, KEPT, type Places } from "../../../src/setup/leftovers.ts";
+
+let root: string;
+let places: Places;
+
+beforeEach(() => {
+  root = fs.mkdtempSync(join(tmpdir(), "fetcher-leftovers-"));
+  onTestFinished(() => {
+    fs.rmSync(root, { recursive: true });
+  });
+  places = {
+    configDirectory: join(root, "config"),
+    lastingUnits: join(root, "units"),
+    runtimeUnits: join(root, "runtime"),
+    generators: join(root, "generators"),
+  };
+});
+
+function put(path: string, text: string): string {
+  fs.mkdirSync(dirname(path), { recursive: true });
+  fs.writeFileSync(path, text);
+  return path;
+}
+
+/** Files, with their texts. */
+function all(): Readonly<Record<string, string>> {
+  const files = fs.readdirSync(root, { recursive: true, encoding: "utf8" }).sort();
+  return Object.fromEntries(
+    files.flatMap((name) => {
+      const path = join(root, name);
+      return fs.statSync(path).isFile() ? [[name, fs.readFileSync(path, "utf8")]] : [];
+    }),
+  );
+}
+
+test("a file that was to be removed is back, in each directory where one can be", () => {
+  const files = [
+    join(places.configDirectory, "web.json"),
+    join(places.generators, "fetcher"),
+    join(places.lastingUnits, "web.service.d/zz-fetcher-import.conf"),
+  ].map((path) => put(path, "text"));
+  const before = all();
+  // Killed before it is kept or taken back.
+  for (const file of files) new Changes("remove").remove(file);
+  expect(Object.keys(all())).toHaveLength(3);
+  expect(all()).not.toEqual(before);
+  const { back, isReloadDue } = clearLeftovers(places);
+  expect([...back].sort()).toEqual([...files].sort());
+  expect(isReloadDue).toBe(true);
+  expect(all()).toEqual(before);
+});
+
+test("one whose name somebody has taken since is not brought back over that", () => {
+  const file = put(join(places.configDirectory, "web.json"), "old");
+  new Changes("remove").remove(file);
+  put(file, "new");
+  expect(clearLeftovers(places).back).toEqual([]);
+  expect(all()).toEqual({ "config/web.json": "new" });
+});
+
+test("what was being written is gone, with the values in it, also in a folder elsewhere", () => {
+  const folder = join(root, "elsewhere");
+  put(join(places.configDirectory, "web.json"), JSON.stringify({ config: { secretsDir: folder } }));
+  const before = all();
+  for (const directory of [
+    places.configDirectory,
+    join(places.configDirectory, "web/secrets"),
+    folder,
+    join(places.lastingUnits, "a.service.d"),
+  ])
+    put(join(directory, ".fetcher-new-4711"), "canary");
+  clearLeftovers(places);
+  expect(all()).toEqual(before);
+});
+
+test("units that hide those of the generator are gone; those of the administrator, and all other files, stay", () => {
+  put(join(places.runtimeUnits, "web-secrets.service"), "[Service]\n");
+  put(join(places.configDirectory, ".fetcher-new-x"), "");
+  put(join(places.configDirectory, "web/secrets/.hidden"), "");
+  put(join(places.configDirectory, "web/secrets/.x.new-1"), "");
+  const before = all();
+  put(join(places.runtimeUnits, "app-secrets.service"), `${KEPT}[Service]\n`);
+  fs.symlinkSync("/dev/null", join(places.runtimeUnits, "masked.service"));
+  expect(clearLeftovers(places)).toEqual({ back: [], isReloadDue: true });
+  expect(clearLeftovers(places)).toEqual({ back: [], isReloadDue: false });
+  fs.rmSync(join(places.runtimeUnits, "masked.service"));
+  expect(all()).toEqual(before);
+});
+
+test("a change that fails half-way, or whose remains cannot be removed, is told as what it is", () => {
+  const directory = join(places.configDirectory, "web");
+  put(join(places.configDirectory, "web.json"), "old");
+  const changes = new Changes("remove");
+  changes.remove(join(places.configDirectory, "web.json"));
+  const [aside = ""] = fs.readdirSync(places.configDirectory);
+  fs.rmSync(join(places.configDirectory, aside), { recursive: true });
+  // It was there a moment ago: what is done is done, all the same.
+  expect(() => {
+    changes.keep();
+  }).not.toThrow();
+  expect(fs.existsSync(directory)).toBe(false);
+});
+
+async function holder(): Promise<ChildProcess> {
+  const child = spawn("flock", ["--no-fork", root, "sh", "-c", "echo has it; exec sleep 60"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  onTestFinished(() => void child.kill());
+  await new Promise((done) => child.stdout.once("data", done));
+  return child;
+}
+
+// flock(1) is run where the runtime cannot lock by itself.
+const byProgram = () => undefined;
+
+test("two do not work at the same time: the second waits for the first, and gives up", async () => {
+  const child = await holder();
+  await expect(takeTurn("add", root, byProgram, 0.2)).rejects.toThrow(
+    "add: another fetcher add or fetcher remove is at work: try again when it has ended",
+  );
+  const waiting = takeTurn("add", root, byProgram);
+  child.kill("SIGKILL");
+  await waiting;
+});
+
+test("without systemd's directory there is nothing to wait for", async () => {
+  await takeTurn("add", join(root, "none"), byProgram);
+});
