@@ -2,7 +2,6 @@
 import { closeSync, lstatSync, openSync, readdirSync, readSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
-import { errnoCode } from "../contract/errors.ts";
 import { isRecord } from "../contract/records.ts";
 import { readPlainSync } from "../contract/plain-file.ts";
 
@@ -35,12 +34,26 @@ export interface Places {
  * @returns what is as it was before: files that are back, and whether systemd has to read its units again.
  */
 export function clearLeftovers(places: Places): { readonly back: readonly string[]; readonly isReloadDue: boolean } {
-  const back = directoriesIn(places).flatMap(clear);
+  const back = directoriesIn(places).flatMap((directory) => unlessRefused(() => clear(directory), []));
   const kept = namesIn(places.runtimeUnits)
     .map((name) => join(places.runtimeUnits, name))
     .filter(isKept);
-  for (const path of kept) unlinkSync(path);
-  return { back, isReloadDue: kept.length > 0 || back.length > 0 };
+  const removed = kept.filter((path) =>
+    unlessRefused(() => {
+      unlinkSync(path);
+      return true;
+    }, false),
+  );
+  return { back, isReloadDue: removed.length > 0 || back.length > 0 };
+}
+
+/** What stays holds up no command: the next one tries again. */
+function unlessRefused<T>(work: () => T, otherwise: T): T {
+  try {
+    return work();
+  } catch {
+    return otherwise;
+  }
 }
 
 function directoriesIn({ configDirectory, lastingUnits, generators }: Places): readonly string[] {
@@ -103,8 +116,8 @@ function isKept(path: string): boolean {
 function namesIn(directory: string): readonly string[] {
   try {
     return readdirSync(directory);
-  } catch (error) {
-    if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return [];
-    throw error;
+  } catch {
+    // It is not there, or not for us to look into.
+    return [];
   }
 }
