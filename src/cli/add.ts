@@ -57,7 +57,7 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
 /** Nobody else is at work, and nothing is left of somebody who was killed. @throws FatalError where that is not ours to do. */
 export async function begin(command: string, scope: Scope, { err }: Process): Promise<void> {
   mayChange(command, scope);
-  await takeTurn(command, scope.runtimeRoot, lockFile);
+  await takeTurn(command, scope.lockable, lockFile);
   const { configDirectory, lastingUnits, runtimeUnits } = scope;
   const { back, isReloadDue } = clearLeftovers({
     ...{ configDirectory, lastingUnits, runtimeUnits },

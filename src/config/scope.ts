@@ -11,6 +11,8 @@ export interface Scope {
   readonly configDirectory: string;
   /** Where systemd makes the directories of RuntimeDirectory=. */
   readonly runtimeRoot: string;
+  /** A directory that is there wherever systemd runs and that nobody else can open, and so not lock either. */
+  readonly lockable: string;
   /** Where units come from that nobody generates: the first wins. */
   readonly unitDirectories: readonly string[];
   /** Where units and drop-ins go that outlive a boot, and those that do not: both win over generated ones. */
@@ -29,6 +31,8 @@ export const systemScope: Scope = {
   isUser: false,
   configDirectory: "/etc/fetcher",
   runtimeRoot: "/run",
+  // For InaccessiblePaths=: its mode is 0000 (systemd.exec(5)).
+  lockable: "/run/systemd/inaccessible/dir",
   unitDirectories: [...INSTALLED, "/lib"].map((root) => join(root, "systemd/system")),
   lastingUnits: "/etc/systemd/system",
   runtimeUnits: "/run/systemd/system",
@@ -51,6 +55,7 @@ export function userScope(environment: NodeJS.ProcessEnv = process.env): Scope {
     isUser: true,
     configDirectory: join(config, "fetcher"),
     runtimeRoot,
+    lockable: runtimeRoot,
     unitDirectories: [config, runtimeRoot, data, ...INSTALLED].map((root) => join(root, "systemd/user")),
     lastingUnits: join(config, "systemd/user"),
     runtimeUnits: join(runtimeRoot, "systemd/user"),

@@ -12,7 +12,7 @@ const LOOK_AGAIN = 100;
 /**
  * Takes the lock, until this process ends, however that ends.
  *
- * @param directory that is always there where systemd runs: no file is left by it.
+ * @param directory that is always there where systemd runs, so that no file is left by it, and that no other user can open: whoever can may hold it.
  * @param lockFile the runtime's own flock(2); undefined where flock(1) must be run.
  * @param patience seconds for the other one to end.
  * @throws FatalError (69)
@@ -35,12 +35,12 @@ export async function takeTurn(
   }
 }
 
-/** @returns undefined where systemd is not there, which is told later. */
+/** @returns undefined where systemd is not there, which is told later, or where root may not pass by a mode. */
 function open(directory: string): number | undefined {
   try {
     return openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   } catch (error) {
-    if (errnoCode(error) === "ENOENT") return undefined;
+    if (["ENOENT", "ENOTDIR", "EACCES"].includes(errnoCode(error) ?? "")) return undefined;
     throw error;
   }
 }
