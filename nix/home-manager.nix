@@ -269,7 +269,7 @@ in
           };
     }
     (lib.mkIf cfg.enable {
-      systemd.user.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.services);
+      systemd.user.services = lib.mkMerge (problems.unitsOfEach unitsOf cfg.services);
       assertions =
         map
           (message: {

@@ -181,14 +181,15 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
 async function look(commandLine: CommandLine): Promise<ExitCode> {
   hideFromOthers();
   const notifier = openNotifier(process.env);
-  const { refresh } = await import("./cli/refresh.ts");
-  return await toldBy(notifier, async () => {
+  const { refresh, unlessStopped } = await import("./cli/refresh.ts");
+  const work = async () => {
     const ask = await openActions(commandLine.actions);
     const wiring = { notifier, ask, log, clock: systemClock, random: Math.random, systemd: systemctl };
     const open = async (config: Config, output: OutputConfig, stop: AbortSignal) =>
       await openInTime(config, output, stop);
     return await refresh(commandLine, wiring, open, FETCHER_VERSION, stopSignal());
-  });
+  };
+  return await toldBy(notifier, async () => await unlessStopped(log, work));
 }
 
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {

@@ -84,6 +84,21 @@ rec {
       ) (lib.groupBy unitOf names)
     );
 
+  # The units of each attribute, by `unitsOf`. Where several would share a sidecar, the first alone has it: definitions
+  # that contradict each other would be told of in place of what ofSharedUnits says.
+  unitsOfEach =
+    unitsOf: attributes:
+    let
+      sharing = lib.groupBy (name: attributes.${name}.sidecar) (lib.attrNames attributes);
+      isFirst = name: lib.head sharing.${attributes.${name}.sidecar} == name;
+    in
+    lib.mapAttrsToList (
+      name: attribute:
+      lib.filterAttrs (unit: _: isFirst name || !lib.hasPrefix attribute.sidecar unit) (
+        unitsOf name attribute
+      )
+    ) attributes;
+
   # Of an option whose attributes have a sidecar each. `sidecars`: name of the attribute → that of its unit.
   ofSidecars =
     {

@@ -463,8 +463,8 @@ rec {
             "${name}-watch.path"
             "${name}-watch.service"
           ];
-          # No PartOf= the sidecar: where its start is queued, systemd would not stop a sidecar that nobody needs (257, seen), nor
-          # try again.
+          # No PartOf= the sidecar: where its start is queued, systemd would not stop a sidecar that nobody needs (257,
+          # seen), nor try again.
           environment = environment // {
             RUNTIME_DIRECTORY = "/run/${name}";
           };
@@ -477,11 +477,13 @@ rec {
             // lib.optionalAttrs (interval != null) { X-FetcherInterval = interval; }
             // lib.optionalAttrs (config.output ? links) { JoinsNamespaceOf = [ "${name}.service" ]; };
           serviceConfig = removeAttrs sidecar.serviceConfig (lib.attrNames own) // {
-            # Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too.
+            # Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it
+            # too.
             Type = "exec";
             ExecStart = "${package}/bin/fetcher refresh --config ${configFile name config} --actions ${actionsOf name}";
             Restart = "on-failure";
-            # As long as its notes are there it would be started again at once. These it ends with when it has taken them.
+            # As long as its notes are there it would be started again at once. These it ends with when it has taken
+            # them.
             RestartSec = 5;
             RestartPreventExitStatus = "66 69 77 78";
           };

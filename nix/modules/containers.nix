@@ -188,7 +188,7 @@ in
 
   config = lib.mkIf cfg.enable (
     {
-      systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.containers);
+      systemd.services = lib.mkMerge (problems.unitsOfEach unitsOf cfg.containers);
       assertions =
         map fail (
           problems.ofSidecars {

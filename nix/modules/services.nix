@@ -372,7 +372,7 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    systemd.services = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.services);
+    systemd.services = lib.mkMerge (problems.unitsOfEach unitsOf cfg.services);
     assertions =
       map fail (
         problems.ofSidecars {

@@ -8,6 +8,7 @@ import { factsFile, readFacts, type TellFacts, unitOfThisProcess } from "../engi
 import { memoryIn, withoutLeases } from "../engine/look.ts";
 import { Sidecar, type SidecarParts } from "../engine/sidecar.ts";
 import { linksOnWays } from "../engine/ways.ts";
+import type { Log } from "../runtime/log.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { Store } from "../engine/store.ts";
 import { Notes } from "../systemd/notes.ts";
@@ -62,6 +63,21 @@ export async function refresh(
     return ExitCode.ok;
   } finally {
     notes.take(known);
+  }
+}
+
+/**
+ * Its service may stop while a look is under way, and systemd removes the directories of its sidecar then: what the look misses is no
+ * fault, and no unit is to be left as failed.
+ */
+export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Promise<ExitCode> {
+  try {
+    return await work();
+  } catch (error) {
+    const hadDirectory = (process.env["RUNTIME_DIRECTORY"] ?? "") !== "";
+    if (!hadDirectory || Notes.of(process.env) !== undefined) throw error;
+    log.info("stopped, as the sidecar is");
+    return ExitCode.ok;
   }
 }
 

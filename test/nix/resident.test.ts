@@ -6,8 +6,8 @@ import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 needs("nix").describe("a sidecar that does not stay", () => {
   const evaluation = new Evaluation();
   const folder = `secretsConfig.backend = "folder";`;
-  /** One host with a sidecar of each kind; `also` goes into each of them, `reload` beside what says where secrets are. */
-  const host = (also: string, reload = "") => `({ config, lib, pkgs, ... }: {
+  /** One host with a sidecar of each kind; `also` goes into each of them but `ofScope`, `reload` beside what says where secrets are. */
+  const host = (also: string, reload = "", ofScope = also) => `({ config, lib, pkgs, ... }: {
     secretsStore = {
       enable = true;
       folder = { secretsDir = "/etc/secrets"; ${reload} };
@@ -21,7 +21,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
       ((import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
         loadSecrets = [ "a" ];
         backendConfig.backend = "folder";
-        ${also}
+        ${ofScope}
       } (_: { scoped.serviceConfig.ExecStart = "/bin/app"; }))
     ];
   })`;
@@ -113,7 +113,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
   });
 
   test("cannot follow changes: the evaluation says which option, and the way out", () => {
-    const assertions = evaluation.complaint(host("resident = false;", "reloadOnChange = true;"));
+    const assertions = evaluation.complaint(host("resident = false;", "reloadOnChange = true;", ""));
     for (const option of ["services.app", "files.file", "containers.web"])
       expect(assertions).toContain(
         `secretsStore.${option}.resident is false, so nothing would see a change, but reloadOnChange is true: set secretsStore.${option}.secretsConfig.config.reloadOnChange = false, or leave resident away`,

@@ -185,3 +185,28 @@ test("without the units that start the looks there is no start: a rotation would
   expect([code, stderr]).toEqual([78, expect.stringContaining("resident: ")]);
   expect(place.published()).toEqual({});
 });
+
+test.each(["-act", "-refresh"])("whose sidecar stops before it begins, without %s, ends as it should", async (end) => {
+  const looks = new Looks();
+  await looks.start();
+  fs.rmSync(`${looks.runtime}-refresh`, { recursive: true });
+  fs.rmSync(`${looks.runtime}${end}`, { recursive: true, force: true });
+  const { code, stderr } = await looks.look();
+  expect(code).toBe(0);
+  expect(stderr).toContain("stopped, as the sidecar is");
+});
+
+test("whose sidecar stops while the store is asked ends as it should, and leaves nothing", async () => {
+  const looks = new Looks();
+  await looks.start();
+  looks.note();
+  const [asked, go] = [looks.place.path("asked"), looks.place.path("go")];
+  const command = ["sh", "-c", `touch ${asked}; until test -e ${go}; do sleep 0.05; done; echo two`];
+  const look = looks.process(["refresh"], { backend: "command", config: { command } });
+  await eventually(`the store is asked\n${look.stderr}`, () => fs.existsSync(asked) || !look.running);
+  for (const suffix of ["", "-act", "-refresh"]) fs.rmSync(`${looks.runtime}${suffix}`, { recursive: true });
+  fs.writeFileSync(go, "");
+  const { code, stderr } = await look.exit;
+  expect(code, stderr).toBe(0);
+  expect(fs.existsSync(looks.runtime)).toBe(false);
+});

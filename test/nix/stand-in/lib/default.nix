@@ -100,6 +100,7 @@ let
 
     # Sets.
     concatMapAttrs = f: set: foldl' (all: more: all // more) { } (mapAttrsToList f set);
+    getAttrs = names: set: listToAttrs (map (name: nameValuePair name set.${name}) names);
     genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
     isDerivation = value: value.type or null == "derivation";
     mapAttrs' = f: set: listToAttrs (mapAttrsToList f set);
