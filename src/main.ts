@@ -25,6 +25,7 @@ import { becomeNewProgram, checkCertificates, hideFromOthers, lockFile } from ".
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Notes } from "./systemd/notes.ts";
+import { isTerminal } from "./runtime/standard-error.ts";
 import { forgetOtherUnit, isStartedBySystemd } from "./systemd/started-by.ts";
 import { Publisher } from "./publish/publisher.ts";
 import type { AskAnother } from "./engine/open-targets.ts";
@@ -55,7 +56,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "run") return await runCommand(argv.slice(1), umask);
   if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
   if (argv[0] === "reload") return await reloadDaemon(argv.slice(1));
-  forgetOtherUnit(process.env, process.getBuiltinModule("node:tty").isatty(0));
+  forgetOtherUnit(process.env, isTerminal(0));
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);
   if (argv[0] === "add") return (await import("./cli/add.ts")).add(argv.slice(1), ofThisProcess());
   if (argv[0] === "remove") return (await import("./cli/remove.ts")).remove(argv.slice(1), ofThisProcess());

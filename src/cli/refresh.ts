@@ -48,6 +48,8 @@ export async function refresh(
       throw new FatalError(ExitCode.config, 'configuration: resident: is not "on-change" (any more): reload systemd');
     const opened = await open(config, config.output, stop);
     if (opened === undefined) return ExitCode.ok;
+    // Its service may stop at any time: what is published after that would stay for ever.
+    opened.publisher.staysBelow(dirname(config.output.directory));
     // Else it is as one that stays.
     const running = { ...config, resident: true };
     const facts = factsAfter(dirname(config.output.directory), version, opened.store);

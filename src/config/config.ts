@@ -151,7 +151,7 @@ function checkResident(
   if (resident === "on-change" && !rotation.reloadOnChange)
     throw new ConfigError(
       "resident",
-      '"on-change" needs changes to be seen: leave config.reloadOnChange out, or say false',
+      '"on-change" is for changes that are followed: set config.reloadOnChange to true, or resident to false',
     );
 }
 

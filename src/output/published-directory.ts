@@ -45,6 +45,7 @@ export class PublishedDirectory {
   readonly #live = new Set<string>();
   /** What the state on disk lists as published no more. */
   #obsolete: readonly string[] = [];
+  #base: string | undefined;
   #last: PublishedState = { files: [], pending: null, starts: null };
   /** The state on disk is one of ours, but cannot be understood. */
   #isDamaged = false;
@@ -69,6 +70,11 @@ export class PublishedDirectory {
     this.#files = new SafeFiles(real, tmp !== undefined, !liesInMemory(real));
     this.#owned = new OwnedNames(real, isPrivate);
     this.#prints = new FilePrints(real);
+  }
+
+  /** @param base a directory above that this process is not to make again where it is gone. */
+  staysBelow(base: string): void {
+    this.#base = base;
   }
 
   /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */
@@ -301,6 +307,9 @@ export class PublishedDirectory {
   /** Makes the directory again where somebody has removed it. */
   #restore(): void {
     if (attempt("read", this.path, () => fs.lstatSync(this.path, { throwIfNoEntry: false })) !== undefined) return;
+    const base = this.#base;
+    if (base !== undefined && !attempt("read", base, () => fs.existsSync(base)))
+      throw new PublishError(ExitCode.cannotCreate, `output: ${base} is gone: systemd makes it with the sidecar`);
     checkDirectory(this.path);
     const { mode, uid, gid } = this.#stat;
     this.#files.io("", () => {

@@ -83,6 +83,11 @@ export class Publisher {
     return this.#directory.path;
   }
 
+  /** For one whose directory goes when its service stops. @param base is not made again where it is gone. */
+  staysBelow(base: string): void {
+    this.#directory.staysBelow(base);
+  }
+
   /**
    * Checks all of another configuration that can be checked without values. Changes nothing.
    *

@@ -23,8 +23,8 @@ const LONGEST_QUEUE = 1024 * 1024;
  */
 export function writeToStandardError(text: string, tellLost: (count: number) => void): void {
   // A pipe may be full from the beginning; a socket is only where nobody reads it any more.
-  if (written === 0 && kind()?.isFIFO() === true) openStream();
-  if (stream === undefined && written >= SOCKET_ROOM && kind()?.isSocket() === true) openStream();
+  if (written === 0 && statOf(STDERR)?.isFIFO() === true) openStream();
+  if (stream === undefined && written >= SOCKET_ROOM && statOf(STDERR)?.isSocket() === true) openStream();
   written += Buffer.byteLength(text);
   let rest = Buffer.from(text);
   try {
@@ -50,17 +50,26 @@ function queue(to: NodeJS.WriteStream, text: Buffer, tellLost: (count: number) =
 
 /** systemd names in JOURNAL_STREAM the file that it has connected with the journal (systemd.exec(5)). */
 export function standardErrorGoesTo({ JOURNAL_STREAM }: NodeJS.ProcessEnv): "journal" | "terminal" | "elsewhere" {
-  const file = kind();
+  const file = statOf(STDERR);
   if (file === undefined) return "elsewhere";
   if (JOURNAL_STREAM === `${file.dev}:${file.ino}`) return "journal";
-  const isTerminal = file.isCharacterDevice() && process.getBuiltinModule("node:tty").isatty(STDERR);
-  return isTerminal ? "terminal" : "elsewhere";
+  return isTerminal(STDERR) ? "terminal" : "elsewhere";
+}
+
+/** /dev/null and its kind (major(3) of their number). */
+const MEMORY_DEVICES = 1;
+
+/** What Node has for terminals loads what it has for a network, and so only where there may be one. */
+export function isTerminal(descriptor: number): boolean {
+  const file = statOf(descriptor);
+  if (file?.isCharacterDevice() !== true || ((file.rdev >> 8) & 0xfff) === MEMORY_DEVICES) return false;
+  return process.getBuiltinModule("node:tty").isatty(descriptor);
 }
 
 /** undefined: it is closed. */
-function kind() {
+function statOf(descriptor: number) {
   try {
-    return fstatSync(STDERR);
+    return fstatSync(descriptor);
   } catch {
     return undefined;
   }

@@ -202,7 +202,7 @@ test("whose sidecar stops while the store is asked ends as it should, and leaves
   looks.note();
   const [asked, go] = [looks.place.path("asked"), looks.place.path("go")];
   const command = ["sh", "-c", `touch ${asked}; until test -e ${go}; do sleep 0.05; done; echo two`];
-  const look = looks.process(["refresh"], { backend: "command", config: { command } });
+  const look = looks.process(["refresh"], { backend: "command", config: { command, reloadOnChange: true } });
   await eventually(`the store is asked\n${look.stderr}`, () => fs.existsSync(asked) || !look.running);
   for (const suffix of ["", "-act", "-refresh"]) fs.rmSync(`${looks.runtime}${suffix}`, { recursive: true });
   fs.writeFileSync(go, "");

@@ -195,7 +195,7 @@ describe("each error names its option, and never shows what was found there", ()
       { ...good, resident: false, config: { reloadOnChange: true } },
     ],
     [
-      'resident: "on-change" needs changes to be seen: leave config.reloadOnChange out, or say false',
+      'resident: "on-change" is for changes that are followed: set config.reloadOnChange to true, or resident to false',
       { ...good, resident: "on-change", config: { reloadOnChange: false } },
     ],
     ['resident: expected true, false or "on-change"', { ...good, resident: canary }],
