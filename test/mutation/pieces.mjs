@@ -18,7 +18,7 @@ export const tested = {
   "src/publish/layout.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   "src/publish/overlap.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
   "src/publish/permissions.ts": "test/unit/{engine/sidecar-layout,publish/**,output/**}.test.ts",
-  ...engine("held-values", "held-problems", "held-problems,rotation,sidecar,sidecar-leases"),
+  ...engine("held-values", "held-values", "held-values,held-problems,rotation,sidecar,sidecar-leases"),
   ...engine("problems", "held-problems,rotation,sidecar,sidecar-leases"),
   ...engine("owed", "owed", "owed,sidecar,sidecar-repair,sidecar-leases"),
   ...engine("asks", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,at-rest"),
