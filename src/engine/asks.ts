@@ -94,6 +94,13 @@ export class Asks {
       this.#again.set(id, { at, notBefore: 0, failures, fromStart: true, quiet: true, unwritten: false });
   }
 
+  /** What the store had is in no file, and can be now. */
+  askNow(ids: Iterable<string>): void {
+    const at = this.#clock.monotonic();
+    const fresh = { notBefore: 0, failures: 0, fromStart: false, quiet: false };
+    for (const id of ids) this.#again.set(id, { ...fresh, ...this.#again.get(id), at, unwritten: true });
+  }
+
   /** @returns what the store is to be asked for now; undefined: not even a poll is due. */
   due(request: Request | undefined): readonly string[] | undefined {
     const now = this.#clock.monotonic();

@@ -24,6 +24,8 @@ export class Owed {
   readonly #random: Random;
   /** Ids whose newest values are not published. */
   #unpublished: readonly string[] = [];
+  /** What the store had and no set could take. Another set may, and nobody may ask for these otherwise. */
+  readonly #leftBehind = new Set<string>();
   /** Other files are to be made of the same values. */
   #templates: { readonly act: boolean } | undefined;
   /** Somebody asked for the templates to be read, and they cannot take the values that there are. */
@@ -92,7 +94,7 @@ export class Owed {
   secretsAre(ids: readonly string[], required: ReadonlySet<string>, added: readonly string[]): void {
     this.#asks.secretsAre(ids, required);
     this.#unpublished = this.#unpublished.filter((id) => ids.includes(id));
-    for (const id of this.#added) if (!ids.includes(id)) this.#added.delete(id);
+    for (const of of [this.#added, this.#leftBehind]) for (const id of of) if (!ids.includes(id)) of.delete(id);
     for (const id of added) this.#added.add(id);
     this.#refused = undefined;
     this.#templates = undefined;
@@ -181,9 +183,21 @@ export class Owed {
     this.#publishFailures = result === "failed" ? this.#publishFailures + 1 : 0;
     const seconds = this.#asks.settle(round, this.#publishFailures);
     this.#publishAt = result === "failed" ? this.#clock.monotonic() + seconds * 1e6 : Infinity;
+    this.#askForLeftBehind(round);
     // The store is back at what is published.
     if (result === "unchanged" && this.#unpublished.every((id) => problemOf(outcomes.get(id)) === undefined))
       this.published();
+  }
+
+  #askForLeftBehind({ outcomes, changes, result }: Round): void {
+    const isPublished = typeof result !== "string";
+    for (const id of outcomes.keys()) this.#leftBehind.delete(id);
+    if (isPublished && this.#leftBehind.size > 0) {
+      this.#asks.askNow(this.#leftBehind);
+      this.#leftBehind.clear();
+    }
+    for (const id of changes.keys())
+      if (result === "refused" || (isPublished && !result.has(id))) this.#leftBehind.add(id);
   }
 
   /** All that is held is in the files. */
