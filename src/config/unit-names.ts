@@ -123,13 +123,12 @@ export function byHandOf(name: string): string {
 export const byHandPattern = unitOf(byHandOf("*"));
 
 /**
- * @param name of a service, or of a sidecar's unit, with `.service` or without.
+ * @param name of a service, or of a sidecar's unit, without `.service`.
  * @returns the units that its sidecar may be; first the one that no other service's can be.
  */
 export function sidecarsFor(name: string): readonly string[] {
-  const given = withoutSuffix(name);
-  const names = [otherSidecarOf(given), sidecarOf(given)];
-  const all = [...names, ...names.map(insteadOf), byHandOf(given), given];
+  const names = [otherSidecarOf(name), sidecarOf(name)];
+  const all = [...names, ...names.map(insteadOf), byHandOf(name), name];
   return [...new Set(all)].map(unitOf);
 }
 

@@ -296,7 +296,8 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await service(name, "echo begun with $$one");
     await guest.write(`/etc/fetcher/${name}/secrets/one`, "its secret", 0o400);
     const words = ["--yes", "--now", "--env", "--", `${name}.service`, "one"];
-    expect(await fetcher("add", ...words)).toMatchObject({ code: 0 });
+    const added = await fetcher("add", ...words);
+    expect(added.code, added.stderr).toBe(0);
     await said(`${name}.service`, "begun with its secret");
     expect(await fetcher("check", "--", `${name}.service`)).toMatchObject({ code: 0 });
     expect((await fetcher("status", "--", `${name}.service`)).stdout).toMatch(/ ok /);

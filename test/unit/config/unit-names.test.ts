@@ -17,7 +17,7 @@ test("names that differ in special characters alone have sidecars of their own, 
   expect(names.otherSidecarOf(String.raw`a\b:c`)).toBe("a_5cb_3ac-secrets");
   expect(names.keepsItsName("app@a")).toBe(false);
   // app-a-secrets may be that of app-a.
-  expect(names.sidecarsFor("app@a.service")[0]).toBe("app_40a-secrets.service");
+  expect(names.sidecarsFor("app@a")[0]).toBe("app_40a-secrets.service");
 });
 
 test("the sidecar is looked for in every place where it may be, and each once", () => {
