@@ -77,7 +77,10 @@ onEachGuest("the commands of the operations page", (guest) => {
       expect.objectContaining({ PRIORITY: "6", MESSAGE: "ready: 2 secrets from folder", _TRANSPORT: "stdout" }),
     );
     expect(own).toContainEqual(
-      expect.objectContaining({ PRIORITY: "4", MESSAGE: expect.stringMatching(/trying again \(.*\) \[F-\w{5}\]$/) as string }),
+      expect.objectContaining({
+        PRIORITY: "4",
+        MESSAGE: expect.stringMatching(/trying again \(.*\) \[F-\w{5}\]$/) as string,
+      }),
     );
   });
 
