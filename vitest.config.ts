@@ -15,6 +15,9 @@ const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.te
 
 /** By what takes longest, so that none of these is left alone at the end of its group, with a processor idle. */
 const longest = [
+  "e2e/add",
+  "e2e/on-change",
+  "e2e/plain-systemd",
   "e2e/vault",
   "soak/soak",
   "e2e/matrix-ageing",
