@@ -15,10 +15,12 @@
   testers,
   util-linux,
   withNode ? false,
+  # Not a name that nixpkgs may have.
+  packageManifest ? lib.importJSON ../package.json,
 }:
 
 let
-  manifest = lib.importJSON ../package.json;
+  manifest = packageManifest;
   hashes = lib.importJSON ./npm-deps.json;
   inherit (stdenv.hostPlatform) system;
 
@@ -171,11 +173,15 @@ stdenv.mkDerivation (finalAttrs: {
 
   meta = {
     inherit (manifest) description;
-    homepage = "https://github.com/NixOS/rfcs/pull/59";
+    homepage = manifest.repository.url or "https://github.com/NixOS/rfcs/pull/59";
     # Nixpkgs wants who looks after it here.
     maintainers = [ ];
     license = lib.licenses.mit;
     mainProgram = "fetcher";
     platforms = lib.remove "package-lock.json" (lib.attrNames hashes);
+  }
+  # There is an address of it once package.json names the repository.
+  // lib.optionalAttrs (manifest ? repository) {
+    changelog = "${manifest.repository.url}/blob/v${manifest.version}/CHANGELOG.md";
   };
 })

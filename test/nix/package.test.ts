@@ -86,6 +86,21 @@ needs("nix").describe("evaluation", () => {
     expect(value["installPhase"]).not.toMatch(/\/(?:slim|node|bun)\b/);
   });
 
+  test("the addresses of the project and of its changes follow from the repository that package.json names", () => {
+    const metaWith = (repository: string) =>
+      evaluation.value(`
+        let
+          manifest = lib.importJSON (nix + "/../package.json");
+          package = ${built("x86_64-linux", "x64", `packageManifest = manifest // { ${repository} };`)};
+        in { inherit (package.meta) homepage; changelog = package.meta.changelog or null; }`);
+    const { version } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as { version: string };
+    expect(metaWith('repository.url = "https://git.example/secrets-sidecar";')).toEqual({
+      homepage: "https://git.example/secrets-sidecar",
+      changelog: `https://git.example/secrets-sidecar/blob/v${version}/CHANGELOG.md`,
+    });
+    expect(metaWith("")).toMatchObject({ changelog: null });
+  });
+
   test("with an older Bun than the one that was tried, it is the package on Node", () => {
     const { devDependencies } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
       devDependencies: { bun: string };
