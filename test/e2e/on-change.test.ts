@@ -284,4 +284,19 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
     },
     source,
   );
+
+  scenario(
+    guest,
+    "is started by a timer where nobody can watch the store",
+    async (pairOf) => {
+      const settings = { command: ["sh", "-c", "cat /srv/polls-token"], pollingInterval: 2, secretsDir: undefined };
+      await guest.write("/srv/polls-token", "one", 0o400);
+      const pair = await pairOf(onChange({ name: "polls", config: { backend: "command", config: settings } }));
+      await pair.start();
+      expect(await pair.state(unitOf(pair, "watch.path"))).toBe("inactive");
+      await guest.write("/srv/polls-token", "two", 0o400);
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+    },
+    source,
+  );
 });
