@@ -1,6 +1,7 @@
 /** Real Vault or OpenBao servers on free loopback ports. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
@@ -150,9 +151,16 @@ export class VaultServer {
     await until(async () => (await this.call("GET", "sys/health", undefined, { any: true })).status === 200);
   }
 
-  /** SIGSTOP: connections are still taken by the kernel, and nobody answers. */
-  signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal);
+  /** Connections are still taken by the kernel, and nobody answers. Returns when no thread of it runs any more. */
+  async freeze(): Promise<void> {
+    this.#child?.kill("SIGSTOP");
+    const tasks = `/proc/${String(this.#child?.pid)}/task`;
+    const stateOf = (task: string) => /\) (\w)/.exec(readFileSync(`${tasks}/${task}/stat`, "utf8"))?.[1];
+    await until(() => readdirSync(tasks).every((task) => stateOf(task) === "T"), "the server stands still");
+  }
+
+  thaw(): void {
+    this.#child?.kill("SIGCONT");
   }
 
   async stop(): Promise<void> {
