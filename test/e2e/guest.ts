@@ -105,11 +105,19 @@ export class Guest {
     return await this.run(["nsenter", `--target=${pid}`, "--mount", "--", ...become, ...argv(command)], rest);
   }
 
-  /** @throws where the unit has no main process. */
+  /** Waits until it is the unit's own program: before, it is systemd's, without the unit's namespaces. @throws where there is none. */
   async mainPid(unit: string): Promise<number> {
-    const pid = Number((await this.show(unit, "MainPID")).MainPID);
-    if (!(pid > 0)) throw new Error(`${unit} has no main process:\n${await this.status(unit)}`);
-    return pid;
+    const end = performance.now() + 5000;
+    for (;;) {
+      const { MainPID, ActiveState } = await this.show(unit, "MainPID", "ActiveState");
+      if (MainPID !== "0") {
+        const name = (await this.run(["cat", `/proc/${MainPID}/comm`], { check: false })).stdout;
+        if (name !== "" && !name.startsWith("(")) return Number(MainPID);
+      }
+      if (ActiveState === "inactive" || ActiveState === "failed" || performance.now() >= end)
+        throw new Error(`${unit} has no main process:\n${await this.status(unit)}`);
+      await sleep(50);
+    }
   }
 
   /** Overwrites in place; directories on the way are made. */
