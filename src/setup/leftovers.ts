@@ -1,5 +1,15 @@
 /** What a `fetcher add` or `fetcher remove` leaves that was killed, or that a power cut ended: the next one puts it right. */
-import { closeSync, lstatSync, openSync, readdirSync, readSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
+import {
+  closeSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { isRecord } from "../contract/records.ts";
@@ -34,7 +44,9 @@ export interface Places {
  * @returns what is as it was before: files that are back, and whether systemd has to read its units again.
  */
 export function clearLeftovers(places: Places): { readonly back: readonly string[]; readonly isReloadDue: boolean } {
-  const back = directoriesIn(places).flatMap((directory) => unlessRefused(() => clear(directory), []));
+  const back = directoriesIn(places).flatMap((directory) =>
+    unlessRefused(() => (isOursAlone(directory) ? clear(directory) : []), []),
+  );
   const kept = namesIn(places.runtimeUnits)
     .map((name) => join(places.runtimeUnits, name))
     .filter(isKept);
@@ -76,12 +88,27 @@ function folderIn(file: string): readonly string[] {
   }
 }
 
+/**
+ * A folder of secrets may be another user's: links that such a one makes there would have us move or remove any file.
+ *
+ * @returns whether nobody else, but root, can change what is in it, nor where its path leads.
+ */
+function isOursAlone(directory: string): boolean {
+  const real = realpathSync(directory);
+  for (let path = real; ; path = dirname(path)) {
+    const { uid, mode } = lstatSync(path);
+    const isOpen = (mode & 0o022) !== 0 && (path === real || (mode & 0o1000) === 0);
+    if (isOpen || ![0, process.geteuid?.()].includes(uid)) return false;
+    if (path === "/") return real === directory || isOursAlone(dirname(directory));
+  }
+}
+
 /** @returns files that are back. */
 function clear(directory: string): readonly string[] {
   return namesIn(directory).flatMap((name) => {
     const path = join(directory, name);
     if (FRESH.test(name)) unlinkSync(path);
-    if (!ASIDE.test(name)) return [];
+    if (!ASIDE.test(name) || !lstatSync(path).isDirectory()) return [];
     const back = namesIn(path).flatMap((file) => putBack(join(path, file), join(directory, file)));
     rmdirSync(path);
     return back;

@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { takeTurn } from "../../../src/setup/alone.ts";
 import { Changes } from "../../../src/setup/changes.ts";
+import { needs } from "../../requirements.ts";
 import { clearLeftovers, KEPT, type Places } from "../../../src/setup/leftovers.ts";
 
 let root: string;
@@ -93,6 +94,38 @@ test("units that hide those of the generator are gone; those of the administrato
   expect(clearLeftovers(places)).toEqual({ back: [], isReloadDue: false });
   fs.rmSync(join(places.runtimeUnits, "masked.service"));
   expect(all()).toEqual(before);
+});
+
+test("a link in the place of what is put back leads nowhere: what it points to stays", () => {
+  const victim = put(join(root, "victim/passwd"), "text");
+  fs.mkdirSync(places.configDirectory);
+  fs.symlinkSync(dirname(victim), join(places.configDirectory, ".fetcher-removed-1"));
+  expect(clearLeftovers(places)).toEqual({ back: [], isReloadDue: false });
+  expect(fs.readFileSync(victim, "utf8")).toBe("text");
+});
+
+for (const [what, owned] of [
+  ["a folder that another user owns", (folder: string) => folder],
+  ["one below another user's", (folder: string) => dirname(folder)],
+] as const)
+  needs("root").test(`in ${what} root touches nothing: that user could have any file moved`, () => {
+    const folder = join(root, "home/secrets");
+    put(join(places.configDirectory, "web.json"), JSON.stringify({ config: { secretsDir: folder } }));
+    put(join(folder, ".fetcher-new-1"), "a");
+    put(join(folder, ".fetcher-removed-1/b"), "b");
+    fs.chownSync(owned(folder), 12345, 12345);
+    const before = all();
+    expect(clearLeftovers(places).back).toEqual([]);
+    expect(all()).toEqual(before);
+  });
+
+needs("root").test("a folder that everybody can write to is left alone, too", () => {
+  const folder = join(root, "open");
+  put(join(places.configDirectory, "web.json"), JSON.stringify({ config: { secretsDir: folder } }));
+  put(join(folder, ".fetcher-removed-1/b"), "b");
+  fs.chmodSync(folder, 0o777);
+  expect(clearLeftovers(places).back).toEqual([]);
+  expect(fs.readFileSync(join(folder, ".fetcher-removed-1/b"), "utf8")).toBe("b");
 });
 
 test("a change that fails half-way, or whose remains cannot be removed, is told as what it is", () => {
