@@ -42,7 +42,10 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
     for (const note of notesOf(plan)) out(`${note}\n`);
     if (isNothing(plan)) out(`${plan.file} says so already: nothing is to be changed\n`);
     if (options.isDryRun) return ExitCode.ok;
-    if (isNothing(plan)) return options.now ? await finish(plan, out) : ExitCode.ok;
+    if (isNothing(plan)) {
+      await readAgain(plan, out);
+      return options.now ? await finish(plan, out) : ExitCode.ok;
+    }
     if (!options.yes && !(await ask("add", "Change it so?"))) {
       out("nothing was changed\n");
       return ExitCode.ok;
@@ -160,17 +163,30 @@ async function checkInside({ made, caller }: Plan, host: Process, stop: AbortSig
   throw new FatalError(known, `add: the check of the store failed (${code}), as above; --no-check goes on without it`);
 }
 
-/** @throws FatalError where systemd has not made the units. */
-async function checkWired({ made, file, caller }: Plan): Promise<void> {
+/** The file may have been written by hand since systemd last asked for units. */
+async function readAgain(plan: Plan, out: (text: string) => void): Promise<void> {
+  if (await isWired(plan)) return;
+  await daemonReload(plan.caller);
+  await checkWired(plan);
+  out(`${typed(plan.caller, ["daemon-reload"])}: done, systemd did not have its units yet\n`);
+}
+
+async function isWired({ made, caller }: Plan): Promise<boolean> {
   const unit = unitOf(made.sidecar);
   const isMade = (await property(caller, unit, "LoadState")) === "loaded";
   const wired = await Promise.all(
     made.config.targets.map(async (target) => await property(caller, target, "Requires")),
   );
-  if (isMade && wired.every((requires) => requires.split(" ").includes(unit))) return;
+  return isMade && wired.every((requires) => requires.split(" ").includes(unit));
+}
+
+/** @throws FatalError where systemd has not made the units. */
+async function checkWired(plan: Plan): Promise<void> {
+  if (await isWired(plan)) return;
+  const { made, file, caller } = plan;
   throw new FatalError(
     ExitCode.unavailable,
-    `add: systemd has not made ${unit} from ${file}: see journalctl ${caller.scope.isUser ? "--user " : ""}-b | grep fetcher, and ls ${dirname(generatorLink(caller.scope))}`,
+    `add: systemd has not made ${unitOf(made.sidecar)} from ${file}: see journalctl ${caller.scope.isUser ? "--user " : ""}-b | grep fetcher, and ls ${dirname(generatorLink(caller.scope))}`,
   );
 }
 

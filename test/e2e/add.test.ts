@@ -321,6 +321,48 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     },
   );
 
+  test("one without a process that stays comes and goes as others, and its service runs on", async () => {
+    await service("quiet", "echo begun with $$one");
+    await guest.write("/etc/fetcher/quiet/secrets/one", "its secret", 0o400);
+    await guest.write("/etc/fetcher/quiet/secrets/two", "another", 0o400);
+    await guest.write("/etc/fetcher/quiet.json", '{ "resident": "on-change", "secrets": { "two": {} } }', 0o600);
+    const added = await fetcher("add", "quiet", "--yes", "--now", "--env", "one");
+    expect(added.code, added.stderr).toBe(0);
+    await said("quiet", "begun with its secret");
+    expect(await state("quiet-secrets-refresh.path")).toBe("active");
+    const pid = await guest.mainPid("quiet");
+    const removed = await fetcher("remove", "quiet", "--yes", "--delete-secrets");
+    expect(removed.code, removed.stderr).toBe(0);
+    expect(await guest.mainPid("quiet")).toBe(pid);
+    const units = "systemctl list-units --all --plain --no-legend 'quiet-secrets*'";
+    expect(
+      await guest.text(`${units}; ls -d /run/quiet-* /etc/fetcher/quiet* /run/systemd/*/quiet-*`, { check: false }),
+    ).toBe("");
+    await guest.run(["systemctl", "stop", "quiet"]);
+    await guest.run(["rm", `${etc}/quiet.service`]);
+  });
+
+  test("a file that somebody wrote by hand is wired by it, though nothing is to be changed", async () => {
+    await service("hand", "echo begun with $$one");
+    await guest.write("/etc/fetcher/hand/secrets/one", "its secret", 0o400);
+    // As it would write it itself, with its link in place.
+    await fetcher("add", "hand", "--yes", "--env", "one");
+    const text = await guest.read("/etc/fetcher/hand.json");
+    await fetcher("remove", "hand", "--yes");
+    const link = `${etc}/../system-generators/fetcher`;
+    await guest.run(`mkdir -p $(dirname ${link}); ln -sfn $(readlink -f /usr/local/bin/fetcher) ${link}`);
+    await guest.write("/etc/fetcher/hand.json", text, 0o600);
+    const added = await fetcher("add", "hand", "--yes", "--now", "--env", "one");
+    expect(added.said).toContain("says so already");
+    expect(added.said).toContain("systemctl daemon-reload: done");
+    expect(added.code).toBe(0);
+    await said("hand", "begun with its secret");
+    expect((await fetcher("add", "hand", "--yes", "--env", "one")).said).not.toContain("daemon-reload");
+    await fetcher("remove", "hand", "--yes", "--delete-secrets");
+    await guest.run(["systemctl", "stop", "hand"]);
+    await guest.run(["rm", `${etc}/hand.service`]);
+  });
+
   test("a service that is not root's is told what it could not read", async () => {
     await guest.write("/etc/fetcher/vars/secrets/one", "1", 0o400);
     await service("vars", "echo begun with $$one and $$two", "DynamicUser=yes");
