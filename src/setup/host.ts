@@ -167,7 +167,8 @@ export function isProgram(path: string): boolean {
   }
 }
 
-function namesIn(directory: string): readonly string[] {
+/** @returns none where it is not there, or not for us to look into. */
+export function namesIn(directory: string): readonly string[] {
   try {
     return readdirSync(directory);
   } catch {

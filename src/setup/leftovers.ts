@@ -1,19 +1,10 @@
 /** What a `fetcher add` or `fetcher remove` leaves that was killed, or that a power cut ended: the next one puts it right. */
-import {
-  closeSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readSync,
-  realpathSync,
-  renameSync,
-  rmdirSync,
-  unlinkSync,
-} from "node:fs";
+import { closeSync, lstatSync, openSync, readSync, realpathSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { isRecord } from "../contract/records.ts";
 import { readPlainSync } from "../contract/plain-file.ts";
+import { namesIn } from "./host.ts";
 
 /** Of a file that is being written. */
 export const freshName = `${RESERVED_PREFIX}new-${process.pid}`;
@@ -137,14 +128,5 @@ function isKept(path: string): boolean {
     }
   } catch {
     return false;
-  }
-}
-
-function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    // It is not there, or not for us to look into.
-    return [];
   }
 }
