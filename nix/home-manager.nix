@@ -15,10 +15,10 @@ let
   inherit (import ./lib { inherit config lib pkgs; })
     types
     problems
-    templates
     environment
     readers
     render
+    serviceOptions
     ;
   user = import ./lib/render-user.nix {
     inherit lib pkgs render;
@@ -28,132 +28,80 @@ let
   units = config.systemd.user.services;
   unitName = name: "systemd.user.services.${name}";
 
+  inherit (serviceOptions) filesOf;
+
   hostPathOf = service: file: "${user.publicDirectory service.sidecar}/${file}";
 
   service = lib.types.submodule (
     { config, name, ... }:
-    let
-      withPath =
-        type:
-        lib.types.submodule [
-          { imports = type.getSubModules; }
-          (file: {
-            options = {
-              path = mkOption {
-                type = lib.types.str;
-                readOnly = true;
-                default =
-                  if config.delivery == "credentials" then
-                    "%d/${file.config.file}"
-                  else
-                    hostPathOf config file.config.file;
-                defaultText = literalExpression ''"%d/FILE", or "%t/NAME-secrets/pub/FILE"'';
-                description = ''
-                  Where the running service finds it, for lines of its unit: systemd fills in `%d` and `%t`. A script
-                  has the same as `$CREDENTIALS_DIRECTORY/FILE`, or `$XDG_RUNTIME_DIR/NAME-secrets/pub/FILE`.
-                '';
-              };
-              hostPath = mkOption {
-                type = lib.types.str;
-                readOnly = true;
-                default = hostPathOf config file.config.file;
-                defaultText = literalExpression ''"%t/NAME-secrets/pub/FILE"'';
-                description = ''
-                  Where systemd finds it: for `EnvironmentFile=` and `LoadCredential=` of this unit or of `consumers`.
-                '';
-              };
-            };
-          })
-        ];
-    in
     {
-      options = {
-        secrets = mkOption {
-          type = lib.types.attrsOf (withPath types.secret);
-          default = { };
-          example = literalExpression "{ imap_password = { }; }";
-          description = "The service's secrets by their ids.";
-        };
-        templates = mkOption {
-          type = lib.types.attrsOf (withPath templates.template);
-          default = { };
-          description = ''
-            Files with secrets in them, by their names: made of a template, delivered as the secrets are.
-          '';
-        };
-        secretsConfig = mkOption {
-          type = types.secretsConfig;
-          description = "Where they come from.";
-        };
-        delivery = mkOption {
-          type = lib.types.enum [
-            "credentials"
-            "files"
-          ];
-          default = "credentials";
-          description = ''
-            How the service sees them: as systemd credentials, copies that stay as they are while it runs; or as files,
-            which follow a rotation. A private /tmp needs the system's manager.
-          '';
-        };
-        environment = environment.option;
-        environmentFile = environment.fileOptions {
+      options =
+        serviceOptions.options {
           service = config;
-          path = hostPathOf config "secrets.env";
+          hostPathOf = hostPathOf config;
           directory = "%t/NAME-secrets/pub";
+          places = {
+            path = {
+              of = file: if config.delivery == "credentials" then "%d/${file}" else hostPathOf config file;
+              text = ''"%d/FILE", or "%t/NAME-secrets/pub/FILE"'';
+              description = ''
+                Where the running service finds it, for lines of its unit: systemd fills in `%d` and `%t`. A script
+                has the same as `$CREDENTIALS_DIRECTORY/FILE`, or `$XDG_RUNTIME_DIR/NAME-secrets/pub/FILE`.
+              '';
+            };
+            hostPath = {
+              of = hostPathOf config;
+              text = ''"%t/NAME-secrets/pub/FILE"'';
+              description = ''
+                Where systemd finds it: for `EnvironmentFile=` and `LoadCredential=` of this unit or of `consumers`.
+              '';
+            };
+          };
+        }
+        // {
+          delivery = mkOption {
+            type = lib.types.enum [
+              "credentials"
+              "files"
+            ];
+            default = "credentials";
+            description = ''
+              How the service sees them: as systemd credentials, copies that stay as they are while it runs; or as
+              files, which follow a rotation. A private /tmp needs the system's manager.
+            '';
+          };
+          consumers = mkOption {
+            type = lib.types.listOf lib.types.str;
+            default = [ ];
+            example = [ "mbsync.service" ];
+            description = ''
+              Other units of this user that read a `hostPath`: they start after the secrets are there, and get the
+              action of `onChange`.
+            '';
+          };
+          # For `"on-change"` the system's manager is needed.
+          resident = types.resident // {
+            type = lib.types.bool;
+          };
+          sidecar = types.sidecar (render.sidecarOf name) "mail-store";
         };
-        consumers = mkOption {
-          type = lib.types.listOf lib.types.str;
-          default = [ ];
-          example = [ "mbsync.service" ];
-          description = ''
-            Other units of this user that read a `hostPath`: they start after the secrets are there, and get the action
-            of `onChange`.
-          '';
-        };
-        onChange = mkOption {
-          type = types.onChange;
-          default = { };
-          description = "What is done when a secret has changed and `reloadOnChange` is set.";
-        };
-        inherit (types) startTimeout;
-        # For `"on-change"` the system's manager is needed.
-        resident = types.resident // {
-          type = lib.types.bool;
-        };
-        sidecar = types.sidecar (render.sidecarOf name) "mail-store";
-      };
     }
   );
 
   targetsOf = name: service: [ "${name}.service" ] ++ service.consumers;
-  filesOf =
-    service:
-    lib.mapAttrs' (_: secret: lib.nameValuePair secret.file secret.optional) service.secrets
-    // lib.mapAttrs' (_: template: lib.nameValuePair template.file false) service.templates;
-
   configOf =
     name: service:
     {
       service = targetsOf name service;
-      secrets = environment.secretsOf service;
       output = {
         directory = user.directoryIn service.sidecar;
         envFile = if service.environmentFile.enable then "secrets.env" else null;
       };
-      # A reload would see the old copies.
-      onChange = render.onChange (
-        service.onChange
-        // lib.optionalAttrs (service.delivery == "credentials" && service.onChange.action == "reload") {
-          action = "restart";
-        }
-      );
     }
-    // templates.render service.templates
-    // render.configOf {
+    // serviceOptions.configOf {
+      inherit service;
       store = cfg;
       option = "secretsStore.services.${name}.secretsConfig";
-      inherit (service) secretsConfig startTimeout resident;
     };
 
   # What the service's unit gets.

@@ -5,7 +5,7 @@
   pkgs,
 }:
 
-{
+rec {
   types = import ./types.nix { inherit lib; };
   problems = import ./problems.nix { inherit lib; };
   order = import ./order.nix { inherit lib; };
@@ -16,5 +16,14 @@
   render = import ./render.nix {
     inherit lib pkgs;
     inherit (config.secretsStore) package;
+  };
+  serviceOptions = import ./service-options.nix {
+    inherit
+      lib
+      types
+      templates
+      environment
+      render
+      ;
   };
 }

@@ -14,14 +14,16 @@ let
   inherit (import ../lib { inherit config lib pkgs; })
     types
     problems
-    templates
     environment
     readers
     order
     render
+    serviceOptions
     ;
 
   later = order.laterIn config.systemd.services;
+
+  inherit (serviceOptions) filesOf;
 
   hostPathOf = service: file: "${render.publicDirectory service.sidecar}/${file}";
 
@@ -37,94 +39,55 @@ let
 
   service = lib.types.submodule (
     { config, name, ... }:
-    let
-      withPath =
-        type:
-        lib.types.submodule [
-          {
-            imports = type.getSubModules;
-          }
-          (file: {
-            options = {
-              path = mkOption {
-                type = lib.types.str;
-                readOnly = true;
-                default = pathOf.${config.delivery} name config file.config.file;
-                defaultText = literalExpression ''"/run/credentials/NAME.service/FILE", or "/tmp/FILE"'';
-                description = "Where the running service finds it: for its commands and configuration files.";
-              };
-              hostPath = mkOption {
-                type = lib.types.str;
-                readOnly = true;
-                default = hostPathOf config file.config.file;
-                defaultText = literalExpression ''"/run/NAME-secrets/pub/FILE"'';
-                description = ''
-                  Where systemd and root find it: for options of a module that end in `EnvironmentFile=`,
-                  `LoadCredential=` or a script that root runs, of this service or of its `consumers`. With
-                  `delivery = "files"` other users may read it, too, as `owner`, `group` and `mode` say.
-                '';
-              };
-            };
-          })
-        ];
-    in
     {
-      options = {
-        secrets = mkOption {
-          type = lib.types.attrsOf (withPath types.secret);
-          default = { };
-          example = literalExpression "{ db_password = { }; }";
-          description = "The service's secrets by their ids.";
-        };
-        templates = mkOption {
-          type = lib.types.attrsOf (withPath templates.template);
-          default = { };
-          example = literalExpression ''{ "app.ini".text = "password = {{db_password}}"; }'';
-          description = ''
-            Files with secrets in them, by their names: made of a template, delivered as the secrets are.
-          '';
-        };
-        secretsConfig = mkOption {
-          type = types.secretsConfig;
-          description = "Where they come from.";
-        };
-        delivery = mkOption {
-          type = lib.types.enum [
-            "credentials"
-            "private-tmp"
-            "files"
-          ];
-          default = "credentials";
-          description = ''
-            How the service sees them: as systemd credentials, copies that only it can read and that stay as they are
-            while it runs; as files in a private /tmp, which follow a rotation while the service runs; or as files of
-            the host, root's own with mode 0400 where nothing else is said, at `hostPath`.
-          '';
-        };
-        environment = environment.option;
-        environmentFile = environment.fileOptions {
+      options =
+        serviceOptions.options {
           service = config;
-          path = hostPathOf config "secrets.env";
+          hostPathOf = hostPathOf config;
           directory = "/run/NAME-secrets/pub";
+          places = {
+            path = {
+              of = pathOf.${config.delivery} name config;
+              text = ''"/run/credentials/NAME.service/FILE", or "/tmp/FILE"'';
+              description = "Where the running service finds it: for its commands and configuration files.";
+            };
+            hostPath = {
+              of = hostPathOf config;
+              text = ''"/run/NAME-secrets/pub/FILE"'';
+              description = ''
+                Where systemd and root find it: for options of a module that end in `EnvironmentFile=`,
+                `LoadCredential=` or a script that root runs, of this service or of its `consumers`. With
+                `delivery = "files"` other users may read it, too, as `owner`, `group` and `mode` say.
+              '';
+            };
+          };
+        }
+        // {
+          delivery = mkOption {
+            type = lib.types.enum [
+              "credentials"
+              "private-tmp"
+              "files"
+            ];
+            default = "credentials";
+            description = ''
+              How the service sees them: as systemd credentials, copies that only it can read and that stay as they are
+              while it runs; as files in a private /tmp, which follow a rotation while the service runs; or as files of
+              the host, root's own with mode 0400 where nothing else is said, at `hostPath`.
+            '';
+          };
+          consumers = mkOption {
+            type = lib.types.listOf lib.types.str;
+            default = [ ];
+            example = [ "synapse-worker.service" ];
+            description = ''
+              Other units that read a `hostPath`: they start after the secrets are there, and get the action of
+              `onChange`.
+            '';
+          };
+          inherit (types) resident;
+          sidecar = types.sidecar (render.sidecarOf name) "forgejo-store";
         };
-        consumers = mkOption {
-          type = lib.types.listOf lib.types.str;
-          default = [ ];
-          example = [ "synapse-worker.service" ];
-          description = ''
-            Other units that read a `hostPath`: they start after the secrets are there, and get the action of
-            `onChange`.
-          '';
-        };
-        onChange = mkOption {
-          type = types.onChange;
-          default = { };
-          example = literalExpression ''{ action = "reload"; }'';
-          description = "What is done when a secret has changed and `reloadOnChange` is set.";
-        };
-        inherit (types) resident startTimeout;
-        sidecar = types.sidecar (render.sidecarOf name) "forgejo-store";
-      };
     }
   );
 
@@ -133,32 +96,17 @@ let
     {
       service =
         if service.consumers == [ ] then "${name}.service" else [ "${name}.service" ] ++ service.consumers;
-      secrets = environment.secretsOf service;
       output = {
         directory = render.publicDirectory service.sidecar;
         envFile = if service.environmentFile.enable then "secrets.env" else null;
       }
       // lib.optionalAttrs (service.delivery == "private-tmp") { links = "/tmp"; };
-      # A reload would see the old copies.
-      onChange = render.onChange (
-        service.onChange
-        // lib.optionalAttrs (service.delivery == "credentials" && service.onChange.action == "reload") {
-          action = "restart";
-        }
-      );
     }
-    // templates.render service.templates
-    // render.configOf {
+    // serviceOptions.configOf {
+      inherit service;
       store = cfg;
       option = "secretsStore.services.${name}.secretsConfig";
-      inherit (service) secretsConfig startTimeout resident;
     };
-
-  # file → whether it may be missing.
-  filesOf =
-    service:
-    lib.mapAttrs' (_: secret: lib.nameValuePair secret.file secret.optional) service.secrets
-    // lib.mapAttrs' (_: template: lib.nameValuePair template.file false) service.templates;
 
   # What the service's unit gets, in the settings' own words.
   halfOf =
