@@ -34,6 +34,21 @@ export function scopeOf(file: string): Scope {
   return directory === userScope().configDirectory ? userScope() : ownScope();
 }
 
+/** What a user's manager cannot do. @throws ConfigError */
+function refuseForUser({ resident, delivery }: Raw, { isUser }: Scope): void {
+  // Who acts there is the process itself, which would have to stay.
+  if (isUser && resident === "on-change")
+    throw new ConfigError(
+      "resident",
+      '"on-change" is for units of the system alone: say true or false in a file of a user',
+    );
+  if (isUser && delivery === "private-tmp")
+    throw new ConfigError(
+      "delivery",
+      "private-tmp needs the system's manager: a user's has env, files and credentials",
+    );
+}
+
 /**
  * @param raw the file with the defaults of its schema; `json` without them.
  * @param runtimeDirectory what systemd made for this process; undefined: we are not in the unit.
@@ -45,19 +60,12 @@ export function withName(
   runtimeDirectory: string | undefined,
   scope: Scope,
 ): Raw {
-  const { delivery, environment } = raw;
+  const { environment } = raw;
   if (raw.output !== undefined || name === undefined) {
     refuseDelivery(raw, scope);
     return raw;
   }
-  // Who acts there is the process itself, which would have to stay.
-  if (scope.isUser && raw.resident === "on-change")
-    throw new ConfigError("resident", "\"on-change\" needs the system's manager: a user's has true and false");
-  if (scope.isUser && delivery === "private-tmp")
-    throw new ConfigError(
-      "delivery",
-      "private-tmp needs the system's manager: a user's has env, files and credentials",
-    );
+  refuseForUser(raw, scope);
   const backend = raw.backend ?? "folder";
   // Who says what is to be done about a change wants changes to be seen.
   const hasAction = isRecord(json) && json["onChange"] !== undefined;

@@ -235,7 +235,7 @@ describe("the units that look at the store, where nothing stays", () => {
     write("hello", { resident: "on-change", secrets: { a: {} } });
     const scope = userScope({ HOME: "/home/a", XDG_RUNTIME_DIR: "/run/user/7" });
     expect(() => unitsOfFile("hello", { ...place(), scope })).toThrow(
-      /resident: "on-change" needs the system's manager/,
+      /resident: "on-change" is for units of the system alone/,
     );
   });
 });
