@@ -44,9 +44,9 @@ const literalPaths = import.meta.dirname.includes("%")
   ? ["--import", pathToFileURL(join(import.meta.dirname, "test/literal-paths.mjs")).href]
   : [];
 
-/** Counts for a script to read. */
+/** For a script to read. */
 const file = process.env["FETCHER_TEST_REPORT"];
-const report: ["json", { outputFile: string }][] = file === undefined ? [] : [["json", { outputFile: file }]];
+const report: [string, { file: string }][] = file === undefined ? [] : [["./test/report.ts", { file }]];
 
 export default defineConfig({
   test: {
