@@ -5,7 +5,7 @@ import {
   SecretsManagerClient,
   type SecretsManagerClientConfig,
 } from "@aws-sdk/client-secrets-manager";
-import { late, reasonOf, waitFor } from "../../src/contract/waiting.ts";
+import { late, reasonOf, waitFor } from "../../src/contract/bounded-wait.ts";
 import type { Answer } from "./answer.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
 import { credentialsOf } from "./credentials.ts";

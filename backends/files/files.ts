@@ -11,7 +11,7 @@ import {
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
 import { text } from "../../src/contract/settings.ts";
-import { unlessAborted } from "../../src/contract/waiting.ts";
+import { unlessAborted } from "../../src/contract/bounded-wait.ts";
 import { failure, hanging, readFiles, unlessHanging, wipe } from "./read.ts";
 import type { FileWatch } from "./watch.ts";
 

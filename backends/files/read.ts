@@ -7,7 +7,7 @@ import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
 import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
-import { late, unlessAborted, waitFor } from "../../src/contract/waiting.ts";
+import { late, unlessAborted, waitFor } from "../../src/contract/bounded-wait.ts";
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;

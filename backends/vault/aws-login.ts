@@ -6,7 +6,7 @@ import { createHash, createHmac, type Hash } from "node:crypto";
 import { fromNodeProviderChain } from "@aws-sdk/credential-providers";
 import { SignatureV4 } from "@smithy/signature-v4";
 import { BackendError } from "../../src/contract/backend.ts";
-import { unlessAborted } from "../../src/contract/waiting.ts";
+import { unlessAborted } from "../../src/contract/bounded-wait.ts";
 import type { Auth } from "./settings.ts";
 
 const BODY = "Action=GetCallerIdentity&Version=2011-06-15";

@@ -11,7 +11,7 @@ import type { Found, Issued, Nothing, Reader } from "./read.ts";
 import type { Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 import type { Place } from "./source.ts";
-import { lookTime, renewalTime } from "./timing.ts";
+import { lookTime, renewalTime } from "./renewal-times.ts";
 import type { Token } from "./token.ts";
 
 /** Seconds between two looks at a lease: it ends with its token, which can be revoked or replaced. A look asks nothing. */

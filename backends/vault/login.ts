@@ -1,7 +1,7 @@
 /** From whatever proves who we are to a token. What proves it is read from its file at every login. */
 import { BackendError } from "../../src/contract/backend.ts";
 import { notYet, readFiles } from "../files/read.ts";
-import { unlessAborted } from "../../src/contract/waiting.ts";
+import { unlessAborted } from "../../src/contract/bounded-wait.ts";
 import { dataOf, type Grant, grantOf, strange } from "./answers.ts";
 import type { Call, Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { absolutePath, object, oneOf, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
 import { methods } from "./logins/index.ts";
-import { flag, headerText, pathText } from "./words.ts";
+import { flag, headerText, pathText } from "./setting-types.ts";
 
 export const about = aboutBackend({
   name: "HashiCorp Vault or OpenBao",

@@ -4,7 +4,7 @@ import { dataOf, grantOf, secondsOf } from "./answers.ts";
 import type { Body, Client } from "./client.ts";
 import { Refused } from "./failures.ts";
 import type { Auth } from "./settings.ts";
-import { renewalTime, Timer } from "./timing.ts";
+import { renewalTime, Timer } from "./renewal-times.ts";
 import type { Token } from "./token.ts";
 
 /** Seconds after which a look-up that failed is tried again, where no request has done so meanwhile. */

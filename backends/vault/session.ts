@@ -6,7 +6,7 @@ import { Login, readWord } from "./login.ts";
 import { Renewal } from "./renewal.ts";
 import type { Auth, Settings } from "./settings.ts";
 import { type Token, tokenOf, unknownToken } from "./token.ts";
-import { Trials } from "./trials.ts";
+import { LoginRetries } from "./login-retries.ts";
 
 export interface Answered {
   readonly body: Body;
@@ -23,7 +23,7 @@ export class Session {
   readonly #context: BackendContext;
   readonly #now: () => number;
   readonly #renewal: Renewal;
-  readonly #trials: Trials;
+  readonly #retries: LoginRetries;
   #token: Token | undefined;
   #getting: Promise<Token> | undefined;
   /** A login after a refusal that is under way, and what then is a failure for all that wait for it. */
@@ -37,7 +37,7 @@ export class Session {
     this.#login = auth.method === "token" || auth.method === "none" ? undefined : new Login(client, settings, auth);
     this.#context = context;
     this.#now = now;
-    this.#trials = new Trials(now);
+    this.#retries = new LoginRetries(now);
     const replace = this.#login === undefined ? undefined : (signal: AbortSignal) => this.#logIn(signal);
     this.#renewal = new Renewal(client, auth, context, now, replace);
   }
@@ -150,8 +150,8 @@ export class Session {
     const failure = this.#trial === undefined ? undefined : await this.#trial;
     if (failure !== undefined) throw failure;
     if (this.#token !== refused) return await this.#resend(call);
-    if (!this.#trials.isDue(refused, call.path, isGood)) {
-      if (isGood || !this.#trials.isOpen(refused)) throw refusal;
+    if (!this.#retries.isDue(refused, call.path, isGood)) {
+      if (isGood || !this.#retries.isOpen(refused)) throw refusal;
       throw new BackendError("unavailable", `${this.#server}: whether the token is still valid cannot be told (yet)`);
     }
     const trial = this.#tryAnother(call, refused, isGood, refusal);
@@ -178,11 +178,11 @@ export class Session {
       token = await this.#newToken(signal);
     } catch (error) {
       if (!isGood) throw error;
-      this.#trials.failed(refused, path, isGood, true);
+      this.#retries.failed(refused, path, isGood, true);
       throw refusal;
     }
     const take = () => {
-      this.#trials.succeeded();
+      this.#retries.succeeded();
       const why = isGood ? `may not use ${path}` : "is not valid any more";
       this.#context.log("notice", `logged in again: the token of before ${why}`);
       this.#take(token);
@@ -199,7 +199,7 @@ export class Session {
       if (isNotRefused || (!isGood && (await this.#isGood(token, signal).catch(() => false)))) take();
       else {
         // In an outage a dead one would cost a login with every attempt at every place.
-        if (isAnswer || !isGood) this.#trials.failed(refused, path, isGood, isAnswer);
+        if (isAnswer || !isGood) this.#retries.failed(refused, path, isGood, isAnswer);
         // Else it runs out by itself.
         await this.#revoke(token, signal).catch(() => undefined);
       }

@@ -4,7 +4,7 @@ import { ConfigError } from "../../src/contract/errors.ts";
 import { means, option } from "../../src/contract/option.ts";
 import { object, parse, record, text } from "../../src/contract/settings.ts";
 import type { Settings } from "./settings.ts";
-import { pathText } from "./words.ts";
+import { pathText } from "./setting-types.ts";
 
 export const Source = object({
   path: option(v.optional(pathText), means("the path of the secret, below `mount`", { otherwise: "`config.path`" })),

@@ -2,7 +2,7 @@
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
-import { SleepingClock } from "../../src/contract/awake.ts";
+import { SleepingClock } from "../../src/contract/sleeping-clock.ts";
 import { Room } from "../../src/contract/limits.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";

@@ -9,7 +9,7 @@ import { ofConnection } from "./failures.ts";
 import { type Answer, interpret, placeOf, type Raw, shortened } from "./interpret.ts";
 import { Traffic } from "../../src/contract/limits.ts";
 import { hiddenHint, networkHint } from "../../src/contract/unit-sandbox.ts";
-import { Turn } from "./turn.ts";
+import { Mutex } from "./mutex.ts";
 import type { Settings } from "./settings.ts";
 import { stopped, TimeLimits } from "./time-limits.ts";
 import { TlsFiles } from "./tls-files.ts";
@@ -35,7 +35,7 @@ const IDLE = 3000;
 export class Transport {
   readonly #settings: Settings;
   readonly #tls: TlsFiles | undefined;
-  readonly #large = new Turn();
+  readonly #large = new Mutex();
   readonly #traffic = new Traffic();
   #agent: http.Agent | undefined;
   /** ms by which the server's clock is ahead of ours, as of its last answer. */

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { type Config, loadConfig, type OutputConfig } from "../config/config.ts";
 import { lookedFor } from "../config/unit-names.ts";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
-import { waitFor } from "../contract/waiting.ts";
+import { waitFor } from "../contract/bounded-wait.ts";
 import { factsFile, readFacts, type TellFacts, unitOfThisProcess } from "../engine/facts.ts";
 import { memoryIn, withoutLeases } from "../engine/look.ts";
 import { Sidecar, type SidecarParts } from "../engine/sidecar.ts";

@@ -2,7 +2,7 @@
 import type { ChildProcess } from "node:child_process";
 import { statSync } from "node:fs";
 import { errnoCode } from "./errors.ts";
-import { late, waitFor } from "./waiting.ts";
+import { late, waitFor } from "./bounded-wait.ts";
 
 /**
  * Neither proxies, debug switches, credentials' paths nor systemd's sockets are inherited. TMPDIR keeps the programs'

@@ -3,7 +3,7 @@ import type { Fetched, Outcome } from "../contract/backend.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
-import type { PublishResult, Request, Round } from "./asks.ts";
+import type { PublishResult, Request, Round } from "./ask-times.ts";
 import { type Answer, fetchOnce, fetchSettled } from "./fetch.ts";
 import { type HeldValues, valuesIn, isFetched } from "./held-values.ts";
 import type { Log } from "../runtime/log.ts";

@@ -1,5 +1,5 @@
 /** Asks the store for some of the secrets, and compares what it answers with what is held. */
-import { fetchUntilRest, longest, youth } from "./at-rest.ts";
+import { fetchUntilQuiet, longest, youth } from "./settle.ts";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -55,7 +55,7 @@ export async function fetchSettled(
   try {
     // Behind a hint, the store was given its time to be quiet before.
     const limit = hinted ? settle : longest(settle);
-    const outcomes = await fetchUntilRest({ fetch, restless }, ids, clock, limit, stop);
+    const outcomes = await fetchUntilQuiet({ fetch, restless }, ids, clock, limit, stop);
     return { outcomes, changes };
   } finally {
     forget(seen);

@@ -3,7 +3,7 @@ import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
-import { fetchForStart } from "./at-rest.ts";
+import { fetchForStart } from "./settle.ts";
 import { keepEmptied } from "./emptied.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { mayShowLater } from "../contract/unit-sandbox.ts";

@@ -7,7 +7,7 @@ import type { Config } from "../config/config.ts";
 import { BackendError, type Outcome } from "../contract/backend.ts";
 import type { Cycle } from "./cycle.ts";
 import { type HeldValues, isFetched, PUBLISHED_BEFORE } from "./held-values.ts";
-import { longest } from "./at-rest.ts";
+import { longest } from "./settle.ts";
 import { isKnown, type Known, type Problems } from "./problems.ts";
 import type { Owed } from "./owed.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";

@@ -4,7 +4,7 @@
  * (`systemd/one-target`), and is marked on disk.
  */
 import { backoff, type Clock, type Random } from "../runtime/clock.ts";
-import { Asks, type Request, type Round } from "./asks.ts";
+import { AskTimes, type Request, type Round } from "./ask-times.ts";
 import type { HeldValues } from "./held-values.ts";
 import { problemOf } from "./problems.ts";
 
@@ -19,7 +19,7 @@ const obstructed = ["publish", "mend", "care", "templates", "configuration"] as 
 type Obstructed = (typeof obstructed)[number];
 
 export class Owed {
-  readonly #asks: Asks;
+  readonly #asks: AskTimes;
   readonly #clock: Clock;
   readonly #random: Random;
   /** Ids whose newest values are not published. */
@@ -48,7 +48,7 @@ export class Owed {
 
   /** @param ids all secrets. */
   constructor(ids: readonly string[], held: HeldValues, clock: Clock, random: Random) {
-    this.#asks = new Asks(ids, held, clock, random);
+    this.#asks = new AskTimes(ids, held, clock, random);
     this.#clock = clock;
     this.#random = random;
   }

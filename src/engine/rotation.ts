@@ -6,7 +6,7 @@ import { FatalError } from "../contract/errors.ts";
 import type { HeldValues } from "./held-values.ts";
 import { isRecord } from "../contract/records.ts";
 import type { Log } from "../runtime/log.ts";
-import type { PublishResult } from "./asks.ts";
+import type { PublishResult } from "./ask-times.ts";
 import type { Owed } from "./owed.ts";
 import type { Publisher, StagedSet } from "../publish/publisher.ts";
 import { ValueError } from "../publish/value.ts";

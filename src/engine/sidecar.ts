@@ -1,7 +1,7 @@
 /** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
 import { Alarm } from "../runtime/alarm.ts";
-import type { Request } from "./asks.ts";
-import { untilQuiet } from "./at-rest.ts";
+import type { Request } from "./ask-times.ts";
+import { untilQuiet } from "./settle.ts";
 import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Configuration } from "./configuration.ts";
@@ -10,7 +10,7 @@ import type { TellFacts } from "./facts.ts";
 import { firstLoad } from "./first-load.ts";
 import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held-values.ts";
-import { lastHelp } from "./last-help.ts";
+import { helpBrokenService } from "./broken-service.ts";
 import type { Log } from "../runtime/log.ts";
 import { look, type LookParts, type Memory } from "./look.ts";
 import type { ReloadRequest } from "../systemd/reload-desk.ts";
@@ -25,7 +25,7 @@ import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
 import { Takeover, type TakeoverParts } from "./takeover.ts";
 import type { Targets } from "../systemd/targets.ts";
-import { soonAfter, waitFor } from "../contract/waiting.ts";
+import { soonAfter, waitFor } from "../contract/bounded-wait.ts";
 import { Watching } from "./watch.ts";
 
 /** Seconds between two looks at the file of the configuration, however often the store has news. */
@@ -158,7 +158,14 @@ export class Sidecar {
       await waitFor(ended(), late);
       const status = notifier.status.bind(notifier);
       const systemd = this.#opened.help;
-      await lastHelp({ ...this.#parts, held: this.#held, owed: this.#owed, targets: this.#targets, systemd, status });
+      await helpBrokenService({
+        ...this.#parts,
+        held: this.#held,
+        owed: this.#owed,
+        targets: this.#targets,
+        systemd,
+        status,
+      });
       return true;
     } finally {
       await this.#parts.store.close();

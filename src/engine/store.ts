@@ -13,10 +13,10 @@ import { prepareForeignCode } from "../runtime/platform.ts";
 import type { Config } from "../config/config.ts";
 import { printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
-import { aborted, late, waitFor } from "../contract/waiting.ts";
+import { aborted, late, waitFor } from "../contract/bounded-wait.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
-import { shaped } from "./shaped.ts";
+import { shaped } from "./decoding.ts";
 import { atOption, joinPath } from "../contract/settings.ts";
 import type { Log } from "../runtime/log.ts";
 

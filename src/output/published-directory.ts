@@ -9,13 +9,13 @@
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "../contract/errors.ts";
-import { FilePrints } from "./file-prints.ts";
+import { SeenFiles } from "./seen-files.ts";
 import { type PublishedFile, SafeFiles } from "./safe-files.ts";
 import { OwnedNames } from "./owned-names.ts";
 import { type PublishedState, parseState, STATE, type StateFile, stateFile } from "./state-file.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
-import { refuseWithoutRoom } from "./room.ts";
+import { refuseWithoutSpace } from "./free-space.ts";
 import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
 import { attempt, cannot, lookTwice, pathIn, problemsOf, ROUNDS } from "./system-calls.ts";
 
@@ -36,7 +36,7 @@ export class PublishedDirectory {
   readonly defaultMode: number;
   readonly #files: SafeFiles;
   readonly #owned: OwnedNames;
-  readonly #prints: FilePrints;
+  readonly #seen: SeenFiles;
   /** Directories that this process made, the uppermost first. */
   readonly #made: readonly string[];
   /** Mode and owner, for a directory that somebody removes. */
@@ -69,7 +69,7 @@ export class PublishedDirectory {
     this.defaultMode = isPrivate || onlyOwnersCanReach(real) ? 0o444 : 0o400;
     this.#files = new SafeFiles(real, tmp !== undefined, !liesInMemory(real));
     this.#owned = new OwnedNames(real, isPrivate);
-    this.#prints = new FilePrints(real);
+    this.#seen = new SeenFiles(real);
   }
 
   /** @param base a directory above that this process is not to make again where it is gone. */
@@ -131,12 +131,12 @@ export class PublishedDirectory {
 
   /** Whether each of these files is, by lstat(2) alone, as it was when `remember` was told of it. */
   looksUntouched(names: readonly string[]): boolean {
-    return this.#prints.areSame([...names, STATE]);
+    return this.#seen.areSame([...names, STATE]);
   }
 
   /** These files are right now. */
   remember(names: readonly string[]): void {
-    this.#prints.take([...names, STATE]);
+    this.#seen.take([...names, STATE]);
   }
 
   /** A commit failed half-way: some names may have their new bytes already, until a whole set is published. */
@@ -257,7 +257,7 @@ export class PublishedDirectory {
 
   /** @returns the directory in which they are staged. */
   #write(files: readonly PublishedFile[]): string {
-    refuseWithoutRoom(
+    refuseWithoutSpace(
       this.path,
       files.map(({ content }) => content.length),
     );
@@ -363,7 +363,7 @@ export class PublishedDirectory {
     const ranks = new Map((state?.files ?? []).map((name, index) => [name, index]));
     const rank = (name: string) => ranks.get(name) ?? -1;
     const fresh = new Set(state?.fresh ?? []);
-    this.#prints.forget();
+    this.#seen.forget();
     for (const name of staged.sort((a, b) => rank(a) - rank(b))) {
       // It has not been there since the decision: its file would not be staged any more.
       if (fresh.has(name)) {
@@ -395,7 +395,7 @@ export class PublishedDirectory {
   /** Only what we put there: a file that somebody moved to its name stays. @throws PublishError */
   #removeOwn(name: string): void {
     const stat = this.#files.look(name);
-    if (stat === undefined || (stat.isFile() && this.#prints.mayBe(name, stat))) this.#files.unlink(name);
+    if (stat === undefined || (stat.isFile() && this.#seen.mayBe(name, stat))) this.#files.unlink(name);
     this.#owned.forget(name);
   }
 

@@ -11,7 +11,7 @@ import { joinPath } from "../contract/settings.ts";
 import { readPlain } from "../contract/plain-file.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
-import { waitFor } from "../contract/waiting.ts";
+import { waitFor } from "../contract/bounded-wait.ts";
 import { filtered, filterNames, isFilter, refusalOf } from "./filters.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 

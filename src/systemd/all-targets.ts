@@ -3,7 +3,7 @@ import { type Memory, OneTarget } from "./one-target.ts";
 import type { Clock, Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Log } from "../runtime/log.ts";
-import { Mark } from "./mark.ts";
+import { PendingMark } from "./pending-mark.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import type { Systemd } from "./systemctl.ts";
 import { type BrokenTarget, type Targets, unitsToTell } from "./targets.ts";
@@ -33,7 +33,7 @@ export class AllTargets implements Targets {
   readonly #ends = new Map<OneTarget, AbortController>();
   readonly #loops = new Set<Promise<void>>();
   #stop: AbortSignal | undefined;
-  readonly #mark: Mark;
+  readonly #mark: PendingMark;
 
   constructor(parts: AllTargetsParts) {
     this.#parts = parts;
@@ -41,7 +41,7 @@ export class AllTargets implements Targets {
     const write = (publishedAt: number | null) => {
       publisher.setPending(publishedAt, new Map(this.#all.map(({ unit, starts }) => [unit, starts])));
     };
-    this.#mark = new Mark({ ...parts, write });
+    this.#mark = new PendingMark({ ...parts, write });
     this.#all = unitsToTell(parts.config).map((unit) => this.#open(unit, parts.config));
   }
 

@@ -11,7 +11,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { ActionCounter, INBOX, type Report } from "./action-desk.ts";
-import { Mark } from "./mark.ts";
+import { PendingMark } from "./pending-mark.ts";
 import type { JobResult, Systemd } from "./systemctl.ts";
 import { type BrokenTarget, type Targets, unitsToTell } from "./targets.ts";
 
@@ -40,7 +40,7 @@ export interface AskedTargetsParts {
 
 export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "reviveBoth"> {
   readonly #parts: AskedTargetsParts;
-  readonly #mark: Mark;
+  readonly #mark: PendingMark;
   readonly #alarm: Alarm<"asked" | "report">;
   #config: Config;
   #report: Report;
@@ -78,7 +78,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
       publisher.setPending(publishedAt);
       if (publishedAt !== null) counter.ask("set", publishedAt);
     };
-    this.#mark = new Mark({ ...parts, write });
+    this.#mark = new PendingMark({ ...parts, write });
   }
 
   take(config: Config): void {

@@ -1,7 +1,7 @@
 /** A command that `fetcher run` has started, in the place of a unit: what systemd would do to one is done to it. */
 import type { ChildProcess } from "node:child_process";
 import { errnoCode, errnoText, printable } from "../contract/errors.ts";
-import { waitFor } from "../contract/waiting.ts";
+import { waitFor } from "../contract/bounded-wait.ts";
 import { monotonic } from "../runtime/platform.ts";
 import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
 

@@ -3,7 +3,7 @@ import { dirname, join, relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/scope.ts";
 import { actOf, dropInOf, refreshOf, unitOf } from "../config/unit-names.ts";
-import { actUnits } from "./act.ts";
+import { actingUnits } from "./acting-units.ts";
 import { executable, executableThatActs } from "./executable.ts";
 import { needsOf } from "./needs.ts";
 import { refreshers, refreshUnits } from "./refresh.ts";
@@ -55,7 +55,7 @@ function acting(
   const file = join(scope.configDirectory, `${name}.json`);
   const runtimeDirectory = runtimeDirectoryIn(config, scope);
   const words = ["act", "--config", file, "--output", `/run/${runtimeDirectory}/pub`, ...actionsFlag(runtimeDirectory)];
-  return actUnits(config, needsOf(config.backend, config.settings), {
+  return actingUnits(config, needsOf(config.backend, config.settings), {
     ...{ comment, sidecar, runtimeDirectory, file },
     command: commandLine([...program, ...words]),
     program: [environment, ...(isExecutable ? executableThatActs : [])],

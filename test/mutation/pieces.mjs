@@ -21,8 +21,8 @@ export const tested = {
   ...engine("held-values", "held-values", "held-values,held-problems,rotation,sidecar,sidecar-leases"),
   ...engine("problems", "held-problems,rotation,sidecar,sidecar-leases"),
   ...engine("owed", "owed", "owed,sidecar,sidecar-repair,sidecar-leases"),
-  ...engine("asks", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,at-rest"),
-  ...engine("cycle", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,at-rest"),
+  ...engine("ask-times", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,settle"),
+  ...engine("cycle", "rotation", "rotation,sidecar,sidecar-repair,sidecar-leases,settle"),
   ...engine("rotation", "rotation", "rotation,sidecar,sidecar-repair"),
   ...engine("store", "store", "store,sidecar"),
   ...engine("verify", "rotation,sidecar"),
@@ -31,10 +31,10 @@ export const tested = {
   ...engine("watch", "sidecar,retries"),
   ...engine("first-load", "first-load"),
   ...engine("first-publish", "first-load,sidecar,sidecar-not-resident"),
-  ...engine("at-rest", "at-rest"),
+  ...engine("settle", "settle"),
   ...engine("emptied", "*"),
-  ...engine("last-help", "last-help"),
-  ...engine("sidecar", "sidecar", "sidecar,sidecar-not-resident,sidecar-layout,sidecar-leases,last-help"),
+  ...engine("broken-service", "broken-service"),
+  ...engine("sidecar", "sidecar", "sidecar,sidecar-not-resident,sidecar-layout,sidecar-leases,broken-service"),
 };
 
 function engine(name, ...tests) {

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
 import { absolutePath, object, text } from "../../../src/contract/settings.ts";
-import { flag } from "../words.ts";
+import { flag } from "../setting-types.ts";
 import { method, mount } from "./method.ts";
 
 export const AppRole = object({

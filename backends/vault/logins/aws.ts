@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
 import { object, text } from "../../../src/contract/settings.ts";
-import { headerText } from "../words.ts";
+import { headerText } from "../setting-types.ts";
 import { method, mount } from "./method.ts";
 
 export const Aws = object({

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
 import { absolutePath } from "../../../src/contract/settings.ts";
-import { pathText } from "../words.ts";
+import { pathText } from "../setting-types.ts";
 
 export const method = <const Name extends string>(name: Name) => option(v.literal(name), means("the word itself"));
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { BackendError, type Outcome } from "../../../src/contract/backend.ts";
-import type { PublishResult } from "../../../src/engine/asks.ts";
+import type { PublishResult } from "../../../src/engine/ask-times.ts";
 import { HeldValues } from "../../../src/engine/held-values.ts";
 import { Owed } from "../../../src/engine/owed.ts";
 import { FakeClock, missing, refused } from "../fakes.ts";

@@ -45,7 +45,7 @@ export interface Rounds {
  *
  * @param limit seconds after which the last answer counts.
  */
-export async function fetchUntilRest(
+export async function fetchUntilQuiet(
   { fetch, restless }: Rounds,
   ids: readonly string[],
   clock: Clock,
@@ -111,7 +111,7 @@ export async function fetchForStart(
     return youth(outcomes.values(), quiet);
   };
   const fetch = (wanted: readonly string[]) => store.fetch(wanted, stop, limit);
-  const outcomes = await fetchUntilRest(
+  const outcomes = await fetchUntilQuiet(
     { fetch, restless },
     ids,
     clock,

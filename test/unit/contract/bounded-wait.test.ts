@@ -1,7 +1,7 @@
 /** One way to wait for work that may never end: without it a stop, or a limit of time, would hang with the work. */
 import { getEventListeners } from "node:events";
 import { expect, test } from "vitest";
-import { aborted, late, reasonOf, unlessAborted, waitFor } from "../../../src/contract/waiting.ts";
+import { aborted, late, reasonOf, unlessAborted, waitFor } from "../../../src/contract/bounded-wait.ts";
 
 const never = new Promise<string>(() => undefined);
 

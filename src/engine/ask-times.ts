@@ -40,7 +40,7 @@ interface Ask {
   readonly unwritten: boolean;
 }
 
-export class Asks {
+export class AskTimes {
   #ids: readonly string[];
   /** A start ends without these; a configuration that is taken over later may have some that are not there. */
   #required: ReadonlySet<string> = new Set();

@@ -1,5 +1,5 @@
 /** One after the other. */
-export class Turn {
+export class Mutex {
   readonly #waiting = new Set<() => void>();
   #isTaken = false;
 

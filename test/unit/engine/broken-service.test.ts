@@ -3,7 +3,7 @@
  * not stay down for that.
  */
 import { describe, expect, test } from "vitest";
-import { LAST_HELP } from "../../../src/engine/last-help.ts";
+import { LONGEST_HELP } from "../../../src/engine/broken-service.ts";
 import { FakeStore } from "../fakes.ts";
 import { startSidecar } from "./running-sidecar.ts";
 
@@ -41,7 +41,7 @@ describe("a stop right after an action that broke the service", () => {
     await clock.advance(5);
     expect([ended(), revived()]).toEqual([false, 0]);
     expect(notifier.last).toBe(
-      `app.service failed after the last action; waiting up to ${LAST_HELP} s for newer secrets`,
+      `app.service failed after the last action; waiting up to ${LONGEST_HELP} s for newer secrets`,
     );
     store.put("b", "key 2");
     await clock.until(ended, 5);
@@ -65,7 +65,7 @@ describe("a stop right after an action that broke the service", () => {
 
   test("ends after its time where none come, and says that the service stays failed", async () => {
     const { clock, log, ended, revived } = await broken();
-    await clock.until(ended, LAST_HELP + 2);
+    await clock.until(ended, LONGEST_HELP + 2);
     expect(revived()).toBe(0);
     expect(log.at("warn").at(-1)).toBe("app.service stays failed: no newer secrets came");
   });

@@ -11,7 +11,7 @@ import { type Lines, type UnitFile, word } from "./unit-file.ts";
 /** What is out of sight as a whole. */
 const HIDDEN = ["/run", "/var", "/home", "/root", "/etc/fetcher"];
 
-export interface ActOptions {
+export interface ActingUnitsOptions {
   readonly comment: string;
   /** The sidecar's unit without `.service`. */
   readonly sidecar: string;
@@ -24,7 +24,7 @@ export interface ActOptions {
   readonly program: Lines;
 }
 
-export function actUnits(config: Config, needs: Needs, options: ActOptions): readonly UnitFile[] {
+export function actingUnits(config: Config, needs: Needs, options: ActingUnitsOptions): readonly UnitFile[] {
   const { comment, sidecar, runtimeDirectory, file } = options;
   const description = `Actions for the secrets of ${config.targets.join(" ").replaceAll("%", "%%")}`;
   const common: Lines = [
@@ -60,7 +60,7 @@ export function actUnits(config: Config, needs: Needs, options: ActOptions): rea
   ];
 }
 
-function service(needs: Needs, options: ActOptions): Lines {
+function service(needs: Needs, options: ActingUnitsOptions): Lines {
   const { runtimeDirectory, file, command, program } = options;
   const isIn = (path: string, places: readonly string[]) => places.some((place) => `${path}/`.startsWith(`${place}/`));
   const stores = [...needs.replaced, ...needs.stays].filter((path) => !isIn(path, [...HIDDEN, ...CLOSED]));

@@ -1,6 +1,6 @@
 /** A daemon that somebody starts in a shell leaves secrets behind where it takes itself for a unit's; and the other way round. */
 import { expect, test } from "vitest";
-import { forgetOtherUnit, isStartedBySystemd } from "../../../src/systemd/started-by.ts";
+import { forgetOtherUnit, isStartedBySystemd } from "../../../src/systemd/started-by-systemd.ts";
 
 test.each([
   ["a unit's main process", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "7" }, true],

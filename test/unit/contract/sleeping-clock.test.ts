@@ -1,7 +1,7 @@
 /** A laptop or a machine that was suspended: what ended meanwhile must not be taken for good. */
 import { uptime } from "node:os";
 import { expect, test } from "vitest";
-import { SleepingClock } from "../../../src/contract/awake.ts";
+import { SleepingClock } from "../../../src/contract/sleeping-clock.ts";
 
 /** Fakes of CLOCK_MONOTONIC and CLOCK_BOOTTIME. */
 function clocks(awake: number, up: number) {

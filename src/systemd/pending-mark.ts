@@ -1,7 +1,7 @@
 /** The mark on disk that says that an action is due: a crash between a publish and its action must not lose the action. */
 import type { Log } from "../runtime/log.ts";
 
-export interface MarkParts {
+export interface PendingMarkParts {
   /** Writes it. @param publishedAt null: nothing is due. @throws where it cannot. */
   readonly write: (publishedAt: number | null) => void;
   readonly log: Log;
@@ -9,12 +9,12 @@ export interface MarkParts {
   readonly unmarked: (isUnmarked: boolean) => void;
 }
 
-export class Mark {
-  readonly #parts: MarkParts;
+export class PendingMark {
+  readonly #parts: PendingMarkParts;
   /** The mark that could not be written. */
   #unwritten: { readonly publishedAt: number | null } | undefined;
 
-  constructor(parts: MarkParts) {
+  constructor(parts: PendingMarkParts) {
     this.#parts = parts;
   }
 

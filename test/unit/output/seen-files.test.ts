@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
-import { FilePrints } from "../../../src/output/file-prints.ts";
+import { SeenFiles } from "../../../src/output/seen-files.ts";
 import { temporary } from "../../contract/temporary.ts";
 
 let directory: string;
@@ -29,7 +29,7 @@ function hideFor(looks: number): void {
 test("a file that is once reported missing still counts as the same file", () => {
   const path = join(directory, "x");
   fs.writeFileSync(path, "ours");
-  const prints = new FilePrints(directory);
+  const prints = new SeenFiles(directory);
   hideFor(1);
   prints.take(["x"]);
   expect(prints.mayBe("x", fs.lstatSync(path))).toBe(true);
@@ -37,7 +37,7 @@ test("a file that is once reported missing still counts as the same file", () =>
 });
 
 test("a new file at a free name is somebody else's", () => {
-  const prints = new FilePrints(directory);
+  const prints = new SeenFiles(directory);
   prints.take(["x"]);
   const path = join(directory, "x");
   fs.writeFileSync(path, "theirs");

@@ -16,7 +16,7 @@ interface Vain {
   readonly turns: Turns;
 }
 
-export class Trials {
+export class LoginRetries {
   readonly #now: () => number;
   #last = -Infinity;
   #unanswered: Token | undefined;

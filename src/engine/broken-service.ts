@@ -14,11 +14,11 @@ import type { Systemd } from "../systemd/systemctl.ts";
 import type { BrokenTarget, Targets } from "../systemd/targets.ts";
 
 /** Seconds in which newer secrets must come. Less than systemd gives a stop (TimeoutStopSec=, 90 s by default). */
-export const LAST_HELP = 20;
+export const LONGEST_HELP = 20;
 /** Seconds between two looks. */
 const LOOK_AGAIN = 1;
 
-export interface LastHelpParts {
+export interface BrokenServiceParts {
   readonly config: Config;
   readonly store: Store;
   readonly held: HeldValues;
@@ -31,16 +31,16 @@ export interface LastHelpParts {
 }
 
 /** To be called when a stop is asked for. Returns at once where no action has just broken a target. */
-export async function lastHelp(parts: LastHelpParts): Promise<void> {
+export async function helpBrokenService(parts: BrokenServiceParts): Promise<void> {
   const { targets, systemd, log, clock, owed, status } = parts;
   const { signal } = new AbortController();
   let broken = await targets.broken(signal);
   // What a verify command refused is no help, and a machine that goes down needs none.
   if (broken.length === 0 || owed.obstacleOf("publish") !== undefined || (await systemd.isStopping(signal))) return;
-  const says = `${names(broken)} failed after the last action; waiting up to ${LAST_HELP} s for newer secrets`;
+  const says = `${names(broken)} failed after the last action; waiting up to ${LONGEST_HELP} s for newer secrets`;
   log.warn(says);
   status(says);
-  const end = clock.monotonic() + LAST_HELP * 1e6;
+  const end = clock.monotonic() + LONGEST_HELP * 1e6;
   for (;;) {
     if (broken.length === 0 || broken.some(({ hasJob }) => hasJob)) return;
     if (broken.some(({ hasNewer }) => hasNewer) || (await hasNewer(parts, signal))) break;
@@ -59,7 +59,7 @@ export async function lastHelp(parts: LastHelpParts): Promise<void> {
 }
 
 /** The start of the new life publishes them. */
-async function hasNewer({ held, ...parts }: LastHelpParts, signal: AbortSignal): Promise<boolean> {
+async function hasNewer({ held, ...parts }: BrokenServiceParts, signal: AbortSignal): Promise<boolean> {
   // Asking for a leased secret would issue another.
   const ids = parts.config.secrets.flatMap(({ id }) => (held.get(id)?.refreshAt === undefined ? [id] : []));
   const { outcomes, changes } = await fetchSettled({ held, ...parts }, ids, false, signal);

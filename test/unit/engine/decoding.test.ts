@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { BackendError, type Outcome } from "../../../src/contract/backend.ts";
-import { decoded, MOST_KEYS, shaped } from "../../../src/engine/shaped.ts";
+import { decoded, MOST_KEYS, shaped } from "../../../src/engine/decoding.ts";
 
 const canary = "canary-51d3";
 const fetched = (value: string | Buffer): Outcome => ({ status: "value", value: Buffer.from(value), version: "1" });

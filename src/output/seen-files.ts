@@ -4,7 +4,7 @@ import { pathIn } from "./system-calls.ts";
 
 const MISSING = "";
 
-export class FilePrints {
+export class SeenFiles {
   readonly #directory: string;
   #prints = new Map<string, string>();
 
