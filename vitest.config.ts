@@ -59,7 +59,7 @@ export default defineConfig({
       // A machine may be busy with other things: no test is about time.
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 30_000 } },
       {
-        test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 60_000 },
+        test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000 },
       },
       // Servers that are started.
       {
@@ -69,7 +69,6 @@ export default defineConfig({
           exclude: [...leases],
           globalSetup: ["test/build.ts"],
           testTimeout: 60_000,
-          hookTimeout: 60_000,
         },
       },
       // Tokens and leases of seconds: on a machine that is busy with other tests they would end too early. They wait.
@@ -81,7 +80,6 @@ export default defineConfig({
           maxWorkers: leases.length,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,
-          hookTimeout: 60_000,
         },
       },
       { test: { name: "properties", include: ["test/properties/**/*.test.ts"], testTimeout: 300_000 } },
@@ -92,7 +90,6 @@ export default defineConfig({
           globalSetup: ["test/build.ts"],
           // More than what the tests wait for themselves: they say for what (test/process/daemon.ts).
           testTimeout: 120_000,
-          hookTimeout: 60_000,
         },
       },
       {
@@ -112,7 +109,6 @@ export default defineConfig({
           // After the others: what they measure in time should not suffer from guests that boot.
           sequence: { groupOrder: 2 },
           testTimeout: 120_000,
-          hookTimeout: 120_000,
         },
       },
       // Builds the site, and looks at each of its pages four times.
@@ -138,6 +134,7 @@ export default defineConfig({
           sequence: { groupOrder: 2 },
         },
       },
-    ].map(({ test }) => ({ test: { ...test, execArgv: literalPaths } })),
+      // What is made before tests and removed after them takes its time on such a machine, too.
+    ].map(({ test }) => ({ test: { hookTimeout: 120_000, ...test, execArgv: literalPaths } })),
   },
 });
