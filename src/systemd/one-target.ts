@@ -226,8 +226,11 @@ export class OneTarget {
           told: true,
         };
       }
-      case "inactive":
-        return { done: "is not running; the new secrets are there for its next start", level: "debug", told: true };
+      case "inactive": {
+        const done = "is not running; the new secrets are there for its next start";
+        // Its next start may be under way: whoever restarted it finds here why it is not restarted once more.
+        return { done, level: state.hasJob ? "notice" : "debug", told: true };
+      }
       case "active":
         this.#waitingSince = undefined;
         if (state.leftInactiveAt < this.#parts.clock.monotonic() - RIGHT_AFTER * 1e6) this.#helped = 0;

@@ -3,7 +3,7 @@ import { expect } from "vitest";
 import { generatedUnits } from "./generated-units.ts";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
-import type { Pair } from "./pair.ts";
+import { itsStartReadsThem, type Pair } from "./pair.ts";
 import { plainUnits } from "./plain-units.ts";
 import { scenario } from "./scenario.ts";
 
@@ -79,8 +79,45 @@ onEachGuest("jobs of the service", (guest) => {
         await guest.until(
           "the rotation is done with it",
           () => pair.journal(),
-          (lines) => lines.includes("started since"),
+          (lines) => itsStartReadsThem.test(lines),
         );
+        expect(await pair.said()).toHaveLength(2);
+      },
+      { source },
+    );
+
+    scenario(
+      guest,
+      `${title}: a rotation between the stop and the start of a restart by hand is in that start, and the journal says so`,
+      async (pairOf) => {
+        const name = `gap-${word}`;
+        const gate = `${name}-gate.service`;
+        // As long as this is on its way up, the target is down.
+        const open = `/bin/sh -c 'while test -e /run/hold-${name}; do sleep 0.05; done'`;
+        await guest.write(`/run/systemd/system/${gate}`, `[Service]\nType=oneshot\nExecStart=${open}\n`);
+        const pair = await pairOf({
+          name,
+          config: { onChange: { settle: 0, minInterval: 0 } },
+          target: { unit: [`After=${gate}`] },
+        });
+        try {
+          await pair.start();
+          await hold(guest, pair);
+          await guest.systemctl("start", "--no-block", gate);
+          await pair.untilState(gate, "activating");
+          await guest.systemctl("restart", "--no-block", pair.target);
+          await pair.untilState(pair.target, "inactive");
+          await pair.put("token", "two");
+          await guest.until(
+            "the sidecar has seen it down",
+            () => pair.journal(),
+            (lines) => lines.includes("is not running; the new secrets are there for its next start"),
+          );
+        } finally {
+          await release(guest, pair);
+        }
+        await pair.untilSaid("file=two", { lines: 2 });
+        await pair.untilState(pair.target, "active");
         expect(await pair.said()).toHaveLength(2);
       },
       { source },

@@ -1,7 +1,7 @@
 /** What a target gets of a rotation: restarted, reloaded, signalled or left alone, by the state that it is in. */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
-import { home, saysStart } from "./pair.ts";
+import { home, itsStartReadsThem, saysStart } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 /** Says what it reads at each signal, and has a child that no signal may reach. */
@@ -191,7 +191,7 @@ onEachGuest("a rotation", (guest) => {
       await guest.until(
         "the sidecar has noticed",
         async () => await pair.journal(),
-        (text) => text.includes("tries.service started since, with the new secrets"),
+        (text) => itsStartReadsThem.test(text),
       );
       expect((await pair.said()).filter((line) => line.includes("two"))).toHaveLength(1);
     },

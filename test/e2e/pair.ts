@@ -46,6 +46,10 @@ export interface PairOptions {
 export const saysStart = 'echo "start pid=$$ file=$(cat /tmp/token) variable=$token"';
 const program = `${saysStart}\nexec sleep infinity\n`;
 
+/** What a sidecar says of a start that is not its own. Which of both depends on when it looks: between two runs, or after. */
+export const itsStartReadsThem =
+  /started since, with the new secrets|is not running; the new secrets are there for its next start/;
+
 /** Where a pair's own files are, as NAME.* */
 export const home = "/var/lib/pairs";
 

@@ -23,6 +23,12 @@ describe("who has been told of the newest set", () => {
     [{ loaded: false }, "warn", "does not exist: nobody to tell of the new secrets"],
     [{ leftInactiveAt: Infinity }, "notice", "started since, with the new secrets"],
     [{ activeState: "inactive" }, "debug", "is not running; the new secrets are there for its next start"],
+    // Between the stop and the start of a restart by hand.
+    [
+      { activeState: "inactive", hasJob: true },
+      "notice",
+      "is not running; the new secrets are there for its next start",
+    ],
     [{ type: "oneshot" }, "notice", "is a oneshot service: not touched, its next run has the new secrets"],
     [
       { refusesRestart: true },
