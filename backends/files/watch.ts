@@ -104,17 +104,21 @@ export class FileWatch {
     }
     for (const [directory, place] of places) {
       if (this.#armed.has(directory) || !this.#watchable(directory)) continue;
-      await this.#watch(directory, place);
+      moved = (await this.#watch(directory, place)) || moved;
       if (this.#failure !== undefined) throw this.#failure;
-      moved = true;
     }
     return moved;
   }
 
-  async #watch(directory: string, place: Place): Promise<void> {
+  /** @returns false where it has gone since it was seen, even if it is back: the ways are walked again soon. */
+  async #watch(directory: string, place: Place): Promise<boolean> {
     // These would silently win over the options.
     delete process.env["CHOKIDAR_USEPOLLING"];
-    const watcher = new DirectoryWatcher({ depth: 0, followSymlinks: false, ignoreInitial: true, atomic: false });
+    const watcher = new DirectoryWatcher({
+      ...{ depth: 0, followSymlinks: false, ignoreInitial: true, atomic: false },
+      // In the place of a link it would watch the directory above.
+      ignored: (_, stats) => stats?.isDirectory() === false,
+    });
     const armed: Armed = { watcher, identity: place.identity, names: place.names, stale: false };
     this.#armed.set(directory, armed);
     watcher.on("raw", (kind, name, details) => {
@@ -126,6 +130,11 @@ export class FileWatch {
     await new Promise<void>((resolve) => {
       watcher.once("ready", resolve).add(directory);
     });
+    if (watcher.watches(directory) || this.#blind.has(directory)) return true;
+    // A new directory often has the inode number of the one before: the next walk would take it for watched.
+    armed.stale = true;
+    this.doubt();
+    return false;
   }
 
   #event(directory: string, armed: Armed, kind: string, name: unknown, details: unknown): void {
@@ -193,6 +202,11 @@ export class FileWatch {
 class DirectoryWatcher extends FSWatcher {
   override _throttle(...[action, path, timeout]: Parameters<FSWatcher["_throttle"]>) {
     return action === "readdir" ? false : super._throttle(action, path, timeout);
+  }
+
+  /** chokidar is "ready" without a word where it found no directory. It may watch the one above then. */
+  watches(directory: string): boolean {
+    return this._closers.has(directory);
   }
 }
 

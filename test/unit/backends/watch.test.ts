@@ -1,7 +1,11 @@
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { chmod, link, mkdir, rename, rm, stat, symlink, unlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FSWatcher } from "chokidar";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import type * as surveying from "../../../backends/files/survey.ts";
 import folder from "../../../backends/files/folder.ts";
 import { Observed } from "../../contract/observed.ts";
 import { temporary } from "../../contract/temporary.ts";
@@ -9,13 +13,31 @@ import { quiet, until } from "../../contract/until.ts";
 import { following, isMissing, type Following } from "../../contract/following.ts";
 import type { Outcome } from "../../../src/contract/backend.ts";
 
+/** As on a file system that gives a new directory the number of the one before, which ext4 often does. */
+const numbers = vi.hoisted(() => ({ areReused: false }));
+vi.mock("../../../backends/files/survey.ts", async (original) => {
+  const { survey } = await original<typeof surveying>();
+  return {
+    survey: async (paths: readonly string[]) => {
+      const places = await survey(paths);
+      if (!numbers.areReused) return places;
+      return new Map([...places].map(([path, { names }]) => [path, { identity: path, names }]));
+    },
+  };
+});
+
 let root: string;
 let dispose: () => Promise<void>;
 
 beforeEach(async () => {
   ({ path: root, dispose } = await temporary());
 });
-afterEach(() => dispose());
+afterEach(async () => {
+  numbers.areReused = false;
+  vi.restoreAllMocks();
+  syncBuiltinESMExports();
+  await dispose();
+});
 
 const at = (...names: string[]) => join(root, ...names);
 const fill = async (directory: string, value: string) => {
@@ -43,6 +65,53 @@ async function watching(
   await following(observed, ["key"], (watched) =>
     body({ ...watched, sees: (change, expected) => watched.sees(change, "key", expected) }),
   );
+}
+
+/** In one step for the watch: it walks the ways at an event only. */
+function replace(directory: string, by: string): Promise<void> {
+  fs.rmSync(directory, { recursive: true });
+  fs.renameSync(by, directory);
+  return Promise.resolve();
+}
+
+/** Does `swap` in the place of the first fs.watch(DIRECTORY). @returns how often. */
+function atWatchOf(directory: string, swap: (arm: () => fs.FSWatcher) => fs.FSWatcher): () => number {
+  const watch = fs.watch as (...args: unknown[]) => fs.FSWatcher;
+  let times = 0;
+  vi.spyOn(fs, "watch").mockImplementation((...args: unknown[]) => {
+    if (args[0] !== directory || times > 0) return watch(...args);
+    times++;
+    return swap(() => watch(...args));
+  });
+  syncBuiltinESMExports();
+  return () => times;
+}
+
+/** Does `swap` once chokidar has found a link under PATH. @returns how often. */
+function atLookOf(path: string, swap: () => void): () => number {
+  return before("_isIgnored", (given, stats) => given === path && stats?.isSymbolicLink() === true, swap);
+}
+
+/** Does `create` when chokidar takes DIRECTORY for one in it that it has not found. @returns how often. */
+function atFallbackTo(directory: string, create: () => void): () => number {
+  return before("add", (given, name) => given === directory && name !== undefined, create);
+}
+
+/** Does `act` before the first call that `applies`. @returns how often. */
+function before<Name extends "add" | "_isIgnored">(
+  name: Name,
+  applies: (...args: Parameters<FSWatcher[Name]>) => boolean,
+  act: () => void,
+): () => number {
+  const { [name]: method } = FSWatcher.prototype;
+  let times = 0;
+  const replaced = function (this: FSWatcher, ...args: Parameters<FSWatcher[Name]>): unknown {
+    if (applies(...args) && times++ === 0) act();
+    return Reflect.apply(method, this, args);
+  };
+  Reflect.set(FSWatcher.prototype, name, replaced);
+  onTestFinished(() => void Reflect.set(FSWatcher.prototype, name, method));
+  return () => times;
 }
 
 const isOutage = (outcome: Outcome | undefined) => outcome === undefined;
@@ -212,6 +281,66 @@ describe("without waiting for the poll, a rotation is seen that is", () => {
         }, value);
         await sees(() => writeFile(at("dir/key"), `${value} changed`), `${value} changed`);
       }
+    });
+  });
+
+  test("a directory that is deleted and created again between the look at it and the watch on it", async () => {
+    numbers.areReused = true;
+    await fill(at("dir"), "0");
+    await fill(at("next"), "lost");
+    await watching("dir/key", async ({ sees }) => {
+      const swapped = atWatchOf(at("dir"), (arm) => {
+        fs.rmSync(at("dir"), { recursive: true });
+        try {
+          return arm();
+        } finally {
+          fs.mkdirSync(at("dir"));
+          fs.writeFileSync(at("dir/key"), "1");
+        }
+      });
+      await sees(() => replace(at("dir"), at("next")), "1");
+      expect(swapped()).toBe(1);
+      await sees(() => writeFile(at("dir/key"), "2"), "2");
+    });
+  });
+
+  test("a directory that is away only at the look before the watch on it", async () => {
+    numbers.areReused = true;
+    await fill(at("top/dir"), "0");
+    await fill(at("next/dir"), "lost");
+    await watching("top/dir/key", async ({ sees }) => {
+      const removed = atWatchOf(at("top"), (arm) => {
+        fs.rmSync(at("top/dir"), { recursive: true });
+        return arm();
+      });
+      const created = atFallbackTo(at("top"), () => {
+        fs.mkdirSync(at("top/dir"));
+        fs.writeFileSync(at("top/dir/key"), "1");
+      });
+      await sees(() => replace(at("top"), at("next")), "1");
+      await until(() => created() > 0);
+      expect([removed(), created()]).toEqual([1, 1]);
+      await sees(() => writeFile(at("top/dir/key"), "2"), "2");
+    });
+  });
+
+  test("a directory that is a link only at the look before the watch on it", async () => {
+    await fill(at("top/dir"), "0");
+    await fill(at("next/dir"), "1");
+    await watching("top/dir/key", async ({ sees }) => {
+      const linked = atWatchOf(at("top"), (arm) => {
+        fs.renameSync(at("top/dir"), at("top/aside"));
+        fs.symlinkSync("aside", at("top/dir"));
+        return arm();
+      });
+      const restored = atLookOf(at("top/dir"), () => {
+        fs.unlinkSync(at("top/dir"));
+        fs.renameSync(at("top/aside"), at("top/dir"));
+      });
+      await sees(() => replace(at("top"), at("next")), "1");
+      await until(() => restored() > 0);
+      expect([linked(), restored()]).toEqual([1, 1]);
+      await sees(() => writeFile(at("top/dir/key"), "2"), "2");
     });
   });
 
