@@ -12,10 +12,12 @@ const nodeVaultAlone = {
 };
 
 // src/runtime/log.ts gives pino a stream of its own and plain fields: its files, worker threads and exit handlers, its way with
-// circles, what it makes of errors and requests and what it hides by paths would only be loaded.
+// circles, what it makes of errors and requests, what it hides by paths, who calls it and where that runs would only be loaded.
 const pinoParts = {
   "safe-stable-stringify": "module.exports = { configure: () => JSON.stringify };",
   "pino-std-serializers": "module.exports = { err: (error) => error };",
+  "node:diagnostics_channel": "module.exports = { tracingChannel: () => ({ hasSubscribers: false }) };",
+  "node:os": "module.exports = { hostname: () => undefined };",
 };
 const pinoAlone = {
   name: "pino-alone",
@@ -23,7 +25,7 @@ const pinoAlone = {
     onResolve(
       {
         filter:
-          /^(\.\/(?:lib\/)?transport|sonic-boom|on-exit-leak-free|worker_threads|@pinojs\/redact|safe-stable-stringify|pino-std-serializers)$/,
+          /^(\.\/(?:lib\/)?(?:transport|caller|multistream)|node:(?:diagnostics_channel|os)|sonic-boom|on-exit-leak-free|worker_threads|@pinojs\/redact|safe-stable-stringify|pino-std-serializers)$/,
       },
       ({ path, importer }) =>
         importer.includes("/node_modules/pino/") ? { path, namespace: "pino-left-out" } : undefined,

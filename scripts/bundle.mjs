@@ -59,7 +59,17 @@ async function makeCommonJs(path, { inputs, imports }) {
     define: { "import.meta.url": "__filename" },
     supported: importsOthers ? {} : { "dynamic-import": false },
   });
-  writeFileSync(`${root}${path}`, code);
+  writeFileSync(`${root}${path}`, withoutWrappers(code));
+}
+
+/**
+ * esbuild takes each module that it does not know for one of either kind, and makes another object of it with all its names. The
+ * chunks are known: they were ES modules.
+ */
+function withoutWrappers(code) {
+  return code
+    .replaceAll(/__toESM\((require\("\.[^"]+"\))\)/g, "$1")
+    .replace(/\bmodule\.exports=__toCommonJS\((\w+)\);/, 'module.exports=__defProp($1,"__esModule",{value:!0});');
 }
 
 /**
@@ -77,8 +87,7 @@ function withOneImportEach(text) {
     (_, whole, standard, names, library) => {
       const known = imports.get(library) ?? { names: [], wholes: [] };
       imports.set(library, known);
-      if (whole !== undefined) known.wholes.push(whole);
-      if (standard !== undefined) known.names.push(`default as ${standard}`);
+      for (const name of [whole, standard]) if (name !== undefined) known.wholes.push(name);
       if (names !== undefined) known.names.push(names.trim().replace(/,$/, ""));
       return "";
     },
@@ -93,7 +102,8 @@ function withOneImportEach(text) {
       },
     ]) => {
       const parts = names.length === 0 ? "" : `import{${names.join(",")}}from"${library}";`;
-      const whole = first === undefined ? "" : `import*as ${first} from"${library}";`;
+      // What `import` makes of the whole of a library has each of its names once more, and a function for each.
+      const whole = first === undefined ? "" : `const ${first}=require("${library}");`;
       return `${parts}${whole}${others.map((other) => `const ${other}=${first};`).join("")}`;
     },
   );

@@ -1,6 +1,5 @@
 /** Reads one place, or writes to it where its source has data, and takes the secrets out of the answer. */
 import { isRecord } from "../../src/contract/records.ts";
-import { createHmac, randomBytes } from "node:crypto";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { numberOf, bytesOf, stringifyJson } from "../../src/contract/json.ts";
 import { dataOf, secondsOf, strange } from "./answers.ts";
@@ -170,7 +169,7 @@ function issuedBy(
 
 /** Secrets without a version of their own get a number, and the time at which they were first seen. */
 class Versions {
-  readonly #key = randomBytes(32);
+  #key: Buffer | undefined;
   readonly #seen = new Map<string, { readonly mark: string; readonly version: string }>();
   #count = 0;
 
@@ -180,6 +179,8 @@ class Versions {
   }
 
   of(identity: string, data: Readonly<Record<string, unknown>>): string {
+    const { createHmac, randomBytes } = process.getBuiltinModule("node:crypto");
+    this.#key ??= randomBytes(32);
     const mark = createHmac("sha256", this.#key).update(stringifyJson(data)).digest("base64");
     let seen = this.#seen.get(identity);
     if (seen?.mark !== mark) {

@@ -1,7 +1,7 @@
 /** The TLS side of a connection: authorities, client certificate and key, read again when their files are replaced. */
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { createSecureContext, type SecureContextOptions } from "node:tls";
+import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
 import { failure, notYet, readFiles } from "../files/read.ts";
@@ -48,7 +48,7 @@ const WRITTEN_WITHIN = 10;
 
 function check(context: SecureContextOptions): void {
   try {
-    createSecureContext(context);
+    process.getBuiltinModule("node:tls").createSecureContext(context);
   } catch (error) {
     const code = errnoCode(error) ?? "unknown error";
     // One of the two has been replaced already.

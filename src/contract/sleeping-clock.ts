@@ -1,6 +1,5 @@
 /** Time that goes on while the machine sleeps: a store's clock does, and what it gave for an hour is over after a night. */
 import { uptime } from "node:os";
-import { performance } from "node:perf_hooks";
 
 /** Seconds. Some runtimes tell the uptime in whole seconds: what is less is no sleep. */
 const NOTICEABLE = 2;

@@ -1,6 +1,6 @@
 /** Time and randomness, as parameters where logic depends on them. */
 import { LONGEST_TIMER } from "../contract/timers.ts";
-import { monotonic } from "./platform.ts";
+import { minutesEast, monotonic } from "./platform.ts";
 
 export interface Clock {
   /** Microseconds of CLOCK_MONOTONIC, the clock of systemd's *TimestampMonotonic properties. */
@@ -62,8 +62,18 @@ export function jittered(seconds: number, random: Random): number {
 /** 12:03:11+01:00: local time, as the journal shows it, with its zone; Z is UTC. */
 export function clockTime(date: Date): string {
   const two = (number: number) => String(number).padStart(2, "0");
-  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":");
-  const east = -date.getTimezoneOffset();
+  const east = minutesEast(date);
+  const time = localTime(date, east).slice(11, 19);
   const zone = `${east < 0 ? "-" : "+"}${two(Math.floor(Math.abs(east) / 60))}:${two(Math.abs(east) % 60)}`;
   return time + (east === 0 ? "Z" : zone);
+}
+
+/** 2026-01-01T12:03:11+01:00 */
+export function clockDate(date: Date): string {
+  return `${localTime(date, minutesEast(date)).slice(0, 11)}${clockTime(date)}`;
+}
+
+/** As ISO 8601 has it; the Z at its end is none. */
+function localTime(date: Date, east: number): string {
+  return new Date(date.getTime() + east * 60_000).toISOString();
 }

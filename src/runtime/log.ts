@@ -1,7 +1,7 @@
 /** Logs to stderr: lines for people, with the `<N>` priority that journald reads where it does; JSON where it is asked for. */
 import { type DestinationStream, pino } from "pino";
 import { printable, shortened } from "../contract/errors.ts";
-import { clockTime } from "./clock.ts";
+import { clockDate, clockTime } from "./clock.ts";
 import { codeIn } from "./message-codes.ts";
 import { standardErrorGoesTo, writeToStandardError } from "./standard-error.ts";
 
@@ -38,7 +38,7 @@ export interface LineStyle {
   readonly format: LogFormat;
   /** Each line begins with its priority, which journald takes away again (sd-daemon(3)). It knows the time itself. */
   readonly priority?: boolean;
-  /** `clock`: of today. */
+  /** `clock`: of today; `date`: what is in a file may be read next week. */
   readonly time?: "clock" | "date";
   readonly color?: boolean;
 }
@@ -146,7 +146,7 @@ function textLine(json: string, { priority, time: wanted, color }: LineStyle): s
   const [word, escape] = label ?? ["", ""];
   const begin = color === true && escape !== "" ? `\x1b[${escape}m${word}\x1b[0m` : word;
   const at = new Date(String(time));
-  const when = wanted === undefined ? "" : wanted === "clock" ? `${clockTime(at)} ` : `${dateTime(at)} `;
+  const when = wanted === undefined ? "" : wanted === "clock" ? `${clockTime(at)} ` : `${clockDate(at)} `;
   const code = priority === true && isTrouble(level as LogLevel) ? codeIn(message) : undefined;
   return `${when}${begin}${printable(text)}${code === undefined ? "" : ` [${code}]`}\n`;
 }
@@ -173,10 +173,4 @@ function textOfList(key: string, list: readonly string[], message: string): stri
 /** Where it would look like more than one, in quotes. */
 function plain(item: string): string {
   return /[,;()"]|^\s*$/.test(item) ? JSON.stringify(item) : item;
-}
-
-/** Local time with its day and zone: what is in a file may be read next week. */
-function dateTime(date: Date): string {
-  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
-  return `${day.map((number) => String(number).padStart(2, "0")).join("-")}T${clockTime(date)}`;
 }

@@ -2,7 +2,6 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
 /**
  * Runs a library once, in the main thread.
@@ -12,6 +11,7 @@ import { fileURLToPath } from "node:url";
  */
 export function runLibrary(name: "end" | "hide" | "lock", argument: number): number {
   // It is beside the bundle, or in the folder above that of a chunk.
+  const { fileURLToPath } = process.getBuiltinModule("node:url");
   const beside = import.meta.url.startsWith("file:") ? fileURLToPath(import.meta.url) : import.meta.url;
   const file = ["..", "../.."].map((folder) => join(beside, folder, `${name}-${process.arch}.node`)).find(existsSync);
   if (file === undefined) return argument;

@@ -1,4 +1,7 @@
-/* What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), prctl(2), and datagram sockets of the Unix kind for sd_notify(3). */
+/*
+ * What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), prctl(2), and datagram sockets of the Unix kind for
+ * sd_notify(3). And local time, for which the runtime would load the time zones of all the world.
+ */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <errno.h>
@@ -19,6 +22,22 @@ static napi_value monotonic(napi_env env, napi_callback_info info) {
   napi_value result = NULL;
   if (clock_gettime(CLOCK_MONOTONIC, &now) == 0)
     napi_create_double(env, (double)now.tv_sec * 1e6 + (double)(now.tv_nsec / 1000), &result);
+  return result;
+}
+
+/* east(seconds): minutes by which local time is ahead of UTC at that time, in seconds since 1970. undefined: not known. */
+static napi_value east(napi_env env, napi_callback_info info) {
+  napi_value args[1], result = NULL;
+  size_t count = 1;
+  int64_t seconds = 0;
+  struct tm local;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 1 ||
+      napi_get_value_int64(env, args[0], &seconds) != napi_ok)
+    return NULL;
+  time_t at = (time_t)seconds;
+  /* localtime_r(3) alone would not look whether the zone of the machine is another by now. */
+  tzset();
+  if (localtime_r(&at, &local) != NULL) napi_create_double(env, (double)local.tm_gmtoff / 60, &result);
   return result;
 }
 
@@ -80,6 +99,8 @@ NAPI_MODULE_INIT() {
   napi_value function;
   if (napi_create_function(env, "monotonic", NAPI_AUTO_LENGTH, monotonic, NULL, &function) == napi_ok)
     napi_set_named_property(env, exports, "monotonic", function);
+  if (napi_create_function(env, "east", NAPI_AUTO_LENGTH, east, NULL, &function) == napi_ok)
+    napi_set_named_property(env, exports, "east", function);
   if (napi_create_function(env, "send", NAPI_AUTO_LENGTH, send_datagram, NULL, &function) == napi_ok)
     napi_set_named_property(env, exports, "send", function);
   if (napi_create_function(env, "lock", NAPI_AUTO_LENGTH, lock_file, NULL, &function) == napi_ok)

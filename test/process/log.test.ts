@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
 import { codeOf } from "../../src/runtime/message-codes.ts";
-import { programCommand } from "../program.ts";
+import { programCommand, runsOnNode } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { type Daemon, eventually, logLines, Place } from "./daemon.ts";
 
@@ -55,6 +55,34 @@ test("standard error that is not the journal's, although systemd has set JOURNAL
   const time = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)`;
   expect(stderr).toMatch(new RegExp(`^${time} ready: 1 secret from folder\n${time} stopped\n$`));
 });
+
+/** Of POSIX, which need no file of zones. What they count is the other way round. */
+const zones = [
+  ["XXX12", -720, "-12:00"],
+  ["XXX-13", 780, "+13:00"],
+  ["UTC", 0, "Z"],
+] as const;
+/** Node takes these for UTC. */
+const halfHours = [
+  ["XXX-5:30", 330, "+05:30"],
+  ["XXX3:30", -210, "-03:30"],
+] as const;
+test.each(runsOnNode ? zones : [...zones, ...halfHours])(
+  "times are those of the zone of the process: TZ=%s",
+  async (TZ, minutes, zone) => {
+    const place = new Place();
+    place.put({ a: "1" });
+    const daemon = place.start(place.config(["a"]), { env: { ...asText, TZ } });
+    const before = Date.now();
+    await untilSaid(daemon, "ready:");
+    const { stderr } = await daemon.end();
+    const [, at = "", told] = /^(\S{19})(\S+) ready:/.exec(stderr) ?? [];
+    expect(told).toBe(zone);
+    const seconds = Date.parse(`${at}Z`) / 1000 - minutes * 60;
+    expect(seconds).toBeGreaterThanOrEqual(Math.floor(before / 1000));
+    expect(seconds).toBeLessThanOrEqual(Date.now() / 1000);
+  },
+);
 
 test.each([
   ["--once", 66, 'folder: secret "no\\"pe": no file STORE/no"pe\nnothing was published\n'],
