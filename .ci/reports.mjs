@@ -15,6 +15,8 @@ const print = (line) => process.stdout.write(`${line}\n`);
 
 const [, , command, ...words] = process.argv;
 if (command === "to-repeat") {
+  // The sum tells of that.
+  if (!existsSync(words[0])) process.exit(1);
   const { files, unhandled } = read(words[0]);
   const failed = files.filter(hasFailed).map(({ name }) => name);
   const repeated = failed.filter((name) => !RANDOM.test(name));
@@ -27,6 +29,11 @@ if (command === "to-repeat") {
   const [directory, ...names] = words;
   const counts = { passed: 0, failed: 0, skipped: 0 };
   for (const name of names) {
+    if (!existsSync(join(directory, `${name}.json`))) {
+      print(`FAILED the phase "${name}": it was ended before it could report`);
+      counts.failed += 1;
+      continue;
+    }
     const first = read(join(directory, `${name}.json`));
     const file = join(directory, `${name}.again.json`);
     const second = existsSync(file) ? read(file) : { files: [], unhandled: [] };
