@@ -16,7 +16,7 @@ import { type Config, configOf, loadConfig, type OutputConfig } from "./config/c
 import { RunningFile } from "./config/running-file.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
-import { ConfigError, errnoCode, errnoText, ExitCode, FatalError, printable, UsageError } from "./contract/errors.ts";
+import { ConfigError, ExitCode, FatalError, systemRefusal, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/bounded-wait.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
@@ -26,6 +26,7 @@ import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Notes } from "./systemd/notes.ts";
 import { isTerminal } from "./runtime/standard-error.ts";
+import { finishStandardOutput, openStandardOutput } from "./runtime/standard-output.ts";
 import { forgetOtherUnit, isStartedBySystemd } from "./systemd/started-by-systemd.ts";
 import { Publisher } from "./publish/publisher.ts";
 import type { AskAnother } from "./engine/open-targets.ts";
@@ -40,14 +41,16 @@ declare const FETCHER_VERSION: string;
 const { words, format, problem } = takeLogFormat(process.argv.slice(2), process.env);
 /** Until the command line is read. */
 let log: Log = openLog("info", lineStyle(format, process.env, false));
+let running: Sidecar | undefined;
 
 async function main(given: readonly string[]): Promise<ExitCode> {
   if (problem !== undefined) throw new UsageError(problem);
   const argv = spelledOut(given);
   const help = shortHelpOf(argv);
-  if (help === undefined) return await obey(argv);
-  openTerminal().out(help);
-  return ExitCode.ok;
+  if (help !== undefined) openTerminal().out(help);
+  const exitCode = help === undefined ? await obey(argv) : ExitCode.ok;
+  if (exitCode === ExitCode.ok) await finishStandardOutput();
+  return exitCode;
 }
 
 async function obey(argv: readonly string[]): Promise<ExitCode> {
@@ -129,11 +132,11 @@ async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
   if (scope === undefined || names === undefined)
     throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
   let worst: number = ExitCode.ok;
-  const { err } = openTerminal();
+  const { out, err } = openTerminal();
   const raw = (text: string) => process.stderr.write(text);
   const stop = stopSignal(...ofTerminal);
   for (const name of names)
-    worst = (await checkInUnit(serviceNameOf(name), format, { raw, err }, scope, stop)) || worst;
+    worst = (await checkInUnit(serviceNameOf(name), format, { out, raw, err }, scope, stop)) || worst;
   return worst as ExitCode;
 }
 
@@ -150,9 +153,10 @@ async function checkConfig(config: Config): Promise<void> {
 
 /** Only where a person asks: the modules of Node's streams would be a part of each start. */
 function openTerminal(): Terminal {
-  const { stdout, stderr } = process;
-  // A reader that went away (`fetcher --once | head`) is no reason to end.
-  for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
+  const { stderr } = process;
+  const stdout = openStandardOutput();
+  // A reader that went away is no reason to end.
+  stderr.on("error", () => undefined);
   return {
     out: (text) => stdout.write(text),
     err: format === "json" ? reportLine : (text) => stderr.write(text),
@@ -277,6 +281,7 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
     version: FETCHER_VERSION,
   };
   const sidecar = new Sidecar(parts);
+  running = sidecar;
   const desk = config.resident ? openReloadDesk(process.env["RUNTIME_DIRECTORY"]?.split(":")[0]) : undefined;
   wiring.reloads(() => {
     sidecar.reload(desk?.take());
@@ -373,12 +378,8 @@ function explain(error: unknown): ExitCode {
     log.error(error.message);
     return exitCodeOf[error.kind];
   }
-  // A system call that nobody took into account. Its own message may quote more than the path.
-  if (error instanceof Error && errnoCode(error) !== undefined && "syscall" in error) {
-    const path = "path" in error && typeof error.path === "string" ? ` ${printable(error.path)}` : "";
-    log.error(`the system refuses ${printable(String(error.syscall))}${path}: ${errnoText(errnoCode(error))}`);
-    return ExitCode.ioError;
-  }
+  const refusal = systemRefusal(error);
+  if (refusal !== undefined) return explain(refusal);
   // A bug. Its message may hold anything that the program holds: only its kind and its place are told.
   const stack = error instanceof Error ? (error.stack ?? "").split("\n").filter((line) => /^ +at /.test(line)) : [];
   const kind = error instanceof Error ? error.constructor.name : typeof error;
@@ -386,12 +387,15 @@ function explain(error: unknown): ExitCode {
   return ExitCode.bug;
 }
 
-process.on("uncaughtException", (error) => {
-  endProcess(explain(error));
-});
-process.on("unhandledRejection", (error) => {
-  endProcess(explain(error));
-});
+/** What nobody waits for has failed. A failed system call of a library is no reason to end a sidecar that is READY. */
+function explainLate(error: unknown): void {
+  const refusal = running?.isReady === true ? systemRefusal(error) : undefined;
+  if (refusal === undefined) endProcess(explain(error));
+  else log.error(`${refusal.message}; the sidecar goes on`);
+}
+
+process.on("uncaughtException", explainLate);
+process.on("unhandledRejection", explainLate);
 
 main(words).then(
   (exitCode) => {

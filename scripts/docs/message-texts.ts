@@ -59,6 +59,14 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "a file that a command needs cannot be read or written, and nothing more is known of it (74)",
     cure: "look at that path, with the user that ran the command",
   },
+  "…; the sidecar tries again": {
+    cause: "the system refuses a call (no descriptors left, no memory), and nothing more is known of it",
+    cure: "raise the limit that the line names (`LimitNOFILE=`), or free what it lacks; fetcher tries again by itself",
+  },
+  "…; the sidecar goes on": {
+    cause: "the system refuses a call of a library (no descriptors left, no memory)",
+    cure: "raise the limit that the line names (`LimitNOFILE=`), or free what it lacks",
+  },
   "a bug in fetcher: …": { cause: "a bug (70)", cure: "report it, with the lines of the journal" },
   "… is empty; published as it is": {
     cause: "a secret has no bytes at the start, and nothing better is there",

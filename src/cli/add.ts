@@ -155,8 +155,12 @@ async function checkInside({ made, caller }: Plan, host: Process, stop: AbortSig
   if (sidecar === undefined) return;
   const unit = unitOf(made.sidecar);
   const text = `${textOf(sidecar)}\n${dropInsOf(unit, caller.scope)}`;
-  const raw = (said: string) => process.stderr.write(said);
-  const code = await checkAsUnit({ unit, text }, host.format, { raw, err: host.err }, caller.scope, stop);
+  const terminal = {
+    out: openTerminal().out,
+    raw: (said: string) => process.stderr.write(said),
+    err: host.err,
+  };
+  const code = await checkAsUnit({ unit, text }, host.format, terminal, caller.scope, stop);
   if (stop.aborted) throw new FatalError(ExitCode.unavailable, "add: stopped");
   if (code === 0) return;
   const known = Object.values(ExitCode).find((one) => one === code) ?? ExitCode.unavailable;

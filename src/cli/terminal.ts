@@ -1,5 +1,6 @@
 /** Standard output for people: loaded only where a person asks, because Node's streams would be a part of each start. */
 import { allowsColor } from "../runtime/log.ts";
+import { openStandardOutput } from "../runtime/standard-output.ts";
 
 export interface Output {
   readonly out: (text: string) => void;
@@ -9,9 +10,7 @@ export interface Output {
 }
 
 export function openTerminal(): Output {
-  const { stdout } = process;
-  // A reader that went away (`fetcher status | head`) is no reason to end.
-  stdout.on("error", () => undefined);
+  const stdout = openStandardOutput();
   return {
     out: (text) => stdout.write(text),
     color: stdout.isTTY && allowsColor(process.env),

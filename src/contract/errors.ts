@@ -124,3 +124,17 @@ export function errnoText(code: string | undefined): string {
   for (const [name, text] of getSystemErrorMap().values()) if (name === code) return `${text} (${name})`;
   return code ?? "failed";
 }
+
+/**
+ * A failed system call that no other code expects. Its own message may quote more than the path.
+ *
+ * @returns undefined where `error` is none.
+ */
+export function systemRefusal(error: unknown): FatalError | undefined {
+  if (!(error instanceof Error) || errnoCode(error) === undefined || !("syscall" in error)) return undefined;
+  if (error.syscall === "uv_cwd")
+    return new FatalError(ExitCode.ioError, "the working directory has been removed: change to another one");
+  const path = "path" in error && typeof error.path === "string" ? ` ${printable(error.path)}` : "";
+  const call = printable(String(error.syscall));
+  return new FatalError(ExitCode.ioError, `the system refuses ${call}${path}: ${errnoText(errnoCode(error))}`);
+}

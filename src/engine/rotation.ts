@@ -78,9 +78,8 @@ export class RotationPublisher {
     try {
       const staged = this.#publisher.stage(values, act);
       if (this.#verify !== null && changed !== undefined && changed.length > 0) {
-        const why = await verify(this.#verify, staged, values, signal);
+        const why = await this.#whyRefused(staged, values, signal);
         if (why !== undefined) {
-          staged.discard();
           if (isAborted(signal)) return "failed";
           this.#owed.toPublish(changed);
           this.#refuse(this.#digest(values), why);
@@ -117,9 +116,8 @@ export class RotationPublisher {
     if (this.#owed.isRefused(digest) && !again) return "refused";
     try {
       const staged = this.#publisher.stage(values, act);
-      const why = this.#verify === null ? undefined : await verify(this.#verify, staged, values, signal);
+      const why = await this.#whyRefused(staged, values, signal);
       if (why !== undefined) {
-        staged.discard();
         // A stop ends the command, which says nothing about the set.
         if (isAborted(signal)) return "failed";
         return this.#refuse(digest, why);
@@ -135,6 +133,23 @@ export class RotationPublisher {
     for (const [id, fetched] of changes) this.#held.set(id, fetched);
     this.#owed.published();
     return new Set(changes.keys());
+  }
+
+  /** Asks the verify command; a set that is not taken is discarded. @returns undefined: the set is good. @throws FatalError where nobody knows. */
+  async #whyRefused(
+    staged: StagedSet,
+    values: ReadonlyMap<string, Buffer>,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    if (this.#verify === null) return undefined;
+    let isGood = false;
+    try {
+      const why = await verify(this.#verify, staged, values, signal);
+      isGood = why === undefined;
+      return why;
+    } finally {
+      if (!isGood) staged.discard();
+    }
   }
 
   /** One secret whose value its variable cannot carry holds up no other. */

@@ -20,6 +20,7 @@ import { type Look, Owed } from "./owed.ts";
 import { Problems } from "./problems.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import { RotationPublisher } from "./rotation.ts";
+import { Rounds } from "./rounds.ts";
 import { counted, statusText } from "./status.ts";
 import type { Store } from "./store.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
@@ -70,6 +71,7 @@ export class Sidecar {
   readonly #cycle: Cycle;
   readonly #takeover: Takeover;
   readonly #watching = new Watching();
+  readonly #rounds: Rounds;
   #checkedAt: Date | undefined;
   #isLooking = false;
   /** µs of CLOCK_MONOTONIC. */
@@ -84,6 +86,7 @@ export class Sidecar {
     this.#held = new HeldValues(clock);
     this.#problems = new Problems(store, log, clock);
     this.#alarm = new Alarm(clock);
+    this.#rounds = new Rounds(parts);
     this.#owed = new Owed(idsOf(config), this.#held, clock, parts.random);
     const events = {
       changed: () => {
@@ -121,6 +124,10 @@ export class Sidecar {
 
   get #targets(): Targets {
     return this.#opened.targets;
+  }
+
+  get isReady(): boolean {
+    return this.#ready;
   }
 
   /** SIGHUP: read the configuration again, and fetch everything now. @param request who waits for the result. */
@@ -237,23 +244,29 @@ export class Sidecar {
   }
 
   async #stay(stop: AbortSignal): Promise<void> {
-    const { idle, configuration } = this.#parts;
+    const { configuration } = this.#parts;
     this.#follow(stop);
     this.#noteCare();
     this.#owed.look("configuration", configuration !== undefined);
     while (!isAborted(stop)) {
       const rung = await this.#alarm.wait(this.#owed.seconds, stop);
       if (isAborted(stop)) return;
-      const request = await this.#requestOf(rung, stop);
-      this.#look(this.#owed.looks());
-      if (request === "reload") await this.#reload(stop);
-      else {
-        const ids = this.#owed.due(request);
-        if (ids !== undefined && !isAborted(stop)) await this.#cycle.run(ids, request, stop);
-        if (ids !== undefined) this.#afterCycle(stop);
-      }
-      idle();
+      await this.#rounds.try(async () => {
+        await this.#round(rung, stop);
+      }, stop);
     }
+  }
+
+  async #round(rung: ReadonlySet<Reason>, stop: AbortSignal): Promise<void> {
+    const request = await this.#requestOf(rung, stop);
+    this.#look(this.#owed.looks());
+    if (request === "reload") await this.#reload(stop);
+    else {
+      const ids = this.#owed.due(request);
+      if (ids !== undefined && !isAborted(stop)) await this.#cycle.run(ids, request, stop);
+      if (ids !== undefined) this.#afterCycle(stop);
+    }
+    this.#parts.idle();
   }
 
   async #reload(stop: AbortSignal): Promise<void> {
@@ -353,7 +366,7 @@ export class Sidecar {
   }
 
   #troubles(): readonly (string | undefined)[] {
-    return [this.#problems.summary, ...this.#owed.obstacles, ...this.#targets.statuses];
+    return [this.#rounds.problem, this.#problems.summary, ...this.#owed.obstacles, ...this.#targets.statuses];
   }
 
   #status(): string {

@@ -1,8 +1,11 @@
 /** Asks a command of the operator's whether a new set is good, before anybody can see it. */
 import type { VerifyConfig } from "../config/config.ts";
-import { errnoText } from "../contract/errors.ts";
+import { errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import type { StagedSet } from "../publish/publisher.ts";
+
+/** No program can be started for now, whichever it is, or this one is being written: that says nothing about a set. */
+const PASSING = ["EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ETXTBSY", "EIO"];
 
 /**
  * Runs the command with $SECRETS_DIRECTORY and the variables of secrets.env. What it prints is dropped: it may print
@@ -10,6 +13,7 @@ import type { StagedSet } from "../publish/publisher.ts";
  *
  * @param values id → bytes of the staged set.
  * @returns why the set is refused; undefined: it is good.
+ * @throws FatalError where it cannot be asked for now.
  */
 export async function verify(
   { command, timeout }: VerifyConfig,
@@ -33,7 +37,10 @@ export async function verify(
       return `the verify command was ended by ${result.signal}`;
     case "timeout":
       return `the verify command took longer than ${timeout} s`;
-    case "not-started":
-      return `the verify command cannot be run: ${errnoText(result.reason)}`;
+    case "not-started": {
+      const why = `the verify command cannot be run: ${errnoText(result.reason)}`;
+      if (PASSING.includes(result.reason)) throw new FatalError(ExitCode.ioError, why);
+      return why;
+    }
   }
 }

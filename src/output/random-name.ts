@@ -1,11 +1,13 @@
 import { readFileSync } from "node:fs";
-import { attempt } from "./system-calls.ts";
+import { attemptUnlessMissing } from "./system-calls.ts";
 
 const SOURCE = "/proc/sys/kernel/random/uuid";
 
-/** Twelve hexadecimal digits that nobody can guess, from the kernel: node:crypto costs time at every start. */
+/**
+ * Twelve hexadecimal digits that nobody can guess, from the kernel: node:crypto costs time at every start. It is asked where the unit does not
+ * see that file (`ProcSubset=pid`).
+ */
 export function randomName(): string {
-  return attempt("read", SOURCE, () => readFileSync(SOURCE, "latin1"))
-    .replaceAll("-", "")
-    .slice(0, 12);
+  const uuid = attemptUnlessMissing("read", SOURCE, () => readFileSync(SOURCE, "latin1"));
+  return (uuid ?? process.getBuiltinModule("node:crypto").randomUUID()).replaceAll("-", "").slice(0, 12);
 }

@@ -8,7 +8,8 @@ import type { PublishedState, PendingAction, SeenStarts } from "../output/state-
 import { type DirectoryLock, lockDirectory, type LockFile } from "../output/directory-lock.ts";
 import { PublishedDirectory } from "../output/published-directory.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
-import { attempt, problemsOf } from "../output/system-calls.ts";
+import { randomName } from "../output/random-name.ts";
+import { attemptUnlessMissing, problemsOf } from "../output/system-calls.ts";
 import { SetLayout } from "./layout.ts";
 import { ValueError } from "./value.ts";
 
@@ -341,9 +342,9 @@ export class Publisher {
 }
 
 let boot: string | undefined;
-/** CLOCK_MONOTONIC begins anew with each boot. */
+/** CLOCK_MONOTONIC begins anew with each boot. A unit with `ProcSubset=pid` cannot see the boot's id: an earlier life counts as another boot's. */
 function bootId(): string {
   const path = "/proc/sys/kernel/random/boot_id";
-  boot ??= attempt("read", path, () => readFileSync(path, "utf8")).trim();
+  boot ??= (attemptUnlessMissing("read", path, () => readFileSync(path, "utf8")) ?? randomName()).trim();
   return boot;
 }

@@ -35,6 +35,7 @@ export function openCollector(): () => void {
     if (!started) setEngineFlags("--semi-space-growth-factor=1", "--no-sparkplug");
     started = true;
     const now = inUse();
+    if (least.length === 0) least = now;
     least = least.map((before, index) => Math.min(before, now[index] ?? before));
     const enough = performance.now() - collected < A_WHILE ? MUCH : SOME;
     if (!now.some((bytes, index) => bytes - (least[index] ?? bytes) >= enough)) return;
@@ -45,7 +46,14 @@ export function openCollector(): () => void {
   };
 }
 
-/** Objects and buffers; and all memory of the process: what belongs to a child process that has ended is in no heap. */
+/**
+ * Objects and buffers; and all memory of the process: what belongs to a child process that has ended is in no heap. Nothing where it cannot be
+ * measured: both runtimes open files of /proc, and there may be none, or no descriptor left.
+ */
 function inUse(): readonly number[] {
-  return [heapInUse(), process.memoryUsage.rss()];
+  try {
+    return [heapInUse(), process.memoryUsage.rss()];
+  } catch {
+    return [];
+  }
 }

@@ -32,7 +32,7 @@ export async function checkInUnit(
   return code;
 }
 
-type CheckTerminal = Readonly<Record<"raw" | "err", (text: string) => void>>;
+type CheckTerminal = Readonly<Record<"out" | "raw" | "err", (text: string) => void>>;
 
 /**
  * The same for a unit that systemd need not know yet.
@@ -43,7 +43,7 @@ type CheckTerminal = Readonly<Record<"raw" | "err", (text: string) => void>>;
 export async function checkAsUnit(
   { unit, text }: { readonly unit: string; readonly text: string },
   format: string,
-  { raw, err: say }: CheckTerminal,
+  { out: show, raw, err: say }: CheckTerminal,
   scope = systemScope,
   stop?: AbortSignal,
 ): Promise<number> {
@@ -59,7 +59,7 @@ export async function checkAsUnit(
     // Without a daemon it may not be there, and a check writes nothing.
     .filter(([key, value]) => !/^Bind(?:ReadOnly)?Paths$/.test(key) || !directories.includes(value));
   const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`, scope, stop);
-  process.stdout.write(out);
+  show(out);
   raw(err);
   if (code >= 200 && code < 250)
     say(`check: the sandbox of ${unit} cannot be made (status ${code}): see journalctl -b\n`);

@@ -36,6 +36,8 @@ export interface Options {
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
   /** A reload reads the configuration's file: real reads, between which the fake clock stands still. */
   readonly isConfigurable?: boolean;
+  /** Runs at the end of each round. */
+  readonly idle?: () => void;
   /** What opens the store of another configuration; the running one where this says nothing. */
   readonly opens?: (config: Config) => Promise<FakeStore | undefined>;
 }
@@ -94,7 +96,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     log,
     clock,
     random: () => random,
-    idle: () => undefined,
+    idle: options.idle ?? (() => undefined),
     facts: ({ secrets }, now) => facts.push({ ...now, wanted: secrets.length }),
     configuration:
       options.isConfigurable === true

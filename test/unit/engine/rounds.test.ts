@@ -1,0 +1,39 @@
+import { expect, test } from "vitest";
+import { startSidecar } from "./running-sidecar.ts";
+
+/** What Node throws where a call fails that no code of ours expects. */
+function refused(): never {
+  throw Object.assign(new Error("not to be shown"), { code: "EMFILE", syscall: "uv_resident_set_memory" });
+}
+
+test("a system call that fails in a round is told once, and the next round publishes", async () => {
+  let isRefusing = true;
+  const idle = () => {
+    if (isRefusing) refused();
+  };
+  const { clock, store, log, notifier, end, file } = await startSidecar({ idle });
+  store.put("a", "a2");
+  await clock.advance(40);
+  store.put("a", "a3");
+  await clock.advance(80);
+  const text = "the system refuses uv_resident_set_memory: too many open files (EMFILE)";
+  expect(log.at("error")).toEqual([`${text}; the sidecar tries again`]);
+  expect(JSON.stringify(log.lines)).not.toContain("not to be shown");
+  expect(notifier.last).toContain(text);
+  isRefusing = false;
+  store.put("a", "a4");
+  await clock.advance(80);
+  expect(file("a")).toBe("a4");
+  expect(notifier.last).not.toContain("refuses");
+  expect(end()).toBe("runs");
+});
+
+test("a bug ends it, and is not taken for a failed call", async () => {
+  const idle = () => {
+    throw new TypeError("bug");
+  };
+  const { clock, store, end } = await startSidecar({ idle });
+  store.put("a", "a2");
+  await clock.advance(40);
+  expect(end()).toBeInstanceOf(TypeError);
+});
