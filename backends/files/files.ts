@@ -1,11 +1,13 @@
 /** What the backends on plain files share: reading, outages of the directory, and hints. */
 import fs from "node:fs";
+import { dirname } from "node:path";
 import { promisify } from "node:util";
 import * as v from "valibot";
 import {
   BackendError,
   type Backend,
   type BackendContext,
+  type Missing,
   type Outcome,
   type SecretRequest,
 } from "../../src/contract/backend.ts";
@@ -19,6 +21,12 @@ const stat = promisify(fs.stat);
 
 /** How often a directory that does not rest is read before that is the answer. */
 const ATTEMPTS = 5;
+
+/**
+ * Seconds without a new name in a directory until a file that is not there counts as one that nobody is about to write. What
+ * decrypts or copies makes the directory first, and then file after file.
+ */
+export const WRITTEN_AFTER = 30;
 
 /** How one kind of directory is read. */
 export interface FileStore<Source> {
@@ -81,6 +89,8 @@ export function openFiles<Source>(store: FileStore<Source>, context: BackendCont
 class SecretDirectory {
   readonly #store: Pick<FileStore<never>, "directory" | "withoutDirectory">;
   #lastIdentity: string | undefined;
+  /** id → when it was first seen to be missing, in milliseconds of performance.now(). */
+  readonly #missing = new Map<string, number>();
 
   constructor(store: Pick<FileStore<never>, "directory" | "withoutDirectory">) {
     this.#store = store;
@@ -99,12 +109,47 @@ class SecretDirectory {
       this.#lastIdentity = before?.identity;
       if (before === undefined) return mapOutcomes(files, (_, path) => this.#store.withoutDirectory(path));
       const outcomes = await readFiles(files, signal);
-      if (![...outcomes.values()].some(isMissing)) return outcomes;
+      if (![...outcomes.values()].some(isMissing)) {
+        for (const id of outcomes.keys()) this.#missing.delete(id);
+        return outcomes;
+      }
       const after = await unlessAborted(signal, this.#look());
-      if (after?.identity === before.identity && after.changed === before.changed) return outcomes;
+      if (after?.identity === before.identity && after.changed === before.changed)
+        return await this.#mayCome(files, outcomes);
       if (attempt < ATTEMPTS) wipe(outcomes);
       else return mapOutcomes(files, (id) => this.#notAtRest(outcomes.get(id)));
     }
+  }
+
+  /** Says of what is missing how long a start asks again for it. */
+  async #mayCome(files: ReadonlyMap<string, string>, outcomes: Map<string, Outcome>) {
+    for (const [id, path] of files) {
+      const outcome = outcomes.get(id);
+      if (outcome === undefined || !isMissing(outcome)) {
+        this.#missing.delete(id);
+        continue;
+      }
+      const now = performance.now();
+      const since = this.#missing.get(id) ?? now;
+      this.#missing.set(id, since);
+      const left = WRITTEN_AFTER - (await this.#unchangedFor(path));
+      if (left > 0) outcomes.set(id, { ...outcome, mayHealFor: (now - since) / 1000 + left });
+    }
+    return outcomes;
+  }
+
+  /** @returns seconds since the last name came into, or went from, a directory on the way from ours to `path`. */
+  async #unchangedFor(path: string): Promise<number> {
+    const top = this.#store.directory.replace(/\/+$/, "");
+    let least = Infinity;
+    for (let directory = dirname(path); directory.length >= top.length; directory = dirname(directory)) {
+      const stats = await stat(`${directory}/.`).catch(() => undefined);
+      const age = stats === undefined ? Infinity : (Date.now() - stats.mtimeMs) / 1000;
+      // Written in the future: by another clock.
+      if (age >= -1) least = Math.min(least, age);
+      if (directory === "/") break;
+    }
+    return least;
   }
 
   async #look() {
@@ -140,6 +185,6 @@ function mapOutcomes(
   return new Map(Array.from(files, ([id, path]) => [id, judge(id, path)]));
 }
 
-function isMissing(outcome: Outcome): boolean {
+function isMissing(outcome: Outcome): outcome is Missing {
   return "status" in outcome && outcome.status === "missing";
 }

@@ -55,7 +55,7 @@ const nixops: BackendModule<Settings, Source> = {
           fileOf: (source: Source) => source.key,
           judge(outcome, path) {
             if (!("status" in outcome)) return outcome;
-            if (outcome.status === "missing") return { ...outcome, mayAppear: true };
+            if (outcome.status === "missing") return { status: "missing", where: outcome.where, mayAppear: true };
             // The file is made first and filled then.
             if (outcome.value.length > 0) return outcome;
             return { status: "missing", where: `${printable(path)} is still empty`, mayAppear: true };

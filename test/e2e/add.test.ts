@@ -394,6 +394,8 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       code: 66,
       stdout: expect.stringContaining("two") as string,
     });
+    // What is missing there is not about to be written.
+    await guest.run("touch -d '1 hour ago' /etc/fetcher/vars/secrets");
     await guest.run("systemctl start vars", { check: false });
     expect(await state("vars-secrets")).toBe("failed");
     await guest.write("/etc/fetcher/vars/secrets/two", "2", 0o400);

@@ -122,6 +122,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
 
   core("a missing secret: the start fails at once, and the sidecar's status says why", async (pairOf) => {
     const pair = await pairOf({ name: "missing", secrets: { other: "x" }, config: { secrets: { token: {} } } });
+    await pair.restStore();
     await expect(pair.start()).rejects.toThrow(/dependency job|failed/i);
     expect(await guest.show(pair.sidecar, "Result", "ExecMainStatus")).toEqual({
       Result: "exit-code",

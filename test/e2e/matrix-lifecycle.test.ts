@@ -161,6 +161,7 @@ onEachGuest("the life of a pair", (guest) => {
 
   scenario(guest, "a missing secret fails the start at once, and one line says which and where", async (pairOf) => {
     const pair = await pairOf({ name: "missing", secrets: { other: "here" }, config: { secrets: { token: {} } } });
+    await pair.restStore();
     const { code, stderr } = await guest.run(["systemctl", "start", pair.target], { check: false });
     expect(code).not.toBe(0);
     expect(stderr).toMatch(/[Dd]ependency/);

@@ -116,6 +116,7 @@ onEachGuest("a pair without a resident process", (guest) => {
       secrets: { other: "here" },
       config: { ...oneshot, secrets: { token: {} } },
     });
+    await pair.restStore();
     const { code, stderr } = await guest.run(["systemctl", "start", pair.target], { check: false });
     expect(code).not.toBe(0);
     expect(stderr).toMatch(/[Dd]ependency/);

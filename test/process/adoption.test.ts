@@ -36,6 +36,7 @@ describe("a published set is adopted while the store is away", () => {
   test("one secret that is gone is adopted at once, the others are fresh", async () => {
     const place = await killedAfterReady({ gone: "old", fresh: "old" });
     fs.rmSync(join(place.store, "gone"));
+    place.age();
     place.put({ fresh: "new" });
     const daemon = await place.start(place.config(["gone", "fresh"])).ready();
     expect(await daemon.says(/published before stays in use/)).toMatchObject({ secrets: ["gone"] });
@@ -46,6 +47,7 @@ describe("a published set is adopted while the store is away", () => {
     const config = (place: Place) => place.config({ id: {}, spare: { optional: true } });
     const place = await killedAfterReady({ id: "one" }, config);
     fs.rmSync(join(place.store, "id"));
+    place.age();
     await place.start(config(place)).ready();
     expect(place.read("id")).toBe("one");
   });
@@ -54,6 +56,7 @@ describe("a published set is adopted while the store is away", () => {
     const config = (place: Place) => place.config({ id: { owner: "daemon" } });
     const place = await killedAfterReady({ id: "one" }, config);
     fs.rmSync(join(place.store, "id"));
+    place.age();
     await place.start(config(place)).ready();
     expect(place.read("id")).toBe("one");
   });
@@ -63,6 +66,7 @@ describe("what is not a complete set of our own making is not adopted", () => {
   test("a new secret in the configuration", async () => {
     const place = await killedAfterReady({ a: "one" });
     fs.rmSync(join(place.store, "a"));
+    place.age();
     expect((await place.start(place.config(["a", "b"])).exit).code).toBe(66);
   });
 
@@ -90,6 +94,7 @@ describe("what is not a complete set of our own making is not adopted", () => {
     const place = await killedAfterReady({ a: "one", b: "one" });
     spoil(join(place.output, "a"), place);
     fs.rmSync(join(place.store, "a"));
+    place.age();
     expect((await place.start(place.config(["a", "b"])).exit).code).toBe(66);
   });
 
@@ -97,6 +102,7 @@ describe("what is not a complete set of our own making is not adopted", () => {
     const place = await killedAfterReady({ a: "one" });
     fs.chownSync(join(place.output, "a"), 4321, 4321);
     fs.rmSync(join(place.store, "a"));
+    place.age();
     expect((await place.start(place.config(["a"])).exit).code).toBe(66);
   });
 
@@ -161,6 +167,7 @@ describe("an action that a crash kept from being done is done by the next start"
     await first.says(/systemd does not answer/);
     await first.end("SIGKILL");
     fs.rmSync(join(place.store, "id"));
+    place.age();
     systemctl.unmute();
     await (await place.start(config, systemctl).ready()).says(/restart done/);
     expect(systemctl.calls()).toEqual([expect.stringMatching(/-> two$/)]);

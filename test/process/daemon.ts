@@ -195,6 +195,12 @@ export class Place {
     }
   }
 
+  /** No file has come into the store, or gone from it, for so many seconds: what is not there is not being written. */
+  age(seconds = 3600): void {
+    const time = Date.now() / 1000 - seconds;
+    fs.utimesSync(this.store, time, time);
+  }
+
   /** A configuration of the folder backend on the store, seen by its watch alone: no poll comes in a test's time. */
   config(ids: readonly string[] | Readonly<Record<string, object>>, more: ConfigParts = {}) {
     const { config, output, onChange, ...rest } = more;

@@ -25,5 +25,6 @@ test("SIGTERM while it waits for the store is 143, and nothing is published", as
 
 test("what only a person can mend ends it at once, with the usual code", async () => {
   const place = new Place();
+  place.age();
   expect((await place.start(place.config(["a"], oneshot)).exit).code).toBe(66);
 });

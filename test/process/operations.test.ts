@@ -171,6 +171,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
   "A required secret does not exist": {
     async run(machine) {
       fs.rmSync(join(machine.place.store, "db_password"));
+      machine.place.age();
       expect((await machine.start().exit).code).toBe(66);
     },
   },

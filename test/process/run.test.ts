@@ -103,6 +103,7 @@ describe("the exit status", () => {
       'folder: secret "password": no file STORE/password',
       (place: RunPlace) => {
         fs.rmSync(join(place.store, "password"));
+        place.age();
       },
       [],
     ],

@@ -34,6 +34,7 @@ describe("before READY", () => {
   test("a required secret that is missing ends the start at once with 66 and the one line that says why", async () => {
     const place = new Place();
     place.put({ there: "one" });
+    place.age();
     const exit = await place.start(place.config(["there", "absent"])).exit;
     expect(exit.code).toBe(66);
     const lines = logLines(exit.stderr);
@@ -42,6 +43,29 @@ describe("before READY", () => {
       message: `folder: secret "absent": no file ${join(place.store, "absent")}`,
     });
     expect(place.published()).toEqual({});
+  });
+
+  test("a file is waited for while others come into its folder: what decrypts them writes one after the other", async () => {
+    const place = new Place();
+    place.put({ one: "1" });
+    const daemon = place.start(place.config(["one", "two", "three"]));
+    expect(await daemon.says(/trying again/)).toMatchObject({ level: "warn", secrets: ["two", "three"] });
+    place.put({ two: "2" });
+    place.put({ three: "3" });
+    await daemon.ready();
+    expect(place.published()).toMatchObject({ one: "1", two: "2", three: "3" });
+  });
+
+  test("a file that does not come ends the start with 66 once its folder has been quiet for half a minute", async () => {
+    const place = new Place();
+    place.put({ there: "one" });
+    place.age(29);
+    const exit = await place.start(place.config(["there", "absent"])).exit;
+    expect(exit.code).toBe(66);
+    const [waits, ends] = logLines(exit.stderr);
+    const why = `folder: no file ${join(place.store, "absent")}`;
+    expect(waits).toMatchObject({ level: "warn", message: `${why}; trying again` });
+    expect(ends).toMatchObject({ level: "error", message: why.replace(" no", ' secret "absent": no') });
   });
 
   test("a refused secret ends the start at once with 77", async () => {

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { mkdir, open as openFile, rename, rm, symlink, unlink, utimes, writeFile, chmod } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { WRITTEN_AFTER } from "../../../backends/files/files.ts";
 import folder from "../../../backends/files/folder.ts";
 import nixops from "../../../backends/files/nixops.ts";
 import { BackendError } from "../../../src/contract/backend.ts";
@@ -90,6 +91,41 @@ describe("failures say what an operator must do", () => {
     expect(await (await open(join(root, "link"))).outage("one")).toMatchObject({ kind: "unavailable" });
   });
 
+  test("a file that is missing may still be written for half a minute after the last name in its directory", async () => {
+    // Time stands still, so that a busy machine does not count.
+    vi.useFakeTimers({ toFake: ["Date", "performance"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const backend = await Observed.open(folder, { secretsDir: directory }, (id) => ({ file: `sub/${id}` }));
+    const left = async (id: string) => {
+      const outcome = await backend.outcome(id);
+      return "mayHealFor" in outcome ? Math.round(outcome.mayHealFor ?? 0) : 0;
+    };
+    const age = async (path: string, seconds: number) => {
+      const time = Date.now() / 1000 - seconds;
+      await utimes(path, time, time);
+    };
+    await mkdir(join(directory, "sub"));
+    await age(directory, 100);
+    await age(join(directory, "sub"), 0);
+    expect(await left("a")).toBe(WRITTEN_AFTER);
+    await age(join(directory, "sub"), WRITTEN_AFTER - 10);
+    expect(await left("a")).toBe(10);
+    // It counts from when the file was first seen to be missing.
+    vi.advanceTimersByTime(5000);
+    await age(join(directory, "sub"), 0);
+    expect(await left("a")).toBe(5 + WRITTEN_AFTER);
+    await age(join(directory, "sub"), WRITTEN_AFTER);
+    expect(await left("a")).toBe(0);
+    await age(directory, WRITTEN_AFTER - 10);
+    expect(await left("b")).toBe(10);
+    await rm(join(directory, "sub"), { recursive: true });
+    await age(directory, 100);
+    expect(await left("b")).toBe(0);
+    // By another clock than ours: that says nothing.
+    await age(directory, -3600);
+    expect(await left("b")).toBe(0);
+  });
+
   test("a file in the place of the directory is invalid", async () => {
     await write("file", "");
     expect(await (await open(join(directory, "file"))).outage("one")).toMatchObject({ kind: "invalid" });
@@ -99,7 +135,10 @@ describe("failures say what an operator must do", () => {
     await write("file", "");
     const backend = await Observed.open(folder, { secretsDir: directory }, (id) => ({ file: `${id}/key` }));
     expect(await backend.outcome("file")).toMatchObject({ kind: "invalid" });
-    expect(await backend.outcome("nothing")).toEqual({ status: "missing", where: `no file ${directory}/nothing/key` });
+    expect(await backend.outcome("nothing")).toMatchObject({
+      status: "missing",
+      where: `no file ${directory}/nothing/key`,
+    });
   });
 
   needs("seteuid").test("a file that we may not read is denied, and holds up no other", async () => {
@@ -119,7 +158,7 @@ describe("failures say what an operator must do", () => {
 
   test("a name with line ends stays one line in messages: no forged journal entries", async () => {
     const backend = await open();
-    expect(await backend.outcome("a\nb\u001b[31m")).toEqual({
+    expect(await backend.outcome("a\nb\u001b[31m")).toMatchObject({
       status: "missing",
       where: String.raw`no file ${directory}/a\nb\u001b[31m`,
     });
