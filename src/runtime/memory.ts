@@ -1,6 +1,6 @@
 /** Keeps the process from growing only because the machine has memory to spare: a sidecar allocates little, for weeks. */
 import { collectBetweenAnswers } from "../contract/limits.ts";
-import { garbageCollection, heapInUse, lateCollection, setEngineFlags } from "./platform.ts";
+import { forgetStart, garbageCollection, heapInUse, lateCollection, setEngineFlags } from "./platform.ts";
 
 /** Bytes more in use after which the old ones are looked through at once; most are garbage then. */
 const MUCH = 512 * 1024;
@@ -32,7 +32,10 @@ export function openCollector(): () => void {
   return () => {
     // The space for new objects grows for hours, too, and so does what the simplest of the compilers makes. Not before
     // the start is over: a thousand secrets need both then.
-    if (!started) setEngineFlags("--semi-space-growth-factor=1", "--no-sparkplug");
+    if (!started) {
+      setEngineFlags("--semi-space-growth-factor=1", "--no-sparkplug");
+      forgetStart();
+    }
     started = true;
     const now = inUse();
     if (least.length === 0) least = now;

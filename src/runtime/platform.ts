@@ -40,6 +40,7 @@ interface Native {
 /** What Bun puts beside Node's names. */
 interface Bun {
   gc(force: boolean): void;
+  shrink(): void;
 }
 
 /** What the library for the lock adds to the error number: it has run. */
@@ -237,6 +238,14 @@ export function heapInUse(): number {
   }
   const { used_heap_size: heap, external_memory: buffers } = process.getBuiltinModule("node:v8").getHeapStatistics();
   return heap + buffers;
+}
+
+/**
+ * What a start needed and nothing else does, its code among it, is given back: half a MiB of the executable's seven or eight (measured). V8
+ * does so by itself.
+ */
+export function forgetStart(): void {
+  if (isCompiled) (globalThis as unknown as { Bun: Bun }).Bun.shrink();
 }
 
 /** @returns what collects garbage, where the engine by itself lets several times the largest answers lie; else undefined. */
