@@ -194,7 +194,12 @@ async function look(commandLine: CommandLine): Promise<ExitCode> {
       await openInTime(config, output, stop);
     return await refresh(commandLine, wiring, open, FETCHER_VERSION, stopSignal());
   };
-  return await toldBy(notifier, async () => await unlessStopped(log, work));
+  const watchdog = startWatchdog(notifier);
+  try {
+    return await toldBy(notifier, async () => await unlessStopped(log, work));
+  } finally {
+    clearInterval(watchdog);
+  }
 }
 
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {

@@ -42,6 +42,7 @@ export async function refresh(
   if (notes === undefined) throw new FatalError(ExitCode.config, "refresh: $RUNTIME_DIRECTORY is none of a sidecar's");
   // What is noted from now on is for the next: by then systemd watches the store again.
   const known = notes.all;
+  let isOver = true;
   try {
     const config = await loadConfig(commandLine);
     if (config.output === undefined || !config.onDemand)
@@ -62,9 +63,11 @@ export async function refresh(
       notes.remember(memory);
       await watchWays(notes, config, stop);
     }
+    isOver = memory !== undefined;
     return ExitCode.ok;
   } finally {
-    notes.take(known);
+    // What one that is stopped has not seen is for the next, which systemd starts as long as there are notes.
+    if (isOver) notes.take(known);
   }
 }
 

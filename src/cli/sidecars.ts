@@ -3,9 +3,12 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, exitMeanings } from "../contract/errors.ts";
 import type { Scope } from "../config/scope.ts";
-import { byHandPattern, serviceIn, unitOf } from "../config/unit-names.ts";
+import { actOf, byHandPattern, refreshOf, serviceIn, unitOf } from "../config/unit-names.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import { type Facts, readFacts } from "../engine/facts.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { ActionDesk } from "../systemd/action-desk.ts";
+import { countsIn, lateIn } from "../systemd/asked-targets.ts";
 import { namesIn } from "../units/generator.ts";
 import { isTakenOnThisHost, sidecarUnitOf } from "../units/one-file-units.ts";
 
@@ -33,9 +36,21 @@ export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> 
   for (const parent of parents)
     for (const name of directoriesIn(parent)) {
       const facts = readFacts(join(parent, name));
-      if (facts !== undefined) found.set(facts.unit ?? unitOf(name), facts);
+      if (facts !== undefined) found.set(facts.unit ?? unitOf(name), withActions(facts, join(parent, name)));
     }
   return found;
+}
+
+/** Where no process of the sidecar stays, what it wrote down is as old as the last look. What acts goes on after that. */
+function withActions(facts: Facts, directory: string): Facts {
+  if (!existsSync(refreshOf(directory))) return facts;
+  const desk = new ActionDesk(actOf(directory));
+  const now = systemClock.monotonic();
+  const { report } = desk;
+  const { done, failed } = countsIn(report);
+  const late = lateIn(actOf(directory), desk.requests(now) ?? {}, report, now);
+  const problem = [facts.problem ?? [], report.statuses, late ?? []].flat().join("; ");
+  return { ...facts, actions: done, actionsFailed: failed, problem: problem === "" ? null : problem };
 }
 
 function directoriesIn(parent: string): readonly string[] {

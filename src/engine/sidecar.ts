@@ -202,6 +202,7 @@ export class Sidecar {
     try {
       const memory = await waitFor(look(parts, before, stop), soonAfter(stop, STOP_LIMIT));
       if (isAborted(stop) || typeof memory === "symbol") return undefined;
+      this.#noteCare();
       this.#tellStatus();
       return memory;
     } finally {
@@ -349,7 +350,9 @@ export class Sidecar {
       Number.isFinite(seconds) ? new Date(clock.now().getTime() + seconds * 1000).toISOString() : null;
     const leaseEnd = (this.#held.nextEnd(new Set()) - clock.monotonic()) / 1e6;
     const { done, failed } = this.#targets.counts;
-    const troubles = [waitsFor, ...this.#troubles()].filter((one) => one !== undefined);
+    // Where no process stays, only the unit that acts knows what has become of an action when somebody looks.
+    const actions = config.onDemand ? [] : this.#targets.statuses;
+    const troubles = [waitsFor, ...this.#troubles(), ...actions].filter((one) => one !== undefined);
     facts(config, {
       state: this.#ready ? "ready" : "starting",
       secrets: this.#held.size,
@@ -366,13 +369,14 @@ export class Sidecar {
   }
 
   #troubles(): readonly (string | undefined)[] {
-    return [this.#rounds.problem, this.#problems.summary, ...this.#owed.obstacles, ...this.#targets.statuses];
+    return [this.#rounds.problem, this.#problems.summary, ...this.#owed.obstacles];
   }
 
   #status(): string {
     const { store, version } = this.#parts;
     return statusText(store.name, this.#held.versions, this.#checkedAt, [
       ...this.#troubles(),
+      ...this.#targets.statuses,
       // An upgrade of the package leaves the one that runs.
       version === undefined ? undefined : `fetcher ${version}`,
     ]);

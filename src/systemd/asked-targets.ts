@@ -7,10 +7,11 @@ import { basename, join } from "node:path";
 import { Alarm } from "../runtime/alarm.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
+import { unitOf } from "../config/unit-names.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
-import { ActionCounter, INBOX, type Report } from "./action-desk.ts";
+import { ActionCounter, INBOX, type Report, type Requests } from "./action-desk.ts";
 import { PendingMark } from "./pending-mark.ts";
 import type { JobResult, Systemd } from "./systemctl.ts";
 import { type BrokenTarget, type Targets, unitsToTell } from "./targets.ts";
@@ -119,6 +120,16 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     const isDone = publishedAt !== null && this.#parts.counter.report.done >= publishedAt;
     if (this.none || isDone) this.forget();
     else if (this.#due === undefined) this.request([], pending.publishedAt ?? undefined);
+    // A look is over too soon to see that nobody begins: it is the next one that does.
+    if (this.#config.onDemand && this.#due !== undefined) this.#noteLate(this.#due);
+  }
+
+  #noteLate(due: number): void {
+    const { counter, clock, log } = this.#parts;
+    const late = lateIn(counter.directory, { set: due }, this.#report, clock.monotonic());
+    if (late === undefined) return;
+    log.warn(late);
+    this.#statuses = [...this.#report.statuses, late];
   }
 
   forget(): void {
@@ -222,8 +233,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   }
 
   #late(): string {
-    const name = basename(this.#parts.counter.directory);
-    return `the action waits: ${this.#unit} has not begun (see systemctl status ${name}.path ${this.#unit})`;
+    return lateText(this.#parts.counter.directory);
   }
 
   get #unit(): string {
@@ -231,7 +241,25 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   }
 }
 
-function countsIn({ memories }: Report): { readonly done: number; readonly failed: number } {
+/** @returns what is wrong where nobody has begun with the action for too long: without its path unit nobody ever does. */
+export function lateIn(
+  directory: string,
+  { set = 0 }: Pick<Requests, "set">,
+  { seen }: Pick<Report, "seen">,
+  now: number,
+): string | undefined {
+  return set > seen && now - set > BEGUN * 1e6 ? lateText(directory) : undefined;
+}
+
+/** @param directory of the unit that acts, which is called after it. */
+function lateText(directory: string): string {
+  const name = basename(directory);
+  const unit = unitOf(name);
+  return `the action waits: ${unit} has not begun (see systemctl status ${name}.path ${unit})`;
+}
+
+/** Actions that are done, and how many of them the service did not survive. */
+export function countsIn({ memories }: Report): { readonly done: number; readonly failed: number } {
   const sum = (what: "done" | "failed") => Object.values(memories).reduce((all, memory) => all + memory[what], 0);
   return { done: sum("done"), failed: sum("failed") };
 }

@@ -76,6 +76,7 @@ const properties = [
   "RefuseManualStop",
   "Result",
   "ConditionResult",
+  "ConditionTimestampMonotonic",
   "InactiveExitTimestampMonotonic",
   "ActiveExitTimestampMonotonic",
   "ExecMainStartTimestampMonotonic",
@@ -187,7 +188,11 @@ export function parseShow(output: string, unit = "", ours?: string): UnitState |
 function unmetBy(values: ReadonlyMap<string, string>): string | undefined {
   // ConditionResult= is `no` then, too (252, 257).
   if (values.get("Result") === "exec-condition") return "its ExecCondition=";
-  return values.get("ConditionResult") === "no" ? "one of its conditions (ConditionPathExists= and others)" : undefined;
+  // It is `no` as well before any was tested: in a unit that systemd has unloaded, as nothing refers to it when it is down.
+  const isTested = Number(values.get("ConditionTimestampMonotonic") ?? 0) > 0;
+  return isTested && values.get("ConditionResult") === "no"
+    ? "one of its conditions (ConditionPathExists= and others)"
+    : undefined;
 }
 
 /** Units as `systemctl show` prints them (systemd.time(7)), in seconds. */

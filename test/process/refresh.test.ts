@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
-import { eventually, Place } from "./daemon.ts";
+import { eventually, forHelper, Place } from "./daemon.ts";
 
 /** The directories that systemd makes for a sidecar, and its processes. */
 class Looks {
@@ -18,9 +18,9 @@ class Looks {
     this.place.put({ token: "one" });
   }
 
-  process(words: readonly string[], more: object = {}) {
+  process(words: readonly string[], more: object = {}, environment: Readonly<Record<string, string>> = {}) {
     const file = this.place.writeConfig({ ...this.#config, ...more });
-    const env = { RUNTIME_DIRECTORY: this.runtime, INVOCATION_ID: "0".repeat(32) };
+    const env = { RUNTIME_DIRECTORY: this.runtime, INVOCATION_ID: "0".repeat(32), ...environment };
     return this.place.spawn([...words, "--config", file, "--actions", `${this.runtime}-act`], { env });
   }
 
@@ -46,6 +46,10 @@ class Looks {
 
   get published(): string {
     return fs.readFileSync(join(this.runtime, "pub/token"), "utf8");
+  }
+
+  get facts(): unknown {
+    return JSON.parse(fs.readFileSync(join(this.runtime, ".fetcher-facts"), "utf8")) as unknown;
   }
 
   get state(): { readonly pending: unknown } {
@@ -92,6 +96,25 @@ test("an action that nobody has done is asked for again by each look, under the 
   expect(looks.asked).toEqual([asked]);
 });
 
+test("a look says that nobody has begun with the action for which one before has asked", async () => {
+  const looks = new Looks();
+  await looks.start();
+  looks.place.put({ token: "two" });
+  expect((await looks.look()).stderr).not.toContain("has not begun");
+  // As if it were a while ago.
+  const file = join(looks.runtime, "pub/.fetcher-state");
+  const text = fs.readFileSync(file, "utf8");
+  fs.writeFileSync(
+    file,
+    text.replace(/("publishedAt":)(\d+)/, (_, key: string, time: string) => `${key}${Number(time) - 11e6}`),
+  );
+  expect((await looks.look()).stderr).toMatch(
+    /the action waits: app-secrets-act\.service has not begun \(see systemctl status app-secrets-act\.path /,
+  );
+  looks.acted();
+  expect((await looks.look()).stderr).not.toContain("has not begun");
+});
+
 test("what is noted while a look is under way is for the next, also where it is killed", async () => {
   const looks = new Looks({ onChange: { settle: 1 } });
   await looks.start();
@@ -111,6 +134,31 @@ test("what is noted while a look is under way is for the next, also where it is 
   expect([looks.notes, looks.published]).toEqual([[], "two"]);
 });
 
+test("what a look that is terminated has not seen is for the next", async () => {
+  const looks = new Looks({ onChange: { settle: 5 } });
+  await looks.start();
+  const before = looks.notes;
+  looks.place.put({ token: "two" });
+  const look = looks.process(["refresh"]);
+  const lock = join(looks.runtime, "pub/.fetcher-lock");
+  await eventually("it has begun", () => fs.readFileSync(lock, "utf8").includes(`"pid":${String(look.pid)}`));
+  expect(await look.end("SIGTERM")).toMatchObject({ code: 0 });
+  expect([looks.notes, looks.published]).toEqual([before, "one"]);
+  await looks.look();
+  expect([looks.notes, looks.published]).toEqual([[], "two"]);
+});
+
+test("a look that lasts says that it is alive, where systemd watches over that", async () => {
+  const looks = new Looks({ onChange: { settle: 2 } });
+  await looks.start();
+  const [programs, said] = [looks.place.path("programs"), looks.place.path("said")];
+  fs.mkdirSync(programs);
+  fs.writeFileSync(join(programs, "systemd-notify"), `#!/bin/sh\necho "$*" >> ${said}\n`, { mode: 0o755 });
+  const env = { PATH: `${programs}:${process.env["PATH"] ?? ""}`, NOTIFY_SOCKET: forHelper, WATCHDOG_USEC: "400000" };
+  expect(await looks.process(["refresh"], {}, env).exit).toMatchObject({ code: 0 });
+  expect(fs.readFileSync(said, "utf8")).toContain("WATCHDOG=1");
+});
+
 test("an outage is told once, by whichever look; the set stays, and the recovery is told", async () => {
   const looks = new Looks();
   await looks.start();
@@ -120,8 +168,11 @@ test("an outage is told once, by whichever look; the set stays, and the recovery
   const again = await looks.look();
   expect(again).toMatchObject({ code: 0 });
   expect(again.stderr).not.toContain("what is published stays");
-  const facts = JSON.parse(fs.readFileSync(join(looks.runtime, ".fetcher-facts"), "utf8")) as Record<string, unknown>;
-  expect(facts).toMatchObject({ state: "ready", secrets: 1, problem: expect.stringMatching(/no directory/) as string });
+  expect(looks.facts).toMatchObject({
+    state: "ready",
+    secrets: 1,
+    problem: expect.stringMatching(/no directory/) as string,
+  });
   expect([looks.published, looks.asked]).toEqual(["one", []]);
   fs.renameSync(`${looks.place.store}.away`, looks.place.store);
   expect((await looks.look()).stderr).toContain("answers again");
@@ -150,6 +201,24 @@ test("what somebody removed of the set is there again, with the values that the 
   fs.rmSync(join(looks.runtime, "pub/token"));
   expect(await looks.look()).toMatchObject({ code: 0 });
   expect(looks.published).toBe("one");
+});
+
+test("a link that cannot be made is told until it can", async () => {
+  const links = new Place().path("links");
+  fs.mkdirSync(links);
+  const looks = new Looks();
+  const more = { output: { directory: join(looks.runtime, "pub"), links } };
+  expect(await looks.process([], more).exit).toMatchObject({ code: 0 });
+  fs.rmSync(join(links, "token"));
+  fs.mkdirSync(join(links, "token", "somebody's"), { recursive: true });
+  expect(await looks.look(more)).toMatchObject({ code: 0 });
+  expect(looks.facts).toMatchObject({
+    problem: expect.stringContaining(`${links}/token is a directory, remove it`) as string,
+  });
+  fs.rmSync(join(links, "token"), { recursive: true });
+  await looks.look(more);
+  expect(looks.facts).toMatchObject({ problem: null });
+  expect(fs.readFileSync(join(links, "token"), "utf8")).toBe("one");
 });
 
 test("a wrong configuration ends a look with one line, loses nothing, and leaves no note that would start it for ever", async () => {

@@ -2,13 +2,14 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { byNumber, judge, type SidecarStatus } from "../../../src/cli/sidecars.ts";
+import { byNumber, factsIn, judge, type SidecarStatus } from "../../../src/cli/sidecars.ts";
 import { metrics, metricsText } from "../../../src/cli/status-metrics.ts";
 import { statusTable } from "../../../src/cli/status-table.ts";
 import { type Facts, FACTS, factsFile, readFacts } from "../../../src/engine/facts.ts";
 import { cache } from "../../e2e/boot.ts";
 import { project } from "../../markdown.ts";
 import { needs } from "../../requirements.ts";
+import { systemClock } from "../../../src/runtime/clock.ts";
 import { configOf } from "../command-line.ts";
 import { temporary } from "../../contract/temporary.ts";
 
@@ -189,6 +190,46 @@ describe("metrics", () => {
     const alerts = [...rules.matchAll(/^ +- alert: (\w+)$/gm)].map(([, name]) => name);
     expect(alerts.length).toBeGreaterThan(3);
     expect(rows(/^\| `(Secrets\w+)` +\|/gm)).toEqual(alerts);
+  });
+});
+
+describe("where no process of the sidecar stays", () => {
+  test.each([
+    [
+      "what acts says what is due now",
+      "app-secrets-refresh",
+      { problem: "old; restart of app.service in 8 s (paced)", actions: 5, actionsFailed: 1 },
+    ],
+    ["not where one stays, which has said it", "other", { problem: "old", actions: 2, actionsFailed: 0 }],
+  ])("%s", async (_, beside, expected) => {
+    const { path: parent } = await temporary();
+    const memory = { starts: [], restarts: null, lastAction: null, hasActed: true, helped: 0, done: 5, failed: 1 };
+    const report = { statuses: ["restart of app.service in 8 s (paced)"], memories: { "app.service": memory } };
+    for (const name of ["app-secrets", "app-secrets-act", beside]) fs.mkdirSync(join(parent, name));
+    fs.writeFileSync(join(parent, "app-secrets", FACTS), JSON.stringify(facts({ problem: "old" })));
+    fs.writeFileSync(join(parent, "app-secrets-act/report"), JSON.stringify(report));
+    expect(factsIn([parent]).get("app-secrets.service")).toMatchObject(expected);
+  });
+
+  test.each([
+    [11, "the action waits: app-secrets-act.service has not begun"],
+    [9, null],
+  ])("an action with which nobody has begun for %d s: %s", async (seconds, problem) => {
+    const { path: parent } = await temporary();
+    const inbox = join(parent, "app-secrets-act/inbox");
+    for (const name of ["app-secrets", "app-secrets-refresh"]) fs.mkdirSync(join(parent, name));
+    fs.mkdirSync(inbox, { recursive: true });
+    fs.writeFileSync(join(parent, "app-secrets", FACTS), JSON.stringify(facts()));
+    fs.writeFileSync(join(inbox, `set-${systemClock.monotonic() - seconds * 1_000_000}`), "");
+    const found = factsIn([parent]).get("app-secrets.service")?.problem;
+    expect(found).toEqual(problem === null ? null : expect.stringContaining(problem));
+  });
+
+  test("nothing is wrong where neither says so", async () => {
+    const { path: parent } = await temporary();
+    for (const name of ["app-secrets", "app-secrets-refresh"]) fs.mkdirSync(join(parent, name));
+    fs.writeFileSync(join(parent, "app-secrets", FACTS), JSON.stringify(facts()));
+    expect(factsIn([parent]).get("app-secrets.service")?.problem).toBeNull();
   });
 });
 

@@ -1,5 +1,8 @@
 /** What is written in steps is one rotation: otherwise a service is restarted with half of it, and may not survive that. */
 import { describe, expect, test } from "vitest";
+import { fetchSettled } from "../../../src/engine/fetch.ts";
+import { HeldValues } from "../../../src/engine/held-values.ts";
+import { configOf } from "../command-line.ts";
 import { FakeClock, FakeStore } from "../fakes.ts";
 import { startSidecar } from "./running-sidecar.ts";
 
@@ -64,6 +67,32 @@ describe("with a watch", () => {
     expect(log.at("notice")).toContain("published 1 changed secret");
     expect(log.at("notice").filter((line) => line.startsWith("published"))).toHaveLength(1);
   });
+});
+
+test("a look waits for a file that is written in place, of which systemd sees the end alone", async () => {
+  const { clock, store, write } = aged({ a: "a1", b: "b1" });
+  const config = configOf({
+    resident: "on-change",
+    secrets: { a: {} },
+    onChange: { settle: 0.5 },
+    config: { reloadOnChange: true },
+  });
+  write("a", "step 0");
+  const held = new HeldValues(clock);
+  let found: string | undefined;
+  const answer = fetchSettled({ config, store, held, clock }, ["a"], true, new AbortController().signal).then(
+    ({ changes }) => {
+      found = changes.get("a")?.value.toString();
+    },
+  );
+  for (let step = 1; step <= 10; step += 1) {
+    await clock.advance(0.4);
+    expect(found).toBeUndefined();
+    write("a", `step ${step}`);
+  }
+  await clock.advance(1);
+  await answer;
+  expect(found).toBe("step 10");
 });
 
 test("a poll that finds a change asks until the answer stays the same for settle seconds", async () => {

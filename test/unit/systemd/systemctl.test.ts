@@ -72,7 +72,12 @@ describe("systemctl show", () => {
     ["RefuseManualStart=yes\nRefuseManualStop=no\n", { refusesRestart: true }],
     ["RefuseManualStart=no\nRefuseManualStop=yes\n", { refusesRestart: true }],
     ["RefuseManualStart=no\nRefuseManualStop=no\n", { refusesRestart: false }],
-    ["ConditionResult=no\nResult=success\n", { unmet: "one of its conditions (ConditionPathExists= and others)" }],
+    [
+      "ConditionResult=no\nConditionTimestampMonotonic=7\nResult=success\n",
+      { unmet: "one of its conditions (ConditionPathExists= and others)" },
+    ],
+    // systemd has unloaded it meanwhile, and knows of no test.
+    ["ConditionResult=no\nConditionTimestampMonotonic=0\nResult=success\n", { unmet: undefined }],
     ["ConditionResult=no\nResult=exec-condition\n", { unmet: "its ExecCondition=" }],
     ["ConditionResult=yes\nResult=exit-code\n", { unmet: undefined }],
   ])("what keeps a service from being restarted: %j", (more, state) => {
@@ -200,7 +205,7 @@ describe("what systemctl is asked for", () => {
   });
 
   test("show: what it does not ask for is not known", async () => {
-    const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\n`;
+    const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\nConditionTimestampMonotonic=7\n`;
     // Like the real one, it prints only what is asked for.
     const { calls } = fakeSystemctl(`while IFS= read -r line; do
       case ",\${2#--property=}," in *",\${line%%=*},"*) echo "$line" ;; esac
