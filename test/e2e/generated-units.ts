@@ -13,24 +13,33 @@ export const generatedUnits: UnitSource = async (guest, { name, config, target, 
   await guest.write(`/etc/fetcher/${name}.json`, JSON.stringify(file, null, 2));
   const service = [...target.service, `ExecStart=${target.command}`];
   await guest.write(`${etc}/${name}.service`, unitText({ unit: target.unit, service }));
-  const [program = "", ...words] = (await install(guest, name)).split(" ");
-  const exec = `ExecStart=${[program, ...sidecar.flags, ...words].join(" ")}`;
-  await guest.write(
-    `${etc}/${name}-secrets.service.d/scenario.conf`,
-    unitText({
-      unit: sidecar.unit,
-      service: [...sidecar.service, ...(sidecar.flags.length === 0 ? [] : ["ExecStart=", exec])],
-    }),
-  );
+  const units = await install(guest, name);
+  for (const unit of [`${name}-secrets.service`, `${name}-secrets-refresh.service`]) {
+    // A sidecar that is resident has no looks.
+    const line = /^ExecStart=(\S+) (.* --actions .*)$/m.exec(units.get(unit) ?? "");
+    if (line === null) continue;
+    const [, program = "", words = ""] = line;
+    const exec = `ExecStart=${[program, ...withFlags(words, sidecar.flags)].join(" ")}`;
+    const lines = [...sidecar.service, ...(sidecar.flags.length === 0 ? [] : ["ExecStart=", exec])];
+    await guest.write(`${etc}/${unit}.d/scenario.conf`, unitText({ unit: sidecar.unit, service: lines }));
+  }
   return `${name}-secrets.service`;
 };
 
-/** @returns the command line of the sidecar. */
-async function install(guest: Guest, name: string): Promise<string> {
+/** The name of a command comes before its flags. */
+function withFlags(words: string, flags: readonly string[]): readonly string[] {
+  const all = words.split(" ");
+  return all[0] === "refresh" ? ["refresh", ...flags, ...all.slice(1)] : [...flags, ...all];
+}
+
+/** @returns the text of each unit. */
+async function install(guest: Guest, name: string): Promise<ReadonlyMap<string, string>> {
   const printed = await guest.text(["fetcher", "units", name]);
-  const units = printed.split(/^# \/run\/systemd\/generator\/(.*)\n/m).slice(1);
-  for (let at = 0; at + 1 < units.length; at += 2) await guest.write(`${etc}/${units[at] ?? ""}`, units[at + 1] ?? "");
-  return /^ExecStart=(.* --actions .*)$/m.exec(units[1] ?? "")?.[1] ?? "";
+  const parts = printed.split(/^# \/run\/systemd\/generator\/(.*)\n/m).slice(1);
+  const units = new Map<string, string>();
+  for (let at = 0; at + 1 < parts.length; at += 2) units.set(parts[at] ?? "", parts[at + 1] ?? "");
+  for (const [unit, text] of units) await guest.write(`${etc}/${unit}`, text);
+  return units;
 }
 
 function unitText({ unit, service }: UnitLines): string {

@@ -31,16 +31,16 @@ onEachGuest("no secret", (guest) => {
       } finally {
         await sample.end();
       }
-      const { sidecar } = await pair.pids();
       const said = {
         journal: await guest.journal(undefined, { output: "export" }),
         json: await guest.journal(undefined, { output: "json" }),
-        ownLog: await guest.journal(pair.sidecar),
-        show: await guest.text(["systemctl", "show", "--all", pair.target, pair.sidecar]),
-        status: (await guest.status(pair.target)) + (await guest.status(pair.sidecar)),
+        ownLog: await pair.journal(),
+        show: await guest.text(["systemctl", "show", "--all", pair.target, pair.sidecar, pair.asking]),
+        status:
+          (await guest.status(pair.target)) + (await guest.status(pair.sidecar)) + (await guest.status(pair.asking)),
         commands: await sample.commands(),
         environment: await sample.environment(),
-        environ: await guest.text(`tr '\\0' '\\n' < /proc/${sidecar}/environ`),
+        environ: await environmentOfAsking(pair),
       };
       // Each has been looked at, or its silence would prove nothing.
       expect(said.journal).toContain("MESSAGE");
@@ -72,31 +72,43 @@ async function liveThrough(pair: Pair): Promise<void> {
   await pair.untilSaid("start", { lines: 2 });
   await pair.loseStore();
   // It waits for the fetch, which fails.
-  await guest.run(["systemctl", "reload", pair.sidecar], { check: false });
+  await guest.run(["systemctl", pair.isOnChange ? "start" : "reload", pair.asking], { check: false });
   await pair.untilStatus(/no directory/);
   const before = await pair.pids();
   await pair.kill(pair.sidecar, "KILL");
   await pair.untilRestarted(pair.sidecar, before.sidecar);
-  await pair.untilStatus(/published before/);
+  // One that stays adopts what it published; a look has it.
+  if (!pair.isOnChange) await pair.untilStatus(/published before/);
   await pair.returnStore();
   await pair.put("token", binary);
   await pair.untilStatus(/not published/);
   await pair.put("token", `${CANARY} three`);
   await pair.untilSeen("token", `${CANARY} three`);
-  await guest.systemctl("reload", pair.sidecar);
-  await guest.until("it has fetched again", async () =>
-    (await guest.journal(pair.sidecar)).includes("nothing has changed"),
-  );
+  await pair.askStore();
+  if (pair.isOnChange) await pair.untilAsked();
+  else
+    await guest.until("it has fetched again", async () =>
+      (await guest.journal(pair.sidecar)).includes("nothing has changed"),
+    );
+}
+
+/** A look is stopped for it, or it would be over. */
+async function environmentOfAsking(pair: Pair): Promise<string> {
+  const { guest, asking, sidecar, isOnChange } = pair;
+  if (isOnChange) await pair.kill(sidecar, "STOP");
+  const environment = await guest.text(`tr '\\0' '\\n' < /proc/${await guest.mainPid(asking)}/environ`);
+  if (isOnChange) await pair.kill(sidecar, "CONT");
+  return environment;
 }
 
 /** Looks at all processes again and again, also at those that live but a moment. */
-async function watchProcesses(guest: Guest, { name, sidecar }: Pair) {
+async function watchProcesses(guest: Guest, { name, asking }: Pair) {
   const here = `${home}/${name}.sample`;
   await guest.write(
     `${here}/watch.sh`,
     `until [ -e ${here}/end ]; do
        cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' >> ${here}/commands
-       for group in $(grep -lF '${sidecar}' /proc/[0-9]*/cgroup 2>/dev/null); do
+       for group in $(grep -lF '${asking}' /proc/[0-9]*/cgroup 2>/dev/null); do
          cat \${group%/cgroup}/environ 2>/dev/null | tr '\\0' '\\n' >> ${here}/environment
        done
        sleep 0.01

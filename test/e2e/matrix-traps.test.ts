@@ -73,7 +73,7 @@ onEachGuest("traps", (guest) => {
     // What is published is acted on: a link is the service's own affair.
     await pair.untilRestarted(pair.target, before.target);
     expect((await pair.pids()).sidecar).toBe(before.sidecar);
-    await guest.run(`rm -r /proc/${before.sidecar}/root/tmp/late`);
+    await guest.run(`rm -r /proc/${(await pair.pids()).target}/root/tmp/late`);
     await pair.put("token", "two");
     await pair.untilSaid("file=two variable=two", { timeout: 60 });
     await pair.untilSeen("late", "value");
@@ -83,10 +83,12 @@ onEachGuest("traps", (guest) => {
   scenario(guest, "at the name of a link that somebody removed are taken back", async (pairOf) => {
     const pair = await pairOf({ name: "trap-taken", target: nobody });
     await pair.start();
+    // A look at the start would mend it at once.
+    if (pair.isOnChange) await pair.untilAsked();
     const { target } = await pair.pids();
     await guest.run(`rm /proc/${target}/root/tmp/secrets.env`);
     await byTarget(pair, "echo 'token=evil' > /tmp/secrets.env");
-    await guest.systemctl("reload", pair.sidecar);
+    await pair.askStore();
     await guest.until(
       "secrets.env is the sidecar's again",
       async () => (await pair.seen("secrets.env")).toString() === "token='one'\n",

@@ -59,16 +59,19 @@ export class Pair {
   /** Names of the units. */
   readonly target: string;
   readonly sidecar: string;
+  /** The unit whose process asks the store: the sidecar's, or where none stays that of its looks. */
+  readonly asking: string;
   /** The folder with the secrets. */
   readonly store: string;
   /** The sidecar's runtime directory. */
   readonly runtime: string;
 
-  private constructor(guest: Guest, name: string, sidecar: string) {
+  private constructor(guest: Guest, name: string, sidecar: string, isOnChange: boolean) {
     this.guest = guest;
     this.name = name;
     this.target = `${name}.service`;
     this.sidecar = sidecar;
+    this.asking = isOnChange ? `${name}-secrets-refresh.service` : sidecar;
     this.store = storeOf(name);
     this.runtime = `/run/${name}-secrets`;
   }
@@ -79,9 +82,10 @@ export class Pair {
     await guest.run(["install", "-d", "-m", "0700", `/etc/fetcher/${name}`]);
     await guest.write(`${home}/${name}.sh`, options.program ?? program);
     await guest.write(`${home}/${name}.log`, "", 0o622);
+    const config = configOf(options);
     const sidecar = await source(guest, {
       name,
-      config: configOf(options),
+      config,
       target: {
         unit: options.target?.unit ?? [],
         service: [
@@ -94,10 +98,15 @@ export class Pair {
       },
       sidecar: { unit: [], service: [], flags: [], ...options.sidecar },
     });
-    const pair = new Pair(guest, name, sidecar);
+    const pair = new Pair(guest, name, sidecar, config["resident"] === "on-change");
     await guest.systemctl("daemon-reload");
     for (const [id, value] of Object.entries(secrets ?? {})) await pair.put(id, value);
     return pair;
+  }
+
+  /** No process of the sidecar stays. */
+  get isOnChange(): boolean {
+    return this.asking !== this.sidecar;
   }
 
   /** Renames a new value over the old one, as most stores do. */
@@ -150,9 +159,19 @@ export class Pair {
     await this.guest.run(["touch", "-d", "1 hour ago", this.store]);
   }
 
-  /** Signals the main process of one of the units. */
+  /** Signals the main process of one of the units. Where none of the sidecar stays, one is started for it. */
   async kill(unit: string, signal: string): Promise<void> {
-    await this.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, "--", unit]);
+    const isLook = this.isOnChange && unit === this.sidecar;
+    if (isLook) await this.guest.systemctl("start", this.asking);
+    const words = ["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, "--", isLook ? this.asking : unit];
+    await this.guest.run(words as [string, ...string[]]);
+  }
+
+  /** Has the store asked now. */
+  async askStore(): Promise<void> {
+    // One that is under way may have passed already what somebody has just done.
+    if (this.isOnChange) await this.untilAsked();
+    await this.guest.systemctl(this.isOnChange ? "start" : "reload", this.asking);
   }
 
   /** Lines that the target has said, the first one first. */
@@ -183,13 +202,23 @@ export class Pair {
     );
   }
 
+  /** Where no process of the sidecar stays, that of its start. */
   async pids(): Promise<{ readonly target: number; readonly sidecar: number }> {
-    const [target, sidecar] = await Promise.all([this.guest.mainPid(this.target), this.guest.mainPid(this.sidecar)]);
-    return { target, sidecar };
+    const { guest, target, sidecar, isOnChange } = this;
+    return {
+      target: await guest.mainPid(target),
+      sidecar: isOnChange
+        ? Number((await guest.show(sidecar, "ExecMainPID")).ExecMainPID)
+        : await guest.mainPid(sidecar),
+    };
   }
 
   /** Waits for another main process of an active unit than the one before. @returns its id. */
   async untilRestarted(unit: string, before: number, seconds = 30): Promise<number> {
+    if (this.isOnChange && unit === this.sidecar) {
+      await this.untilAsked();
+      return before;
+    }
     const { MainPID } = await this.guest.until(
       `${unit} runs again, not as process ${before}`,
       async () => await this.guest.show(unit, "MainPID", "ActiveState"),
@@ -199,15 +228,41 @@ export class Pair {
     return Number(MainPID);
   }
 
+  /** Where no process of the sidecar stays: waits until no look is under way or due, and the last one has ended well. */
+  async untilAsked(): Promise<void> {
+    const { guest, name, asking } = this;
+    await guest.until(
+      `the looks of ${name} are over`,
+      async () => [
+        await guest.text(`ls -A /run/${name}-secrets-refresh/inbox`),
+        await guest.show(asking, "ActiveState", "Result"),
+      ],
+      ([notes, unit]) =>
+        notes === "" && typeof unit === "object" && unit.ActiveState === "inactive" && unit.Result === "success",
+    );
+  }
+
   /** Waits until the sidecar's STATUS= matches. */
   async untilStatus(pattern: RegExp, seconds = 30): Promise<string> {
     return await this.guest.until(
       `the STATUS of ${this.sidecar} matches ${String(pattern)}`,
-      // The version, which each ends with, is no scenario's business.
-      async () => (await this.guest.show(this.sidecar, "StatusText")).StatusText.replace(/; fetcher [^;]*$/, ""),
+      async () => await this.#status(),
       (text) => pattern.test(text),
       { timeout: seconds },
     );
+  }
+
+  async #status(): Promise<string> {
+    const { guest, sidecar, asking, isOnChange } = this;
+    const { StatusText, ActiveState } = await guest.show(sidecar, "StatusText", "ActiveState");
+    // The version, which each ends with, is no scenario's business.
+    const withoutVersion = (text: string) => text.replace(/; fetcher [^;]*$/, "");
+    if (!isOnChange || ActiveState === "activating") return withoutVersion(StatusText);
+    // What is due of actions, the look that is over does not know.
+    const said = withoutVersion((await guest.show(asking, "StatusText")).StatusText);
+    const all: unknown = JSON.parse(await guest.text(["fetcher", "status", "--json"], { check: false }));
+    const own = (all as readonly { unit: string; problem: string | null }[]).find(({ unit }) => unit === sidecar);
+    return [said.split("; ")[0], own?.problem].filter((part) => part !== null && part !== undefined).join("; ");
   }
 
   /** The bytes that the running target reads at /tmp/ID. */
@@ -249,8 +304,10 @@ export class Pair {
 
   /** What the sidecar has logged, and what has acted for it. */
   async journal(): Promise<string> {
-    const acting = await this.guest.journal(`${this.name}-secrets-act.service`);
-    return `${await this.guest.journal(this.sidecar)}\n${acting}`;
+    const units = new Set([this.sidecar, this.asking, `${this.name}-secrets-act.service`]);
+    const said: string[] = [];
+    for (const unit of units) said.push(await this.guest.journal(unit));
+    return said.join("\n");
   }
 
   /** Stops what is still there and removes the files. */

@@ -79,7 +79,7 @@ export const events: readonly Event[] = [
   {
     name: "full disk under the output",
     weight: 2,
-    possible: (service) => service.untroubled && service.name === "folder",
+    possible: (service) => service.untroubled && service.canBeFull,
     async happen(service, { guest, random, later }) {
       const filler = `${service.pair.runtime}/filler`;
       service.full = true;
@@ -144,7 +144,8 @@ export const events: readonly Event[] = [
     possible: ({ stopped, last }) => !stopped && last?.sidecar["ActiveState"] === "active",
     async happen({ pair }) {
       // Its job fails where the process has just gone.
-      await pair.guest.run(["systemctl", "reload", pair.sidecar], { check: false, timeout: 120 });
+      const verb = pair.isOnChange ? "start" : "reload";
+      await pair.guest.run(["systemctl", verb, pair.asking], { check: false, timeout: 120 });
       return undefined;
     },
   },
@@ -193,8 +194,12 @@ function kill(whom: "target" | "sidecar", signal: string, weight: number): Event
 }
 
 /** To its main process, where there is one: it may be between two lives. */
-function send(pair: Pair, whom: "target" | "sidecar", signal: string) {
-  return pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, pair[whom]], { check: false });
+async function send(pair: Pair, whom: "target" | "sidecar", signal: string) {
+  const unit = whom === "sidecar" ? pair.asking : pair.target;
+  // A look of its own for it: by itself there is seldom one just then.
+  if (whom === "sidecar" && pair.isOnChange && signal !== "SIGCONT")
+    await pair.guest.run(["systemctl", "start", unit], { check: false, timeout: 120 });
+  return await pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, unit], { check: false });
 }
 
 async function start(service: Service, { guest, now }: World, verb: string, unit: string): Promise<undefined> {

@@ -1,14 +1,20 @@
-// Runs in the guest: what can be seen of the pairs, as one line of JSON. Arguments: NAME:SIDECAR:OFFSET, where OFFSET is how
-// much of the target's log is known already.
+// Runs in the guest: what can be seen of the pairs, as one line of JSON. Arguments: NAME:SIDECAR:OFFSET:UNIT,UNIT…, where OFFSET is
+// how much of the target's log is known already, and the units are the sidecar's others.
 import { execFileSync } from "node:child_process";
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 
 const pairs = process.argv.slice(2).map((argument) => {
-  const [name, sidecar, offset] = argument.split(":");
-  return { name, target: `${name}.service`, sidecar, offset: Number(offset) };
+  const [name, sidecar, offset, others] = argument.split(":");
+  return {
+    name,
+    target: `${name}.service`,
+    sidecar,
+    offset: Number(offset),
+    others: others.split(",").filter(Boolean),
+  };
 });
 const properties = "Id,ActiveState,SubState,Result,MainPID,NRestarts,StatusText";
-const units = pairs.flatMap(({ target, sidecar }) => [target, sidecar]);
+const units = pairs.flatMap(({ target, sidecar, others }) => [target, sidecar, ...others]);
 const shown = new Map(
   execFileSync("systemctl", ["show", `--property=${properties}`, "--", ...units], { encoding: "utf8", timeout: 20_000 })
     .split("\n\n")
@@ -16,7 +22,7 @@ const shown = new Map(
     .map((unit) => [unit.Id, unit]),
 );
 
-const seen = pairs.map(({ name, target, sidecar, offset }) => {
+const seen = pairs.map(({ name, target, sidecar, offset, others }) => {
   const [of, beside] = [shown.get(target), shown.get(sidecar)];
   return {
     name,
@@ -24,6 +30,7 @@ const seen = pairs.map(({ name, target, sidecar, offset }) => {
     log: from(`/var/lib/pairs/${name}.log`, offset),
     target: of,
     sidecar: beside,
+    others: Object.fromEntries(others.map((unit) => [unit, shown.get(unit)])),
     published: text(`/run/${name}-secrets/pub/token`),
     seen: of?.MainPID > 0 ? text(`/proc/${of.MainPID}/root/tmp/token`) : undefined,
     memory: beside?.MainPID > 0 && beside.ActiveState === "active" ? memory(beside.MainPID) : undefined,

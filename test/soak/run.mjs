@@ -1,4 +1,4 @@
-// npm run soak [SECONDS [SEED]]: random events against five services under a real systemd; half an hour if nothing is said.
+// npm run soak [SECONDS [SEED]]: random events against six services under a real systemd; half an hour if nothing is said.
 // The report goes to the terminal, and to the file FETCHER_SOAK_REPORT.
 import { spawnSync } from "node:child_process";
 

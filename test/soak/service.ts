@@ -11,6 +11,8 @@ export interface Observation {
   readonly name: string;
   readonly target: Readonly<Record<string, string>>;
   readonly sidecar: Readonly<Record<string, string>>;
+  /** The sidecar's other units, by their names. */
+  readonly others: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly published?: string;
   readonly seen?: string;
   /** KiB. */
@@ -30,7 +32,11 @@ export class Service {
   readonly memory = new MemorySeries();
   /** Lines that the target has said. */
   readonly lines: string[] = [];
+  /** Of a sidecar without a process that stays: what watches, polls, looks and acts for it. */
+  readonly others: readonly string[];
   outage: Outage | undefined;
+  /** Its output directory can be full. */
+  readonly canBeFull: boolean;
   /** Its output directory takes no byte more. */
   full = false;
   /** The newest value in the store is one that the verify command refuses. */
@@ -48,10 +54,21 @@ export class Service {
   readonly #downSince = new Map<string, number>();
   #last: Observation | undefined;
 
-  private constructor(pair: Pair, store: SoakStore, history: History) {
+  private constructor(pair: Pair, store: SoakStore, canBeFull: boolean) {
     this.pair = pair;
     this.store = store;
-    this.history = history;
+    this.history = new History(pair.name);
+    this.canBeFull = canBeFull;
+    const ends = [
+      "act.path",
+      "watch.path",
+      "refresh.path",
+      "refresh.timer",
+      "act.service",
+      "watch.service",
+      "refresh.service",
+    ];
+    this.others = pair.isOnChange ? ends.map((end) => `${pair.name}-secrets-${end}`) : [];
   }
 
   /** @param sidecar lines for the sidecar's unit. */
@@ -79,10 +96,10 @@ export class Service {
         target,
         sidecar: { service },
       },
-      plainUnits,
+      store.source ?? plainUnits,
     );
     if (reach !== undefined) await guest.tmpfs(pair.runtime, reach);
-    const made = new Service(pair, store, new History(name));
+    const made = new Service(pair, store, reach !== undefined);
     await guest.run(["mkdir", "-p", pair.store]);
     await made.rotate();
     return made;
@@ -125,7 +142,7 @@ export class Service {
   /** @param now seconds. @returns what is wrong, and how much was looked at. */
   check(observation: Observation, now: number): { readonly wrong: readonly string[]; readonly checks: number } {
     this.#last = observation;
-    const { target, sidecar, published, seen, memory, log } = observation;
+    const { target, sidecar, others, published, seen, memory, log } = observation;
     const wrong: string[] = [];
     let checks = 0;
     const judge = (what: string, text: string | undefined, atLeast = -1): number => {
@@ -148,10 +165,11 @@ export class Service {
     }
     this.#published = [judge("what is published", published, Math.max(this.#read, last)), last];
     judge("what the target sees", seen);
-    for (const [what, unit] of Object.entries({ target, sidecar })) {
+    for (const [what, unit] of Object.entries({ target, sidecar, ...others })) {
       checks += 1;
       const state = unit["ActiveState"] ?? "";
-      if (state === "active") {
+      // What is started for a moment is mostly inactive.
+      if (state === "active" || (state === "inactive" && Object.hasOwn(others, what) && what.endsWith(".service"))) {
         this.#downSince.delete(what);
         continue;
       }
@@ -168,11 +186,14 @@ export class Service {
 
   /** @param now seconds. @returns why it is not at rest with the newest value; undefined: it is. */
   unsettled(now: number): string | undefined {
-    const { target, sidecar, published } = this.#last ?? {};
+    const { target, sidecar, others = {}, published } = this.#last ?? {};
     const { latest } = this.history;
     const place = (text: string | undefined) => (text === undefined ? "nothing" : this.history.place(text));
     for (const [what, unit] of Object.entries({ target, sidecar }))
       if (unit?.["ActiveState"] !== "active") return `the ${what} is ${unit?.["ActiveState"] ?? "not seen"}`;
+    for (const [what, unit] of Object.entries(others))
+      if (unit["ActiveState"] !== (what.endsWith(".service") ? "inactive" : "active"))
+        return `${what} is ${unit["ActiveState"] ?? "not seen"}`;
     if (published !== latest) return `published is ${place(published)} of ${this.history.length - 1}`;
     const { file, variable } = this.used;
     if (file !== latest) return `the target read ${place(file)} of ${this.history.length - 1}`;

@@ -9,7 +9,7 @@ import { LONG_ENOUGH, WARM_UP } from "./memory.ts";
 import { expectNothingLeft, looksLike, type Traces } from "./traces.ts";
 import type { Seeded } from "./random.ts";
 import { type Observation, Service } from "./service.ts";
-import { aws, command, folder, nixops, vault } from "./stores.ts";
+import { aws, command, folder, nixops, onChange, vault } from "./stores.ts";
 
 /** Seconds between two looks, and between two rests. */
 const LOOK = 1;
@@ -62,6 +62,7 @@ export class Soak implements World {
       command(guest, "command"),
       nixops(guest, "nixops"),
     ];
+    const changing = onChange(guest, "changing");
     await guest.write(FAKE_CLOCK, readFileSync(fakeClock() ?? ""), 0o755);
     await guest.write(CLOCK, "+0\n");
     this.#before = await looksLike(guest);
@@ -72,6 +73,7 @@ export class Soak implements World {
         await Service.install(guest, backend, store, jumps, backend === "folder" ? "128k" : undefined),
       );
     }
+    this.services.push(await Service.install(guest, "changing", changing, [], "128k"));
     this.#journal = await guest.journalCursor();
     for (const { pair } of this.services) await pair.start();
   }
@@ -161,7 +163,9 @@ export class Soak implements World {
   }
 
   async #look(): Promise<void> {
-    const pairs = this.services.map(({ name, pair, logSize }) => `${name}:${pair.sidecar}:${logSize}`);
+    const pairs = this.services.map(({ name, pair, logSize, others }) =>
+      [name, pair.sidecar, logSize, others.join()].join(":"),
+    );
     const seen = JSON.parse(
       await this.guest.text(["node", `${this.guest.project}/test/soak/observe.mjs`, ...pairs]),
     ) as Observation[];

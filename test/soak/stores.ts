@@ -1,7 +1,8 @@
-/** Five stores in the guest, with what can happen to each. */
+/** The stores in the guest, with what can happen to each. */
 import { posix } from "node:path";
 import type { Guest } from "../e2e/guest.ts";
-import type { PairOptions } from "../e2e/pair.ts";
+import { generatedUnits } from "../e2e/generated-units.ts";
+import type { PairOptions, UnitSource } from "../e2e/pair.ts";
 import { GuestVault, url } from "../e2e/vault-server.ts";
 
 export interface Outage {
@@ -14,6 +15,8 @@ export interface Outage {
 
 export interface SoakStore {
   readonly backend: string;
+  /** How its units are made, where it is not by hand. */
+  readonly source?: UnitSource;
   /** What its pair has beside the usual. */
   readonly options: Omit<PairOptions, "name">;
   /** Of every outage but the one under way the store can be written to. */
@@ -56,6 +59,21 @@ export function folder(guest: Guest, name: string): SoakStore {
     ],
   };
 }
+
+/** Another folder, whose sidecar has no process that stays. */
+export function onChange(guest: Guest, name: string): SoakStore {
+  const store = folder(guest, name);
+  const config = {
+    ...store.options.config,
+    resident: "on-change",
+    // What changes during a daemon-reload systemd does not see.
+    config: { reloadOnChange: true, pollingInterval: 5 },
+    onChange: { verify: refusing },
+  };
+  return { ...store, source: generatedUnits, options: { ...store.options, config } };
+}
+
+const refusing = { command: ["/bin/sh", "-c", '! grep -q refused "$SECRETS_DIRECTORY/token"'] };
 
 export function nixops(guest: Guest, name: string): SoakStore {
   const directory = `/run/keys-${name}`;
@@ -111,7 +129,7 @@ export function command(guest: Guest, name: string): SoakStore {
         backend: "command",
         config: { ...everySecond, secretsDir: undefined, command: ["/bin/sh", `${home}/program`], timeout: 2 },
         secrets: { token: {} },
-        onChange: { verify: { command: ["/bin/sh", "-c", '! grep -q refused "$SECRETS_DIRECTORY/token"'] } },
+        onChange: { verify: refusing },
       },
     },
     async install() {

@@ -18,7 +18,7 @@ export async function looksLike(guest: Guest): Promise<Traces> {
     mounts: await lines("cut -d' ' -f5 /proc/self/mountinfo"),
     // libfaketime has files of its own there.
     files: await lines(
-      "ls -A -d /run/*-secrets /tmp/* /tmp/.[!.]* /var/tmp/* /dev/shm/* 2>/dev/null | grep -v faketime || :",
+      "ls -A -d /run/*-secrets* /tmp/* /tmp/.[!.]* /var/tmp/* /dev/shm/* 2>/dev/null | grep -v faketime || :",
     ),
   };
 }
