@@ -8,24 +8,50 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 // of a group of his own 0002, and some administrators 0077. Workers and their children inherit this.
 process.umask(0o022);
 
-/** A guest each, and guests mostly wait; with FETCHER_E2E=here all files share one systemd. */
-const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 5;
+/**
+ * A guest each, and a guest takes about a third of a processor: six for two. With FETCHER_E2E=here all files share one systemd.
+ */
+const guests = process.env["FETCHER_E2E"] === "here" ? 1 : 6;
 
 const leases = ["lease", "login", "daemon"].map((name) => `test/vault/${name}.test.ts`);
 
-/** By what takes longest, so that none of these is left alone at the end of its group, with a processor idle. */
+/** By what takes longest (40 s and more), so that none of these is left alone at the end of its group, with a processor idle. */
 const longest = [
-  "e2e/add",
-  "e2e/on-change",
-  "e2e/plain-systemd",
-  "e2e/vault",
-  "soak/soak",
-  "e2e/matrix-ageing",
-  "e2e/matrix-pacing",
+  "site/site",
   "process/crash",
   "fuzz/fuzz",
-  "e2e/nix-services",
+  "process/packages",
+  "vault/early-end",
+  "process/install",
+  "vault/outage",
+  "process/operations",
+  "process/end-hangs",
+  "process/run",
+  "e2e/vault",
+  "e2e/plain-systemd",
+  "e2e/aws",
+  "soak/soak",
+  "e2e/matrix-ageing",
+  "e2e/add",
+  "e2e/one-file",
+  "e2e/on-change",
+  "e2e/memory",
+  "e2e/split",
+  "e2e/matrix-pacing",
+  "e2e/tutorial",
+  "e2e/import",
+  "e2e/matrix-rotation",
   "e2e/nix-switch",
+  "e2e/matrix-survival",
+  "e2e/hostile",
+  "e2e/matrix-pairs",
+  "e2e/packages",
+  "e2e/user-units",
+  "e2e/nix-pair",
+  "e2e/nix-services",
+  "e2e/docs",
+  "e2e/matrix-credentials",
+  "e2e/matrix-oneshot",
 ].map((name) => `/test/${name}.test.ts`);
 
 /** vitest goes by the times of an earlier run, or else by size. */
@@ -50,8 +76,8 @@ const report: [string, { file: string }][] = file === undefined ? [] : [["./test
 
 export default defineConfig({
   test: {
-    // One less than there are processors by default. The programs under test wait as often as they work.
-    maxWorkers: availableParallelism() + 1,
+    // One less than there are processors by default. The programs under test wait as often as they work: a file takes half of one.
+    maxWorkers: availableParallelism() + 2,
     sequence: { sequencer: LongestFirst },
     // First: vitest's own counts stay at the end.
     reporters: ["./test/skip-reporter.ts", "default", ...report],
