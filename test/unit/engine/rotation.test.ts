@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { until } from "../../contract/until.ts";
 import { FakeStore } from "../fakes.ts";
-import { freshDirectory, startSidecar } from "./running-sidecar.ts";
+import { FailingDisk } from "./failing-disk.ts";
+import { freshDirectory, type Options, startSidecar } from "./running-sidecar.ts";
 
 const canary = "canary-7e57";
 
@@ -131,6 +132,102 @@ describe("verify", () => {
     await stop();
     expect(end()).toBe("stopped");
     expect(log.at("error")).toEqual([]);
+  });
+});
+
+describe("a start beside the set of an earlier life", () => {
+  /** a1 and b1 are published, and the store has other values by now. The script is of sh, with `$1` for what it notes. */
+  async function secondLife({
+    script,
+    values = { a: "a2", b: "b1" },
+    secrets,
+    ...options
+  }: Omit<Options, "store"> & { script?: string; values?: Record<string, string>; secrets?: object } = {}) {
+    const { directory = join(freshDirectory(), "pub") } = options;
+    const first = await startSidecar({ directory, ...(secrets === undefined ? {} : { config: { secrets } }) });
+    await first.stop();
+    const notes = freshDirectory();
+    const verify = script === undefined ? {} : { verify: { command: ["sh", "-c", script, "verify", notes] } };
+    const life = await startSidecar({
+      ...options,
+      directory,
+      config: { onChange: verify, ...(secrets === undefined ? {} : { secrets }) },
+      store: new FakeStore(values),
+    });
+    const runs = () => (existsSync(join(notes, "runs")) ? readFileSync(join(notes, "runs"), "utf8").length : 0);
+    const ready = async () => {
+      await until(() => life.notifier.readies.length > 0);
+    };
+    return { ...life, notes, runs, ready };
+  }
+
+  test("what verify refuses is not published: READY comes with the old set, and SIGHUP asks again", async () => {
+    const life = await secondLife({ script: 'printf x >> $1/runs; test -e "$1/good" || exit 7' });
+    await life.ready();
+    const why = "the new secrets are not published: the verify command exited with 7";
+    expect([life.file("a"), life.log.at("error")]).toEqual(["a1", [why]]);
+    await life.clock.advance(300);
+    expect(life.notifier.last).toContain(why);
+    expect([life.runs(), life.file("a"), life.systemd.jobs]).toEqual([1, "a1", []]);
+    writeFileSync(join(life.notes, "good"), "");
+    life.sidecar.reload();
+    await life.clock.advance(1);
+    await until(() => life.log.at("notice").includes("published 1 changed secret"));
+    expect(life.file("a")).toBe("a2");
+    await life.clock.until(() => life.restarts() === 1, 60);
+  });
+
+  test("what verify takes is published, and the service gets its action", async () => {
+    const life = await secondLife({ script: "printf x >> $1/runs" });
+    await life.ready();
+    expect([life.runs(), life.file("a"), life.log.at("error")]).toEqual([1, "a2", []]);
+    await life.clock.until(() => life.restarts() === 1, 60);
+  });
+
+  test("verify is not asked about what is published already", async () => {
+    const life = await secondLife({ script: "printf x >> $1/runs; exit 1", values: { a: "a1", b: "b1" } });
+    await life.ready();
+    await life.clock.advance(300);
+    expect([life.runs(), life.file("a"), life.log.at("error")]).toEqual([0, "a1", []]);
+    expect(life.systemd.jobs).toEqual([]);
+  });
+
+  test("a stop ends verify, and says nothing about the set", async () => {
+    const life = await secondLife({ script: "printf x >> $1/runs; sleep 600" });
+    await until(() => life.runs() === 1);
+    await life.stop();
+    expect([life.file("a"), life.log.at("error")]).toEqual(["a1", []]);
+  });
+
+  test("a full disk ends no start: the old set stays in use, and the new one is published when there is room", async () => {
+    let disk: FailingDisk | undefined;
+    const directory = join(freshDirectory(), "pub");
+    const life = await secondLife({
+      directory,
+      opened: () => {
+        disk = new FailingDisk(directory);
+        disk.fail(0);
+      },
+    });
+    await life.ready();
+    expect(life.file("a")).toBe("a1");
+    expect(life.log.at("error")).toHaveLength(1);
+    expect(life.log.at("error")[0]).toMatch(/^the new secrets are not published: .* no space left on .* \(ENOSPC\)$/);
+    disk?.heal();
+    await life.clock.until(() => life.file("a") === "a2", 600);
+    await life.clock.until(() => life.restarts() === 1, 60);
+  });
+
+  test("a value that its variable cannot carry ends no start: the old set stays, whole", async () => {
+    const secrets = { a: { env: "A" }, b: {} };
+    const life = await secondLife({ secrets, values: { a: `${canary}\0`, b: "b1" } });
+    await life.ready();
+    expect([life.file("a"), life.file("b")]).toEqual(["a1", "b1"]);
+    expect(life.log.at("error")).toEqual([
+      'the new secrets are not published: secret "a": a variable cannot hold its NUL bytes',
+    ]);
+    life.store.put("a", "a3");
+    await life.clock.until(() => life.file("a") === "a3", 600);
   });
 });
 
