@@ -1,7 +1,6 @@
 /** Which sidecars a host has, and how each fares. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { ExitCode, exitMeanings } from "../contract/errors.ts";
 import type { Scope } from "../config/scope.ts";
 import { actOf, byHandPattern, refreshOf, serviceIn, unitOf } from "../config/unit-names.ts";
 import { runCommand } from "../contract/helper-command.ts";
@@ -11,6 +10,7 @@ import { ActionDesk } from "../systemd/action-desk.ts";
 import { countsIn, lateIn } from "../systemd/asked-targets.ts";
 import { namesIn } from "../units/generator.ts";
 import { isTakenOnThisHost, sidecarUnitOf } from "../units/one-file-units.ts";
+import { exitText, type Unit } from "./exit-text.ts";
 
 /** `trouble`: it runs, and something is wrong or under way. `stopped`: nobody needs it. */
 export type SidecarState = "ok" | "trouble" | "starting" | "failed" | "stopped";
@@ -26,9 +26,6 @@ export interface SidecarStatus {
   /** null: it has written none, or we may not read them. */
   readonly facts: Facts | null;
 }
-
-/** What systemd says of a unit. */
-type Unit = Readonly<Partial<Record<string, string>>>;
 
 /** @param parents directories of runtime directories. @returns those of every sidecar that has any, by its unit. */
 export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> {
@@ -73,7 +70,7 @@ export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>
       const systemd = units.get(unit);
       // A file that is neither wired nor running is nobody's sidecar yet, but its units are to be seen as missing.
       if (known === undefined && systemd?.["LoadState"] === "not-found" && !files.has(unit)) return [];
-      return [statusOf(unit, files.get(unit), known, systemd)];
+      return [statusOf(unit, files.get(unit), known, systemd, scope.runtimeRoot)];
     })
     .sort((a, b) => byNumber(a.name, b.name) || (a.name < b.name ? -1 : 1));
 }
@@ -94,7 +91,8 @@ async function instances({ systemctl, environment }: Scope): Promise<readonly st
 
 async function show(units: readonly string[], { systemctl, environment }: Scope): Promise<ReadonlyMap<string, Unit>> {
   if (units.length === 0) return new Map();
-  const properties = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult";
+  const properties =
+    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult,RuntimeDirectory";
   const command = [...systemctl, "show", `--property=${properties}`, "--", ...units] as const;
   const result = await runCommand(command, { timeout: 15, environment });
   if (result.end !== "exit" || result.code !== 0) return new Map();
@@ -109,9 +107,10 @@ function statusOf(
   file: string | undefined,
   facts: Facts | undefined,
   systemd: Unit | undefined,
+  runtimeRoot: string,
 ): SidecarStatus {
   const name = file ?? serviceIn(unit);
-  const [state, problem] = judge(facts, systemd);
+  const [state, problem] = judge(facts, systemd, { runtimeRoot });
   return { name, unit, services: facts?.services ?? [unitOf(name)], state, problem, facts: facts ?? null };
 }
 
@@ -122,14 +121,14 @@ const EXECUTOR = "/usr/lib/systemd/systemd-executor";
 export function judge(
   facts: Facts | undefined,
   systemd: Unit | undefined,
-  hasExecutor = existsSync(EXECUTOR),
+  { hasExecutor = existsSync(EXECUTOR), runtimeRoot = "/run" } = {},
 ): readonly [SidecarState, string | null] {
   if (systemd === undefined) return judgeRunning(facts);
   const said = systemd["StatusText"];
   const words = said === undefined || said === "" ? (facts?.problem ?? null) : said;
   switch (systemd["ActiveState"] ?? "") {
     case "failed":
-      return ["failed", [exitText(systemd), words].filter((text) => text !== null).join(": ")];
+      return ["failed", [exitText(systemd, runtimeRoot), words].filter((text) => text !== null).join(": ")];
     case "inactive":
     case "deactivating":
       if (isRefused(systemd, hasExecutor)) return ["failed", REFUSED];
@@ -137,8 +136,11 @@ export function judge(
         ? ["stopped", "has no unit: run systemctl daemon-reload, or look for a wrong file in the journal"]
         : ["stopped", null];
     case "activating":
-      // Between two lives there is a reason for it.
-      return ["starting", systemd["SubState"] === "auto-restart" ? exitText(systemd) : words];
+      // Between two lives there is a reason for it. systemd 254+: auto-restart-queued, too.
+      return [
+        "starting",
+        systemd["SubState"]?.startsWith("auto-restart") === true ? exitText(systemd, runtimeRoot) : words,
+      ];
     default:
       return judgeRunning(facts);
   }
@@ -156,13 +158,4 @@ function judgeRunning(facts: Facts | undefined): readonly [SidecarState, string 
   if (facts === undefined) return ["ok", null];
   if (facts.state === "starting") return ["starting", facts.problem];
   return facts.problem === null ? ["ok", null] : ["trouble", facts.problem];
-}
-
-function exitText(systemd: Unit): string {
-  const status = Number(systemd["ExecMainStatus"]);
-  if (systemd["Result"] !== "exit-code") return `ended by ${systemd["Result"] ?? "something"}`;
-  const meaning = Object.entries(ExitCode).find(([, code]) => code === status)?.[0];
-  return meaning === undefined
-    ? `exit ${String(status)}`
-    : `exit ${String(status)}, ${exitMeanings[meaning as keyof typeof exitMeanings]}`;
 }

@@ -2,11 +2,12 @@
  * What the AWS backend promises of the network, asked of the program from outside. If these fail, a server that is not AWS gets
  * what a signed request gives away, or a start waits for ever.
  */
-import type net from "node:net";
+import { createServer } from "node:http";
+import net from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { StandIn } from "../aws/stand-in.ts";
 import { needs } from "../requirements.ts";
-import { Place } from "./daemon.ts";
+import { eventually, Place } from "./daemon.ts";
 import { awsAt, awsKeys, listener, passOn, proxy, publishes, refuses, value } from "./network.ts";
 
 const secret = {
@@ -26,6 +27,15 @@ const startWithValue = () =>
   start(({ operation }) => ({
     body: operation === "BatchGetSecretValue" ? { SecretValues: [secret], Errors: [] } : secret,
   }));
+
+/** @returns a port where nobody listens. */
+async function freePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
 
 test("the value arrives, by requests that are signed", async () => {
   const standIn = await startWithValue();
@@ -91,4 +101,44 @@ needs("ipv6").test("a service with an IPv6 address is asked", async () => {
   const port = await listener(passOn(standIn.url), "::1");
   const place = new Place();
   await publishes(place, awsAt(place, `http://[::1]:${port}`), awsKeys);
+});
+
+test("a machine's role whose metadata service comes late, and has no role at first, is waited for", async () => {
+  const standIn = await startWithValue();
+  const role = { AccessKeyId: "AKIAROLE", SecretAccessKey: "canary-role-key", Token: "canary-session" };
+  const expiration = new Date(Date.now() + 3_600_000).toISOString();
+  let hasRole = false;
+  let asked = 0;
+  // A stand-in: IMDSv2 as its user guide has it.
+  const metadata = createServer(({ method, url, headers }, response) => {
+    const names = "/latest/meta-data/iam/security-credentials/";
+    asked += 1;
+    if (method === "PUT" && url === "/latest/api/token") response.end("canary-metadata-token");
+    else if (headers["x-aws-ec2-metadata-token"] !== "canary-metadata-token") response.writeHead(401).end();
+    else if (hasRole && url === names) response.end("web");
+    else if (hasRole && url === `${names}web`)
+      response.end(JSON.stringify({ Code: "Success", ...role, Expiration: expiration }));
+    else response.writeHead(404).end();
+  });
+  // Nobody listens there yet.
+  const port = await freePort();
+  const place = new Place();
+  const env = {
+    ...{ AWS_EC2_METADATA_SERVICE_ENDPOINT: `http://127.0.0.1:${port}`, HOME: place.root },
+    ...{ AWS_CONFIG_FILE: place.path("none"), AWS_SHARED_CREDENTIALS_FILE: place.path("none") },
+  };
+  const daemon = place.start(awsAt(place, standIn.url), { env });
+  await daemon.says(/there are no credentials \(yet\).*; trying again/);
+  await new Promise<void>((resolve) => metadata.listen(port, "127.0.0.1", resolve));
+  onTestFinished(() => {
+    metadata.closeAllConnections();
+    metadata.close();
+  });
+  await eventually("it is asked before it has a role", () => asked > 1);
+  expect(standIn.calls).toEqual([]);
+  hasRole = true;
+  await daemon.ready();
+  expect(place.read("id")).toBe(value);
+  expect(standIn.calls[0]?.accessKey).toBe("AKIAROLE");
+  expect((await daemon.end()).stderr).not.toContain("canary");
 });

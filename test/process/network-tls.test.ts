@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import { beforeAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
+import { fakeClock } from "../soak/fake-clock.ts";
 import { temporary } from "../contract/temporary.ts";
 import type { StandIn } from "../vault/stand-in.ts";
 import { Place } from "./daemon.ts";
@@ -18,6 +19,7 @@ import {
   refuses,
   standInWithValue,
   tlsListener,
+  value,
   vaultAt,
 } from "./network.ts";
 
@@ -75,6 +77,24 @@ needs("openssl").describe("Vault over TLS", () => {
     const settings = authority === undefined ? {} : { tls: { caFile: pem(authority) } };
     await refuses(place, vaultAt(place, `${url}:${port}`, settings), says, env);
     expect(standIn.asked).toEqual([]);
+  });
+
+  needs("fake-clock").test("a start with a clock that is behind waits, and goes on once it is set", async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const clock = place.path("clock");
+    fs.writeFileSync(clock, "-1y\n");
+    const env = {
+      ...{ LD_PRELOAD: fakeClock() ?? "", FAKETIME_TIMESTAMP_FILE: clock, FAKETIME_NO_CACHE: "1" },
+      FAKETIME_DONT_FAKE_MONOTONIC: "1",
+    };
+    const url = `https://localhost:${await secured("good", standIn)}`;
+    const daemon = place.start(vaultAt(place, url, { tls: { caFile: pem("ours") } }), { env });
+    await daemon.says(/certificate is not valid yet \(or the clock is wrong\).*; trying again/);
+    expect(standIn.asked).toEqual([]);
+    fs.writeFileSync(clock, "+0\n");
+    await daemon.ready();
+    expect(place.read("id")).toBe(value);
   });
 
   test.each(["SSL_CERT_FILE", "SSL_CERT_DIR"])("what $%s names is not trusted", async (name) => {

@@ -2,6 +2,7 @@
  * What the Vault backend promises of the network, asked of the program from outside: each runtime has a client of its own. If
  * these fail, a server that is not the right one gets the token, or a start waits for ever.
  */
+import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import net from "node:net";
 import * as fs from "node:fs";
@@ -229,3 +230,52 @@ test("a server that is away and comes back is told of once each way, and what ch
   await daemon.says(/^published 1/);
   expect(place.read("id")).toBe("another");
 });
+
+needs("root", "mount-namespace").test(
+  "a name that does not resolve at a start is asked for again, of a name server that comes later",
+  async () => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const [resolver, service] = ["127.0.0.77", "late.test"];
+    const dns = await nameServer(resolver);
+    const file = place.path("resolv.conf");
+    // Nobody answers there.
+    fs.writeFileSync(file, "nameserver 127.0.0.78\n");
+    const script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
+    const url = `http://${service}:${new URL(standIn.url).port}`;
+    const wrapper = ["unshare", "--mount", "sh", "-c", script, file];
+    const config = vaultAt(place, url);
+    const daemon = place.start(config, { wrapper });
+    await daemon.says(/the host's name (?:cannot be looked up now|is not known).*; trying again/);
+    expect(dns.asked).toEqual([]);
+    fs.writeFileSync(file, `nameserver ${resolver}\n`);
+    await daemon.ready();
+    expect(place.read("id")).toBe(value);
+    expect(new Set(dns.asked)).toEqual(new Set([service]));
+  },
+);
+
+/** A stand-in for a name server (RFC 1035): every name has the address 127.0.0.1, and none of IPv6. */
+async function nameServer(address: string): Promise<{ readonly asked: readonly string[] }> {
+  const asked: string[] = [];
+  const socket = createSocket("udp4");
+  socket.on("message", (query, peer) => {
+    const labels: string[] = [];
+    let at = 12;
+    for (let length = query[at] ?? 0; length > 0; length = query[at] ?? 0) {
+      labels.push(query.toString("latin1", at + 1, at + 1 + length));
+      at += 1 + length;
+    }
+    asked.push(labels.join("."));
+    const question = query.subarray(12, at + 5);
+    const isAddress = query.readUInt16BE(at + 1) === 1;
+    const header = Buffer.from([...query.subarray(0, 2), 0x81, 0x80, 0, 1, 0, isAddress ? 1 : 0, 0, 0, 0, 0]);
+    const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+    socket.send(Buffer.concat([header, question, ...(isAddress ? [record] : [])]), peer.port, peer.address);
+  });
+  await new Promise<void>((resolve) => socket.bind(53, address, resolve));
+  onTestFinished(() => {
+    socket.close();
+  });
+  return { asked };
+}

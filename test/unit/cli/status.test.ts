@@ -91,6 +91,13 @@ describe("the state of one", () => {
       { ...failed, StatusText: "no" },
       ["failed", "exit 77, the store refuses us: no"],
     ],
+    [
+      "whose program is not there",
+      undefined,
+      { ...failed, ExecMainStatus: "203" },
+      ["failed", "exit 203, systemd cannot run the program"],
+    ],
+    ["that ended as nobody knows", undefined, { ...failed, ExecMainStatus: "9" }, ["failed", "exit 9"]],
     ["that was killed", undefined, { ...failed, Result: "oom-kill" }, ["failed", "ended by oom-kill"]],
     ["that nobody needs", undefined, { ActiveState: "inactive", LoadState: "loaded" }, ["stopped", null]],
     ["in a container without systemd", facts(), undefined, ["ok", null]],
@@ -101,7 +108,7 @@ describe("the state of one", () => {
   test("whose unit refuses its name says what to do, where that systemd cannot have it", () => {
     const inactive = { ActiveState: "inactive", LoadState: "loaded", AssertResult: "no" };
     const refused = { ...inactive, Id: String.raw`fetcher@foo\x2dbar.service` };
-    const [state, problem] = judge(undefined, refused, true);
+    const [state, problem] = judge(undefined, refused, { hasExecutor: true });
     expect(state).toBe("failed");
     expect(problem).toMatch(/its name has a `\\`.*leave `output` out/);
     for (const [unit, hasExecutor] of [
@@ -109,7 +116,30 @@ describe("the state of one", () => {
       [{ ...refused, AssertResult: "yes" }, true],
       [{ ...inactive, Id: "fetcher@foo.service" }, true],
     ] as const)
-      expect(judge(undefined, unit, hasExecutor)).toEqual(["stopped", null]);
+      expect(judge(undefined, unit, { hasExecutor })).toEqual(["stopped", null]);
+  });
+
+  test("whose runtime directory systemd cannot make names what is in its way, and what to do", async () => {
+    const { path, dispose } = await temporary();
+    onTestFinished(dispose);
+    const inRoot = (name: string) => join(path, name);
+    fs.symlinkSync("private/gone", inRoot("dangling"));
+    fs.writeFileSync(inRoot("file"), "");
+    fs.symlinkSync("file", inRoot("indirect"));
+    fs.mkdirSync(inRoot("directory"));
+    fs.symlinkSync("directory", inRoot("link"));
+    const loops = { ...failed, ActiveState: "activating", SubState: "auto-restart-queued", ExecMainStatus: "233" };
+    const problem = (RuntimeDirectory: string) =>
+      judge(undefined, { ...loops, RuntimeDirectory }, { runtimeRoot: path });
+    const unknown = "systemd cannot make a directory of the unit in /run";
+    for (const [names, why] of [
+      ["dangling", `${inRoot("dangling")} is a link that leads nowhere: remove it`],
+      ["directory file", `${inRoot("file")} is no directory: remove it`],
+      ["indirect", `${inRoot("indirect")} is a link to what is no directory: remove it`],
+      ["directory link none", unknown],
+      ["", unknown],
+    ] as const)
+      expect(problem(names)).toEqual(["starting", `exit 233, ${why}`]);
   });
 
   test("of a file without units names the remedy", () => {

@@ -1,0 +1,54 @@
+/** How a unit ended, in words: the program's own exit statuses, and those that systemd gives it where nothing of it ran. */
+import { lstatSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { ExitCode, exitMeanings } from "../contract/errors.ts";
+
+/** What systemd says of a unit. */
+export type Unit = Readonly<Partial<Record<string, string>>>;
+
+const RUNTIME_DIRECTORY = 233;
+
+/** systemd.exec(5), of those that a drop-in, a full disk or a missing program brings about. The journal has the details. */
+const ofSystemd: Readonly<Record<number, string>> = {
+  203: "systemd cannot run the program",
+  216: "a group of the unit does not exist (yet)",
+  217: "a user of the unit does not exist (yet)",
+  226: "systemd cannot make the sandbox: a path that the unit names is not there",
+  [RUNTIME_DIRECTORY]: "systemd cannot make a directory of the unit in /run",
+  238: "systemd cannot make a directory of the unit in /var/lib",
+  239: "systemd cannot make a directory of the unit in /var/cache",
+  240: "systemd cannot make a directory of the unit in /var/log",
+  241: "systemd cannot make a directory of the unit in /etc",
+  243: "a credential of the unit is not there, or cannot be decrypted",
+};
+
+/** @param runtimeRoot where systemd makes `RuntimeDirectory=`. */
+export function exitText(unit: Unit, runtimeRoot: string): string {
+  const status = Number(unit["ExecMainStatus"]);
+  if (unit["Result"] !== "exit-code") return `ended by ${unit["Result"] ?? "something"}`;
+  const meaning = Object.entries(ExitCode).find(([, code]) => code === status)?.[0];
+  const words =
+    meaning === undefined
+      ? wordsOfSystemd(status, unit, runtimeRoot)
+      : exitMeanings[meaning as keyof typeof exitMeanings];
+  return words === undefined ? `exit ${String(status)}` : `exit ${String(status)}, ${words}`;
+}
+
+function wordsOfSystemd(status: number, unit: Unit, runtimeRoot: string): string | undefined {
+  const names = status === RUNTIME_DIRECTORY ? (unit["RuntimeDirectory"] ?? "").split(" ").filter(Boolean) : [];
+  const inTheWay = names.map((name) => join(runtimeRoot, name)).flatMap((path) => obstacleAt(path) ?? []);
+  return inTheWay[0] ?? ofSystemd[status];
+}
+
+/** systemd takes no directory away that it has not made, and says of what is in its way the error number only. */
+function obstacleAt(path: string): string | undefined {
+  try {
+    const isLink = lstatSync(path).isSymbolicLink();
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats === undefined) return `${path} is a link that leads nowhere: remove it`;
+    return stats.isDirectory() ? undefined : `${path} is ${isLink ? "a link to what is " : ""}no directory: remove it`;
+  } catch {
+    // Not there, or not for us to see.
+    return undefined;
+  }
+}
