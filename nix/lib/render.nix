@@ -712,7 +712,11 @@ rec {
         "/run/${runtimeDirectory}"
       ]
       ++ lib.optional isSplit "${actionsOf name}/inbox"
-      ++ lib.optional (isOnDemand config) (notesOf name);
+      # Not their parent: a link in the place of one would lead systemd, or what notes a change as root, elsewhere.
+      ++ lib.optionals (isOnDemand config) [
+        "${notesOf name}/inbox"
+        "${notesOf name}/ways"
+      ];
       BindReadOnlyPaths =
         # READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is
         # root.

@@ -2,24 +2,29 @@
  * What the looks of a sidecar that is not resident know of each other: in a directory that stays while the service runs.
  *
  * A note in its `inbox` says that the store may have changed: as long as there is one, systemd starts a look. `ways` has links to
- * directories that systemd watches beside the store's own. `memory` has what one look is to tell the next.
+ * directories that systemd watches beside the store's own. What one look is to tell the next is in the sidecar's own directory.
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
+import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { refreshOf } from "../config/unit-names.ts";
 import { isRecord } from "../contract/records.ts";
 
+const MEMORY = `${RESERVED_PREFIX}looks`;
+
 export class Notes {
   readonly #directory: string;
+  readonly #memory: string;
 
-  private constructor(directory: string) {
-    this.#directory = directory;
+  private constructor(runtime: string) {
+    this.#directory = refreshOf(runtime);
+    this.#memory = join(runtime, MEMORY);
   }
 
   /** @returns those of the sidecar whose runtime directory this process has; undefined: it has none. */
   static of(environment: NodeJS.ProcessEnv): Notes | undefined {
     const [runtime = ""] = environment["RUNTIME_DIRECTORY"]?.split(":") ?? [];
-    const notes = new Notes(refreshOf(runtime));
+    const notes = new Notes(runtime);
     return runtime !== "" && fs.existsSync(notes.#in("inbox")) ? notes : undefined;
   }
 
@@ -65,7 +70,7 @@ export class Notes {
 
   get memory(): Readonly<Record<string, unknown>> {
     try {
-      const json: unknown = JSON.parse(fs.readFileSync(this.#in("memory"), "utf8"));
+      const json: unknown = JSON.parse(fs.readFileSync(this.#memory, "utf8"));
       return isRecord(json) ? json : {};
     } catch {
       return {};
@@ -74,7 +79,7 @@ export class Notes {
 
   /** A disk that is full costs a line in the journal that was there before. */
   remember(memory: object): void {
-    const [path, fresh] = [this.#in("memory"), this.#in("memory.new")];
+    const [path, fresh] = [this.#memory, `${this.#memory}.new`];
     attempt(() => {
       fs.rmSync(fresh, { force: true });
       fs.writeFileSync(fresh, `${JSON.stringify(memory)}\n`, { flag: "wx", mode: 0o600 });

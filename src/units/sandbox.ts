@@ -66,7 +66,10 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     // Where it asks for actions; what the unit that acts says beside is not its own to write.
     ["BindPaths", `/run/${word(actOf(runtimeDirectory))}/inbox`],
     ["BindReadOnlyPaths", `/run/${word(actOf(runtimeDirectory))}`],
-    ...(config.onDemand ? ([["BindPaths", `/run/${word(refreshOf(runtimeDirectory))}`]] as const) : []),
+    // Not their parent: a link in the place of one would lead systemd, or what notes a change as root, elsewhere.
+    ...(config.onDemand
+      ? ["inbox", "ways"].map((name) => ["BindPaths", `/run/${word(refreshOf(runtimeDirectory))}/${name}`] as const)
+      : []),
     // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is root.
     ["BindReadOnlyPaths", "/run/systemd/notify"],
     ...(hidesRun ? ([["BindReadOnlyPaths", "-/run/nscd"]] as const) : []),

@@ -26,6 +26,7 @@ interface Findings {
 
 const stores: Readonly<Record<string, PairOptions["config"]>> = {
   folder: {},
+  "folder-on-change": { resident: "on-change" },
   vault: { backend: "vault", config: { url: `http://127.0.0.1:${PORT}`, path: "a", tokenPath: "/etc/vault/token" } },
 };
 

@@ -149,9 +149,12 @@ describe("the units that look at the store, where nothing stays", () => {
         "Wants=hello-secrets-act.path hello-secrets-refresh.path hello-secrets-watch.path hello-secrets-refresh.timer",
         "After=hello-secrets-act.path",
         "RuntimeDirectory=hello-secrets hello-secrets-act hello-secrets-act/inbox hello-secrets-refresh hello-secrets-refresh/inbox hello-secrets-refresh/ways",
-        "BindPaths=/run/hello-secrets-refresh",
+        "BindPaths=/run/hello-secrets-refresh/inbox",
+        "BindPaths=/run/hello-secrets-refresh/ways",
       ]) as string[],
     );
+    // Whoever could write beside them could put a link in the place of one.
+    expect(lines(all.get("hello-secrets.service"))).not.toContain("BindPaths=/run/hello-secrets-refresh");
     expect(lines(all.get("hello-secrets.service"))).not.toContain("PartOf=hello.service");
     expect(triggers(all.get("hello-secrets-watch.path"))).toEqual([
       "PathChanged=/etc/fetcher/hello/secrets",
