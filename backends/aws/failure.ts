@@ -155,7 +155,7 @@ function patience(kind: BackendErrorKind): number | undefined {
 }
 
 function judge(error: unknown): readonly [BackendErrorKind, string] {
-  if (error instanceof Unusable) return ["invalid", error.message];
+  if (error instanceof Unusable) return [error.kind, error.message];
   const { name, code, status, message, isOfAws, peer } = read(error);
   // By the SDK's reading of the clock the request was signed too early or too late.
   if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];

@@ -1,7 +1,7 @@
 /** The SDK's own sending and receiving, with a limit on what comes in: the SDK reads any answer to its end, then parses it. */
 import { isUtf8 } from "node:buffer";
 import { BackendError } from "../../src/contract/backend.ts";
-import { checkJson } from "../../src/contract/json.ts";
+import { beginsAsObject, checkJson } from "../../src/contract/json.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
 
 const MIB = 1024 * 1024;
@@ -28,6 +28,13 @@ interface Handler {
 /** An answer that is not for the SDK to parse. Its message holds nothing of it. */
 export class Unusable extends Error {
   override readonly name = "Unusable";
+  /** `unavailable`: it is none of the service's, and so says nothing about a secret. */
+  readonly kind: "invalid" | "unavailable";
+
+  constructor(message: string, kind: "invalid" | "unavailable" = "invalid") {
+    super(message);
+    this.kind = kind;
+  }
 }
 
 /**
@@ -88,7 +95,11 @@ function isJson(body: Buffer): boolean {
 function check(body: Buffer, request: Request): void {
   if (!isJsonExpected(request)) return;
   // The SDK would put U+FFFD into the value.
-  if (!isUtf8(body)) throw new Unusable("the answer is no UTF-8");
+  if (!isUtf8(body)) {
+    // Bytes that nobody asked for (`Content-Encoding: gzip`) are a proxy's.
+    if (!beginsAsObject(body)) throw new Unusable("the answer is not of AWS", "unavailable");
+    throw new Unusable("the answer is no UTF-8");
+  }
   try {
     checkJson(body.toString("utf8"), "the answer");
   } catch (error) {

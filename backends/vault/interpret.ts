@@ -2,7 +2,7 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders } from "node:http";
 import { BackendError } from "../../src/contract/backend.ts";
-import { parseJson } from "../../src/contract/json.ts";
+import { beginsAsObject, parseJson } from "../../src/contract/json.ts";
 import { isRecord } from "../../src/contract/records.ts";
 import { isTemporary, Refused } from "./failures.ts";
 
@@ -53,7 +53,11 @@ function bodyOf(
   place: string,
 ): Readonly<Record<string, unknown>> | undefined {
   if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
-  if (!isUtf8(body)) throw new BackendError("invalid", `${place}: the answer is no UTF-8`);
+  if (!isUtf8(body)) {
+    // Bytes that nobody asked for (`Content-Encoding: gzip`) are a proxy's.
+    if (!beginsAsObject(body)) return undefined;
+    throw new BackendError("invalid", `${place}: the answer is no UTF-8`);
+  }
   const parsed = parseJson(body.toString("utf8"), place);
   return isRecord(parsed) ? parsed : undefined;
 }

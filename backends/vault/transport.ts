@@ -28,6 +28,8 @@ export const MAX_BODY = 32 * 1024 * 1024;
 /** Bytes. Above this, answers come in one at a time: eight of the largest at once would be a flood. */
 const LARGE = 1024 * 1024;
 const MAX_REDIRECTS = 3;
+/** Of status 1xx before an answer: some servers send one. */
+const MAX_INTERIM = 100;
 /** ms that an idle connection is kept for the requests of one fetch, and for those between two. */
 const IDLE = 3000;
 
@@ -177,6 +179,17 @@ export class Transport {
       request.on("error", (error) => {
         const isStale = request.reusedSocket && errnoCode(error) === "ECONNRESET";
         fail(isStale ? new StaleConnection() : ofConnection(error, this.#settings.server));
+      });
+      let interim = 0;
+      request.on("information", () => {
+        interim += 1;
+        if (interim > MAX_INTERIM)
+          fail(
+            new BackendError(
+              "unavailable",
+              `${this.#settings.server}: the answer does not begin (status 1xx again and again)`,
+            ),
+          );
       });
       request.on("response", (response) => {
         this.#receive(response, url, limits, { fail, resolve });

@@ -126,3 +126,8 @@ function endOfNumber(text: string, start: number): number {
 function refused(place: string, what: string): BackendError {
   return new BackendError("invalid", `${place}: ${what}`);
 }
+
+/** Whether bytes that are no UTF-8 are the JSON of an object all the same, with such a text in it; what else they are has nothing to do with a secret. */
+export function beginsAsObject(body: Buffer): boolean {
+  return /^\s*\{/.test(body.toString("latin1", 0, 1000));
+}

@@ -2,8 +2,10 @@
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
@@ -197,7 +199,7 @@ describe("a stand-in server", () => {
   });
 
   const page =
-    (status: number, type: string | undefined, text: string): Answering =>
+    (status: number, type: string | undefined, text: string | Buffer): Answering =>
     (_, response) => {
       response.writeHead(status, type === undefined ? {} : { "content-type": type });
       response.end(text);
@@ -251,6 +253,25 @@ describe("a stand-in server", () => {
     ).toEqual({
       kind: "invalid",
       message: "secret/data/app: the answer comes wrapped: the token's policy has a min_wrapping_ttl",
+    });
+  });
+
+  test("nor is what a proxy has compressed, or has put into another encoding", async () => {
+    for (const body of [
+      gzipSync(`{"data":{"data":{"db":"${secret}"}}}`),
+      Buffer.from(`{"data":"${secret}"}`, "utf16le").swap16(),
+    ])
+      expect(await failing(page(200, "application/json", body))).toEqual(strange(200, "application/json"));
+  });
+
+  test("interim answers without an end are given up before any time limit", async () => {
+    const flood = (_: unknown, __: unknown, socket: Socket) => {
+      socket.write("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000));
+      return true;
+    };
+    expect(await failing(flood, { responseTimeout: 90, requestTimeout: 95 })).toEqual({
+      kind: "unavailable",
+      message: "URL: the answer does not begin (status 1xx again and again)",
     });
   });
 

@@ -2,6 +2,7 @@
  * A service that sends too much, too deep or what is no text. If these fail, one AWS secret, or a proxy, stops the
  * rotation of all, or takes the memory of the host.
  */
+import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { idsOf, openAws, secretOf } from "../../aws/opened.ts";
 import { type Call, refusal, type Reply } from "../../aws/stand-in.ts";
@@ -48,6 +49,12 @@ describe("one secret's answer is the matter of that secret", () => {
       { body: Buffer.concat([Buffer.from('{"SecretString":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]) },
       "invalid",
       "the answer is no UTF-8",
+    ],
+    [
+      "is compressed, as a proxy may do: an outage",
+      { body: gzipSync(`{"SecretString":"${canary}"}`), headers: { "content-encoding": "gzip" } },
+      "unavailable",
+      "the answer is not of AWS",
     ],
     [
       "is an error without an end: its status counts",

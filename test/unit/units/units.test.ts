@@ -89,6 +89,24 @@ describe("the sidecar's unit", () => {
   });
 });
 
+test("no unit that sees a secret dumps core, or is swapped out", () => {
+  for (const config of [
+    {},
+    { resident: false },
+    { resident: "on-change" },
+    { backend: "vault", config: { url: "https://vault.test" } },
+  ]) {
+    const all = [...units("hello", { ...config, secrets: { a: {} } })].filter(([path]) => path.endsWith(".service"));
+    const program = all.filter(([, unit]) =>
+      lines(unit).some((line) => line.startsWith("ExecStart=/usr/bin/fetcher ")),
+    );
+    expect(program.map(([path]) => path)).toContain("hello-secrets.service");
+    for (const [path, unit] of program)
+      expect(lines(unit), path).toEqual(expect.arrayContaining(["LimitCORE=0", "MemorySwapMax=0"]) as string[]);
+    for (const [path, unit] of all) expect(lines(unit), path).toContain("LimitCORE=0");
+  }
+});
+
 describe("the units that act for it", () => {
   test("are started by what is in the inbox, run this program on this file, and go with the sidecar", () => {
     const made = units("hello", { secrets: { a: {} }, onChange: { action: "restart" } });
