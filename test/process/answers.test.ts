@@ -52,10 +52,10 @@ const whole: readonly [shape: string, Shape, closes?: boolean][] = [
   ["in chunks, with trailers", (body) => chunked(body, "0\r\nx-checksum: 1\r\n\r\n")],
   [
     "in chunks of a byte",
-    (body) => `${head}transfer-encoding: chunked\r\n\r\n${[...body].map((one) => chunk(one)).join("")}0\r\n\r\n`,
+    (body) => `${head}transfer-encoding: chunked\r\n\r\n${Array.from(body, (one) => chunk(one)).join("")}0\r\n\r\n`,
   ],
-  ["in packets of a byte", (body) => [...chunked(body)]],
-  ["with a length, in packets of a byte", (body) => [...withLength(body)]],
+  ["in packets of a byte", (body) => Array.from(chunked(body))],
+  ["with a length, in packets of a byte", (body) => Array.from(withLength(body))],
   ["until the connection ends", (body) => `${head}\r\n${body}`, true],
   ["as HTTP/1.0 has it", (body) => `${head.replace("1.1", "1.0")}\r\n${body}`, true],
   [
