@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
@@ -241,4 +242,34 @@ test("a start without reloadOnChange waits until a file that is being written is
   fs.closeSync(descriptor);
   await daemon.ready();
   expect(place.read("id")).toMatch(/line 15\n$/);
+});
+
+describe("whatever writes a file, all of it is published, and never a part", () => {
+  const size = 3 << 20;
+  test.each([
+    ["cat, over the file", 'cat "$1" >"$2"'],
+    ["cp, over the file", 'cp "$1" "$2"'],
+    ["cp, which removes the file first", 'cp --remove-destination "$1" "$2"'],
+    ["mv, from another file system", 'cp "$1" /dev/shm/fetcher-mv.$$ && mv /dev/shm/fetcher-mv.$$ "$2"'],
+    ["dd, block for block in place, as rsync --inplace does", 'dd if="$1" of="$2" bs=4k conv=notrunc status=none'],
+    ["tee, from a pipe in pieces", '{ head -c 1000000; sleep 0.2; cat; } <"$1" | tee "$2" >/dev/null'],
+    ["sed -i", 'sed -i "1s/.*/$(head -n 1 "$1")/; 2,\\$s/./$(head -c 1 "$1")/g" "$2"'],
+  ])("%s", async (_, script) => {
+    const value = (letter: string) => `${letter.repeat(99)}\n`.repeat(size / 100);
+    const [old, new_] = [value("a"), value("b")];
+    const place = new Place();
+    place.put({ id: old });
+    fs.writeFileSync(place.path("source"), new_);
+    const daemon = await place.start(place.config(["id"], { onChange: { settle: 0.5 } })).ready();
+    execFileSync("sh", ["-c", script, "sh", place.path("source"), join(place.store, "id")]);
+    const seen = new Set<string | undefined>();
+    await eventually("the new value is published", () => {
+      const now = place.read("id");
+      seen.add(now === old ? "old" : now === new_ ? "new" : (now?.length.toString() ?? "none"));
+      return now === new_;
+    });
+    await daemon.says(/^published/);
+    expect([...seen].filter((one) => one !== "old" && one !== "new")).toEqual([]);
+    expect(daemon.lines.filter(({ message }) => message.startsWith("published"))).toHaveLength(1);
+  });
 });

@@ -17,6 +17,7 @@ const values = [
   " spaces around ",
   "-----BEGIN KEY-----\nAAAA\n-----END KEY-----",
   "ends in a backslash\\",
+  "ends in a line end\n",
 ];
 const written = (filter: string, value: string) => filtered(filter, Buffer.from(value)).toString("utf8");
 const accepted = (filter: string) => values.filter((value) => refusalOf(filter, Buffer.from(value)) === undefined);
@@ -40,7 +41,7 @@ test("what each refuses", () => {
       values.flatMap((value, index) => (accepted(name).includes(value) ? [] : [index])),
     ]),
   );
-  expect(refused).toEqual({ json: [], sh: [], url: [], ini: [3, 4, 5, 6], line: [3, 6], dotenv: [2, 7] });
+  expect(refused).toEqual({ json: [], sh: [], url: [], ini: [3, 4, 5, 6, 8], line: [3, 6, 8], dotenv: [2, 7] });
 });
 
 test.each(values)(
@@ -49,7 +50,8 @@ test.each(values)(
     const text = execFileSync("sh", ["-c", `printf %s ${written("sh", value)}`], { encoding: "utf8" });
     expect(text).toBe(value);
     const line = encodeEnvFile([{ id: "a", value: Buffer.from(value), env: undefined, restricted: false }]).content;
-    expect(line.toString("utf8")).toBe(`a=${written("sh", value)}\n`);
+    // There the last line end is no part of the value.
+    expect(line.toString("utf8")).toBe(`a=${written("sh", value.replace(/\n$/, ""))}\n`);
   },
 );
 
@@ -60,6 +62,21 @@ test.each(values)("json, url: what reads %j here", (value) => {
   expect(decodeURIComponent(url.password)).toBe(value);
   expect(url.searchParams.get("p")).toBe(value);
   expect(url.host).toBe("host");
+});
+
+test("json, sh, url: what reads 1 MiB of every character of ASCII here, and in a file", () => {
+  const ascii = Array.from({ length: 127 }, (_, index) => String.fromCharCode(index + 1)).join("");
+  const value = ascii.repeat(Math.ceil(2 ** 20 / ascii.length));
+  expect(JSON.parse(written("json", value)) === value).toBe(true);
+  expect(decodeURIComponent(written("url", value)) === value).toBe(true);
+  const directory = mkdtempSync(join(tmpdir(), "fetcher-filters-"));
+  try {
+    const file = join(directory, "sh");
+    writeFileSync(file, `a=${written("sh", value)}\nprintf %s "$a"`);
+    expect(execFileSync("sh", [file], { encoding: "utf8", maxBuffer: 2 ** 22 }) === value).toBe(true);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 needs("python").describe("Python reads", () => {
