@@ -23,7 +23,7 @@ const environment = v.pipe(
   record(word, v.pipe(v.string(), v.regex(/^[A-Za-z_]\w*$/, "expected the name of a variable"))),
   v.check(
     (variables) => !Object.keys(variables).some((name) => name.startsWith("LD_")),
-    "must not have variables of the loader (LD_...)",
+    "must not set variables of the dynamic loader (LD_...)",
   ),
 );
 
@@ -138,7 +138,7 @@ async function run(source: Source, settings: Settings, signal: AbortSignal): Pro
       return failed(result, name);
     case "signal":
       result.stdout.fill(0);
-      return signal.aborted ? stopped() : new BackendError("unavailable", `${name} was ended by ${result.signal}`);
+      return signal.aborted ? stopped() : new BackendError("unavailable", `${name} was killed by ${result.signal}`);
     case "timeout":
       return new BackendError("unavailable", `${name} took longer than ${timeout} s`);
     case "overflow":
@@ -163,12 +163,9 @@ function notStarted(reason: string, name: string): BackendError {
   if (reason === "EACCES" && !name.includes("/"))
     return new BackendError(
       "invalid",
-      `${name} cannot be run: its file, or a directory of PATH, refuses access (${reason})`,
+      `cannot run ${name}: no permission for its file or a directory of PATH (${reason})`,
     );
-  return new BackendError(
-    lasting.has(reason) ? "invalid" : "unavailable",
-    `${name} cannot be run: ${errnoText(reason)}`,
-  );
+  return new BackendError(lasting.has(reason) ? "invalid" : "unavailable", `cannot run ${name}: ${errnoText(reason)}`);
 }
 
 /** sysexits(3), for programs that keep to it; with any other status nobody knows, and time may heal it. */

@@ -35,7 +35,7 @@ export async function loadForeignBackend(name: string, baseDirectory: string): P
   }
   const problems = problemsOf(exported.default);
   if (problems.length > 0) {
-    throw new ConfigError("backend", `the default export of ${shown} is no backend: ${problems.join("; ")}`);
+    throw new ConfigError("backend", `the default export of ${shown} is not a backend: ${problems.join("; ")}`);
   }
   return adopt(exported.default as BackendModule);
 }
@@ -54,11 +54,14 @@ async function trusted(named: string): Promise<string> {
       const { uid, mode } = await stat(at);
       const shown = printable(at);
       if (uid !== 0 && uid !== process.geteuid?.()) {
-        throw new ConfigError("backend", `${shown} belongs to another user (uid ${uid}), who could change what we run`);
+        throw new ConfigError(
+          "backend",
+          `${shown} belongs to another user (uid ${uid}), who could change what fetcher runs`,
+        );
       }
       // In a sticky directory (/tmp, /nix/store) nobody can replace what belongs to another.
       if ((mode & 0o022) !== 0 && (at === path || (mode & 0o1000) === 0)) {
-        throw new ConfigError("backend", `others than its owner can write to ${shown}: chmod go-w it`);
+        throw new ConfigError("backend", `not only its owner can write to ${shown}: run chmod go-w on it`);
       }
       if (at === "/") return path;
     }
@@ -73,10 +76,10 @@ async function trusted(named: string): Promise<string> {
 /** Without the error's own words: code that runs at import may put anything into them. */
 function loadFailure(error: unknown, shown: string): string {
   const code = errnoCode(error);
-  if (error instanceof SyntaxError) return `has a syntax error: see it with: node --check ${shown}`;
-  if (code === "ERR_MODULE_NOT_FOUND") return `imports something that does not exist: see it with: node ${shown}`;
+  if (error instanceof SyntaxError) return `has a syntax error; to see it, run: node --check ${shown}`;
+  if (code === "ERR_MODULE_NOT_FOUND") return `imports something that does not exist; to see what, run: node ${shown}`;
   if (code === "ERR_UNKNOWN_FILE_EXTENSION") return "is not an ES module: its name must end in .js or .mjs";
-  return `fails when it is loaded (${nameOf(error)}): see it with: node ${shown}`;
+  return `fails to load (${nameOf(error)}); to see why, run: node ${shown}`;
 }
 
 /** Codes of system calls, and Node's own of loading a module: any other code of a foreign error may be anything. */
@@ -108,7 +111,7 @@ function problemsOf(exported: unknown): string[] {
 
 function whatLacks(exported: unknown): string[] {
   if (exported === undefined) return ["there is none"];
-  if (typeof exported !== "object" || exported === null) return ["it is no object"];
+  if (typeof exported !== "object" || exported === null) return ["it is not an object"];
   const module = exported as Record<keyof BackendModule, unknown>;
   const problems: string[] = [];
   if (typeof module.name !== "string" || !/^[\w.-]{1,64}$/.test(module.name)) {
@@ -138,14 +141,14 @@ function adopt(module: BackendModule): BackendModule {
     describe: (source, settings) => {
       const text: unknown = guard(name, () => module.describe(source, settings));
       // Bytes, say, could be a value.
-      if (typeof text !== "string") throw new BackendError("invalid", `backend ${name}: describe() gave no text`);
+      if (typeof text !== "string") throw new BackendError("invalid", `backend ${name}: describe() must return a text`);
       return printable(text);
     },
     ...(typeof module.reads === "function" && {
       reads: (settings: unknown) => {
         const paths: unknown = guard(name, () => module.reads?.(settings));
         if (!Array.isArray(paths) || !paths.every((path) => typeof path === "string" && path.startsWith("/")))
-          throw new BackendError("invalid", `backend ${name}: reads() gave no list of absolute paths`);
+          throw new BackendError("invalid", `backend ${name}: reads() must return a list of absolute paths`);
         return paths as readonly string[];
       },
     }),
@@ -156,7 +159,7 @@ function adopt(module: BackendModule): BackendModule {
 
 function adoptOpened(name: string, backend: Partial<Backend<unknown>> | undefined): Backend<unknown> {
   if (typeof backend?.fetch !== "function")
-    throw new BackendError("invalid", `${name}: open() gave nothing with a fetch()`);
+    throw new BackendError("invalid", `${name}: open() must return an object with fetch()`);
   const { fetch, watch, applied, close } = backend;
   return {
     fetch: async (requests, signal) =>
@@ -189,7 +192,7 @@ function adoptOutcome(name: string, id: string, given: unknown, room: Room): Out
   } catch {
     // It throws where it is looked at. The other secrets are none the worse for it.
   }
-  return new BackendError("invalid", `${name}: what its fetch() gave is no outcome`);
+  return new BackendError("invalid", `${name}: its fetch() returned something that is not an outcome`);
 }
 
 /** @returns a value as the module's own bytes. */

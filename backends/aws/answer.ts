@@ -42,7 +42,7 @@ function field(
   const { secretId } = source;
   if (fields instanceof BackendError) return fields;
   if (fields === undefined)
-    return new BackendError("invalid", `${secretId}: its value is no JSON object, it has no keys`);
+    return new BackendError("invalid", `${secretId}: its value is not a JSON object, so it has no keys`);
   const value = Object.hasOwn(fields, key) ? fields[key] : undefined;
   const place = `key ${JSON.stringify(key)} in ${secretId}`;
   if (value === undefined) return { status: "missing", where: `no ${place}` };
@@ -52,7 +52,10 @@ function field(
 
 function fetched(value: Buffer | undefined, { VersionId: version }: Answer, place: string): Outcome {
   if (value === undefined)
-    return new BackendError("invalid", `${place}: is no Unicode text (half of a surrogate pair): store it as base64`);
+    return new BackendError(
+      "invalid",
+      `${place}: is not valid Unicode text (half of a surrogate pair): store it as base64`,
+    );
   const known = version !== undefined && /^[\x21-\x7e]{1,64}$/.test(version);
   return { status: "value", value, version: known ? version : "unknown" };
 }

@@ -33,17 +33,17 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ...Object.fromEntries(throttling.map((code) => [code, ["unavailable", "throttled"] as const])),
   AccessDeniedException: ["denied", "access denied: the role needs secretsmanager:GetSecretValue"],
   // Of STS.
-  AccessDenied: ["denied", "access denied: sts:AssumeRole must be allowed to us, and the role must trust us"],
-  UnrecognizedClientException: ["denied", "the access key is not known"],
-  InvalidClientTokenId: ["denied", "the access key is not known"],
+  AccessDenied: ["denied", "access denied: allow fetcher's identity sts:AssumeRole, and let the role trust it"],
+  UnrecognizedClientException: ["denied", "AWS does not know the access key"],
+  InvalidClientTokenId: ["denied", "AWS does not know the access key"],
   InvalidSignatureException: ["denied", "the secret access key is wrong"],
   SignatureDoesNotMatch: ["denied", "the secret access key is wrong"],
   RequestTimeTooSkewed: ["unavailable", "the clock is not right (yet)"],
   RequestExpired: ["unavailable", "the clock is not right (yet)"],
-  IncompleteSignature: ["denied", "the credentials are not complete"],
-  MissingAuthenticationToken: ["denied", "the credentials are not complete"],
+  IncompleteSignature: ["denied", "the credentials are incomplete"],
+  MissingAuthenticationToken: ["denied", "the credentials are incomplete"],
   OptInRequired: ["denied", "the account may not use this service"],
-  DecryptionFailure: ["denied", "the KMS key cannot be used to decrypt it"],
+  DecryptionFailure: ["denied", "KMS cannot decrypt it: check its key and kms:Decrypt"],
   ValidationException: ["invalid", "the name or the version is not valid"],
   InvalidParameterException: ["invalid", "the name or the version is not valid"],
   ExpiredTokenException: ["unavailable", "the credentials have expired"],
@@ -53,9 +53,9 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   InternalServiceErrorException: ["unavailable", "the service has an internal error"],
   TimeoutError: ["unavailable", "no answer in time"],
   // Of the SDK, about what is before the service, perhaps.
-  SyntaxError: ["unavailable", "the answer is no JSON"],
-  RequestTimeout: ["unavailable", "the request came in too slowly"],
-  RequestTimeoutException: ["unavailable", "the request came in too slowly"],
+  SyntaxError: ["unavailable", "the answer is not JSON"],
+  RequestTimeout: ["unavailable", "the request arrived too slowly"],
+  RequestTimeoutException: ["unavailable", "the request arrived too slowly"],
   // Of STS, where a web identity is checked.
   IDPCommunicationError: ["unavailable", "the identity provider does not answer"],
   IDPCommunicationErrorException: ["unavailable", "the identity provider does not answer"],
@@ -93,7 +93,7 @@ const certificate: Readonly<Record<string, string>> = {
 function ofConnection(code: string): string | undefined {
   if (Object.hasOwn(network, code)) return network[code];
   if (Object.hasOwn(certificate, code)) return `the server's certificate ${certificate[code] ?? ""}`;
-  if (code.startsWith("HPE_")) return "the answer is no HTTP";
+  if (code.startsWith("HPE_")) return "the answer is not HTTP";
   return /^(?:EPROTO$|ERR_SSL_|ERR_TLS_|CERT_)/.test(code) ? `no TLS connection (${code})` : undefined;
 }
 

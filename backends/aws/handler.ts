@@ -97,8 +97,8 @@ function check(body: Buffer, request: Request): void {
   // The SDK would put U+FFFD into the value.
   if (!isUtf8(body)) {
     // Bytes that nobody asked for (`Content-Encoding: gzip`) are a proxy's.
-    if (!beginsAsObject(body)) throw new Unusable("the answer is not of AWS", "unavailable");
-    throw new Unusable("the answer is no UTF-8");
+    if (!beginsAsObject(body)) throw new Unusable("the answer is not from AWS", "unavailable");
+    throw new Unusable("the answer is not UTF-8");
   }
   try {
     checkJson(body.toString("utf8"), "the answer");

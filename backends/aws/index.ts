@@ -144,7 +144,7 @@ class SecretsManager implements Backend<Source> {
       // Each by itself says whose fault it is.
       if (error instanceof Unusable) return places;
       this.#mayBatch = false;
-      this.#context.log("debug", "BatchGetSecretValue is refused: one request for each secret from now on");
+      this.#context.log("debug", "AWS refuses BatchGetSecretValue: one request for each secret from now on");
       return places;
     }
     const rest: Place[] = [];

@@ -95,7 +95,7 @@ export function parseSource(id: string, input: unknown, settings: Settings): Sou
   const { valueFrom, ...fields } = parse(Source, input);
   if (valueFrom !== undefined) {
     const [other] = Object.keys(fields);
-    if (other !== undefined) throw new ConfigError(other, "cannot go with valueFrom, which says it all");
+    if (other !== undefined) throw new ConfigError(other, "does not go together with valueFrom, which names all of it");
     return parseValueFrom(valueFrom);
   }
   const shared = fields.secretId === undefined && settings.secretId !== undefined;
@@ -112,7 +112,7 @@ export function parseWhole(id: string, input: Readonly<Record<string, unknown>>,
   const source = parseSource(id, input, settings);
   if (input["jsonKey"] !== undefined) throw new ConfigError("jsonKey", 'does not go together with "all": true');
   if (input["valueFrom"] !== undefined && source.jsonKey !== undefined)
-    throw new ConfigError("valueFrom", 'must name no key with "all": true');
+    throw new ConfigError("valueFrom", 'must not name a key together with "all": true');
   return { ...source, jsonKey: undefined };
 }
 

@@ -19,7 +19,7 @@ export const Settings = settingsObject({});
 const credentialName = v.pipe(
   text,
   v.regex(/^[\x20-\x7e]+$/, "must be ASCII: it is the name of a systemd credential"),
-  v.check((name) => !/[/:]/.test(name), "must have no slash and no colon: it is the name of a systemd credential"),
+  v.check((name) => !/[/:]/.test(name), "must not contain a slash or a colon: it is the name of a systemd credential"),
   v.check((name) => name !== "." && name !== "..", "must not be . or .."),
 );
 export const Source = object({

@@ -174,7 +174,7 @@ class SecretDirectory {
 
   #notAtRest(outcome: Outcome | undefined): Outcome {
     if (outcome !== undefined && !isMissing(outcome)) return outcome;
-    return new BackendError("unavailable", `${printable(this.#store.directory)} changes while it is read`);
+    return new BackendError("unavailable", `${printable(this.#store.directory)} changes while fetcher reads it`);
   }
 }
 

@@ -138,7 +138,7 @@ async function placesOf(paths: Iterable<string>): Promise<string> {
 }
 
 function neverAtRest(path: string): BackendError {
-  return new BackendError("unavailable", `${printable(path)} changes while it is read`);
+  return new BackendError("unavailable", `${printable(path)} changes while fetcher reads it`);
 }
 
 function outcomesOf(sights: ReadonlyMap<string, Sight>): Map<string, Outcome> {

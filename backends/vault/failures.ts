@@ -97,20 +97,20 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
       // As KV answers while a mount becomes version 2; it takes a moment.
       if (refused.says(/\bfrom non-versioned to versioned data\b/))
         return ["unavailable", "the secrets engine is being upgraded to KV version 2", false];
-      if (refused.isOfOthers) return ["unavailable", "the secrets engine cannot get at what is behind it", false];
+      if (refused.isOfOthers) return ["unavailable", "the secrets engine cannot reach the system behind it", false];
       return ["invalid", "the server does not understand the request", false];
     case 401:
     case 403:
       return ["denied", "permission denied", false];
     case 404:
-      if (refused.isOfNamespace) return ["invalid", "there is no such namespace: see `namespace`", true];
+      if (refused.isOfNamespace) return ["invalid", "no such namespace: check `namespace`", true];
       return ["invalid", "there is nothing there", false];
     case 405:
       return ["invalid", "the server does not support this operation", false];
     case 412:
       return ["unavailable", "the server has not caught up with the cluster yet", true];
     case 429:
-      return ["unavailable", "the server wants fewer requests", true];
+      return ["unavailable", "the server limits how often it is asked", true];
     case 472:
     case 473:
       return ["unavailable", "the server is a standby that answers no requests", true];
@@ -123,9 +123,9 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
         true,
       ];
     default:
-      if (status >= 500) return ["unavailable", "the server fails", true];
+      if (status >= 500) return ["unavailable", "the server has an internal error", true];
       // No status of Vault's own: a proxy or a gateway before it has its say.
-      return ["unavailable", "what is before the server refuses the request", true];
+      return ["unavailable", "a proxy before the server refuses the request", true];
   }
 }
 
@@ -149,24 +149,24 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: ["unavailable", "the server's certificate is self-signed: name it in tls.caFile"],
   SELF_SIGNED_CERT_IN_CHAIN: [
     "unavailable",
-    "the server's certificate is of an unknown authority: name it in tls.caFile",
+    "the server's certificate is from an unknown authority: name it in tls.caFile",
   ],
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: [
     "unavailable",
-    "the server's certificate is of an unknown authority: name it in tls.caFile",
+    "the server's certificate is from an unknown authority: name it in tls.caFile",
   ],
   UNABLE_TO_GET_ISSUER_CERT: [
     "unavailable",
-    "the server's certificate is of an unknown authority: name it in tls.caFile",
+    "the server's certificate is from an unknown authority: name it in tls.caFile",
   ],
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: [
     "unavailable",
-    "the server's certificate is of an unknown authority: name it in tls.caFile",
+    "the server's certificate is from an unknown authority: name it in tls.caFile",
   ],
   CERT_SIGNATURE_FAILURE: ["unavailable", "the server's certificate is not signed by its authority"],
   CERT_REVOKED: ["unavailable", "the server's certificate is revoked"],
-  ERR_SSL_WRONG_VERSION_NUMBER: ["unavailable", "the server does not speak TLS there"],
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: ["unavailable", "the server does not speak TLS there"],
+  ERR_SSL_WRONG_VERSION_NUMBER: ["unavailable", "the server does not speak TLS on that port"],
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: ["unavailable", "the server does not speak TLS on that port"],
   ERR_SSL_UNSUPPORTED_PROTOCOL: ["unavailable", "the server offers no TLS version that is allowed"],
   ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: ["unavailable", "the server offers no TLS version that is allowed"],
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
@@ -182,7 +182,7 @@ export function ofConnection(error: unknown, server: string): BackendError {
   const code = codeOf(error);
   const known = Object.hasOwn(words, code) ? words[code] : undefined;
   if (known !== undefined) return new BackendError(known[0], `${server}: ${known[1]}`);
-  if (code.startsWith("HPE_")) return new BackendError("unavailable", `${server}: the answer is no HTTP`);
+  if (code.startsWith("HPE_")) return new BackendError("unavailable", `${server}: the answer is not HTTP`);
   if (code === "EPROTO" || code.startsWith("ERR_SSL_") || code.startsWith("ERR_TLS_"))
     return new BackendError("unavailable", `${server}: no TLS connection (${code})`);
   return new BackendError("unavailable", `${server}: cannot connect (${code})`);

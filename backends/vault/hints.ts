@@ -4,11 +4,11 @@ import type { Place } from "./source.ts";
 /** @returns the end of a sentence, or "". @param point where the server has the mount; undefined: it did not say. */
 export function hintFor({ mount, path }: Pick<Place, "mount" | "path">, point: string | undefined): string {
   if (path.startsWith(`${mount}/`)) return `; \`path\` begins below the mount: leave "${mount}/" out of it`;
-  if (mount.startsWith("v1/")) return '; leave "v1/" out of `mount`: every request has it';
-  if (path.startsWith("v1/")) return '; leave "v1/" out of `path`: every request has it';
-  if (path.startsWith("data/")) return '; leave "data/" out of `path`: every request to KV version 2 has it';
+  if (mount.startsWith("v1/")) return '; leave "v1/" out of `mount`: fetcher adds it';
+  if (path.startsWith("v1/")) return '; leave "v1/" out of `path`: fetcher adds it';
+  if (path.startsWith("data/")) return '; leave "data/" out of `path`: fetcher adds it for KV version 2';
   // As other programs write it.
-  if (path.includes("#")) return "; the `#` is a part of the path: a key is said by `key`";
+  if (path.includes("#")) return "; `#` is a part of the path: name the key in `key`";
   if (point === undefined || point === mount) return "";
-  return `; the mount there is "${point}": what comes after it belongs into \`path\``;
+  return `; the mount there is "${point}": what comes after it belongs in \`path\``;
 }

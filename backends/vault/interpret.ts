@@ -56,7 +56,7 @@ function bodyOf(
   if (!isUtf8(body)) {
     // Bytes that nobody asked for (`Content-Encoding: gzip`) are a proxy's.
     if (!beginsAsObject(body)) return undefined;
-    throw new BackendError("invalid", `${place}: the answer is no UTF-8`);
+    throw new BackendError("invalid", `${place}: the answer is not UTF-8`);
   }
   const parsed = parseJson(body.toString("utf8"), place);
   return isRecord(parsed) ? parsed : undefined;
@@ -82,6 +82,6 @@ function notVault(server: string, status: number, headers: IncomingHttpHeaders):
   const type = /^[\w.+-]{1,40}\/[\w.+-]{1,40}(?![\w.+-])/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
   return new BackendError(
     "unavailable",
-    `${server}: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,
+    `${server}: the answer is not from Vault or OpenBao (status ${status}, ${type})`,
   );
 }

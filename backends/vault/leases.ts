@@ -157,7 +157,7 @@ export class Leases {
       }
       if (isRefused) {
         this.#blind = token;
-        this.#context.log("debug", `${path} is refused: a lease that is revoked shows at its renewal only`);
+        this.#context.log("debug", `${path} is refused: a revoked lease shows only when it is renewed`);
       }
       return true;
     }

@@ -44,13 +44,13 @@ export class Login {
     if (refused.isOfOthers)
       return new BackendError(
         "unavailable",
-        `${this.place}: the login is refused (status ${status}): by a clock that is not right yet, or by what the server asks about us`,
+        `${this.place}: the server refuses the login (status ${status}): a clock may be wrong, or a system that the server asks may be away`,
       );
     // What both servers say of a place where there is no login; some logins refuse with it, too.
     const isHidden = status === 403 || (status === 400 && refused.isOfToken);
     const remedy = isHidden ? `${this.#remedy()}. Or ${this.#whichMount()}` : this.#remedy();
     if (status === 400 || status === 401 || status === 403)
-      return new BackendError("denied", `${this.place}: the login is refused (status ${status}): ${remedy}`);
+      return new BackendError("denied", `${this.place}: the server refuses the login (status ${status}): ${remedy}`);
     if (status === 404 && !refused.isOfNamespace)
       return new BackendError("invalid", `${this.place}: there is no such login (status 404): ${this.#whichMount()}`);
     return ofStatus(refused, this.place, this.#server);
@@ -132,7 +132,7 @@ export class Login {
     if (end !== "secret-id" || more.length > 0 || (auth.role !== undefined && auth.role !== role))
       throw new BackendError(
         "denied",
-        `the wrapping token in ${file} was not made for a secret id of ${auth.role ?? "a role"} in auth/${auth.mount}: it may have been replaced by somebody`,
+        `the wrapping token in ${file} was not made for a secret id of ${auth.role ?? "a role"} in auth/${auth.mount}: somebody may have replaced it`,
       );
     const open = async () => {
       const path = "sys/wrapping/unwrap";
@@ -164,6 +164,6 @@ export async function readWord(path: string, what: string, signal: AbortSignal):
   outcome.value.fill(0);
   if (word === "") throw new BackendError("unavailable", `no ${what}: ${path} is empty (yet)`);
   if (!/^[\x21-\x7e]+$/.test(word))
-    throw new BackendError("invalid", `${path} is no ${what}: expected one word of printable ASCII`);
+    throw new BackendError("invalid", `${path} is not a ${what}: expected one word of printable ASCII`);
   return word;
 }

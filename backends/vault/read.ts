@@ -70,7 +70,7 @@ export class Reader {
       if (isVersion2) where = `${mount}/data/${path}`;
       asked = where;
       if (!isVersion2 && version !== undefined)
-        throw new BackendError("invalid", `${where}: has no versions: ${mount} is not of KV version 2`);
+        throw new BackendError("invalid", `${where}: has no versions: ${mount} is not KV version 2`);
       if (!isVersion2)
         return this.#generic(await this.#session.call({ method: "GET", path: where, signal }), place, where);
       const query = version === undefined ? undefined : `version=${version}`;
@@ -85,7 +85,7 @@ export class Reader {
       if (error.status === 400 && data !== undefined && !error.isOfOthers)
         throw new BackendError(
           "invalid",
-          `${where}: the server does not accept what is written there (\`data\`; status 400)`,
+          `${where}: the server does not accept the \`data\` that fetcher writes (status 400)`,
         );
       if (error.status !== 403) throw ofStatus(error, where, this.#server, "");
       throw ofStatus(error, asked, this.#server, this.#hint(place, asked !== where));
@@ -202,7 +202,10 @@ export function outcomeOf(found: Found, key: string | undefined, refreshAfter: n
     return new BackendError("invalid", `${place}: has a number that KV version 2 alters: store it as a string`);
   const bytes = bytesOf(value);
   if (bytes === undefined)
-    return new BackendError("invalid", `${place}: is no Unicode text (half of a surrogate pair): store it as base64`);
+    return new BackendError(
+      "invalid",
+      `${place}: is not valid Unicode text (half of a surrogate pair): store it as base64`,
+    );
   return {
     status: "value",
     value: bytes,

@@ -66,7 +66,7 @@ export class Renewal {
       token.endsAt = token.ttl === 0 ? Infinity : this.#now() + token.ttl;
       if (token === this.#token) this.#schedule(token, token.ttl);
     })().catch((error: unknown) => {
-      this.#context.log("debug", "the token cannot be looked up; it is used as it is");
+      this.#context.log("debug", "cannot look up the token; using it as it is");
       if (token !== this.#token || (error instanceof Refused && !error.isTemporary)) return;
       // An outage is no answer: without one the token would never be renewed. The next request asks again, if there is one.
       this.#lookedUp = undefined;
@@ -115,7 +115,7 @@ export class Renewal {
       const why = error instanceof BackendError ? error.message : "the server refuses";
       this.#context.log(
         this.#warned ? "debug" : "warn",
-        `the token cannot be renewed: ${why}; it ends in ${Math.max(0, left).toFixed(0)} s`,
+        `cannot renew the token: ${why}; it ends in ${Math.max(0, left).toFixed(0)} s`,
       );
       this.#warned = true;
       if (left > 0) this.#timer.set(Math.max(1, Math.min(30, left / 10)), () => void this.#renew(token));
@@ -152,7 +152,7 @@ export class Renewal {
     const left = Math.max(0, token.endsAt - this.#now());
     this.#context.log(
       "warn",
-      `the token in ${this.#auth.tokenPath} ends in ${left.toFixed(0)} s and cannot be renewed: put another there`,
+      `the token in ${this.#auth.tokenPath} ends in ${left.toFixed(0)} s and cannot be renewed: put a new one there`,
     );
   }
 }

@@ -152,7 +152,7 @@ export class Session {
     if (this.#token !== refused) return await this.#resend(call);
     if (!this.#retries.isDue(refused, call.path, isGood)) {
       if (isGood || !this.#retries.isOpen(refused)) throw refusal;
-      throw new BackendError("unavailable", `${this.#server}: whether the token is still valid cannot be told (yet)`);
+      throw new BackendError("unavailable", `${this.#server}: cannot tell whether the token is still valid (yet)`);
     }
     const trial = this.#tryAnother(call, refused, isGood, refusal);
     this.#trial = trial
@@ -184,7 +184,7 @@ export class Session {
     const take = () => {
       this.#retries.succeeded();
       const why = isGood ? `may not use ${path}` : "is not valid any more";
-      this.#context.log("notice", `logged in again: the token of before ${why}`);
+      this.#context.log("notice", `logged in again: the old token ${why}`);
       this.#take(token);
     };
     try {

@@ -34,7 +34,7 @@ export function parseSettings(input: Readonly<Record<string, unknown>>): Setting
   if ((tls.certFile === undefined) !== (tls.keyFile === undefined))
     throw new ConfigError("tls", "certFile and keyFile go together");
   if (settings.tls !== undefined && !place.url.startsWith("https:"))
-    throw new ConfigError("tls", "is for an https URL, and `url` is none");
+    throw new ConfigError("tls", "needs a `url` with https");
   if (auth.method === "cert" && tls.certFile === undefined)
     throw new ConfigError("tls.certFile", "is required: auth.method is cert");
   const { connectTimeout: connect, responseTimeout: response, requestTimeout: total } = settings;
@@ -61,10 +61,7 @@ function parseUrl(server: string): Pick<Settings, "url" | "socketPath" | "server
   if (/^\/ui(\/|$)/.test(url.pathname))
     throw new ConfigError("url", "is the address of the web interface: expected that of the server, without /ui");
   if (/^\/v1\/./.test(url.pathname))
-    throw new ConfigError(
-      "url",
-      "must not hold a path of the API: what comes after /v1 belongs into `mount` and `path`",
-    );
+    throw new ConfigError("url", "must not hold a path of the API: what comes after /v1 belongs in `mount` and `path`");
   return { url: plain, socketPath: undefined, server: plain };
 }
 
@@ -73,7 +70,7 @@ function parseAuth(given: unknown, tokenPath: string | undefined, isSocket: bool
     if (tokenPath !== undefined) return { method: "token", tokenPath };
     // Who may use a socket is decided by its mode.
     if (isSocket) return { method: "none" };
-    throw new ConfigError("auth", "is required, or tokenPath: the file that the token is in");
+    throw new ConfigError("auth", "is required, or tokenPath: the file with the token");
   }
   if (tokenPath !== undefined) throw new ConfigError("tokenPath", "does not go together with auth");
   const { method } = parse(

@@ -51,7 +51,7 @@ export function parseSource(id: string, input: Readonly<Record<string, unknown>>
   const { path = settings.path, key = id, mount = settings.mount, version, data } = parse(Source, input);
   if (path === undefined) throw new ConfigError("path", "is required, here or in the settings (config.path)");
   if (version !== undefined && data !== undefined)
-    throw new ConfigError("version", "does not go together with data: what is written has no version");
+    throw new ConfigError("version", "does not go together with data: a write has no version");
   return { key, place: { mount, path, version, data, identity: JSON.stringify([mount, path, version, data]) } };
 }
 

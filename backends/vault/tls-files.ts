@@ -53,7 +53,7 @@ function check(context: SecureContextOptions): void {
     const code = errnoCode(error) ?? "unknown error";
     // One of the two has been replaced already.
     if (code === "ERR_OSSL_X509_KEY_VALUES_MISMATCH" || code === "ERR_OSSL_X509_KEY_TYPE_MISMATCH")
-      throw new BackendError("unavailable", "tls.certFile and tls.keyFile do not belong together (yet)");
+      throw new BackendError("unavailable", "tls.certFile and tls.keyFile do not match (yet)");
     const message = `the files of \`tls\` are no certificates and key in PEM form (${code})`;
     throw new BackendError("invalid", message, undefined, WRITTEN_WITHIN);
   }

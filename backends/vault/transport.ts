@@ -61,7 +61,7 @@ export class Transport {
         if (raw.status < 300 || raw.status >= 400) return interpret(raw, server, placeOf(url));
         raw.body.fill(0);
         url = this.#follow(url, raw, method);
-        if (redirects === MAX_REDIRECTS) throw new BackendError("unavailable", `${server}: redirects in a circle`);
+        if (redirects === MAX_REDIRECTS) throw new BackendError("unavailable", `${server}: redirects without end`);
       }
     } finally {
       body?.fill(0);
@@ -129,7 +129,7 @@ export class Transport {
     if (to.origin !== from.origin || to.username !== "")
       throw new BackendError(
         "unavailable",
-        `${server}: redirects to another origin, ${shortened(to.origin)}, which gets no token of ours: if it is right, put it into \`url\``,
+        `${server}: redirects to another origin, ${shortened(to.origin)}, and fetcher sends no token there: if it is right, put it into \`url\``,
       );
     if (method !== "GET" && status !== 307 && status !== 308)
       throw new BackendError("unavailable", `${server}: redirects a write (status ${status})`);

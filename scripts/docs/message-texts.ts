@@ -116,7 +116,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "another program changed what fetcher published",
     cure: "find out which",
   },
-  "the token in … ends in … s and cannot be renewed: put another there": {
+  "the token in … ends in … s and cannot be renewed: put a new one there": {
     cause: "the token has reached its longest life",
     cure: "write a new token to that file, or use another login",
   },
@@ -145,7 +145,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "a wrapped secret id opens once",
     cure: "write a fresh one; if nobody here opened it, revoke it",
   },
-  "… changes while it is read": { cause: "a writer is not done", cure: "write beside the file, and rename" },
+  "… changes while fetcher reads it": { cause: "a writer is not done", cure: "write beside the file, and rename" },
   "output: refusing to write to the shared …; set PrivateTmp=true in the unit": {
     cause: "every user shares this /tmp",
     cure: "set `PrivateTmp=yes` in the unit, or name another directory",

@@ -82,7 +82,8 @@ function joined(value: Buffer, place: string): Buffer {
   if (!Array.isArray(list) || !list.every((item) => typeof item === "string"))
     throw new BackendError("invalid", `${place}: is no array of strings, as \`join\` wants it`);
   const text = bytesOf(list.map((item: string) => (item.endsWith("\n") ? item : `${item}\n`)).join(""));
-  if (text === undefined) throw new BackendError("invalid", `${place}: is no Unicode text (half of a surrogate pair)`);
+  if (text === undefined)
+    throw new BackendError("invalid", `${place}: is not valid Unicode text (half of a surrogate pair)`);
   return text;
 }
 

@@ -34,11 +34,11 @@ export async function verify(
     case "exit":
       return result.code === 0 ? undefined : `the verify command exited with ${result.code}`;
     case "signal":
-      return `the verify command was ended by ${result.signal}`;
+      return `the verify command was killed by ${result.signal}`;
     case "timeout":
       return `the verify command took longer than ${timeout} s`;
     case "not-started": {
-      const why = `the verify command cannot be run: ${errnoText(result.reason)}`;
+      const why = `cannot run the verify command: ${errnoText(result.reason)}`;
       if (PASSING.includes(result.reason)) throw new FatalError(ExitCode.ioError, why);
       return why;
     }

@@ -144,7 +144,7 @@ export function job(result: CommandResult): JobResult {
         detail: result.stderr.split("\n")[0] ?? "",
       };
     case "signal":
-      return { ok: false, detail: `systemctl ended by ${result.signal}` };
+      return { ok: false, detail: `systemctl was killed by ${result.signal}` };
     case "timeout":
       return { ok: false, detail: "systemctl did not answer" };
     case "not-started":

@@ -151,7 +151,7 @@ describe("a program", () => {
     const backend = await opened({ command: ["no-such-program"] });
     expect(await backend.outcome("id")).toMatchObject({
       kind: "invalid",
-      message: expect.stringMatching(/no-such-program cannot be run: .*PATH.*EACCES/) as string,
+      message: expect.stringMatching(/cannot run .*no-such-program: .*PATH.*EACCES/) as string,
     });
   });
 
@@ -182,7 +182,7 @@ describe("a program", () => {
     const backend = await opened({ command: argv }, { args: [] });
     expect(await backend.outcome("id")).toMatchObject({
       kind: "invalid",
-      message: expect.stringMatching(`cannot be run: .*\\(${code}\\)$`) as string,
+      message: expect.stringMatching(`cannot run .*: .*\\(${code}\\)$`) as string,
     });
   });
 

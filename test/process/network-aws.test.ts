@@ -52,7 +52,7 @@ test.each([
     () => ({ body: '{"SecretString":"canary', floods: true }),
     "the answer is larger than",
   ],
-  ["is answered with a page", () => ({ body: "<p>canary</p>" }), "the answer is no JSON"],
+  ["is answered with a page", () => ({ body: "<p>canary</p>" }), "the answer is not JSON"],
   ["meets a gateway that fails", () => ({ status: 502, body: "canary" }), "HTTP status 502"],
 ])("a start whose request %s ends, and says so", async (_, answer, says) => {
   const standIn = await start(answer);
@@ -73,7 +73,7 @@ test("a service that resets connections, speaks something else, or is not there,
   for (const [endpoint, says] of [
     [await at((socket) => socket.resetAndDestroy()), /connection reset/],
     [await at((socket) => socket.destroy()), /connection reset/],
-    [await at((socket) => socket.end("220 canary ESMTP\r\n")), /the answer is no HTTP/],
+    [await at((socket) => socket.end("220 canary ESMTP\r\n")), /the answer is not HTTP/],
     ["http://127.0.0.1:1", /connection refused/],
     ["http://no-such-host.invalid", /no such host|the name cannot be resolved now/],
   ] as const)

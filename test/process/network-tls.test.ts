@@ -61,7 +61,7 @@ needs("openssl").describe("Vault over TLS", () => {
 
   const trusting = { NODE_TLS_REJECT_UNAUTHORIZED: "0" };
   const otherName = "the server's certificate is for another name";
-  const unknown = "the server's certificate is of an unknown authority: name it in tls.caFile";
+  const unknown = "the server's certificate is from an unknown authority: name it in tls.caFile";
   test.each([
     ["another name", "good", "https://127.0.0.1", "ours", {}, otherName],
     ["another name, whatever the environment says", "good", "https://127.0.0.1", "ours", trusting, otherName],
@@ -138,7 +138,7 @@ needs("openssl").describe("Vault over TLS", () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const config = vaultAt(place, standIn.url.replace("http:", "https:"));
-    await refuses(place, config, "the server does not speak TLS there");
+    await refuses(place, config, "the server does not speak TLS on that port");
     expect(standIn.asked).toEqual([]);
   });
 
@@ -170,7 +170,7 @@ needs("openssl").describe("Vault over TLS", () => {
     await refuses(
       place,
       vaultAt(place, `https://localhost:${port}`, { tls }),
-      "tls.certFile and tls.keyFile do not belong together (yet)",
+      "tls.certFile and tls.keyFile do not match (yet)",
     );
   });
 
@@ -201,7 +201,7 @@ needs("openssl").describe("Vault over TLS", () => {
     const [endpoint, otherName] = [`https://localhost:${port}`, `https://127.0.0.1:${port}`];
     const ours = { NODE_EXTRA_CA_CERTS: pem("ours") };
     for (const env of [awsKeys, { ...awsKeys, ...trusting }]) {
-      await refuses(place, awsAt(place, endpoint), "the server's certificate is of an unknown authority", env);
+      await refuses(place, awsAt(place, endpoint), "the server's certificate is from an unknown authority", env);
       const wrong = "the server's certificate is for another name";
       await refuses(place, awsAt(place, otherName), wrong, { ...env, ...ours });
     }

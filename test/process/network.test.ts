@@ -28,7 +28,7 @@ test("a redirect to another origin gets no token, and no answer of it counts", a
   await refuses(
     place,
     vaultAt(place, standIn.url),
-    `redirects to another origin, ${thief.url}, which gets no token of ours`,
+    `redirects to another origin, ${thief.url}, and fetcher sends no token there`,
   );
   expect(thief.asked).toEqual([]);
 });
@@ -53,7 +53,7 @@ test("a redirect to the same origin is followed with the token, but not in a cir
     response.writeHead(307, { location: path }).end();
     return true;
   };
-  await refuses(other, vaultAt(other, standIn.url), `${standIn.url}: redirects in a circle`);
+  await refuses(other, vaultAt(other, standIn.url), `${standIn.url}: redirects without end`);
 });
 
 const half = 'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"data":';
@@ -77,7 +77,7 @@ test.each<readonly [string, (socket: net.Socket) => void, string]>([
     (socket) => socket.write(half, () => socket.resetAndDestroy()),
     "connection reset",
   ],
-  ["speaks something else", (socket) => socket.end("220 canary ESMTP\r\n"), "the answer is no HTTP"],
+  ["speaks something else", (socket) => socket.end("220 canary ESMTP\r\n"), "the answer is not HTTP"],
 ])("a server that %s is given up, and is told of", async (_, serve, says) => {
   const place = new Place();
   const url = `http://127.0.0.1:${await listener((socket) => {
@@ -97,7 +97,7 @@ test("a page with status 200 is no answer", async () => {
     return true;
   };
   const place = new Place();
-  await refuses(place, vaultAt(place, standIn.url), "the answer is not of a Vault or OpenBao (status 200, text/html)");
+  await refuses(place, vaultAt(place, standIn.url), "the answer is not from Vault or OpenBao (status 200, text/html)");
 });
 
 test("an answer without an end does not fill the memory", async () => {

@@ -109,7 +109,7 @@ test("one that does not exist publishes nothing and says so", async () => {
   const onChange = { verify: { command: [place.path("absent")] } };
   const daemon = await place.start(place.config(["id"], { onChange })).ready();
   place.put({ id: "two" });
-  await daemon.says(/the verify command cannot be run: no such file or directory \(ENOENT\)/);
+  await daemon.says(/cannot run the verify command: no such file or directory \(ENOENT\)/);
   expect(place.read("id")).toBe("one");
 });
 

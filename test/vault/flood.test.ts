@@ -39,7 +39,7 @@ test.each([
   [
     "bytes that are no UTF-8",
     Buffer.concat([Buffer.from('{"data":{"data":{"key":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}}}')]),
-    "the answer is no UTF-8",
+    "the answer is not UTF-8",
   ],
   ["more than 32 MiB", v2(`"${"x".repeat(33 * MIB)}"`), "the answer is larger than 32 MiB"],
 ])("%s at one path are the matter of its own secrets", async (_, body, message) => {
@@ -61,7 +61,7 @@ test("half of a surrogate pair is refused, never replaced, and the other keys of
   const vault = await opened(v2('"\\ud800x"'));
   expect((await vault.fetch("bad")).get("bad")).toMatchObject({
     kind: "invalid",
-    message: expect.stringContaining("is no Unicode text") as string,
+    message: expect.stringContaining("is not valid Unicode text") as string,
   });
   expect(await textOf(vault, "other")).toBe("fine");
 });

@@ -90,7 +90,7 @@ onEachServer("KV at a real server", [], (product) => {
     const old = await open({ mount: "old", path: "pinned" }, { db: { version: 2 } });
     expect(await old.outcome("db")).toMatchObject({
       kind: "invalid",
-      message: "old/pinned: has no versions: old is not of KV version 2",
+      message: "old/pinned: has no versions: old is not KV version 2",
     });
   });
 
@@ -159,14 +159,14 @@ onEachServer("KV at a real server", [], (product) => {
       'nothing at secret/data/secret/hello; `path` begins below the mount: leave "secret/" out of it',
     );
     expect(await said({ path: "data/hello" })).toBe(
-      'nothing at secret/data/data/hello; leave "data/" out of `path`: every request to KV version 2 has it',
+      'nothing at secret/data/data/hello; leave "data/" out of `path`: fetcher adds it for KV version 2',
     );
     expect(await said({ mount: "secret/data", path: "hello" })).toBe(
-      'nothing at secret/data/data/hello; the mount there is "secret": what comes after it belongs into `path`',
+      'nothing at secret/data/data/hello; the mount there is "secret": what comes after it belongs in `path`',
     );
     expect(await said({ path: "v1/secret/hello" })).toContain('leave "v1/" out of `path`');
     expect(await said({ path: "hello#db" })).toBe(
-      "nothing at secret/data/hello#db; the `#` is a part of the path: a key is said by `key`",
+      "nothing at secret/data/hello#db; `#` is a part of the path: name the key in `key`",
     );
     expect(await said({ path: "hello", kvVersion: 1 })).toBe(
       "nothing at secret/hello; secret is of KV version 2: leave `kvVersion` out, the server knows it",

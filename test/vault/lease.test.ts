@@ -254,7 +254,7 @@ onEachServer("certificates of a real server's PKI", [], (product) => {
     );
     expect(await vault.outcome("cert")).toMatchObject({
       kind: "invalid",
-      message: "pki/issue/plain: the server does not accept what is written there (`data`; status 400)",
+      message: "pki/issue/plain: the server does not accept the `data` that fetcher writes (status 400)",
     });
   });
 });

@@ -127,7 +127,7 @@ onEachServer("login at a real server", [], (product) => {
     const tokenPath = await file("token", `${secret}\nhttp: ${secret}`);
     expect(await (await open({ tokenPath })).outage("db")).toMatchObject({
       kind: "invalid",
-      message: `${tokenPath} is no token: expected one word of printable ASCII`,
+      message: `${tokenPath} is not a token: expected one word of printable ASCII`,
     });
     expect(forwarder.requests).toEqual([]);
   });
@@ -161,7 +161,7 @@ onEachServer("login at a real server", [], (product) => {
     const said = async (more: object) => (await (await open({ auth: { ...auth, ...more } })).outage("db"))?.message;
     for (const mount of ["nosuch", "auth/approle"])
       expect(await said({ mount })).toBe(
-        `auth/${mount}/login: the login is refused (status 403): see the role id, and the secret id in ${auth.secretIdPath}. Or no login is mounted at auth/${mount}: set auth.mount to one that \`vault auth list\` shows, without "auth/"`,
+        `auth/${mount}/login: the server refuses the login (status 403): see the role id, and the secret id in ${auth.secretIdPath}. Or no login is mounted at auth/${mount}: set auth.mount to one that \`vault auth list\` shows, without "auth/"`,
       );
     expect(await said({})).not.toContain("auth.mount");
   });
@@ -180,7 +180,7 @@ onEachServer("login at a real server", [], (product) => {
     // A way to the server and back: what it said of the token has arrived by then, too.
     await textOf(vault, "db");
     await forwarder.down();
-    await until(() => vault.said.some((line) => line.includes("the token cannot be renewed: ")));
+    await until(() => vault.said.some((line) => line.includes("cannot renew the token: ")));
     await forwarder.up();
     await until(() => requests("renew-self") >= 1);
     expect(await textOf(vault, "db")).toBe(secret);
@@ -213,7 +213,7 @@ onEachServer("login at a real server", [], (product) => {
     const vault = await open({ auth: { method: "approle", roleId, secretIdPath } });
     expect(await vault.outage("db")).toMatchObject({
       kind: "denied",
-      message: `auth/approle/login: the login is refused (status 400): see the role id, and the secret id in ${secretIdPath}`,
+      message: `auth/approle/login: the server refuses the login (status 400): see the role id, and the secret id in ${secretIdPath}`,
     });
     await file("secret-id", await secretId());
     expect(await textOf(vault, "db")).toBe(secret);
@@ -308,7 +308,7 @@ onEachServer("login at a real server", [], (product) => {
       const whose = "role" in role ? role.role : "a role";
       expect(await vault.outage("db")).toMatchObject({
         kind: "denied",
-        message: `the wrapping token in ${secretIdPath} was not made for a secret id of ${whose} in auth/approle: it may have been replaced by somebody`,
+        message: `the wrapping token in ${secretIdPath} was not made for a secret id of ${whose} in auth/approle: somebody may have replaced it`,
       });
     }
     expect(requests("sys/wrapping/unwrap")).toBe(0);

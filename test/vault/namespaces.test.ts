@@ -32,6 +32,6 @@ needs("vault-namespaces").test("a namespace of its own: login, mount and secret 
   // A login would hide it behind its own 403, a token file does not.
   expect(await (await openVault({ ...settings, namespace: "nosuch" }, canaries)).outage("db")).toMatchObject({
     kind: "invalid",
-    message: `${server.url}: there is no such namespace: see \`namespace\` (status 404)`,
+    message: `${server.url}: no such namespace: check \`namespace\` (status 404)`,
   });
 });

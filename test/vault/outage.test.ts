@@ -60,20 +60,20 @@ describe("a stand-in server", () => {
     [400, "invalid", "secret/app: the server does not understand the request (status 400)"],
     [405, "invalid", "secret/app: the server does not support this operation (status 405)"],
     [412, "unavailable", "URL: the server has not caught up with the cluster yet (status 412)"],
-    [418, "unavailable", "URL: what is before the server refuses the request (status 418)"],
-    [429, "unavailable", "URL: the server wants fewer requests (status 429)"],
+    [418, "unavailable", "URL: a proxy before the server refuses the request (status 418)"],
+    [429, "unavailable", "URL: the server limits how often it is asked (status 429)"],
     [472, "unavailable", "URL: the server is a standby that answers no requests (status 472)"],
     [473, "unavailable", "URL: the server is a standby that answers no requests (status 473)"],
-    [500, "unavailable", "URL: the server fails (status 500)"],
+    [500, "unavailable", "URL: the server has an internal error (status 500)"],
     [501, "unavailable", "URL: the server is not initialized (status 501)"],
-    [502, "unavailable", "URL: the server fails (status 502)"],
+    [502, "unavailable", "URL: the server has an internal error (status 502)"],
     [503, "unavailable", "URL: the server is sealed or under maintenance (status 503)"],
-    [504, "unavailable", "URL: the server fails (status 504)"],
+    [504, "unavailable", "URL: the server has an internal error (status 504)"],
   ])("status %i", async (status, kind, message) => {
     expect(await failing((_, response) => saying(response, status))).toEqual({ kind, message });
   });
 
-  const behind = "secret/app: the secrets engine cannot get at what is behind it (status 400)";
+  const behind = "secret/app: the secrets engine cannot reach the system behind it (status 400)";
   test.each([
     "error assuming role: ServiceUnavailable: status code: 503, request id: 1",
     "error fetching the keys: unexpected status code 502: Bad Gateway",
@@ -94,7 +94,7 @@ describe("a stand-in server", () => {
     const answer: Answering = (_, response) => (reply(response, status, { message: `Forbidden ${secret}` }), true);
     expect(await failing(answer)).toEqual({
       kind: "unavailable",
-      message: `URL: the answer is not of a Vault or OpenBao (status ${status}, application/json)`,
+      message: `URL: the answer is not from Vault or OpenBao (status ${status}, application/json)`,
     });
   });
 
@@ -116,9 +116,7 @@ describe("a stand-in server", () => {
       for (const times of [1, 2, 3]) {
         expect(await textOf(vault, "db")).toBe(secret);
         await until(() => seen("lookup-self") === times);
-        await until(
-          () => vault.said.filter((line) => line.includes("cannot be looked up")).length === Math.min(times, 2),
-        );
+        await until(() => vault.said.filter((line) => line.includes("cannot look up")).length === Math.min(times, 2));
       }
       await until(() => seen("renew-self") > 0);
       expect(await textOf(vault, "db")).toBe(secret);
@@ -137,7 +135,7 @@ describe("a stand-in server", () => {
     };
     const vault = await open({ url: server.url, kvVersion: 2 });
     await textOf(vault, "db");
-    await until(() => vault.said.some((line) => line.includes("cannot be looked up")));
+    await until(() => vault.said.some((line) => line.includes("cannot look up")));
     vi.runOnlyPendingTimers();
     await until(() => lookUps === 2);
   });
@@ -180,7 +178,7 @@ describe("a stand-in server", () => {
     ["Thu, 01 Jan 1970 00:00:00 GMT", 0],
     ["soon", undefined],
   ])("Retry-After: %s is passed on as %s seconds", async (header, seconds) => {
-    const message = "URL: the server wants fewer requests (status 429)";
+    const message = "URL: the server limits how often it is asked (status 429)";
     expect(await failing((_, response) => saying(response, 429, { "retry-after": header }))).toEqual({
       kind: "unavailable",
       message,
@@ -193,7 +191,7 @@ describe("a stand-in server", () => {
       path.endsWith("lookup-self") ? saying(response, 429, { "retry-after": "7" }) : saying(response, 403);
     expect(await failing(busy)).toEqual({
       kind: "unavailable",
-      message: "URL: the server wants fewer requests (status 429)",
+      message: "URL: the server limits how often it is asked (status 429)",
       retryAfter: 7,
     });
   });
@@ -207,7 +205,7 @@ describe("a stand-in server", () => {
     };
   const strange = (status: number, type: string) => ({
     kind: "unavailable",
-    message: `URL: the answer is not of a Vault or OpenBao (status ${status}, ${type})`,
+    message: `URL: the answer is not from Vault or OpenBao (status ${status}, ${type})`,
   });
 
   test("a page of HTML with status 200, 403 or 404 is neither a secret nor a missing one", async () => {
@@ -221,7 +219,7 @@ describe("a stand-in server", () => {
     for (const status of [400, 403, 404])
       expect(await failing(page(status, undefined, ""))).toEqual(strange(status, "no content type"));
     expect(await failing(page(429, undefined, ""))).toMatchObject({
-      message: "URL: the server wants fewer requests (status 429)",
+      message: "URL: the server limits how often it is asked (status 429)",
     });
   });
 
@@ -278,7 +276,7 @@ describe("a stand-in server", () => {
   test("garbage instead of HTTP", async () => {
     expect(await failing((_, __, socket) => socket.end(`${secret}\r\n\r\n`).destroyed || true)).toEqual({
       kind: "unavailable",
-      message: "URL: the answer is no HTTP",
+      message: "URL: the answer is not HTTP",
     });
   });
 
@@ -386,13 +384,13 @@ describe("a stand-in server", () => {
     server.answering = to(`${other.url}/v1/secret/data/app?x=${secret}`);
     expect(await vault.outage("db")).toMatchObject({
       kind: "unavailable",
-      message: `${server.url}: redirects to another origin, ${other.url}, which gets no token of ours: if it is right, put it into \`url\``,
+      message: `${server.url}: redirects to another origin, ${other.url}, and fetcher sends no token there: if it is right, put it into \`url\``,
     });
     expect(other.asked).toEqual([]);
     server.answering = to("/v1/secret/data/app");
     expect(await vault.outage("db")).toMatchObject({
       kind: "unavailable",
-      message: `${server.url}: redirects in a circle`,
+      message: `${server.url}: redirects without end`,
     });
   });
 
@@ -537,7 +535,7 @@ describe("a stand-in server", () => {
       [
         { mfa_requirement: { x: secret } },
         "denied",
-        "auth/approle/login: wants a second factor, which a service has not",
+        "auth/approle/login: wants a second factor, and a service has none",
       ],
     ] as const) {
       server.answering = (_, response) => (reply(response, 200, { auth }), true);
@@ -677,7 +675,7 @@ for (const storage of ["file", "raft"] as const)
         await until(async () => (await vault.outage("db")) !== undefined, "a request is one too many");
         expect(await vault.outage("db")).toMatchObject({
           kind: "unavailable",
-          message: `${server.url}: the server wants fewer requests (status 429)`,
+          message: `${server.url}: the server limits how often it is asked (status 429)`,
         });
       });
     },

@@ -275,7 +275,7 @@ test("while an outage hides whether a token is dead, logins are few, and nothing
   expect(tokens.length, "ever fewer logins").toBeLessThan(8);
   expect(usedFor("auth/token/revoke-self")).toEqual(tokens.slice(1).map((_token, index) => index + 2));
   expect(await vault.outcome("one")).toMatchObject({
-    message: `${server.url}: whether the token is still valid cannot be told (yet)`,
+    message: `${server.url}: cannot tell whether the token is still valid (yet)`,
   });
   server.answering = asRoles;
   now += 600;

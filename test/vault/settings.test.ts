@@ -21,7 +21,7 @@ function problem(action: () => unknown): string {
 
 describe("settings", () => {
   test.each<[string, Record<string, unknown>]>([
-    ["auth: is required, or tokenPath: the file that the token is in", {}],
+    ["auth: is required, or tokenPath: the file with the token", {}],
     ["tokenPath: does not go together with auth", { ...token, auth: { method: "none" } }],
     ["tokenPath: expected an absolute path", { tokenPath: "canary" }],
     ["url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket", { ...token, url: "canary" }],
@@ -42,11 +42,11 @@ describe("settings", () => {
       { ...token, url: "https://h/ui/vault/secrets" },
     ],
     [
-      "url: must not hold a path of the API: what comes after /v1 belongs into `mount` and `path`",
+      "url: must not hold a path of the API: what comes after /v1 belongs in `mount` and `path`",
       { ...token, url: "https://h/v1/secret/data/canary" },
     ],
     ["tls: certFile and keyFile go together", { ...token, url: "https://h", tls: { certFile: "/canary" } }],
-    ["tls: is for an https URL, and `url` is none", { ...token, tls: { caFile: "/canary" } }],
+    ["tls: needs a `url` with https", { ...token, tls: { caFile: "/canary" } }],
     ['tls.minVersion: expected "TLSv1.2" or "TLSv1.3"', { ...token, tls: { minVersion: "TLSv1.1" } }],
     ["tls.certFile: is required: auth.method is cert", { url: "https://h", auth: { method: "cert" } }],
     ["connectTimeout: expected at least 0.05 seconds", { ...token, connectTimeout: 0 }],
@@ -107,7 +107,7 @@ describe("sources", () => {
 
   test.each<[string, Record<string, unknown>]>([
     ["version: expected 1 or more", { version: 0 }],
-    ["version: does not go together with data: what is written has no version", { version: 1, data: {} }],
+    ["version: does not go together with data: a write has no version", { version: 1, data: {} }],
     ["data: expected an object", { data: ["canary"] }],
     ["key: must not be empty", { key: "" }],
   ])("%s", (message, source) => {

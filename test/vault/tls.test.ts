@@ -106,7 +106,7 @@ onEachServer("TLS to a real server", [], (product) => {
     const vault = await open({ tls: { caFile } });
     expect(await vault.outage("db")).toMatchObject({
       kind: "unavailable",
-      message: `${server.url}: the server's certificate is of an unknown authority: name it in tls.caFile`,
+      message: `${server.url}: the server's certificate is from an unknown authority: name it in tls.caFile`,
     });
     await file("ca.pem", authority.certificate);
     expect(await textOf(vault, "db")).toBe(secret);
@@ -164,7 +164,7 @@ onEachServer("TLS to a real server", [], (product) => {
     const url = maker.url.replace("http:", "https:");
     expect(await (await open({ url })).outage("db")).toMatchObject({
       kind: "unavailable",
-      message: `${url}: the server does not speak TLS there`,
+      message: `${url}: the server does not speak TLS on that port`,
     });
   });
 
@@ -192,7 +192,7 @@ onEachServer("TLS to a real server", [], (product) => {
     for (let attempt = 0; attempt < 2; attempt++)
       expect(await vault.outage("db")).toMatchObject({
         kind: "unavailable",
-        message: "tls.certFile and tls.keyFile do not belong together (yet)",
+        message: "tls.certFile and tls.keyFile do not match (yet)",
       });
     await file("client.key", after.key);
     expect(await textOf(vault, "db")).toBe(secret);

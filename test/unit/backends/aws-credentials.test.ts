@@ -85,7 +85,7 @@ describe("credentials of the machine", () => {
 
   test.each([
     ["ExpiredTokenException", "unavailable", "the credentials have expired"],
-    ["UnrecognizedClientException", "denied", "the access key is not known"],
+    ["UnrecognizedClientException", "denied", "AWS does not know the access key"],
   ])("that are refused (%s) are read again at the next fetch", async (code, kind, why) => {
     await writeCredentials("old");
     const { observed, standIn } = await openAws((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
@@ -136,7 +136,7 @@ describe("a role", () => {
     });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "denied",
-      message: `${standIn.url}: cannot assume ${roleArn}: access denied: sts:AssumeRole must be allowed to us, and the role must trust us`,
+      message: `${standIn.url}: cannot assume ${roleArn}: access denied: allow fetcher's identity sts:AssumeRole, and let the role trust it`,
     });
     expect(observed.said.join("\n")).not.toContain(canary);
   });

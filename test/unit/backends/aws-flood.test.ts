@@ -45,10 +45,10 @@ describe("one secret's answer is the matter of that secret", () => {
       "the answer: JSON of more than 100000 members",
     ],
     [
-      "is no UTF-8",
+      "is not UTF-8",
       { body: Buffer.concat([Buffer.from('{"SecretString":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]) },
       "invalid",
-      "the answer is no UTF-8",
+      "the answer is not UTF-8",
     ],
     [
       "is compressed, as a proxy may do: an outage",
@@ -72,7 +72,7 @@ describe("one secret's answer is the matter of that secret", () => {
 
   test.each([
     ["5,000 levels", `{"key":${"[".repeat(5000)}${"]".repeat(5000)}}`, "bad: JSON of more than 128 levels"],
-    ["no text", '{"key":"\\ud800"}', "is no Unicode text (half of a surrogate pair)"],
+    ["no text", '{"key":"\\ud800"}', "is not valid Unicode text (half of a surrogate pair)"],
   ])("whose JSON has %s", async (_, json, reason) => {
     const sourceOf = (id: string): Record<string, unknown> => (id === "bad" ? { secretId: id, jsonKey: "key" } : {});
     const { observed } = await openAws(single({ body: secretOf("bad", json) }), slow, sourceOf);

@@ -95,38 +95,30 @@ describe("a third party's module", () => {
   });
 
   const broken: [string, string, string][] = [
-    ["with a syntax error", `export default { ${canary}`, "has a syntax error: see it with: node --check PATH"],
-    [
-      "that throws when loaded",
-      `throw new Error("${canary}")`,
-      "fails when it is loaded (Error): see it with: node PATH",
-    ],
-    [
-      "that calls what is not there",
-      `undefined.${canary}()`.replaceAll("-", "_"),
-      "fails when it is loaded (TypeError)",
-    ],
+    ["with a syntax error", `export default { ${canary}`, "has a syntax error; to see it, run: node --check PATH"],
+    ["that throws when loaded", `throw new Error("${canary}")`, "fails to load (Error); to see why, run: node PATH"],
+    ["that calls what is not there", `undefined.${canary}()`.replaceAll("-", "_"), "fails to load (TypeError)"],
     [
       "that imports what is not there",
       `import "./nothing.mjs"`,
-      "imports something that does not exist: see it with: node PATH",
+      "imports something that does not exist; to see what, run: node PATH",
     ],
-    ["without a default export", "export const open = 1", "the default export of PATH is no backend: there is none"],
-    ["that exports a string", `export default "${canary}"`, "no backend: it is no object"],
-    ["that exports null", "export default null", "no backend: it is no object"],
+    ["without a default export", "export const open = 1", "the default export of PATH is not a backend: there is none"],
+    ["that exports a string", `export default "${canary}"`, "not a backend: it is not an object"],
+    ["that exports null", "export default null", "not a backend: it is not an object"],
     [
       "that exports an empty object",
       "export default {}",
-      "no backend: name must be a string of letters, digits and ._-; defaultPollingInterval must be a number of seconds or null; " +
+      "not a backend: name must be a string of letters, digits and ._-; defaultPollingInterval must be a number of seconds or null; " +
         "parseSettings must be a function; parseSource must be a function; describe must be a function; open must be a function",
     ],
     [
       "without open()",
       `export default { name: "mine", defaultPollingInterval: null, ${methods} }`,
-      "no backend: open must be a function",
+      "not a backend: open must be a function",
     ],
-    ["with a name of two lines", minimal.replace('"mine"', '"a\\nb"'), "no backend: name must be"],
-    ["with a polling interval of 0", minimal.replace(": 5", ": 0"), "no backend: defaultPollingInterval must be"],
+    ["with a name of two lines", minimal.replace('"mine"', '"a\\nb"'), "not a backend: name must be"],
+    ["with a polling interval of 0", minimal.replace(": 5", ": 0"), "not a backend: defaultPollingInterval must be"],
   ];
   test.each(broken)("%s is refused in one line that says so", async (_, source, expected) => {
     const path = await module(source);
@@ -146,7 +138,7 @@ describe("a third party's module", () => {
     test.each(["664", "646"])("a file of mode %s", async (mode) => {
       const path = await module(minimal);
       await chmod(path, Number.parseInt(mode, 8));
-      expect(await refusal(path)).toContain(`others than its owner can write to ${path}: chmod go-w it`);
+      expect(await refusal(path)).toContain(`not only its owner can write to ${path}: run chmod go-w on it`);
     });
 
     test("a file in a directory that others can write to, also behind a link; a sticky one is fine", async () => {
@@ -155,7 +147,7 @@ describe("a third party's module", () => {
       await module(minimal, "open/mine.mjs");
       await symlink("open/mine.mjs", join(root, "link.mjs"));
       await chmod(directory, 0o777);
-      expect(await refusal("./link.mjs")).toContain(`others than its owner can write to ${directory}`);
+      expect(await refusal("./link.mjs")).toContain(`not only its owner can write to ${directory}`);
       await chmod(directory, 0o1777);
       expect((await loadBackend("./link.mjs", root)).name).toBe("mine");
     });
@@ -231,7 +223,7 @@ describe("what a third party's module does wrong stays at the border", () => {
   ])("an answer that is no outcome is an error of that secret: case %#", async (outcomes) => {
     expect(await fetchOne(outcomes)).toMatchObject({
       kind: "invalid",
-      message: "mine: what its fetch() gave is no outcome",
+      message: "mine: its fetch() returned something that is not an outcome",
     });
   });
 

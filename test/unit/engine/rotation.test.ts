@@ -55,7 +55,7 @@ describe("verify", () => {
 
   test.each([
     ["the verify command exited with 7", `echo ${canary}; echo ${canary} >&2; exit 7`],
-    ["the verify command was ended by SIGKILL", "kill -9 $$"],
+    ["the verify command was killed by SIGKILL", "kill -9 $$"],
   ])(
     "%s: the old set stays, the target is not touched, and why is said, without what it printed",
     async (why, script) => {
@@ -87,7 +87,7 @@ describe("verify", () => {
     await clock.advance(1);
     await until(() => log.at("error").length > 0);
     expect(log.at("error")).toEqual([
-      "the new secrets are not published: the verify command cannot be run: no such file or directory (ENOENT)",
+      "the new secrets are not published: cannot run the verify command: no such file or directory (ENOENT)",
     ]);
     expect(file("a")).toBe("a1");
   });

@@ -19,7 +19,7 @@ export function takeAlong(systemd: FakeSystemd, state: Partial<UnitState> = {}):
     systemd.state = { ...systemd.state, ...state };
     return new Promise((done) => {
       signal.addEventListener("abort", () => {
-        done({ ok: false, detail: "systemctl ended by SIGKILL" });
+        done({ ok: false, detail: "systemctl was killed by SIGKILL" });
       });
     });
   };

@@ -131,7 +131,7 @@ describe("the end of a job", () => {
   });
 
   test.each([
-    [{ end: "signal", signal: "SIGKILL", stdout: "", stderr: "" }, "systemctl ended by SIGKILL"],
+    [{ end: "signal", signal: "SIGKILL", stdout: "", stderr: "" }, "systemctl was killed by SIGKILL"],
     [{ end: "timeout" }, "systemctl did not answer"],
     [{ end: "not-started", reason: "ENOENT" }, "cannot run systemctl: no such file or directory (ENOENT)"],
   ] as const)("%j is a failure with words", (result, detail) => {
@@ -240,6 +240,6 @@ describe("what systemctl is asked for", () => {
     stop.abort();
     const [state, ...jobs] = await all;
     expect(state).toBeUndefined();
-    for (const one of jobs) expect(one).toEqual({ ok: false, detail: "systemctl ended by SIGKILL" });
+    for (const one of jobs) expect(one).toEqual({ ok: false, detail: "systemctl was killed by SIGKILL" });
   });
 });

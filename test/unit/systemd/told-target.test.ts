@@ -92,7 +92,7 @@ describe("how the action ended", () => {
     const restart = systemd.restart.bind(systemd);
     systemd.restart = async (unit, signal) => {
       await restart(unit, signal);
-      return { ok: false, detail: "systemctl ended by SIGKILL" };
+      return { ok: false, detail: "systemctl was killed by SIGKILL" };
     };
     publish();
     await clock.advance(60);
@@ -199,7 +199,7 @@ describe("the last word of a sidecar whose systemctl gets the SIGTERM of the who
     const { publish, clock, systemd, log, stop, running } = runningTarget();
     systemd.restart = () => {
       systemd.state = { ...systemd.state, ...down };
-      return Promise.resolve({ ok: false, detail: "systemctl ended by SIGTERM" });
+      return Promise.resolve({ ok: false, detail: "systemctl was killed by SIGTERM" });
     };
     publish();
     await clock.advance(0.1);
