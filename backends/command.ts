@@ -29,7 +29,7 @@ const environment = v.pipe(
 
 export const about = aboutBackend({
   name: "what a command prints: `sops -d`, `pass`, `keyctl pipe`",
-  text: "The output of a program, without a shell: `sops -d`, `age -d`, `pass show`, anything. Exit status 66 says that there is no such secret, 77 that it is refused, 64 and 78 that something is wrong for good; after any other it is tried again.",
+  text: "The output of a program, without a shell: `sops -d`, `age -d`, `pass show`, anything. Exit status 66 means that the secret does not exist, 77 that access is refused, 64 and 78 that the command is wrong for good; after any other, fetcher tries again.",
 });
 
 export const Settings = settingsObject({

@@ -169,7 +169,7 @@ let
       }
       ++ map (
         file:
-        "${option}: \"${file}\" is no name of a credential (ASCII, no colon, quote or backslash): set secrets.<id>.file or rename the template, or set delivery = \"files\""
+        "${option}: \"${file}\" is not the name of a credential (ASCII, no colon, quote or backslash): set secrets.<id>.file or rename the template, or set delivery = \"files\""
       ) (lib.filter (file: !problems.isCredentialName file) files)
       ++
         lib.optional (service.onChange.action == "signal")

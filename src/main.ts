@@ -130,7 +130,7 @@ async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
     import("./cli/service-name.ts"),
   ]);
   if (scope === undefined || names === undefined)
-    throw new UsageError("check: expected NAME, of a service with a sidecar; options are of fetcher --check");
+    throw new UsageError("check: expected the NAME of a service with a sidecar; options belong to fetcher --check");
   let worst: number = ExitCode.ok;
   const { out, err } = openTerminal();
   const raw = (text: string) => process.stderr.write(text);
@@ -310,14 +310,14 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
 /** @throws ConfigError where nothing would start the next look. */
 function refuseAlone({ onDemand }: Config, { ask }: Wiring): void {
   if (!onDemand || (ask !== undefined && Notes.of(process.env) !== undefined)) return;
-  throw new ConfigError("resident", '"on-change" needs the units that fetcher or NixOS makes of it: see fetcher units');
+  throw new ConfigError("resident", '"on-change" needs the units that fetcher or NixOS generates: see fetcher units');
 }
 
 /** SIGUSR2, which a package sends after an upgrade. */
 function takeUpgrade(): void {
   log.notice("going on with the program that is installed now");
   becomeNewProgram();
-  log.warn("the installed program cannot be started in this process: restart the unit, and so its service, for it");
+  log.warn("cannot change to the installed program in this process: restart the unit, which restarts its service too");
 }
 
 /** Only where systemd removes them again. */
@@ -345,7 +345,7 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
     // After that, which refuses an output among the sources before anything is touched.
     const publisher = await Publisher.open(config, output, log.warn);
     const lock = others === "alone" ? undefined : await publisher.lock(lockFile);
-    if (lock?.unlocked !== undefined) log.warn(`nothing keeps a second fetcher out of the output: ${lock.unlocked}`);
+    if (lock?.unlocked !== undefined) log.warn(`cannot lock the output against a second fetcher: ${lock.unlocked}`);
     return { store, publisher };
   };
   const { startTimeout, backend } = config;
@@ -353,7 +353,7 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
   if (opened === late)
     throw new FatalError(
       ExitCode.unavailable,
-      `${backend}: the store or a template does not open (given up after startTimeout, ${String(startTimeout)} s)`,
+      `${backend}: the store or a template does not open (gave up after startTimeout, ${String(startTimeout)} s)`,
     );
   return opened === aborted ? undefined : opened;
 }

@@ -43,7 +43,7 @@ export const Settings = settingsObject({
   ),
   secretId: option(
     v.optional(text),
-    means("name or ARN of the secret that has all of this scope", { otherwise: "each id is a secret" }),
+    means("name or ARN of the one secret that holds all of this scope", { otherwise: "each id is a secret" }),
   ),
   timeout: option(v.optional(requestSeconds, 15), means("for a request; at most 100")),
 });

@@ -9,7 +9,7 @@ import { joinFile, openFiles, pathInside } from "./files.ts";
 
 export const about = aboutBackend({
   name: "keys that NixOps uploads after boot",
-  text: "Keys that NixOps uploads. A missing key is waited for.",
+  text: "Keys that NixOps uploads. fetcher waits for a missing key.",
 });
 
 export const Settings = settingsObject({

@@ -1,4 +1,4 @@
-/** Reads many small files as one consistent picture, without ever blocking on what is no regular file. */
+/** Reads many small files as one consistent picture, without ever blocking on what is not a regular file. */
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import fs from "node:fs";
 import { dirname } from "node:path";

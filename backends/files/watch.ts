@@ -197,7 +197,7 @@ export class FileWatch {
  * A chokidar watcher for the raw events of one directory.
  *
  * chokidar 5.0 lists and stats the whole directory at start and after every event in it, before it asks `ignored`;
- * /nix/store may be on the way, with 100,000 entries. It takes a false here for "a listing is under way already".
+ * /nix/store may be on the way, with 100,000 entries. It takes a false here for "a listing is in progress already".
  */
 class DirectoryWatcher extends FSWatcher {
   override _throttle(...[action, path, timeout]: Parameters<FSWatcher["_throttle"]>) {

@@ -26,7 +26,7 @@ export class Session {
   readonly #retries: LoginRetries;
   #token: Token | undefined;
   #getting: Promise<Token> | undefined;
-  /** A login after a refusal that is under way, and what then is a failure for all that wait for it. */
+  /** A login after a refusal that is in progress, and what then is a failure for all that wait for it. */
   #trial: Promise<Error | undefined> | undefined;
 
   constructor(client: Client, settings: Settings, context: BackendContext, now: () => number) {

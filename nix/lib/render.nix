@@ -325,7 +325,7 @@ rec {
         X-FetcherInbox = "${actionsOf name}/inbox";
       };
       serviceConfig = {
-        # Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too,
+        # Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it too,
         # and calls itself starting. Nor does it end with the sidecar but when it sees that the inbox is gone.
         Type = "exec";
         ExecStart = "${package}/bin/fetcher act --config ${configFile name config} --actions ${actionsOf name}";
@@ -477,7 +477,7 @@ rec {
             // lib.optionalAttrs (interval != null) { X-FetcherInterval = interval; }
             // lib.optionalAttrs (config.output ? links) { JoinsNamespaceOf = [ "${name}.service" ]; };
           serviceConfig = removeAttrs sidecar.serviceConfig (lib.attrNames own) // {
-            # Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it
+            # Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it
             # too.
             Type = "exec";
             ExecStart = "${package}/bin/fetcher refresh --config ${configFile name config} --actions ${actionsOf name}";

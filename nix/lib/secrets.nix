@@ -283,7 +283,7 @@ in
       };
     in
     if invalid != [ ] then
-      throw "loadSecrets: ${builtins.toJSON (lib.head invalid)} is no secret id: expected one file name without a slash"
+      throw "loadSecrets: ${builtins.toJSON (lib.head invalid)} is not a secret id: expected one file name without a slash"
     else if both != [ ] then
       throw "templates: \"${lib.head both}\" is a secret in loadSecrets already: give one of them another name"
     else if !(store.enable or true) && !(store.isDecided or true) then

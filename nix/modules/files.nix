@@ -292,7 +292,7 @@ let
       "${option}: the name is in that of a unit, so it has letters, digits, spaces and _.-/@ only: rename it"
     ++
       lib.optional (isShared name && builtins.match "[A-Za-z0-9_.-]+" file.sidecar == null)
-        "${option}.sidecar: ${builtins.toJSON file.sidecar} is no name of a unit: letters, digits and _.- only"
+        "${option}.sidecar: ${builtins.toJSON file.sidecar} is not the name of a unit: letters, digits and _.- only"
     ++ lib.optional (
       file.sidecar == "secret-files"
     ) "${option}.sidecar: secret-files.service waits for all of them at boot: take another name"

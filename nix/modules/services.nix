@@ -293,7 +293,7 @@ let
       ++ lib.optionals credentials (
         map (
           file:
-          "${option}: \"${file}\" is no name of a credential (ASCII, no colon, quote or backslash): set secrets.<id>.file or rename the template, or set delivery = \"private-tmp\""
+          "${option}: \"${file}\" is not the name of a credential (ASCII, no colon, quote or backslash): set secrets.<id>.file or rename the template, or set delivery = \"private-tmp\""
         ) wide
         ++
           lib.optional (service.onChange.action == "signal")

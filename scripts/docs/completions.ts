@@ -44,7 +44,7 @@ const general = optionsOf(optionTexts);
 const logOptions = general.filter(({ names }) => names[0]?.startsWith("--log-") === true);
 /** Of `run`, which makes a directory of its own and fetches in one way. */
 const ofRun = general.filter(({ names }) => !/^--(?:output|once|check.*|print-schema|version)$/.test(names[0] ?? ""));
-const user: Option = { names: ["--user"], argument: undefined, text: "one's own units" };
+const user: Option = { names: ["--user"], argument: undefined, text: "your own units" };
 
 const commands: readonly Command[] = commandTexts.flatMap(([words, text]) => {
   const name = words.split(" ")[1] ?? "";

@@ -7,9 +7,9 @@ const head = `# Configuration
 
 Made by \`npm run docs\` from the schemas that the program checks a configuration with.
 
-\`fetcher --config FILE\` reads JSON, in UTF-8 (a byte order mark counts for nothing). An unknown key is an error, which is named by its full path. Durations are in seconds.
-\`ID\` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where
-nothing else is said. On NixOS the modules write this file: [options.md](options.md).
+\`fetcher --config FILE\` reads JSON, in UTF-8 (a byte order mark counts for nothing). An unknown key is an error, reported with its full path. Durations are in seconds.
+\`ID\` stands for the id of a secret: one component of a path, at most 255 bytes. Every option exists since 0.1.0 unless
+its text says otherwise. On NixOS the modules write this file: [options.md](options.md).
 
 \`\`\`sh
 fetcher --check=config --config FILE
@@ -25,8 +25,8 @@ An editor shows what options there are, and what they mean, where the file begin
 fetcher --print-schema > /etc/fetcher/fetcher.schema.json
 \`\`\`
 
-Flags win over the file: \`--backend\`; \`--set KEY=VALUE\`, which sets \`config.KEY\` (dots descend, JSON values are taken as
-such); \`--output DIR\` for \`output.directory\`, then without links; ids as arguments, which are added to \`secrets\`.
+Flags win over the file: \`--backend\`; \`--set KEY=VALUE\`, which sets \`config.KEY\` (dots descend, JSON values count as
+JSON); \`--output DIR\` for \`output.directory\`, then without links; ids as arguments, which are added to \`secrets\`.
 
 \`output\` is required by the daemon (or \`--output\`). \`--check\` needs none, and \`--once\` without \`--output\` makes a fresh
 directory.

@@ -38,7 +38,7 @@ function fetcher(version: string): string[] {
       "DESCRIPTION",
       text(
         "Fetches the secrets of one service from a store, publishes them as files and as secrets.env, tells systemd that it is ready, and keeps watching for changes. New values are in place first; then the service is restarted, reloaded or signalled.",
-        "It is started by systemd as a unit of its own, one for each service, before the service. In a terminal, `--once` and `--check` are what you want: they work as an ordinary user and touch no service.",
+        "systemd starts it before the service, as a unit of its own, one for each service. In a terminal, use `--once` and `--check`: they work as an ordinary user and touch no service.",
         "*SECRET_ID*s are added to those of the configuration.",
       ),
     ),
@@ -46,17 +46,15 @@ function fetcher(version: string): string[] {
       "OPTIONS",
       list(optionTexts),
       list(commandTexts),
-      more("What the command line says goes over the configuration: see `fetcher.json`(5)."),
+      more("The command line overrides the configuration: see `fetcher.json`(5)."),
     ),
     section(
       "ADD AND REMOVE",
       text(
-        "`fetcher add` writes /etc/fetcher/NAME.json, or adds to it, and has systemd make the units. It shows what changes and asks first; it asks the store in the sandbox of the unit, and where something is wrong nothing is changed. No service is touched without `--now`.",
+        "`fetcher add` writes /etc/fetcher/NAME.json, or adds to it, and has systemd make the units. It shows what changes and asks first; it asks the store in the sandbox of the unit, and changes nothing if something is wrong. No service is touched without `--now`.",
       ),
       list(addTexts),
-      more(
-        "`fetcher remove` takes back what `fetcher add` gave. The service keeps running, and the secrets in the store stay.",
-      ),
+      more("`fetcher remove` undoes `fetcher add`. The service keeps running, and the secrets in the store stay."),
       list(removeTexts),
     ),
     section("QUESTIONS", ...questions.map(([question, answer]) => subsection(question, text(answer)))),
@@ -64,10 +62,10 @@ function fetcher(version: string): string[] {
       "EXIT STATUS",
       list(Object.entries(ExitCode).map(([name, code]) => [String(code), exitMeanings[name as keyof typeof ExitCode]])),
       more(
-        "Once it is ready, nothing that the store does ends it: the last values stay, and the status says what is wrong.",
+        "Once ready, it keeps running whatever the store does: the last values stay, and the status says what is wrong.",
       ),
       more(
-        "`fetcher run` has that of its command, and 128 and the number of the signal that ended it; 126 where the command cannot be run, 127 where it is not there.",
+        "`fetcher run` ends with the status of its command, or with 128 plus the number of the signal that killed it; 126 if it cannot run the command, 127 if the command does not exist.",
       ),
     ),
     section(
@@ -76,7 +74,7 @@ function fetcher(version: string): string[] {
         ["SIGHUP", "fetch now, publish what has changed, and act: `systemctl reload`"],
         [
           "SIGUSR2",
-          "go on with the program that is installed now, in the same process, so that the service does not notice: what packages do after an upgrade. On Node: 22.15 and newer",
+          "change to the installed program in the same process, so that the service does not notice; packages do this after an upgrade. Needs Node 22.15 or newer",
         ],
         ["SIGTERM, SIGINT", "stop. Where systemd did not start it, it removes what it published"],
       ]),
@@ -102,7 +100,7 @@ function fetcher(version: string): string[] {
     ),
     section(
       "EXAMPLES",
-      text("Is everything there? This writes nothing and shows no value:"),
+      text("Check that everything is there, without writing or showing a value:"),
       literal("fetcher --check --config /etc/fetcher/hello.json"),
       more("Fetch once from a directory of your own:"),
       literal('fetcher --once --backend folder --set secretsDir="$PWD/my-secrets" db_password'),
@@ -118,8 +116,8 @@ function configuration(version: string): string[] {
     section(
       "DESCRIPTION",
       text(
-        "A JSON object. An unknown key is an error, which is named by its full path. Durations are in seconds. `ID` stands for the id of a secret: one component of a path, at most 255 bytes. Every option is there since 0.1.0 where nothing else is said.",
-        "`fetcher --check=config --config` *FILE* checks a file without asking any store. `fetcher --print-schema` prints a JSON Schema for editors, which `$schema` may name.",
+        "A JSON object. An unknown key is an error, reported with its full path. Durations are in seconds. `ID` stands for the id of a secret: one component of a path, at most 255 bytes. Every option exists since 0.1.0 unless its text says otherwise.",
+        "`fetcher --check=config --config` *FILE* checks a file without asking a store. `fetcher --print-schema` prints a JSON Schema for editors, which `$schema` may name.",
       ),
     ),
     section("OPTIONS", ...programSections.map(part)),
@@ -132,7 +130,7 @@ function configuration(version: string): string[] {
     ),
     section(
       "EXAMPLE",
-      text("Of a folder, for a service that is restarted when they change:"),
+      text("Secrets from a folder, for a service that restarts when they change:"),
       literal(exampleConfiguration),
     ),
     section("SEE ALSO", text("`fetcher`(8), `with-secrets`(1)")),
@@ -161,8 +159,8 @@ function withSecrets(version: string): string[] {
     section(
       "DESCRIPTION",
       text(
-        "Reads /tmp/secrets.env, which the sidecar of the unit publishes, and becomes *COMMAND*: the same process, so that the main PID, signals and `Type=notify` stay as they were. It is put before the command in `ExecStart=`.",
-        "It reads nothing but a regular file of root's own, behind links and directories of root's own, in a private /tmp. (A command with the prefix `+` sees the /tmp that everybody shares, where anybody could put such a file.)",
+        "Reads /tmp/secrets.env, which the sidecar of the unit publishes, and becomes *COMMAND*: the same process, so that the main PID, signals and `Type=notify` stay as they were. Put it before the command in `ExecStart=`.",
+        "It reads only a regular file that belongs to root, through links and directories that belong to root, in a private /tmp. (A command with the prefix `+` sees the /tmp that everybody shares, where anybody could put such a file.)",
       ),
     ),
     section(
@@ -172,7 +170,7 @@ function withSecrets(version: string): string[] {
         ["64", "no command was given"],
         ["66", "there is no secrets.env: see the status of the sidecar"],
         ["77", "this user cannot read it"],
-        ["78", "it, or this /tmp, is not to be trusted"],
+        ["78", "it, or this /tmp, cannot be trusted"],
       ]),
     ),
     section("ENVIRONMENT", list([["SECRETS_SIDECAR", "the sidecar's name, for messages; *COMMAND* does not get it"]])),

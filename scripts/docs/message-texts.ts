@@ -51,7 +51,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "the service did not survive its action",
     cure: `${journal}; the new secrets are in place`,
   },
-  "… is not started again: …": {
+  "… cannot be started again: …": {
     cause: "newer secrets came for a service that an action broke, and systemd refuses to start it",
     cure: `${journal}; then \`systemctl start\` it`,
   },
@@ -72,7 +72,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "a secret has no bytes at the start, and nothing better is there",
     cure: 'write it again, or say `"empty": true`',
   },
-  "the installed program cannot be started in this process: restart the unit, and so its service, for it": {
+  "cannot change to the installed program in this process: restart the unit, which restarts its service too": {
     cause: "SIGUSR2 on Node before 22.15, or while no program is where it was",
     cure: "install it, or restart the service when it suits",
   },
@@ -100,11 +100,11 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "inotify refuses: most likely its limits are used up",
     cure: "raise the limit that the line names",
   },
-  "key … is published nowhere: …": {
+  "key … cannot be published: …": {
     cause: "a key of an `all` secret cannot be a file",
     cure: "rename it in the store, or name it on its own",
   },
-  "nothing keeps a second fetcher out of the output: …": {
+  "cannot lock the output against a second fetcher: …": {
     cause: "flock(1) is not installed, or cannot lock there",
     cure: "install util-linux",
   },
@@ -112,7 +112,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "a variable cannot hold these bytes, or this secret is stricter than the variables",
     cure: "use the file, or set `env`",
   },
-  "somebody removed or altered published files: they are as they were again": {
+  "restored published files that somebody removed or altered": {
     cause: "another program changed what fetcher published",
     cure: "find out which",
   },

@@ -3,12 +3,12 @@ export const questions: readonly (readonly [question: string, answer: string])[]
   ["How do I give a service its secrets?", "`fetcher add NAME --env ID`. It shows what it writes, and asks first."],
   [
     "Where are the secrets?",
-    "In /run/NAME-secrets/pub, in memory. With `--env` they are variables of the service, too.",
+    "In /run/NAME-secrets/pub, in memory. With `--env` they are also variables of the service.",
   ],
-  ["What has a sidecar, and what is wrong?", "`fetcher status`, or `systemctl status NAME-secrets`."],
+  ["Which services have a sidecar, and what is wrong?", "`fetcher status`, or `systemctl status NAME-secrets`."],
   [
     "Why does my service not start?",
-    "It waits for its sidecar. The status of that one says for what; `journalctl -u NAME-secrets` says it at length.",
+    "It waits for its sidecar, whose status says why; `journalctl -u NAME-secrets` has the details.",
   ],
   [
     "How do I try a configuration?",
@@ -21,9 +21,9 @@ export const questions: readonly (readonly [question: string, answer: string])[]
   ],
   [
     "What happens when the store is away?",
-    "What is published stays, and the sidecar asks again. A start waits, or goes on with what an earlier life published.",
+    "The published secrets stay, and the sidecar asks again. A start waits, or goes on with what the last run published.",
   ],
-  ["How do I take it back?", "`fetcher remove NAME`. The secrets in the store stay."],
+  ["How do I undo that?", "`fetcher remove NAME`. The secrets in the store stay."],
   [
     "How do I use it without systemd?",
     "`fetcher run --config FILE -- COMMAND` runs one command with its secrets; `fetcher --once` publishes them and ends.",

@@ -12,7 +12,7 @@ import type { CommandLine } from "./command-line.ts";
 export async function act(commandLine: CommandLine, log: Log, stop: AbortSignal): Promise<ExitCode> {
   const { actions, configFile, mode } = commandLine;
   if (mode !== "daemon" || actions === undefined || configFile === undefined)
-    throw new UsageError("act: expected --config FILE and --actions DIR, as the unit that acts has them");
+    throw new UsageError("act: expected --config FILE and --actions DIR, as in the unit that acts");
   const desk = new ActionDesk(actions);
   try {
     const config = await loadConfig(commandLine);

@@ -36,7 +36,7 @@ export interface RemoveOptions extends Answers {
 type Texts = readonly (readonly [option: string, text: string])[];
 
 const answerTexts: Texts = [
-  ["--user", "a service of your own: ~/.config/fetcher in place of /etc/fetcher"],
+  ["--user", "your own service: ~/.config/fetcher instead of /etc/fetcher"],
   ["--dry-run", "show what would change, and change nothing"],
   ["-y, --yes", "do not ask"],
 ];
@@ -44,16 +44,16 @@ const answerTexts: Texts = [
 /** For --help and the manual page. */
 export const addTexts: Texts = [
   ["ID[=MODE]", "a secret, and the mode of its file: tls.key=0400"],
-  ["--env", "all of them are variables of the service"],
+  ["--env", "make all of them variables of the service"],
   ["--files", "files below /run/NAME-secrets/pub (the default)"],
   ["--credentials", "files in $CREDENTIALS_DIRECTORY"],
   ["--private-tmp", "files in the service's /tmp"],
   ["--backend NAME", "where they come from (default folder: /etc/fetcher/NAME/secrets)"],
   ["--set KEY=VALUE", "one setting of the backend"],
-  ["--all", "each ID is a path of the store, and all its keys are secrets"],
+  ["--all", "each ID is a path of the store; all its keys become secrets"],
   ["--reload", "a new value reloads the service"],
   ["--restart", "a new value restarts it"],
-  ["--import FILE", "take FILE over, which the service has as EnvironmentFile="],
+  ["--import FILE", "take over FILE, the service's EnvironmentFile="],
   ["--remove-original", "with --import: remove FILE when all is in place"],
   ["--no-check", "do not ask the store"],
   ["--now", "restart the service when all is in place"],
@@ -61,7 +61,7 @@ export const addTexts: Texts = [
 ];
 
 export const removeTexts: Texts = [
-  ["--delete-secrets", "remove the folder /etc/fetcher/NAME/secrets, too"],
+  ["--delete-secrets", "also remove the folder /etc/fetcher/NAME/secrets"],
   ...answerTexts,
 ];
 
@@ -72,13 +72,13 @@ export const addHelp = helpOf(
   "fetcher add NAME [OPTION...] ID[=MODE]...",
   `Gives NAME.service secrets: writes /etc/fetcher/NAME.json, or adds to it, and has systemd
 make the units. It shows what changes and asks first, and asks the store in the
-sandbox of the unit; where something is wrong nothing is changed.`,
+sandbox of the unit, and changes nothing if something is wrong.`,
   addTexts,
 );
 
 export const removeHelp = helpOf(
   "fetcher remove NAME [OPTION...]",
-  `Takes from NAME.service what fetcher add gave it. The service keeps running. The secrets
+  `Undoes fetcher add for NAME.service. The service keeps running. The secrets
 in the store stay.`,
   removeTexts,
 );
@@ -130,7 +130,7 @@ export function parseRemove(argv: readonly string[]): RemoveOptions | "help" {
   if (parsed === "help") return "help";
   const { answers, ids, values } = parsed;
   if (ids.length > 0)
-    throw new UsageError("remove: expected one NAME; fetcher edits no part of a file: see fetcher add");
+    throw new UsageError("remove: expected one NAME; it removes the whole file: edit it to remove one secret");
   return { ...answers, deleteSecrets: values["delete-secrets"] === true };
 }
 
@@ -150,7 +150,7 @@ function parse(
   if (values["help"] === true) return "help";
   const [given, ...ids] = positionals;
   if (given === undefined)
-    throw new UsageError(`${command}: expected NAME, of a service (see fetcher ${command} --help)`);
+    throw new UsageError(`${command}: expected the NAME of a service (see fetcher ${command} --help)`);
   refuseOtherUnit(given, command);
   const name = serviceNameOf(given);
   const problem = problemOf(name)?.replace(/: (?:rename|each) .*/, "");

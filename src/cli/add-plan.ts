@@ -57,9 +57,9 @@ export async function planOf(options: AddOptions): Promise<Plan> {
   const place = placeIn(scope.configDirectory, scope);
   const before = contentOf(file);
   const now: unknown = before === undefined ? {} : naming(file, () => readJson(file));
-  if (!isRecord(now)) throw new FatalError(ExitCode.config, `add: ${file} is no object: mend it first`);
+  if (!isRecord(now)) throw new FatalError(ExitCode.config, `add: ${file} is not an object: correct it first`);
   if (before === undefined && options.ids.length === 0 && options.import === undefined)
-    throw new UsageError("add: expected at least one ID, of a secret (see fetcher add --help)");
+    throw new UsageError("add: expected the ID of at least one secret (see fetcher add --help)");
   const was = before === undefined ? undefined : unitsOfJson(name, now, place);
   if (before !== undefined && was === undefined)
     throw new FatalError(
@@ -110,7 +110,7 @@ async function importOf(
   if (others.length > 0)
     throw new FatalError(
       ExitCode.config,
-      `add: ${others.join(", ")} reads ${imported.file}, too: leave --remove-original out`,
+      `add: ${others.join(", ")} also reads ${imported.file}: leave --remove-original out`,
     );
   return imported;
 }
@@ -153,10 +153,7 @@ function generatorOf(program: readonly string[], scope: Scope): string | undefin
   const state = generatorState(resolvedPath(file), scope);
   if (state === "runs") return undefined;
   if (state === "masked")
-    throw new FatalError(
-      ExitCode.config,
-      "add: fetcher's generator is masked, by a link to /dev/null: remove that link",
-    );
+    throw new FatalError(ExitCode.config, "add: a link to /dev/null masks fetcher's generator: remove that link");
   // The name by which it was called outlives an upgrade.
   const called = process.argv[1] ?? "";
   const isSame = called.startsWith("/") && isProgram(called) && resolvedPath(called) === resolvedPath(file);
@@ -231,13 +228,11 @@ function closedTo({ delivery, secrets }: Config, { unit, user }: Service): reado
     .map(({ id }) => id);
   if (ids.length === 0) return [];
   return [
-    `${unit} runs as ${user}, which cannot read ${ids.join(", ")}, of root alone: give a mode, or an owner in the file, or --env or --credentials`,
+    `${unit} runs as ${user}, which cannot read ${ids.join(", ")}, readable by root only: give a mode, or an owner in the file, or --env or --credentials`,
   ];
 }
 
 function outOfSight({ config, sidecar }: OneFile, { unit, hasOwnRoot }: Service): readonly string[] {
   if (config.delivery !== "files" || !hasOwnRoot) return [];
-  return [
-    `${unit} has a root of its own, in which /run/${sidecar}/pub is not to be seen: give --env, --credentials or --private-tmp`,
-  ];
+  return [`${unit} has a root of its own, which hides /run/${sidecar}/pub: give --env, --credentials or --private-tmp`];
 }

@@ -40,13 +40,13 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
     const diff = diffOf(plan);
     out(color ? colored(diff) : diff);
     for (const note of notesOf(plan)) out(`${note}\n`);
-    if (isNothing(plan)) out(`${plan.file} says so already: nothing is to be changed\n`);
+    if (isNothing(plan)) out(`${plan.file} says so already: nothing to change\n`);
     if (options.isDryRun) return ExitCode.ok;
     if (isNothing(plan)) {
       await readAgain(plan, out);
       return options.now ? await finish(plan, out) : ExitCode.ok;
     }
-    if (!options.yes && !(await ask("add", "Change it so?"))) {
+    if (!options.yes && !(await ask("add", "Make these changes?"))) {
       out("nothing was changed\n");
       return ExitCode.ok;
     }
@@ -66,7 +66,7 @@ export async function begin(command: string, scope: Scope, { err }: Process): Pr
     ...{ configDirectory, lastingUnits, runtimeUnits },
     generators: dirname(generatorLink(scope)),
   });
-  for (const path of back) err(`${command}: ${path} is back: a fetcher that was to remove it was cut off\n`);
+  for (const path of back) err(`${command}: ${path} is back: somebody stopped the fetcher that was removing it\n`);
   if (isReloadDue) await daemonReload({ command, scope });
 }
 
@@ -85,7 +85,7 @@ function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Sc
   if (others !== undefined)
     throw new FatalError(
       ExitCode.denied,
-      `${command}: ${others} is another user's: run it as that user, without sudo or su`,
+      `${command}: ${others} belongs to another user: run it as that user, without sudo or su`,
     );
 }
 
@@ -120,7 +120,7 @@ async function carryOut(plan: Plan, host: Process): Promise<void> {
 export function outcomeOf(failed: readonly string[]): string {
   return failed.length === 0
     ? "nothing was changed\n"
-    : `these could not be put back, and need you: ${failed.join(", ")}\n`;
+    : `could not restore these; look at them: ${failed.join(", ")}\n`;
 }
 
 /** What the sidecar reads. */
@@ -164,7 +164,10 @@ async function checkInside({ made, caller }: Plan, host: Process, stop: AbortSig
   if (stop.aborted) throw new FatalError(ExitCode.unavailable, "add: stopped");
   if (code === 0) return;
   const known = Object.values(ExitCode).find((one) => one === code) ?? ExitCode.unavailable;
-  throw new FatalError(known, `add: the check of the store failed (${code}), as above; --no-check goes on without it`);
+  throw new FatalError(
+    known,
+    `add: the check of the store failed (${code}), see above; to go on without it, use --no-check`,
+  );
 }
 
 /** The file may have been written by hand since systemd last asked for units. */
@@ -204,11 +207,11 @@ async function finish(plan: Plan, out: (text: string) => void): Promise<ExitCode
     await systemctl(caller, ...words);
     out(`${typed(caller, words)}: done\n`);
   } else {
-    const state = service.isActive ? `${service.unit} runs on as before. With its secrets` : "With its secrets";
+    const state = service.isActive ? `${service.unit} keeps running as before. With its secrets` : "With its secrets";
     out(`${state} it runs after: ${typed(caller, words)}\n`);
   }
   if (imported !== undefined && !options.removeOriginal)
-    out(`${imported.file} is not read any more. When all is well: rm ${imported.file}\n`);
+    out(`${imported.file} is no longer in use. When all is well: rm ${imported.file}\n`);
   return ExitCode.ok;
 }
 
@@ -218,7 +221,7 @@ function removeOriginal(file: string): void {
   } catch (error) {
     throw new FatalError(
       ExitCode.ioError,
-      `add: ${file} cannot be removed: ${errnoText(errnoCode(error))}; all else is done`,
+      `add: cannot remove ${file}: ${errnoText(errnoCode(error))}; everything else is done`,
     );
   }
 }

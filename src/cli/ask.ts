@@ -4,8 +4,7 @@ import { UsageError } from "../contract/errors.ts";
 
 /** @returns whether the answer is yes. @throws UsageError where nobody is there to be asked. */
 export async function ask(command: string, question: string): Promise<boolean> {
-  if (!process.stdin.isTTY)
-    throw new UsageError(`${command}: nobody to ask, without a terminal: give --yes or --dry-run`);
+  if (!process.stdin.isTTY) throw new UsageError(`${command}: no terminal to ask in: give --yes or --dry-run`);
   process.stderr.write(`${question} [y/N] `);
   const lines = createInterface({ input: process.stdin, terminal: false });
   try {

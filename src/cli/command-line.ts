@@ -21,16 +21,16 @@ export const usage = [
 
 /** Other ways to call it. */
 export const commandTexts: readonly (readonly [words: string, text: string])[] = [
-  ["fetcher add NAME ID...", "give NAME.service secrets, and make its units; has --help"],
-  ["fetcher remove NAME", "take them from it again; has --help"],
-  ["fetcher run -- COMMAND...", "run COMMAND with its secrets; --watch: and act on changes"],
-  ["fetcher status [NAME...]", "all sidecars of the host, or these; --json, --metrics, --metrics=FILE"],
-  ["fetcher units NAME...", "print the units that are generated from /etc/fetcher/NAME.json"],
-  ["fetcher check NAME...", "what --check says, in the sandbox of NAME's sidecar, as root"],
-  ["fetcher ... --user ...", "status, units or check of one's own units: ~/.config/fetcher/NAME.json"],
-  ["fetcher reload --config FILE", "have the running daemon take FILE over; the ExecReload= of its unit"],
+  ["fetcher add NAME ID...", "give NAME.service secrets, and make its units; see its --help"],
+  ["fetcher remove NAME", "undo that; see its --help"],
+  ["fetcher run -- COMMAND...", "run COMMAND with its secrets; with --watch, act on changes"],
+  ["fetcher status [NAME...]", "show all sidecars, or these; --json, --metrics, --metrics=FILE"],
+  ["fetcher units NAME...", "print the units generated from /etc/fetcher/NAME.json"],
+  ["fetcher check NAME...", "run --check in the sandbox of NAME's sidecar; needs root"],
+  ["fetcher ... --user ...", "status, units or check of your own: ~/.config/fetcher/NAME.json"],
+  ["fetcher reload --config FILE", "have the daemon take over FILE; for ExecReload= of its unit"],
   ["fetcher refresh --config FILE", "look at the store once, for a sidecar that is not resident"],
-  ["fetcher act --config FILE", "do what is asked for in --actions DIR, for a sidecar that may not"],
+  ["fetcher act --config FILE", "act on requests in --actions DIR, for a sidecar that may not act"],
 ];
 
 const commands = commandTexts.flatMap(([words]) => /^fetcher ([a-z]+)/.exec(words)?.[1] ?? []);
@@ -39,15 +39,15 @@ const commands = commandTexts.flatMap(([words]) => /^fetcher ([a-z]+)/.exec(word
 export const optionTexts: readonly (readonly [option: string, text: string])[] = [
   ["--config FILE", "configuration (JSON)"],
   ["--backend NAME", "where secrets come from: folder, vault, ..., or a path to a module"],
-  ["--set KEY=VALUE", "one setting of the backend; dots descend, JSON values are taken as such"],
+  ["--set KEY=VALUE", "one setting of the backend; dots descend, JSON values count as JSON"],
   ["--output DIR", "where the files go"],
-  ["--actions DIR", "ask the unit that acts in DIR for actions, and never systemd"],
+  ["--actions DIR", "ask for actions in DIR, where another unit acts; never ask systemd"],
   ["--once", "fetch, publish, print a table (never a value) and exit; no service is touched"],
-  ["--check", "say of every secret whether it is there; write nothing"],
-  ["--check=config", "check the configuration only; no store is asked"],
-  ["--print-schema", "the JSON Schema of the configuration, for editors"],
+  ["--check", "say whether each secret is there; write nothing"],
+  ["--check=config", "check the configuration only; ask no store"],
+  ["--print-schema", "print the JSON Schema of the configuration, for editors"],
   ["--log-level LEVEL", `${logLevels.join(", ")} (default info)`],
-  ["--log-format FORMAT", `${logFormats.join(" or ")}, of each line of the log (default text, or $FETCHER_LOG_FORMAT)`],
+  ["--log-format FORMAT", `${logFormats.join(" or ")}, for each log line (default text, or $FETCHER_LOG_FORMAT)`],
   ["-h, --help", "this text"],
   ["--version", "the version"],
 ];
@@ -57,7 +57,7 @@ export const helpText = `Usage: ${usage.join(`\n${" ".repeat(15)}`)}
 Fetches the secrets of one service, publishes them as files and secrets.env, and
 keeps watching for changes. For NAME.service systemd starts it as NAME-secrets.service,
 whose units are generated from /etc/fetcher/NAME.json, or as fetcher@NAME.service, which
-is wired by hand. In a terminal, --once and --check are what you want.
+is wired by hand. In a terminal, use --once and --check.
 
 ${commandTexts.map(([words, text]) => `  ${words.padEnd(25)} ${text}\n`).join("")}
 ${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}

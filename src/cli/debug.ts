@@ -67,7 +67,7 @@ export async function once(
   });
   terminal.out(table(["ID", "FILE", "VARIABLE", "BYTES", "VERSION", "FROM"], [...rows, ...rendered]));
   for (const [name, why] of staged.refused)
-    terminal.err(`${printable(`key ${JSON.stringify(name)} is published nowhere: ${why}`)}\n`);
+    terminal.err(`${printable(`key ${JSON.stringify(name)} cannot be published: ${why}`)}\n`);
   const leftOut = [...(staged.env?.leftOut ?? [])];
   for (const why of new Set(leftOut.map(([, reason]) => reason))) {
     const ids = leftOut.filter(([, reason]) => reason === why).map(([id]) => id);

@@ -36,17 +36,19 @@ export async function refresh(
 ): Promise<ExitCode> {
   const notes = Notes.of(process.env);
   if (commandLine.mode !== "daemon" || commandLine.configFile === undefined || wiring.ask === undefined)
-    throw new UsageError(
-      "refresh: expected --config FILE and --actions DIR, as the unit has them that looks at the store",
-    );
-  if (notes === undefined) throw new FatalError(ExitCode.config, "refresh: $RUNTIME_DIRECTORY is none of a sidecar's");
+    throw new UsageError("refresh: expected --config FILE and --actions DIR, as in the unit that looks at the store");
+  if (notes === undefined)
+    throw new FatalError(ExitCode.config, "refresh: $RUNTIME_DIRECTORY is not the directory of a sidecar");
   // What is noted from now on is for the next: by then systemd watches the store again.
   const known = notes.all;
   let isOver = true;
   try {
     const config = await loadConfig(commandLine);
     if (config.output === undefined || !config.onDemand)
-      throw new FatalError(ExitCode.config, 'configuration: resident: is not "on-change" (any more): reload systemd');
+      throw new FatalError(
+        ExitCode.config,
+        'configuration: resident: is not "on-change" (any more): run systemctl daemon-reload',
+      );
     const opened = await open(config, config.output, stop);
     if (opened === undefined) return ExitCode.ok;
     // Its service may stop at any time: what is published after that would stay for ever.
@@ -72,7 +74,7 @@ export async function refresh(
 }
 
 /**
- * Its service may stop while a look is under way, and systemd removes the directories of its sidecar then: what the look misses is no
+ * Its service may stop while a look is in progress, and systemd removes the directories of its sidecar then: what the look misses is no
  * fault, and no unit is to be left as failed.
  */
 export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Promise<ExitCode> {
@@ -81,7 +83,7 @@ export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Pr
   } catch (error) {
     const hadDirectory = (process.env["RUNTIME_DIRECTORY"] ?? "") !== "";
     if (!hadDirectory || Notes.of(process.env) !== undefined) throw error;
-    log.info("stopped, as the sidecar is");
+    log.info("stopped together with the sidecar");
     return ExitCode.ok;
   }
 }

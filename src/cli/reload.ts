@@ -27,11 +27,13 @@ export async function reload(
   const file = fileIn(words);
   const pid = Number(environment["MAINPID"]);
   if (!Number.isSafeInteger(pid) || pid <= 1)
-    throw new UsageError("reload: is the ExecReload= of a sidecar's unit: run systemctl reload NAME-secrets.service");
+    throw new UsageError(
+      "reload: works only as ExecReload= of a sidecar's unit: run systemctl reload NAME-secrets.service",
+    );
   const counter = openReloadCounter(environment["RUNTIME_DIRECTORY"]?.split(":")[0] ?? "");
   if (counter === undefined) {
     signal(pid, "SIGHUP");
-    report("the fetcher that runs is another version: it fetches now, and takes no changed configuration over");
+    report("the running fetcher is another version: it fetches now, but does not take over a changed configuration");
     return ExitCode.ok;
   }
   const id = randomUUID();
@@ -42,9 +44,12 @@ export async function reload(
     const isAlive = signal(pid, 0);
     const answer = counter.answerTo(id);
     if (answer !== undefined) return answer;
-    if (!isAlive) throw new FatalError(ExitCode.unavailable, "reload: the sidecar has ended meanwhile");
+    if (!isAlive) throw new FatalError(ExitCode.unavailable, "reload: the sidecar ended during the reload");
     if (Date.now() > end)
-      throw new FatalError(ExitCode.unavailable, `reload: no answer within ${LIMIT} s; the sidecar goes on with it`);
+      throw new FatalError(
+        ExitCode.unavailable,
+        `reload: no answer within ${LIMIT} s; the sidecar keeps working on it`,
+      );
     await delay(LOOK_AGAIN);
   }
 }
@@ -56,7 +61,7 @@ function fileIn(words: readonly string[]): string {
   } catch {
     // As for a file that is not named.
   }
-  throw new UsageError("reload: expected --config FILE, as the daemon has it");
+  throw new UsageError("reload: expected --config FILE, the same as for the daemon");
 }
 
 async function configurationIn(file: string) {
@@ -75,6 +80,6 @@ function signal(pid: number, name: NodeJS.Signals | 0): boolean {
     return process.kill(pid, name);
   } catch (error) {
     if (errnoCode(error) === "ESRCH") return false;
-    throw new FatalError(ExitCode.unavailable, "reload: the sidecar cannot be signalled");
+    throw new FatalError(ExitCode.unavailable, "reload: cannot signal the sidecar");
   }
 }

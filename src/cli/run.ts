@@ -161,7 +161,7 @@ export function parseRun(words: readonly string[]): {
     if (commandLine.output !== undefined)
       throw new UsageError("run: makes a directory of its own: leave --output out; $SECRETS_DIRECTORY names it");
     if (program === "")
-      throw new UsageError("run: expected -- and a command behind it: fetcher run ... -- COMMAND [ARG...]");
+      throw new UsageError("run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]");
   }
   return { commandLine, watch: words.slice(0, end).includes("--watch"), command: [program, ...args] };
 }
@@ -208,7 +208,7 @@ function privateDirectory(environment: NodeJS.ProcessEnv, warn: (line: string) =
     const directory = mkdtempSync(join(parent, "fetcher-run-"));
     if (!inMemory.includes(statfsSync(parent).type))
       warn(
-        `run: no file system in memory can be written to ($XDG_RUNTIME_DIR, /dev/shm): the secrets are on a disk, in ${directory}`,
+        `run: no writable file system in memory ($XDG_RUNTIME_DIR, /dev/shm): the secrets are on disk, in ${directory}`,
       );
     return directory;
   } catch (error) {

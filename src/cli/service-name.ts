@@ -16,5 +16,5 @@ export function serviceNameOf(word: string): string {
 /** @param command for the message: `add`. @throws UsageError */
 export function refuseOtherUnit(word: string, command: string): void {
   if (OTHER_UNITS.test(word))
-    throw new UsageError(`${command}: ${JSON.stringify(word)} is no service: name the service that it starts`);
+    throw new UsageError(`${command}: ${JSON.stringify(word)} is not a service: name the service that it starts`);
 }

@@ -28,7 +28,7 @@ export async function showStatus(argv: readonly string[], version: string): Prom
       );
       throw new FatalError(
         ExitCode.missing,
-        `status: ${JSON.stringify(word)}: no sidecar is called so, nor its service${hint}`,
+        `status: ${JSON.stringify(word)}: no sidecar or service has this name${hint}`,
       );
     }
   const { out, color, columns } = openTerminal();
@@ -78,6 +78,6 @@ function replaceFile(path: string, text: string): void {
     writeFileSync(`${path}.new`, text, { mode: 0o644 });
     renameSync(`${path}.new`, path);
   } catch (error) {
-    throw new PublishError(ExitCode.ioError, `status: ${path} cannot be written: ${errnoText(errnoCode(error))}`);
+    throw new PublishError(ExitCode.ioError, `status: cannot write ${path}: ${errnoText(errnoCode(error))}`);
   }
 }

@@ -18,7 +18,7 @@ export function printUnits(words: readonly string[], out: (text: string) => void
   const { scope, names } = namesIn(words) ?? {};
   if (scope === undefined || names === undefined)
     throw new UsageError(
-      "units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file; --user for the units of a user",
+      "units: expected the NAME of /etc/fetcher/NAME.json, or the path of a file; --user for units of a user",
     );
   for (const [index, given] of names.entries()) {
     const isPath = given.includes("/");
@@ -29,7 +29,7 @@ export function printUnits(words: readonly string[], out: (text: string) => void
     if (units === undefined)
       throw new FatalError(
         ExitCode.config,
-        `${place.directory}/${name}.json has \`output\`: its units are made by hand; leave that out to have them generated`,
+        `${place.directory}/${name}.json has \`output\`, so its units are made by hand; to have them generated, leave it out`,
       );
     const texts = units.map((unit) => `# ${generated(scope)}/${unit.path}\n${textOf(unit)}`);
     out(`${index === 0 ? "" : "\n"}${texts.join("\n")}`);
@@ -69,7 +69,7 @@ export function generated({ runtimeRoot }: Scope): string {
 /** @param words the directories that systemd gives: normal, early, late. @param isUser for a user's manager. */
 export function generateUnits(words: readonly string[], isUser: boolean): ExitCode {
   const [normal] = words;
-  if (normal === undefined) throw new UsageError("expected the directories of a generator: systemd names them");
+  if (normal === undefined) throw new UsageError("expected the directories that systemd gives a generator");
   // The units are for everybody to read.
   process.umask(0o022);
   const scope = isUser ? userScope() : systemScope;

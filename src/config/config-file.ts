@@ -72,7 +72,7 @@ export function withFlags(
       if (!isRecord(next))
         throw new ConfigError(
           joinPath("config", ...path.slice(0, index + 1)),
-          "is no object, --set cannot descend into it",
+          "is not an object, so --set cannot descend into it",
         );
       at = setOwn(at, key, { ...next });
     }

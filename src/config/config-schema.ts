@@ -65,7 +65,7 @@ export const secretSchema = object({
   mode: option(
     v.optional(mode),
     means(
-      "octal, as a string. One that is stricter than the default keeps the secret out of secrets.env, unless `env` is set",
+      "octal, as a string. A mode stricter than the default keeps the secret out of secrets.env, unless `env` is set",
       {
         otherwise:
           '`"0444"` where only the service can look (below a directory of mode 0700, in a private /tmp), else `"0400"`',
@@ -75,7 +75,7 @@ export const secretSchema = object({
   owner: option(
     v.optional(principal),
     means(
-      "name or number of a user. A secret with an owner or a group enters secrets.env only by an explicit `env`; its mode is 0400 if none is given",
+      "name or number of a user. A secret with an owner or a group enters secrets.env only with an explicit `env`; its default mode is 0400",
       { otherwise: "the sidecar's own" },
     ),
   ),
@@ -83,33 +83,33 @@ export const secretSchema = object({
   optional: option(
     v.optional(flag, false),
     means(
-      "the service can start without it: one that is missing, refused or invalid has no file. A store that does not answer is waited for all the same",
+      "the service can start without it: if it is missing, refused or invalid, it has no file. A start still waits for a store that does not answer",
     ),
   ),
   empty: option(
     v.optional(flag, false),
     means(
-      "it may become empty. Without this, one that had a value and is empty now keeps that value, as one that vanished does: a failed `decrypt > file` is no rotation",
+      "it may become empty. Without this, a secret that becomes empty keeps its last value, as one that vanishes does: a failed `decrypt > file` is not a rotation",
     ),
   ),
   decode: option(
     v.optional(oneOf(["base64"])),
     means(
-      '`"base64"`: the store has it so, as some keep a binary file; published are the bytes. What is no base64, with its padding, is invalid; line ends in it count for nothing',
+      '`"base64"`: the store holds it as base64, as some do with a binary file; the decoded bytes are published. A value that is not padded base64 is invalid; line ends do not count',
       { otherwise: "none", since: "0.2.0", example: "base64" },
     ),
   ),
   join: option(
     v.optional(flag, false),
     means(
-      "the store has a JSON array of strings, as `ca_chain` of a PKI is one: published is one after the other, each with a newline at its end",
+      "the store holds a JSON array of strings, such as `ca_chain` of a PKI: they are published one after the other, each with a newline at its end",
       { since: "0.2.0" },
     ),
   ),
   all: option(
     v.optional(flag, false),
     means(
-      "all keys of a path of Vault, of an AWS secret, or of a value that is a JSON object: each is a file and a variable of its own, without being named. New keys come with the next poll, and what the store no longer has goes; `file` has the object itself. Not for templates, which name their secrets, nor for the delivery as credentials",
+      "all keys of a path of Vault, of an AWS secret, or of a value that is a JSON object: each becomes a file and a variable of its own, without being named. New keys appear with the next poll, and keys that the store no longer has go; `file` holds the object itself. Templates, which name their secrets, cannot use it, nor can the delivery as credentials",
       { since: "0.2.0" },
     ),
   ),
@@ -124,7 +124,7 @@ export const templateSchema = object({
   mode: option(
     v.optional(mode),
     means("octal, as a string", {
-      otherwise: "so that nobody can read it who cannot read each of its secrets",
+      otherwise: "readable only to those who can read each of its secrets",
     }),
   ),
   owner: option(v.optional(principal), means("name or number of a user", { otherwise: "that of its secrets" })),
@@ -134,17 +134,18 @@ export const templateSchema = object({
 export const rotationSchema = v.object({
   reloadOnChange: option(
     v.optional(flag, false),
-    means(
-      "watch and poll the store; publish and act when a secret changes. What has a lease is replaced whatever this says",
-    ),
+    means("watch and poll the store; publish and act when a secret changes. Leases are replaced in any case"),
   ),
   pollingInterval: option(
     v.optional(positiveSeconds),
-    means("how often the store is asked, ±10 %; also behind every watch", { otherwise: "by backend", example: 30 }),
+    means("how often the store is asked, ±10 %; polling continues beside a watch", {
+      otherwise: "by backend",
+      example: 30,
+    }),
   ),
   refreshInterval: option(
     v.optional(positiveSeconds),
-    means("another name of `pollingInterval`, as in RFC 59; not both", { otherwise: "none", example: 30 }),
+    means("another name for `pollingInterval`, as in RFC 59; give only one", { otherwise: "none", example: 30 }),
   ),
 });
 
@@ -152,7 +153,7 @@ export const outputSchema = object({
   directory: option(
     absolutePath,
     means(
-      "where the files go, an absolute path. `/tmp` only if it is one that `PrivateTmp=` made; no user but root may be able to change it or what it lies in",
+      "where the files go, an absolute path. `/tmp` only if `PrivateTmp=` made it; only root may be able to change it or the directories above it",
     ),
   ),
   links: option(
@@ -175,7 +176,7 @@ const verifySchema = object({
   command: option(
     argv,
     means(
-      "argv, no shell; run with `$SECRETS_DIRECTORY` and the variables before a changed set is published. Any status but 0 refuses the set. Where nothing is published yet, the first set is not verified",
+      "argv, no shell; runs with `$SECRETS_DIRECTORY` and the variables before a changed set is published. Any status but 0 refuses the set. The first set is not verified if nothing is published yet",
       { otherwise: "no verification" },
     ),
   ),
@@ -186,7 +187,7 @@ export const onChangeSchema = object({
   action: option(
     v.optional(oneOf(actions), "restart"),
     means(
-      "`restart`; `reload` (a restart where the unit cannot); `signal`; `none`: the service looks by itself. A unit that does not run is never started",
+      "`restart`; `reload` (a restart where the unit cannot reload); `signal`; `none`: the service watches its files itself. A unit that is not running is never started",
     ),
   ),
   signal: option(
@@ -204,12 +205,12 @@ export const onChangeSchema = object({
   settle: option(
     v.optional(seconds, 2),
     means(
-      "what has changed is published when the store has been quiet for so long, or after 15 times that: one publish and one action",
+      "changes are published together when the store has been quiet for this long, or after 15 times that: one publish and one action",
     ),
   ),
   minInterval: option(
     v.optional(seconds, 3),
-    means("the least time between two actions; the unit's own start limit is kept too, with one start in reserve"),
+    means("the least time between two actions; the unit's own start limit is respected too, with one start in reserve"),
   ),
   splay: option(
     v.optional(seconds, 0),
@@ -241,7 +242,7 @@ export const configSchema = object({
   ),
   secrets: option(
     v.optional(anything, {}),
-    means("id → what is said of this secret, `{}` where there is nothing to say; ids on the command line are added"),
+    means("id → the options of this secret, `{}` for none; ids on the command line are added"),
   ),
   templates: option(
     v.optional(anything, {}),
@@ -253,18 +254,18 @@ export const configSchema = object({
   onChange: v.optional(onChangeSchema, {}),
   startTimeout: option(
     v.optional(v.nullable(positiveSeconds), null),
-    means("give up (exit status 69) when the store does not answer for so long at the start; `null`: wait for ever"),
+    means("give up (exit status 69) if the store does not answer for this long at the start; `null`: wait for ever"),
   ),
   resident: option(
     v.optional(v.union([v.boolean(), v.literal("on-change")], 'expected true, false or "on-change"'), true),
     means(
-      '`false`: end when the first set is published; nobody watches, renews or mends, and no process stays. With the unit\'s `no-resident.conf`. `"on-change"`: no process stays either, and systemd starts one for a moment when the store may have changed; only where the units are generated',
+      '`false`: end when the first set is published; no process stays to watch, renew or repair. With the unit\'s `no-resident.conf`. `"on-change"`: no process stays either, and systemd starts one for a moment when the store may have changed; needs generated units',
     ),
   ),
   delivery: option(
     v.optional(oneOf(deliveries)),
     means(
-      "how the units that are generated hand the secrets over: `files` below /run/NAME-secrets/pub; `env`: these, and all as variables; `credentials`; `private-tmp`. Only in /etc/fetcher, and not with `output`",
+      "how generated units hand the secrets over: `files` below /run/NAME-secrets/pub; `env`: these, and all as variables; `credentials`; `private-tmp`. Only in /etc/fetcher, and not with `output`",
       { otherwise: "`files`", since: "0.2.0", example: "env" },
     ),
   ),
@@ -280,7 +281,7 @@ export const configSchema = object({
   ),
   $schema: option(
     v.optional(v.string("expected a string")),
-    means("where an editor finds the schema that `fetcher --print-schema` prints; the program does not look", {
+    means("where an editor finds the schema that `fetcher --print-schema` prints; the program ignores it", {
       otherwise: "none",
     }),
   ),

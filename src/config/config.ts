@@ -147,11 +147,14 @@ function checkResident(
   rotation: v.InferOutput<typeof rotationSchema>,
 ): void {
   if (resident === false && rotation.reloadOnChange)
-    throw new ConfigError("resident", "false leaves nobody to see changes: leave it out, or config.reloadOnChange");
+    throw new ConfigError(
+      "resident",
+      "false means that nobody watches for changes: leave it or config.reloadOnChange out",
+    );
   if (resident === "on-change" && !rotation.reloadOnChange)
     throw new ConfigError(
       "resident",
-      '"on-change" is for changes that are followed: set config.reloadOnChange to true, or resident to false',
+      '"on-change" needs config.reloadOnChange: set that to true, or resident to false',
     );
 }
 
@@ -164,7 +167,7 @@ function checkTogether(
   if (all !== undefined && delivery === "credentials")
     throw new ConfigError(
       `${joinPath("secrets", all.id)}.all`,
-      'does not go together with "delivery": "credentials", for which the unit names each file',
+      'does not go together with "delivery": "credentials", where the unit names each file',
     );
   if (onChange.action === "signal" && onChange.signal === null)
     throw new ConfigError("onChange.signal", 'is required by the action "signal"');
@@ -197,7 +200,8 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
     });
     checkShape(path, secret);
   }
-  if (secrets.size === 0) throw new ConfigError("secrets", "names no secret (nor does the command line)");
+  if (secrets.size === 0)
+    throw new ConfigError("secrets", "at least one secret is required, here or on the command line");
   return [...secrets.values()];
 }
 
@@ -211,7 +215,7 @@ function checkShape(path: string, { decode, join, all, prefix, env }: v.InferOut
   if (typeof env === "string")
     throw new ConfigError(
       `${path}.env`,
-      "is of one variable, and all has one for each key: give prefix, or null for none",
+      "names one variable, and all makes one for each key: give prefix, or null for none",
     );
 }
 
@@ -263,7 +267,7 @@ function checkFiles(
     taken.set(basename(output.linksTo), "output.linksTo");
   const take = (file: string, owner: string, option: string) => {
     const other = taken.get(file);
-    if (other !== undefined) throw new ConfigError(option, `is the file of ${other} already`);
+    if (other !== undefined) throw new ConfigError(option, `is already the file of ${other}`);
     taken.set(file, owner);
   };
   for (const { id, file } of secrets) take(file, joinPath("secrets", id), `${joinPath("secrets", id)}.file`);

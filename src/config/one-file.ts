@@ -40,12 +40,12 @@ function refuseForUser({ resident, delivery }: Raw, { isUser }: Scope): void {
   if (isUser && resident === "on-change")
     throw new ConfigError(
       "resident",
-      '"on-change" is for units of the system alone: say true or false in a file of a user',
+      '"on-change" works only for units of the system: use true or false for a user\'s service',
     );
   if (isUser && delivery === "private-tmp")
     throw new ConfigError(
       "delivery",
-      "private-tmp needs the system's manager: a user's has env, files and credentials",
+      "private-tmp works only for units of the system: use env, files or credentials for a user's service",
     );
 }
 
@@ -103,7 +103,7 @@ function refuseDelivery({ delivery, environment, output }: Raw, scope: Scope): v
     option,
     output === undefined
       ? `is for a file in ${scope.configDirectory}: its name says whose secrets they are`
-      : "cannot be said with `output`, which is for units that are wired by hand: leave one of them out",
+      : "does not go together with `output`, which is for units made by hand: leave one of them out",
   );
 }
 
@@ -121,10 +121,10 @@ function withVariables(
     if (!Object.hasOwn(secrets, id))
       throw new ConfigError(
         joinPath("environment", variable),
-        `is no id of \`secrets\`${didYouMean(id, Object.keys(secrets))}`,
+        `is not an id in \`secrets\`${didYouMean(id, Object.keys(secrets))}`,
       );
     if (variables.has(id))
-      throw new ConfigError(joinPath("environment", variable), "is a secret that has a variable already");
+      throw new ConfigError(joinPath("environment", variable), "names a secret that already has a variable");
     variables.set(id, variable);
   }
   return Object.fromEntries(

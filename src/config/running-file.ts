@@ -43,7 +43,7 @@ export class RunningFile {
     const remedy = `give the unit ExecReload=fetcher reload --config ${file}, or restart it`;
     throw new FatalError(
       ExitCode.config,
-      `configuration: ${file} was replaced, which this unit's sandbox hides: ${remedy}`,
+      `configuration: somebody replaced ${file}, and this unit's sandbox hides the new one: ${remedy}`,
     );
   }
 
@@ -66,7 +66,7 @@ export class RunningFile {
     const sight = await look(file);
     if (sight === undefined || isSame(sight, this.#seen)) return this.#difference;
     this.#seen = sight;
-    if (sight === "missing") return (this.#difference = "is not there any more");
+    if (sight === "missing") return (this.#difference = "is gone");
     if (isReplaced(sight)) return (this.#difference = "was replaced or removed since it was read");
     try {
       this.#difference = (await readText(file)) === text ? undefined : "was changed since it was read";

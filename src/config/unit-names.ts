@@ -28,7 +28,7 @@ export function problemOf(name: string): string | undefined {
     return `has ${name.length} characters: systemd can have drop-ins for ${LONGEST_SERVICE} at most`;
   if (/^[^@]+@$/.test(name) && VALID.test(`${name}i`))
     return "is a template: each instance has a file of its own, NAME@INSTANCE.json";
-  return VALID.test(name) ? undefined : "is no name of a service: rename the file after one";
+  return VALID.test(name) ? undefined : "is not the name of a service: rename the file after one";
 }
 
 /** @param unit with its suffix. */

@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { UnfitFile } from "./errors.ts";
 import { MAX_VALUE } from "./limits.ts";
 
-/** @throws UnfitFile where it is no regular file, or larger than 16 MiB; errors of the system as they come. */
+/** @throws UnfitFile where it is not a regular file, or larger than 16 MiB; errors of the system as they come. */
 export function readPlainSync(path: string): Buffer {
   const file = fs.openSync(path, flagsFor(path));
   try {
@@ -85,7 +85,7 @@ function flagsFor(path: string): number {
 }
 
 function refuseUnfit(path: string, stats: fs.Stats): void {
-  if (!stats.isFile() && (stats.isDirectory() || !DESCRIPTOR.test(path))) throw new UnfitFile("is no regular file");
+  if (!stats.isFile() && (stats.isDirectory() || !DESCRIPTOR.test(path))) throw new UnfitFile("is not a regular file");
   if (stats.size > MAX_VALUE) throw tooLarge();
 }
 

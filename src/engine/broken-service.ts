@@ -54,7 +54,7 @@ export async function helpBrokenService(parts: BrokenServiceParts): Promise<void
   log.notice(`${names(broken)} failed after the last action: started again, newer secrets are there`);
   for (const { unit } of broken) {
     const { ok, detail } = await systemd.reviveBoth(unit, signal);
-    if (!ok) log.error(`${unit} is not started again: ${detail}`);
+    if (!ok) log.error(`${unit} cannot be started again: ${detail}`);
   }
 }
 

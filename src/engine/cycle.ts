@@ -98,7 +98,7 @@ export class Cycle {
       owed.compareBytes(false);
       owed.obstruct("mend", undefined);
       if (damaged.size === 0) return;
-      log.warn("somebody removed or altered published files: they are as they were again", {
+      log.warn("restored published files that somebody removed or altered", {
         files: [...damaged.keys()],
       });
       if ([...damaged.values()].includes("altered")) this.#act([]);

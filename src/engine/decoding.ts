@@ -26,7 +26,7 @@ export function shaped(outcome: Outcome, shape: Shape, describe: () => string): 
       return { status: "missing", where: `no key in ${place}` };
     }
     const made = shape.join ? joined(value, place) : decoded(value);
-    if (made === undefined) throw new BackendError("invalid", `${place}: is no base64, as \`decode\` wants it`);
+    if (made === undefined) throw new BackendError("invalid", `${place}: is not base64, which \`decode\` expects`);
     value.fill(0);
     return { ...outcome, value: made };
   } catch (error) {
@@ -80,7 +80,7 @@ function refused(bytes: Buffer): Buffer | undefined {
 function joined(value: Buffer, place: string): Buffer {
   const list = isUtf8(value) ? parseJson(value.toString("utf8"), place) : undefined;
   if (!Array.isArray(list) || !list.every((item) => typeof item === "string"))
-    throw new BackendError("invalid", `${place}: is no array of strings, as \`join\` wants it`);
+    throw new BackendError("invalid", `${place}: is not an array of strings, which \`join\` expects`);
   const text = bytesOf(list.map((item: string) => (item.endsWith("\n") ? item : `${item}\n`)).join(""));
   if (text === undefined)
     throw new BackendError("invalid", `${place}: is not valid Unicode text (half of a surrogate pair)`);
@@ -89,7 +89,7 @@ function joined(value: Buffer, place: string): Buffer {
 
 function keysIn(value: Buffer, place: string): number {
   const keys = isUtf8(value) ? parseJson(value.toString("utf8"), place) : undefined;
-  if (!isRecord(keys)) throw new BackendError("invalid", `${place}: is no JSON object, whose keys \`all\` wants`);
+  if (!isRecord(keys)) throw new BackendError("invalid", `${place}: is not a JSON object, which \`all\` expects`);
   if (Object.keys(keys).length > MOST_KEYS)
     throw new BackendError("invalid", `${place}: has more than ${MOST_KEYS} keys, too many for \`all\``);
   return Object.keys(keys).length;

@@ -240,7 +240,7 @@ function refuseSandbox(backend: string, failed: ReadonlyMap<string, Problem>): v
     if (mayShowLater(message))
       throw new FatalError(
         ExitCode.again,
-        `${backend}: secret ${JSON.stringify(id)}: ${message} (starts again, in case it is there by now)`,
+        `${backend}: secret ${JSON.stringify(id)}: ${message} (restarting, in case it is there by now)`,
       );
 }
 
@@ -252,7 +252,7 @@ function untilGivingUp(config: Config, elapsed: number, failed: ReadonlyMap<stri
   if (left <= 0 && first !== undefined)
     throw new FatalError(
       ExitCode.unavailable,
-      `${backend}: secret ${JSON.stringify(first[0])}: ${first[1].message} (given up after startTimeout, ${config.startTimeout} s)`,
+      `${backend}: secret ${JSON.stringify(first[0])}: ${first[1].message} (gave up after startTimeout, ${config.startTimeout} s)`,
     );
   return Math.max(left, 0.01);
 }

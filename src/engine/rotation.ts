@@ -174,7 +174,7 @@ export class RotationPublisher {
   /** A variable that a service waits for in vain is hard to find: say it, once. */
   #warnLeftOut({ warnings, refused }: StagedSet): void {
     for (const [name, why] of refused) {
-      if (this.#refused.get(name) !== why) this.#log.warn(`key ${JSON.stringify(name)} is published nowhere: ${why}`);
+      if (this.#refused.get(name) !== why) this.#log.warn(`key ${JSON.stringify(name)} cannot be published: ${why}`);
       this.#refused.set(name, why);
     }
     const fresh = new Map<string, string[]>();

@@ -53,7 +53,7 @@ export interface SidecarParts {
   readonly version?: string | undefined;
 }
 
-/** Seconds in which what is under way ends after a stop: a program that it waits for may hang, too. */
+/** Seconds in which what is in progress ends after a stop: a program that it waits for may hang, too. */
 const STOP_LIMIT = 0.2;
 
 /** `look`: something is to be looked at in a while that was not before. */

@@ -77,7 +77,7 @@ export class Takeover {
       return successor !== undefined;
     } catch (error) {
       const { exitCode, message } = asFatal(error);
-      this.#refused = new FatalError(exitCode, `${message}; not taken over, the configuration of before goes on`);
+      this.#refused = new FatalError(exitCode, `${message}; not taken over: the old configuration stays in force`);
       log.error(this.#refused.message);
       this.#tell();
       return false;
@@ -96,7 +96,8 @@ export class Takeover {
     );
     try {
       const successor = await waitFor(work, stop, LIMIT);
-      if (successor === late) throw new FatalError(ExitCode.unavailable, `configuration: not read within ${LIMIT} s`);
+      if (successor === late)
+        throw new FatalError(ExitCode.unavailable, `configuration: cannot read it within ${LIMIT} s`);
       return successor === aborted ? undefined : successor;
     } finally {
       isLate = true;
@@ -124,7 +125,7 @@ export class Takeover {
     targets.take(config);
     if (publisher.differs(held.bytes)) owed.settingsMayDiffer();
     if (mayClose) this.release();
-    log.notice(`the changed configuration ${file} is taken over`, {
+    log.notice(`took over the changed configuration ${file}`, {
       changed: (Object.keys(config) as (keyof Config)[]).filter(
         (key) => JSON.stringify(config[key]) !== JSON.stringify(before[key]),
       ),
@@ -135,7 +136,7 @@ export class Takeover {
     this.#kept =
       kept.length === 0
         ? undefined
-        : `configuration: ${options}: not taken over while it runs, restart its unit for that`;
+        : `configuration: ${options}: cannot change while the sidecar runs: restart its unit`;
     if (this.#kept !== undefined) log.warn(this.#kept);
   }
 

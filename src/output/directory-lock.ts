@@ -72,7 +72,7 @@ function open(path: string): number {
       if (isRegular && uid === process.geteuid?.() && nlink <= 1) return file;
       fs.closeSync(file);
       if (tries < 3) fs.unlinkSync(path);
-      else throw new PublishError(ExitCode.cannotCreate, `output: ${path} is not ours, remove it`);
+      else throw new PublishError(ExitCode.cannotCreate, `output: ${path} belongs to somebody else: remove it`);
     } catch (error) {
       const code = errnoCode(error);
       if (code === undefined) throw error;
@@ -93,7 +93,7 @@ function lock(file: number): Promise<number | string> {
     if (child === undefined) return;
     child.once("error", fail);
     child.once("close", (code, signal) => {
-      done(code ?? `flock ended by ${signal ?? "a signal"}`);
+      done(code ?? `flock was killed by ${signal ?? "a signal"}`);
     });
   });
 }

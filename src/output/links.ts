@@ -90,7 +90,7 @@ export class LinkDirectory {
     if (stat === undefined) return undefined;
     const kind = this.#kindOf(path, stat);
     if (kind !== undefined) return kind;
-    if (stat.isDirectory()) throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
+    if (stat.isDirectory()) throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory: remove it`);
     if (this.#mayReplace) return undefined;
     const why = `${alreadyThere(path)}: move it away, or name another directory in output.links`;
     throw new PublishError(ExitCode.cannotCreate, `output: ${why}`);

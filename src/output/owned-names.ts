@@ -59,7 +59,7 @@ export class OwnedNames {
       const stat = attempt("read", path, () => lstatSync(path, { throwIfNoEntry: false }));
       if (stat === undefined) continue;
       if (stat.isDirectory())
-        throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory, remove it`);
+        throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory: remove it`);
       if (this.#mayReplace || anyway || this.#names.has(name)) continue;
       throw new PublishError(
         ExitCode.cannotCreate,

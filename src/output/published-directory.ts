@@ -94,7 +94,7 @@ export class PublishedDirectory {
   /**
    * Reads a published set of our own making.
    *
-   * @returns name → bytes; undefined where a name is missing, or is no regular file of ours (`owners`: who else may own
+   * @returns name → bytes; undefined where a name is missing, or is not a regular file of ours (`owners`: who else may own
    *   which file).
    * @throws PublishError
    */
@@ -309,7 +309,10 @@ export class PublishedDirectory {
     if (attempt("read", this.path, () => fs.lstatSync(this.path, { throwIfNoEntry: false })) !== undefined) return;
     const base = this.#base;
     if (base !== undefined && !attempt("read", base, () => fs.existsSync(base)))
-      throw new PublishError(ExitCode.cannotCreate, `output: ${base} is gone: systemd makes it with the sidecar`);
+      throw new PublishError(
+        ExitCode.cannotCreate,
+        `output: ${base} is gone: restart the sidecar, and systemd makes it again`,
+      );
     checkDirectory(this.path);
     const { mode, uid, gid } = this.#stat;
     this.#files.io("", () => {
@@ -325,7 +328,10 @@ export class PublishedDirectory {
       // A file system may say that something is not there, and list it all the same: only an empty list is the end.
       for (let round = 1, found = this.#settleListed(); found !== undefined; round++, found = this.#settleListed())
         if (round === ROUNDS)
-          throw new PublishError(ExitCode.ioError, `output: cannot remove ${found}: it is listed, and not found`);
+          throw new PublishError(
+            ExitCode.ioError,
+            `output: cannot remove ${found}: the file system lists it, but cannot find it`,
+          );
       this.#isSettled = true;
     }
     if (this.#isUnsynced) this.#sync();

@@ -86,7 +86,7 @@ function refuseUnsafe(path: string, directory: string, real: string): void {
   const where = directory === real ? "" : `lies in ${directory}, which `;
   const stat = look(directory, () => fs.lstatSync(directory));
   if (stat.isSymbolicLink()) throw refuse(path, `${where}is a symbolic link: name the directory itself`);
-  if (!stat.isDirectory()) throw refuse(path, `${where}is no directory`);
+  if (!stat.isDirectory()) throw refuse(path, `${where}is not a directory`);
   const who = whoElseCanChange(stat);
   if (who !== undefined) throw refuse(path, `${where}${who} can change`);
 }

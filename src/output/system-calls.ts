@@ -83,13 +83,13 @@ function whyNotWritten(error: unknown, code: string, device: string): string {
   const { syscall } = error as NodeJS.ErrnoException;
   // Of rename(2) and the like EPERM is another thing: an immutable directory.
   if (code === "EPERM" && (syscall === "fchown" || syscall === "fchmod"))
-    return `not allowed to give it its mode or owner in ${device} (EPERM)`;
+    return `not allowed to set its mode or owner in ${device} (EPERM)`;
   const words: Readonly<Record<string, string>> = {
     ENOSPC: `no space left on ${device} (ENOSPC)`,
     EDQUOT: `the quota on ${device} is used up (EDQUOT)`,
     EROFS: `${device} is read-only (EROFS)`,
     EACCES: `no permission to write in ${device} (EACCES)`,
-    EISDIR: "it is a directory, remove it",
+    EISDIR: "it is a directory: remove it",
   };
   return words[code] ?? errnoText(code);
 }

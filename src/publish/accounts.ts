@@ -10,7 +10,7 @@ import { runCommand } from "../contract/helper-command.ts";
 export async function accountId(database: "passwd" | "group", name: string, path: string): Promise<number> {
   if (/^[0-9]+$/.test(name)) {
     // chown(2) reads 2^32 - 1 as "leave it".
-    if (Number(name) >= 2 ** 32 - 1) throw new ConfigError(path, "is no number of an account");
+    if (Number(name) >= 2 ** 32 - 1) throw new ConfigError(path, "is not the number of an account");
     return Number(name);
   }
   const known = idIn(readDatabase(database), name) ?? (await askGetent(database, name));

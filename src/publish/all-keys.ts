@@ -12,7 +12,7 @@ import type { FilePermissions } from "./permissions.ts";
 export interface FilesOfKeys {
   readonly files: readonly PublishedFile[];
   readonly variables: readonly EnvRequest[];
-  /** Name → why it is published nowhere. */
+  /** Name → why it cannot be published. */
   readonly refused: ReadonlyMap<string, string>;
 }
 
@@ -52,7 +52,7 @@ function refusalOf(name: string, value: Buffer | undefined, taken: ReadonlySet<s
   const [issue] = v.safeParse(component, name).issues ?? [];
   if (issue !== undefined) return `its name ${issue.message}`;
   if (taken.has(name)) return "another file has that name";
-  return value === undefined ? "it is no Unicode text" : undefined;
+  return value === undefined ? "it is not valid Unicode text" : undefined;
 }
 
 function namesIn({ secrets, templates, output }: Pick<Config, "secrets" | "templates" | "output">): Set<string> {

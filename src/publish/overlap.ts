@@ -45,7 +45,7 @@ async function refuseAll(
     (await chain(dirname(source)))[0] === (await chain(links))[0] &&
     !(await isDirectory(source));
   if (takes)
-    throw new ConfigError("output.links", `would have a link in the place of ${printable(source)}, ${what}: ${MOVE}`);
+    throw new ConfigError("output.links", `would put a link in the place of ${printable(source)}, ${what}: ${MOVE}`);
 }
 
 const MOVE = "name a directory elsewhere";

@@ -136,7 +136,7 @@ export class Publisher {
   recover(): Found {
     const state = this.#directory.recover();
     if (this.#directory.isDamaged)
-      this.#warn(`output: the state in ${this.directory} is damaged: nothing is known of what was published before`);
+      this.#warn(`output: the state in ${this.directory} is damaged, so what was published before is unknown`);
     if (state === undefined) return { values: undefined, isTorn: false, pending: undefined, starts: new Map() };
     this.#state = state;
     this.maintain();

@@ -198,7 +198,7 @@ class Reader {
           return [{ kind: kind === "#" ? "if" : "if not", id, parts: this.#parts(inner as readonly Token[], nested) }];
         }
         case ">":
-          throw this.#refuse(`{{>${shown(value)}}}: there are no partials here, write their text itself`, start);
+          throw this.#refuse(`{{>${shown(value)}}}: partials do not exist here: write their text instead`, start);
         default:
           // Comments, and other delimiters, which are in effect already.
           return [];

@@ -198,7 +198,7 @@ export function prepareForeignCode(isRunning: boolean): void {
   if (!isCompiled || process.env[name] === "0") return;
   // From here the program begins again, which a daemon that has published must not.
   if (isRunning)
-    throw new ConfigError("backend", `a module is loaded by a reload only with ${name}=0 in the unit: restart it`);
+    throw new ConfigError("backend", `a reload can load a module only with ${name}=0 in the unit: restart it`);
   const { execve } = process as unknown as {
     execve: (file: string, args: readonly string[], environment: NodeJS.ProcessEnv) => void;
   };

@@ -41,7 +41,7 @@ replace_secrets() (
   shift
   # awk reads other names than paths as its own.
   case $file in /*) ;; *) file=$PWD/$file ;; esac
-  [ -f "$file" ] && [ ! -L "$file" ] || _fetcher_fail 66 "replace_secrets: $file is no regular file"
+  [ -f "$file" ] && [ ! -L "$file" ] || _fetcher_fail 66 "replace_secrets: $file is not a regular file"
   [ -r "$file" ] || _fetcher_fail 77 "replace_secrets: $file cannot be read by this user"
   _fetcher_is_text "$file" || _fetcher_fail 78 "replace_secrets: $file has NUL bytes"
   if [ $# -eq 0 ]; then
@@ -111,7 +111,7 @@ replace_secrets() (
 _fetcher_find() (
   unset IFS
   caller=$1 id=$2
-  case $id in '' | . | .. | */*) _fetcher_fail 64 "$caller: '$id' is no secret id" ;; esac
+  case $id in '' | . | .. | */*) _fetcher_fail 64 "$caller: '$id' is not a secret id" ;; esac
   if [ -n "${SECRETS_DIRECTORY:-}" ]; then
     set -- "$SECRETS_DIRECTORY"
   else

@@ -70,7 +70,7 @@ check() {
   for hop in 1 2 3 4 5 6 7 8; do
     directory=$file
     while directory=${directory%/*} && [ -n "$directory" ]; do
-      root_owned "$directory" && [ "$type" = d ] || fail 78 "$directory on the way to secrets.env is no directory of" \
+      root_owned "$directory" && [ "$type" = d ] || fail 78 "$directory on the way to secrets.env is not a directory of" \
         "root's own: remove it and restart $(sidecar)"
     done
     root_owned "$file" || fail 78 "$file does not belong to root: remove it and restart $(sidecar)"
@@ -78,7 +78,7 @@ check() {
     target=$(readlink "$file") || break
     case $target in /*) file=$target ;; *) file=${file%/*}/$target ;; esac
   done
-  [ "$type" = - ] || fail 78 "$file is no regular file: remove it and restart $(sidecar)"
+  [ "$type" = - ] || fail 78 "$file is not a regular file: remove it and restart $(sidecar)"
   [ -r "$file" ] || fail 77 "$file cannot be read by this user: see the mode that $(sidecar) gives it"
 }
 

@@ -29,7 +29,7 @@ export async function takeTurn(
     if (left <= 0)
       throw new FatalError(
         ExitCode.unavailable,
-        `${command}: another fetcher add or fetcher remove is at work: try again when it has ended`,
+        `${command}: another fetcher add or fetcher remove is running: try again when it has ended`,
       );
     await delay(LOOK_AGAIN);
   }

@@ -40,7 +40,10 @@ export class Changes {
       this.makeDirectory(dirname(path), directoryMode);
       const now = contentOf(path);
       if (now === undefined ? before !== undefined : before === undefined || !now.equals(before))
-        throw new PublishError(ExitCode.cannotCreate, `${this.#command}: ${path} was changed meanwhile: try again`);
+        throw new PublishError(
+          ExitCode.cannotCreate,
+          `${this.#command}: somebody changed ${path} at the same time: try again`,
+        );
       // A link to it, into a checkout say, stays one.
       const file = now === undefined ? path : realpathSync(path);
       const owner = now === undefined ? undefined : lstatSync(file);
@@ -141,7 +144,7 @@ export class Changes {
       if (error instanceof FatalError) throw error;
       throw new PublishError(
         ExitCode.cannotCreate,
-        `${this.#command}: ${path} cannot be written: ${errnoText(errnoCode(error))}`,
+        `${this.#command}: cannot write ${path}: ${errnoText(errnoCode(error))}`,
       );
     }
   }
@@ -177,7 +180,7 @@ export function contentOf(path: string): Buffer | undefined {
     return readPlainSync(path);
   } catch (error) {
     if (errnoCode(error) === "ENOENT") return undefined;
-    throw unreadable(`${path} cannot be read`, error);
+    throw unreadable(`cannot read ${path}`, error);
   }
 }
 

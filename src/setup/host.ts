@@ -83,7 +83,7 @@ async function notLoaded(unit: string, state: string, caller: Caller): Promise<F
     // Sidecars have no secrets of others.
     known.filter((one) => !/-secrets(?:-act)?$/.test(one)),
   );
-  return new FatalError(ExitCode.missing, `${command}: systemd knows no ${unit}${hint}`);
+  return new FatalError(ExitCode.missing, `${command}: systemd has no unit ${unit}${hint}`);
 }
 
 /** Has systemd read its units again. Nothing starts or stops by that. @throws FatalError */
@@ -131,7 +131,7 @@ export async function readersOf(caller: Caller, file: string, unit: string): Pro
 }
 
 function reasonOf(result: CommandResult): string {
-  if (result.end === "not-started") return "systemctl cannot be run";
+  if (result.end === "not-started") return "cannot run systemctl";
   if (result.end === "timeout") return "no answer in time";
   const [first = ""] = result.stderr.trim().split("\n");
   return first === "" ? "it failed" : first;

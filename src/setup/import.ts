@@ -40,7 +40,7 @@ export async function readImport(given: string, service: Service): Promise<Impor
       notes: [
         ...(ignored.length === 0
           ? []
-          : [`${file}: systemd ignores line ${ignored.join(", ")}, which sets no variable, and so does this`]),
+          : [`${file}: systemd ignores line ${ignored.join(", ")}, which sets no variable, and so does fetcher`]),
         ...(endings.length === 0 ? [] : [`the newline at the end of ${endings.join(", ")} is not in the variable`]),
       ],
     };
@@ -88,7 +88,7 @@ export function secretsToWrite({ file, values }: Import, folder: string): Readon
     else if (!there.equals(value))
       throw new FatalError(
         ExitCode.cannotCreate,
-        `add: ${path} is there with another value than in ${file}: remove one of them`,
+        `add: ${path} already exists with another value than in ${file}: remove one of them`,
       );
   }
   return fresh;

@@ -120,7 +120,7 @@ export class Acting {
     if (revive !== undefined && !isStopping && !broken.some(({ hasJob }) => hasJob))
       for (const { unit } of broken) {
         const { ok, detail } = await systemd.reviveBoth(unit, stop);
-        if (!ok) this.#log.error(`${unit} is not started again: ${detail}`);
+        if (!ok) this.#log.error(`${unit} cannot be started again: ${detail}`);
       }
     if (isAborted(stop)) return;
     this.#report = { ...this.#report, broken, isStopping, answered: question };

@@ -211,7 +211,8 @@ export class OneTarget {
     const { action } = this.#onChange;
     this.#starts.note(state);
     // One whose unit file was removed may be running all the same.
-    if (!state.loaded) return { done: "does not exist: nobody to tell of the new secrets", level: "warn", told: false };
+    if (!state.loaded)
+      return { done: "does not exist, so nothing can use the new secrets", level: "warn", told: false };
     if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice", told: true };
     switch (state.activeState) {
       case "failed": {
@@ -221,7 +222,7 @@ export class OneTarget {
           return wait <= 0 ? "act" : { wait };
         }
         return {
-          done: "has failed; not revived, the new secrets are there for its next start",
+          done: "has failed and stays so; the new secrets are there for its next start",
           level: "warn",
           told: true,
         };
@@ -305,7 +306,7 @@ export class OneTarget {
   /** Only a person can mend that: asking again would fail each time. */
   #refused(): Step {
     const why = "refuses to be restarted (RefuseManualStart= or RefuseManualStop=)";
-    const remedy = "the new secrets are there for its next start; take that setting away, or choose another action";
+    const remedy = "the new secrets are there for its next start; remove that setting, or choose another action";
     return { done: `${why}: ${remedy}`, level: "warn", told: false };
   }
 
@@ -329,7 +330,7 @@ export class OneTarget {
     const lastAction = this.#lastAction;
     // Before it is said: whoever hears of the action may ask at once what came of it.
     this.#lastAction = clock.monotonic();
-    this.#say(`${what} of ${this.unit} is under way`);
+    this.#say(`${what} of ${this.unit} is in progress`);
     this.#announce(revives);
     this.#waitingSince = undefined;
     const result = await this.#job(before, signal);

@@ -108,7 +108,10 @@ function ask(directory: string, content: Written): void {
   } catch (error) {
     fs.rmSync(staged, { force: true });
     const why = errnoText(errnoCode(error));
-    throw new PublishError(ExitCode.ioError, `reload: cannot write ${path}: ${why}; what runs goes on as it is`);
+    throw new PublishError(
+      ExitCode.ioError,
+      `reload: cannot write ${path}: ${why}; the running sidecar goes on unchanged`,
+    );
   }
 }
 

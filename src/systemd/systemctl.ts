@@ -56,7 +56,7 @@ export interface JobResult {
   readonly detail: string;
 }
 
-/** The default, `replace`, would cancel a stop that is under way, of the unit or of one that depends on it. */
+/** The default, `replace`, would cancel a stop that is in progress, of the unit or of one that depends on it. */
 const verb = ["--no-ask-password", "--job-mode=fail"] as const;
 
 /** As systemd 252 to 257 word it; systemd translates neither. */

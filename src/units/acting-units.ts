@@ -66,7 +66,7 @@ function service(needs: Needs, options: ActingUnitsOptions): Lines {
   const stores = [...needs.replaced, ...needs.stays].filter((path) => !isIn(path, [...HIDDEN, ...CLOSED]));
   const closed = [...CLOSED, ...stores].map((path) => `-${word(path)}`);
   return [
-    // Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too, and calls itself
+    // Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it too, and calls itself
     // starting. Nor does it end with the sidecar but when it sees that the inbox is gone.
     ["Type", "exec"],
     ["ExecStart", command],

@@ -62,7 +62,7 @@ export async function checkAsUnit(
   show(out);
   raw(err);
   if (code >= 200 && code < 250)
-    say(`check: the sandbox of ${unit} cannot be made (status ${code}): see journalctl -b\n`);
+    say(`check: systemd cannot make the sandbox of ${unit} (status ${code}): see journalctl -b\n`);
   return code;
 }
 
@@ -155,7 +155,7 @@ async function unitFor(name: string, scope: Scope): Promise<{ readonly unit: str
   const candidates = sidecarsFor(name);
   for (const unit of candidates) {
     const shown = await ask(scope, ["cat", "--no-pager", "--", unit], { timeout: 30 });
-    if (shown.end === "not-started") throw new FatalError(ExitCode.unavailable, "check: systemctl cannot be run");
+    if (shown.end === "not-started") throw new FatalError(ExitCode.unavailable, "check: cannot run systemctl");
     if (shown.end === "exit" && shown.code === 0 && shown.stdout.includes("fetcher"))
       return { unit, text: shown.stdout };
   }

@@ -17,7 +17,7 @@ export function generate(directory: string, place: Place, report: (line: string)
     try {
       write(directory, unitsFor(name, place, report) ?? []);
     } catch (error) {
-      report(`${name}: the units cannot be written: ${errnoText(errnoCode(error))}`);
+      report(`${name}: cannot write the units: ${errnoText(errnoCode(error))}`);
     }
   }
 }

@@ -142,7 +142,7 @@ function refreshService(
       ["StartLimitIntervalSec", "0"],
     ],
     service: [
-      // Not oneshot: as long as a start is under way, systemd stops nothing of its own accord that would end it too.
+      // Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it too.
       ["Type", "exec"],
       ["ExecStart", command],
       ["Restart", "on-failure"],

@@ -52,10 +52,10 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
 
   describe("what cannot be is told in one line, and leaves all as it was", () => {
     test.each([
-      [["web"], 64, "expected at least one ID"],
-      [["no/name", "a"], 64, "is no name of a service"],
-      [["wbe", "a"], 66, 'systemd knows no wbe.service; did you mean "web"?'],
-      [["web.socket", "a"], 64, '"web.socket" is no service: name the service that it starts'],
+      [["web"], 64, "expected the ID of at least one secret"],
+      [["no/name", "a"], 64, "is not the name of a service"],
+      [["wbe", "a"], 66, 'systemd has no unit wbe.service; did you mean "web"?'],
+      [["web.socket", "a"], 64, '"web.socket" is not a service: name the service that it starts'],
       [["many", "a"], 66, "many@.service is a template: name an instance, many@..."],
       [["nick", "a"], 64, "nick.service is another name of web.service: run fetcher add web"],
       [["hidden", "a"], 78, "hidden.service is masked"],
@@ -83,7 +83,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       [["web", "--import", "/etc/no.env"], 78, "web.service has no EnvironmentFile=/etc/no.env: it has none"],
       [["web", "a=secret-canary"], 64, "expected ID or ID=MODE"],
       [["web", "--env", "--files", "a"], 64, "give only one of"],
-      [["web", "a"], 64, "nobody to ask"],
+      [["web", "a"], 64, "no terminal to ask in"],
     ] as const)("fetcher add %j: %i", async (words, code, text) => {
       await guest.run("mkdir -p -m 0700 /etc/fetcher/web/secrets /etc/fetcher/wrong.json");
       const before = await places();
@@ -122,7 +122,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
 
   test("says that a service with a root of its own does not see the files", async () => {
     await service("rooted", "true", "RootDirectory=/srv");
-    const note = "rooted.service has a root of its own, in which /run/rooted-secrets/pub is not to be seen";
+    const note = "rooted.service has a root of its own, which hides /run/rooted-secrets/pub";
     expect((await fetcher("add", "rooted", "--dry-run", "a")).stdout).toContain(note);
     expect((await fetcher("add", "rooted", "--dry-run", "--env", "a")).stdout).not.toContain("root of its own");
     expect((await fetcher("add", "web", "--dry-run", "a")).stdout).not.toContain("root of its own");
@@ -251,7 +251,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.systemctl("reload", "web-secrets.service");
     expect(await guest.read("/run/web-secrets/pub/more")).toBe("other");
     expect(await guest.mainPid("web")).toBe(again);
-    expect((await fetcher("add", "web", "--yes", "more=0440")).stdout).toContain("nothing is to be changed");
+    expect((await fetcher("add", "web", "--yes", "more=0440")).stdout).toContain("nothing to change");
     for (const name of ["web", "web.service", "web.json", "/etc/fetcher/web.json"])
       for (const command of [["status"], ["units"], ["check"], ["remove", "--dry-run"]])
         expect(await fetcher(...command, name), `${command.join(" ")} ${name}`).toMatchObject({ code: 0 });
@@ -342,7 +342,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.run(["rm", `${etc}/quiet.service`]);
   });
 
-  test("a file that somebody wrote by hand is wired by it, though nothing is to be changed", async () => {
+  test("a file that somebody wrote by hand is wired by it, though nothing to change", async () => {
     await service("hand", "echo begun with $$one");
     await guest.write("/etc/fetcher/hand/secrets/one", "its secret", 0o400);
     // As it would write it itself, with its link in place.
@@ -367,7 +367,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.write("/etc/fetcher/vars/secrets/one", "1", 0o400);
     await service("vars", "echo begun with $$one and $$two", "DynamicUser=yes");
     expect((await fetcher("add", "vars", "--dry-run", "one", "open=0444")).stdout).toContain(
-      "vars.service runs as vars, which cannot read one, of root alone",
+      "vars.service runs as vars, which cannot read one, readable by root only",
     );
     expect((await fetcher("add", "vars", "--dry-run", "--env", "one")).stdout).not.toContain("cannot read");
   });
@@ -382,7 +382,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     const before = await places();
     expect(await fetcher("add", "vars", "--yes", "--env", "one")).toMatchObject({
       code: 78,
-      stderr: expect.stringContaining("masked") as string,
+      stderr: expect.stringContaining("masks") as string,
     });
     expect(await places()).toBe(before);
     await guest.run(`rm ${link}`);

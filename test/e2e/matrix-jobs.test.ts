@@ -37,7 +37,7 @@ onEachGuest("jobs of the service", (guest) => {
 
     scenario(
       guest,
-      `${title}: a stop of either unit while a restart is under way ends both`,
+      `${title}: a stop of either unit while a restart is in progress ends both`,
       async (pairOf) => {
         const pair = await pairOf({ name: `flight-${word}`, ...slow(`flight-${word}`) });
         for (const unit of [pair.target, pair.sidecar]) {
@@ -125,7 +125,7 @@ onEachGuest("jobs of the service", (guest) => {
 
     scenario(
       guest,
-      `${title}: a restart by hand while a rotation's is under way works, and the last value is there`,
+      `${title}: a restart by hand while a rotation's is in progress works, and the last value is there`,
       async (pairOf) => {
         const pair = await pairOf({ name: `both-${word}`, ...slow(`both-${word}`) });
         await hold(guest, pair);

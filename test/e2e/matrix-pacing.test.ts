@@ -145,7 +145,7 @@ onEachGuest("pacing", (guest) => {
     },
   );
 
-  scenario(guest, "a stop that is under way is not canceled by a rotation", async (pairOf) => {
+  scenario(guest, "a stop that is in progress is not canceled by a rotation", async (pairOf) => {
     const pair = await pairOf({ name: "stopping", config: { onChange: { settle: 0, minInterval: 0 } } });
     // It is stopped before the target, and takes until this file is there.
     await guest.write(

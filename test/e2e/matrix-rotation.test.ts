@@ -212,7 +212,7 @@ onEachGuest("a rotation", (guest) => {
     await pair.kill(pair.target, "KILL");
     await pair.untilState(pair.target, "failed");
     await pair.put("token", "two");
-    await pair.untilStatus(/failed\.service has failed; not revived, the new secrets are there for its next start/);
+    await pair.untilStatus(/failed\.service has failed and stays so; the new secrets are there for its next start/);
     await pair.untilRestarted("needs-failed", before);
     expect(await pair.state(pair.target)).toBe("failed");
     await pair.start();

@@ -69,7 +69,7 @@ onEachGuest("traps", (guest) => {
     const before = await pair.pids();
     await byTarget(pair, "mkdir /tmp/late && touch /tmp/late/file");
     await pair.put("late", "value");
-    await pair.untilStatus(/\/tmp\/late is a directory, remove it/);
+    await pair.untilStatus(/\/tmp\/late is a directory: remove it/);
     // What is published is acted on: a link is the service's own affair.
     await pair.untilRestarted(pair.target, before.target);
     expect((await pair.pids()).sidecar).toBe(before.sidecar);

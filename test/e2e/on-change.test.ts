@@ -20,7 +20,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
     },
   });
 
-  /** No look is under way, none is due, and nobody acts. */
+  /** No look is in progress, none is due, and nobody acts. */
   async function untilQuiet(pair: Pair): Promise<void> {
     await guest.until(
       "all looks are over",
@@ -109,7 +109,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "loses no change that comes while a look is under way",
+    "loses no change that comes while a look is in progress",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "during", config: { onChange: { settle: 1 } } }));
       await pair.start();
@@ -244,7 +244,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "stops with its service, whichever way and whatever is under way, and nothing is left",
+    "stops with its service, whichever way and whatever is in progress, and nothing is left",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "gone", config: { onChange: { settle: 2 } } }));
       const ends = ["watch.path", "refresh.path", "refresh.timer", "refresh.service", "watch.service", "act.path"];

@@ -238,7 +238,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     await type(guest, blockWith(page, "sh", "systemctl kill").code);
     const [, major = 0, minor = 0] = /v(\d+)\.(\d+)/.exec(await guest.text(["node", "--version"]))?.map(Number) ?? [];
     const isOld = major < 22 || (major === 22 && minor < 15);
-    const said = isOld ? /cannot be started in this process/ : /\bready:.*\bready:/s;
+    const said = isOld ? /cannot change to the installed program in this process/ : /\bready:.*\bready:/s;
     await guest.until(
       "what becomes of it is said",
       async () => await guest.journal("nginx-secrets"),

@@ -75,7 +75,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
       config["output"] = { directory: `${pair.runtime}/other`, links: "/tmp" };
     });
     expect(await reload(pair)).toBe(0);
-    await pair.untilStatus(/output\.directory: not taken over while it runs/);
+    await pair.untilStatus(/output\.directory: cannot change while the sidecar runs/);
     await pair.put("token", "two");
     await pair.untilSeen("token", "two");
     expect(await pair.pids()).toEqual(before);
@@ -89,7 +89,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
     await pair.start();
     await edit(pair, (config) => (config.secrets["more"] = {}));
     expect(await reload(pair)).toBe(0);
-    await pair.untilStatus(/was replaced, which this unit's sandbox hides/);
+    await pair.untilStatus(/somebody replaced .*, and this unit's sandbox hides/);
     await pair.put("token", "two");
     await pair.untilSeen("token", "two");
   });

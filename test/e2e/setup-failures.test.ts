@@ -33,7 +33,7 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     );
     await guest.write(`${folder}/token`, "late", 0o400);
     await guest.until("it has begun again", journal, (lines) =>
-      lines.includes("starts again, in case it is there by now"),
+      lines.includes("restarting, in case it is there by now"),
     );
     // Before systemd 254 a start that fails fails what needs it, whatever comes of it later.
     const waits = (await guest.show(pair.sidecar, "RestartMode")).RestartMode === "direct";

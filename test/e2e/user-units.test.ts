@@ -114,7 +114,11 @@ onEachGuest("a user's service", (guest) => {
   });
 
   test.each([
-    ["tmp", { delivery: "private-tmp", secrets: { a: {} } }, "delivery: private-tmp needs the system's manager"],
+    [
+      "tmp",
+      { delivery: "private-tmp", secrets: { a: {} } },
+      "delivery: private-tmp works only for units of the system",
+    ],
     ["owned", { secrets: { a: { owner: "root" } } }, "secrets.a.owner: only root can give a file to"],
     ["grouped", { secrets: { a: { group: "daemon" } } }, "secrets.a.group: only root can give a file to"],
   ])("does not start where its file asks for what only root can: %s", async (name, config, words) => {
@@ -233,7 +237,7 @@ onEachGuest("a user's service", (guest) => {
       ];
       expect(await guest.run(["sh", "-c", '"$@"', "sh", ...sudo], { check: false })).toMatchObject({
         code: 77,
-        stderr: expect.stringContaining("is another user's: run it as that user") as string,
+        stderr: expect.stringContaining("belongs to another user: run it as that user") as string,
       });
       expect((await tried("fetcher", "add", "--user", "mine", "--dry-run", "word")).said).toContain(
         `+++ ${run}/systemd/generator/mine-secrets.service`,
@@ -280,7 +284,7 @@ onEachGuest("a user's service", (guest) => {
     test("say what root has to do where systemd does not run the users' generator, and refuse private-tmp", async () => {
       const before = await places();
       const refused = await tried("fetcher", "add", "--user", "mine", "--private-tmp", "word");
-      expect(refused.said).toContain("delivery: private-tmp needs the system's manager");
+      expect(refused.said).toContain("delivery: private-tmp works only for units of the system");
       await guest.run(`mv ${generators}/fetcher ${generators}.away`);
       const unknown = await tried("fetcher", "add", "--user", "mine", "--yes", "--no-check", "word");
       await guest.run(`mv ${generators}.away ${generators}/fetcher`);

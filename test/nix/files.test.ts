@@ -261,7 +261,7 @@ needs("nix").describe("secretsStore.files", () => {
       "web/cert and web/key share the sidecar web-files, and their startTimeout differs",
     );
     expect(evaluation.complaint(both("", "").replace('"web-files"', '"a b"'))).toContain(
-      '.sidecar: "a b" is no name of a unit',
+      '.sidecar: "a b" is not the name of a unit',
     );
   });
 

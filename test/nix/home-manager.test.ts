@@ -81,7 +81,7 @@ needs("nix").describe("home-manager", () => {
 
   test.each([
     ["", "", "secretsStore.services.mail.secrets is empty"],
-    [`secrets."a:b" = { };`, "", '"a:b" is no name of a credential'],
+    [`secrets."a:b" = { };`, "", '"a:b" is not the name of a credential'],
     [`secrets.imap = { }; environment.X = "b";`, "", 'environment: "b" is not in'],
     [`secrets.imap = { }; onChange = { action = "signal"; signal = "HUP"; };`, "", 'delivery = "files"'],
     [

@@ -306,7 +306,7 @@ echo appended
 
   test.each(["", ".", "..", "a/b", ".fetcher-a"])("no id: %j", (id) => {
     expect(evaluation.complaint(module("{ }", "", `} // { loadSecrets = [ ${JSON.stringify(id)} ];`))).toContain(
-      "is no secret id",
+      "is not a secret id",
     );
   });
 

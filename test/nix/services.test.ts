@@ -148,7 +148,7 @@ needs("nix").describe("secretsStore.services", () => {
   const privateTmp = `secrets.a = { }; delivery = "private-tmp";`;
   test.each([
     ["", "", "secretsStore.services.app.secrets is empty"],
-    [`secrets."a:b" = { };`, "", `"a:b" is no name of a credential`],
+    [`secrets."a:b" = { };`, "", `"a:b" is not the name of a credential`],
     [`secrets."ä" = { };`, "", "set secrets.<id>.file"],
     [`secrets."a'b" = { };`, "", 'delivery = "private-tmp"'],
     [

@@ -228,6 +228,6 @@ needs("nix").describe("settings", () => {
     );
     const { status, stderr } = check(units, "app-secrets.service");
     expect(status).toBe(78);
-    expect(stderr).toContain("secrets.b.file: is the file of secrets.a already");
+    expect(stderr).toContain("secrets.b.file: is already the file of secrets.a");
   });
 });

@@ -148,7 +148,7 @@ needs("nix").describe("templates", () => {
       "`secretsStore.services.app.templates.x.optional' does not exist",
       service(`templates.x = { text = ""; optional = true; };`),
     ],
-    [`"a:b" is no name of a credential`, service(`templates."a:b".text = "";`)],
+    [`"a:b" is not the name of a credential`, service(`templates."a:b".text = "";`)],
     [
       "`secretsStore.services.app.templates.x.template' has conflicting definition",
       service(`templates.x = { text = ""; template = builtins.toFile "x" ""; };`),

@@ -136,7 +136,7 @@ describe("a file that is no JSON", () => {
     const place = new Place();
     for (const [path, code] of [
       [place.path("absent.json"), "no such file or directory (ENOENT)"],
-      [place.root, "it is no regular file"],
+      [place.root, "it is not a regular file"],
     ] as const) {
       const exit = await place.run(["--config", path, "--check=config"]);
       expect(exit.code).toBe(78);
@@ -173,7 +173,7 @@ describe("what is no file of text is told in one line, at once and without the m
       expect(code).toBe(78);
       expect(stderr).toContain(path);
       const [line, ...more] = logLines(stderr);
-      expect(line?.message).toMatch(/is no regular file$|is larger than 16 MiB$/);
+      expect(line?.message).toMatch(/is not a regular file$|is larger than 16 MiB$/);
       expect(more).toEqual([]);
     });
   });

@@ -32,7 +32,7 @@ needs("gcc").test(
       );
     const daemon = start(1);
     expect(await daemon.exit).toMatchObject({ code: 69, signal: null });
-    expect(daemon.stderr).toContain("given up after startTimeout");
+    expect(daemon.stderr).toContain("gave up after startTimeout");
     expect(daemon.stderr).not.toContain("canary");
     const stopped = start(null);
     await eventually("a first attempt", () => stopped.stderr.includes("LOOK-UP HANGS"));
@@ -94,7 +94,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     async (name) => {
       const { place, hung, by } = hangingPlace();
       const daemon = place.start({ ...configs[name]?.(place, hung), startTimeout: 1 }, { wrapper: by });
-      await daemon.says(/given up after startTimeout, 1 s/);
+      await daemon.says(/gave up after startTimeout, 1 s/);
       expect(await daemon.exit).toMatchObject({ code: 69, signal: null });
       expect(place.published()).toEqual({});
     },
@@ -229,7 +229,7 @@ describe("a third party's store that never opens", () => {
 
   test("a start that is given up says so", async () => {
     const { code, stderr } = await start(0.5).exit;
-    expect(stderr).toContain("the store or a template does not open (given up after startTimeout, 0.5 s)");
+    expect(stderr).toContain("the store or a template does not open (gave up after startTimeout, 0.5 s)");
     expect(code).toBe(69);
   });
 });

@@ -18,7 +18,7 @@ test("base64 and an array of blocks are published as what they stand for, and ro
   expect(place.read("blob")).toBe(`${VALUE}\0`);
   expect(place.read("chain")).toBe(`${VALUE} 1\n${VALUE} 2\n`);
   place.put({ blob: `${VALUE}!` });
-  const line = await daemon.says(/is no base64/);
+  const line = await daemon.says(/is not base64/);
   expect(line.message).toContain(join(place.store, "blob"));
   expect(place.read("blob")).toBe(`${VALUE}\0`);
   const before = daemon.lines.length;
@@ -41,8 +41,8 @@ test("all keys of an object are files and variables; new ones come, removed ones
   expect(place.read("app_db.port")).toBe("0.1");
   expect(place.read("app_plain")).toBe("mine");
   expect(place.read("secrets.env")).toBe("app_plain='mine'\napp_user='me'\napp_db_port='0.1'\n");
-  await daemon.says(/^key "app_a\/b" is published nowhere: its name must not contain a slash$/);
-  await daemon.says(/^key "app_plain" is published nowhere: another file has that name$/);
+  await daemon.says(/^key "app_a\/b" cannot be published: its name must not contain a slash$/);
+  await daemon.says(/^key "app_plain" cannot be published: another file has that name$/);
   expect(place.read("app_empty")).toBeUndefined();
 
   let before = daemon.lines.length;
@@ -68,7 +68,7 @@ test("what does not go together is refused with the option's path", async () => 
   const place = new Place();
   place.put({ a: "{}" });
   for (const [secret, message] of [
-    [{ all: true, env: "A" }, "secrets.a.env: is of one variable"],
+    [{ all: true, env: "A" }, "secrets.a.env: names one variable"],
     [{ all: true, join: true }, "secrets.a.all: does not go together with decode and join"],
     [{ join: true, decode: "base64" }, "secrets.a.join: does not go together with decode"],
     [{ prefix: "x" }, 'secrets.a.prefix: needs "all": true'],

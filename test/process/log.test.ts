@@ -93,14 +93,14 @@ test.each([
     "error: configuration: cannot read /nowhere.json: no such file or directory (ENOENT)\n",
   ],
   ["--check --log-level loud", 64, "error: --log-level: expected one of error, warn, notice, info, debug, trace\n"],
-  ["reload", 64, "error: reload: expected --config FILE, as the daemon has it\n"],
+  ["reload", 64, "error: reload: expected --config FILE, the same as for the daemon\n"],
   ["status --json --metrics", 64, "error: status: give only one of --json and --metrics\n"],
   [
     "units",
     64,
-    "error: units: expected NAME, of /etc/fetcher/NAME.json, or the path of a file; --user for the units of a user\n",
+    "error: units: expected the NAME of /etc/fetcher/NAME.json, or the path of a file; --user for units of a user\n",
   ],
-  ["check --x", 64, "error: check: expected NAME, of a service with a sidecar; options are of fetcher --check\n"],
+  ["check --x", 64, "error: check: expected the NAME of a service with a sidecar; options belong to fetcher --check\n"],
 ])(
   "%s off a terminal says what is wrong in text, and with --log-format json in objects alone",
   async (words, status, said) => {

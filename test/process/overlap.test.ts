@@ -72,7 +72,7 @@ describe("an output among the secrets' originals is refused, and nothing is touc
 describe("what opens the store, and templates, are refused in the output and at the name of a link", () => {
   test.each([
     ["output.directory: holds", { directory: "keys" }],
-    ["output.links: would have a link in the place of", { directory: "out", links: "keys" }],
+    ["output.links: would put a link in the place of", { directory: "out", links: "keys" }],
   ])("%s", async (message, places) => {
     const place = new Place();
     fs.mkdirSync(place.path("keys"));
@@ -137,5 +137,5 @@ test("a secret at the name of the mount point beside the links fails in --check=
   const path = place.writeConfig(place.config({ id: { file: ".secrets" } }, { output }));
   const { code, stderr } = await place.run(["--config", path, "--check=config"]);
   expect(code).toBe(78);
-  expect(stderr).toContain("secrets.id.file: is the file of output.linksTo already");
+  expect(stderr).toContain("secrets.id.file: is already the file of output.linksTo");
 });

@@ -102,7 +102,7 @@ needs("node").test("where its library cannot be loaded, flock(1) takes the lock"
   place.put({ id: "one" });
   const env = withoutLibraries(place);
   const first = await place.start(place.config(["id"]), { env }).ready();
-  expect(first.stderr).not.toContain("nothing keeps a second fetcher out");
+  expect(first.stderr).not.toContain("cannot lock the output against a second fetcher");
   const second = place.writeConfig(place.config(["id"]), "second.json");
   expect((await place.run(["--config", second])).stderr).toMatch(inUse(place, first.pid));
   await first.end();
@@ -115,14 +115,14 @@ needs("node").test(
   async () => {
     const { place, env } = withoutPrograms();
     const daemon = await place.start(place.config(["id"]), { env: { ...env, ...withoutLibraries(place) } }).ready();
-    expect((await daemon.says(/nothing keeps a second fetcher out/)).level).toBe("warn");
+    expect((await daemon.says(/cannot lock the output against a second fetcher/)).level).toBe("warn");
   },
 );
 
 test("the lock needs no flock(1), and is the one that flock(1) takes", async () => {
   const { place, env } = withoutPrograms();
   const daemon = await place.start(place.config(["id"]), { env }).ready();
-  expect(daemon.stderr).not.toContain("nothing keeps a second fetcher out");
+  expect(daemon.stderr).not.toContain("cannot lock the output against a second fetcher");
   const second = place.writeConfig(place.config(["id"]), "second.json");
   expect((await place.run(["--config", second], { env })).stderr).toMatch(inUse(place, daemon.pid));
   const lock = fs.openSync(join(place.output, ".fetcher-lock"), "r");

@@ -262,7 +262,7 @@ test.each(["-act", "-refresh"])("whose sidecar stops before it begins, without %
   fs.rmSync(`${looks.runtime}${end}`, { recursive: true, force: true });
   const { code, stderr } = await looks.look();
   expect(code).toBe(0);
-  expect(stderr).toContain("stopped, as the sidecar is");
+  expect(stderr).toContain("stopped together with the sidecar");
 });
 
 test("whose sidecar stops while the store is asked ends as it should, and leaves nothing", async () => {

@@ -29,7 +29,7 @@ describe("fetcher reload", () => {
     configure(place.config({ b: { file: "b.key" } }));
     expect(await reload(daemon)).toMatchObject({ code: 0, stdout: "", stderr: "" });
     expect(place.published()).toEqual({ "b.key": "b1-canary", "secrets.env": "b='b1-canary'\n" });
-    const line = await daemon.says(/config\.json is taken over/);
+    const line = await daemon.says(/took over the changed configuration .*config\.json/);
     expect(line).toMatchObject({ level: "notice", added: ["b"], removed: ["a"] });
     expect(daemon.stderr).not.toContain("canary");
     expect(daemon.lines[0]).toMatchObject({
@@ -58,7 +58,7 @@ describe("fetcher reload", () => {
     expect((await reload(daemon)).code).toBe(code);
     const errors = daemon.lines.filter(({ level }) => level === "error");
     expect(errors.map((line) => line.message)).toEqual([expect.stringMatching(message)]);
-    expect(errors[0]?.message).toMatch(/not taken over, the configuration of before goes on$/);
+    expect(errors[0]?.message).toMatch(/not taken over: the old configuration stays in force$/);
     place.put({ a: "a2" });
     await eventually("the store is followed", () => place.read("a") === "a2");
   });
@@ -93,7 +93,7 @@ describe("fetcher reload", () => {
     const { daemon, reload } = await started();
     await daemon.end("SIGKILL");
     const { code, stderr } = await reload(daemon);
-    expect([code, stderr]).toEqual([69, expect.stringContaining("the sidecar has ended meanwhile")]);
+    expect([code, stderr]).toEqual([69, expect.stringContaining("the sidecar ended during the reload")]);
   });
 
   test.each([
@@ -140,7 +140,9 @@ needs("mount-namespace").describe("fetcher reload on a full disk", () => {
     const empty = fill(runtime);
     const refused = await reload(daemon);
     expect(refused.code).toBe(74);
-    expect(refused.stderr).toMatch(/reload: cannot write .*request: .*\(ENOSPC\); what runs goes on as it is/);
+    expect(refused.stderr).toMatch(
+      /reload: cannot write .*request: .*\(ENOSPC\); the running sidecar goes on unchanged/,
+    );
     expect(refused.stderr.trim().split("\n")).toHaveLength(1);
     empty();
     expect((await reload(daemon)).code).toBe(0);

@@ -307,7 +307,7 @@ needs("root", "mount-namespace").test(
     expect(exit.code).toBe(0);
     expect(exit.stdout).toContain(`${here.path("tmp")}/fetcher-run-`);
     expect(exit.stderr).toMatch(
-      /^warning: run: no file system in memory can be written to \(\$XDG_RUNTIME_DIR, \/dev\/shm\): the secrets are on a disk, in /,
+      /^warning: run: no writable file system in memory \(\$XDG_RUNTIME_DIR, \/dev\/shm\): the secrets are on disk, in /,
     );
     expect(fs.readdirSync(here.path("tmp"))).toEqual([]);
   },

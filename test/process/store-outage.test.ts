@@ -82,7 +82,7 @@ describe("before READY", () => {
     fs.rmdirSync(place.store);
     const exit = await place.start({ ...place.config(["id"]), startTimeout: 0.2 }).exit;
     expect(exit.code).toBe(69);
-    expect(logLines(exit.stderr).at(-1)?.message).toMatch(/no directory .*given up after startTimeout, 0\.2 s/);
+    expect(logLines(exit.stderr).at(-1)?.message).toMatch(/no directory .*gave up after startTimeout, 0\.2 s/);
   });
 });
 

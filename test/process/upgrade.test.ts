@@ -22,7 +22,7 @@ test("SIGUSR2 goes on with the program that is installed, or says that it cannot
     return (
       !daemon.running ||
       messages.filter((message) => message.startsWith("ready:")).length > 1 ||
-      messages.some((message) => message.includes("cannot be started in this process"))
+      messages.some((message) => message.includes("cannot change to the installed program in this process"))
     );
   });
   expect(daemon.running).toBe(true);

@@ -54,7 +54,7 @@ describe("one secret's answer is the matter of that secret", () => {
       "is compressed, as a proxy may do: an outage",
       { body: gzipSync(`{"SecretString":"${canary}"}`), headers: { "content-encoding": "gzip" } },
       "unavailable",
-      "the answer is not of AWS",
+      "the answer is not from AWS",
     ],
     [
       "is an error without an end: its status counts",

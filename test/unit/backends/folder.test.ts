@@ -38,7 +38,7 @@ afterEach(() => dispose());
 const open = (secretsDir = directory) => Observed.open(folder, { secretsDir });
 const write = (file: string, value: string) => writeFile(join(directory, file), value);
 
-describe("what is no regular file neither blocks nor is published", () => {
+describe("what is not a regular file neither blocks nor is published", () => {
   const place = (id: string) => join(directory, id);
   const traps: [string, (path: string) => Promise<unknown>][] = [
     ["a fifo that nobody writes to", (path) => Promise.resolve(execFileSync("mkfifo", [path]))],

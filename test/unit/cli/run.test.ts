@@ -15,8 +15,8 @@ describe("fetcher run", () => {
   });
 
   test.each([
-    [["id"], "run: expected -- and a command behind it: fetcher run ... -- COMMAND [ARG...]"],
-    [["id", "--"], "run: expected -- and a command behind it: fetcher run ... -- COMMAND [ARG...]"],
+    [["id"], "run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]"],
+    [["id", "--"], "run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]"],
     [["--once", "--", "x"], "run: takes neither --once nor --check nor --print-schema"],
     [["--check=config", "--", "x"], "run: takes neither --once nor --check nor --print-schema"],
     [

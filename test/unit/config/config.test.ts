@@ -97,7 +97,7 @@ describe("each error names its option, and never shows what was found there", ()
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],
     ["backend: must not be empty", { ...good, backend: "" }],
     ["backend: expected a string", { ...good, backend: [canary] }],
-    ["secrets: names no secret (nor does the command line)", { backend: "folder" }],
+    ["secrets: at least one secret is required, here or on the command line", { backend: "folder" }],
     ["secrets: expected an object", { ...good, secrets: [canary] }],
     ["secrets.a: expected an object", { ...good, secrets: { a: canary } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: 400 } } }],
@@ -119,16 +119,16 @@ describe("each error names its option, and never shows what was found there", ()
     ["secrets.a.file: must not contain control characters", { ...good, secrets: { a: { file: "a\nb" } } }],
     ["secrets.a.file: must be Unicode text", { ...good, secrets: { a: { file: "\ud800" } } }],
     [
-      "secrets.b.file: is the file of secrets.a already",
+      "secrets.b.file: is already the file of secrets.a",
       { ...good, secrets: { a: { file: canary }, b: { file: canary } } },
     ],
-    ['secrets["secrets.env"].file: is the file of output.envFile already', { ...good, secrets: { "secrets.env": {} } }],
+    ['secrets["secrets.env"].file: is already the file of output.envFile', { ...good, secrets: { "secrets.env": {} } }],
     [
-      "templates.x: is the file of secrets.a already",
+      "templates.x: is already the file of secrets.a",
       { ...good, secrets: { a: { file: "x" } }, templates: { x: { template: "/t" } } },
     ],
     [
-      'templates["secrets.env"]: is the file of output.envFile already',
+      'templates["secrets.env"]: is already the file of output.envFile',
       { ...good, templates: { "secrets.env": { template: "/t" } } },
     ],
     ['templates["a/b"]: must not contain a slash', { ...good, templates: { "a/b": { template: "/t" } } }],
@@ -191,11 +191,11 @@ describe("each error names its option, and never shows what was found there", ()
     ["onChange.verify.command[1]: expected a string", { ...good, onChange: { verify: { command: ["x", 1] } } }],
     ["onChange.verify: expected an object", { ...good, onChange: { verify: canary } }],
     [
-      "resident: false leaves nobody to see changes: leave it out, or config.reloadOnChange",
+      "resident: false means that nobody watches for changes: leave it or config.reloadOnChange out",
       { ...good, resident: false, config: { reloadOnChange: true } },
     ],
     [
-      'resident: "on-change" is for changes that are followed: set config.reloadOnChange to true, or resident to false',
+      'resident: "on-change" needs config.reloadOnChange: set that to true, or resident to false',
       { ...good, resident: "on-change", config: { reloadOnChange: false } },
     ],
     ['resident: expected true, false or "on-change"', { ...good, resident: canary }],
@@ -258,7 +258,7 @@ describe("flags", () => {
   test("--set cannot descend into what is no object", () => {
     const json = { ...good, config: { url: canary } };
     expect(refusal(json, { set: [{ path: ["url", "x"], value: 1 }] })).toBe(
-      "config.url: is no object, --set cannot descend into it",
+      "config.url: is not an object, so --set cannot descend into it",
     );
   });
 
@@ -297,7 +297,7 @@ describe("the file", () => {
       "configuration: cannot read /no/such/file.json: no such file or directory (ENOENT)",
     );
     const directory = freshDirectory();
-    expect(await load(directory)).toBe(`configuration: cannot read ${directory}: it is no regular file`);
+    expect(await load(directory)).toBe(`configuration: cannot read ${directory}: it is not a regular file`);
   });
 
   test("a byte order mark before it counts for nothing; UTF-16 is told", async () => {

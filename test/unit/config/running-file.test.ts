@@ -28,7 +28,7 @@ test("one that is written, replaced, removed or written back is told as that", a
   renameSync(`${file}.new`, file);
   expect(await it.difference()).toBe("was changed since it was read");
   rmSync(file);
-  expect(await it.difference()).toBe("is not there any more");
+  expect(await it.difference()).toBe("is gone");
   writeFileSync(file, "one");
   expect(await it.difference()).toBeUndefined();
 });

@@ -39,7 +39,7 @@ describe("a name that no service can have", () => {
   test.each<[string, string]>([
     ...["", "a b", "a/b", "@a", "@", "ü", "%n", "a\n"].map((name): [string, string] => [
       name,
-      "is no name of a service",
+      "is not the name of a service",
     ]),
     ["a@", "is a template: each instance has a file of its own"],
     ["a".repeat(246), "has 246 characters: systemd can have drop-ins for 245 at most"],

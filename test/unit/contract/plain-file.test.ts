@@ -33,12 +33,12 @@ async function problemOf(path: string): Promise<string> {
 
 describe("what is no plain file is refused at once", () => {
   test.each(["/dev/zero", "/dev/null", "/"])("%s", async (path) => {
-    expect(await problemOf(path)).toBe("is no regular file");
+    expect(await problemOf(path)).toBe("is not a regular file");
   });
   test("a fifo without a writer", async () => {
     const path = join(temporary(), "fifo");
     execFileSync("mkfifo", [path]);
-    expect(await problemOf(path)).toBe("is no regular file");
+    expect(await problemOf(path)).toBe("is not a regular file");
   });
   test("a socket", async () => {
     const path = join(temporary(), "socket");

@@ -81,7 +81,7 @@ test("what an error says, what the log says, and what a schema says is found", (
 
 test("what the operations page quotes of errors and warnings leads to a row", () => {
   const quoted = blocksOf("docs/how-to/operations.md", "text").flatMap(({ code }) => code.split("\n"));
-  for (const part of ["is a directory, remove it", "stays failed: no newer secrets came", "answers again"]) {
+  for (const part of ["is a directory: remove it", "stays failed: no newer secrets came", "answers again"]) {
     expect(
       quoted.some((line) => line.includes(part)),
       part,

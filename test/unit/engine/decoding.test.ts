@@ -45,7 +45,7 @@ describe("base64", () => {
     "\ufeffYQ==",
   ])("%j is none: invalid, told without the value", (encoded) => {
     const outcome = shape(encoded, { decode: "base64" });
-    expect(outcome).toMatchObject({ kind: "invalid", message: "secret/app: is no base64, as `decode` wants it" });
+    expect(outcome).toMatchObject({ kind: "invalid", message: "secret/app: is not base64, which `decode` expects" });
   });
 
   test("the text is overwritten, taken or not", () => {
@@ -65,7 +65,7 @@ describe("join", () => {
     expect(text(shape(list, { join: true }))).toBe(value);
   });
   test.each(['"text"', "{}", `["a", 1]`, canary, "null"])("%s is no array of strings", (value) => {
-    expect(text(shape(value, { join: true }))).toBe("secret/app: is no array of strings, as `join` wants it");
+    expect(text(shape(value, { join: true }))).toBe("secret/app: is not an array of strings, which `join` expects");
   });
 });
 
@@ -77,7 +77,7 @@ describe("all", () => {
     expect(shape("{}", { all: true })).toEqual({ status: "missing", where: "no key in secret/app" });
   });
   test.each(["[1]", "1", canary, ""])("%j is no object", (value) => {
-    expect(text(shape(value, { all: true }))).toBe("secret/app: is no JSON object, whose keys `all` wants");
+    expect(text(shape(value, { all: true }))).toBe("secret/app: is not a JSON object, which `all` expects");
   });
   test("there is an end to the keys", () => {
     const keys = Object.fromEntries(Array.from({ length: MOST_KEYS + 1 }, (_, index) => [`k${index}`, 1]));

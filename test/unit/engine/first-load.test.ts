@@ -194,7 +194,7 @@ describe("a store that does not answer", () => {
     const store = new FakeStore({ a: refused, b: "2" });
     const { clock, ended, end } = load(store, { startTimeout: 20 });
     const seconds = await clock.until(ended);
-    expect(exit(end())).toBe('69 fake: secret "a": connection refused (given up after startTimeout, 20 s)');
+    expect(exit(end())).toBe('69 fake: secret "a": connection refused (gave up after startTimeout, 20 s)');
     expect(seconds).toBeCloseTo(20, 0);
   });
 
@@ -324,7 +324,7 @@ describe("a path that the unit's sandbox hides", () => {
     await clock.advance(9.5);
     expect(ended()).toBe(false);
     await clock.advance(0.6);
-    expect(exit(end())).toBe(`75 fake: secret "a": ${hidden} (starts again, in case it is there by now)`);
+    expect(exit(end())).toBe(`75 fake: secret "a": ${hidden} (restarting, in case it is there by now)`);
   });
 
   test("that comes into sight in the meantime ends nothing", async () => {
@@ -344,7 +344,7 @@ describe("a path that the unit's sandbox hides", () => {
     await clock.advance(29);
     expect(ended()).toBe(false);
     await clock.advance(1.5);
-    expect(exit(end())).toMatch(/^69 .*given up after startTimeout, 30 s/);
+    expect(exit(end())).toMatch(/^69 .*gave up after startTimeout, 30 s/);
   });
 
   test("with a set of an earlier life that is adopted", async () => {

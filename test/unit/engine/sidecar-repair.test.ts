@@ -48,7 +48,7 @@ describe.each(Object.entries(harm))("%s", (_, { act, harm }) => {
       before,
     );
     expect(restarts()).toBe(act ? 1 : 0);
-    expect(log.at("warn")).toEqual(["somebody removed or altered published files: they are as they were again"]);
+    expect(log.at("warn")).toEqual(["restored published files that somebody removed or altered"]);
   });
 });
 

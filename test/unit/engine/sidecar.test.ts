@@ -303,7 +303,7 @@ describe("an output that fails after READY", () => {
     const unblock = block(join(directory, "secrets.env"));
     await clock.advance(600);
     expect(log.at("error")).toHaveLength(1);
-    expect(log.at("error")[0]).toMatch(/^the new secrets are not published: output: .* is a directory, remove it$/);
+    expect(log.at("error")[0]).toMatch(/^the new secrets are not published: output: .* is a directory: remove it$/);
     expect(notifier.last).toContain("is a directory");
     expect(file("a")).toBe("a1");
     expect(store.fetches.length).toBeLessThan(120);

@@ -151,7 +151,7 @@ describe("a store", () => {
     expect(answer()?.exitCode).toBe(78);
     expect(life.store.closed).toBe(false);
     expect(life.log.at("error")).toEqual([
-      "vault: no such certificate; not taken over, the configuration of before goes on",
+      "vault: no such certificate; not taken over: the old configuration stays in force",
     ]);
   });
 });
@@ -251,7 +251,7 @@ describe("files", () => {
     await life.clock.advance(1);
     expect(answer()?.exitCode).toBe(0);
     const line =
-      "configuration: output.directory, output.linksTo, resident: not taken over while it runs, restart its unit for that";
+      "configuration: output.directory, output.linksTo, resident: cannot change while the sidecar runs: restart its unit";
     expect(life.log.at("warn")).toEqual([line]);
     expect(life.notifier.last).toContain(line);
     expect(own(life.names())).toEqual(["a", "all.env", "b"]);
@@ -277,7 +277,7 @@ describe("a configuration that is wrong", () => {
     await life.clock.advance(1);
     expect(answer()).toEqual({ exitCode: 78, message: expect.stringMatching(message) as string });
     expect(life.log.at("error", "warn")).toEqual([expect.stringMatching(message)]);
-    expect(life.notifier.last).toMatch(/not taken over, the configuration of before goes on/);
+    expect(life.notifier.last).toMatch(/not taken over: the old configuration stays in force/);
     expect([life.file("a"), life.end()]).toEqual(["a2", "runs"]);
     // Put right, it is refused no more.
     life.configure({ config: {} });

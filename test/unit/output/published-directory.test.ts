@@ -176,7 +176,7 @@ describe("a publish", () => {
         publish(output, [file("a", "new"), file("b", "new")]);
       };
       expect(attempt).toThrow(PublishError);
-      expect(attempt).toThrow(`output: ${join(path, name)} is a directory, remove it`);
+      expect(attempt).toThrow(`output: ${join(path, name)} is a directory: remove it`);
       expect(text(path, "b")).toBe("old");
       expect(fs.readdirSync(path).filter((entry) => /stage|commit/.test(entry))).toEqual([]);
       fs.rmdirSync(join(path, name));
@@ -295,7 +295,7 @@ describe("a system call that is not permitted", () => {
         fs.closeSync(fd);
       }
     });
-    expect(giveAway).toThrow("not allowed to give it its mode or owner");
+    expect(giveAway).toThrow("not allowed to set its mode or owner");
   });
 });
 

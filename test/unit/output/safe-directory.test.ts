@@ -94,7 +94,7 @@ describe("where it may write", () => {
   test("not in a file", () => {
     const path = join(freshDirectory(), "file");
     fs.writeFileSync(path, "");
-    expect(() => new PublishedDirectory(path)).toThrow("is no directory");
+    expect(() => new PublishedDirectory(path)).toThrow("is not a directory");
   });
   test("files are readable by all only in a directory that others cannot enter", () => {
     const directory = freshDirectory("/dev/shm");
@@ -154,7 +154,7 @@ describe("links", () => {
     fs.writeFileSync(join(path, "b"), "mine");
     fs.symlinkSync("/etc/shadow", join(path, "c"));
     expect(links.ensure(["a", "b", "c", "d"])).toEqual([
-      `output: ${join(path, "a")} is a directory, remove it`,
+      `output: ${join(path, "a")} is a directory: remove it`,
       expect.stringContaining(`${join(path, "b")} is already there, and fetcher did not make it`),
       expect.stringContaining(`${join(path, "c")} is already there, and fetcher did not make it`),
     ]);

@@ -99,7 +99,7 @@ describe("each error says the line, and what is wrong there", () => {
     [`{{ ${"x\ny".repeat(99)} }}`, /^line 1: there is no secret "x yx.{20,40}…": declare it in "secrets"$/],
     ["a\n{{spare}}", 'line 2: "spare" is optional: write it between {{#spare}} and {{/spare}}'],
     ["{{^spare}}\n{{spare}}{{/spare}}", 'line 2: "spare" is optional: write it between {{#spare}} and {{/spare}}'],
-    ["{{> other}}", "line 1: {{>other}}: there are no partials here, write their text itself"],
+    ["{{> other}}", "line 1: {{>other}}: partials do not exist here: write their text instead"],
     ["{{a}}\n{{a\nmore", "line 2: a tag has no end: }} is missing"],
     ["{{#a}}\n\n", 'line 3: the section "a" is not closed by then: {{/a}} is missing'],
     ["{{#a}}\n{{/b}}", 'line 2: the section "a" is not closed by then: {{/a}} is missing'],
@@ -113,8 +113,8 @@ describe("each error says the line, and what is wrong there", () => {
 
   test.each([
     ["/no/such/file", "/no/such/file cannot be read: no such file or directory (ENOENT)"],
-    ["/", "/ is no regular file"],
-    ["/dev/null", "/dev/null is no regular file"],
+    ["/", "/ is not a regular file"],
+    ["/dev/null", "/dev/null is not a regular file"],
   ])("a template at %s", async (template, message) => {
     const config = configOf({ secrets: { a: {} }, templates: { x: { template } } });
     await expect(loadTemplates(config)).rejects.toThrow(`configuration: templates.x.template: ${message}`);

@@ -122,7 +122,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
           66,
           /^load_secret: no secret 'nope' in .*\/secrets\n$/,
         ],
-        ["an id that is a path", "load_secret ../x value", 64, /^load_secret: '\.\.\/x' is no secret id\n$/],
+        ["an id that is a path", "load_secret ../x value", 64, /^load_secret: '\.\.\/x' is not a secret id\n$/],
         ["a variable that is none", "load_secret plain 'x;id'", 64, /^load_secret: usage: /],
         ["no variable", "load_secret plain", 64, /^load_secret: usage: /],
         ["NUL bytes", "load_secret nul value", 78, /^load_secret: secret 'nul' has NUL bytes\n$/],
@@ -133,8 +133,8 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
           78,
           /^replace_secrets: no @utf8@ in .*app\.conf\n$/,
         ],
-        ["a file that is not there", "replace_secrets none", 66, /^replace_secrets: .*none is no regular file\n$/],
-        ["a link", "replace_secrets link", 66, /^replace_secrets: .*link is no regular file\n$/],
+        ["a file that is not there", "replace_secrets none", 66, /^replace_secrets: .*none is not a regular file\n$/],
+        ["a link", "replace_secrets link", 66, /^replace_secrets: .*link is not a regular file\n$/],
         ["no file", "replace_secrets", 64, /^replace_secrets: usage: /],
       ])("%s", (_, command, status, message) => {
         write("@plain@ @typo@");

@@ -157,7 +157,7 @@ const byProgram = () => undefined;
 test("two do not work at the same time: the second waits for the first, and gives up", async () => {
   const child = await holder();
   await expect(takeTurn("add", root, byProgram, 0.2)).rejects.toThrow(
-    "add: another fetcher add or fetcher remove is at work: try again when it has ended",
+    "add: another fetcher add or fetcher remove is running: try again when it has ended",
   );
   const waiting = takeTurn("add", root, byProgram);
   child.kill("SIGKILL");

@@ -197,8 +197,8 @@ describe("changes", () => {
     const write = (before: Buffer | undefined) => () => {
       changes.write(join(directory, "a"), before, Buffer.from("ours"), 0o600);
     };
-    expect(write(Buffer.from("before"))).toThrow("was changed meanwhile");
-    expect(write(undefined)).toThrow("was changed meanwhile");
+    expect(write(Buffer.from("before"))).toThrow("somebody changed");
+    expect(write(undefined)).toThrow("somebody changed");
     expect(fs.readFileSync(join(directory, "a"), "utf8")).toBe("theirs");
   });
 });
@@ -289,12 +289,12 @@ describe("the command lines", () => {
   });
 
   test.each([
-    [[], "add: expected NAME"],
-    [["a/b", "x"], 'add: "a/b" is no name of a service'],
+    [[], "add: expected the NAME"],
+    [["a/b", "x"], 'add: "a/b" is not the name of a service'],
     [["a@", "x"], 'add: "a@" is a template'],
     [["n".repeat(246), "x"], "has 246 characters: systemd can have drop-ins for 245 at most"],
-    [["a.socket", "x"], 'add: "a.socket" is no service: name the service that it starts'],
-    [["a.timer", "x"], 'add: "a.timer" is no service: name the service that it starts'],
+    [["a.socket", "x"], 'add: "a.socket" is not a service: name the service that it starts'],
+    [["a.timer", "x"], 'add: "a.timer" is not a service: name the service that it starts'],
     [["a", "x=secret"], "add: expected ID or ID=MODE"],
     [["a", "=0400"], "add: expected ID or ID=MODE"],
     [["a", "--env", "--files", "x"], "add: give only one of --env and --files"],

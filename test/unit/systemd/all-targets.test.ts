@@ -113,7 +113,7 @@ test("a lease that one target may still use is not ended", async () => {
   expect(web.starts).toHaveLength(1);
   expect(state().pending).toBeNull();
   expect(applied()).toBe(0);
-  expect(targets.statuses).toEqual(["job.service does not exist: nobody to tell of the new secrets"]);
+  expect(targets.statuses).toEqual(["job.service does not exist, so nothing can use the new secrets"]);
 });
 
 test("STATUS has a line for each target that waits, and is told of each change", async () => {

@@ -40,13 +40,13 @@ describe("a target that an action broke", () => {
     expect(count(revived)).toBe(1);
   });
 
-  test("its start shows while it is under way, and is said when it is done", async () => {
+  test("its start shows while it is in progress, and is said when it is done", async () => {
     const { rotate, action, systemd, mended, clock, log } = fragile();
     await rotate();
     mended.isGood = true;
     systemd.jobTime = 20;
     await rotate();
-    expect(action.status).toBe("start of app.service is under way");
+    expect(action.status).toBe("start of app.service is in progress");
     await clock.advance(20);
     expect(action.status).toBeUndefined();
     expect(log.at("info")).toEqual(["app.service: start done"]);

@@ -169,7 +169,7 @@ describe("pacing", () => {
 
 describe("what a target is found doing", () => {
   test.each([
-    ["failed", "failed", "app.service has failed; not revived, the new secrets are there for its next start"],
+    ["failed", "failed", "app.service has failed and stays so; the new secrets are there for its next start"],
     ["inactive", "dead", undefined],
   ])("%s: it is left alone", async (activeState, subState, status) => {
     const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
@@ -186,7 +186,7 @@ describe("what a target is found doing", () => {
     publish();
     await clock.advance(60);
     expect(systemd.jobs).toEqual([]);
-    expect(log.at("warn")).toEqual(["app.service does not exist: nobody to tell of the new secrets"]);
+    expect(log.at("warn")).toEqual(["app.service does not exist, so nothing can use the new secrets"]);
   });
 
   test.each(["active", "activating"])("a oneshot that is %s is not killed in the middle of its work", async (state) => {
@@ -353,7 +353,7 @@ describe("the job", () => {
       await clock.advance(10);
     }
     expect(count("revive app.service")).toBe(3);
-    expect(log.at("warn").at(-1)).toContain("has failed; not revived");
+    expect(log.at("warn").at(-1)).toContain("has failed and stays so");
     isGood = true;
     systemd.start();
     await clock.advance(100);

@@ -20,7 +20,7 @@ describe("who has been told of the newest set", () => {
   });
 
   test.each([
-    [{ loaded: false }, "warn", "does not exist: nobody to tell of the new secrets"],
+    [{ loaded: false }, "warn", "does not exist, so nothing can use the new secrets"],
     [{ leftInactiveAt: Infinity }, "notice", "started since, with the new secrets"],
     [{ activeState: "inactive" }, "debug", "is not running; the new secrets are there for its next start"],
     // Between the stop and the start of a restart by hand.
@@ -33,7 +33,7 @@ describe("who has been told of the newest set", () => {
     [
       { refusesRestart: true },
       "warn",
-      "refuses to be restarted (RefuseManualStart= or RefuseManualStop=): the new secrets are there for its next start; take that setting away, or choose another action",
+      "refuses to be restarted (RefuseManualStart= or RefuseManualStop=): the new secrets are there for its next start; remove that setting, or choose another action",
     ],
   ] as const)("with %j an operator is told so", async (state, level, text) => {
     const { publish, clock, log } = runningTarget(state);
@@ -82,7 +82,7 @@ describe("how the action ended", () => {
     systemd.jobTime = 5;
     publish();
     await clock.advance(1);
-    expect(action.status).toBe("restart of app.service is under way");
+    expect(action.status).toBe("restart of app.service is in progress");
     await clock.advance(5);
     expect(log.at("info")).toEqual(["app.service: restart done"]);
   });

@@ -256,7 +256,7 @@ describe("the units that look at the store, where nothing stays", () => {
     write("hello", { resident: "on-change", secrets: { a: {} } });
     const scope = userScope({ HOME: "/home/a", XDG_RUNTIME_DIR: "/run/user/7" });
     expect(() => unitsOfFile("hello", { ...place(), scope })).toThrow(
-      /resident: "on-change" is for units of the system alone/,
+      /resident: "on-change" works only for units of the system/,
     );
   });
 });
@@ -388,11 +388,11 @@ describe("a file that is wrong", () => {
   test.each([
     ["no JSON", "{", "is not JSON"],
     ["an unknown option", { secrets: { a: { mod: "0400" } } }, "secrets.a.mod"],
-    ["a variable of no secret", { secrets: { a: {} }, environment: { A: "b" } }, "environment.A: is no id of"],
+    ["a variable of no secret", { secrets: { a: {} }, environment: { A: "b" } }, "environment.A: is not an id in"],
     [
       "two variables of one secret",
       { secrets: { a: {} }, environment: { A: "a", B: "a" } },
-      "environment.B: is a secret",
+      "environment.B: names a secret",
     ],
     ["an unknown delivery", { secrets: { a: {} }, delivery: "tmp" }, "delivery: expected"],
   ])("%s: is named, keeps its service back, and no other from its units", (_, config, words) => {
@@ -510,9 +510,9 @@ test("the longest name that a service can have has units that systemd can load, 
 test.each([
   ["n".repeat(246), { secrets: { a: {} } }, "has 246 characters: systemd can have drop-ins for 245 at most"],
   ["app@", { secrets: { a: {} } }, "is a template: each instance has a file of its own"],
-  ["no service", { secrets: { a: {} } }, "is no name of a service: rename the file after one"],
-  ["100%", { secrets: { a: {} } }, "is no name of a service"],
-  ["@a", { secrets: { a: {} } }, "is no name of a service"],
+  ["no service", { secrets: { a: {} } }, "is not the name of a service: rename the file after one"],
+  ["100%", { secrets: { a: {} } }, "is not the name of a service"],
+  ["@a", { secrets: { a: {} } }, "is not the name of a service"],
   ["n".repeat(192), { delivery: "private-tmp", secrets: { a: {} } }, "is too long for PrivateTmp="],
   ["a", { service: `${"n".repeat(246)}.service`, secrets: { a: {} } }, "is too long: systemd can have no drop-ins"],
 ])("a name that no unit can have is refused: %s", (name, json, words) => {

@@ -54,10 +54,10 @@ test("ask for nothing that needs root, nor for a unit of the system's", () => {
 
 test("hand over no private /tmp: that is refused with words, also by a check of the file", async () => {
   const config = { delivery: "private-tmp", secrets: { a: {} } };
-  expect(() => units(config)).toThrow(/hello\.json: delivery: private-tmp needs the system's manager/);
+  expect(() => units(config)).toThrow(/hello\.json: delivery: private-tmp works only for units of the system/);
   const flags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
   const file = join(userScope().configDirectory, "hello.json");
-  await expect(configOf(JSON.stringify(config), file, flags)).rejects.toThrow(/delivery: private-tmp needs/);
+  await expect(configOf(JSON.stringify(config), file, flags)).rejects.toThrow(/delivery: private-tmp works only/);
   const good = await configOf(JSON.stringify({ secrets: { a: {} } }), file, flags);
   expect(good.settings).toEqual({ secretsDir: join(userScope().configDirectory, "hello/secrets") });
 });
