@@ -200,7 +200,7 @@ describe("a third party's store that never opens", () => {
       if (signal === "SIGUSR2")
         await eventually(
           "an answer",
-          () => /cannot be started|OPENING[^]*OPENING/.test(daemon.stderr) || !daemon.running,
+          () => /cannot change to|OPENING[^]*OPENING/.test(daemon.stderr) || !daemon.running,
         );
       const { code, stderr } = await daemon.end();
       expect(stderr).toContain('"stopped"');
