@@ -283,8 +283,8 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       await daemon.says(/failed after/);
       await machine.shows(/failed after/);
       machine.place.put({ greeting: "three" });
-      await daemon.says(/not revived/);
-      await machine.shows(/not revived/);
+      await daemon.says(/has failed and stays so/);
+      await machine.shows(/has failed and stays so/);
       machine.systemctl.setState({ LoadState: "not-found", ActiveState: "inactive" });
       machine.place.put({ greeting: "four" });
       await daemon.says(/does not exist/);
