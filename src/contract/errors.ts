@@ -71,7 +71,7 @@ export class ConfigError extends FatalError {
   }
 }
 
-/** It can be opened, and is nothing to read. `message`: the end of a sentence about it. */
+/** It can be opened, but not read as a file. `message`: the end of a sentence about it. */
 export class UnfitFile extends Error {
   override readonly name = "UnfitFile";
 }
@@ -96,7 +96,7 @@ export class PublishError extends FatalError {
   override readonly name = "PublishError";
 }
 
-/** One line of a terminal or the journal, whatever names are in it: what a terminal obeys is told as escapes. */
+/** One line of a terminal or the journal, whatever names are in it: control characters are shown as escapes. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, (character) => {
     const escaped = JSON.stringify(character).slice(1, -1);
@@ -105,15 +105,15 @@ export function printable(text: string): string {
   });
 }
 
-/** What others choose may be as long as they like: one line says what it is. Characters. */
+/** The most characters that a message shows of a text which somebody else chose. */
 export const LONGEST_MESSAGE = 2000;
 
-/** @returns the first `length` characters, and no half of a character. */
+/** @returns the first `length` characters, without splitting one. */
 export function shortened(text: string, length: number): string {
   return text.length <= length ? text : `${text.slice(0, length).replace(/[\ud800-\udbff]$/, "")}…`;
 }
 
-/** `ENOENT` and the like of a failed system call; undefined where `error` is none. */
+/** The code of a failed system call, such as `ENOENT`; undefined for any other error. */
 export function errnoCode(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;

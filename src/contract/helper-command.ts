@@ -5,7 +5,7 @@ import { errnoCode } from "./errors.ts";
 import { late, waitFor } from "./bounded-wait.ts";
 
 /**
- * Neither proxies, debug switches, credentials' paths nor systemd's sockets are inherited. TMPDIR keeps the programs'
+ * Programs inherit no proxy, debug switch, path of credentials or socket of systemd. TMPDIR keeps the programs'
  * temporary files out of /tmp, which the target shares and can write to.
  */
 export function helperEnvironment(): Record<string, string> {
@@ -19,8 +19,8 @@ export function helperEnvironment(): Record<string, string> {
 }
 
 /**
- * Directories in memory for this process alone: its unit's, its user's. After `su`, another user's stays in the environment; who
- * owns it could put a link in the place of what is made there.
+ * Directories in memory for this process alone: its unit's, its user's. After `su`, the environment still names another
+ * user's, and that user could replace what is made there by a link.
  */
 export function runtimeDirectories({ RUNTIME_DIRECTORY, XDG_RUNTIME_DIR }: NodeJS.ProcessEnv): readonly string[] {
   // Empty counts as not set (XDG Base Directory Specification).
@@ -99,7 +99,7 @@ async function execute(
   const cut = (why: "timeout" | "overflow" | "stop") => {
     cutShort ??= why;
     killGroup(child);
-    // What has left the group holds the output open for as long as it likes, and `close` would wait for it.
+    // A process that has left the group may hold the output open for ever, and `close` would wait for it.
     child.stdout?.destroy();
     child.stderr?.destroy();
   };
@@ -114,7 +114,7 @@ async function execute(
     if ("reason" in how) return { end: "not-started", reason: how.reason };
     if (cutShort === "timeout" || cutShort === "overflow") return { end: cutShort };
     const output = { stdout: stdout.whole(), stderr: stderr.whole() };
-    // Of a program that was stopped nobody knows whether its output is whole, whatever its status is.
+    // The output of a program that was stopped may be incomplete, whatever its status.
     if (how.code !== null && cutShort === undefined) return { end: "exit", code: how.code, ...output };
     return { end: "signal", signal: how.signal ?? "SIGKILL", ...output };
   } finally {
@@ -155,12 +155,13 @@ function start([program, ...args]: readonly [string, ...string[]], options: Comm
 function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
   if (pid === undefined) return;
   const ended = exitCode !== null || signalCode !== null;
-  // No process gets the number of a group that has members: one that has it now is the first of somebody else's.
+  // The kernel gives no process the number of a group that still has members: a process that has it belongs to somebody
+  // else.
   if (ended && exists(pid)) return;
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
-    // Nothing is left of it.
+    // It has already ended.
   }
 }
 
@@ -172,7 +173,7 @@ function exists(pid: number): boolean {
   }
 }
 
-/** What a stream gives, up to `limit` bytes; `whole` hands a copy over, `drop` gives the memory back. */
+/** Collects up to `limit` bytes of a stream; `whole` returns a copy, `drop` frees the memory. */
 function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: () => void) {
   // Not from malloc, which would keep many MiB for later: what it shrinks by goes back to the system at once.
   const memory = new ArrayBuffer(0, { maxByteLength: limit });
@@ -200,10 +201,10 @@ function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: 
 const { port1: nowhere } = new MessageChannel();
 nowhere.close();
 
-/** Overwrites a chunk of a stream and frees it: the garbage collector lets 64 MiB of them come together. */
+/** Overwrites a chunk of a stream and frees it: the garbage collector would let 64 MiB of them pile up. */
 function release(chunk: Buffer): void {
   chunk.fill(0);
-  // Its own memory, not a part of what others use.
+  // It has memory of its own, which no other buffer shares.
   const memory = chunk.buffer;
   if (memory instanceof ArrayBuffer && memory.byteLength === chunk.length) nowhere.postMessage(undefined, [memory]);
 }

@@ -18,7 +18,7 @@ let secretMark: string | undefined;
 const mark = () => (secretMark ??= Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex"));
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
-/** A number that JavaScript would write otherwise than the store did. */
+/** A number that JavaScript would write differently from the store. */
 export class Literal {
   readonly #text: string;
 
@@ -33,7 +33,7 @@ export class Literal {
 
 /**
  * @param place goes before the reason of a refusal.
- * @returns undefined where it is no JSON: the parser's own error would quote it.
+ * @returns undefined if it is not JSON: the parser's own error would quote it.
  * @throws BackendError where it is over the limits.
  */
 export function parseJson(text: string, place: string): unknown {
@@ -51,7 +51,7 @@ export function checkJson(text: string, place: string): void {
   scan(text, place);
 }
 
-/** What parseJson() gave, as JSON without white space, with the store's own numbers. */
+/** Writes the result of parseJson() as JSON without white space, with the store's own numbers. */
 export function stringifyJson(value: unknown): string {
   if (value instanceof Literal) return value.toString();
   if (Array.isArray(value)) return `[${value.map(stringifyJson).join(",")}]`;
@@ -61,7 +61,7 @@ export function stringifyJson(value: unknown): string {
     .join(",")}}`;
 }
 
-/** A number as JavaScript has it; undefined where it is none. */
+/** The number as JavaScript reads it; undefined if it is not a number. */
 export function numberOf(value: unknown): number | undefined {
   return typeof value === "number" ? value : value instanceof Literal ? Number(value.toString()) : undefined;
 }
@@ -80,7 +80,7 @@ function revive(_: string, value: unknown): unknown {
   return typeof value === "string" && value.startsWith(mark()) ? new Literal(value.slice(mark().length)) : value;
 }
 
-/** Puts a marked string in the place of each number that would be altered. */
+/** Replaces each number that JavaScript would alter by a marked string. */
 function scan(text: string, place: string): { json: string; hasLiterals: boolean } {
   const pieces: string[] = [];
   let [copied, depth, parts] = [0, 0, 0];

@@ -45,12 +45,12 @@ export class Room {
   }
 }
 
-/** Bytes of answers whose garbage may lie about. */
+/** Bytes of answers that may wait for the garbage collector. */
 const MUCH = 32 * MIB;
 
 let collect: () => void = () => undefined;
 
-/** For a runtime that lets the remains of large answers lie until there are many: `work` collects them meanwhile. */
+/** For a runtime that frees large answers late: collects them while `work` runs. */
 export function collectBetweenAnswers(work: () => void): void {
   collect = work;
 }

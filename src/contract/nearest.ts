@@ -9,7 +9,7 @@ export function didYouMean(given: string, known: Iterable<string>): string {
 /** @returns undefined where none is near. Case, `-` and `_` count for nothing: kv_version is kvVersion. */
 export function nearest(given: string, known: Iterable<string>): string | undefined {
   const wanted = plain(given);
-  // Nobody mistypes that much, and the work grows with the square of it.
+  // Nobody mistypes that much, and the cost grows with the square of the length.
   if (wanted === "" || wanted.length > 100) return undefined;
   let best: string | undefined;
   let least = Math.floor(wanted.length / 3) + 1;

@@ -1,13 +1,14 @@
 /**
- * What is said of an option beside what may be in it. Documents, manual pages, the JSON Schema and the options of the
- * NixOS modules are made from it (`npm run docs`). The bundle has none of it: scripts/bundle-options.mjs leaves it out.
+ * What documents say about an option, beside its allowed values. Documents, manual pages, the JSON Schema and the
+ * options of the NixOS modules are made from it (`npm run docs`). The bundle has none of it: scripts/bundle-options.mjs
+ * leaves it out.
  */
 import * as v from "valibot";
 
 export interface About {
   /** What it means: a phrase, without a full stop at its end. */
   readonly text?: string;
-  /** What holds without it, where that is no fixed value. */
+  /** What applies without it, if that is not a fixed value. */
   readonly otherwise?: string;
   /** The version that it came with, where that is not the first one, 0.1.0. */
   readonly since?: string;
@@ -32,7 +33,7 @@ export interface About {
  */
 export type PathKind = "replaced" | "stays" | "url";
 
-/** What is said of a backend as a whole. */
+/** What documents say about a backend as a whole. */
 export interface AboutBackend {
   /** What it is, for a list of backends: a phrase. */
   readonly name: string;
@@ -50,7 +51,7 @@ export function option<Schema extends v.GenericSchema>(schema: Schema, about: Ab
   return v.pipe(schema, v.metadata({ ...about })) as unknown as Schema;
 }
 
-/** The one thing that the bundle replaces: all that is in its arguments is gone there. */
+/** The bundle replaces only this function, and so contains none of its arguments. */
 export function means(text: string, more: About = {}): About | undefined {
   return text === "" ? more : { text, ...more };
 }

@@ -1,6 +1,6 @@
 /**
- * Files that somebody else puts there. Whatever is at such a path, a fifo, a device, a file without an end: it neither holds up who
- * reads it, nor fills the memory.
+ * Reads files that somebody else puts there: a fifo, a device or an endless file at such a path neither blocks the
+ * reader nor fills the memory.
  */
 import fs from "node:fs";
 import { promisify } from "node:util";

@@ -1,4 +1,4 @@
-/** When the store is asked for which secret: by polls, before a lease ends, and again for what could not be had. */
+/** When the store is asked for which secret: by polls, before a lease ends, and again for what it failed to give. */
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import { backoff, type Clock, jittered, type Random } from "../runtime/clock.ts";
 import { type HeldValues, isEnding, PUBLISHED_BEFORE } from "./held-values.ts";
@@ -9,7 +9,7 @@ const SELDOM = 60;
 /** The same where each answer may be another lease. */
 const RARELY = 3600;
 
-/** Why the store is asked, where it is not time alone that does it: a person, or the store's own hint. */
+/** Why the store is asked other than by time: a person wants it, or the store gave a hint. */
 export type Request = "reload" | "hint";
 
 /** What came of the ids that the store was asked for. */
@@ -32,7 +32,7 @@ interface Ask {
   readonly notBefore: number;
   /** How often in a row the store was silent, or the disk failed. */
   readonly failures: number;
-  /** The start could not get it: an earlier life's value is in use, or none, until the store has been heard. */
+  /** The start could not get it: an earlier life's value is in use, or none, until the store answers. */
   readonly fromStart: boolean;
   /** Nobody has asked for it but the start. */
   readonly quiet: boolean;
@@ -115,12 +115,12 @@ export class AskTimes {
     return isLooking || ids.length > 0 ? ids : undefined;
   }
 
-  /** Whether nobody but the start wanted it: that the store has it now is no reason to touch the target. */
+  /** Whether only the start wanted it: its arrival is no reason to touch the target. */
   isQuiet(id: string): boolean {
     return this.#again.get(id)?.quiet === true;
   }
 
-  /** Takes what was had, and plans what was not. @returns seconds until what failed is tried again. */
+  /** Takes what arrived, and plans when to ask for the rest. @returns seconds until what failed is tried again. */
   settle(round: Round, publishFailures: number): number {
     const { outcomes } = round;
     const pauses = new Map([...outcomes].map(([id, outcome]) => [id, this.#pause(id, outcome, round)]));

@@ -1,7 +1,7 @@
 /**
- * Secrets that arrive must never be what kills a service. Where an action broke it, and nothing else needs its sidecar, systemd
- * stops the sidecar with it: the right secrets, which may come a second later, would find nobody who publishes them. So a
- * sidecar that is stopped then looks for newer ones for a while, and has both started again where there are any.
+ * New secrets must never kill a service. If an action broke it, and nothing else needs its sidecar, systemd stops the
+ * sidecar with it, and nobody would publish the right secrets that may come a second later. So a sidecar that is
+ * stopped like this looks for newer secrets for a while, and has both started again if there are any.
  */
 import type { Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -35,7 +35,7 @@ export async function helpBrokenService(parts: BrokenServiceParts): Promise<void
   const { targets, systemd, log, clock, owed, status } = parts;
   const { signal } = new AbortController();
   let broken = await targets.broken(signal);
-  // What a verify command refused is no help, and a machine that goes down needs none.
+  // A set that the verify command refused does not help, and a machine that shuts down needs no help.
   if (broken.length === 0 || owed.obstacleOf("publish") !== undefined || (await systemd.isStopping(signal))) return;
   const says = `${names(broken)} failed after the last action; waiting up to ${LONGEST_HELP} s for newer secrets`;
   log.warn(says);

@@ -47,7 +47,7 @@ export function configurationOf(
     async successor(given, running) {
       const text = given ?? (await file.readAgain());
       if (text.text === file.running.text && text.file === file.running.file) {
-        // Replaced by the same again: the daemon sees only that it was replaced.
+        // Replaced by an identical file: the daemon sees only that it was replaced.
         await file.take(text);
         return undefined;
       }

@@ -88,7 +88,7 @@ export class Cycle {
     }
   }
 
-  /** Mends what somebody removed or altered. The target hears of it only where it may have read other bytes. */
+  /** Restores what somebody removed or altered. The target hears of it only where it may have read other bytes. */
   mend(): void {
     const { log, publisher, held, owed, targets } = this.#parts;
     // Other files are due of the same values: the publish mends what is not right.
@@ -135,8 +135,8 @@ export class Cycle {
       if (isAborted(stop)) return;
       const why = `${error.message}; the templates read before stay in use`;
       if (owed.obstruct("templates", why) || request === "reload") log.error(why);
-      // A template that is no good, a person must mend. A value that it cannot take may change by itself, and a file system that
-      // fails may work again.
+      // A person must correct a wrong template. A value that it cannot take may change by itself, and a failing file
+      // system may recover.
       owed.templatesUnread(error instanceof ValueError || error.exitCode === ExitCode.ioError);
     }
     owed.templatesAre(this.#makeOthers() ? "changed" : "published", !targets.none);

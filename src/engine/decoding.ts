@@ -1,4 +1,7 @@
-/** What a configuration makes of a store's bytes before anybody compares or publishes them: `decode`, `join`, `all`. */
+/**
+ * Decodes a store's bytes as the configuration says, before anybody compares or publishes them: `decode`, `join`,
+ * `all`.
+ */
 import { isUtf8 } from "node:buffer";
 import { BackendError, type Outcome } from "../contract/backend.ts";
 import type { SecretConfig } from "../config/config.ts";
@@ -22,7 +25,7 @@ export function shaped(outcome: Outcome, shape: Shape, describe: () => string): 
     if (shape.all) {
       if (keysIn(value, place) > 0) return outcome;
       value.fill(0);
-      // All at once would be gone: rather a mistake, as with a secret that became empty.
+      // All keys would vanish at once, which is more likely a mistake, as with a secret that became empty.
       return { status: "missing", where: `no key in ${place}` };
     }
     const made = shape.join ? joined(value, place) : decoded(value);

@@ -1,6 +1,6 @@
 /**
- * A value that becomes empty: rather a writer that failed (`decrypt > secret` leaves 0 bytes) than a rotation. What is
- * published stays, as for a secret that vanished, unless the configuration says that this one may be empty.
+ * A value that becomes empty is more likely a failed writer (`decrypt > secret` leaves 0 bytes) than a rotation. The
+ * published value stays, as for a secret that vanished, unless the configuration lets this one be empty.
  */
 import type { Outcome } from "../contract/backend.ts";
 import type { Config } from "../config/config.ts";

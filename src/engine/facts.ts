@@ -48,7 +48,7 @@ export type TellFacts = (
 /**
  * @param directory the sidecar's runtime directory.
  * @param startedAt of an earlier process, whose work it is; else now.
- * @returns what writes them. A disk that is full costs only this overview.
+ * @returns what writes them. A full disk costs only this overview.
  */
 export function factsFile(
   directory: string,

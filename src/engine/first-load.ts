@@ -1,4 +1,4 @@
-/** Before READY: gets every secret that the service needs, or says finally why not. */
+/** Before READY: gets every secret that the service needs, or reports for good why not. */
 import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
@@ -30,8 +30,8 @@ export interface FirstLoadParts {
 }
 
 /**
- * Fills `held`. What failed for good is asked no more, what may heal is retried with backoff, and a failing secret is
- * taken from `published` where the whole scope is there.
+ * Fills `held`. It does not ask again for what failed for good, retries what may heal with backoff, and takes a failing
+ * secret from `published` if the whole scope is there.
  *
  * @param published id → bytes of a complete set that an earlier life published.
  * @returns what the store failed, and is to be asked for again: those of it that are in `published` were taken from there.
@@ -190,7 +190,7 @@ function failures(
   for (const [id, outcome] of outcomes) {
     const problem = problemOf(outcome);
     if (problem === undefined) continue;
-    // Of a store that does not answer nobody knows whether it has the secret; one that became empty it has.
+    // A store that does not answer may or may not have the secret; it does have one that became empty.
     const keeps = (problem.kind !== "missing" || problem.mayAppear) && published?.has(id) === true;
     if (optional.has(id) && problem.kind !== "unavailable" && !keeps) continue;
     failed.set(id, problem);
@@ -202,7 +202,7 @@ function mayHeal(problem: Problem): boolean {
   return problem.kind === "unavailable" || problem.mayAppear;
 }
 
-/** How long what looks final is still borne with, where the store may take it back by itself. */
+/** How long an answer that looks final is still waited out, where the store may change it by itself. */
 class Patience {
   readonly #since = new Map<string, number>();
 

@@ -1,4 +1,4 @@
-/** The first publish of a life: of what was loaded, or not at all where what an earlier life published must stay. */
+/** The first publish of a life: publishes what was loaded, or nothing if an earlier life's set must stay. */
 import type { Log } from "../runtime/log.ts";
 import type { Targets } from "../systemd/targets.ts";
 import type { Config } from "../config/config.ts";

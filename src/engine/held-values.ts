@@ -2,7 +2,7 @@
 import type { Clock } from "../runtime/clock.ts";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 
-/** The version of what was adopted: nobody knows another. */
+/** The version of an adopted value, whose own version is unknown. */
 export const PUBLISHED_BEFORE = "published before";
 
 export interface HeldValue {
@@ -55,7 +55,7 @@ export class HeldValues {
     this.#held.set(id, { value, version, refreshAt: this.#endAfter(refreshAfter) });
   }
 
-  /** It is a secret no more. */
+  /** The configuration no longer has this secret. */
   drop(id: string): void {
     this.#held.get(id)?.value.fill(0);
     this.#held.delete(id);
@@ -88,7 +88,7 @@ export class HeldValues {
     return changes;
   }
 
-  /** The store has the same bytes still: only their version and their end are new. */
+  /** The store still has the same bytes: only their version and their end are new. */
   confirm(id: string, { version, refreshAfter }: Fetched): void {
     const held = this.#held.get(id);
     if (held !== undefined) this.#held.set(id, { value: held.value, version, refreshAt: this.#endAfter(refreshAfter) });

@@ -122,7 +122,7 @@ export class Owed {
     return this.#asks.due(request) ?? (this.#clock.monotonic() >= this.#publishAt ? [] : undefined);
   }
 
-  /** Whether nobody but the start wanted it: that the store has it now is no reason to touch the target. */
+  /** Whether only the start wanted it: its arrival is no reason to touch the target. */
   isQuiet(id: string): boolean {
     return this.#asks.isQuiet(id);
   }

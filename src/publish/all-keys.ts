@@ -41,7 +41,7 @@ export function filesOfKeys(
   return { files, variables, refused };
 }
 
-/** Name → value; undefined: it has no bytes. What is null is no value, as for a secret that is named. */
+/** Name → value; undefined: it has no bytes. null is not a value, as for a secret that is named. */
 function keysOf({ id, prefix }: SecretConfig, whole: Buffer | undefined): ReadonlyMap<string, Buffer | undefined> {
   const parsed = whole === undefined ? undefined : parseJson(whole.toString("utf8"), id);
   const entries = Object.entries(isRecord(parsed) ? parsed : {}).filter(([, value]) => value !== null);

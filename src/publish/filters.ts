@@ -1,11 +1,11 @@
 /** How a value is written into a file of some format: `{{db | json}}`. From bytes to bytes, so that no value becomes a string. */
 
-/** What it makes of a value, and for which bytes it has no way to write them. */
+/** How it writes a value, and which bytes it cannot write. */
 interface Filter {
   readonly refuses?: { readonly bytes: readonly number[]; readonly why: string };
   /** Before and after the value. */
   readonly around?: string;
-  /** In the place of one byte; undefined: the byte itself. */
+  /** What replaces one byte; undefined: the byte itself. */
   readonly replace?: (byte: number) => string | undefined;
 }
 
@@ -41,7 +41,7 @@ const filters: Readonly<Record<string, Filter>> = {
   },
   // NAME=value to the end of the line, whatever is in it: docker run --env-file.
   line: { refuses: { bytes: LINE_ENDS, why: "has a line end, and all of it must be on one line" } },
-  // What the readers of .env files in all languages take for the same.
+  // What readers of .env files in all languages read alike.
   dotenv: {
     around: "'",
     refuses: {
@@ -65,7 +65,7 @@ export function refusalOf(name: string, value: Buffer): string | undefined {
   return undefined;
 }
 
-/** By what Python's str.strip() takes away: of each end no more than one character becomes a string. */
+/** As Python's str.strip() decides; at most one character of each end becomes a string. */
 function isPadded(value: Buffer): boolean {
   const ends = [value.subarray(0, 4).toString("utf8"), value.subarray(-4).toString("utf8")] as const;
   return /^[\s\u001c-\u001f\u0085]/.test(ends[0]) || /[\s\u001c-\u001f\u0085]$/.test(ends[1]);

@@ -13,7 +13,7 @@ export interface LaidOutSet {
   readonly env: EnvFile | undefined;
   /** id → why it is not in secrets.env, where nobody would expect that. */
   readonly warnings: ReadonlyMap<string, string>;
-  /** Keys of a secret with `all` → why they are published nowhere. */
+  /** Keys of a secret with `all` → why they cannot be published. */
   readonly refused: ReadonlyMap<string, string>;
 }
 
@@ -31,7 +31,7 @@ export class SetLayout {
 
   /**
    * @param defaultMode of a file that asks for none.
-   * @throws ConfigError where an owner or a group does not exist, or a template is no good.
+   * @throws ConfigError where an owner or a group does not exist, or a template is wrong.
    */
   static async of(config: Config, defaultMode: number): Promise<SetLayout> {
     const permissions = await FilePermissions.of(config, defaultMode);

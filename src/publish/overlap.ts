@@ -1,4 +1,7 @@
-/** An output that lies where the secrets come from: a publish would replace the originals, and an end remove them. */
+/**
+ * Refuses an output where the secrets come from: a publish would replace the originals, and the end would remove
+ * them.
+ */
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Config, OutputConfig } from "../config/config.ts";
@@ -19,7 +22,7 @@ import { cannot } from "../output/system-calls.ts";
  */
 export async function refuseOverlap(config: Config, output: OutputConfig, reads: readonly string[]): Promise<void> {
   const { directory, links } = output;
-  // A shared /tmp is the worse mistake, wherever the sources are: it is told first.
+  // A shared /tmp is the worse mistake, wherever the sources are, so it is reported first.
   refuseSharedTmp((await realPath(directory)) ?? directory);
   const names = new Set([
     ...config.secrets.map(({ file }) => file),

@@ -38,7 +38,7 @@ export class FilePermissions {
    */
   static async of({ secrets, templates }: Config, defaultMode: number): Promise<FilePermissions> {
     const owners = new Map<SecretConfig | TemplateConfig, Owner>();
-    // Mostly many files have one owner, and asking getent(1) takes a process.
+    // Many files often share an owner, and each question to getent(1) costs a process.
     const known = new Map<string, number>();
     const ask = async (database: "passwd" | "group", name: string | undefined, path: string) => {
       if (name === undefined) return undefined;
@@ -79,7 +79,7 @@ export class FilePermissions {
   }
 
   /**
-   * What the template does not say comes from the secrets in it: nobody can read the file who cannot read each of them.
+   * What the template leaves out comes from its secrets: only those who can read each of them can read the file.
    *
    * @param ids of the secrets in it.
    * @throws ConfigError where they have different owners, and the template none.

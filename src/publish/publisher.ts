@@ -13,13 +13,13 @@ import { attemptUnlessMissing, problemsOf } from "../output/system-calls.ts";
 import { SetLayout } from "./layout.ts";
 import { ValueError } from "./value.ts";
 
-/** What a sidecar finds that starts beside its own earlier work. */
+/** What a starting sidecar finds of its own earlier work. */
 export interface Found {
   /** id → bytes; undefined where the set is not complete. */
   readonly values: ReadonlyMap<string, Buffer> | undefined;
-  /** Somebody removed a part of what was published: a target that runs may have it, and nobody knows what it was. */
+  /** Somebody removed a part of what was published: a running target may have read it, and its bytes are unknown. */
   readonly isTorn: boolean;
-  /** An action that a crash kept from being done. Its time is null where it is not known or of another boot. */
+  /** An action that a crash prevented. Its time is null where it is not known or of another boot. */
   readonly pending: { readonly publishedAt: number | null } | undefined;
   /** Unit → when it was seen to start, in µs of CLOCK_MONOTONIC of this boot. */
   readonly starts: ReadonlyMap<string, readonly number[]>;
@@ -34,7 +34,7 @@ export interface StagedSet {
   readonly env: EnvFile | undefined;
   /** id → why it is not in secrets.env, where nobody would expect that. */
   readonly warnings: ReadonlyMap<string, string>;
-  /** Keys of a secret with `all` → why they are published nowhere. */
+  /** Keys of a secret with `all` → why they cannot be published. */
   readonly refused: ReadonlyMap<string, string>;
   /** @throws PublishError */
   commit(): void;
@@ -68,7 +68,7 @@ export class Publisher {
   }
 
   /**
-   * @param warn is told once of each thing that is not as it should be beside the published files.
+   * @param warn called once for each problem beside the published files.
    * @throws PublishError, ConfigError
    */
   static async open(
@@ -92,7 +92,7 @@ export class Publisher {
   /**
    * Checks all of another configuration that can be checked without values. Changes nothing.
    *
-   * @throws ConfigError where an owner or a group does not exist, or a template is no good.
+   * @throws ConfigError where an owner or a group does not exist, or a template is wrong.
    */
   async layoutOf(config: Config): Promise<SetLayout> {
     return await SetLayout.of(config, this.#directory.defaultMode);
@@ -104,7 +104,7 @@ export class Publisher {
     this.#layout = layout;
   }
 
-  /** Whether other files are to be made of these values than are published. What cannot be made is for the publish to say. */
+  /** Whether these values make other files than the published ones. The publish itself reports what cannot be made. */
   differs(values: ReadonlyMap<string, Buffer>): boolean {
     try {
       const { files } = this.#layout.layOut(values);
@@ -121,9 +121,9 @@ export class Publisher {
     return (this.#lock = await lockDirectory(this.#directory.path, lockFile));
   }
 
-  /** Of a start that published nothing, nothing of ours stays. */
+  /** After a start that published nothing, removes everything of ours. */
   releaseUnused(): void {
-    // Where it cannot be removed it is in nobody's way.
+    // A file that cannot be removed harms nobody.
     if (this.#state.files.length === 0) problemsOf([() => this.#lock?.remove()]);
   }
 
@@ -132,7 +132,7 @@ export class Publisher {
     return this.#directory.unfinished;
   }
 
-  /** Mends what a crash left, and reads what is published. */
+  /** Repairs what a crash left, and reads what is published. */
   recover(): Found {
     const state = this.#directory.recover();
     if (this.#directory.isDamaged)
@@ -151,7 +151,7 @@ export class Publisher {
   }
 
   /**
-   * Writes what differs from the published set where nobody looks.
+   * Stages what differs from the published set, where no reader looks.
    *
    * @param actionDue the target must hear of this set.
    * @throws PublishError, ValueError
@@ -193,7 +193,7 @@ export class Publisher {
     };
   }
 
-  /** What cannot be read is written anew. */
+  /** A file that cannot be read is written again. */
   #isThere(file: PublishedFile): boolean {
     try {
       return this.#directory.has(file);
@@ -204,7 +204,7 @@ export class Publisher {
   }
 
   /**
-   * Mends what somebody removed or altered of the published set, with its mode and owner.
+   * Restores what somebody removed or altered of the published set, with its mode and owner.
    *
    * @param values what is published.
    * @param whole look at the bytes too, not only where lstat(2) sees a difference.
@@ -280,8 +280,8 @@ export class Publisher {
   }
 
   /**
-   * Mends the links, whoever removed them, and removes what is published no more. All of it is the service's own affair:
-   * what cannot be done is told, and done another time.
+   * Repairs the links, whoever removed them, and removes what is no longer published. Failures concern only the
+   * service: they are reported and tried again later.
    */
   maintain(): void {
     const links = [
@@ -342,7 +342,10 @@ export class Publisher {
 }
 
 let boot: string | undefined;
-/** CLOCK_MONOTONIC begins anew with each boot. A unit with `ProcSubset=pid` cannot see the boot's id: an earlier life counts as another boot's. */
+/**
+ * CLOCK_MONOTONIC starts again at each boot. A unit with `ProcSubset=pid` cannot see the boot's id: an earlier life
+ * counts as another boot's.
+ */
 function bootId(): string {
   const path = "/proc/sys/kernel/random/boot_id";
   boot ??= (attemptUnlessMissing("read", path, () => readFileSync(path, "utf8")) ?? randomName()).trim();

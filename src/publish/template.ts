@@ -236,7 +236,7 @@ class Reader {
   }
 }
 
-/** Mustache's words, in those of somebody who reads the template. */
+/** Mustache's errors, worded for the reader of the template. */
 function explain(what: string): string {
   const [, how, name] = /^(Unclosed|Unopened) section "(.*)"$/s.exec(what) ?? [];
   if (name !== undefined)
@@ -251,7 +251,7 @@ function tag(name: string): string {
   return JSON.stringify(shown(name));
 }
 
-/** A name is short; what is long is text where a tag was not meant, and may be anything. */
+/** Names are short; a long one is text that was not meant as a tag, and may be anything. */
 function shown(name: string): string {
   const line = name.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
   return line.length <= 80 ? line : `${line.slice(0, 40)}…`;

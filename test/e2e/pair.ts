@@ -169,7 +169,7 @@ export class Pair {
 
   /** Has the store asked now. */
   async askStore(): Promise<void> {
-    // One that is under way may have passed already what somebody has just done.
+    // One that is in progress may have passed already what somebody has just done.
     if (this.isOnChange) await this.untilAsked();
     await this.guest.systemctl(this.isOnChange ? "start" : "reload", this.asking);
   }
@@ -228,7 +228,7 @@ export class Pair {
     return Number(MainPID);
   }
 
-  /** Where no process of the sidecar stays: waits until no look is under way or due, and the last one has ended well. */
+  /** Where no process of the sidecar stays: waits until no look is in progress or due, and the last one has ended well. */
   async untilAsked(): Promise<void> {
     const { guest, name, asking } = this;
     await guest.until(

@@ -115,7 +115,7 @@ test("a look says that nobody has begun with the action for which one before has
   expect((await looks.look()).stderr).not.toContain("has not begun");
 });
 
-test("what is noted while a look is under way is for the next, also where it is killed", async () => {
+test("what is noted while a look is in progress is for the next, also where it is killed", async () => {
   const looks = new Looks({ onChange: { settle: 1 } });
   await looks.start();
   await looks.look();
@@ -213,7 +213,7 @@ test("a link that cannot be made is told until it can", async () => {
   fs.mkdirSync(join(links, "token", "somebody's"), { recursive: true });
   expect(await looks.look(more)).toMatchObject({ code: 0 });
   expect(looks.facts).toMatchObject({
-    problem: expect.stringContaining(`${links}/token is a directory, remove it`) as string,
+    problem: expect.stringContaining(`${links}/token is a directory: remove it`) as string,
   });
   fs.rmSync(join(links, "token"), { recursive: true });
   await looks.look(more);
