@@ -103,22 +103,22 @@ const broken: readonly [shape: string, Shape, says: RegExp][] = [
   [
     "until the connection ends, without its end",
     (body) => `${head}\r\n${body.slice(0, -5)}`,
-    /the answer is not of a Vault or OpenBao/,
+    /the answer is not from Vault or OpenBao/,
   ],
   [
     "with a length and in chunks",
     (body) => chunked(body).replace("\r\n", "\r\ncontent-length: 3\r\n"),
-    /the answer is no HTTP/,
+    /the answer is not HTTP/,
   ],
   [
     "with two lengths",
     (body) => withLength(body).replace("\r\n", "\r\ncontent-length: 3\r\n"),
-    /the answer is no HTTP/,
+    /the answer is not HTTP/,
   ],
   [
     "with a size of a chunk that is none",
     (body) => chunked(body).replace("\r\n\r\n9\r\n", "\r\n\r\nzz\r\n"),
-    /the answer is no HTTP/,
+    /the answer is not HTTP/,
   ],
 ];
 
