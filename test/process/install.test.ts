@@ -25,6 +25,8 @@ test("what npm packs installs the commands, and they work", () => {
   expect(fs.readFileSync(join(output, "db_password"), "utf8")).toBe("good");
   fs.accessSync(join(prefix, "bin/with-secrets"), fs.constants.X_OK);
   expect(fs.existsSync(join(prefix, "lib/node_modules/secrets-sidecar/dist/fetcher-secrets.sh"))).toBe(true);
+  // It needs no Node, and has a hundred megabytes.
+  expect(fs.existsSync(join(prefix, "lib/node_modules/secrets-sidecar/dist/fetcher"))).toBe(false);
   const schema = fs.readFileSync(join(prefix, "lib/node_modules/secrets-sidecar/dist/fetcher.schema.json"), "utf8");
   expect(run(join(prefix, "bin/fetcher"), "--print-schema")).toBe(schema);
   expect(JSON.parse(schema)).toHaveProperty("properties.secrets");
