@@ -48,4 +48,12 @@ if [ ! -d "$cache/nginx" ]; then
 fi
 
 [ $# -gt 0 ] || set -- trixie empty-bookworm empty-trixie
-for suite; do "$here/guest-tree.sh" "$suite"; done
+# At once: much of the time they wait for the network.
+trees=
+for suite; do
+  "$here/guest-tree.sh" "$suite" &
+  trees="$trees $!"
+done
+failed=0
+for tree in $trees; do wait "$tree" || failed=1; done
+exit "$failed"
