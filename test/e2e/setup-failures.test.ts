@@ -19,6 +19,41 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     await guest.run(["rmdir", "/srv/not-there"]);
   });
 
+  scenario(guest, "names the link in the place of its directory, and starts once that is removed", async (pairOf) => {
+    const pair = await pairOf({ name: "in-the-way" });
+    await guest.run(["ln", "-s", "private/gone", pair.runtime]);
+    await guest.run(["systemctl", "start", "--no-block", pair.target]);
+    await guest.until(
+      "the status says what to do",
+      async () => (await guest.run(["fetcher", "status", pair.target], { check: false })).stdout,
+      (shown) => shown.includes(`exit 233, ${pair.runtime} is a link that leads nowhere: remove it`),
+    );
+    await guest.run(["rm", pair.runtime]);
+    await guest.until(
+      "a start works",
+      async () => (await guest.run(["systemctl", "start", pair.target], { check: false })).code === 0,
+    );
+    expect((await guest.show(pair.target, "ActiveState")).ActiveState).toBe("active");
+  });
+
+  scenario(guest, "holds up the connection to a socket-activated service until the store is there", async (pairOf) => {
+    const listening = `exec /usr/local/bin/node -e 'require("net").createServer((s) => s.end(process.env.token)).listen({ fd: 3 })'`;
+    const pair = await pairOf({ name: "by-socket", program: listening });
+    const [unit, socket] = ["by-socket.socket", "/run/by-socket.sock"];
+    await guest.write(`/etc/systemd/system/${unit}`, `[Socket]\nListenStream=${socket}\n`);
+    await guest.systemctl("daemon-reload");
+    await pair.loseStore();
+    await guest.systemctl("start", unit);
+    const client = `require("net").connect("${socket}").on("data", (text) => { process.stdout.write(text); })`;
+    const answer = guest.run(["timeout", "120", "/usr/local/bin/node", "-e", client]);
+    await pair.untilStatus(/^waiting for folder: no directory/);
+    expect((await guest.show(pair.target, "ActiveState")).ActiveState).toBe("inactive");
+    await pair.returnStore();
+    expect((await answer).stdout).toBe("one");
+    await guest.systemctl("stop", unit);
+    await guest.run(["rm", `/etc/systemd/system/${unit}`]);
+  });
+
   scenario(guest, "sees an optional path that comes later than its start, and the service starts", async (pairOf) => {
     const folder = "/var/lib/comes-later/secrets";
     const pair = await pairOf({
