@@ -147,6 +147,8 @@ onEachGuest("a service whose secrets are one file", (guest) => {
       const secrets = isBroken ? { a: {}, "not there": {} } : { a: {} };
       await add(name, { delivery: "env", secrets, onChange: { action: "restart" } }, { a: "one" });
     }
+    // What is missing there is not about to be written.
+    await guest.run("touch -d '1 hour ago' /etc/fetcher/ten4/secrets");
     await guest.run(`systemctl start --no-block ${others.join(" ")}`);
     for (const name of others.filter((one) => one !== "ten4")) await said(name, "begun");
     await guest.until(
