@@ -287,6 +287,33 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
+    "without what acts for it, as where its path unit got no inotify instance, is told so, and acts when that is there",
+    async (pairOf) => {
+      const pair = await pairOf(onChange({ name: "actless" }));
+      await pair.start();
+      await untilQuiet(pair);
+      await guest.systemctl("stop", unitOf(pair, "act.path"));
+      await pair.put("token", "two");
+      const words =
+        "the action waits: actless-secrets-act.service has not begun (see systemctl status actless-secrets-act.path ";
+      await guest.until(
+        "fetcher status tells it",
+        async () => JSON.stringify(await statusOf(pair)),
+        (text) => text.includes(words),
+        { timeout: 60 },
+      );
+      await guest.systemctl("start", unitOf(pair, "refresh.service"));
+      await untilLookSays(pair, /the action waits: actless-secrets-act/);
+      expect(await guest.journal(unitOf(pair, "refresh.service"))).toContain(words);
+      expect(await pair.said()).toHaveLength(1);
+      await guest.systemctl("start", unitOf(pair, "act.path"));
+      await pair.untilSaid("file=two variable=two", { lines: 2 });
+    },
+    source,
+  );
+
+  scenario(
+    guest,
     "is started by a timer where nobody can watch the store",
     async (pairOf) => {
       const settings = { command: ["sh", "-c", "cat /srv/polls-token"], pollingInterval: 2, secretsDir: undefined };
