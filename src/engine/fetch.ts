@@ -54,7 +54,8 @@ export async function fetchSettled(
   const fetch = (wanted: readonly string[]) => ask(parts, wanted, stop);
   try {
     // Behind a hint, the store was given its time to be quiet before: but systemd sees a write only when the file is closed.
-    const limit = hinted && !config.onDemand ? settle : longest(settle);
+    const afterHint = config.onDemand ? longest(settle) / 2 : settle;
+    const limit = hinted ? afterHint : longest(settle);
     const outcomes = await fetchUntilQuiet({ fetch, restless }, ids, clock, limit, stop);
     return { outcomes, changes };
   } finally {

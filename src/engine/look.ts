@@ -83,7 +83,8 @@ export async function look(parts: LookParts, before: Memory, stop: AbortSignal):
 async function untilQuiet({ config, clock, notes }: LookParts, stop: AbortSignal): Promise<boolean> {
   if (notes === undefined) return false;
   const { settle } = config.onChange;
-  const end = clock.monotonic() + longest(settle) * 1e6;
+  // The other half is for files that are still being written.
+  const end = clock.monotonic() + (longest(settle) / 2) * 1e6;
   for (let seen = -1; seen !== notes() && clock.monotonic() < end && !isAborted(stop);) {
     seen = notes();
     await clock.sleep(settle, stop);
