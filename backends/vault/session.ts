@@ -3,7 +3,7 @@ import { BackendError, type BackendContext } from "../../src/contract/backend.ts
 import type { Body, Call, Client } from "./client.ts";
 import { Refused } from "./failures.ts";
 import { Login, readWord } from "./login.ts";
-import { Renewal } from "./renewal.ts";
+import { TokenRenewal } from "./token-renewal.ts";
 import type { Auth, Settings } from "./settings.ts";
 import { type Token, tokenOf, unknownToken } from "./token.ts";
 import { LoginRetries } from "./login-retries.ts";
@@ -22,7 +22,7 @@ export class Session {
   readonly #login: Login | undefined;
   readonly #context: BackendContext;
   readonly #now: () => number;
-  readonly #renewal: Renewal;
+  readonly #renewal: TokenRenewal;
   readonly #retries: LoginRetries;
   #token: Token | undefined;
   #getting: Promise<Token> | undefined;
@@ -39,7 +39,7 @@ export class Session {
     this.#now = now;
     this.#retries = new LoginRetries(now);
     const replace = this.#login === undefined ? undefined : (signal: AbortSignal) => this.#logIn(signal);
-    this.#renewal = new Renewal(client, auth, context, now, replace);
+    this.#renewal = new TokenRenewal(client, auth, context, now, replace);
   }
 
   /** The token that the next request would go out with, where there is one already. */

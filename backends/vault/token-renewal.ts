@@ -13,7 +13,7 @@ const LOOK_UP_PAUSE = 30;
 /** Seconds by which a timer may be late on a busy machine that has not slept. */
 const TIMER_SLACK = 5;
 
-export class Renewal {
+export class TokenRenewal {
   readonly #client: Client;
   readonly #auth: Auth;
   readonly #context: BackendContext;
