@@ -85,7 +85,7 @@ const certificate: Readonly<Record<string, string>> = {
       "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
       "UNABLE_TO_GET_ISSUER_CERT",
       "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
-    ].map((code) => [code, "is of an unknown authority: name it in $NODE_EXTRA_CA_CERTS"]),
+    ].map((code) => [code, "is from an unknown authority: name it in $NODE_EXTRA_CA_CERTS"]),
   ),
 };
 

@@ -371,7 +371,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       fs.mkdirSync(nowhere);
       await machine
         .start(machine.config(), { env: { PATH: nowhere, ...withoutLibraries(machine.place) } })
-        .says(/nothing keeps/);
+        .says(/cannot lock the output against a second fetcher: /);
     },
   },
   "Something is in the way": {

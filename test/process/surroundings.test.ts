@@ -71,7 +71,7 @@ describe("a limit that is reached after READY costs no sidecar, and no half of a
       const daemon = await place.start(config, ordinary).ready();
       const lift = limit(daemon.pid, "nproc", "0", ordinary);
       place.put({ a: "two" });
-      await daemon.says(/are not published: the verify command cannot be run: .*\(EAGAIN\)/);
+      await daemon.says(/are not published: cannot run the verify command: .*\(EAGAIN\)/);
       expect(place.read("a")).toBe("one");
       lift();
       await daemon.says(/^published/);
