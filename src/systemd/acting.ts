@@ -1,6 +1,6 @@
 /**
- * Acts for a sidecar that may not talk to systemd: serves what is in the inbox of its directory, and ends. It is the engine
- * that a sidecar has which acts itself; what outlives this process is in its report.
+ * Acts for a sidecar that may not talk to systemd: serves the requests in the inbox of its directory, then ends. It has
+ * the same engine as a sidecar that acts itself. Its report keeps what the next process needs.
  */
 import { Alarm } from "../runtime/alarm.ts";
 import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
@@ -10,9 +10,9 @@ import type { ActionDesk, Report, Requests, Said } from "./action-desk.ts";
 import { AllTargets } from "./all-targets.ts";
 import type { Systemd } from "./systemctl.ts";
 
-/** So many lines of the log are handed on. */
+/** How many log lines the report hands on to the sidecar. */
 const HANDED_ON = 20;
-/** Seconds between two looks into the inbox, where a hint of it is lost. */
+/** Seconds until the next look into the inbox, in case a watch event is lost. */
 const LOOK_AGAIN = 5;
 
 export interface ActingParts {
@@ -36,7 +36,7 @@ export class Acting {
     this.#alarm = new Alarm(parts.clock);
     const now = parts.clock.monotonic();
     const before = parts.desk.report;
-    // Of an earlier boot, or of nobody's: a set from the future would be done before it is asked for.
+    // A time in the future is from an earlier boot, or wrong: it would mark a set as done before anybody asks for it.
     const isOfNow = [before.seen, before.done, before.answered].every((time) => time <= now);
     this.#report = isOfNow ? before : { ...before, seen: 0, done: 0, answered: 0, memories: {} };
     const { log } = parts;
@@ -68,7 +68,7 @@ export class Acting {
     this.#targets.recall(new Map(Object.entries(this.#report.memories)));
   }
 
-  /** Runs until nothing is due, or `stop` aborts. @returns whether the inbox is empty of what is done. */
+  /** Runs until nothing is due, or `stop` aborts. @returns whether every finished request is out of the inbox. */
   async run(stop: AbortSignal): Promise<boolean> {
     const { desk, clock } = this.#parts;
     const end = desk.watch(() => {
@@ -105,7 +105,7 @@ export class Acting {
   }
 
   async #serve({ set, look, revive }: Requests, stop: AbortSignal): Promise<void> {
-    // What an earlier process saw and did not finish is served again.
+    // Serves again what an earlier process saw but did not finish.
     if (set !== undefined && set > this.#report.done && (set > this.#report.seen || this.#targets.idle)) {
       this.#report = { ...this.#report, seen: set };
       if (this.#targets.none) this.#done();

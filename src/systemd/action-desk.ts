@@ -1,10 +1,11 @@
 /**
- * What a sidecar that may not talk to systemd, and the unit that acts for it, say to each other: in a directory of both, which
- * systemd makes. The sidecar can write to its `inbox` alone.
+ * The messages between a sidecar that may not talk to systemd and the unit that acts for it. They share a directory
+ * that systemd makes. The sidecar can write only to its `inbox`.
  *
- * A request is an empty file, and all that it says is a number in its name: which units get which action is in the
- * configuration, which is root's. It comes in one system call, and its name is never used twice, so none is lost between the
- * last look of the unit that acts and its end: as long as the inbox is not empty, its path unit starts it (DirectoryNotEmpty=).
+ * A request is an empty file, and all that it says is its kind and a number in its name: which units get which action
+ * is in the configuration, which belongs to root. One system call makes a request, and no name is used twice, so none
+ * is lost between the last look of the acting unit and its end: while the inbox is not empty, the path unit starts it
+ * (DirectoryNotEmpty=).
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -17,13 +18,13 @@ export const INBOX = "inbox";
 const REPORT = "report";
 
 /**
- * `set`: at this moment a set was complete that the targets are to use. `look`: which targets did the last action break?
+ * `set`: at this time a set was complete that the targets are to use. `look`: which targets did the last action break?
  * `revive`: start those that it broke.
  */
 export type Request = "set" | "look" | "revive";
 const NAME = /^(set|look|revive)-([1-9]\d{0,15})$/;
 
-/** The newest request of each kind: µs of CLOCK_MONOTONIC, by which they are told apart. */
+/** The time of the newest request of each kind, in µs of CLOCK_MONOTONIC, which also tells requests apart. */
 export type Requests = Readonly<Partial<Record<Request, number>>>;
 
 export interface Said {
@@ -32,22 +33,22 @@ export interface Said {
   readonly message: string;
 }
 
-/** What the unit that acts says. Times are µs of CLOCK_MONOTONIC. */
+/** What the acting unit reports. Times are µs of CLOCK_MONOTONIC. */
 export interface Report {
-  /** The newest request that it knows of, and those whose work is done; 0: none. */
+  /** The newest `set` request that it has seen, and the newest whose work is done; 0: none. */
   readonly seen: number;
   readonly done: number;
-  /** Whether every target has that set, or is not there to use an older one. */
+  /** Whether every target has that set, or is not running with an older one. */
   readonly told: boolean;
-  /** The newest question that is answered, by these two. */
+  /** The newest question that it has answered; the answer is `broken` and `isStopping`. */
   readonly answered: number;
   readonly broken: readonly BrokenTarget[];
   readonly isStopping: boolean;
   /** For STATUS=. */
   readonly statuses: readonly string[];
-  /** What it has logged last, for the sidecar's journal: there is where people look. The numbers grow. */
+  /** Its last log lines, for the sidecar's journal, where people look. The numbers grow. */
   readonly said: readonly Said[];
-  /** Of each target: what the next process needs to know. */
+  /** What the next process needs to know of each target, by unit. */
   readonly memories: Readonly<Record<string, Memory>>;
 }
 
@@ -67,12 +68,12 @@ export const nothingDone: Report = {
 export class ActionCounter {
   readonly directory: string;
 
-  /** @param directory of both. */
+  /** @param directory the one that both share. */
   constructor(directory: string) {
     this.directory = directory;
   }
 
-  /** @throws PublishError where there is no room. */
+  /** @throws PublishError where the request cannot be made, as on a full disk. */
   ask(kind: Request, time: number): void {
     const path = join(this.directory, INBOX, `${kind}-${time}`);
     try {
@@ -94,7 +95,7 @@ export class ActionCounter {
   }
 }
 
-/** The side of the unit that acts. What is in the inbox may be anybody's work. */
+/** The acting unit's side. It trusts nothing in the inbox: anybody may have put it there. */
 export class ActionDesk {
   readonly #directory: string;
 
@@ -102,7 +103,7 @@ export class ActionDesk {
     this.#directory = directory;
   }
 
-  /** @param now what is from later than that is no time. @returns undefined where there is no inbox: the sidecar is gone. */
+  /** @param now a request from later than that is ignored. @returns undefined without an inbox: the sidecar is gone. */
   requests(now: number): Requests | undefined {
     const newest: Partial<Record<Request, number>> = {};
     const names = this.#names();
@@ -116,10 +117,10 @@ export class ActionDesk {
   }
 
   /**
-   * Takes away what is done, and what is no request.
+   * Removes requests that are done, and everything that is no request.
    *
-   * @param clock asked when the names are known: what comes meanwhile is not from the future.
-   * @returns whether that could be done.
+   * @param clock read after the names are listed, so that none of them seems to be from the future.
+   * @returns whether everything could be removed.
    */
   clear({ done, answered }: Pick<Report, "done" | "answered">, clock: () => number): boolean {
     let isClear = true;
@@ -142,7 +143,7 @@ export class ActionDesk {
     return readReport(this.#directory);
   }
 
-  /** A disk that is full costs STATUS and the pace: what is due stays due. @returns whether it is written. */
+  /** A full disk costs STATUS= and the pacing of actions; what is due stays due. @returns whether it is written. */
   write(report: Report): boolean {
     const [path, fresh] = [join(this.#directory, REPORT), join(this.#directory, `${REPORT}.new`)];
     try {
@@ -169,7 +170,7 @@ export class ActionDesk {
   }
 }
 
-/** Hints only: whoever watches looks now and then as well. */
+/** Events are only hints: each side also looks now and then. */
 function watch(directory: string, changed: () => void): () => void {
   try {
     const watcher = fs.watch(directory, { persistent: false }, changed);

@@ -18,18 +18,18 @@ export interface AllTargetsParts {
   /** Called when a status has changed. */
   readonly changed: () => void;
   /**
-   * Called when every target uses what is published. Never where one is not told: when a service has looked by itself is
-   * not known, and what it may still be using (an older lease) must not be ended, but run out.
+   * Called when every target uses what is published. Not called where a target is not told: nobody knows when that
+   * service reads the new files, and the older lease that it may still use must run out, not be ended.
    */
   readonly applied: () => void;
-  /** Called when the mark on disk is not what it should be, and when it is again: `markAgain` is to be called, or no more. */
+  /** Called with true when the mark on disk is wrong: call `markAgain` until this is called with false. */
   readonly unmarked: (isUnmarked: boolean) => void;
 }
 
 export class AllTargets implements Targets {
   readonly #parts: AllTargetsParts;
   #all: readonly OneTarget[];
-  /** What ends the loop of each action. */
+  /** Ends the loop of each target. */
   readonly #ends = new Map<OneTarget, AbortController>();
   readonly #loops = new Set<Promise<void>>();
   #stop: AbortSignal | undefined;
@@ -49,7 +49,7 @@ export class AllTargets implements Targets {
     return new OneTarget(unit, { ...this.#parts, onChange });
   }
 
-  /** Another configuration is in charge. A target that it has, too, keeps its pace, and what it is still to be told. */
+  /** Takes over another configuration. A target that is also in the new one keeps its pace and its pending action. */
   take(config: Config): void {
     const before = new Map(this.#all.map((action) => [action.unit, action]));
     this.#all = unitsToTell(config).map((unit) => before.get(unit) ?? this.#open(unit, config));
@@ -61,7 +61,7 @@ export class AllTargets implements Targets {
     if ([...before.values()].some(({ idle }) => !idle)) this.#settled();
   }
 
-  /** Nobody is told of anything: there is no target, or it sees changes itself. */
+  /** There is nobody to tell: there is no target, or the targets see changes themselves. */
   get none(): boolean {
     return this.#all.length === 0;
   }
@@ -71,7 +71,7 @@ export class AllTargets implements Targets {
     return this.#all.flatMap(({ status }) => status ?? []);
   }
 
-  /** Of all targets, in this life of the sidecar. */
+  /** Actions on all targets, in this life of the sidecar. */
   get counts(): { readonly done: number; readonly failed: number } {
     const sum = (what: "done" | "failed") => this.#all.reduce((all, { counts }) => all + counts[what], 0);
     return { done: sum("done"), failed: sum("failed") };
@@ -84,12 +84,12 @@ export class AllTargets implements Targets {
     for (const target of this.#all) target.request(publishedAt);
   }
 
-  /** Starts that an earlier life has seen count. To be called before the first request, which writes them down again. */
+  /** Counts starts that an earlier life has seen. Call it before the first request, which writes them to disk again. */
   remember({ starts }: Pick<Found, "starts">): void {
     for (const target of this.#all) target.remember(starts.get(target.unit) ?? []);
   }
 
-  /** An action that a crash kept from being done is done now, unless the target has started since. */
+  /** Does the action that a crash prevented, unless the target has started since. */
   resume({ pending }: Pick<Found, "pending">): void {
     if (pending === undefined) return;
     if (this.none) this.forget();
@@ -97,7 +97,7 @@ export class AllTargets implements Targets {
       for (const target of this.#all) target.request(pending.publishedAt ?? this.#parts.clock.monotonic());
   }
 
-  /** An action of an earlier life is not due any more. */
+  /** Drops the action of an earlier life: it is no longer due. */
   forget(): void {
     this.#mark.set(null);
   }
@@ -115,7 +115,7 @@ export class AllTargets implements Targets {
   async run(stop: AbortSignal): Promise<void> {
     this.#stop = stop;
     for (const action of this.#all) this.#serve(action);
-    // Others may be added until then.
+    // `take` may add targets until then.
     if (!stop.aborted)
       await new Promise<void>((done) => {
         stop.addEventListener(
@@ -162,12 +162,12 @@ export class AllTargets implements Targets {
     this.#mark.again();
   }
 
-  /** What another process is to know that serves these targets later. */
+  /** What a later process that serves these targets needs to know. */
   get memories(): ReadonlyMap<string, Memory> {
     return new Map(this.#all.map((target) => [target.unit, target.memory]));
   }
 
-  /** To be called before the first request. @param memories of an earlier process, by unit. */
+  /** Call it before the first request. @param memories of an earlier process, by unit. */
   recall(memories: ReadonlyMap<string, Memory>): void {
     for (const target of this.#all) {
       const memory = memories.get(target.unit);
@@ -175,12 +175,12 @@ export class AllTargets implements Targets {
     }
   }
 
-  /** Nothing is due to any target. */
+  /** No target has an action due. */
   get idle(): boolean {
     return this.#allIdle();
   }
 
-  /** Whether every target has the newest set, or is not there to use an older one. */
+  /** Whether every target has the newest set, or is not running with an older one. */
   get told(): boolean {
     return this.#all.every(({ told }) => told);
   }

@@ -1,6 +1,7 @@
 /**
- * The actions of a sidecar that may not talk to systemd: it asks, and another unit with the same engine acts (`acting`). What talks to a
- * store cannot restart a service that it is not there for, nor start a program as root.
+ * The actions of a sidecar that may not talk to systemd: it asks, and another unit with the same engine acts
+ * (`acting`). So a process that talks to a store cannot restart a service that is not its target, nor start a program
+ * as root.
  */
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -16,11 +17,11 @@ import { PendingMark } from "./pending-mark.ts";
 import type { JobResult, Systemd } from "./systemctl.ts";
 import { type BrokenTarget, type Targets, unitsToTell } from "./targets.ts";
 
-/** Seconds between two looks at what the other unit says, where a hint of it is lost. */
+/** Seconds until the next look at the other unit's report, in case a watch event is lost. */
 const LOOK_AGAIN = 5;
-/** Seconds in which the other unit should have begun. */
+/** Seconds within which the other unit should begin. */
 const BEGUN = 10;
-/** Seconds in which a question is answered. */
+/** Seconds to wait for the answer to a question. */
 const ANSWERED = 5;
 /** Seconds after an action in which a target may turn out to be broken by it. */
 const RIGHT_AFTER = 120;
@@ -35,7 +36,7 @@ export interface AskedTargetsParts {
   readonly changed: () => void;
   /** Called when every target uses what is published. */
   readonly applied: () => void;
-  /** Called when the mark on disk is not what it should be, and when it is again. */
+  /** Called with true when the mark on disk is wrong: call `markAgain` until this is called with false. */
   readonly unmarked: (isUnmarked: boolean) => void;
 }
 
@@ -47,9 +48,11 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   #report: Report;
   /** Actions of earlier lives. */
   readonly #before: { readonly done: number; readonly failed: number };
-  /** The newest set that the targets are to be told of, in µs of CLOCK_MONOTONIC; undefined: nothing is due. */
+  /**
+   * When the newest set was complete that the targets still need, in µs of CLOCK_MONOTONIC; undefined: nothing is due.
+   */
   #due: number | undefined;
-  /** When it was asked for in this life. */
+  /** When this process asked for it. */
   #askedAt = 0;
   #lastQuestion = 0;
   #statuses: readonly string[] = [];
@@ -57,7 +60,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   #heard: number;
   #isSlow = false;
 
-  /** @param directory of the requests. @throws FatalError 78 where systemd has not made it: the unit is not whole. */
+  /** @param directory of the requests. @throws FatalError 78 where systemd has not made it: the unit is incomplete. */
   static in(directory: string): (parts: Omit<AskedTargetsParts, "counter">) => AskedTargets {
     const inbox = join(directory, INBOX);
     if (!existsSync(inbox))
@@ -71,7 +74,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     this.#config = config;
     this.#alarm = new Alarm(clock);
     this.#report = counter.report;
-    // One that is not resident has many lives: all of them count, and what the other unit says is for the next.
+    // A sidecar that is not resident has many lives: it counts the actions of all, and begins with the last statuses.
     this.#before = config.onDemand ? { done: 0, failed: 0 } : countsIn(this.#report);
     if (config.onDemand) this.#statuses = this.#report.statuses;
     this.#heard = this.#report.said.at(-1)?.number ?? 0;
@@ -108,7 +111,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     this.#alarm.ring("asked");
   }
 
-  /** The unit that acts remembers them itself. */
+  /** The acting unit remembers the starts itself. */
   remember(): void {
     return;
   }
@@ -116,11 +119,11 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   resume({ pending }: Pick<Found, "pending">): void {
     if (pending === undefined) return;
     const { publishedAt } = pending;
-    // It was done when this process, or its predecessor, was not there to hear of it.
+    // The other unit did it while no sidecar was there to hear of it.
     const isDone = publishedAt !== null && this.#parts.counter.report.done >= publishedAt;
     if (this.none || isDone) this.forget();
     else if (this.#due === undefined) this.request([], pending.publishedAt ?? undefined);
-    // A look is over too soon to see that nobody begins: it is the next one that does.
+    // A look ends before it can see that the other unit does not begin: the next look sees it.
     if (this.#config.onDemand && this.#due !== undefined) this.#noteLate(this.#due);
   }
 
@@ -150,7 +153,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
       while (!isAborted(stop)) {
         const wasDue = this.#due !== undefined;
         this.#look();
-        // Once more after the end: of what it says last, too, a hint may be lost.
+        // Looks once more after the action is done: the event for the last report may be lost, too.
         await this.#alarm.wait(wasDue || this.#due !== undefined ? LOOK_AGAIN : Infinity, stop);
       }
       this.#report = counter.report;
@@ -165,17 +168,17 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     const times = Object.values(counter.report.memories).map(({ lastAction, hasActed }) =>
       hasActed ? lastAction : null,
     );
-    // The usual stop: nothing has just been done to anybody.
+    // The usual stop: no target has just had an action.
     if (!times.some((time) => time !== null && clock.monotonic() - time < RIGHT_AFTER * 1e6)) return [];
     return (await this.#ask("look", signal)) ? this.#report.broken : [];
   }
 
-  /** As the last answer has it: whoever is asked while the machine goes down does not begin. */
+  /** From the last answer: a unit that is asked while the machine goes down does not begin. */
   isStopping(): Promise<boolean> {
     return Promise.resolve(this.#report.isStopping);
   }
 
-  /** Which units it is that are started again, the other unit finds out by itself. */
+  /** The other unit finds out by itself which units to start again. */
   async reviveBoth(_unit: string, signal: AbortSignal): Promise<JobResult> {
     const ok = await this.#ask("revive", signal);
     return { ok, detail: ok ? "" : `${this.#unit} does not answer` };
@@ -201,7 +204,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     return false;
   }
 
-  /** At what the other unit says. */
+  /** Reads the other unit's report. */
   #look(): void {
     const { counter, clock, log, applied, changed } = this.#parts;
     this.#report = counter.report;
@@ -223,7 +226,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
     }
   }
 
-  /** Its log goes on in ours. */
+  /** Copies the other unit's log into ours. */
   #hear(): void {
     for (const { number, level, message } of this.#report.said) {
       if (number <= this.#heard) continue;
@@ -241,7 +244,7 @@ export class AskedTargets implements Targets, Pick<Systemd, "isStopping" | "revi
   }
 }
 
-/** @returns what is wrong where nobody has begun with the action for too long: without its path unit nobody ever does. */
+/** @returns a warning where the action has not begun for too long: without the path unit it never begins. */
 export function lateIn(
   directory: string,
   { set = 0 }: Pick<Requests, "set">,
@@ -251,7 +254,7 @@ export function lateIn(
   return set > seen && now - set > BEGUN * 1e6 ? lateText(directory) : undefined;
 }
 
-/** @param directory of the unit that acts, which is called after it. */
+/** @param directory of the acting unit, which has the same name. */
 function lateText(directory: string): string {
   const name = basename(directory);
   const unit = unitOf(name);

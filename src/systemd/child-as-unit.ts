@@ -1,16 +1,16 @@
-/** A command that `fetcher run` has started, in the place of a unit: what systemd would do to one is done to it. */
+/** A command that `fetcher run` has started, in the place of a unit: does to it what systemd would do to a unit. */
 import type { ChildProcess } from "node:child_process";
 import { errnoCode, errnoText, printable } from "../contract/errors.ts";
 import { waitFor } from "../contract/bounded-wait.ts";
 import { monotonic } from "../runtime/platform.ts";
 import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
 
-/** As a shell has them. */
+/** The exit statuses that a shell uses. */
 export const NOT_EXECUTABLE = 126;
 export const NOT_FOUND = 127;
 /** What a shell adds to the number of the signal that ended a command. */
 const BY_SIGNAL = 128;
-/** Seconds between SIGTERM and SIGKILL, as systemd's TimeoutStopSec= has it. */
+/** Seconds between SIGTERM and SIGKILL, like systemd's TimeoutStopSec=. */
 const STOP_LIMIT = 90;
 
 export interface ChildOptions {
@@ -19,7 +19,7 @@ export interface ChildOptions {
   readonly environment: () => NodeJS.ProcessEnv;
   /** The umask that it gets. */
   readonly umask: number;
-  /** It cannot be started: one line. */
+  /** Called with one line where it cannot be started. */
   readonly report: (line: string) => void;
 }
 
@@ -60,20 +60,20 @@ export class ChildAsUnit implements Systemd {
         });
       });
     } catch (error) {
-      // Some failures are thrown: an environment that is too large.
+      // spawn() throws on some failures, such as an environment that is too large.
       this.#tellEnd(this.#cannotStart(error));
     } finally {
       process.umask(own);
     }
   }
 
-  /** Hands a signal on. @param ends it asks for the end: nothing is started again. */
+  /** Passes a signal on. @param ends the signal asks for the end: nothing is started again. */
   kill(signal: NodeJS.Signals, ends = false): void {
     this.#isEnding ||= ends;
     this.#child?.kill(signal);
   }
 
-  /** Somebody else has asked for its end. */
+  /** Somebody else has asked for its end: nothing is started again. */
   end(): void {
     this.#isEnding = true;
   }
@@ -125,7 +125,7 @@ export class ChildAsUnit implements Systemd {
     return Promise.resolve(true);
   }
 
-  /** A call, since it changes across an await. */
+  /** A method, because the field changes across an await. */
   #mustEnd(): boolean {
     return this.#isEnding;
   }

@@ -1,12 +1,12 @@
 /**
- * Whether a unit gets this sidecar's files as credentials: systemd copies them when the unit starts, so that a reload would
- * see the old ones. `systemctl show` cannot print LoadCredential= ("[unprintable]"), the unit's files can.
+ * Whether a unit gets this sidecar's files as credentials: systemd copies them when the unit starts, so a reload would
+ * see the old ones. `systemctl show` cannot print LoadCredential= ("[unprintable]"), so this reads the unit's files.
  */
 import { readFileSync } from "node:fs";
 
 /**
- * @param files the unit's own file and its drop-ins; what is empty or cannot be read counts as none.
- * @param ours where this sidecar publishes: its RuntimeDirectory=. Without one nothing is.
+ * @param files the unit's own file and its drop-ins; an empty name or an unreadable file counts as none.
+ * @param ours where this sidecar publishes: its RuntimeDirectory=. Without one, no unit gets copies.
  */
 export function getsCopies(
   unit: string,

@@ -1,8 +1,9 @@
 /**
- * What the looks of a sidecar that is not resident know of each other: in a directory that stays while the service runs.
+ * What one look of a sidecar that is not resident leaves for the next. Its directory stays while the service runs.
  *
- * A note in its `inbox` says that the store may have changed: as long as there is one, systemd starts a look. `ways` has links to
- * directories that systemd watches beside the store's own. What one look is to tell the next is in the sidecar's own directory.
+ * A note in its `inbox` says that the store may have changed: while there is one, systemd starts a look. `ways` has
+ * links to directories that systemd watches beside the store's own. The memory for the next look is in the sidecar's
+ * own directory.
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -21,7 +22,7 @@ export class Notes {
     this.#memory = join(runtime, MEMORY);
   }
 
-  /** @returns those of the sidecar whose runtime directory this process has; undefined: it has none. */
+  /** @returns the notes of the sidecar whose runtime directory this process has; undefined: there are none. */
   static of(environment: NodeJS.ProcessEnv): Notes | undefined {
     const [runtime = ""] = environment["RUNTIME_DIRECTORY"]?.split(":") ?? [];
     const notes = new Notes(runtime);
@@ -36,10 +37,10 @@ export class Notes {
     }
   }
 
-  /** Nothing is worse than a note too many: another look finds nothing new. */
+  /** A note too many does no harm: another look finds nothing new. */
   leave(): void {
     attempt(() => {
-      // mktemp(1), which makes the others, makes none with such a name.
+      // mktemp(1) makes the other notes, and none with such a name.
       const name = `start-${String(process.hrtime.bigint())}`;
       fs.closeSync(fs.openSync(join(this.#in("inbox"), name), "wx", 0o600));
     });
@@ -52,7 +53,7 @@ export class Notes {
       });
   }
 
-  /** @param directories one for each link. Another link is a change that systemd sees. */
+  /** @param directories one for each link. systemd sees when a link changes. */
   watch(directories: readonly string[], most: number): void {
     for (let at = 0; at < most; at += 1) {
       const [path, wanted] = [join(this.#in("ways"), String(at)), directories[at]];
@@ -77,7 +78,7 @@ export class Notes {
     }
   }
 
-  /** A disk that is full costs a line in the journal that was there before. */
+  /** After a failed write on a full disk, the journal may get a line that it already has. */
   remember(memory: object): void {
     const [path, fresh] = [this.#memory, `${this.#memory}.new`];
     attempt(() => {

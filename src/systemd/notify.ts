@@ -1,7 +1,7 @@
 /**
  * Tells systemd READY=1, STATUS= and WATCHDOG=1 (sd_notify(3)).
  *
- * Where no addon does it in this process, each message is sent by systemd-notify(1); the unit then needs NotifyAccess=all.
+ * Where no addon does it in this process, systemd-notify(1) sends each message; the unit then needs NotifyAccess=all.
  */
 import { helperEnvironment } from "../contract/helper-command.ts";
 import { LONGEST_MESSAGE, shortened } from "../contract/errors.ts";
@@ -14,7 +14,7 @@ export interface Notifier {
   status(text: string): void;
   watchdog(): void;
   stopping(): void;
-  /** Resolves when all that was said has been handed over. */
+  /** Resolves when every message has been handed over. */
   flush(): Promise<void>;
 }
 
@@ -54,10 +54,10 @@ function inThisProcess(how: Notifier["how"], send: SendState): Notifier {
   };
 }
 
-/** Exported for its test: where an addon loads, nobody gets here. */
+/** Exported for its test: where an addon loads, nothing calls it. */
 export function bySystemdNotify(socket: string): Notifier {
   let last = Promise.resolve();
-  /** A status that a newer one overtook before its turn is not sent: each costs a process. */
+  /** The status that waits for its turn. A newer one replaces it, because each message costs a process. */
   let waiting: { text: string } | undefined;
   const send = (...args: readonly string[]) => {
     last = last.then(() => run(socket, args));
@@ -65,7 +65,7 @@ export function bySystemdNotify(socket: string): Notifier {
   return {
     how: "systemd-notify",
     ready(status) {
-      // What is said from now on comes after it.
+      // A later status must come after this message.
       waiting = undefined;
       send("--ready", `--status=${oneLine(status)}`);
     },
@@ -108,7 +108,7 @@ function run(socket: string, args: readonly string[]): Promise<void> {
         .once("error", end)
         .once("close", end);
     } catch {
-      // Some failures are thrown: a loop of links in PATH, no memory.
+      // spawn() throws on some failures: a loop of links in PATH, no memory.
       end();
     }
   });

@@ -1,8 +1,8 @@
 /**
- * Gets one target to use what was published: restarted, reloaded or signalled by systemd, never by a pid file.
+ * Makes one target use what was published: systemd restarts, reloads or signals it, and no pid file is used.
  *
- * Rotations alone never bring a target to its start limit: actions are `minInterval` apart, and starts (ours and the
- * target's own that are seen) stay one below the target's StartLimitBurst= in any StartLimitIntervalSec=.
+ * Rotations alone never bring a target to its start limit: actions are `minInterval` apart, and the starts that we see
+ * (ours and the target's own) stay one below the target's StartLimitBurst= in any StartLimitIntervalSec=.
  */
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
@@ -21,11 +21,11 @@ const ACTIVATING_LIMIT = 90;
 /** Seconds for the last question of a process that is being stopped. */
 const LAST_WORD = 2;
 const LAST_LOOKS = 5;
-/** Seconds after an action in which a failure counts as its doing. */
+/** Seconds after an action in which it counts as the cause of a failure. */
 const RIGHT_AFTER = 60;
-/** How often a sidecar that is stopped looks again where it gets no answer. */
+/** How often a sidecar that is being stopped looks again when it gets no answer. */
 const STOP_LOOKS = 4;
-/** How often in a row a target that an action broke is started again. */
+/** The most starts in a row of a target that an action broke. */
 const MOST_HELP = 3;
 
 export interface OneTargetParts {
@@ -38,13 +38,13 @@ export interface OneTargetParts {
   readonly changed: () => void;
 }
 
-/** What of a target outlives the process that acts. Times are µs of CLOCK_MONOTONIC. */
+/** What the next acting process needs to know of a target. Times are µs of CLOCK_MONOTONIC. */
 export interface Memory {
   readonly starts: readonly number[];
   /** NRestarts= at the last look; null: there was none. */
   readonly restarts: number | null;
   readonly lastAction: number | null;
-  /** Whether that was on a target that ran. */
+  /** Whether the last action was on a target that ran. */
   readonly hasActed: boolean;
   /** How often in a row it was started again after an action that it did not survive. */
   readonly helped: number;
@@ -52,7 +52,7 @@ export interface Memory {
   readonly failed: number;
 }
 
-/** What ends a request. `told`: the target has the new set, or is not there to use an older one. */
+/** How a request ends. `told`: the target has the new set, or is not running with an older one. */
 interface Done {
   readonly done: string;
   readonly level: "debug" | "notice" | "warn";
@@ -65,22 +65,22 @@ export class OneTarget {
   readonly #parts: OneTargetParts;
   #onChange: OnChangeConfig;
   readonly #alarm: Alarm<"requested">;
-  /** Another configuration may ask for a shorter wait. */
+  /** Ends a wait early: another configuration may ask for a shorter one. */
   readonly #taken: Alarm<"configuration">;
-  /** µs of CLOCK_MONOTONIC at which the newest set was complete that the target has not been told of. */
+  /** When the newest set was complete that the target has not been told of, in µs of CLOCK_MONOTONIC. */
   #publishedAt: number | undefined;
-  /** How many were asked for: what is done for one is not done for a later one. */
+  /** The number of requests so far: an action for one does not serve a later one. */
   #requests = 0;
   #told = true;
   #status: string | undefined;
   readonly #starts: StartLimit;
   #lastAction: number | undefined;
-  /** Which request the last action on a target that ran was for. */
+  /** The request that the last action served; 0: none, or the target was neither active nor failed. */
   #actedFor = 0;
   /** How often in a row it was started again after an action that it did not survive. */
   #helped = 0;
   #waitingSince: number | undefined;
-  /** When the target was seen between two runs, after the newest publish: its next start reads the new set. */
+  /** When we saw the target between two runs, after the newest publish: its next start reads the new set. */
   #seenDownAt: number | undefined;
   #failures = 0;
   #counts = { done: 0, failed: 0 };
@@ -97,7 +97,7 @@ export class OneTarget {
     this.#starts = new StartLimit(parts.clock);
   }
 
-  /** Another configuration is in charge; starts that were seen, and an action that is due, stay. */
+  /** Takes over another configuration. The starts seen so far, and an action that is due, stay. */
   take(onChange: OnChangeConfig): void {
     this.#onChange = onChange;
     this.#taken.ring("configuration");
@@ -113,22 +113,22 @@ export class OneTarget {
     return this.#publishedAt === undefined;
   }
 
-  /** Whether it has the newest set, or is not there to use an older one. */
+  /** Whether it has the newest set, or is not running with an older one. */
   get told(): boolean {
     return this.#told;
   }
 
-  /** When the target was seen to start, in µs of CLOCK_MONOTONIC. */
+  /** When we saw the target start, in µs of CLOCK_MONOTONIC. */
   get starts(): readonly number[] {
     return this.#starts.times;
   }
 
-  /** Actions in this life of the sidecar; those that the target did not survive are among both. */
+  /** Actions in this life of the sidecar; `done` includes the failed ones, which the target did not survive. */
   get counts(): { readonly done: number; readonly failed: number } {
     return this.#counts;
   }
 
-  /** Starts that an earlier life of this sidecar has seen count, too. */
+  /** Counts starts that an earlier life of this sidecar has seen. */
   remember(starts: readonly number[]): void {
     this.#starts.remember(starts);
   }
@@ -144,7 +144,7 @@ export class OneTarget {
     };
   }
 
-  /** What an earlier process knew. To be called before the first request. */
+  /** Takes over what an earlier process knew. Call it before the first request. */
   recall({ starts, restarts, lastAction, hasActed, helped, done, failed }: Memory): void {
     this.#starts.remember(starts, restarts ?? undefined);
     this.#lastAction = lastAction ?? undefined;
@@ -155,7 +155,7 @@ export class OneTarget {
     this.#counts = { done, failed };
   }
 
-  /** Asks for the action. One that is still waiting serves this set too. */
+  /** Asks for the action. An action that is still waiting serves this set too. */
   request(publishedAt: number): void {
     this.#publishedAt = publishedAt;
     this.#requests += 1;
@@ -174,7 +174,7 @@ export class OneTarget {
     }
   }
 
-  /** Many hosts, or services, of one store do not all act at once. */
+  /** Keeps many hosts or services of one store from acting at once. */
   async #splay(signal: AbortSignal): Promise<void> {
     const { random } = this.#parts;
     let taken: ReadonlySet<unknown>;
@@ -210,7 +210,7 @@ export class OneTarget {
   #next(state: UnitState): Step {
     const { action } = this.#onChange;
     this.#starts.note(state);
-    // One whose unit file was removed may be running all the same.
+    // A unit whose file was removed may still be running.
     if (!state.loaded)
       return { done: "does not exist, so nothing can use the new secrets", level: "warn", told: false };
     if (this.#hasNewSet(state)) return { done: "started since, with the new secrets", level: "notice", told: true };
@@ -229,7 +229,7 @@ export class OneTarget {
       }
       case "inactive": {
         const done = "is not running; the new secrets are there for its next start";
-        // Its next start may be under way: whoever restarted it finds here why it is not restarted once more.
+        // Its next start may be under way: this line tells a person who restarted it why we do not restart it again.
         return { done, level: state.hasJob ? "notice" : "debug", told: true };
       }
       case "active":
@@ -250,20 +250,20 @@ export class OneTarget {
     return { wait };
   }
 
-  /** An action that it did not survive made it fail, and nobody has touched it since. */
+  /** Whether an action made it fail, and nobody has touched it since. */
   #isBroken(state: UnitState): boolean {
     if (state.activeState !== "failed" || this.#lastAction === undefined || this.#actedFor === 0) return false;
     const after = (state.enteredInactiveAt - this.#lastAction) / 1e6;
     return after >= 0 && after < RIGHT_AFTER;
   }
 
-  /** What a sidecar that is stopped must know: without its target nobody needs it any more. */
+  /** Asked by a sidecar that is being stopped: systemd stops it when its target fails, because nobody needs it then. */
   async brokenNow(signal: AbortSignal): Promise<{ readonly hasNewer: boolean; readonly hasJob: boolean } | undefined> {
     const now = this.#parts.clock.monotonic();
     if (this.#actedFor === 0 || this.#lastAction === undefined || now - this.#lastAction > 2 * RIGHT_AFTER * 1e6)
       return undefined;
     let state = await this.#parts.systemd.show(this.unit, signal);
-    // The stop of this sidecar ends its children too, also one that begins in that moment.
+    // The stop of this sidecar also ends its children, even one that has just begun.
     for (let again = 0; state === undefined && again < STOP_LOOKS; again += 1) {
       await this.#parts.clock.sleep(LOOK_AGAIN, signal);
       state = await this.#parts.systemd.show(this.unit, signal);
@@ -275,13 +275,13 @@ export class OneTarget {
   #hasNewSet(state: UnitState): boolean {
     if (this.#publishedAt === undefined) return true;
     if (state.leftInactiveAt > this.#publishedAt) return true;
-    // An automatic restart need not pass through inactive (systemd 254+: RestartMode=direct). What such a start reads, it
-    // reads after the run before it has ended.
+    // An automatic restart need not pass through inactive (systemd 254+: RestartMode=direct). Such a start reads its
+    // files after the previous run has ended.
     const downAt = state.leftActiveAt > this.#publishedAt ? state.leftActiveAt : this.#seenDownAt;
     return downAt !== undefined && state.mainStartedAt > downAt;
   }
 
-  /** activating, deactivating, reloading. */
+  /** For activating, deactivating and reloading. */
   #onItsWay(state: UnitState): Step {
     const { clock } = this.#parts;
     if (state.type === "oneshot" && !state.remainAfterExit) return this.#oneshot();
@@ -294,7 +294,7 @@ export class OneTarget {
     return { wait: LOOK_AGAIN };
   }
 
-  /** It would be killed in the middle of its work and begin again. */
+  /** A restart would kill it in the middle of its work, and make it begin again. */
   #oneshot(): Step {
     return {
       done: "is a oneshot service: not touched, its next run has the new secrets",
@@ -303,14 +303,14 @@ export class OneTarget {
     };
   }
 
-  /** Only a person can mend that: asking again would fail each time. */
+  /** Only a person can fix that: every retry would fail. */
   #refused(): Step {
     const why = "refuses to be restarted (RefuseManualStart= or RefuseManualStop=)";
     const remedy = "the new secrets are there for its next start; remove that setting, or choose another action";
     return { done: `${why}: ${remedy}`, level: "warn", told: false };
   }
 
-  /** Before, not only after: if the target fails, systemd may take this process along. */
+  /** Logs before the action, not only after: if the target fails, systemd may stop this process with it. */
   #announce(revives: boolean): void {
     const { action } = this.#onChange;
     this.#parts.log[this.#failures + this.#displaced > 0 ? "debug" : "notice"](
@@ -328,14 +328,14 @@ export class OneTarget {
     this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
     const lastAction = this.#lastAction;
-    // Before it is said: whoever hears of the action may ask at once what came of it.
+    // Set before the log says it: somebody who reads of the action may ask at once how it ended.
     this.#lastAction = clock.monotonic();
     this.#say(`${what} of ${this.unit} is in progress`);
     this.#announce(revives);
     this.#waitingSince = undefined;
     const result = await this.#job(before, signal);
     const after = await systemd.show(this.unit, signal);
-    // Waiting for a target that is itself stopped, or restarted after us, would never end. The mark is still there.
+    // A wait for a target that is being stopped too, or restarted after us, would never end. The mark stays.
     if (isAborted(signal)) {
       await this.#lastWord(what);
       return;
@@ -356,21 +356,21 @@ export class OneTarget {
       if (down === undefined) log.info(`${this.unit}: ${what} done`);
       else log.warn(down);
     } else if (result.displaced === true) {
-      // It was no action. What is due depends on what the other job makes of the target.
+      // There was no action. What is due depends on what the other job does to the target.
       this.#lastAction = lastAction;
       await clock.sleep(this.#giveWay(), signal);
     } else {
       await clock.sleep(this.#retry(result.detail), signal);
-      // systemd's SIGTERM may end systemctl before this process has its own.
+      // systemd's SIGTERM may end systemctl before it reaches this process.
       if (isAborted(signal)) await this.#lastWord(what);
     }
   }
 
-  /** A target that does not start again takes this process along: why that is would be said by nobody. */
+  /** Logs why a target does not start again: systemd stops this process with it, and nobody else would say why. */
   async #lastWord(what: string): Promise<void> {
     const end = AbortSignal.timeout(LAST_WORD * 1000);
     let state: UnitState | undefined;
-    // systemd's SIGTERM goes to the whole unit, also to a systemctl that begins just then.
+    // systemd's SIGTERM goes to the whole unit, even to a systemctl that has just begun.
     for (let look = 0; state === undefined && look < LAST_LOOKS && !end.aborted; look += 1)
       state = await this.#parts.systemd.show(this.unit, end);
     if (state?.activeState !== "inactive" || state.unmet === undefined) return;
@@ -399,7 +399,7 @@ export class OneTarget {
     if (this.#requests !== request) return;
     this.#publishedAt = undefined;
     this.#told = told;
-    // Before the log says that it is done: the mark on disk must not outlive that line.
+    // Called before the log says that it is done: the mark on disk must not outlive that line.
     this.#settled();
   }
 
@@ -447,7 +447,7 @@ export class OneTarget {
   }
 }
 
-/** Nothing has failed, but the service is gone. Whoever stopped it knows; nobody may know of a condition. */
+/** Nothing has failed, but the service is gone. A person who stopped it knows why; nobody may know of a condition. */
 function downSince({ unmet }: UnitState, what: string): string {
   return `${what}: ${unmet === undefined ? "it has ended, or somebody stopped it" : `${unmet} is not met`}`;
 }

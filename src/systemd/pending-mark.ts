@@ -5,7 +5,7 @@ export interface PendingMarkParts {
   /** Writes it. @param publishedAt null: nothing is due. @throws where it cannot. */
   readonly write: (publishedAt: number | null) => void;
   readonly log: Log;
-  /** Called when the mark on disk is not what it should be, and when it is again: `again` is to be called, or no more. */
+  /** Called with true when the mark on disk is wrong: call `again` until this is called with false. */
   readonly unmarked: (isUnmarked: boolean) => void;
 }
 
@@ -19,8 +19,8 @@ export class PendingMark {
   }
 
   /**
-   * Where it cannot be written, the one on disk has no time, or says that an action is due that is done: at worst it is
-   * done twice after a crash. It is written when it can be.
+   * Where the write fails, the mark on disk has no time, or says that a finished action is due: at worst a crash makes
+   * the action happen twice. `again` repeats the write.
    *
    * @param publishedAt µs of CLOCK_MONOTONIC at which the set was complete; null: nothing is due.
    */
@@ -38,7 +38,7 @@ export class PendingMark {
     if ((before === undefined) !== (this.#unwritten === undefined)) unmarked(this.#unwritten !== undefined);
   }
 
-  /** Writes the one that could not be written. */
+  /** Writes the mark that could not be written. */
   again(): void {
     if (this.#unwritten !== undefined) this.set(this.#unwritten.publishedAt);
   }

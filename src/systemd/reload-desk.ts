@@ -1,10 +1,10 @@
 /**
- * What the daemon and `fetcher reload`, the ExecReload= of its unit, say to each other. systemd waits for that command, so
- * `systemctl reload` returns when the reload is done, with its result, on every version of systemd. And the command sees in
- * its own, fresh sandbox a configuration file that was replaced: the daemon's shows the old one for ever.
+ * The messages between the daemon and `fetcher reload`, the ExecReload= of its unit. systemd waits for that command, so
+ * `systemctl reload` returns with the result when the reload is done, on every version of systemd. The command also has
+ * a fresh sandbox, which shows a replaced configuration file: the daemon's sandbox shows the old one for ever.
  *
- * They meet in a directory of their own beside the output: a request is a file, SIGHUP says that one is there, and the
- * answer is that file by another name. Both come by rename(2), so that a full disk keeps nobody waiting for an answer.
+ * They share a directory beside the output: a request is a file, SIGHUP says that one is there, and the answer is the
+ * same file under another name. Both appear by rename(2), so a full disk cannot hold up an answer.
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -39,12 +39,12 @@ export interface ReloadDesk {
   take(): ReloadRequest | undefined;
 }
 
-/** @param runtimeDirectory of the unit. @returns undefined where there is none, or none that can be written to. */
+/** @param runtimeDirectory of the unit. @returns undefined where there is none, or it cannot be written to. */
 export function openReloadDesk(runtimeDirectory: string | undefined): ReloadDesk | undefined {
   if (runtimeDirectory === undefined || runtimeDirectory === "") return undefined;
   const directory = join(runtimeDirectory, DIRECTORY);
   try {
-    // Whoever waits for an earlier life has seen it end.
+    // A command that waits for an earlier life has seen it end.
     fs.rmSync(directory, { recursive: true, force: true });
     fs.mkdirSync(directory, { mode: 0o700 });
   } catch {
@@ -70,7 +70,7 @@ function takeRequest(directory: string): ReloadRequest | undefined {
       try {
         fs.renameSync(takenIn(directory, id), join(directory, `answer-${id}-${exitCode}`));
       } catch {
-        // Who asked gives up after a while.
+        // The command that asked gives up after a while.
       }
     },
   };
@@ -82,13 +82,13 @@ function takenIn(directory: string, id: string): string {
 
 /** The side of `fetcher reload`. */
 export interface ReloadCounter {
-  /** @throws PublishError where there is no room. */
+  /** @throws PublishError where the request cannot be written, as on a full disk. */
   ask(configuration: Written["configuration"], id: string): void;
-  /** @returns undefined where it is not there yet. */
+  /** @returns undefined where there is no answer yet. */
   answerTo(id: string): ExitCode | undefined;
 }
 
-/** @returns undefined where the daemon is none that answers. */
+/** @returns undefined where the daemon takes no requests. */
 export function openReloadCounter(runtimeDirectory: string): ReloadCounter | undefined {
   const directory = join(runtimeDirectory, DIRECTORY);
   if (!fs.existsSync(directory)) return undefined;

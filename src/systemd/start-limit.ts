@@ -1,13 +1,15 @@
-/** When a target was started, by whomever, and when one more start keeps one in reserve of those that systemd allows. */
+/**
+ * When a target was started, by us or others, and when one more start leaves one in reserve of those systemd allows.
+ */
 import type { Clock } from "../runtime/clock.ts";
 import type { UnitState } from "./systemctl.ts";
 
-/** Seconds added to the start limit's interval, for what passes between our question and systemd's count. */
+/** Seconds added to the start limit's interval, for the time between our question and systemd's count. */
 const MARGIN = 0.25;
 
 export class StartLimit {
   readonly #clock: Clock;
-  /** As many as its start limit counts, in µs of CLOCK_MONOTONIC. */
+  /** As many start times as its start limit counts, in µs of CLOCK_MONOTONIC. */
   #starts: readonly number[] = [];
   /** NRestarts= at the last look. */
   #restarts: number | undefined;
@@ -26,7 +28,7 @@ export class StartLimit {
     return this.#restarts;
   }
 
-  /** Others that were seen count, too. @param restarts NRestarts= at the last look of another process. */
+  /** Adds starts to those seen. @param restarts NRestarts= at the last look of another process. */
   remember(starts: readonly number[], restarts?: number): void {
     this.#restarts = restarts ?? this.#restarts;
     const now = this.#clock.monotonic();
@@ -40,17 +42,20 @@ export class StartLimit {
     this.#starts = this.#starts.slice(-Math.max(state.startLimitBurst, 1));
   }
 
-  /** Automatic restarts between two looks leave no time, only a count: they count as if they had just been, the longest. */
+  /**
+   * Automatic restarts between two looks leave only a count, no time. They get the latest times possible, so that they
+   * count the longest.
+   */
   #unseenStarts({ restarts, startLimitBurst }: UnitState, latest: number): number[] {
     const before = this.#restarts;
     this.#restarts = restarts;
-    // Without an earlier count, or one that began again, a first start by hand or by us came before them.
+    // Without an earlier count, or where the count began again, a first start by hand or by us is one of them.
     const unseen = before === undefined || restarts < before ? restarts : restarts - before - 1;
     const length = Math.max(0, Math.min(unseen, startLimitBurst));
     return Array.from({ length }, (_, index) => latest - index - 1);
   }
 
-  /** Seconds until one more start keeps one in reserve. */
+  /** Seconds until one more start leaves one in reserve. */
   untilAllowed({ startLimitBurst, startLimitInterval }: UnitState): number {
     if (startLimitBurst <= 0 || startLimitInterval <= 0) return 0;
     const now = this.#clock.monotonic();

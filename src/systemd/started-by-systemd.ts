@@ -1,23 +1,24 @@
 /** Whether systemd started this process, and so removes what it published; a shell in a unit has the unit's environment, too. */
 
 /**
- * @param environment $INVOCATION_ID says that a unit is above us. $SYSTEMD_EXEC_PID (systemd 248+) is the unit's first process
- *   (systemd.exec(5)), which whatever it starts inherits.
+ * @param environment $INVOCATION_ID says that we run in a unit. $SYSTEMD_EXEC_PID (systemd 248+) is the pid of the
+ *   unit's first process (systemd.exec(5)); everything that it starts inherits the variable.
  */
 export function isStartedBySystemd(environment: NodeJS.ProcessEnv, pid = process.pid, parent = process.ppid): boolean {
   if (environment["INVOCATION_ID"] === undefined) return false;
   const first = environment["SYSTEMD_EXEC_PID"];
-  // With PrivatePIDs= (systemd 257+) ours is another number than systemd's: the first of all.
+  // With PrivatePIDs= (systemd 257+) our pid is 1 here, and another number for systemd.
   if (first === undefined || Number(first) === pid || pid === 1) return true;
-  // A script of the unit that does not exec: systemd waits for our READY=1, which a shell on a terminal does not have.
+  // A script of the unit that does not exec: systemd waits for our READY=1. A shell on a terminal has no such socket.
   return Number(first) === parent && (environment["NOTIFY_SOCKET"] ?? "") !== "";
 }
 
 /**
- * What a unit has for its own processes is none of ours where somebody starts us in a shell of that unit: a terminal's, a build's,
- * another sidecar's. Its directory would get our secrets, and our READY=1 and STOPPING=1 would be about that unit.
+ * Forgets what a unit gives its own processes where somebody starts us in a shell of that unit: a terminal's, a
+ * build's, another sidecar's. Its directory would get our secrets, and our READY=1 and STOPPING=1 would be about that
+ * unit.
  *
- * @param isByHand somebody sits at a terminal; a unit's script, deep as it may be, waits for our READY=1.
+ * @param isByHand somebody sits at a terminal; a script of the unit, however deep, waits for our READY=1.
  */
 export function forgetOtherUnit(environment: NodeJS.ProcessEnv, isByHand: boolean, pid = process.pid): void {
   if (environment["INVOCATION_ID"] === undefined || isStartedBySystemd(environment, pid)) return;

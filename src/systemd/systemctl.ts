@@ -1,23 +1,23 @@
-/** The one place that talks to systemd about other units, by systemctl(1): to the manager that this process runs below. */
+/** The one place that talks to systemd about other units: asks the manager above this process, through systemctl(1). */
 import { getsCopies } from "./credential-copies.ts";
 import { ownScope } from "../config/scope.ts";
 import { errnoText } from "../contract/errors.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "../contract/helper-command.ts";
 
-/** What the actions need to know of a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
+/** What the actions need to know about a unit. Times are microseconds of CLOCK_MONOTONIC, 0: never. */
 export interface UnitState {
   readonly loaded: boolean;
   readonly activeState: string;
   readonly subState: string;
   readonly type: string;
   readonly remainAfterExit: boolean;
-  /** Whether a reload shows it new secrets: not where it has copies of its start. */
+  /** Whether a reload shows it new secrets. It does not where the unit has copies from its start. */
   readonly canReload: boolean;
   /** Nobody may restart it by hand: RefuseManualStart=, RefuseManualStop=. */
   readonly refusesRestart: boolean;
-  /** What kept its last start from being one, though nothing failed: `ExecCondition=`; undefined: nothing. */
+  /** What prevented its last start although nothing failed: `ExecCondition=`; undefined: nothing. */
   readonly unmet: string | undefined;
-  /** When the unit last left the state inactive: all that it reads at its start, it read later. */
+  /** When the unit last left the state inactive: it reads everything for its start after that. */
   readonly leftInactiveAt: number;
   /** When its last run ended. An automatic restart need not leave it inactive (RestartMode=direct). */
   readonly leftActiveAt: number;
@@ -43,7 +43,7 @@ export interface Systemd {
   signal(unit: string, signal: string, stop: AbortSignal): Promise<JobResult>;
   /** Starts one that has failed, whatever its start limit says. */
   revive(unit: string, stop: AbortSignal): Promise<JobResult>;
-  /** The same for a sidecar that is being stopped itself: asks only, and a start of this sidecar comes with it. */
+  /** The same for a sidecar that is itself being stopped: only queues the job, which also starts this sidecar. */
   reviveBoth(unit: string, stop: AbortSignal): Promise<JobResult>;
   /** Whether the machine is going down. */
   isStopping(stop: AbortSignal): Promise<boolean>;
@@ -59,7 +59,7 @@ export interface JobResult {
 /** The default, `replace`, would cancel a stop that is in progress, of the unit or of one that depends on it. */
 const verb = ["--no-ask-password", "--job-mode=fail"] as const;
 
-/** As systemd 252 to 257 word it; systemd translates neither. */
+/** The words of systemd 252 to 257; systemd translates neither. */
 const displacement = /\bis destructive \(|^Job for \S+ canceled\./m;
 
 const properties = [
@@ -87,7 +87,7 @@ const properties = [
   "StartLimitBurst",
 ] as const;
 
-/** @param ours where the sidecar publishes: its runtime directory; undefined: this process is the sidecar. */
+/** @param ours the runtime directory in which the sidecar publishes, for a process that is not the sidecar. */
 export function systemctlFor(ours: string): Systemd {
   return { ...systemctl, show: async (unit, stop) => await show(unit, stop, ours) };
 }
@@ -188,7 +188,8 @@ export function parseShow(output: string, unit = "", ours?: string): UnitState |
 function unmetBy(values: ReadonlyMap<string, string>): string | undefined {
   // ConditionResult= is `no` then, too (252, 257).
   if (values.get("Result") === "exec-condition") return "its ExecCondition=";
-  // It is `no` as well before any was tested: in a unit that systemd has unloaded, as nothing refers to it when it is down.
+  // It is also `no` before any condition was tested: in a unit that systemd has unloaded, because nothing refers to it
+  // while it is down.
   const isTested = Number(values.get("ConditionTimestampMonotonic") ?? 0) > 0;
   return isTested && values.get("ConditionResult") === "no"
     ? "one of its conditions (ConditionPathExists= and others)"
