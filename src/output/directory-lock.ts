@@ -1,9 +1,9 @@
 /**
  * One owner for each output directory: a second daemon there would remove the live set when it ends.
  *
- * The lock is that of flock(2) on a file in the directory. It belongs to the open file, so that flock(1), which gets the file as
- * its standard input, takes it for this process where the runtime cannot; and it ends with this process, however that ends.
- * Neither network nor process namespaces matter to it.
+ * flock(2) locks a file in the directory. The lock belongs to the open file: where the runtime cannot take it, flock(1)
+ * gets the file as its standard input and takes it for this process. The lock ends with this process, however that
+ * ends. Neither network nor process namespaces matter to it.
  */
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import * as fs from "node:fs";
@@ -13,26 +13,28 @@ import { helperEnvironment } from "../contract/helper-command.ts";
 import { attempt, lookTwice, pathIn, removeFile } from "./system-calls.ts";
 
 const LOCK = `${RESERVED_PREFIX}lock`;
-/** What flock(1) says of a lock that somebody else has. */
+/** The exit status of flock(1) where somebody else has the lock. */
 const TAKEN = 1;
-/** Bytes; a note of ours is far below. */
+/** Bytes; our notes are far shorter. */
 const LONGEST_NOTE = 1024;
 
 export interface DirectoryLock {
   /** Why nothing keeps a second daemon away; undefined: the lock does. */
   readonly unlocked: string | undefined;
-  /** Removes the file, for a directory that nothing of ours is to stay in. */
+  /** Removes the file, for a directory in which nothing of ours may stay. */
   remove(): void;
 }
 
-/** Takes the lock of an open file. @returns the exit status that flock(1) would have; undefined where that must be run. */
+/**
+ * Takes the lock of an open file. @returns the exit status that flock(1) would have; undefined where flock(1) must run.
+ */
 export type LockFile = (file: number) => number | undefined;
 
 /**
  * Takes the directory until the process ends.
  *
  * @param directory without links on the way.
- * @param lockFile the runtime's own way.
+ * @param lockFile the runtime's own way to lock a file.
  * @throws PublishError (73) that names the process which has it, or where no file can be made there.
  */
 export async function lockDirectory(directory: string, lockFile: LockFile): Promise<DirectoryLock> {
@@ -45,7 +47,7 @@ export async function lockDirectory(directory: string, lockFile: LockFile): Prom
       fs.closeSync(file);
       throw new PublishError(ExitCode.cannotCreate, `output: ${directory} is in use by ${other}: stop that first`);
     }
-    // A holder that ended just now has removed it: others would lock another file.
+    // A holder that ended just now has removed the file: others would lock another one.
     if (!isAt(path, file)) {
       fs.closeSync(file);
       continue;
@@ -60,9 +62,9 @@ export async function lockDirectory(directory: string, lockFile: LockFile): Prom
   }
 }
 
-/** A trap at its name (a link, a fifo, somebody else's file) is replaced, as it is where secrets are written. */
+/** Replaces a trap at its name (a link, a fifo, somebody else's file), as we do where we write secrets. */
 function open(path: string): number {
-  // Only to be read: a file that is open for writing would keep its file system from being made read-only.
+  // Opened only for reading: a file that is open for writing would keep its file system from being made read-only.
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
   for (let tries = 0; ; tries += 1) {
     try {
@@ -103,7 +105,7 @@ function started(file: number, fail: (error: unknown) => void): ChildProcess | u
     const options: SpawnOptions = { env: helperEnvironment(), stdio: [file, "ignore", "ignore"] };
     return process.getBuiltinModule("node:child_process").spawn("flock", ["-n", "0"], options);
   } catch (error) {
-    // Some failures are thrown: a loop of links in PATH, no memory.
+    // spawn() throws on some failures: a loop of links in PATH, no memory.
     fail(error);
     return undefined;
   }
@@ -117,7 +119,7 @@ function isAt(path: string, file: number): boolean {
   });
 }
 
-/** On a full disk nobody can read who has the lock; it holds all the same. */
+/** On a full disk nobody can read who has the lock, but the lock still holds. */
 function write(path: string, note: string): void {
   const { O_NOFOLLOW, O_NONBLOCK, O_TRUNC, O_WRONLY } = fs.constants;
   try {
@@ -132,7 +134,7 @@ function write(path: string, note: string): void {
   }
 }
 
-/** Who says that it has the directory: `fetcher@app.service (process 17)`. */
+/** Who has the directory, from its own note: `fetcher@app.service (process 17)`. */
 function noteIn(file: number): string {
   const bytes = Buffer.alloc(LONGEST_NOTE);
   try {
@@ -141,12 +143,12 @@ function noteIn(file: number): string {
     const process = `process ${Number(pid)}`;
     return typeof unit === "string" ? `${printable(unit)} (${process})` : process;
   } catch {
-    // It is just writing that.
+    // The other process is just writing the note.
     return "another fetcher";
   }
 }
 
-/** The unit of systemd in which this process runs, by its control group: `…/system.slice/fetcher@app.service`. */
+/** The systemd unit in which this process runs, from its control group: `…/system.slice/fetcher@app.service`. */
 function ownUnit(): string | undefined {
   try {
     const groups = fs.readFileSync("/proc/self/cgroup", "utf8");

@@ -18,7 +18,7 @@ export function refuseWithoutSpace(path: string, sizes: readonly number[]): void
       `output: no space left on ${path} (ENOSPC): the new secrets need ${inodes} inodes beside the old ones, and ${system.ffree} are free`,
     );
   const blocks = sizes.reduce((sum, size) => sum + Math.ceil(size / system.bsize), OVERHEAD);
-  // What is kept for root is for us, too.
+  // Root may use the blocks that are reserved for it.
   const free = process.geteuid?.() === 0 ? system.bfree : system.bavail;
   if (system.blocks > 0 && free < blocks)
     throw new PublishError(
@@ -27,7 +27,7 @@ export function refuseWithoutSpace(path: string, sizes: readonly number[]): void
     );
 }
 
-/** Where it cannot be asked, writing shows what there is. */
+/** @returns undefined where the file system does not answer: the write then shows whether there is room. */
 function statOf(path: string): StatsFs | undefined {
   try {
     return statfsSync(path);

@@ -10,11 +10,12 @@ import { checkDirectory } from "./safe-directory.ts";
 import { attempt, attemptUnlessMissing, lookTwice, problemsOf, removeFile } from "./system-calls.ts";
 
 /**
- * A link cannot carry the sticky bit that systemd-tmpfiles spares. But that removes only what is old by all of its times
- * (measured with 252 and 257): with one of them in the future a link is never old, and nobody need be there to touch it.
- * In seconds, the year 2445, which ext4 just has; a file system that cannot go so far takes the last that it can (2038 or
- * later). On a tmpfs, which takes any, systemd-tmpfiles counts in nanoseconds of 64 bits: what is past 2554 is no time to it.
- * It is also the mark of a link of ours that leads elsewhere, because another output was configured when it was made.
+ * A link cannot carry the sticky bit that systemd-tmpfiles spares. But systemd-tmpfiles removes only what is old by all
+ * of its times (measured with 252 and 257): with one time in the future a link is never old, and nobody needs to touch
+ * it. In seconds, the year 2445, which ext4 can just store. A file system that cannot go so far takes its last time
+ * (2038 or later). A tmpfs takes any time, but systemd-tmpfiles counts in nanoseconds of 64 bits: it does not accept a
+ * time past 2554. This time also marks a link of ours that leads elsewhere, because another output was configured when
+ * it was made.
  */
 const NEVER_OLD = 15_000_000_000;
 const FAR_MS = 365 * 24 * 3600 * 1000;
@@ -40,17 +41,17 @@ export class LinkDirectory {
     // The kernel follows `..` from where the link really is.
     this.#target = relative(this.path, reader);
     this.#removeLeftovers();
-    // The mount point of the target's BindReadOnlyPaths=. Were it removed as an old empty directory, the kernel would
-    // take the mount away from the running target; with a sticky file in it, it is neither empty nor old.
+    // The mount point of the target's BindReadOnlyPaths=. If it were removed as an old empty directory, the kernel
+    // would take the mount away from the running target; with a sticky file in it, it is neither empty nor old.
     if (tmpDirectoryOf(path) !== undefined && reader.startsWith(`${path}/`)) keepMountPoint(reader);
   }
 
-  /** @throws PublishError (73) where a name is taken by what cannot be replaced. Changes nothing. */
+  /** @throws PublishError (73) where something has one of the names and cannot be replaced. Changes nothing. */
   refuseTaken(names: readonly string[]): void {
     for (const name of names) this.#look(name);
   }
 
-  /** Makes or mends the link of every name. @returns why some are not as they should be; the others are. */
+  /** Makes or repairs the link of every name. @returns why some are still wrong; all others are right. */
   ensure(names: readonly string[]): readonly string[] {
     const works = names.map((name) => () => {
       this.#ensure(name);
@@ -63,7 +64,9 @@ export class LinkDirectory {
     ]);
   }
 
-  /** Removes the links of names that are published no more; what others made there stays. @returns as `ensure` does. */
+  /**
+   * Removes the links of names that are no longer published; what others made there stays. @returns as `ensure` does.
+   */
   remove(names: readonly string[]): readonly string[] {
     return problemsOf(
       names.map((name) => () => {
@@ -83,7 +86,7 @@ export class LinkDirectory {
       });
   }
 
-  /** @returns of what kind a link of ours is; undefined: none is there. @throws PublishError (73) */
+  /** @returns the kind of our link; undefined: we have none there. @throws PublishError (73) */
   #look(name: string): Kind | undefined {
     const path = join(this.path, name);
     const stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
@@ -105,7 +108,7 @@ export class LinkDirectory {
     return isOld ? undefined : "ours elsewhere";
   }
 
-  /** What a crash or a failure left between making a link and renaming it. */
+  /** Removes what a crash or a failure left between making a link and renaming it. */
   #removeLeftovers(): void {
     if (!this.#hasLeftovers) return;
     for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
@@ -152,7 +155,7 @@ function keepMountPoint(path: string): void {
     if (errnoCode(error) !== "EEXIST") throw cannotLink(path, error);
   }
   const stat = attempt("read", path, () => fs.lstatSync(path));
-  // Made by the target in an earlier life: systemd mounts over it all the same, and we keep out of it.
+  // The target made it in an earlier life: systemd still mounts over it, and we keep out of it.
   if (!stat.isDirectory() || stat.uid !== process.geteuid?.() || (stat.mode & 0o022) !== 0) return;
   try {
     const fd = fs.openSync(join(path, `${RESERVED_PREFIX}mount-point`), "wx", 0o400);

@@ -24,7 +24,7 @@ export class OwnedNames {
     return this.#names.has(name);
   }
 
-  /** A state that we wrote lists them. */
+  /** Adds the names that a state of ours lists. */
   note({ files, obsolete }: Pick<StateFile, "files" | "obsolete">): void {
     for (const name of files) this.add(name);
     for (const name of obsolete) if (!this.#removed.has(name)) this.#names.add(name);
@@ -36,13 +36,13 @@ export class OwnedNames {
     this.#removed.delete(name);
   }
 
-  /** Its file is removed: what comes to be there is somebody else's, whatever an older state lists. */
+  /** Its file is removed: a later file at that name is somebody else's, even if an older state lists it. */
   forget(name: string): void {
     this.#names.delete(name);
     this.#removed.add(name);
   }
 
-  /** Those that no earlier publish has made. */
+  /** Names that no earlier publish has made. */
   freshOf(names: readonly string[]): readonly string[] {
     return names.filter((name) => !this.#names.has(name));
   }
@@ -50,7 +50,7 @@ export class OwnedNames {
   /**
    * rename(2) replaces files, links and fifos, whoever made them, but no directory.
    *
-   * @param anyway a state of ours that is damaged says that they are ours, but not which.
+   * @param anyway our state is damaged: it says that some names are ours, but not which.
    * @throws PublishError (73) where somebody else's file has one of these names.
    */
   refuseTaken(names: readonly string[], anyway = false): void {
@@ -69,7 +69,7 @@ export class OwnedNames {
   }
 }
 
-/** Of what is not replaced. */
+/** Why we do not replace it. */
 export function alreadyThere(path: string): string {
   return `${path} is already there, and fetcher did not make it`;
 }

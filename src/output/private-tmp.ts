@@ -1,6 +1,6 @@
 /**
- * Which /tmp this is. A unit's private one is shared by nobody else; the host's is written to by everybody, and an
- * ExecStart=+ command sees the host's even where the unit has PrivateTmp=.
+ * Which /tmp this is. Nobody else shares a unit's private one. Everybody writes to the host's, and an ExecStart=+
+ * command sees the host's even where the unit has PrivateTmp=.
  */
 import { lstatSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -28,7 +28,7 @@ export function isPrivateTmp(path = "/tmp", mountinfo = readMountinfo()): boolea
 }
 
 /**
- * @param path absolute; what does not exist yet may follow what does.
+ * @param path absolute; its last components need not exist.
  * @returns the temporary directory in which `path` really lies, or which it is, after all symlinks and `..`; undefined
  *   where it lies elsewhere.
  */

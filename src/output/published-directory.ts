@@ -3,8 +3,8 @@
  * old bytes or its new bytes.
  *
  * A publish stages everything in a directory of its own, `.fetcher-stage-*` (0700), renames that to
- * `.fetcher-commit-*`, which is the moment of decision, and then renames the files out of it. What a crash or a failure
- * leaves behind says by its name what comes next: a stage is thrown away, a commit is carried to its end.
+ * `.fetcher-commit-*`, which is the moment of decision, and then renames the files out of it. A crash or a failure may
+ * leave such a directory behind, and its name says what comes next: we throw a stage away, and complete a commit.
  */
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
@@ -32,18 +32,18 @@ export interface StagedFiles {
 
 export class PublishedDirectory {
   readonly path: string;
-  /** Mode of a file that asks for none: 0444 where only the service and its sidecar can look, else 0400. */
+  /** Mode of a file for which none is set: 0444 where only the service and its sidecar can look, else 0400. */
   readonly defaultMode: number;
   readonly #files: SafeFiles;
   readonly #owned: OwnedNames;
   readonly #seen: SeenFiles;
   /** Directories that this process made, the uppermost first. */
   readonly #made: readonly string[];
-  /** Mode and owner, for a directory that somebody removes. */
+  /** Mode and owner of the directory, to make it again when somebody removes it. */
   readonly #stat: fs.Stats;
   /** Stages that are in use. */
   readonly #live = new Set<string>();
-  /** What the state on disk lists as published no more. */
+  /** Names that the state on disk lists as no longer published. */
   #obsolete: readonly string[] = [];
   #base: string | undefined;
   #last: PublishedState = { files: [], pending: null, starts: null };
@@ -72,7 +72,7 @@ export class PublishedDirectory {
     this.#seen = new SeenFiles(real);
   }
 
-  /** @param base a directory above that this process is not to make again where it is gone. */
+  /** @param base a directory above, which this process must not make again when it is gone. */
   staysBelow(base: string): void {
     this.#base = base;
   }
@@ -86,16 +86,16 @@ export class PublishedDirectory {
     return state;
   }
 
-  /** The state beside the files is damaged: nothing is known of an earlier life but that there was one. */
+  /** The state beside the files is damaged: we only know that there was an earlier life. */
   get isDamaged(): boolean {
     return this.#isDamaged;
   }
 
   /**
-   * Reads a published set of our own making.
+   * Reads a published set of ours.
    *
-   * @returns name → bytes; undefined where a name is missing, or is not a regular file of ours (`owners`: who else may own
-   *   which file).
+   * @returns name → bytes; undefined where a name is missing, or is not a regular file of ours (`owners`: who else may
+   *   own which file).
    * @throws PublishError
    */
   read(names: readonly string[], owners: ReadonlyMap<string, number>): Map<string, Buffer> | undefined {
@@ -129,12 +129,12 @@ export class PublishedDirectory {
     return this.#files.readOwn(file.name, stat.uid)?.equals(file.content) === true ? "permissions" : "altered";
   }
 
-  /** Whether each of these files is, by lstat(2) alone, as it was when `remember` was told of it. */
+  /** Whether lstat(2) alone says of each of these files what it said when `remember` was called. */
   looksUntouched(names: readonly string[]): boolean {
     return this.#seen.areSame([...names, STATE]);
   }
 
-  /** These files are right now. */
+  /** Notes that these files are right at this moment. */
   remember(names: readonly string[]): void {
     this.#seen.take([...names, STATE]);
   }
@@ -144,7 +144,7 @@ export class PublishedDirectory {
     return this.#isHalfDone;
   }
 
-  /** Begins from what is on disk: what failed half-way is carried to its end. @throws PublishError where it fails again. */
+  /** Completes what failed half-way, as the disk shows it. @throws PublishError where it fails again. */
   finish(): void {
     this.#restore();
     this.#settle();
@@ -159,19 +159,19 @@ export class PublishedDirectory {
     return this.#stage(files, state, true);
   }
 
-  /** Publishes a new state without touching a secret. What files there are is for the disk to say. */
+  /** Publishes a new state without touching a secret. The disk says which files there are. */
   writeState({ pending, starts }: PublishedState): void {
     this.finish();
     const { files } = this.#readState() ?? this.#last;
     this.#stage([], { files, pending, starts }, false).commit();
   }
 
-  /** What the state on disk lists as published no more. */
+  /** Names that the state on disk lists as no longer published. */
   get obsolete(): readonly string[] {
     return this.#obsolete;
   }
 
-  /** Removes what is published no more. @param forget the state need not list it any more. @returns what is in the way. */
+  /** Removes what is no longer published. @param forget also takes it out of the state. @returns what is in the way. */
   tidy(forget: boolean): readonly string[] {
     const problems = this.#removeAll(this.#obsolete.filter((name) => this.#owned.has(name)));
     if (problems.length > 0 || !forget || this.#obsolete.length === 0) return problems;
@@ -183,7 +183,7 @@ export class PublishedDirectory {
   }
 
   /**
-   * Removes all that is ours, for a daemon without systemd.
+   * Removes everything that is ours, for a daemon without systemd.
    *
    * @returns the names that were published, and what could not be removed.
    */
@@ -200,7 +200,7 @@ export class PublishedDirectory {
     ];
     const names = this.#owned.all;
     problems.push(...this.#removeAll(names));
-    // What is still there is ours for the next start, too.
+    // The state stays: it tells the next start that what is left is ours.
     if (problems.length > 0) return { names, problems };
     const last = this.#made.toReversed().map((directory) => () => {
       removeEmpty(directory);
@@ -255,7 +255,7 @@ export class PublishedDirectory {
     return { directory, commit, discard };
   }
 
-  /** @returns the directory in which they are staged. */
+  /** @returns the directory of the stage. */
   #write(files: readonly PublishedFile[]): string {
     refuseWithoutSpace(
       this.path,
@@ -295,12 +295,12 @@ export class PublishedDirectory {
 
   #discard(directory: string): void {
     this.#live.delete(directory);
-    // The next publish looks whether it is really gone.
+    // The next publish checks that it is really gone.
     this.#isSettled = false;
     try {
       fs.rmSync(directory, { recursive: true, force: true });
     } catch {
-      // Why it was given up is told; the next publish or the next start removes it.
+      // The error that led here is reported; the next publish or the next start removes the directory.
     }
   }
 
@@ -322,10 +322,10 @@ export class PublishedDirectory {
     });
   }
 
-  /** Whatever failed, and whoever removed what: the disk says what is half done. */
+  /** Completes or removes what is half done. The disk says what that is, whatever failed or was removed. */
   #settle(): void {
     if (!this.#isSettled) {
-      // A file system may say that something is not there, and list it all the same: only an empty list is the end.
+      // A file system may list something and say that it is not there: only an empty list is the end.
       for (let round = 1, found = this.#settleListed(); found !== undefined; round++, found = this.#settleListed())
         if (round === ROUNDS)
           throw new PublishError(
@@ -337,7 +337,7 @@ export class PublishedDirectory {
     if (this.#isUnsynced) this.#sync();
   }
 
-  /** @returns one of what was half done; undefined: nothing was. */
+  /** @returns a directory that was half done; undefined: there was none. */
   #settleListed(): string | undefined {
     let found: string | undefined;
     for (const name of attempt("read", this.path, () => fs.readdirSync(this.path))) {
@@ -371,7 +371,7 @@ export class PublishedDirectory {
     const fresh = new Set(state?.fresh ?? []);
     this.#seen.forget();
     for (const name of staged.sort((a, b) => rank(a) - rank(b))) {
-      // It has not been there since the decision: its file would not be staged any more.
+      // Our file cannot be at this name since the decision: it would not be staged any more.
       if (fresh.has(name)) {
         this.#owned.forget(name);
         this.#owned.refuseTaken([name]);
@@ -398,14 +398,14 @@ export class PublishedDirectory {
     );
   }
 
-  /** Only what we put there: a file that somebody moved to its name stays. @throws PublishError */
+  /** Removes only what we put there: a file that somebody moved to its name stays. @throws PublishError */
   #removeOwn(name: string): void {
     const stat = this.#files.look(name);
     if (stat === undefined || (stat.isFile() && this.#seen.mayBe(name, stat))) this.#files.unlink(name);
     this.#owned.forget(name);
   }
 
-  /** @throws PublishError where there is one that cannot be read. */
+  /** @throws PublishError where there is a state that cannot be read. */
   #readState(): StateFile | undefined {
     const json = this.#files.readOwn(STATE, undefined);
     const state = json === undefined ? undefined : parseState(json.toString());
@@ -425,7 +425,7 @@ export class PublishedDirectory {
   }
 }
 
-/** Somebody put other files there, or is in it: they are not ours to remove. */
+/** Leaves a directory that somebody uses, or has put other files in: those are not ours to remove. */
 function removeEmpty(directory: string, isSecond = false): void {
   try {
     fs.rmdirSync(directory);

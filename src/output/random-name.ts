@@ -4,8 +4,8 @@ import { attemptUnlessMissing } from "./system-calls.ts";
 const SOURCE = "/proc/sys/kernel/random/uuid";
 
 /**
- * Twelve hexadecimal digits that nobody can guess, from the kernel: node:crypto costs time at every start. It is asked where the unit does not
- * see that file (`ProcSubset=pid`).
+ * Twelve hexadecimal digits that nobody can guess, from the kernel: node:crypto costs time at every start. It is the
+ * fallback where the unit does not see that file (`ProcSubset=pid`).
  */
 export function randomName(): string {
   const uuid = attemptUnlessMissing("read", SOURCE, () => readFileSync(SOURCE, "latin1"));

@@ -6,10 +6,10 @@ import { isPrivateTmp } from "./private-tmp.ts";
 import { attempt, pathIn } from "./system-calls.ts";
 
 /**
- * Makes `path` where it is missing, and makes sure that neither it nor a directory above it lets somebody else replace
- * it: a process of root would then write, or give away files, wherever they point it to.
+ * Makes `path` where it is missing, and makes sure that nobody else can change it or a directory above it. Somebody who
+ * can could make a process of root write files, or give them away, anywhere.
  *
- * @returns `real`: the same without links on the way, which may lie where somebody else can replace them; `made`: the
+ * @returns `real`: the same without links on the way, because somebody else may be able to replace those; `made`: the
  *   directories that were missing, the uppermost first.
  * @throws PublishError (73), or FatalError (78) for a /tmp that everybody shares.
  */
@@ -17,7 +17,7 @@ export function checkDirectory(path: string): { readonly real: string; readonly 
   const { parent, missing } = nearestOf(path);
   const real = missing.reduce(pathIn, parent);
   refuseSharedTmp(real);
-  // Before anything is made: who can change what is above could lead that elsewhere, too.
+  // Checked before anything is made: a user who can change a directory above could redirect that, too.
   for (let above = parent; ; above = dirname(above)) {
     refuseUnsafe(path, above, real);
     if (above === "/") break;
@@ -57,20 +57,20 @@ function make(path: string, directory: string): boolean {
     throw cannotBeMade(path, error);
   }
   try {
-    // Not left to the umask: the target and the owners of files must be able to enter, those above too.
+    // The umask does not decide: the target and the owners of files must be able to enter, also the directories above.
     setMode(directory, 0o755);
     return true;
   } catch (error) {
     try {
       fs.rmdirSync(directory);
     } catch {
-      // The failure before says what is wrong.
+      // The first failure says what is wrong.
     }
     throw cannotBeMade(path, error);
   }
 }
 
-/** Of the directory itself: chmod(2) would follow a link. */
+/** Sets the mode of the directory itself: chmod(2) would follow a link. */
 function setMode(directory: string, mode: number): void {
   const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants;
   const fd = fs.openSync(directory, O_DIRECTORY | O_NOFOLLOW | O_RDONLY);
@@ -81,7 +81,7 @@ function setMode(directory: string, mode: number): void {
   }
 }
 
-/** @throws PublishError where this is no directory, or somebody else can change it. */
+/** @throws PublishError where this is not a directory, or somebody else can change it. */
 function refuseUnsafe(path: string, directory: string, real: string): void {
   const where = directory === real ? "" : `lies in ${directory}, which `;
   const stat = look(directory, () => fs.lstatSync(directory));
@@ -109,7 +109,7 @@ function whoElseCanChange(stat: fs.Stats): string | undefined {
   return undefined;
 }
 
-/** A directory above `path` lets nobody but its owner through (systemd's RuntimeDirectoryMode=0700). */
+/** Whether a directory above `path` lets only its owner through (systemd's RuntimeDirectoryMode=0700). */
 export function onlyOwnersCanReach(path: string): boolean {
   const real = look(path, () => fs.realpathSync(path));
   for (let above = dirname(real); above !== "/"; above = dirname(above))
@@ -117,7 +117,7 @@ export function onlyOwnersCanReach(path: string): boolean {
   return false;
 }
 
-/** tmpfs and ramfs (statfs(2)) are gone after a crash of the machine: nothing to fsync. */
+/** Whether it is on a tmpfs or ramfs (statfs(2)), which a crash of the machine empties: nothing to fsync. */
 export function liesInMemory(path: string): boolean {
   const { type } = look(path, () => fs.statfsSync(path));
   return type === 0x0102_1994 || type === 0x8584_58f6;

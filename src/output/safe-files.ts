@@ -1,4 +1,4 @@
-/** One file after the other in the output directory: written, read and removed so that no trap at its name matters. */
+/** Writes, reads and removes single files in the output directory, so that no trap at their names matters. */
 import * as fs from "node:fs";
 import { errnoCode } from "../contract/errors.ts";
 import { attempt, type Doing, pathIn, removeFile } from "./system-calls.ts";
@@ -23,7 +23,7 @@ export class SafeFiles {
   readonly #durable: boolean;
 
   /**
-   * @param sticky systemd-tmpfiles deletes what is old inside a private /tmp too, but for files with the sticky bit.
+   * @param sticky systemd-tmpfiles deletes old files inside a private /tmp too, except those with the sticky bit.
    * @param durable the directory outlives a reboot.
    */
   constructor(path: string, sticky: boolean, durable: boolean) {
@@ -81,7 +81,7 @@ export class SafeFiles {
 
   /**
    * @returns the bytes of a regular file that is ours (or `uid`'s); undefined where there is no such file.
-   * @throws PublishError where nobody can say whether there is.
+   * @throws PublishError where the system does not say whether there is one.
    */
   readOwn(name: string, uid: number | undefined, directory = this.#path): Buffer | undefined {
     const path = pathIn(directory, name);
@@ -105,7 +105,7 @@ export class SafeFiles {
       const code = errnoCode(error) ?? "";
       // Nothing is there, or a link, a socket, a device: whatever it is, it is not ours.
       if (["ENOENT", "ENOTDIR", "ELOOP", "ENXIO", "ENODEV"].includes(code)) return undefined;
-      // Nor what another user keeps for himself.
+      // A file that another user keeps private is not ours either.
       if (code === "EACCES" && fs.lstatSync(path, { throwIfNoEntry: false })?.uid !== uid) return undefined;
       throw error;
     }
@@ -117,7 +117,7 @@ export class SafeFiles {
     return attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
   }
 
-  /** Nobody else has made it, or has another name for it. */
+  /** Whether it belongs to `uid`, and, if it is a file, has no other name. */
   isOurs(stat: fs.Stats, kind: "file" | "directory", uid = process.geteuid?.()): boolean {
     if (kind === "directory") return stat.isDirectory() && stat.uid === uid;
     return stat.isFile() && stat.uid === uid && stat.nlink === 1;
@@ -129,7 +129,7 @@ export class SafeFiles {
     try {
       removeFile(path);
     } catch (error) {
-      // A directory at a name that is ours no more is somebody else's.
+      // A directory at this name is somebody else's.
       if (this.look(name)?.isDirectory() !== true) throw error;
     }
   }

@@ -12,7 +12,10 @@ export class SeenFiles {
     this.#directory = directory;
   }
 
-  /** They are right now. One that is said not to be there is looked for again: our own file would be nobody's. */
+  /**
+   * Notes that they are right at this moment. Looks again for a file that is said to be missing: otherwise our own file
+   * would count as another's.
+   */
   take(names: readonly string[]): void {
     this.#prints = new Map(
       names.flatMap((name) => {
@@ -23,12 +26,12 @@ export class SeenFiles {
     );
   }
 
-  /** They are being replaced. */
+  /** Forgets them: they are being replaced. */
   forget(): void {
     this.#prints.clear();
   }
 
-  /** Whether each is as it was taken. Not where nobody can say. */
+  /** Whether each is as `take` saw it; false where the system does not say. */
   areSame(names: readonly string[]): boolean {
     return names.every((name) => {
       const print = this.#prints.get(name);
@@ -36,13 +39,13 @@ export class SeenFiles {
     });
   }
 
-  /** false: it is another file than the one that was taken. */
+  /** false: it is not the file that `take` saw. */
   mayBe(name: string, { ino }: fs.Stats): boolean {
     const print = this.#prints.get(name);
     return print === undefined || print.startsWith(`${ino},`);
   }
 
-  /** undefined: nobody can say. */
+  /** undefined: the system does not say. */
   #print(name: string): string | undefined {
     try {
       const stat = fs.lstatSync(pathIn(this.#directory, name), { bigint: true, throwIfNoEntry: false });

@@ -27,7 +27,7 @@ export interface PublishedState {
   readonly starts: SeenStarts | null;
 }
 
-/** The state as it is written: with the names that were published before and are no more. */
+/** The state as it is written: with the names that were published before and no longer are. */
 export interface StateFile extends PublishedState {
   readonly obsolete: readonly string[];
   /** Those of `files` that were not ours before: whatever is at such a name while its file is still staged is not ours. */

@@ -1,9 +1,9 @@
-/** System calls on the output. Whatever fails is told with its path and its code, as one line for the operator. */
+/** System calls on the output. Each failure becomes one line for the operator, with its path and its code. */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
 
-/** How often what is listed, and said not to be there, is tried before it counts as a failure. */
+/** How often we try a file that is listed but said not to be there, before that counts as a failure. */
 export const ROUNDS = 3;
 
 /** What the call was to do to the path. */
@@ -29,8 +29,8 @@ export function attemptUnlessMissing<T>(doing: Doing, path: string, work: () => 
 }
 
 /**
- * Removes a file where there is one. Some file systems (NFS, FUSE) say once that a file is not there when it is: what they say
- * only counts when a second look agrees.
+ * Removes a file where there is one. Some file systems (NFS, FUSE) say once that a file is not there when it is: we
+ * believe them only when a second look agrees.
  *
  * @throws PublishError
  */
@@ -47,7 +47,7 @@ export function lookTwice(path: string): fs.Stats | undefined {
   return attempt("read", path, () => look() ?? look());
 }
 
-/** @returns false where it is said not to be there. */
+/** @returns false where the system says that it is not there. */
 function unlinked(path: string): boolean {
   try {
     fs.unlinkSync(path);
@@ -66,7 +66,7 @@ export function cannot(doing: Doing, path: string, error: unknown, exitCode: Exi
   return new PublishError(exitCode, `output: cannot ${doing} ${path}: ${why}`);
 }
 
-/** Does each of `works`, whatever becomes of the others. @returns why some could not be done. */
+/** Does each of `works`, even when others fail. @returns why some could not be done. */
 export function problemsOf(works: readonly (() => void)[]): string[] {
   return works.flatMap((work) => {
     try {
@@ -81,7 +81,7 @@ export function problemsOf(works: readonly (() => void)[]): string[] {
 
 function whyNotWritten(error: unknown, code: string, device: string): string {
   const { syscall } = error as NodeJS.ErrnoException;
-  // Of rename(2) and the like EPERM is another thing: an immutable directory.
+  // From rename(2) and the like, EPERM means something else: an immutable directory.
   if (code === "EPERM" && (syscall === "fchown" || syscall === "fchmod"))
     return `not allowed to set its mode or owner in ${device} (EPERM)`;
   const words: Readonly<Record<string, string>> = {
@@ -94,7 +94,7 @@ function whyNotWritten(error: unknown, code: string, device: string): string {
   return words[code] ?? errnoText(code);
 }
 
-/** Of a plain name: path.join() would look at each of them for dots. */
+/** For a plain name: path.join() would search each one for dots. */
 export function pathIn(directory: string, name: string): string {
   return directory === "/" ? `/${name}` : `${directory}/${name}`;
 }
