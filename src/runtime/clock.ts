@@ -73,7 +73,7 @@ export function clockDate(date: Date): string {
   return `${localTime(date, minutesEast(date)).slice(0, 11)}${clockTime(date)}`;
 }
 
-/** As ISO 8601 has it; the Z at its end is none. */
+/** In the form of ISO 8601; the Z at its end does not mean UTC. */
 function localTime(date: Date, east: number): string {
   return new Date(date.getTime() + east * 60_000).toISOString();
 }

@@ -1,4 +1,4 @@
-/** Logs to stderr: lines for people, with the `<N>` priority that journald reads where it does; JSON where it is asked for. */
+/** Logs to stderr: lines for people, with a `<N>` priority where journald reads them, or JSON where it is asked for. */
 import { type DestinationStream, pino } from "pino";
 import { printable, shortened } from "../contract/errors.ts";
 import { clockDate, clockTime } from "./clock.ts";
@@ -17,7 +17,7 @@ export function isLogFormat(word: string): word is LogFormat {
   return (logFormats as readonly string[]).includes(word);
 }
 
-/** What may stand beside a message. Never a value, a token or a foreign error. */
+/** The fields that a message may have. Never a value, a token or a foreign error. */
 export type LogFields = Readonly<Record<string, string | number | boolean | readonly string[]>>;
 export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
 
@@ -36,14 +36,14 @@ const priorities = new Map<number, number>([
 /** How a line looks. */
 export interface LineStyle {
   readonly format: LogFormat;
-  /** Each line begins with its priority, which journald takes away again (sd-daemon(3)). It knows the time itself. */
+  /** Each line begins with its priority, which journald removes again (sd-daemon(3)). journald adds the time itself. */
   readonly priority?: boolean;
-  /** `clock`: of today; `date`: what is in a file may be read next week. */
+  /** `clock`: the time of day; `date`: with the date, because people may read a file next week. */
   readonly time?: "clock" | "date";
   readonly color?: boolean;
 }
 
-/** @param isDaemon when it said something matters; what a person runs has an end that is near. */
+/** @param isDaemon adds the time of a line. A command that a person runs needs none: it ends soon. */
 export function lineStyle(format: LogFormat, environment: NodeJS.ProcessEnv, isDaemon: boolean): LineStyle {
   const place = standardErrorGoesTo(environment);
   if (place === "journal") return { format, priority: true };
@@ -106,13 +106,13 @@ export function openLog(level: LogLevel, style: LineStyle, write?: (line: string
 }
 
 /**
- * journald breaks a line beyond 48 KiB (LineMax=) in two: the second half has no priority, and neither is JSON. A character is six bytes of JSON at
- * most, so the message has a third of that, and the lists share another.
+ * journald breaks a line beyond 48 KiB (LineMax=) in two: the second half has no priority, and neither half is JSON. A
+ * character takes six bytes of JSON at most, so the message gets a third of that, and the lists share another third.
  */
 const MAX_MESSAGE = 2500;
 const MAX_LIST = 16_384;
 
-/** Of a list as many as fit, and how many more there are. */
+/** Keeps as many items of a list as fit, and says how many more there are. */
 function shortenedFields(fields: LogFields): LogFields {
   return Object.fromEntries(
     Object.entries(fields).map(([key, value]) => [key, typeof value === "object" ? firstOf(value) : value]),
@@ -132,8 +132,8 @@ function firstOf(list: readonly string[]): readonly string[] {
 const metadata = Symbol.for("pino.metadata");
 
 /**
- * The one place where a line for people is made. Its lists are told, in brackets; other fields are for machines. In the journal, which
- * people search, trouble ends in its code.
+ * The one place that makes a line for people. It shows lists in brackets; other fields are for machines. In the
+ * journal, which people search, a line about trouble ends with its code.
  */
 function textLine(json: string, { priority, time: wanted, color }: LineStyle): string {
   const { level, time, message, ...fields } = JSON.parse(json) as Record<string, unknown> & { message: string };
@@ -151,12 +151,12 @@ function textLine(json: string, { priority, time: wanted, color }: LineStyle): s
   return `${when}${begin}${printable(text)}${code === undefined ? "" : ` [${code}]`}\n`;
 }
 
-/** Of such a line an operator asks what to do. */
+/** Whether an operator asks what to do about such a line. */
 function isTrouble(level: LogLevel): boolean {
   return level === "error" || level === "warn";
 }
 
-/** What a line outside the journal begins with, and its colour (ECMA-48): what is as it should be has none. */
+/** How a line outside the journal begins, and its colour (ECMA-48). Lines of `info` and `notice` have neither. */
 const labels: ReadonlyMap<LogLevel, readonly [word: string, color: string]> = new Map([
   ["error", ["error: ", "31"]],
   ["warn", ["warning: ", "33"]],
@@ -164,13 +164,13 @@ const labels: ReadonlyMap<LogLevel, readonly [word: string, color: string]> = ne
   ["trace", ["trace: ", "2"]],
 ]);
 
-/** Ids need no name, and none that the message has. */
+/** Ids need no name, and are left out where the message has them all. */
 function textOfList(key: string, list: readonly string[], message: string): string {
   if (key !== "secrets") return list.length === 0 ? "" : `${key}: ${list.map(plain).join(", ")}`;
   return list.every((id) => message.includes(JSON.stringify(id))) ? "" : list.map(plain).join(", ");
 }
 
-/** Where it would look like more than one, in quotes. */
+/** Quotes an item that would look like more than one. */
 function plain(item: string): string {
   return /[,;()"]|^\s*$/.test(item) ? JSON.stringify(item) : item;
 }

@@ -2,27 +2,27 @@
 import { collectBetweenAnswers } from "../contract/limits.ts";
 import { forgetStart, garbageCollection, heapInUse, lateCollection, setEngineFlags } from "./platform.ts";
 
-/** Bytes more in use after which the old ones are looked through at once; most are garbage then. */
+/** Bytes of growth after which garbage is collected at once; most of the growth is garbage then. */
 const MUCH = 512 * 1024;
-/** The same where they have not been looked through for a while. */
+/** The same where the last collection was a while ago. */
 const SOME = 128 * 1024;
 /** Milliseconds. */
 const A_WHILE = 60_000;
 
 /**
- * No code is compiled twice to make it faster: that grows for hours, by some MiB, and a program that mostly waits gains
- * nothing. To be called before anything else is done.
+ * Keeps the engine from compiling code again to make it faster: that grows for hours, by some MiB, and a program that
+ * mostly waits gains nothing. Call it before anything else.
  */
 export function growLittle(): void {
-  // The second is the compiler between the two, in Node 22 and later; older ones take the flag and do nothing.
+  // The second flag turns off the compiler between the two, in Node 22 and later; older versions ignore it.
   setEngineFlags("--no-opt", "--no-maglev");
   const late = lateCollection();
   if (late !== undefined) collectBetweenAnswers(late);
 }
 
 /**
- * V8 looks for old garbage when the heap has doubled, and for buffers at 64 MiB of them: a secret's remains would lie
- * there for as long. The function that is returned collects them where enough has come together, in some ms.
+ * V8 collects old garbage when the heap has doubled, and buffers when there are 64 MiB of them: a secret's remains
+ * would stay there until then. The returned function collects them when there is enough, in some ms.
  */
 export function openCollector(): () => void {
   let collect: (() => void) | undefined;
@@ -30,8 +30,8 @@ export function openCollector(): () => void {
   let collected = performance.now();
   let started = false;
   return () => {
-    // The space for new objects grows for hours, too, and so does what the simplest of the compilers makes. Not before
-    // the start is over: a thousand secrets need both then.
+    // The space for new objects grows for hours, too, and so does the code of the simplest compiler. They may grow
+    // until the start is over, because a thousand secrets need both for it.
     if (!started) {
       setEngineFlags("--semi-space-growth-factor=1", "--no-sparkplug");
       forgetStart();
@@ -50,8 +50,9 @@ export function openCollector(): () => void {
 }
 
 /**
- * Objects and buffers; and all memory of the process: what belongs to a child process that has ended is in no heap. Nothing where it cannot be
- * measured: both runtimes open files of /proc, and there may be none, or no descriptor left.
+ * Bytes of objects and buffers, and all memory of the process: what belongs to a child process that has ended is in no
+ * heap. Empty where it cannot be measured: both runtimes open files of /proc, and there may be none, or no descriptor
+ * left.
  */
 function inUse(): readonly number[] {
   try {

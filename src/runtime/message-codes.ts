@@ -4,10 +4,10 @@ import texts from "./message-texts.json" with { type: "json" };
 /** Crockford's: no letter looks like a digit. */
 const DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH = 5;
-/** Fixed text of a message below this could be in any line. */
+/** A message with less fixed text than this could be in any line. */
 const LEAST_FIXED = 8;
 
-/** @param text as in the index, with `…` for what differs. @returns the same one as long as the words are the same. */
+/** @param text as in the index, with `…` for what differs. @returns the same code as long as the words are the same. */
 export function codeOf(text: string): string {
   // FNV-1a, 32 bits: http://www.isthe.com/chongo/tech/comp/fnv/
   let hash = 0x811c9dc5;
@@ -18,9 +18,12 @@ export function codeOf(text: string): string {
 
 let known: readonly { readonly text: string; readonly parts: readonly string[]; readonly fixed: number }[] | undefined;
 
-/** @returns the code of what a line says most of in fixed words: a line is often made of several messages, the cause among them. */
+/**
+ * @returns the code of the message with the most fixed words in the line: a line is often made of several messages, one
+ *   of them its cause.
+ */
 export function codeIn(line: string): string | undefined {
-  // Not before something is wrong: most starts need none of it.
+  // Made when something is wrong: most starts need none of it.
   known ??= texts
     .map((text) => {
       const parts = text.split("…").filter((part) => part.trim() !== "");

@@ -1,4 +1,7 @@
-/** What Node has no call for: libraries of a few instructions, which run when they are loaded (scripts/native-libraries.mjs). */
+/**
+ * Calls that Node lacks: libraries of a few instructions, which run when they are loaded
+ * (scripts/native-libraries.mjs).
+ */
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -6,11 +9,12 @@ import { join } from "node:path";
 /**
  * Runs a library once, in the main thread.
  *
- * @param argument 0 to 511: it comes and goes by the umask.
- * @returns what the library leaves; `argument` where it cannot be loaded: another processor, or a file system without execution.
+ * @param argument 0 to 511: the umask carries it to the library, and the result back.
+ * @returns what the library leaves; `argument` where it cannot be loaded: another processor, or a file system without
+ *   execution.
  */
 export function runLibrary(name: "end" | "hide" | "lock", argument: number): number {
-  // It is beside the bundle, or in the folder above that of a chunk.
+  // The library is beside the bundle, or in the folder above that of a chunk.
   const { fileURLToPath } = process.getBuiltinModule("node:url");
   const beside = import.meta.url.startsWith("file:") ? fileURLToPath(import.meta.url) : import.meta.url;
   const file = ["..", "../.."].map((folder) => join(beside, folder, `${name}-${process.arch}.node`)).find(existsSync);
@@ -19,7 +23,7 @@ export function runLibrary(name: "end" | "hide" | "lock", argument: number): num
   try {
     process.dlopen({ exports: {} }, file);
   } catch {
-    // Also where it has run: it is no addon.
+    // dlopen() throws also where the library has run, because it is no addon.
   }
   return process.umask(before);
 }

@@ -1,6 +1,6 @@
 /*
  * What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), prctl(2), and datagram sockets of the Unix kind for
- * sd_notify(3). And local time, for which the runtime would load the time zones of all the world.
+ * sd_notify(3). Also local time, for which the runtime would load the time zones of the whole world.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
@@ -35,7 +35,7 @@ static napi_value east(napi_env env, napi_callback_info info) {
       napi_get_value_int64(env, args[0], &seconds) != napi_ok)
     return NULL;
   time_t at = (time_t)seconds;
-  /* localtime_r(3) alone would not look whether the zone of the machine is another by now. */
+  /* localtime_r(3) alone would not notice that the machine has another time zone by now. */
   tzset();
   if (localtime_r(&at, &local) != NULL) napi_create_double(env, (double)local.tm_gmtoff / 60, &result);
   return result;
@@ -60,7 +60,7 @@ static napi_value send_datagram(napi_env env, napi_callback_info info) {
       socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + address_length + (to.sun_path[0] != 0));
       int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
       if (fd >= 0) {
-        /* As libsystemd does: wait where the other end is slow. */
+        /* Waits where the other end is slow, as libsystemd does. */
         sent = sendto(fd, message, message_length, MSG_NOSIGNAL, (struct sockaddr *)&to, length) == (ssize_t)message_length;
         close(fd);
       }
@@ -71,7 +71,7 @@ static napi_value send_datagram(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* lock(file): takes the lock of that descriptor. 0: it is ours; 1: another has it; undefined: there is none to be had. */
+/* lock(file): takes the lock of that descriptor. 0: it is ours; 1: another has it; undefined: it cannot be locked. */
 static napi_value lock_file(napi_env env, napi_callback_info info) {
   napi_value args[1], result = NULL;
   size_t count = 1;
@@ -87,7 +87,7 @@ static napi_value lock_file(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* hide(): no other process of this user may look into this one. */
+/* hide(): keeps other processes of this user from looking into this one. */
 static napi_value hide(napi_env env, napi_callback_info info) {
   (void)env;
   (void)info;

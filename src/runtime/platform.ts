@@ -1,6 +1,6 @@
 /**
- * What differs between the two runtimes: Node, and the executable that Bun compiles. Nothing else in the program asks where
- * it runs. The build sets `FETCHER_NATIVE`, so that each of the two bundles carries its own half alone.
+ * What differs between the two runtimes: Node, and the executable that Bun compiles. Nothing else in the program asks
+ * where it runs. The build sets `FETCHER_NATIVE`, so that each of the two bundles carries only its own half.
  */
 import {
   closeSync,
@@ -23,7 +23,9 @@ declare const FETCHER_NATIVE: string;
 /** Whether this is the executable that needs no Node. */
 export const isCompiled = typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "";
 
-/** As it began: Bun would name a file that an upgrade has replaced by what the kernel says of it, `… (deleted)`. */
+/**
+ * The path at the start: once an upgrade has replaced the file, Bun gives what the kernel says of it, `… (deleted)`.
+ */
 const ownPath = process.execPath;
 
 /** Hands one message of sd_notify(3) to systemd. What cannot be sent is lost. */
@@ -37,13 +39,13 @@ interface Native {
   send(address: Buffer, message: Buffer): boolean;
 }
 
-/** What Bun puts beside Node's names. */
+/** What Bun has beside Node's names. */
 interface Bun {
   gc(force: boolean): void;
   shrink(): void;
 }
 
-/** What the library for the lock adds to the error number: it has run. */
+/** What the library for the lock adds to the error number to say that it has run. */
 const HAS_RUN = 0o400;
 /** Linux, on every processor that there is a library for. */
 const EWOULDBLOCK = 11;
@@ -52,8 +54,8 @@ let native: Native | undefined;
 let isLoaded = false;
 
 /**
- * Microseconds of CLOCK_MONOTONIC. Node's hrtime is that clock; Bun's begins with the process, and systemd's timestamps,
- * and those of an earlier life of this process, could not be compared with it.
+ * Microseconds of CLOCK_MONOTONIC. Node's hrtime is that clock. Bun's begins with the process, so it cannot be compared
+ * with systemd's timestamps, or with those of an earlier life of this process.
  */
 export function monotonic(): number {
   const sinceStart = () => Number(process.hrtime.bigint() / 1000n);
@@ -65,8 +67,8 @@ export function monotonic(): number {
 }
 
 /**
- * Minutes by which local time is ahead of UTC at that time. Asked for the first local time, Bun loads the time zones of all the
- * world: a sixth of what the executable does until it is ready, and of its memory (measured).
+ * Minutes by which local time is ahead of UTC at that time. For the first local time, Bun loads the time zones of the
+ * whole world: a sixth of what the executable does until it is ready, and of its memory (measured).
  */
 export function minutesEast(date: Date): number {
   const east = isCompiled ? loadNative()?.east(Math.floor(date.getTime() / 1000)) : undefined;
@@ -76,14 +78,15 @@ export function minutesEast(date: Date): number {
 let offset: number | undefined;
 
 /**
- * CLOCK_BOOTTIME, where CLOCK_MONOTONIC cannot be had. They differ by the time that the machine was suspended. The file
- * has hundredths of seconds: the end of the current one, because what is published must not seem older than it is.
+ * CLOCK_BOOTTIME, where CLOCK_MONOTONIC is not available. They differ by the time that the machine was suspended. The
+ * file has hundredths of seconds. This gives the end of the current one, because what is published must not seem older
+ * than it is.
  */
 function uptime(): number {
   return (Number(/^\d+\.\d\d/.exec(readFileSync("/proc/uptime", "latin1"))?.[0] ?? 0) + 0.01) * 1e6;
 }
 
-/** @returns undefined where systemd-notify(1) must be run for each message. */
+/** @returns undefined where systemd-notify(1) must run for each message. */
 export function openSendState(socket: string): { how: "sd-notify" | "built-in"; send: SendState } | undefined {
   if (!isCompiled) {
     try {
@@ -94,7 +97,7 @@ export function openSendState(socket: string): { how: "sd-notify" | "built-in"; 
       return undefined;
     }
   }
-  // "@": the abstract namespace (sd_notify(3)). A virtual machine's sockets are left to systemd-notify.
+  // "@": the abstract namespace (sd_notify(3)). systemd-notify serves a virtual machine's sockets.
   const address = /^[/@]/.test(socket) ? Buffer.from(socket.replace(/^@/, "\0")) : undefined;
   const addon = address && loadNative();
   if (address === undefined || addon === undefined) return undefined;
@@ -105,9 +108,9 @@ export function openSendState(socket: string): { how: "sd-notify" | "built-in"; 
 }
 
 /**
- * Keeps other processes of root's out of this one's memory and its files, by /proc/PID or a debugger, but for those with CAP_SYS_PTRACE
- * (prctl(2), PR_SET_DUMPABLE): before systemd 257 two sidecars have the same user and the same capabilities. Another user's own
- * processes may do so, and this one needs its /proc/self.
+ * Keeps other processes of root out of this one's memory and its files, through /proc/PID or a debugger, except those
+ * with CAP_SYS_PTRACE (prctl(2), PR_SET_DUMPABLE): before systemd 257 two sidecars have the same user and the same
+ * capabilities. Does nothing for another user: that user's processes may look, and this one needs its /proc/self.
  */
 export function hideFromOthers(): void {
   if (process.geteuid?.() !== 0) return;
@@ -118,11 +121,11 @@ export function hideFromOthers(): void {
 /**
  * Takes flock(2)'s lock of an open file.
  *
- * @returns the exit status that flock(1) would have; undefined where that must be run.
+ * @returns the exit status that flock(1) would have; undefined where flock(1) must run.
  */
 export function lockFile(file: number): number | undefined {
   if (isCompiled) return loadNative()?.lock(file);
-  // The library's mark that it has run would be taken for a part of a greater number.
+  // In a greater number, the library's mark that it has run would look like a part of the number.
   if (file >= HAS_RUN) return undefined;
   const answer = runLibrary("lock", file);
   if ((answer & HAS_RUN) === 0) return undefined;
@@ -131,19 +134,19 @@ export function lockFile(file: number): number | undefined {
   return errno === EWOULDBLOCK ? 1 : undefined;
 }
 
-/** Bun's own way would leave the file in the temporary directory, by a name that others can foresee. */
+/** Bun's own way would leave the file in the temporary directory, under a name that others can foresee. */
 function loadNative(): Native | undefined {
   if (isLoaded) return native;
   isLoaded = true;
   const bytes = Buffer.from(FETCHER_NATIVE, "base64");
   const { TMPDIR, RUNTIME_DIRECTORY } = process.env;
-  // Directories may be mounted noexec, or not be for us to write to.
+  // A directory may be mounted noexec, or closed to our writes.
   for (const directory of [TMPDIR, RUNTIME_DIRECTORY?.split(":")[0], "/tmp", "/dev/shm", "/var/tmp"]) {
     if (directory === undefined || directory === "") continue;
     try {
       return (native = loadFrom(directory, bytes));
     } catch {
-      // The next one.
+      // Tries the next one.
     }
   }
   return undefined;
@@ -167,7 +170,7 @@ function openNameless(directory: PathLike): number {
   try {
     return openSync(directory, O_RDWR | O_TMPFILE, 0o600);
   } catch {
-    // Some file systems have none.
+    // Some file systems have no such files.
     const own = mkdtempSync(`${String(directory)}/fetcher-`);
     const path = `${own}/native`;
     try {
@@ -183,20 +186,23 @@ function openNameless(directory: PathLike): number {
 /** open(2) of Linux on the processors that we are built for: __O_TMPFILE and O_DIRECTORY. Node has no name for it. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
-/** Each runtime would take any server's certificate, at each connection that does not ask for more, of a library's too. */
+/**
+ * With this variable each runtime would accept any server's certificate, for each connection that does not ask for
+ * more, a library's too.
+ */
 export function checkCertificates(): void {
   delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
 }
 
 /**
- * To be called before a third party's module is loaded. Bun keeps what it makes of a large one below $HOME, and runs what it
- * finds there: whoever can write there could leave code for root. It looks at that variable once, so where the unit has not
- * set it, the program begins once more with it.
+ * Call it before a third party's module is loaded. Bun keeps what it makes of a large module below $HOME, and runs what
+ * it finds there: a user who can write there could leave code for root. A variable turns that off, but Bun reads it
+ * only once, so where the unit has not set it, the program begins again with it.
  */
 export function prepareForeignCode(isRunning: boolean): void {
   const name = "BUN_RUNTIME_TRANSPILER_CACHE_PATH";
   if (!isCompiled || process.env[name] === "0") return;
-  // From here the program begins again, which a daemon that has published must not.
+  // From here the program begins again, and a daemon that has published must not.
   if (isRunning)
     throw new ConfigError("backend", `a reload can load a module only with ${name}=0 in the unit: restart it`);
   const { execve } = process as unknown as {
@@ -206,20 +212,20 @@ export function prepareForeignCode(isRunning: boolean): void {
 }
 
 /**
- * Goes on as the program that now lies where this one did, in the same process: an upgrade that systemd, and so the service,
- * does not notice. To the new program it looks as if this one had been killed.
+ * Goes on as the program that now lies at this one's path, in the same process: neither systemd nor the service notices
+ * the upgrade. To the new program it looks as if this one had been killed.
  *
  * @returns only where it cannot be done.
  */
 export function becomeNewProgram(): void {
   const { execve } = process as { execve?: (file: string, args: readonly string[], env: NodeJS.ProcessEnv) => void };
   const own = isCompiled ? process.argv.slice(2) : [...process.execArgv, ...process.argv.slice(1)];
-  // Its warning that it is experimental is for nobody who reads the log.
+  // Nobody who reads the log needs its warning that it is experimental.
   process.emitWarning = () => undefined;
   try {
     execve?.call(process, ownPath, [ownPath, ...own], process.env);
   } catch {
-    // An older Node, or a program that is not there for now.
+    // An older Node, or the program is not there for now.
   }
 }
 
@@ -241,19 +247,24 @@ export function heapInUse(): number {
 }
 
 /**
- * What a start needed and nothing else does, its code among it, is given back: half a MiB of the executable's seven or eight (measured). V8
+ * Gives back what only the start needed, its code too: half a MiB of the executable's seven or eight (measured). V8
  * does so by itself.
  */
 export function forgetStart(): void {
   if (isCompiled) (globalThis as unknown as { Bun: Bun }).Bun.shrink();
 }
 
-/** @returns what collects garbage, where the engine by itself lets several times the largest answers lie; else undefined. */
+/**
+ * @returns a function that collects garbage, where the engine itself would keep several times the largest answers; else
+ *   undefined.
+ */
 export function lateCollection(): (() => void) | undefined {
   return isCompiled ? garbageCollection() : undefined;
 }
 
-/** V8's comes with a context of its own, which takes as much memory as some garbage: not where nothing happens. */
+/**
+ * V8's function needs a context of its own, which takes as much memory as some garbage: open it only when it is needed.
+ */
 export function garbageCollection(): () => void {
   if (isCompiled) {
     const { Bun } = globalThis as unknown as { Bun: Bun };

@@ -1,17 +1,17 @@
-/** Standard error for a daemon, without the modules of Node's streams, which would be a part of each start. */
+/** Standard error for a daemon, without the modules of Node's streams, which each start would have to load. */
 import { fstatSync, writeSync } from "node:fs";
 import { errnoCode } from "../contract/errors.ts";
 
 const STDERR = 2;
 
-/** Where it is used, it waits for a slow reader instead of us, and keeps the order. */
+/** Once it is open, it waits for a slow reader instead of us, and keeps the order. */
 let stream: NodeJS.WriteStream | undefined;
 /** Bytes so far. */
 let written = 0;
-/** Lines that nobody could be told. */
+/** Lines that are dropped and not yet reported. */
 let lost = 0;
 
-/** A socket of the journal's has room for ten times as much, even where journald hangs. Bytes. */
+/** Bytes. A journal socket has room for ten times as many, even where journald hangs. */
 const SOCKET_ROOM = 16 * 1024;
 /** Bytes that are kept for a reader that hangs. */
 const LONGEST_QUEUE = 1024 * 1024;
@@ -22,7 +22,7 @@ const LONGEST_QUEUE = 1024 * 1024;
  * @param tellLost writes how many lines nobody read.
  */
 export function writeToStandardError(text: string, tellLost: (count: number) => void): void {
-  // A pipe may be full from the beginning; a socket is only where nobody reads it any more.
+  // A pipe may be full from the beginning; a socket is full only where nobody reads it any more.
   if (written === 0 && statOf(STDERR)?.isFIFO() === true) openStream();
   if (stream === undefined && written >= SOCKET_ROOM && statOf(STDERR)?.isSocket() === true) openStream();
   written += Buffer.byteLength(text);
@@ -48,7 +48,7 @@ function queue(to: NodeJS.WriteStream, text: Buffer, tellLost: (count: number) =
   to.write(text);
 }
 
-/** systemd names in JOURNAL_STREAM the file that it has connected with the journal (systemd.exec(5)). */
+/** In JOURNAL_STREAM systemd names the file that it has connected with the journal (systemd.exec(5)). */
 export function standardErrorGoesTo({ JOURNAL_STREAM }: NodeJS.ProcessEnv): "journal" | "terminal" | "elsewhere" {
   const file = statOf(STDERR);
   if (file === undefined) return "elsewhere";
@@ -59,7 +59,7 @@ export function standardErrorGoesTo({ JOURNAL_STREAM }: NodeJS.ProcessEnv): "jou
 /** /dev/null and its kind (major(3) of their number). */
 const MEMORY_DEVICES = 1;
 
-/** What Node has for terminals loads what it has for a network, and so only where there may be one. */
+/** Node's module for terminals loads those for the network, so we load it only where there may be a terminal. */
 export function isTerminal(descriptor: number): boolean {
   const file = statOf(descriptor);
   if (file?.isCharacterDevice() !== true || ((file.rdev >> 8) & 0xfff) === MEMORY_DEVICES) return false;

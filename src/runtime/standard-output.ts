@@ -1,4 +1,7 @@
-/** Standard output of a command: loaded only where a person or a script asks, because Node's streams would be a part of each start. */
+/**
+ * Standard output of a command: opened only where a person or a script asks, because each start would have to load
+ * Node's streams.
+ */
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 
 let isOpen = false;
@@ -27,7 +30,7 @@ export async function finishStandardOutput(): Promise<void> {
       done();
     });
   });
-  // Node tells the callback before its listeners.
+  // Node calls the callback before its listeners.
   await new Promise((done) => setImmediate(done));
   if (failure === undefined || failure === "EPIPE") return;
   throw new FatalError(ExitCode.ioError, `cannot write to standard output: ${errnoText(failure)}`);
