@@ -20,8 +20,8 @@ export class BackendError extends Error {
   /** Seconds after which the store asked to be tried again (Retry-After). */
   readonly retryAfter: number | undefined;
   /**
-   * Seconds in which the store may take its word back by itself: a permission that has not reached all its servers yet. A
-   * start asks again for that long before it ends. Says nothing of `unavailable`, which is always asked again.
+   * Seconds in which the store may change its answer by itself: a permission may not have reached all its servers yet.
+   * A start asks again for that long before it ends. Says nothing of `unavailable`, which is always asked again.
    */
   readonly mayHealFor: number | undefined;
   constructor(kind: BackendErrorKind, message: string, retryAfter?: number, mayHealFor?: number) {
@@ -32,7 +32,7 @@ export class BackendError extends Error {
   }
 }
 
-/** How the program ends where a secret cannot be had. */
+/** The exit code of the program where a secret is not to be had. */
 export const exitCodeOf: Readonly<Record<BackendErrorKind | "missing", ExitCode>> = {
   missing: ExitCode.missing,
   denied: ExitCode.denied,
@@ -53,15 +53,15 @@ export interface Fetched {
   /** The bytes. The receiver owns them, and overwrites them when they are replaced. */
   readonly value: Buffer;
   /**
-   * Printable and opaque, 200 characters at most, from the same answer as the value: a version number, a time stamp. Never
-   * made of the value.
+   * Printable and opaque, 200 characters at most, from the same answer as the value: a version number, a time stamp.
+   * Never derived from the value.
    */
   readonly version: string;
   /** Seconds until the secret must be fetched again whatever `reloadOnChange` says (a lease that ends). */
   readonly refreshAfter?: number;
   /**
-   * Seconds since it was last written, where it is a file that may be written in steps: one that is younger than `settle`
-   * is asked for again. Absent: it is whole.
+   * Seconds since it was last written, for a file that may be written in steps: the engine asks again for one that is
+   * younger than `settle`. Absent: it is whole.
    */
   readonly writtenAgo?: number;
 }
@@ -73,7 +73,7 @@ export interface Missing {
   readonly where: string;
   /** The store says that the secret may still come: the engine waits for it instead of ending with 66. */
   readonly mayAppear?: boolean;
-  /** Seconds for which a start asks again, as a BackendError has it. */
+  /** Seconds for which a start asks again, as in BackendError. */
   readonly mayHealFor?: number;
 }
 
@@ -100,8 +100,8 @@ export interface Backend<Source> {
    * Fetches every secret, in one answer per place (one Vault path, one AWS secret).
    *
    * @returns an outcome for each id asked for.
-   * @throws BackendError only where nothing at all can be said; anything else thrown is a bug of the backend.
-   *   Ends soon after `signal` aborts: values that it has got by then count, any other result or error is dropped.
+   * @throws BackendError only where it can say nothing at all; anything else thrown is a bug of the backend. Ends soon
+   *   after `signal` aborts: values that it has got by then count, any other result or error is dropped.
    */
   fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>>;
 
@@ -143,10 +143,8 @@ export interface BackendModule<Settings = unknown, Source = unknown> {
   parseSource(id: string, source: Readonly<Record<string, unknown>>, settings: Settings): Source;
 
   /**
-   * The source of all keys of a place, as one JSON object (`secrets.ID.all`). Absent: parseSource() is asked, and the value
-   * is to be such an object by itself.
-   *
-   * @throws ConfigError whose path is relative to the source.
+   * The source of all keys of a place, as one JSON object (`secrets.ID.all`). Absent: the engine calls parseSource(),
+   * and the value itself must be such an object.
    */
   parseWhole?(id: string, source: Readonly<Record<string, unknown>>, settings: Settings): Source;
 
@@ -154,8 +152,9 @@ export interface BackendModule<Settings = unknown, Source = unknown> {
   describe(source: Source, settings: Settings): string;
 
   /**
-   * Absolute paths of the files and directories that the store is made of, or that open it (the file of a token, say): an
-   * output that lies in them, is one of them, or holds one is refused. Absent: nothing of the kind is on this machine.
+   * Absolute paths of the files and directories that the store is made of, or that open it (such as the file of a
+   * token). The program refuses an output that lies in one of them, is one of them, or holds one. Absent: there are
+   * none on this machine.
    */
   reads?(settings: Settings): readonly string[];
 

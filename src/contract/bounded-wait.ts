@@ -5,8 +5,8 @@ export const aborted = Symbol("aborted");
 export const late = Symbol("late");
 
 /**
- * Waits until `work` ends, `signal` aborts or `seconds` are over, whichever comes first. Work that is left behind goes on, and
- * nobody hears what becomes of it.
+ * Waits until `work` ends, `signal` aborts or `seconds` are over, whichever comes first. Work that is left behind goes
+ * on, and its result is ignored.
  *
  * @param seconds undefined: there is no limit.
  * @returns what `work` gives; `aborted` or `late` where it is left behind. Rejects as `work` does.

@@ -1,4 +1,4 @@
-/** Several things at once, but not all of them: a store is not asked a thousand questions in one moment. */
+/** Does several things at once, but not all of them: a store must not get a thousand questions in one moment. */
 
 /**
  * Calls `work` for each item, for at most `limit` items at a time, in their order.

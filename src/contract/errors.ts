@@ -16,12 +16,12 @@ export const ExitCode = {
   again: 75,
   denied: 77,
   config: 78,
-  /** As a shell has it for SIGTERM. With Type=oneshot, 0 would tell systemd that the secrets are there. */
+  /** A shell's status for SIGTERM. With Type=oneshot, 0 would tell systemd that the secrets are there. */
   stoppedEarly: 143,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
-/** What each says, for --help and the manual. */
+/** What each means, for --help and the manual. */
 export const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
   ok: "done, or stopped",
   usage: "the command line is wrong",
@@ -76,7 +76,7 @@ export class UnfitFile extends Error {
   override readonly name = "UnfitFile";
 }
 
-/** Codes that only a person can mend. All others (EIO, EMFILE, ...) may be over at the next start. */
+/** Codes of what only a person can fix. All others (EIO, EMFILE, ...) may be over at the next start. */
 const LASTING = ["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENXIO", "ENODEV"];
 
 /**
@@ -100,7 +100,7 @@ export class PublishError extends FatalError {
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, (character) => {
     const escaped = JSON.stringify(character).slice(1, -1);
-    // It lets those beyond U+001F through.
+    // JSON.stringify() lets those beyond U+001F through.
     return escaped === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : escaped;
   });
 }
@@ -128,7 +128,7 @@ export function errnoText(code: string | undefined): string {
 /**
  * A failed system call that no other code expects. Its own message may quote more than the path.
  *
- * @returns undefined where `error` is none.
+ * @returns undefined where `error` is not one.
  */
 export function systemRefusal(error: unknown): FatalError | undefined {
   if (!(error instanceof Error) || errnoCode(error) === undefined || !("syscall" in error)) return undefined;

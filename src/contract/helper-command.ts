@@ -20,7 +20,7 @@ export function helperEnvironment(): Record<string, string> {
 
 /**
  * Directories in memory for this process alone: its unit's, its user's. After `su`, the environment still names another
- * user's, and that user could replace what is made there by a link.
+ * user's, and that user could replace what we make there with a link.
  */
 export function runtimeDirectories({ RUNTIME_DIRECTORY, XDG_RUNTIME_DIR }: NodeJS.ProcessEnv): readonly string[] {
   // Empty counts as not set (XDG Base Directory Specification).
@@ -55,14 +55,14 @@ export interface CommandOptions {
   readonly timeout?: number;
   readonly environment?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
-  /** `drop`: what it prints goes nowhere. */
+  /** `drop`: its output is thrown away. */
   readonly output?: "keep" | "drop";
 }
 
 /** Bytes of output that are kept; more is read and dropped. */
 const OUTPUT_LIMIT = 64 * 1024;
 
-/** Never rejects: how it ended is in the result. */
+/** Never rejects: the result says how it ended. */
 export async function runCommand(
   command: readonly [string, ...string[]],
   options: CommandOptions = {},
@@ -139,7 +139,7 @@ function endOf(child: ChildProcess): Promise<End> {
 /** @returns the code of the error where spawn() throws it: a NUL in an argument, too long an environment (E2BIG). */
 function start([program, ...args]: readonly [string, ...string[]], options: CommandOptions): ChildProcess | string {
   try {
-    // Loaded when it is needed: most starts need none.
+    // Loaded when it is needed: most starts run no program.
     return process.getBuiltinModule("node:child_process").spawn(program, args, {
       env: { ...helperEnvironment(), ...options.environment },
       stdio: options.output === "drop" ? "ignore" : ["ignore", "pipe", "pipe"],
@@ -155,8 +155,8 @@ function start([program, ...args]: readonly [string, ...string[]], options: Comm
 function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
   if (pid === undefined) return;
   const ended = exitCode !== null || signalCode !== null;
-  // The kernel gives no process the number of a group that still has members: a process that has it belongs to somebody
-  // else.
+  // The kernel gives no process the number of a group that still has members: a process with that number is somebody
+  // else's.
   if (ended && exists(pid)) return;
   try {
     process.kill(-pid, "SIGKILL");
@@ -175,7 +175,8 @@ function exists(pid: number): boolean {
 
 /** Collects up to `limit` bytes of a stream; `whole` returns a copy, `drop` frees the memory. */
 function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: () => void) {
-  // Not from malloc, which would keep many MiB for later: what it shrinks by goes back to the system at once.
+  // Not from malloc, which would keep many MiB for later: when this shrinks, the memory goes back to the system at
+  // once.
   const memory = new ArrayBuffer(0, { maxByteLength: limit });
   const bytes = new Uint8Array(memory);
   let size = 0;

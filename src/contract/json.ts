@@ -1,20 +1,20 @@
 /**
- * JSON from a store: refused before it is parsed where it would take much memory or is too deep for a recursion, and with
- * each number as the store wrote it. JSON.parse() alone makes 0.1 of 0.10; its `context.source` is not in Node 20. Why no
- * library: docs/explanation/dependencies.md.
+ * Parses JSON from a store. Refuses it first where it would take much memory or is too deep for a recursion, and keeps
+ * each number as the store wrote it. JSON.parse() alone turns 0.10 into 0.1; its `context.source` is not in Node 20.
+ * Why no library: docs/explanation/dependencies.md.
  */
 import { BackendError } from "./backend.ts";
 
-/** Objects and arrays inside each other. */
+/** How many objects and arrays may be inside each other. */
 export const MAX_DEPTH = 128;
 /** Members and elements: 16 MiB of `{},` would otherwise be some hundred MiB of objects. */
 export const MAX_PARTS = 100_000;
 /** Characters of one number. */
 export const MAX_NUMBER = 1000;
 
-/** Begins a string that stands for a number. Nobody outside of this process knows it. */
+/** The beginning of a string that stands for a number. Nobody outside of this process knows it. */
 let secretMark: string | undefined;
-/** Made when it is first needed: most sidecars read no JSON, and Node's crypto is a part of their start. */
+/** Made on first use: most sidecars read no JSON, and would load Node's crypto at their start. */
 const mark = () => (secretMark ??= Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex"));
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
@@ -37,7 +37,7 @@ export class Literal {
  * @throws BackendError where it is over the limits.
  */
 export function parseJson(text: string, place: string): unknown {
-  // A reader may pass over a byte order mark (RFC 8259, 8.1): somebody stored the file of an editor.
+  // A parser may ignore a byte order mark (RFC 8259, 8.1): some editors write one.
   const { json, hasLiterals } = scan(text.replace(/^\ufeff/, ""), place);
   try {
     return hasLiterals ? (JSON.parse(json, revive) as unknown) : (JSON.parse(json) as unknown);
@@ -46,7 +46,7 @@ export function parseJson(text: string, place: string): unknown {
   }
 }
 
-/** For what another program parses. @throws BackendError where it is over the limits. */
+/** For JSON that another program parses. @throws BackendError where it is over the limits. */
 export function checkJson(text: string, place: string): void {
   scan(text, place);
 }
@@ -107,7 +107,7 @@ function scan(text: string, place: string): { json: string; hasLiterals: boolean
   return { json: pieces.join("") + text.slice(copied), hasLiterals: true };
 }
 
-/** Of the closing quote. */
+/** @returns where the closing quote is. */
 function endOfString(text: string, start: number): number {
   for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
     let before = at;
@@ -127,7 +127,10 @@ function refused(place: string, what: string): BackendError {
   return new BackendError("invalid", `${place}: ${what}`);
 }
 
-/** Whether bytes that are no UTF-8 are the JSON of an object all the same, with such a text in it; what else they are has nothing to do with a secret. */
+/**
+ * Whether bytes that are not UTF-8 may still be the JSON of an object that contains such a text. If not, they have
+ * nothing to do with a secret.
+ */
 export function beginsAsObject(body: Buffer): boolean {
   return /^\s*\{/.test(body.toString("latin1", 0, 1000));
 }

@@ -22,21 +22,21 @@ export class Room {
     this.#left = MAX_VALUES - held;
   }
 
-  /** Before memory is taken for a value. @returns false where there is no room left; then nothing is taken. */
+  /** Call it before taking memory for a value. @returns false where there is no room left; then nothing is taken. */
   take(bytes: number): boolean {
     if (bytes > this.#left) return false;
     this.#left -= bytes;
     return true;
   }
 
-  /** Before memory is taken for a value. @returns why it is refused: then nothing is taken. */
+  /** Call it before taking memory for a value. @returns why it is refused: then nothing is taken. */
   refusal(bytes: number, place: string): BackendError | undefined {
     if (bytes <= MAX_VALUE && this.take(bytes)) return undefined;
     const what = bytes > MAX_VALUE ? `the value is larger than ${MAX_VALUE / MIB} MiB` : `with it, ${NO_ROOM}`;
     return new BackendError("invalid", `${place}: ${what}`);
   }
 
-  /** @returns the outcome, or why it is refused. What is refused takes no room, and is overwritten. */
+  /** @returns the outcome, or why it is refused. A refused value takes no room, and is overwritten. */
   admit(outcome: Outcome, place: string): Outcome {
     if (!("status" in outcome) || outcome.status !== "value") return outcome;
     const refusal = this.refusal(outcome.value.length, place);

@@ -6,7 +6,7 @@ export function didYouMean(given: string, known: Iterable<string>): string {
   return meant === undefined ? "" : `; did you mean ${JSON.stringify(meant)}?`;
 }
 
-/** @returns undefined where none is near. Case, `-` and `_` count for nothing: kv_version is kvVersion. */
+/** @returns undefined where none is near. Case, `-` and `_` do not matter: kv_version is kvVersion. */
 export function nearest(given: string, known: Iterable<string>): string | undefined {
   const wanted = plain(given);
   // Nobody mistypes that much, and the cost grows with the square of the length.
@@ -25,9 +25,11 @@ function plain(name: string): string {
   return name.toLowerCase().replaceAll(/[-_]/g, "");
 }
 
-/** Letters that are put in, left out, changed, or swapped with their neighbour (optimal string alignment distance). */
+/**
+ * How many letters are added, left out, changed, or swapped with their neighbour (optimal string alignment distance).
+ */
 function stepsBetween(a: string, b: string): number {
-  // A word that was not written to its end, or one too many: token for tokenPath.
+  // A word that lacks its end, or has one too many: token for tokenPath.
   if (Math.min(a.length, b.length) >= 3 && (a.startsWith(b) || b.startsWith(a))) return a === b ? 0 : 1;
   let [before, row] = [[] as number[], Array.from({ length: b.length + 1 }, (_, index) => index)];
   for (let i = 1; i <= a.length; i += 1) {

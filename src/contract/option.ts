@@ -12,7 +12,7 @@ export interface About {
   readonly otherwise?: string;
   /** The version that it came with, where that is not the first one, 0.1.0. */
   readonly since?: string;
-  /** Of a number. */
+  /** For a number. */
   readonly unit?: "seconds";
   /** It names a file, a directory or a socket of this machine, which the sandbox of a unit must show to the sidecar. */
   readonly path?: PathKind;
@@ -23,13 +23,13 @@ export interface About {
   /** It must be given, though the schema has a default: only one value is accepted. */
   readonly mustBeSet?: boolean;
   readonly example?: unknown;
-  /** Of an object that can have one of several forms: the schemas by the word in `by`. */
+  /** For an object that can have one of several forms: the schemas by the word in `by`. */
   readonly forms?: { readonly by: string; readonly schemas: Readonly<Record<string, v.GenericSchema>> };
 }
 
 /**
- * `replaced`: something else may be put in its place at any time, so the directory above it must be seen too. `stays`: a mount,
- * or a directory that is always the same. `url`: a path only where it begins with `unix:`.
+ * `replaced`: somebody may put something else in its place at any time, so the sandbox must show the directory above it
+ * too. `stays`: a mount, or a directory that is always the same. `url`: a path only where it begins with `unix:`.
  */
 export type PathKind = "replaced" | "stays" | "url";
 
@@ -45,7 +45,7 @@ export interface AboutBackend {
   readonly home?: boolean;
 }
 
-/** @returns the schema, which says this of itself. */
+/** @returns the schema, with `about` in its metadata. */
 export function option<Schema extends v.GenericSchema>(schema: Schema, about: About | undefined): Schema {
   if (about === undefined) return schema;
   return v.pipe(schema, v.metadata({ ...about })) as unknown as Schema;

@@ -24,7 +24,7 @@ export function readPlainSync(path: string): Buffer {
 export async function readPlain(path: string): Promise<Buffer> {
   const file = await open(path, flagsFor(path));
   try {
-    // Not fs.readFile() of a descriptor: a failed fstat(2) comes out of that without its code (Node 20).
+    // Not fs.readFile() of a descriptor: it loses the code of a failed fstat(2) (Node 20).
     refuseUnfit(path, await fstat(file));
     const chunks = new Chunks();
     while (chunks.took((await read(file, chunks.next, 0, CHUNK, null)).bytesRead));

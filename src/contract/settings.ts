@@ -28,7 +28,7 @@ export const seconds = option(
 /** A duration in seconds that must not be 0. */
 export const positiveSeconds = v.pipe(seconds, v.minValue(0.05, "expected at least 0.05 seconds"));
 
-/** What one request of a backend may take. The engine gives a fetch of all secrets 120 seconds. */
+/** Seconds that one request of a backend may take. The engine gives a fetch of all secrets 120 seconds. */
 export const requestSeconds = v.pipe(
   positiveSeconds,
   v.maxValue(100, "expected at most 100 seconds: a fetch of all secrets is given up after 120"),
@@ -36,10 +36,10 @@ export const requestSeconds = v.pipe(
 
 export const absolutePath = v.pipe(text, v.startsWith("/", "expected an absolute path"));
 
-/** What every `config` may have beside the settings of its backend: how the store is asked again. */
+/** What every `config` may have beside the settings of its backend: when to ask the store again. */
 const ROTATION = ["reloadOnChange", "pollingInterval", "refreshInterval"];
 
-/** The settings of a backend: an object() of `config`, which has the options of rotation too. */
+/** The settings of a backend: an object() for `config`, which may also have the options of rotation. */
 export function settingsObject<const Entries extends v.ObjectEntries>(entries: Entries) {
   return object(entries, ROTATION);
 }
@@ -47,7 +47,7 @@ export function settingsObject<const Entries extends v.ObjectEntries>(entries: E
 /**
  * An object with exactly these options; every other key is an error that lists the known ones.
  *
- * @param beside what else is known there, and is not for this schema.
+ * @param beside other known options, which this schema does not check.
  */
 export function object<const Entries extends v.ObjectEntries>(entries: Entries, beside: readonly string[] = []) {
   const known = [...Object.keys(entries), ...beside];
@@ -66,8 +66,8 @@ export function object<const Entries extends v.ObjectEntries>(entries: Entries, 
 }
 
 /**
- * An object with keys of any name, of which each has a value like `value`. valibot's record() passes silently over
- * `constructor`, `prototype` and `__proto__`.
+ * An object with keys of any name, each with a value like `value`. valibot's record() silently skips `constructor`,
+ * `prototype` and `__proto__`.
  */
 export function record<Value>(
   value: v.GenericSchema<unknown, Value>,
@@ -89,7 +89,10 @@ export function record<Value>(
   );
 }
 
-/** One of these words. What was found is not told, but the one that is near: not another number, as of a version. */
+/**
+ * One of these words. The error does not show what was found, but suggests a near word: not for a number, such as a
+ * version.
+ */
 export function oneOf<const Words extends readonly string[]>(words: Words) {
   const expected = `expected ${words.map((word) => JSON.stringify(word)).join(" or ")}`;
   return v.picklist(
@@ -109,7 +112,7 @@ export function parse<const Schema extends v.GenericSchema>(
 ): v.InferOutput<Schema> {
   const result = v.safeParse(schema, input);
   if (result.success) return result.output;
-  // A name that is mistyped says more than that the right one is missing.
+  // A mistyped name says more than the absence of the right one.
   const issue =
     result.issues.find(({ expected, type }) => type === "strict_object" && expected === "never") ?? result.issues[0];
   const keys = (issue.path ?? []).map((item) => (item as { key?: unknown }).key);

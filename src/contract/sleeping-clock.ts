@@ -1,7 +1,7 @@
-/** Time that goes on while the machine sleeps: a store's clock does, and what it gave for an hour is over after a night. */
+/** Time that goes on while the machine sleeps, as a store's clock does: a lease of an hour is over after a night. */
 import { uptime } from "node:os";
 
-/** Seconds. Some runtimes tell the uptime in whole seconds: what is less is no sleep. */
+/** Seconds. Some runtimes give the uptime in whole seconds, so a smaller difference is no sleep. */
 const NOTICEABLE = 2;
 
 export interface Awake {
@@ -14,8 +14,8 @@ export interface Awake {
 const system: Awake = { awake: () => performance.now() / 1000, up: uptime };
 
 /**
- * Seconds since some moment, those asleep included. Exact between two sleeps: only whole sleeps are taken from the uptime,
- * and none where it goes back (a container that was moved).
+ * Seconds since some moment, those asleep included. Exact between two sleeps: only whole sleeps are taken from the
+ * uptime, and nothing where it goes back (a container that was moved).
  */
 export class SleepingClock {
   readonly #clocks: Awake;

@@ -7,15 +7,15 @@ export function hasByteOrderMark(bytes: Buffer): boolean {
   return bytes.subarray(0, MARK.length).equals(MARK);
 }
 
-/** A view without it. */
+/** @returns a view without the mark. */
 export function withoutByteOrderMark(bytes: Buffer): Buffer {
   return hasByteOrderMark(bytes) ? bytes.subarray(MARK.length) : bytes;
 }
 
 /**
- * What Windows' own tools may write.
+ * Says so where a text is UTF-16, which Windows' own tools may write.
  *
- * @returns the end of a sentence about a text that is no good.
+ * @returns the end of a sentence about a text that cannot be used.
  */
 export function utf16Hint(bytes: Buffer): string {
   const [first, second] = bytes;

@@ -1,14 +1,15 @@
 /**
- * What our own unit keeps from us: to a program it looks as if a store were away, or a file not there. Only a look at how the
- * unit was set up tells one from the other. Outside a unit nothing is said.
+ * Finds what our own unit hides from us: to a program it looks as if a store were away, or a file missing. Only the
+ * setup of the unit shows the difference. Outside a unit there are no hints.
  */
 import { readFileSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
 import { errnoCode, printable } from "./errors.ts";
 
 /**
- * What the kernel says of a tmpfs that TemporaryFileSystem= or ProtectHome=tmpfs made (systemd 252 to 257: nr_inodes=400k and
- * nr_inodes=1k), and of none that is meant to hold files: /run has 800k, a /tmp another mode.
+ * The options of a tmpfs that TemporaryFileSystem= or ProtectHome=tmpfs made, as the kernel lists them (systemd 252 to
+ * 257: nr_inodes=400k and nr_inodes=1k). No tmpfs that is meant to hold files has them: /run has 800k, a /tmp another
+ * mode.
  */
 const OF_SYSTEMD = /^(?=.*\bmode=0?755\b).*\bnr_inodes=(?:409600|400k|1024|1k)\b/;
 
@@ -28,7 +29,7 @@ export function hintIn(mountinfo: string, path: string): string {
     .split("\n")
     .flatMap((line) => mountOf(line) ?? [])
     .filter(({ point }) => point === "/" || path === point || path.startsWith(`${point}/`))
-    // Of several at one place the last is on top.
+    // The last of several mounts at one place is on top.
     .reduce<Mount | undefined>(
       (top, other) => (other.point.length >= (top?.point.length ?? 0) ? other : top),
       undefined,
@@ -46,7 +47,7 @@ export function hintIn(mountinfo: string, path: string): string {
   if (/\/systemd-private-[0-9a-f]{32}-/.test(root)) return say("PrivateTmp=yes", `keep it elsewhere than in ${point}`);
   if (type !== "tmpfs" || !OF_SYSTEMD.test(options)) return "";
   const above = dirname(path);
-  // What lies right below would take the whole place back.
+  // For a path right below, the directory above would bring the whole place back.
   const shown = above === point ? path : above;
   return say(
     home === undefined ? `TemporaryFileSystem=${point}` : "ProtectHome=tmpfs",
@@ -55,8 +56,8 @@ export function hintIn(mountinfo: string, path: string): string {
 }
 
 /**
- * Whether a message with a hint is about something that a new sandbox may show: the unit's optional binds (`-`) are made once,
- * of what is there at its start. What InaccessiblePaths= closes stays closed.
+ * Whether a message with a hint is about something that a new sandbox may show: systemd makes the unit's optional binds
+ * (`-`) once, from what is there at its start. What InaccessiblePaths= closes stays closed.
  */
 export function mayShowLater(message: string): boolean {
   return /; hidden by this unit's sandbox \((?:TemporaryFileSystem=|ProtectHome=tmpfs)/.test(message);
@@ -66,7 +67,7 @@ interface Mount {
   readonly root: string;
   readonly point: string;
   readonly type: string;
-  /** Of the file system as a whole. */
+  /** Options of the file system as a whole. */
   readonly options: string;
 }
 
@@ -81,7 +82,7 @@ function unescaped(text: string): string {
   return text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
 }
 
-/** As far as it exists. */
+/** Resolves links as far as the path exists. */
 function realPathOf(path: string): string {
   for (let at = path, rest = ""; ; at = dirname(at)) {
     try {
@@ -108,7 +109,7 @@ async function networkBarrier(): Promise<string | undefined> {
   return code === "EPERM" ? "IPAddressDeny=" : undefined;
 }
 
-/** The network is another than the service manager's, whose socket would be in the list. */
+/** Whether the network is not the service manager's, whose socket would be in the list. */
 function isElsewhere(): boolean {
   const { NOTIFY_SOCKET = "" } = process.env;
   const socket = NOTIFY_SOCKET.startsWith("/") ? NOTIFY_SOCKET : "/run/systemd/notify";
@@ -119,13 +120,16 @@ function isElsewhere(): boolean {
   }
 }
 
-/** proc_pid_net(5). os.networkInterfaces() wants AF_NETLINK, which the unit forbids. */
+/** proc_pid_net(5). os.networkInterfaces() needs AF_NETLINK, which the unit forbids. */
 function hasOnlyLoopback(): boolean {
   const lines = readFileSync("/proc/self/net/dev", "utf8").trim().split("\n").slice(2);
   return lines.every((line) => /^\s*lo:/.test(line));
 }
 
-/** A datagram that leaves nothing: what is denied to the unit fails at once, where a connection would be waited for. */
+/**
+ * Sends a datagram to ourselves, which leaves no trace: it fails at once where the unit forbids it, while a connection
+ * would have to time out.
+ */
 async function sendToOurselves(): Promise<string | undefined> {
   const { createSocket } = await import("node:dgram");
   return await new Promise((resolve) => {
