@@ -100,7 +100,7 @@ function ofThisProcess() {
   return { stop: () => stopSignal(...ofTerminal), format, err: openTerminal().err };
 }
 
-/** `fetcher run`. @param umask that the command is to have. @returns the command's exit status. */
+/** `fetcher run`. @param umask that the command gets. @returns the command's exit status. */
 async function runCommand(argv: readonly string[], umask: number): Promise<ExitCode> {
   const environment = { ...process.env };
   checkCertificates();
@@ -121,7 +121,7 @@ async function runCommand(argv: readonly string[], umask: number): Promise<ExitC
   return status as ExitCode;
 }
 
-/** @returns that of the last unit where something is wrong. */
+/** @returns the exit code of the last unit where something is wrong. */
 async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
   const { namesIn } = await import("./cli/units.ts");
   const { scope, names } = namesIn(words) ?? {};
@@ -145,13 +145,13 @@ async function reloadDaemon(words: readonly string[]): Promise<ExitCode> {
   return await reload(words, process.env, log.notice);
 }
 
-/** What can be said without a store, an output and accounts. @throws ConfigError */
+/** Checks what needs no store, output or accounts. @throws ConfigError */
 async function checkConfig(config: Config): Promise<void> {
   await checkStore(config);
   await loadTemplates(config);
 }
 
-/** Only where a person asks: the modules of Node's streams would be a part of each start. */
+/** Called only where a person asks: each start would otherwise load the modules of Node's streams. */
 function openTerminal(): Terminal {
   const { stderr } = process;
   const stdout = openStandardOutput();
@@ -220,7 +220,7 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   });
 }
 
-/** What ends it is in its STATUS, too. */
+/** Puts the error that ends `work` into STATUS=, too. */
 async function toldBy(notifier: Notifier, work: () => Promise<ExitCode>): Promise<ExitCode> {
   try {
     return await work();
@@ -233,14 +233,14 @@ async function toldBy(notifier: Notifier, work: () => Promise<ExitCode>): Promis
   }
 }
 
-/** What only a sidecar loads that may not talk to systemd. @throws FatalError 78 where its unit is not whole. */
+/** Only a sidecar that may not talk to systemd loads this. @throws FatalError 78 where its unit is incomplete. */
 async function openActions(directory: string | undefined): Promise<AskAnother | undefined> {
   if (directory === undefined) return undefined;
   const { AskedTargets } = await import("./systemd/asked-targets.ts");
   return AskedTargets.in(directory);
 }
 
-/** Without a handler a signal would end the process: one that comes before the sidecar waits for it. */
+/** Without a handler SIGHUP would end the process: one that comes before the sidecar is there waits for it. */
 function takeReloads() {
   let isEarly = false;
   let take = () => {
@@ -320,7 +320,7 @@ function takeUpgrade(): void {
   log.warn("cannot change to the installed program in this process: restart the unit, which restarts its service too");
 }
 
-/** Only where systemd removes them again. */
+/** Opens the file of facts only where systemd removes it again. */
 function openFacts(): TellFacts | undefined {
   const directory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
   if (directory === undefined || directory === "" || !isStartedBySystemd(process.env)) return undefined;
@@ -337,12 +337,12 @@ function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
 
 /**
  * @param others `alone`: nobody else knows of the output.
- * @returns undefined where it is stopped before. @throws FatalError 69 after `startTimeout`.
+ * @returns undefined where `stop` aborts first. @throws FatalError 69 after `startTimeout`.
  */
 async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal, others?: "alone") {
   const open = async () => {
     const store = await openStore(config, log, Math.random);
-    // After that, which refuses an output among the sources before anything is touched.
+    // After the store, which refuses an output among the sources before anything is touched.
     const publisher = await Publisher.open(config, output, log.warn);
     const lock = others === "alone" ? undefined : await publisher.lock(lockFile);
     if (lock?.unlocked !== undefined) log.warn(`cannot lock the output against a second fetcher: ${lock.unlocked}`);
@@ -358,7 +358,9 @@ async function openInTime(config: Config, output: OutputConfig, stop: AbortSigna
   return opened === aborted ? undefined : opened;
 }
 
-/** What ends a command that a person runs, and must not end it half-way: a terminal that is closed among them. */
+/**
+ * Signals that end a command which a person runs, and must not end it half-way; a closed terminal sends one of them.
+ */
 const ofTerminal = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const;
 
 function stopSignal(...signals: readonly NodeJS.Signals[]): AbortSignal {
@@ -385,14 +387,16 @@ function explain(error: unknown): ExitCode {
   }
   const refusal = systemRefusal(error);
   if (refusal !== undefined) return explain(refusal);
-  // A bug. Its message may hold anything that the program holds: only its kind and its place are told.
+  // A bug. Its message may hold anything that the program holds, so the log has only its kind and its place.
   const stack = error instanceof Error ? (error.stack ?? "").split("\n").filter((line) => /^ +at /.test(line)) : [];
   const kind = error instanceof Error ? error.constructor.name : typeof error;
   log.error(`a bug in fetcher: ${kind}`, { at: stack.slice(0, 5).map((line) => line.trim()) });
   return ExitCode.bug;
 }
 
-/** What nobody waits for has failed. A failed system call of a library is no reason to end a sidecar that is READY. */
+/**
+ * Something that nobody waits for has failed. A failed system call of a library must not end a sidecar that is READY.
+ */
 function explainLate(error: unknown): void {
   const refusal = running?.isReady === true ? systemRefusal(error) : undefined;
   if (refusal === undefined) endProcess(explain(error));
