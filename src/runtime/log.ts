@@ -107,7 +107,7 @@ export function openLog(level: LogLevel, style: LineStyle, write?: (line: string
 
 /**
  * journald breaks a line beyond 48 KiB (LineMax=) in two: the second half has no priority, and neither half is JSON. A
- * character takes six bytes of JSON at most, so the message gets a third of that, and the lists share another third.
+ * character takes six bytes of JSON at most, so the message gets a third of that, and each list another third.
  */
 const MAX_MESSAGE = 2500;
 const MAX_LIST = 16_384;
