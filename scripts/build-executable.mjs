@@ -1,6 +1,7 @@
-// npm run build:executable [-- x64|arm64]: makes dist/fetcher, the program and its runtime (Bun) in one file, which needs no
-// Node. The name of another processor than this machine's makes dist/fetcher-PROCESSOR. Nothing is downloaded: the runtime is
-// the package `bun` of node_modules, or the program that $BUN names; that of another processor is $BUN_TARGET's.
+// npm run build:executable [-- x64|arm64]: makes dist/fetcher, the program and its runtime (Bun) in one file, which
+// needs no Node. With the name of another processor than this machine's it makes dist/fetcher-PROCESSOR. It downloads
+// nothing: the runtime is the package `bun` of node_modules, or the program that $BUN names; $BUN_TARGET names that of
+// another processor.
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -28,7 +29,7 @@ const isForeign = processor !== process.arch;
 const compilers = { x64: "x86_64-linux-gnu-gcc", arm64: "aarch64-linux-gnu-gcc" };
 const name = isForeign ? `fetcher-${processor}` : "fetcher";
 
-/** Of the variables that Bun 1.4.5 reads, those that change what runs, where it connects to, whom it trusts, what it writes. */
+/** Variables that Bun 1.4.5 reads and that change what runs, where it connects to, whom it trusts or what it writes. */
 const groups =
   "BYTECODE CONFIG CRASH DEBUG DESTRUCT DISABLE ENABLE FEATURE GARBAGE GC IDLE INOTIFY INTERNAL NEEDS TCC THREADPOOL WATCHER";
 const variables = new RegExp(
@@ -36,7 +37,7 @@ const variables = new RegExp(
   "g",
 );
 
-// Inside the checkout: the bundle is named by relative paths.
+// Inside the checkout, because relative paths name the bundle.
 work = mkdtempSync(`${root}dist.executable-`);
 try {
   mkdirSync(`${root}dist`, { recursive: true });
@@ -74,9 +75,9 @@ function compile() {
     [
       ...["build", "--compile", "--bytecode", "--minify-syntax", "--minify-whitespace", "--external", "sd-notify"],
       ...[`--target=bun-linux-${processor}`, `--compile-executable-path=${deafRuntime()}`],
-      // What lies in a working directory is not ours to read.
+      // The program must not read what lies in a working directory.
       ...["dotenv", "bunfig", "tsconfig"].map((file) => `--no-compile-autoload-${file}`),
-      // Those of the packages that a third party's backend imports: without it, none is found.
+      // The package.json files of what a third party's backend imports: without this, Bun finds none of its packages.
       "--compile-autoload-package-json",
       ...["--outfile", compiled, join(work, "fetcher.js")],
     ],
@@ -85,16 +86,16 @@ function compile() {
 }
 
 /**
- * A copy of the runtime that the environment cannot make another program: Bun has no option for that. BUN_BE_BUN=1 would
- * make the executable act as `bun`, BUN_OPTIONS would have it load any module, BUN_INSPECT open a debugger's port. The names
- * of these variables are changed to some that no variable can have; what they are for then is as if they were not set.
- * Left as they are: BUN_JSC_* (the engine's own switches; BUN_JSC_useJIT=0 is what the units may want), BUN_GC_TIMER_DISABLE
- * (so is that), BUN_ENV (a name that is also a word of the language that it transpiles), and the switch for its cache.
+ * A copy of the runtime that the environment cannot turn into another program: Bun has no option for that. BUN_BE_BUN=1
+ * would make the executable act as `bun`, BUN_OPTIONS would make it load any module, BUN_INSPECT would open a
+ * debugger's port. This gives these variables names that no variable can have, so Bun always finds them unset. It
+ * leaves BUN_JSC_* (the engine's own switches; the units may want BUN_JSC_useJIT=0), BUN_GC_TIMER_DISABLE (for the same
+ * reason), BUN_ENV (a name that is also a word of the language that it transpiles), and the switch for its cache.
  */
 function deafRuntime() {
   const bytes = readFileSync(runtime(processor, isForeign ? "BUN_TARGET" : "BUN"));
   const [start, end] = readOnlyData(bytes);
-  // latin1: a character for each byte.
+  // latin1 has one character for each byte.
   const text = bytes.subarray(start, end).toString("latin1");
   const found = new Set();
   for (const { 0: name, index } of text.matchAll(variables)) {

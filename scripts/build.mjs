@@ -19,7 +19,7 @@ import { nativeLibraries } from "./native-libraries.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-// Built aside and swapped in: a daemon that is starting finds all chunks of one build.
+// Built aside and swapped in, so that a daemon that is starting finds all chunks of one build.
 const [fresh, old] = [`${root}dist.new-${process.pid}`, `${root}dist.old-${process.pid}`];
 const metafile = await bundle(fresh);
 await makeContract();
@@ -39,7 +39,7 @@ function setAside(path) {
   try {
     renameSync(path, old);
   } catch (error) {
-    // overlayfs does not rename a directory of a lower layer, as in an image that was built with it (EXDEV).
+    // overlayfs does not rename a directory of a lower layer, such as one from an image that was built with it (EXDEV).
     if (error.code !== "EXDEV") throw error;
     rmSync(path, { recursive: true });
   }
@@ -65,7 +65,7 @@ async function makeContract() {
   }
 }
 
-/** The licence texts of all packages that are in the bundle: they ask to be passed on with it. */
+/** The licence texts of all packages that are in the bundle: each licence asks for its text to go with it. */
 function licences() {
   const folders = new Set(
     Object.keys(metafile.inputs).flatMap((path) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []),

@@ -1,6 +1,6 @@
-// How esbuild makes the bundle: shared by the build and by the tests that bundle a part of the program.
-// backends/vault gives node-vault a transport, a debug function, a validator and commands (none) of its own: what it would
-// load for these stays out of the bundle, and costs no time at start. It calls `debug` as it loads.
+// How esbuild makes the bundle: shared by the build and by the tests that bundle a part of the program. backends/vault
+// gives node-vault its own transport, debug function, validator and commands (none). So the bundle leaves out what
+// node-vault would load for these, and they cost no time at start. node-vault calls `debug` as it loads.
 const nodeVaultAlone = {
   name: "node-vault-alone",
   setup({ onResolve, onLoad }) {
@@ -11,8 +11,9 @@ const nodeVaultAlone = {
   },
 };
 
-// src/runtime/log.ts gives pino a stream of its own and plain fields: its files, worker threads and exit handlers, its way with
-// circles, what it makes of errors and requests, what it hides by paths, who calls it and where that runs would only be loaded.
+// src/runtime/log.ts gives pino a stream of its own and plain fields. So pino does not need its files, worker threads
+// and exit handlers, its handling of circles, errors, requests and hidden paths, or its look-up of the caller and the
+// host.
 const pinoParts = {
   "safe-stable-stringify": "module.exports = { configure: () => JSON.stringify };",
   "pino-std-serializers": "module.exports = { err: (error) => error };",
@@ -36,8 +37,8 @@ const pinoAlone = {
   },
 };
 
-// What is said of options is for the documents: in the bundle the two functions are empty ones, whose calls esbuild takes
-// away with all that is in their arguments.
+// The texts of options are for the documents. In the bundle the two functions are empty, and esbuild removes their
+// calls with everything in their arguments.
 const withoutTexts = {
   name: "without-texts",
   setup({ onLoad }) {

@@ -1,5 +1,6 @@
-// Bundles src/start.ts to fetcher.js. Backends and the watcher become chunks of their own, which are loaded only when used:
-// time from exec to READY is mostly the time it takes to load JavaScript. Both runtimes get the same bundle.
+// Bundles src/start.ts to fetcher.js. Backends and the watcher become chunks of their own, which the program loads only
+// when it uses them: time from exec to READY is mostly the time it takes to load JavaScript. Both runtimes get the same
+// bundle.
 import { build, transform } from "esbuild";
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -23,7 +24,7 @@ export async function bundle(outdir, native = "") {
     outdir,
     define: { FETCHER_VERSION: JSON.stringify(version), FETCHER_NATIVE: JSON.stringify(native) },
   };
-  // systemd waits for its generators: as one of them the program loads files of its own, and shares none with the rest.
+  // systemd waits for its generators: as a generator the program loads files of its own, and shares none with the rest.
   const generator = await build({ ...options, entryPoints: { "chunks/generator": "src/cli/as-generator.ts" } });
   const plugins = [...bundleOptions.plugins, generatorApart];
   const program = await build({ ...options, plugins, entryPoints: { fetcher: "src/start.ts" } });
@@ -43,7 +44,7 @@ const generatorApart = {
 
 /**
  * Node starts CommonJS sooner than ES modules, but esbuild splits only the latter. A third party's backend stays an ES
- * module, which is imported.
+ * module, which the program imports.
  */
 async function makeCommonJs(path, { inputs, imports }) {
   const importsOthers = "backends/foreign.ts" in inputs;
@@ -63,8 +64,8 @@ async function makeCommonJs(path, { inputs, imports }) {
 }
 
 /**
- * esbuild takes each module that it does not know for one of either kind, and makes another object of it with all its names. The
- * chunks are known: they were ES modules.
+ * esbuild cannot know of which kind an external module is, so it wraps each one in another object with all its names.
+ * The chunks need no wrapper: they were ES modules.
  */
 function withoutWrappers(code) {
   return code
@@ -73,14 +74,14 @@ function withoutWrappers(code) {
 }
 
 /**
- * Each of many source files imports the same libraries of Node. As CommonJS each of these imports would ask for the library, and
+ * Many source files import the same libraries of Node. As CommonJS each of these imports would ask for the library, and
  * wrap all of its names, once more: a tenth of what the executable does until it is ready (measured).
  *
  * @param text an ES module as esbuild writes it.
  */
 function withOneImportEach(text) {
   const [, firstLine, body] = /^(#!.*\n)?([^]*)$/.exec(text);
-  /** Of each library: names as `{ … }` has them, and names of the whole. */
+  /** For each library: the names in `{ … }`, and the names of the whole. */
   const imports = new Map();
   const rest = body.replaceAll(
     /(?<=^|[;}\n])import\s*(?:\*\s*as\s+([\w$]+)|([\w$]+)?\s*,?\s*(?:\{([^{}]*)\})?)\s*from\s*"(node:[\w/]+)";?/g,
@@ -102,7 +103,7 @@ function withOneImportEach(text) {
       },
     ]) => {
       const parts = names.length === 0 ? "" : `import{${names.join(",")}}from"${library}";`;
-      // What `import` makes of the whole of a library has each of its names once more, and a function for each.
+      // `import` of a whole library would make an object with each of its names again, and a function for each.
       const whole = first === undefined ? "" : `const ${first}=require("${library}");`;
       return `${parts}${whole}${others.map((other) => `const ${other}=${first};`).join("")}`;
     },

@@ -1,7 +1,8 @@
 #!/bin/sh
 # consul-template.sh
 # Builds the consul-template that `npm run bench -- peers` compares with, from bench/consul-template, into
-# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/consul-template/consul-template. It takes seconds, and is built again when its sources change.
+# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/consul-template/consul-template. It takes seconds, and builds again when
+# the sources change.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 name="consul-template"

@@ -39,7 +39,7 @@ say("A folder of secrets is the store:");
 for (const name of readdirSync(store)) console.log(`    ${join(store, name)}`);
 
 say(`fetcher --config ${join(place, "fetcher.json")}`);
-// Not as a unit's process, even where this terminal is one: it cleans up after itself then.
+// The daemon does not run as a unit's process, even where this terminal does: so it cleans up after itself.
 const environment = { ...process.env };
 delete environment.INVOCATION_ID;
 delete environment.NOTIFY_SOCKET;

@@ -1,15 +1,16 @@
 #!/bin/sh
 # guest-tree.sh [SUITE | empty-SUITE]
 # Makes the Debian tree that the systemd tests boot: trixie (systemd 257) unless another suite is named. It lies in
-# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/tree-SUITE, takes about a minute once, and is made again when the list of
-# packages below changes. Debian's mirror and proxy are those of this machine's own apt; needs root and debootstrap.
-# empty-SUITE has what a system needs to boot, and no more: for the installation of a package.
+# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/tree-SUITE and takes about a minute once. When the list of packages
+# below changes, the script makes it again. It uses the Debian mirror and proxy of this machine's own apt, and needs
+# root and debootstrap.
+# empty-SUITE has only what a system needs to boot: for the installation of a package.
 set -eu
 name=${1:-trixie}
 suite=${name#empty-}
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
 packages=systemd,systemd-sysv,dbus,util-linux,procps,e2fsprogs,systemd-container,ca-certificates
-# Put in by apt afterwards: debootstrap cannot get all of them configured in its order. An emulator of AWS, a newer Nix.
+# apt installs these afterwards: debootstrap cannot configure all of them in its order. An emulator of AWS, a newer Nix.
 more="python3-moto python3-flask python3-flask-cors nix-bin"
 if [ "$name" != "$suite" ]; then
   packages=systemd,systemd-sysv,dbus
@@ -27,10 +28,10 @@ mkdir -p "$cache"
 building=$(mktemp -d "$cache/building-$name.XXXXXX")
 trap 'rm -rf --one-file-system "$building" "$building.log"' EXIT
 trap 'exit 1' INT TERM HUP
-# mktemp makes it 0700, which an unprivileged service in the guest could not pass.
+# mktemp makes it 0700, and an unprivileged service in the guest could not pass.
 chmod 0755 "$building"
 
-# debootstrap asks apt for neither. Where apt does not say, debootstrap has a mirror of its own.
+# debootstrap does not ask apt for the mirror or the proxy. Where apt names no mirror, debootstrap has one of its own.
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -m 1 '/debian/*$' || :)
 eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
 [ -z "${http_proxy:-}" ] || export http_proxy
@@ -49,13 +50,13 @@ unshare --mount debootstrap --variant=minbase --include="$packages" "$suite" "$b
   shift
   mount --bind /proc "$tree/proc"
   mount --bind /dev "$tree/dev"
-  # Services are started by the guests that boot the tree, not by the installation.
+  # The guests that boot the tree start services, not the installation.
   printf "#!/bin/sh\nexit 101\n" >"$tree/usr/sbin/policy-rc.d"
   chmod 0755 "$tree/usr/sbin/policy-rc.d"
   cp /etc/resolv.conf "$tree/etc/"
   cp -r /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
   apt-config dump | grep -E "^Acquire::(http|https)::" >"$tree/etc/apt/apt.conf.d/90host" || :
-  # A mirror may stand still: debootstrap does not mind, either.
+  # A mirror may be out of date: debootstrap does not mind, either.
   chroot "$tree" apt-get -q -o Acquire::Check-Valid-Until=false update
   DEBIAN_FRONTEND=noninteractive chroot "$tree" apt-get -qy install --no-install-recommends "$@"
   rm "$tree/usr/sbin/policy-rc.d" "$tree/etc/apt/apt.conf.d/90host" "$tree/etc/resolv.conf"

@@ -1,11 +1,11 @@
-// npm run docs: writes the documents that are made of the code.
+// npm run docs: writes the documents that are made from the code.
 import { build } from "esbuild";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const root = join(import.meta.dirname, "..");
-// Inside the project, for what it imports from node_modules.
+// Inside the project, so that it finds its imports in node_modules.
 const bundle = join(root, `dist.docs-${process.pid}.mjs`);
 try {
   await build({

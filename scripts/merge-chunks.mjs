@@ -1,5 +1,6 @@
-// Each file that a start loads costs a part of a millisecond, and esbuild makes a chunk of whatever two parts of a program share.
-// Here all that one of them loads at once becomes one file, and the other chunks take from it what they share with it.
+// Each file that a start loads costs a part of a millisecond, and esbuild makes a chunk of whatever two parts of a
+// program share. This makes one file of all that one part loads at once; the other chunks take from it what they share
+// with it.
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, normalize } from "node:path";
@@ -7,16 +8,16 @@ import { build } from "esbuild";
 import { bundleOptions } from "./bundle-options.mjs";
 
 /**
- * @param root absolute; the outputs are named by paths from it.
+ * @param root absolute; the paths of the outputs are relative to it.
  * @param outputs of esbuild's metafile, as ES modules with splitting.
  * @param source of the chunk that the others are merged into.
- * @returns the outputs that there are then.
+ * @returns the outputs after the merge.
  */
 export async function mergeChunks(root, outputs, source) {
   const main = Object.keys(outputs).find((path) => outputs[path].entryPoint === source);
   const merged = [...loadedBy(main, outputs)];
   const others = Object.keys(outputs).filter((path) => !merged.includes(path));
-  /** Two chunks may export the same name: `as` gets each that one exports, and the name that only it has. */
+  /** Two chunks may export the same name: `as` gets each exported name, and the name that only that chunk has. */
   const names = (path, as) =>
     outputs[path].exports.map((name) => as(name, `from${merged.indexOf(path)}_${name}`)).join(", ");
   const whole = merged.map((path) => `export { ${names(path, (name, own) => `${name} as ${own}`)} } from "./${path}";`);
@@ -42,7 +43,7 @@ export async function mergeChunks(root, outputs, source) {
       return merged.includes(from) ? undefined : { path: to, namespace: "shared", pluginData: path };
     });
     onLoad({ filter: /.*/, namespace: "whole" }, () => ({
-      // First what it does, which is the order in which it did that before.
+      // Its work first, so that the order stays as it was.
       contents: [`import "./${main}";`, ...whole].join("\n"),
       resolveDir: root,
     }));
@@ -52,7 +53,7 @@ export async function mergeChunks(root, outputs, source) {
   }
 }
 
-/** @returns the chunk and all that it imports, not what it imports later. */
+/** @returns the chunk and everything that it imports at once, not what it imports later. */
 function loadedBy(path, outputs, found = new Set()) {
   if (found.has(path)) return found;
   found.add(path);
@@ -62,8 +63,8 @@ function loadedBy(path, outputs, found = new Set()) {
 }
 
 /**
- * A chunk's name is to say what is in it: a process that is still running looks for those of its own build. esbuild's hash is
- * that of the chunk before it was merged.
+ * A chunk's name must depend on its content: a process that is still running looks for the chunks of its own build.
+ * esbuild's hash is that of the chunk before the merge.
  */
 function renamed(root, outputs, main) {
   const build = readFileSync(join(root, main));

@@ -1,8 +1,8 @@
-// Makes the three shared libraries for what Node has no call for. Each is one function of a few instructions, which the dynamic
-// linker calls when the library is loaded, so that it needs no compiler, no C library and no headers. A number comes and goes
-// by the umask, since nothing else of a process can be both set by JavaScript and read by a system call.
+// Makes the three shared libraries for calls that Node lacks. Each is one function of a few instructions, which the
+// dynamic linker calls when it loads the library, so that it needs no compiler, no C library and no headers. The umask
+// carries a number in and out: JavaScript can set nothing else of a process that a system call can read.
 //
-//   end   ends the process at once: exit_group(umask(0)). Node before 22.15 has nothing for it (src/runtime/end.ts).
+//   end   ends the process at once: exit_group(umask(0)). Node before 22.15 has no call for it (src/runtime/end.ts).
 //   hide  closes this process's /proc/PID to others of the same user: prctl(PR_SET_DUMPABLE, 0) (src/runtime/platform.ts).
 //   lock  takes the lock of an open file: umask(0400 | -flock(umask(0), LOCK_EX | LOCK_NB)) (src/runtime/platform.ts).
 
@@ -76,7 +76,9 @@ const instructions = {
   },
 };
 
-/** Where each part lies in the file. What is written to when it is loaded has a page of its own, of 64 KiB at most. */
+/**
+ * Where each part lies in the file. The part that is written to at load time has a page of its own, of 64 KiB at most.
+ */
 const at = { headers: 0x40, code: 0x120, symbols: 0x150, strings: 0x168, hash: 0x170, dynamic: 0x190, end: 0x200 };
 const PAGE = 0x10000;
 
@@ -112,7 +114,7 @@ function library(machine, code) {
     [LOAD, READ | EXECUTE, 0, 0, at.dynamic, PAGE],
     [LOAD, READ | WRITE, ...dynamic, PAGE],
     [DYNAMIC, READ | WRITE, ...dynamic, 8],
-    // Without it, a stack that can be executed would be asked for.
+    // Without it, the loader would ask for a stack that can be executed.
     [GNU_STACK, READ | WRITE, 0, 0, 0, 16],
   ];
   headers.forEach(([type, flags, offset, address, size, alignment], index) => {
@@ -124,7 +126,7 @@ function library(machine, code) {
     );
   });
   file.set(code, at.code);
-  // One bucket, and one symbol, which every table of symbols has: none.
+  // One bucket and one symbol: the empty one, which every table of symbols has.
   file.set([1, 0, 0, 0, 1], at.hash);
   const entries = [
     [tags.HASH, at.hash],

@@ -1,7 +1,8 @@
 #!/bin/sh
 # nfpm.sh
 # Builds nfpm, which makes .deb and .rpm, from scripts/package/go.mod, into
-# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/nfpm/nfpm. It takes a minute once, and is built again when its version changes.
+# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/nfpm/nfpm. It takes a minute once, and builds again when the version
+# changes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 name="nfpm"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # npm-deps-hash.sh
 # Writes nix/npm-deps.json: for each system the hash of what `npm ci --ignore-scripts` makes of package-lock.json, and
-# the lock file's own, by which a test sees that it is stale. Run it whenever package-lock.json has changed. Needs npm and
-# nix-hash; no package's scripts run.
+# the hash of the lock file, which shows a test when the others are stale. Run it whenever package-lock.json has
+# changed. It needs npm and nix-hash, and runs no package's scripts.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)

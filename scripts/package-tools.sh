@@ -1,7 +1,8 @@
 #!/bin/sh
 # package-tools.sh
-# Makes the Debian tree with lintian and rpm, by which tests look at packages: ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/tree-packages.
-# It takes about two minutes once. Debian's mirror and proxy are those of this machine's own apt; needs root and debootstrap.
+# Makes the Debian tree with lintian and rpm, which tests use to check packages:
+# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/tree-packages. It takes about two minutes once. It uses the Debian
+# mirror and proxy of this machine's own apt, and needs root and debootstrap.
 set -eu
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
 tree=$cache/tree-packages
@@ -27,7 +28,7 @@ unshare --mount debootstrap --variant=minbase --include=ca-certificates trixie "
   tail -n 20 "$building.log" >&2
   exit 1
 }
-# By apt, since debootstrap cannot get all of them configured in its order.
+# apt installs these, because debootstrap cannot configure all of them in its order.
 # shellcheck disable=SC2086 # a list
 unshare --mount sh -euc '
   tree=$1

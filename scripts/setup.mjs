@@ -1,5 +1,5 @@
-// Makes a fresh checkout ready: installs what package-lock.json names, and builds. Does nothing where all is current,
-// so that `npm start` and `npm test` can begin with it.
+// Makes a fresh checkout ready: installs what package-lock.json names, and builds. Does nothing where everything is
+// current, so that `npm start` and `npm test` can begin with it.
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -36,14 +36,14 @@ if (newest(sources) > modified("dist/fetcher.js")) {
   execFileSync(process.execPath, ["scripts/build.mjs"], { stdio: "inherit" });
 }
 
-/** Whoever installed it: npm notes in node_modules what it put there, last of all. */
+/** Works for any installer: npm lists in node_modules what it has installed, as its last step. */
 function installed() {
   const wanted = packages("package-lock.json");
   const there = packages("node_modules/.package-lock.json");
   return Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
     if (path === "") return true;
     const found = there[path];
-    // Of other processors and systems, or could not be built here.
+    // It is for another processor or system, or could not be built here.
     if (found === undefined) return optional === true;
     return found.version === version && found.integrity === integrity && existsSync(join(path, "package.json"));
   });
@@ -63,7 +63,7 @@ function modified(path) {
 
 function newest(paths) {
   return Math.max(
-    // A folder too: it changes where a file is removed.
+    // A folder counts too: its time changes when a file in it is removed.
     ...paths.flatMap((path) => [
       modified(path),
       statSync(path).isDirectory() ? newest(readdirSync(path).map((name) => join(path, name))) : 0,

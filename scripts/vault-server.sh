@@ -1,7 +1,8 @@
 #!/bin/sh
 # vault-server.sh
-# Builds the HashiCorp Vault that tests run, from test/vault/server, into ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/vault/vault.
-# It takes minutes once, and is built again when its sources change. Go keeps what it fetched and compiled in caches of its own.
+# Builds the HashiCorp Vault that tests run, from test/vault/server, into
+# ${FETCHER_TEST_CACHE:-~/.cache/fetcher-tests}/vault/vault. It takes minutes once, and builds again when the sources
+# change. Go keeps what it fetched and compiled in caches of its own.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 name="vault server"
@@ -15,7 +16,7 @@ go_begin
 echo "vault server: building $cache/vault with $version, which takes minutes"
 cp "$module/go.mod" "$module/go.sum" "$module/main.go" "$building/"
 cd "$building"
-# Go refuses to overlay files of its module cache: a copy it is.
+# Go refuses to overlay files of its module cache, so this makes a copy.
 source=$(go mod download -json github.com/hashicorp/vault | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
 mkdir vault
 (cd "$source" && tar -cf - --exclude=./ui --exclude=./changelog --exclude=./website .) | tar -xf - -C vault --no-same-permissions

@@ -7,7 +7,7 @@ import { logFormats, logLevels } from "../../src/runtime/log.ts";
 interface Option {
   /** `--config`, `-h` */
   readonly names: readonly string[];
-  /** What follows it: `FILE`; undefined: nothing. */
+  /** The argument that follows: `FILE`; undefined: none. */
   readonly argument: string | undefined;
   readonly text: string;
 }
@@ -42,14 +42,14 @@ function optionsOf(texts: Texts): Option[] {
 
 const general = optionsOf(optionTexts);
 const logOptions = general.filter(({ names }) => names[0]?.startsWith("--log-") === true);
-/** Of `run`, which makes a directory of its own and fetches in one way. */
+/** Options of `run`, which makes a directory of its own and fetches in one way. */
 const ofRun = general.filter(({ names }) => !/^--(?:output|once|check.*|print-schema|version)$/.test(names[0] ?? ""));
 const user: Option = { names: ["--user"], argument: undefined, text: "your own units" };
 
 const commands: readonly Command[] = commandTexts.flatMap(([words, text]) => {
   const name = words.split(" ")[1] ?? "";
   if (!/^[a-z]+$/.test(name)) return [];
-  // Those that its line names: `--json, --metrics, --metrics=FILE`.
+  // The options in its line: `--json, --metrics, --metrics=FILE`.
   const named = [...new Set(text.match(/(?<= )--[a-z]+(?![a-z' ]*=)(?=[,;:]|$)/g) ?? [])]
     .filter((option) => option !== "--help")
     .map((option) => ({ names: [option], argument: undefined, text: "" }));
@@ -70,7 +70,7 @@ function isFormat({ names }: Option): boolean {
   return names.includes("--log-format");
 }
 
-/** Words that an argument may be. */
+/** The words that an argument can be. */
 function choices({ names, argument }: Option): readonly string[] | undefined {
   if (names.includes("--backend")) return backendSections.map(({ name }) => name);
   if (argument === "LEVEL") return logLevels;

@@ -1,4 +1,4 @@
-/** The documents that are made of the code. */
+/** The documents that are made from the code. */
 import { readFileSync } from "node:fs";
 import { loadBackend } from "../../backends/index.ts";
 import { executableTable } from "../../src/units/executable.ts";

@@ -1,6 +1,7 @@
 /**
- * A JSON Schema of the configuration, for editors: which options there are, what they mean, what they may be. It refuses
- * nothing that the program accepts; what it cannot say (names of files that clash, say) is left to `--check=config`.
+ * A JSON Schema of the configuration, for editors: which options there are, what they mean, which values they allow. It
+ * refuses nothing that the program accepts. It leaves what it cannot express (such as names of files that clash) to
+ * `--check=config`.
  */
 import { toJsonSchema } from "@valibot/to-json-schema";
 import type * as v from "valibot";
@@ -32,9 +33,9 @@ export function configurationSchema(): Json {
   };
 }
 
-/** What `config` and each `source` may have, where it is this backend's. */
+/** What `config` and each `source` may have with this backend. */
 function ofBackend({ name, Settings, Source }: BackendSection): Json {
-  // The command line may give what is required: --set.
+  // The command line may give what the schema requires: --set.
   const settings = without("required", objectOf(plain(Settings)));
   const rotation = objectOf(plain(config.rotationSchema));
   return {
@@ -80,13 +81,13 @@ function nullable(entry: Schema, shape: Json): Json {
   return shape;
 }
 
-/** Checks that only the program can make are left out: whatever they refuse, it names itself. */
+/** Leaves out checks that only the program can make: the program itself names what they refuse. */
 function leafOf(entry: Schema, { forms }: About): Json {
   if (forms !== undefined) return { oneOf: Object.values(forms.schemas).map((form) => objectOf(plain(form))) };
   const leaf = toJsonSchema(entry as unknown as v.GenericSchema, {
     errorMode: "ignore",
     ignoreActions: ["metadata"],
-    // Of what is checked and then checked again as another type, the latter.
+    // Where a value is checked and then checked again as another type, the latter.
     typeMode: "output",
     overrideSchema: ({ valibotSchema }) => (valibotSchema.type === "custom" ? { type: "object" } : undefined),
   });

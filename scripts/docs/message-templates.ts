@@ -1,4 +1,7 @@
-/** What the program can say, read from its source: the text of each error and of each line of the log, `…` for what differs. */
+/**
+ * What the program can say, read from its source: the text of each error and each line of the log, `…` for what
+ * differs.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
@@ -7,7 +10,7 @@ import type { BackendErrorKind } from "../../src/contract/backend.ts";
 export interface Message {
   /** `…: no such file`. */
   readonly text: string;
-  /** What an operator reads by: `config`, `usage`, `unavailable`, `denied`, …, or a level of the log. */
+  /** Its kind for an operator: `config`, `usage`, `unavailable`, `denied`, …, or a level of the log. */
   readonly kind: string;
   /** Below the project. */
   readonly file: string;
@@ -37,7 +40,7 @@ const kinds: Readonly<Record<string, string>> = {
   78: "config",
 };
 
-/** Of a script: `fail 78 "…"`, which may go on in the next line. */
+/** The messages of a script: `fail 78 "…"`, which may go on in the next line. */
 function shellMessages(file: string, source: string): Message[] {
   const calls = source.replaceAll("\\\n", "").matchAll(/fail (\d+) ((?:\s*(?:'[^']*'|"[^"]*"))+)/g);
   return Array.from(calls, ([, status = "", words = ""]) => {
@@ -65,7 +68,7 @@ interface Said {
   readonly message: ts.Expression | undefined;
 }
 
-/** undefined where nothing is said by this call. */
+/** @returns undefined where this call says nothing. */
 function said(node: ts.NewExpression | ts.CallExpression): Said | undefined {
   const name = node.expression.getText();
   const args = node.arguments ?? ts.factory.createNodeArray<ts.Expression>();
@@ -89,14 +92,17 @@ function said(node: ts.NewExpression | ts.CallExpression): Said | undefined {
   if (/(?:^|\.)#?log$/.test(name)) return { kind: word(first), message: second };
   if (name === "super" && storeKinds.includes(word(first))) return { kind: word(first), message: second };
   if (name === "unreadable") return { kind: "unreadable", message: first };
-  // A schema's: the message is its last word.
+  // A call of a schema: the message is its last argument.
   if (/^v\.\w+$/.test(name) && name !== "v.literal") return { kind: "config", message: args.at(-1) };
   return undefined;
 }
 
 const storeKinds: readonly string[] = ["unavailable", "denied", "invalid"] satisfies BackendErrorKind[];
 
-/** Words with their kind, which a function or a table of errors gives back; where a secret was looked for; words of an errno. */
+/**
+ * Words with their kind, which a function or a table of errors returns; where a backend looked for a secret; the words
+ * of an errno.
+ */
 function inTable(node: ts.Node): Said | undefined {
   if (ts.isArrayLiteralExpression(node)) {
     const [kind, message] = node.elements;
@@ -108,7 +114,7 @@ function inTable(node: ts.Node): Said | undefined {
   return /^E[A-Z_]{3,}$/.test(name) ? { kind: "part", message: node.initializer } : undefined;
 }
 
-/** Where functions give parts of messages back. */
+/** Whether functions in this file return parts of messages. */
 function isWords(file: string): boolean {
   return /^(backends|src\/(engine|systemd|output))\//.test(file);
 }
@@ -119,7 +125,7 @@ function returned(node: ts.Node): Said | undefined {
   return undefined;
 }
 
-/** A word as it is; of several, each. */
+/** @returns a word as it is; "any" for several. */
 function word(node: ts.Expression | undefined): string {
   const [only, ...others] = node === undefined ? [] : stringsOf(node);
   return only !== undefined && others.length === 0 ? only : "any";

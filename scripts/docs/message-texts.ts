@@ -1,4 +1,7 @@
-/** What single messages mean, where their kind alone does not say it. The test wants one for each error and warning of the log. */
+/**
+ * What single messages mean, where their kind alone does not say it. The test requires one for each error and warning
+ * of the log.
+ */
 
 interface Meaning {
   readonly cause: string;
@@ -9,7 +12,7 @@ const nothing = "nothing";
 const journal = "`systemctl status` and the journal of the service say why";
 
 export const particular: Readonly<Record<string, Meaning>> = {
-  // Of stores, what comes most often.
+  // The most frequent messages about stores.
   "the server is sealed": {
     cause: "Vault or OpenBao has started, or somebody has sealed it",
     cure: "unseal it; fetcher asks again by itself",
@@ -120,7 +123,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "the token has reached its longest life",
     cure: "write a new token to that file, or use another login",
   },
-  // News that one asks about.
+  // News that people ask about.
   "…: answers again": { cause: "an outage is over", cure: nothing },
   "the set published before stays in use": {
     cause: "the store was away at the start: adoption",

@@ -9,7 +9,7 @@ interface Meaning {
   readonly cure: string;
 }
 
-/** By kind. Whoever adds a kind says here what it means. */
+/** By kind. When you add a kind, say here what it means. */
 const general: Readonly<Record<string, Meaning>> = {
   config: { cause: "the configuration is wrong (78)", cure: "correct the option that the line names" },
   usage: { cause: "the command line is wrong (64)", cure: "`fetcher --help`" },
@@ -39,23 +39,23 @@ const general: Readonly<Record<string, Meaning>> = {
   info: { cause: "news", cure: "nothing" },
   debug: { cause: "a detail, with `--log-level debug`", cure: "nothing" },
   part: { cause: "part of a longer line", cure: "see the rest of that line" },
-  // Of a kind that is known only when it happens.
+  // For a kind that is known only when it happens.
   any: {
     cause: "the store failed; the exit status says how",
     cure: "[by exit status](../how-to/operations.md#exit-statuses)",
   },
 };
 
-/** A command that somebody types says the same kinds, and nothing asks again for it. */
+/** A command that a person types says the same kinds, but nothing retries for it. */
 const typed: Readonly<Record<string, Meaning>> = {
   unavailable: { cause: "the command could not finish (69)", cure: "see the line, then run the command again" },
 };
 const isTyped = (text: string) => /^(?:add|check|reload|remove|units): /.test(text);
 
-/** Messages that never are trouble have no code in the journal. */
+/** Messages that are never trouble have no code in the journal. */
 const news: readonly string[] = ["notice", "info", "debug", "trace"];
 
-/** Those that have a code, which the program must know; what a shell script says has none. */
+/** The messages with a code, which the program must know. Those of a shell script have none. */
 export function codedTexts(messages: readonly Message[]): string[] {
   return messages
     .filter(isCoded)
@@ -67,12 +67,12 @@ function isCoded({ kind, file }: Message): boolean {
   return file.endsWith(".ts") && !news.includes(kind);
 }
 
-/** Each once. @param root of the project. */
+/** Each message once. @param root of the project. */
 export function distinctMessages(root: string): Message[] {
   const rows = new Map<string, Message>();
   for (const message of messagesIn(root)) {
     const known = rows.get(message.text);
-    // What is a line of its own says more than a part of one.
+    // A message that is a line of its own says more than a part of one.
     if (known === undefined || known.kind === "part") rows.set(message.text, message);
   }
   return [...rows.values()];
@@ -106,7 +106,7 @@ function meaningOf(text: string, kind: string): Meaning {
   return meaning;
 }
 
-/** Without what differs at its beginning. */
+/** The text without the part at its beginning that differs. */
 function key(text: string): string {
   return text.toLowerCase().replace(/^[^\p{L}\p{N}]+/u, "");
 }

@@ -1,4 +1,7 @@
-/** What can be set, as data from which the NixOS modules make their options, with their texts, and the sandbox of a unit. */
+/**
+ * What an operator can set, as data: the NixOS modules make their options from it, with their texts, and a unit's
+ * sandbox.
+ */
 import * as config from "../../src/config/config-schema.ts";
 import { descriptionOf } from "./json-schema.ts";
 import { aboutOf, entriesOf, plain, type Schema, unwrapped } from "./schema.ts";
@@ -59,18 +62,18 @@ function kindOf(schema: Schema, { path, unit, forms }: ReturnType<typeof aboutOf
   if (unit === "seconds") return { type: "seconds" };
   const base = lastOf(schema);
   if (base.type === "picklist") return { type: "enum", values: base.options };
-  // An object with keys of any name begins as one of valibot's own checks (src/contract/settings.ts).
+  // An object with keys of any name begins with one of valibot's custom checks (src/contract/settings.ts).
   return { type: { boolean: "boolean", array: "words", custom: "strings" }[base.type] ?? "string" };
 }
 
-/** The schema that a value must fit in the end. */
+/** The last schema that a value must fit. */
 function lastOf(schema: Schema): Schema & { readonly options?: readonly unknown[] } {
   const last = schema.pipe?.findLast(({ kind }) => kind === "schema");
   return last === undefined || last === schema ? schema : lastOf(last);
 }
 
 function defaultIn({ default: value }: Schema): string {
-  // In Nix, null and an empty set say nothing.
+  // In Nix, null and an empty set mean nothing.
   if (value === undefined || value === null || JSON.stringify(value) === "{}") return "";
   return ` The program's default is \`${JSON.stringify(value)}\`.`;
 }

@@ -1,4 +1,4 @@
-/** docs/overview-*.svg: service, sidecar and store, for the README, in the two colour schemes of who looks at it. */
+/** docs/overview-*.svg: service, sidecar and store, for the README, one for each of a reader's colour schemes. */
 
 interface Scheme {
   readonly text: string;

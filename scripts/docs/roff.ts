@@ -34,7 +34,7 @@ function line(text: string): string {
   return /^[.']/.test(text) ? `\\&${text}` : text;
 }
 
-/** In lines of at most 80 characters, as mandoc's style wants them. */
+/** Breaks text into lines of at most 80 characters, which mandoc's style asks for. */
 function wrapped(text: string): string {
   const lines = [""];
   for (const word of text.split(" ")) {
@@ -62,7 +62,7 @@ export function text(...paragraphs: readonly string[]): string {
   return paragraphs.map((paragraph) => wrapped(roff(paragraph))).join("\n.PP\n");
 }
 
-/** A further paragraph, behind something else. */
+/** A further paragraph, after something else. */
 export function more(paragraph: string): string {
   return `.PP\n${wrapped(roff(paragraph))}`;
 }

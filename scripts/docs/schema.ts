@@ -1,4 +1,4 @@
-/** Reads valibot schemas: which options there are, with the defaults of the schema and what it says of them. */
+/** Reads valibot schemas: which options there are, with their defaults and texts from the schema. */
 import type * as v from "valibot";
 import type { About } from "../../src/contract/option.ts";
 
@@ -11,7 +11,10 @@ export interface Option {
   readonly about: About;
 }
 
-/** What valibot's schemas have in common here: those of objects have entries, those that allow nothing wrap another. */
+/**
+ * The parts of valibot's schemas that matter here: those of objects have entries, those that allow nothing wrap
+ * another.
+ */
 export interface Schema {
   readonly type: string;
   readonly kind?: string;
@@ -25,7 +28,7 @@ export interface Schema {
 /**
  * @param prefix of its options: `secrets.ID`.
  * @param elsewhere schemas that are described in a place of their own.
- * @returns what an operator can set, objects by what is in them.
+ * @returns what an operator can set, with the parts of each object in its place.
  */
 export function optionsIn(schema: v.GenericSchema, prefix: string, elsewhere: ReadonlySet<unknown>): Option[] {
   return entriesOf(plain(schema)).flatMap(([key, entry]) =>
@@ -41,7 +44,7 @@ function optionsOf(entry: Schema, path: string, elsewhere: ReadonlySet<unknown>)
   return [{ path, default: entry.default, required: !optional, about: aboutOf(entry) }];
 }
 
-/** valibot's own types say nothing of what may be inside. */
+/** valibot's own types do not tell what may be inside. */
 export function plain(schema: v.GenericSchema): Schema {
   return schema;
 }
@@ -62,7 +65,7 @@ export function entriesOf(schema: Schema): [string, Schema][] {
   return Object.entries(object?.entries ?? {});
 }
 
-/** What the schema says of itself; what is said outside goes over what is said inside. */
+/** What the schema says about itself; the outer text replaces the inner one. */
 export function aboutOf(schema: Schema): About {
   const inner = schema.wrapped === undefined ? {} : aboutOf(schema.wrapped);
   return Object.assign({}, inner, ...flat(schema).map(({ metadata }) => metadata ?? {})) as About;
@@ -71,6 +74,6 @@ export function aboutOf(schema: Schema): About {
 function flat(schema: Schema): Schema[] {
   if (schema.pipe === undefined) return [schema];
   const [first, ...rest] = schema.pipe;
-  // Its first part is the schema that it was made of, which may have a pipe of its own.
+  // The first part of a pipe is the schema that it extends, which may have a pipe of its own.
   return [...(first === undefined ? [] : flat(first)), ...rest.flatMap(flat)];
 }

@@ -1,4 +1,4 @@
-/** The sections of the reference: each a schema of the code, which says what its options mean. */
+/** The sections of the reference, each from a schema of the code, which says what its options mean. */
 import type * as v from "valibot";
 import * as aws from "../../backends/aws/source.ts";
 import * as command from "../../backends/command.ts";
@@ -67,7 +67,7 @@ function backend(
   return { name, title: `\`${name}\``, about: about as AboutBackend, Settings, Source, options, cases };
 }
 
-/** For people: the fixed default, or what holds in its place. */
+/** For people: the fixed default, or what applies without one. */
 export function defaultOf({ default: value, required, about }: Option): string {
   if (value === undefined) return about.otherwise ?? (required ? "required" : "none");
   return `\`${JSON.stringify(value)}\`${about.unit === "seconds" && typeof value === "number" ? " s" : ""}`;

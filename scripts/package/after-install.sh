@@ -1,16 +1,17 @@
 #!/bin/sh
-# After an installation or an upgrade, of a .deb (`configure`) or an .rpm (the number of versions that are installed then).
+# Runs after an installation or an upgrade of a .deb (`configure`) or an .rpm (the number of versions that are then
+# installed).
 set -e
 case $1 in
   configure | [0-9]*) ;;
   *) exit 0 ;;
 esac
-# Not in a container's image or a tree that another machine will boot.
+# Does nothing in a container's image or a tree that another machine will boot.
 [ -d /run/systemd/system ] || exit 0
-# Units of the new version's generator.
+# Makes the units of the new version's generator.
 systemctl daemon-reload || :
-# Sidecars go on with the new program in the process that they are: neither systemd nor the service notices. What a person
-# runs in a terminal has no NOTIFY_SOCKET, and `fetcher run` would hand the signal on to its command.
+# Sidecars go on with the new program in the same process: neither systemd nor the service notices. What a person runs
+# in a terminal has no NOTIFY_SOCKET, and `fetcher run` would pass the signal on to its command.
 for process in /proc/[0-9]*; do
   case $(readlink "$process/exe" 2>/dev/null || :) in
     */bin/fetcher\ \(deleted\)) ;;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# After a removal. The services go on; at their next start they find no secrets, as their units then say nothing of any.
+# Runs after a removal. The services go on. At their next start they find no secrets, because their units then name
+# none.
 set -e
 case $1 in
   remove | purge | 0) ;;
@@ -7,22 +8,23 @@ case $1 in
 esac
 removed=/run/secrets-sidecar.removed
 if [ -d /run/systemd/system ]; then
-  # First, so that no unit requires a sidecar when it is stopped.
+  # This comes first, so that no unit requires a sidecar when the sidecar is stopped.
   systemctl daemon-reload || :
   if [ -f "$removed" ]; then
     while read -r pid unit directories; do
-      # systemd may refuse to stop a unit whose file is gone: its process ends all the same, and nothing starts it again.
+      # systemd may refuse to stop a unit whose file is gone. Its process ends all the same, and nothing starts it
+      # again.
       systemctl stop "$unit" 2>/dev/null || :
       case $(readlink "/proc/$pid/exe" 2>/dev/null || :) in
         */bin/fetcher\ \(deleted\)) kill -TERM "$pid" 2>/dev/null || : ;;
       esac
-      # It may wait some seconds for the unit that acts.
+      # The process may wait some seconds for the unit that acts.
       for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
         [ "$pid" != 0 ] && [ -e "/proc/$pid" ] || break
         sleep 0.5
       done
       systemctl reset-failed "$unit" 2>/dev/null || :
-      # Of a unit that is not there any more systemd does not know the directory.
+      # systemd does not know the directory of a unit that is gone.
       for directory in $directories; do
         case $directory in
           *..*) ;;
@@ -33,5 +35,5 @@ if [ -d /run/systemd/system ]; then
   fi
 fi
 rm -f "$removed"
-# What is in it is the administrator's.
+# The files in it are the administrator's.
 [ "$1" != purge ] || [ ! -d /etc/fetcher ] || rmdir --ignore-fail-on-non-empty /etc/fetcher

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Before a removal, of a .deb (`remove`) or an .rpm (0 versions are left). Notes the sidecars whose units go with the generator.
+# Runs before a removal of a .deb (`remove`) or an .rpm (0 versions are left). Notes the sidecars whose units go with
+# the generator.
 set -e
 case $1 in
   remove | 0) ;;
   *) exit 0 ;;
 esac
 [ -d /run/systemd/system ] || exit 0
-# What starts the unit that acts goes first.
+# The paths come first: they start the units that act.
 for unit in /run/systemd/generator/*.path /run/systemd/generator/*.service; do
   [ -f "$unit" ] && grep -q '^# Made by fetcher from ' "$unit" || continue
   name=$(basename "$unit")
