@@ -1,6 +1,6 @@
 /**
- * The units that act for a sidecar, which may not talk to systemd itself: as soon as there is something in the inbox, the path
- * unit starts the service. It sees systemd, and neither a store nor a secret nor a network.
+ * The units that act for a sidecar, which itself may not talk to systemd. The path unit starts the service as soon as
+ * something is in the inbox. The service sees systemd, but no store, no secret and no network.
  */
 import type { Config } from "../config/config.ts";
 import { actOf, unitOf } from "../config/unit-names.ts";
@@ -8,7 +8,7 @@ import type { Needs } from "./needs.ts";
 import { CLOSED, hardening, LOADER_VARIABLES } from "./sandbox.ts";
 import { type Lines, type UnitFile, word } from "./unit-file.ts";
 
-/** What is out of sight as a whole. */
+/** These directories are hidden as a whole. */
 const HIDDEN = ["/run", "/var", "/home", "/root", "/etc/fetcher"];
 
 export interface ActingUnitsOptions {
@@ -38,13 +38,14 @@ export function actingUnits(config: Config, needs: Needs, options: ActingUnitsOp
       comment,
       unit: [
         ...common,
-        // As it says so itself, it refers to the sidecar's unit, which systemd 254+ may unload with its directory still there where nothing
-        // does. And no PartOf=: one that is to stop starts nothing, and a sidecar that stops may have a target started again.
+        // Before= also refers to the sidecar's unit: systemd 254+ may unload a unit that nothing refers to while its
+        // directory is still there. No PartOf=: a path unit that is to stop starts nothing, and a sidecar that stops
+        // may have a target started again.
         ["Before", unitOf(sidecar)],
         ["StopWhenUnneeded", "yes"],
       ],
       triggers: [
-        // As long as something is there, it is started again: nothing is lost that comes while it ends.
+        // systemd starts the service again while something is there: no request is lost that comes as it ends.
         ["DirectoryNotEmpty", `/run/${actOf(runtimeDirectory)}/inbox`],
         // A limit would end the path unit, and with it all actions.
         ["TriggerLimitIntervalSec", "0"],
@@ -66,11 +67,11 @@ function service(needs: Needs, options: ActingUnitsOptions): Lines {
   const stores = [...needs.replaced, ...needs.stays].filter((path) => !isIn(path, [...HIDDEN, ...CLOSED]));
   const closed = [...CLOSED, ...stores].map((path) => `-${word(path)}`);
   return [
-    // Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it too, and calls itself
-    // starting. Nor does it end with the sidecar but when it sees that the inbox is gone.
+    // Not oneshot: while a start is in progress, systemd does not by itself stop a unit if that would end the start
+    // too, and its own state stays `starting`. The service does not end with the sidecar, but when the inbox is gone.
     ["Type", "exec"],
     ["ExecStart", command],
-    // What is due stays due.
+    // An action that is due stays due.
     ["Restart", "on-failure"],
     ["RestartSec", "10"],
     ["LimitCORE", "0"],
@@ -80,7 +81,7 @@ function service(needs: Needs, options: ActingUnitsOptions): Lines {
     ["UnsetEnvironment", LOADER_VARIABLES],
     ["PrivateTmp", "yes"],
     ["TemporaryFileSystem", "/run:ro /var:ro /etc/fetcher:ro"],
-    // The sidecar may have stopped, and its directories be gone.
+    // The sidecar may have stopped, and its directories may be gone.
     ["BindPaths", `-/run/${word(actOf(runtimeDirectory))}`],
     ["BindReadOnlyPaths", "/run/systemd:/run/systemd:norbind -/run/dbus"],
     ["BindReadOnlyPaths", `-${word(file).replaceAll(":", "\\:")}`],
@@ -88,8 +89,9 @@ function service(needs: Needs, options: ActingUnitsOptions): Lines {
     ["ProtectHome", "yes"],
     ["ProtectProc", "invisible"],
     ["PrivateUsers", "identity"],
-    // Neither is of use here. But where systemd has no PrivateUsers=identity (before 257), a sidecar may look into each process of root's
-    // that has no more than its own two (ptrace(2)), and would find systemd's socket in there. Containers leave one or the other.
+    // The service uses neither capability. But before systemd 257, which brought PrivateUsers=identity, a sidecar may
+    // look into each process of root that has no capability beyond the sidecar's two (ptrace(2)), and would find
+    // systemd's socket there. There are two because a container may keep only one of them.
     ["CapabilityBoundingSet", "CAP_NET_BROADCAST CAP_NET_BIND_SERVICE"],
     ...hardening,
     ["PrivateNetwork", "yes"],
@@ -98,7 +100,7 @@ function service(needs: Needs, options: ActingUnitsOptions): Lines {
     ["SystemCallArchitectures", "native"],
     ["SystemCallFilter", "@system-service @pkey"],
     ["SystemCallFilter", "~@privileged @resources"],
-    // Last: the first SystemCallFilter= decides whether it is what is allowed or what is not.
+    // Last: the first SystemCallFilter= decides whether the list allows or denies.
     ...program,
   ];
 }

@@ -1,6 +1,6 @@
 /**
- * What a sidecar's unit lets it see and reach: a command of fetcher's runs in a transient unit with the same settings. Nothing of
- * the unit itself is touched.
+ * Runs `fetcher --check` in a temporary unit with the settings of a sidecar's unit: it sees and reaches the same.
+ * The sidecar's unit itself stays untouched.
  */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
@@ -8,7 +8,7 @@ import { type CommandOptions, runCommand } from "../contract/helper-command.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
 import { sidecarsFor, unescaped, unitOf, withoutSuffix } from "../config/unit-names.ts";
 
-/** What is about the life of the daemon, or would share a directory with it. */
+/** Settings that are about the life of the daemon, or would make the check share a directory with it. */
 const NOT_OF_A_CHECK =
   /^(Type|Exec\w+|Restart\w*|RestartPreventExitStatus|RestartForceExitStatus|SuccessExitStatus|RemainAfterExit|RuntimeDirectory\w*|Timeout\w+|WatchdogSec|NotifyAccess|Standard\w+|PIDFile|GuessMainPID|FileDescriptorStore\w*|OOMPolicy|StartLimit\w+|Slice|Delegate|BusName|Sockets|PermissionsStartOnly|KillMode|SendSIGHUP|KillSignal)$/;
 
@@ -35,7 +35,7 @@ export async function checkInUnit(
 type CheckTerminal = Readonly<Record<"out" | "raw" | "err", (text: string) => void>>;
 
 /**
- * The same for a unit that systemd need not know yet.
+ * Like `checkInUnit`, for a unit that systemd need not know yet.
  *
  * @param unit its name, and the text of it and its drop-ins.
  * @param stop ends it early.
@@ -56,7 +56,7 @@ export async function checkAsUnit(
     .flatMap(([, value]) => value.split(/\s+/).map((directory) => `${scope.runtimeRoot}/${directory}`));
   const kept = settings
     .filter(([key]) => !NOT_OF_A_CHECK.test(key))
-    // Without a daemon it may not be there, and a check writes nothing.
+    // Without a daemon the directory may be missing, and a check writes nothing.
     .filter(([key, value]) => !/^Bind(?:ReadOnly)?Paths$/.test(key) || !directories.includes(value));
   const { code, out, err } = await runIn(kept, `${command} --check --log-format ${format}`, scope, stop);
   show(out);
@@ -66,7 +66,7 @@ export async function checkAsUnit(
   return code;
 }
 
-/** A unit file, since systemd-run(1) refuses what an older systemd passes over in a unit. */
+/** Writes a unit file, as systemd-run(1) refuses settings that an older systemd ignores in a unit file. */
 async function runIn(settings: readonly Setting[], command: string, scope: Scope, stop: AbortSignal | undefined) {
   const { isUser, runtimeRoot } = scope;
   const name = unitOf(`fetcher-check-${process.pid}`);
@@ -108,7 +108,7 @@ function makeOutputs(directory: string, isUser: boolean): string {
   }
 }
 
-/** Of checks that were killed: their units may run still, or be remembered as failed. */
+/** Removes what killed checks left: their units may still run, or systemd may remember them as failed. */
 async function clearLeftovers(scope: Scope, units: string): Promise<void> {
   for (const directory of [units, scope.runtimeRoot])
     for (const name of staleIn(directory)) {
@@ -116,7 +116,7 @@ async function clearLeftovers(scope: Scope, units: string): Promise<void> {
       try {
         rmSync(`${directory}/${name}`, { recursive: true, force: true });
       } catch {
-        // What cannot be written to is told where something is to be written.
+        // If the directory is not writable, `runIn` reports that.
       }
       if (directory === units) await ask(scope, ["reset-failed", name], { timeout: 30 });
     }
@@ -142,7 +142,7 @@ function ask({ systemctl, environment }: Scope, words: readonly string[], option
   return runCommand([...systemctl, ...words], { environment, ...options });
 }
 
-/** @returns "" where systemd did not get as far as that. */
+/** @returns "" where systemd did not get far enough to make the file. */
 function textIn(file: string): string {
   try {
     return readFileSync(file, "utf8");
@@ -163,7 +163,7 @@ async function unitFor(name: string, scope: Scope): Promise<{ readonly unit: str
   throw new FatalError(ExitCode.config, `check: no unit of a sidecar for ${JSON.stringify(name)}: looked for ${tried}`);
 }
 
-/** The lines of [Service] of a unit and its drop-ins, in order: an empty value takes back what came before. */
+/** The lines of [Service] of a unit and its drop-ins, in order: an empty value cancels what came before. */
 export function settingsIn(text: string, unit: string, scope = systemScope): readonly Setting[] {
   let isService = false;
   const settings: Setting[] = [];
@@ -177,7 +177,7 @@ export function settingsIn(text: string, unit: string, scope = systemScope): rea
   return settings;
 }
 
-/** The specifiers of systemd.unit(5) that say nothing but names and places. Others stay as they are. */
+/** Expands the specifiers of systemd.unit(5) that stand for names and places. Others stay as they are. */
 function expanded(value: string, unit: string, { isUser, runtimeRoot }: Scope): string {
   const name = withoutSuffix(unit);
   const at = name.indexOf("@");
@@ -192,7 +192,7 @@ function expanded(value: string, unit: string, { isUser, runtimeRoot }: Scope): 
     j: prefix.slice(prefix.lastIndexOf("-") + 1),
     f: `/${unescaped(instance === "" ? prefix : instance)}`,
     t: runtimeRoot,
-    // A user's places follow from her environment, which the manager has.
+    // A user's places depend on her environment, which only the manager has.
     ...(isUser ? {} : { E: "/etc", S: "/var/lib", C: "/var/cache", L: "/var/log" }),
     T: "/tmp",
     V: "/var/tmp",

@@ -1,11 +1,11 @@
-/** What the units of the executable have and Node's cannot. `npm run docs` writes it for NixOS: nix/lib/executable.json. */
+/** Lines that the executable's units have and Node's cannot. `npm run docs` writes them to nix/lib/executable.json. */
 import type { Lines } from "./unit-file.ts";
 
 /** No memory is both written and executed, and the process speaks for itself. examples/systemd/executable.conf says the same. */
 export const executable: Lines = [
   ["Environment", "BUN_JSC_useJIT=0"],
   ["Environment", "BUN_GC_TIMER_DISABLE=1"],
-  // Threads for files, as on Node. Else they are as many as processors, and one that hangs with its file system keeps the rest.
+  // Threads for files, as on Node. By default there is one per processor, and one on a hung file system blocks all.
   ["Environment", "UV_THREADPOOL_SIZE=4"],
   ["MemoryDenyWriteExecute", "yes"],
   ["SystemCallFilter", "~@pkey"],

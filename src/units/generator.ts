@@ -1,6 +1,6 @@
 /**
  * systemd.generator(7): makes the units of every file in /etc/fetcher at boot and at `systemctl daemon-reload`. It runs
- * before there is a journal, and must neither wait nor ask anybody.
+ * before there is a journal, and must not wait or ask anyone.
  */
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -10,7 +10,7 @@ import { textOf, type UnitFile } from "./unit-file.ts";
 
 /**
  * @param directory where the units go: the first that systemd names (units of the administrator win over it).
- * @param report one line about one file; the others' units are made all the same.
+ * @param report gets one line about a wrong file; the other files still get their units.
  */
 export function generate(directory: string, place: Place, report: (line: string) => void): void {
   for (const name of namesIn(place.directory, report)) {

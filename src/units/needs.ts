@@ -5,17 +5,17 @@ type Settings = Readonly<Record<string, unknown>>;
 
 export interface Needs {
   readonly network: boolean;
-  /** Nobody knows what a command or somebody else's module reads: its keys, an agent's socket. */
+  /** A command or somebody else's module may read anything: its keys, an agent's socket. */
   readonly everything: boolean;
-  /** Where the homes may hold something of it: ~/.aws. */
+  /** Home directories may hold something that it reads: ~/.aws. */
   readonly home: boolean;
-  /** Absolute paths that may be replaced at any time: so the directory above each must be seen. */
+  /** Absolute paths that may be replaced at any time: the sidecar must see the directory above each. */
   readonly replaced: readonly string[];
   /** Directories that are never replaced. */
   readonly stays: readonly string[];
   /** A folder may lie on a mount of its own. */
   readonly mounts: readonly string[];
-  /** Directories of which inotify tells that the store may have changed. */
+  /** Directories where inotify shows that the store may have changed. */
   readonly watched: readonly string[];
   /** Seconds between two looks where the configuration does not say; null: the values cannot change. */
   readonly interval: number | null;
@@ -67,7 +67,7 @@ function ofVault(settings: Settings): string[] {
   ];
 }
 
-/** What is no path is the backend's to complain of. */
+/** Skips what is no absolute path: the backend reports that. */
 function paths(settings: Settings, names: readonly string[]): string[] {
   return names.flatMap((name) => {
     const value = settings[name];

@@ -12,7 +12,7 @@ import { withoutByteOrderMark } from "../contract/text.ts";
 import type { UnitFile } from "./unit-file.ts";
 
 export interface Place {
-  /** Where NAME.json is read; what the units say is always the scope's directory. */
+  /** Where NAME.json is read. The units always name the scope's directory. */
   readonly directory: string;
   /** Whose units they are; left out: the system's. */
   readonly scope?: Scope;
@@ -47,7 +47,7 @@ export interface OneFile {
 
 /** @param json what is in the file, or is to be. @returns undefined where it is wired by hand. */
 export function unitsOfJson(name: string, json: unknown, place: Place): OneFile | undefined {
-  // Whatever else it says: it is no business of ours.
+  // A file with `output` is wired by hand: the rest of it does not matter here.
   if (isRecord(json) && json["output"] !== undefined) return undefined;
   const file = join(place.directory, `${name}.json`);
   const [config, options] = named(
@@ -121,13 +121,13 @@ function named(config: Config, name: string, place: Place): readonly [Config, Re
   ];
 }
 
-/** @returns the sidecar's unit of such a file. Where it is wired by hand, that of the template of examples/systemd. */
+/** @returns the sidecar's unit of a file. One that is wired by hand uses the template in examples/systemd. */
 export function sidecarUnitOf(name: string, place: Pick<Place, "directory" | "isTaken">): string {
   let json: unknown;
   try {
     json = readJson(join(place.directory, `${name}.json`));
   } catch {
-    // One that is wrong has the usual sidecar.
+    // A wrong file has the usual sidecar.
   }
   const isByHand = isRecord(json) && json["output"] !== undefined;
   return names.unitOf(isByHand ? names.byHandOf(name) : freeSidecar(name, place));
@@ -138,7 +138,7 @@ function freeSidecar(name: string, place: Pick<Place, "directory" | "isTaken">):
   return names.unitsOf(usual).some((unit) => place.isTaken(unit)) ? names.insteadOf(usual) : usual;
 }
 
-/** Whether no other file's sidecar would have the same name: only names with special characters can meet another. */
+/** Whether no other file's sidecar would have the same name: only names with special characters can collide. */
 function isAlone(name: string, place: Pick<Place, "directory">): boolean {
   if (names.keepsItsName(name)) return true;
   if (!existsSync(place.directory)) return true;

@@ -1,7 +1,7 @@
 /**
- * The units of a sidecar of which no process stays. A path unit of systemd's loses what changes while its service runs (252 to
- * 257, measured), so the one that watches the store starts something that is over at once: a note in an inbox. As long as there is
- * one, another starts the look at the store.
+ * The units of a sidecar that is not resident. A systemd path unit misses changes while its service runs (252 to 257,
+ * measured). So the path unit that watches the store starts a service that ends at once: it leaves a note in an inbox.
+ * While there is a note, another path unit starts the look at the store.
  */
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
@@ -10,7 +10,7 @@ import type { Needs } from "./needs.ts";
 import { LOADER_VARIABLES } from "./sandbox.ts";
 import { type Lines, type UnitFile, word } from "./unit-file.ts";
 
-/** So many links to directories are watched beside the store's own. Each costs one of the kernel's inotify instances. */
+/** How many links to directories are watched besides the store's own. Each costs one inotify instance of the kernel. */
 export const WAYS = 2;
 
 export interface RefreshOptions {
@@ -41,7 +41,7 @@ export function refreshUnits(config: Config, needs: Needs, options: RefreshOptio
     ["Documentation", "man:fetcher(8)"],
     ["SourcePath", file],
   ];
-  // What the sidecar has published may have changed by the time that these are there: it leaves a note.
+  // The store may change after the sidecar has published and before these units start: so the sidecar leaves a note.
   const waits: Lines = [
     ["After", unitOf(sidecar)],
     ["StopWhenUnneeded", "yes"],
@@ -69,7 +69,7 @@ export function refreshUnits(config: Config, needs: Needs, options: RefreshOptio
 }
 
 function waysOf(watched: readonly string[], notes: string): Lines {
-  // Another link there is a change, too, by which what it leads to begins to be watched.
+  // A new link in `ways` is a change too: from then on systemd also watches what the link leads to.
   const links = Array.from({ length: WAYS }, (_, at) => `${notes}/ways/${String(at)}`);
   return [...watched, `${notes}/ways`, ...links].map((path) => ["PathChanged", path.replaceAll("%", "%%")] as const);
 }
@@ -80,7 +80,7 @@ function watchService(path: string, about: Lines, notes: string, comment: string
     unit: [...about, ["ConditionPathIsDirectory", word(`${notes}/inbox`)], ["StartLimitIntervalSec", "0"]],
     service: [
       ["Type", "oneshot"],
-      // A name is never used twice, so that taking one away loses no other.
+      // Every note has a new name, so removing one never loses another.
       ["ExecStart", `mktemp -q ${word(`${notes}/inbox/XXXXXXXXXX`)}`],
       // A change without its note would wait for the next poll.
       ["Restart", "on-failure"],
@@ -88,7 +88,7 @@ function watchService(path: string, about: Lines, notes: string, comment: string
       ["LimitCORE", "0"],
       ["UMask", "0077"],
       ["UnsetEnvironment", LOADER_VARIABLES],
-      // It reads nothing. Name spaces would take longer than all of it, at each change.
+      // It reads nothing. Namespaces would take longer than the rest of its run, at each change.
       ["CapabilityBoundingSet", ""],
       ["NoNewPrivileges", "yes"],
       ["LockPersonality", "yes"],
@@ -104,7 +104,7 @@ function watchService(path: string, about: Lines, notes: string, comment: string
   };
 }
 
-/** Looks are about `interval` seconds apart, and not all at one time: 10 % more or less. */
+/** Looks are about `interval` seconds apart, 10 % more or less, so that sidecars do not all look at once. */
 function timer(interval: number, unit: Lines, { sidecar, comment }: RefreshOptions): UnitFile {
   const least = `${String(Math.round(interval * 900))}ms`;
   return {
@@ -118,7 +118,7 @@ function timer(interval: number, unit: Lines, { sidecar, comment }: RefreshOptio
   };
 }
 
-/** What the sidecar's own directories and its being started are about is not its business. */
+/** Lines about the sidecar's own directories and its start, which the refresh service does not take over. */
 const OF_SIDECAR =
   /^(?:Type|RemainAfterExit|Restart\w*|ExecStart|RuntimeDirectory\w*|ConfigurationDirectory\w*|TimeoutStartSec)$/;
 
@@ -134,19 +134,21 @@ function refreshService(
     ...{ path: unitOf(refreshOf(sidecar)), comment },
     unit: [
       ...about,
-      // Once its note is over, the store is watched again: a look after that misses nothing.
+      // When the service that notes has ended, systemd watches the store again: a look after that misses nothing.
       ["After", [unitOf(sidecar), ...watching].join(" ")],
-      // No PartOf= the sidecar: where its start is queued, systemd would not stop a sidecar that nobody needs (257, seen), nor try again.
+      // No PartOf= the sidecar: with a start of this service queued, systemd would not stop an unneeded sidecar (257,
+      // seen), and would not try again.
       ["ConditionPathIsDirectory", word(`${notes}/inbox`)],
       ...(config.delivery === "private-tmp" ? ([["JoinsNamespaceOf", unitOf(sidecar)]] as const) : []),
       ["StartLimitIntervalSec", "0"],
     ],
     service: [
-      // Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it too.
+      // Not oneshot: while a start is in progress, systemd does not by itself stop a unit if that would end the start.
       ["Type", "exec"],
       ["ExecStart", command],
       ["Restart", "on-failure"],
-      // As long as its notes are there it would be started again at once. These it ends with when it has taken them.
+      // While its notes are there, the path unit would start it again at once: Restart= does that after a pause. When
+      // it ends with one of the statuses below, it has taken its notes.
       ["RestartSec", "5"],
       ["RestartPreventExitStatus", "66 69 77 78"],
       ["Environment", `RUNTIME_DIRECTORY=${word(join("/run", runtimeDirectory))}`],
@@ -155,7 +157,7 @@ function refreshService(
   };
 }
 
-/** A file in a directory below is in that. */
+/** The store's directories, and those below them that hold a secret's file. */
 function watchedIn({ watched }: Needs, { backend, secrets }: Config): readonly string[] {
   const files = secrets.flatMap(({ source }) => (typeof source["file"] === "string" ? [source["file"]] : []));
   const below = backend === "folder" ? files.map(dirname).filter((path) => path !== ".") : [];

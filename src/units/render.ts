@@ -11,7 +11,7 @@ import { sandbox, withoutRoot } from "./sandbox.ts";
 import { argument, type Lines, type UnitFile, word } from "./unit-file.ts";
 
 export interface RenderOptions {
-  /** Of /etc/fetcher/NAME.json, or of a user's. */
+  /** NAME of /etc/fetcher/NAME.json, or of a user's file. */
   readonly name: string;
   readonly scope: Scope;
   /** The sidecar's unit without `.service`. */
@@ -27,7 +27,7 @@ export function unitsOf(config: Config, options: RenderOptions): readonly UnitFi
   const comment = `Made by fetcher from ${configDirectory}/${options.name}.json: change that, and run ${systemctl.join(" ")} daemon-reload.`;
   const sidecar = sidecarUnit(config, options, comment);
   const dropIns = config.targets.map((unit) => dropIn(config, options, unit, comment));
-  // Whoever reaches a user's manager is that user, whom the sidecar runs as.
+  // A user's manager obeys that user, and the sidecar runs as that user: no other unit has to act for it.
   if (options.scope.isUser) return [sidecar, ...dropIns];
   const refreshing = config.onDemand ? refresh(config, options, sidecar) : [];
   return [sidecar, ...acting(config, options, comment), ...refreshing, ...dropIns];
@@ -73,7 +73,7 @@ function sidecarUnit(
   const runtimeDirectory = runtimeDirectoryIn(config, scope);
   const targets = config.targets.join(" ");
   const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
-  // A command may well do without a network, and is tried again where it does not.
+  // A command may need no network; one that needs it is tried again.
   const store = [...(needs.network && !needs.everything ? ["network-online.target"] : []), ...keys];
   // A user's manager knows none of the system's units.
   const acts = isUser ? [] : [...store, `${actOf(sidecar)}.path`];
@@ -90,10 +90,10 @@ function sidecarUnit(
       ["Before", targets],
       ...list("Wants", wants),
       ...list("After", after),
-      // Where it does not follow the store, a restart of the target fetches afresh.
+      // If the sidecar does not follow the store, a restart of the target makes it fetch again.
       ...(config.reloadOnChange ? [] : ([["PartOf", targets]] as const)),
       ...(isUser ? [] : needs.mounts).map((path) => ["RequiresMountsFor", word(path)] as const),
-      // The target pulls it in and takes it along when it stops.
+      // The target starts the sidecar. When the target stops, nothing needs the sidecar any more.
       ["StopWhenUnneeded", "yes"],
       // A sidecar that is killed again and again must come back each time.
       ["StartLimitIntervalSec", "0"],
@@ -107,17 +107,17 @@ function sidecarUnit(
       ["ExecStart", commandLine([...program, "--config", file, ...(isUser ? [] : actionsFlag(runtimeDirectory))])],
       ...(isUser ? [] : ([["PrivateTmp", "yes"]] as const)),
       ["RuntimeDirectory", (isUser ? [runtimeDirectory] : directoriesOf(runtimeDirectory, config)).map(word).join(" ")],
-      // Each file's own mode decides where others are to read them; else the directory does.
+      // With `files` others may read them, and each file's mode decides; otherwise the directory does.
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
       ["RuntimeDirectoryPreserve", "restart"],
-      // Made where it is not there, so that the sidecar sees what comes into it.
+      // systemd makes it if it is missing, so that the sidecar sees files that come into it later.
       ...(/[\\:]/.test(name)
         ? []
         : ([
             ["ConfigurationDirectory", `fetcher/${name}`],
             ["ConfigurationDirectoryMode", "0700"],
           ] as const)),
-      // With what acts for it something refers to it, and systemd does not forget its directory.
+      // Elsewhere the units that act for it refer to it, so systemd does not forget its directory.
       ...(isUser ? ([["ExecStopPost", emptyWhenStopped(scope)]] as const) : []),
       ["RestartMode", "direct"],
       ["RestartSec", "1"],
@@ -152,19 +152,19 @@ const daemon: Lines = [
 const once: Lines = [
   ["Type", "oneshot"],
   ["RemainAfterExit", "yes"],
-  // systemd refuses `always` for oneshot; what ended well is done.
+  // systemd refuses `always` for oneshot; a run that ended well is done.
   ["Restart", "on-failure"],
 ];
 
-/** systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that. */
+/** systemd 254+ can unload a unit that no loaded unit refers to before it removes the unit's directory. */
 const emptyWhenStopped = ({ systemctl }: Scope) =>
   `-sh -c '${systemctl.join(" ")} list-jobs --full --no-legend | while read -r _ unit job _; do ` +
   'if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done\'';
 
-/** The directories of a sidecar that has another unit act: `inbox` is for its requests. */
+/** The directories of a sidecar that another unit acts for: `inbox` is for its requests. */
 function directoriesOf(runtimeDirectory: string, { onDemand }: Config): readonly string[] {
   const [act, refresh] = [actOf(runtimeDirectory), refreshOf(runtimeDirectory)];
-  // For what is noted, and for links to what is watched.
+  // For notes, and for links to what systemd watches.
   const notes = onDemand ? [refresh, `${refresh}/inbox`, `${refresh}/ways`] : [];
   return [runtimeDirectory, act, `${act}/inbox`, ...notes];
 }
@@ -189,13 +189,13 @@ function dropIn(config: Config, { sidecar, scope }: RenderOptions, target: strin
     service: [
       ...(isShared
         ? ([
-            // Said outright also for DynamicUser=: what that implies cannot be joined on systemd 257+.
+            // Explicit also with DynamicUser=: on systemd 257+ a service cannot join the /tmp that this implies.
             ["PrivateTmp", "yes"],
             ["BindReadOnlyPaths", `${word(files)}:/tmp/.secrets`],
           ] as const)
         : []),
       ...(config.delivery === "credentials" ? credentials(config, files) : []),
-      // systemd reads the file itself, before there is any sandbox: it needs no wrapper.
+      // systemd reads the file itself, before it sets up the sandbox: the service needs no wrapper.
       ...(config.environment ? ([["EnvironmentFile", `${files.replaceAll("%", "%%")}/secrets.env`]] as const) : []),
     ],
   };
@@ -207,7 +207,7 @@ function credentials(config: Config, files: string): Lines {
   return [
     ...config.secrets.map(({ file }) => load(file)),
     ...config.templates.map(({ file }) => load(file)),
-    // What the service finds for a secret that is not there. systemd 252 and 257 refuse an empty value.
+    // The service finds this for a secret that is not there. systemd 252 and 257 refuse an empty value.
     ...config.secrets
       .filter(({ optional }) => optional)
       .map(({ file }) => ["SetCredential", `${escaped(file)}:\\n`] as const),

@@ -20,8 +20,8 @@ export const LOADER_VARIABLES =
   "NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_TLS_REJECT_UNAUTHORIZED DEBUG HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy";
 
 /**
- * A user's manager can make no name spaces of the kind that the system's makes: 252 passes over them, 257 makes them in a user
- * namespace, in which root's directories seem to be nobody's. What is left needs no privilege.
+ * A user's manager cannot make the namespaces that the system's makes: 252 ignores them, and 257 makes them in a user
+ * namespace, in which root's directories seem to belong to nobody. These settings need no privilege.
  */
 const WITHOUT_ROOT = new Set([
   ...["LimitCORE", "MemorySwapMax", "MemoryMax", "OOMPolicy", "UMask", "UnsetEnvironment", "NoNewPrivileges"],
@@ -43,12 +43,12 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
   const hidesVar = !needs.everything && !reads.some((path) => dirname(path) === "/var");
   const hidden = [
     ...(hidesRun ? ["/run"] : []),
-    // Of systemd and D-Bus nothing is to be seen but the socket below.
+    // The sidecar sees nothing of systemd and D-Bus but the socket below.
     ...(hidesRun ? [] : ["/run/systemd"]),
     ...(hidesVar ? ["/var"] : []),
     ...(needs.everything ? [] : [CONFIG_DIRECTORY]),
   ];
-  // Of each the directory above: so it is seen when the path itself is replaced.
+  // The directory above each, so that the sidecar sees it when the path itself is replaced.
   const above = reads.map(dirname).filter((path) => isBelow(path, "/var") || isBelow(path, CONFIG_DIRECTORY));
   const shown = [...new Set([...own, ...above, ...needs.stays])].map((path) => `-${word(path).replaceAll(":", "\\:")}`);
   const closed = without(CLOSED, reads);
@@ -56,24 +56,25 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
   return [
     ["LimitCORE", "0"],
     ["MemorySwapMax", "0"],
-    // The last wall, behind the limits on what a store may send; a command that takes too much fails by itself.
+    // The last limit, behind those on what a store may send. A command that takes too much fails on its own.
     ["MemoryMax", "1G"],
     ["OOMPolicy", "continue"],
     ["UMask", "0077"],
     ["UnsetEnvironment", LOADER_VARIABLES],
     ["TemporaryFileSystem", hidden.map((path) => `${path}:ro`).join(" ")],
     ["BindPaths", `/run/${word(runtimeDirectory)}`],
-    // Where it asks for actions; what the unit that acts says beside is not its own to write.
+    // The sidecar asks for actions there. It may not write what the unit that acts puts beside it.
     ["BindPaths", `/run/${word(actOf(runtimeDirectory))}/inbox`],
     ["BindReadOnlyPaths", `/run/${word(actOf(runtimeDirectory))}`],
-    // Not their parent: a link in the place of one would lead systemd, or what notes a change as root, elsewhere.
+    // Not their parent: there the sidecar could replace one with a link, and lead systemd or the service that notes a
+    // change as root elsewhere.
     ...(config.onDemand
       ? ["inbox", "ways"].map((name) => ["BindPaths", `/run/${word(refreshOf(runtimeDirectory))}/${name}`] as const)
       : []),
-    // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is root.
+    // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Who reaches its other sockets is root.
     ["BindReadOnlyPaths", "/run/systemd/notify"],
     ...(hidesRun ? ([["BindReadOnlyPaths", "-/run/nscd"]] as const) : []),
-    // Where names are resolved.
+    // For name resolution.
     ...(needs.network ? ([["BindReadOnlyPaths", "-/run/systemd/resolve"]] as const) : []),
     ...(hidesRun && needs.network ? ([["BindReadOnlyPaths", "-/run/resolvconf -/run/NetworkManager"]] as const) : []),
     ...(needs.everything ? [] : shown.map((path) => ["BindReadOnlyPaths", path] as const)),
@@ -83,7 +84,7 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ["ProtectHome", homes ? "read-only" : "yes"],
     ["ProtectProc", "invisible"],
     ["PrivateUsers", "identity"],
-    // With an owner a file is given away.
+    // With an owner, the sidecar gives a file away.
     ["CapabilityBoundingSet", owners ? "CAP_CHOWN CAP_DAC_READ_SEARCH" : "CAP_DAC_READ_SEARCH"],
     ...hardening,
     ["PrivateNetwork", needs.network ? "no" : "yes"],
@@ -96,7 +97,7 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
   ];
 }
 
-/** What neither a sidecar nor the unit that acts for one needs. */
+/** Closes what neither a sidecar nor the unit that acts for one needs. */
 export const hardening = [
   ["NoNewPrivileges", "yes"],
   ["ProtectSystem", "strict"],
@@ -117,7 +118,7 @@ function isBelow(path: string, above: string): boolean {
   return path.startsWith(`${above}/`);
 }
 
-/** @returns those places that are none of these paths, and above none. */
+/** @returns the places that are not one of these paths and not above one. */
 export function without(places: readonly string[], paths: readonly string[]): readonly string[] {
   return places.filter((place) => !paths.some((path) => path === place || isBelow(path, place)));
 }

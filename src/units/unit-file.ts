@@ -5,7 +5,7 @@ export type Lines = readonly (readonly [option: string, value: string])[];
 export interface UnitFile {
   /** Relative to a directory of units: `hello-secrets.service`, `hello.service.d/50-hello-secrets.conf`. */
   readonly path: string;
-  /** One line for whoever reads it. */
+  /** One line for a person who reads the file. */
   readonly comment: string;
   readonly unit: Lines;
   /** [Path] or [Timer], of a unit that starts another. */
@@ -25,7 +25,7 @@ export function textOf({ path, comment, unit, triggers = [], service }: UnitFile
   ].join("\n");
 }
 
-/** A word of a list, a path say, for options that know quotes and escapes. A `%` begins a specifier. */
+/** A word of a list, such as a path, for options that know quotes and escapes. A `%` begins a specifier. */
 export function word(text: string): string {
   const escaped = text.replaceAll("%", "%%").replaceAll("\\", "\\\\");
   return /[\s"';]/.test(text) ? `"${escaped.replaceAll('"', '\\"')}"` : escaped;
