@@ -1,4 +1,4 @@
-/** `fetcher act`: what the unit NAME-secrets-act.service runs. It knows of no store, and sees no secret. */
+/** `fetcher act`: the unit NAME-secrets-act.service runs it. It knows no store and sees no secret. */
 import { dirname } from "node:path";
 import { loadConfig } from "../config/config.ts";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
@@ -22,7 +22,7 @@ export async function act(commandLine: CommandLine, log: Log, stop: AbortSignal)
     if (!isClear) throw new FatalError(ExitCode.ioError, `act: cannot empty the inbox in ${actions}`);
     return ExitCode.ok;
   } catch (error) {
-    // The sidecar tells it in its STATUS: it stays due until that is mended.
+    // The sidecar shows this in its STATUS. The actions stay due until somebody fixes the error.
     if (error instanceof FatalError) {
       const statuses = [`no action is done: ${error.message}`];
       const seen = Math.max(desk.report.seen, desk.requests(systemClock.monotonic())?.set ?? 0);

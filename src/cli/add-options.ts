@@ -9,13 +9,13 @@ import type { Wish } from "../setup/proposal.ts";
 import { parseSet } from "./command-line.ts";
 import { refuseOtherUnit, serviceNameOf } from "./service-name.ts";
 
-/** What both know. */
+/** Options of both commands. */
 interface Answers {
   readonly name: string;
   /** Whose service it is. */
   readonly scope: Scope;
   readonly isDryRun: boolean;
-  /** Nobody is asked. */
+  /** Do not ask the person at the terminal. */
   readonly yes: boolean;
 }
 
@@ -23,9 +23,9 @@ export interface AddOptions extends Answers, Omit<Wish, "imported"> {
   /** A file of variables to take over. */
   readonly import: string | undefined;
   readonly removeOriginal: boolean;
-  /** Whether the store is asked first. */
+  /** Ask the store first. */
   readonly check: boolean;
-  /** The service gets its secrets at once. */
+  /** Give the service its secrets at once. */
   readonly now: boolean;
 }
 
@@ -83,7 +83,7 @@ in the store stay.`,
   removeTexts,
 );
 
-/** @returns "help" where that is asked for. @throws UsageError */
+/** @returns "help" for `--help`. @throws UsageError */
 export function parseAdd(argv: readonly string[]): AddOptions | "help" {
   const parsed = parse("add", argv, addTexts, {
     ...Object.fromEntries(deliveries.map((delivery) => [delivery, { type: "boolean" as const }])),
@@ -124,7 +124,7 @@ export function parseAdd(argv: readonly string[]): AddOptions | "help" {
   };
 }
 
-/** @returns "help" where that is asked for. @throws UsageError */
+/** @returns "help" for `--help`. @throws UsageError */
 export function parseRemove(argv: readonly string[]): RemoveOptions | "help" {
   const parsed = parse("remove", argv, removeTexts, { "delete-secrets": { type: "boolean" } });
   if (parsed === "help") return "help";

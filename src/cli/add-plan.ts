@@ -1,4 +1,4 @@
-/** What `fetcher add` is to change, before anything is changed. */
+/** Plans what `fetcher add` changes, before it changes anything. */
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Scope } from "../config/scope.ts";
@@ -25,7 +25,7 @@ import { textOf } from "../units/unit-file.ts";
 import type { AddOptions } from "./add-options.ts";
 import { generated, placeIn } from "./units.ts";
 
-/** Where the link to this program goes by which systemd has it make units. */
+/** The path of the link that makes systemd run this program as a generator. */
 export function generatorLink({ isUser }: Scope): string {
   return `/etc/systemd/${isUser ? "user" : "system"}-generators/fetcher`;
 }
@@ -37,19 +37,19 @@ export interface Plan {
   readonly before: Buffer | undefined;
   readonly after: Buffer;
   readonly made: OneFile;
-  /** How the units are now. */
+  /** Path → the unit as it is now. */
   readonly unitsBefore: ReadonlyMap<string, string>;
   readonly service: Service;
   readonly imported: Import | undefined;
   /** Path → the value of a secret that is taken over. */
   readonly secrets: ReadonlyMap<string, Buffer>;
-  /** The drop-in by which they take the file's place. */
+  /** The drop-in that puts them in the place of the imported file. */
   readonly swap: { readonly path: string; readonly before: string | undefined; readonly after: string } | undefined;
-  /** The program that systemd is to run as a generator; undefined: it does. */
+  /** The program that systemd has to run as a generator; undefined: it does already. */
   readonly generator: string | undefined;
 }
 
-/** Reads, and changes nothing. @throws FatalError for what cannot be. */
+/** Reads, and changes nothing. @throws FatalError where the change is impossible. */
 export async function planOf(options: AddOptions): Promise<Plan> {
   const { name, scope } = options;
   const caller: Caller = { command: "add", scope };
@@ -115,9 +115,9 @@ async function importOf(
   return imported;
 }
 
-/** What can be known of them before anything is written. */
+/** Checks the settings as far as possible before anything is written. */
 async function checkSettings(config: Config, file: string): Promise<void> {
-  // Somebody's own module is for the sandbox.
+  // Somebody else's module runs only in the sandbox.
   if (config.backend.includes("/")) return;
   try {
     await checkStore(config);
@@ -154,7 +154,7 @@ function generatorOf(program: readonly string[], scope: Scope): string | undefin
   if (state === "runs") return undefined;
   if (state === "masked")
     throw new FatalError(ExitCode.config, "add: a link to /dev/null masks fetcher's generator: remove that link");
-  // The name by which it was called outlives an upgrade.
+  // The path that the caller used survives an upgrade.
   const called = process.argv[1] ?? "";
   const isSame = called.startsWith("/") && isProgram(called) && resolvedPath(called) === resolvedPath(file);
   const target = isSame ? called : file;
@@ -173,7 +173,7 @@ export function isNothing(plan: Plan): boolean {
   return diffOf(plan) === "" && plan.secrets.size === 0 && plan.generator === undefined;
 }
 
-/** No value is in it. */
+/** The difference, without any value. */
 export function diffOf(plan: Plan): string {
   const { file, before, after, made, unitsBefore, swap, caller } = plan;
   const secret = valuesIn(made.config);
@@ -199,7 +199,7 @@ function valuesIn({ backend, settings }: Config): readonly string[] {
   return Object.values(values).map((value) => JSON.stringify(value));
 }
 
-/** What the difference does not show. */
+/** Notes on what the difference does not show. */
 export function notesOf({ options, caller, made, service, imported, secrets, generator }: Plan): readonly string[] {
   const { action } = made.config.onChange;
   const asked = options.action === "reload";
@@ -220,7 +220,7 @@ export function notesOf({ options, caller, made, service, imported, secrets, gen
   ];
 }
 
-/** What a service that is not root's would not be able to read. */
+/** Notes which secrets a service that does not run as root cannot read. */
 function closedTo({ delivery, secrets }: Config, { unit, user }: Service): readonly string[] {
   if (delivery !== "files" || user === undefined) return [];
   const ids = secrets

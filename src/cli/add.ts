@@ -18,11 +18,11 @@ import { diffOf, generatorLink, isNothing, notesOf, type Plan, planOf } from "./
 import { ask } from "./ask.ts";
 import { openTerminal } from "./terminal.ts";
 
-/** What main has for a command. */
+/** What main gives to a command. */
 export interface Process {
-  /** From the call on, Ctrl-C ends nothing half-way. */
+  /** From this call on, Ctrl-C does not end the work half-way. */
   readonly stop: () => AbortSignal;
-  /** Of lines on standard error. */
+  /** Format of the lines on standard error. */
   readonly format: string;
   readonly err: (text: string) => void;
 }
@@ -57,7 +57,7 @@ export async function add(argv: readonly string[], host: Process): Promise<ExitC
   }
 }
 
-/** Nobody else is at work, and nothing is left of somebody who was killed. @throws FatalError where that is not ours to do. */
+/** Waits for others to end, and clears what a killed one left. @throws FatalError where we may not do that. */
 export async function begin(command: string, scope: Scope, { err }: Process): Promise<void> {
   mayChange(command, scope);
   await takeTurn(command, scope.lockable, lockFile);
@@ -70,7 +70,7 @@ export async function begin(command: string, scope: Scope, { err }: Process): Pr
   if (isReloadDue) await daemonReload({ command, scope });
 }
 
-/** @throws FatalError where what is to be changed is somebody else's. */
+/** @throws FatalError where the files to change belong to somebody else. */
 function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Scope): void {
   if (!isUser) {
     if (process.geteuid?.() === 0) return;
@@ -79,7 +79,7 @@ function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Sc
       `${command}: only root can change ${configDirectory} and units: use sudo, look first with --dry-run, or --user for a service of your own`,
     );
   }
-  // `sudo -E` and `su` leave another user's in the environment, where root would leave files that are not that user's.
+  // `sudo -E` and `su` keep another user's directories in the environment, and root would leave files of its own there.
   const home = existingAbove(configDirectory);
   const others = [home, runtimeRoot].find(isOfOthers);
   if (others !== undefined)
@@ -93,7 +93,7 @@ function existingAbove(path: string): string {
   return isThere(path) ? path : existingAbove(dirname(path));
 }
 
-/** Writes, asks the store, has systemd make the units; or leaves all as it was. */
+/** Writes the files, asks the store, and makes systemd generate the units. On an error it undoes all of that. */
 async function carryOut(plan: Plan, host: Process): Promise<void> {
   const stop = host.stop();
   const changes = new Changes("add");
@@ -116,14 +116,14 @@ async function carryOut(plan: Plan, host: Process): Promise<void> {
   }
 }
 
-/** @param failed what could not be put back. */
+/** @param failed paths that could not be restored. */
 export function outcomeOf(failed: readonly string[]): string {
   return failed.length === 0
     ? "nothing was changed\n"
     : `could not restore these; look at them: ${failed.join(", ")}\n`;
 }
 
-/** What the sidecar reads. */
+/** Writes what the sidecar reads. */
 function writeFiles({ options, file, before, after, secrets }: Plan, changes: Changes): void {
   const home = join(options.scope.configDirectory, options.name);
   for (const [path, value] of secrets) {
@@ -134,7 +134,7 @@ function writeFiles({ options, file, before, after, secrets }: Plan, changes: Ch
   if (before?.equals(after) !== true) changes.write(file, before, after, 0o644);
 }
 
-/** What systemd reads. */
+/** Writes what systemd reads. */
 function writeWiring({ swap, generator, caller }: Plan, changes: Changes): void {
   if (swap !== undefined && swap.before !== swap.after)
     changes.write(
@@ -144,7 +144,7 @@ function writeWiring({ swap, generator, caller }: Plan, changes: Changes): void 
       0o644,
     );
   if (generator === undefined) return;
-  // One that leads nowhere any more.
+  // A link that leads nowhere any more.
   const link = generatorLink(caller.scope);
   if (isThere(link)) changes.remove(link);
   changes.link(link, generator);
@@ -170,7 +170,7 @@ async function checkInside({ made, caller }: Plan, host: Process, stop: AbortSig
   );
 }
 
-/** The file may have been written by hand since systemd last asked for units. */
+/** Somebody may have written the file by hand after systemd last ran its generators. */
 async function readAgain(plan: Plan, out: (text: string) => void): Promise<void> {
   if (await isWired(plan)) return;
   await daemonReload(plan.caller);
@@ -226,7 +226,7 @@ function removeOriginal(file: string): void {
   }
 }
 
-/** What makes the service run with what the file says. */
+/** @returns the words for systemctl that make the service run with what the file says. */
 async function nextStep(
   { caller, made, unitsBefore, service }: Plan,
   unit: string,

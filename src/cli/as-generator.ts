@@ -1,4 +1,4 @@
-/** What systemd runs as its generator. The build makes a bundle of its own of it, with a copy of all that it needs. */
+/** systemd runs this as its generator. The build makes a separate bundle of it, with a copy of all that it needs. */
 import { ExitCode } from "../contract/errors.ts";
 import { endProcess } from "../runtime/end.ts";
 import { generateUnits } from "./units.ts";

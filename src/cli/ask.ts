@@ -1,8 +1,8 @@
-/** A question to the person at the terminal, before anything is changed. */
+/** Asks the person at the terminal before a command changes anything. */
 import { createInterface } from "node:readline";
 import { UsageError } from "../contract/errors.ts";
 
-/** @returns whether the answer is yes. @throws UsageError where nobody is there to be asked. */
+/** @returns whether the answer is yes. @throws UsageError where there is no terminal to ask in. */
 export async function ask(command: string, question: string): Promise<boolean> {
   if (!process.stdin.isTTY) throw new UsageError(`${command}: no terminal to ask in: give --yes or --dry-run`);
   process.stderr.write(`${question} [y/N] `);

@@ -9,7 +9,7 @@ export type Mode = "daemon" | "once" | "check" | "check-config" | "print-schema"
 
 export interface CommandLine extends ConfigFlags {
   readonly mode: Mode;
-  /** Where the unit is asked that acts for this process; undefined: it acts itself. */
+  /** The directory where this process asks another unit to act for it; undefined: it acts itself. */
   readonly actions: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -35,7 +35,7 @@ export const commandTexts: readonly (readonly [words: string, text: string])[] =
 
 const commands = commandTexts.flatMap(([words]) => /^fetcher ([a-z]+)/.exec(words)?.[1] ?? []);
 
-/** Each option, and what --help and the manual page say of it. */
+/** Each option, and its text in --help and the manual page. */
 export const optionTexts: readonly (readonly [option: string, text: string])[] = [
   ["--config FILE", "configuration (JSON)"],
   ["--backend NAME", "where secrets come from: folder, vault, ..., or a path to a module"],
@@ -66,7 +66,7 @@ ${Object.entries(exitMeanings)
   .map(([name, text]) => `  ${String(ExitCode[name as keyof typeof ExitCode]).padEnd(3)} ${text}\n`)
   .join("")}`;
 
-/** Of words that people try first: `fetcher help add`, `fetcher version`. */
+/** Translates words that people try first: `fetcher help add`, `fetcher version`. */
 export function spelledOut(argv: readonly string[]): readonly string[] {
   const [first, second = ""] = argv;
   if (first === "version" && argv.length === 1) return ["--version"];
@@ -77,7 +77,7 @@ export function spelledOut(argv: readonly string[]): readonly string[] {
 /** Commands that have a help of their own, or hand `--help` on. */
 const WITH_HELP = ["add", "remove", "run"];
 
-/** @returns what --help says of one command; undefined where that was not asked. */
+/** @returns the --help text of one command; undefined where nobody asked for one, or the command has its own. */
 export function shortHelpOf([command = "", ...words]: readonly string[]): string | undefined {
   const end = words.indexOf("--");
   const isAsked = words.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h");
@@ -89,7 +89,7 @@ export function shortHelpOf([command = "", ...words]: readonly string[]): string
 /**
  * `--log-format` is an option of every command, and must be known before anything else can be wrong.
  *
- * @returns the words without it; and where what was given is no format, what to say of that.
+ * @returns the words without it, and an error message if the given value is no format.
  */
 export function takeLogFormat(
   argv: readonly string[],
@@ -107,7 +107,7 @@ export function takeLogFormat(
     if (word !== option && !word.startsWith(`${option}=`)) words.push(word);
     else [given, from] = [word === option ? (argv[(at += 1)] ?? "") : word.slice(option.length + 1), option];
   }
-  // What it was called once.
+  // `pretty` is the old name of `text`.
   const format = given === "pretty" || (given === "" && from !== option) ? "text" : given;
   if (isLogFormat(format)) return { words, format };
   return { words, format: "text", problem: `${from}: expected ${logFormats.join(" or ")}` };
@@ -128,7 +128,7 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   ).filter(([, given]) => given === true);
   if (modes.length > 1 && values.help !== true && values.version !== true)
     throw new UsageError("give only one of --once, --check, --check=config and --print-schema");
-  // What an unset variable of a shell leaves: as a path it would be the working directory.
+  // An unset shell variable leaves an empty value: as a path it would be the working directory.
   for (const option of ["config", "backend", "output", "actions"] as const)
     if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
   const logLevel = values["log-level"] ?? "info";
@@ -152,7 +152,7 @@ export function refuseUnknownCommand({ mode, configFile, backend, ids: [first] }
 }
 
 function parseWords(argv: readonly string[]) {
-  // parseArgs knows no optional value, which is what --check=config is.
+  // parseArgs has no optional values, and the one of --check=config is optional.
   const args = argv.map((word) => {
     if (!word.startsWith("--check=")) return word;
     if (word === "--check=config") return "--check-config";
@@ -173,7 +173,7 @@ function parseWords(argv: readonly string[]) {
         "check-config": { type: "boolean" },
         "print-schema": { type: "boolean" },
         "log-level": { type: "string" },
-        // What it says is taken before.
+        // takeLogFormat reads its value.
         "log-format": { type: "string" },
         help: { type: "boolean", short: "h" },
         version: { type: "boolean" },

@@ -1,4 +1,4 @@
-/** --once and --check: what an operator runs in a terminal. Tables show everything but values. */
+/** --once and --check, which an operator runs in a terminal. Tables show everything but values. */
 import { ENV_FILE } from "../config/config-schema.ts";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -21,11 +21,11 @@ import { ValueError } from "../publish/value.ts";
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Shows what is going on while it goes on; "" clears it. Does nothing where nobody watches. */
+  /** Shows what is going on; "" clears it. Does nothing where standard error is no terminal. */
   readonly progress: (text: string) => void;
 }
 
-/** Seconds that a store is given, when a person waits for it. */
+/** Seconds that a store has to answer while a person waits. */
 const PATIENCE = 30;
 
 /**
@@ -95,7 +95,7 @@ function rowsOf(
   });
 }
 
-/** As in the daemon: only a store that says so takes away what is published. */
+/** As in the daemon: a published value goes only if the store says that it is gone. */
 function keptBefore(
   config: Config,
   store: Store,
@@ -117,12 +117,12 @@ function keptBefore(
 }
 
 /**
- * Says of every secret whether it is there, and of every template whether it can be rendered. Writes nothing.
+ * Shows whether each secret is there and whether each template can be rendered. Writes nothing.
  *
  * @returns the exit code, as `once` does.
  */
 export async function check(config: Config, store: Store, terminal: Terminal, stop: AbortSignal): Promise<ExitCode> {
-  // 0444: what is not written anywhere has no place that could be open to others.
+  // 0444: a check writes no files, so none can be open to others.
   const layout = await SetLayout.of(config, 0o444);
   const outcomes = await fetchAll(config, store, terminal, stop);
   const rows = config.secrets.map(({ id, optional }) => {
@@ -144,7 +144,7 @@ export async function check(config: Config, store: Store, terminal: Terminal, st
   return problems.length > 0 ? ExitCode.config : exitCode;
 }
 
-/** Its state and its size. */
+/** @returns the template's state and its size. */
 function rendering(
   layout: SetLayout,
   template: TemplateConfig,
@@ -175,7 +175,7 @@ async function fetchAll(config: Config, store: Store, terminal: Terminal, stop: 
   return outcomes;
 }
 
-/** From the least to the most serious: what the exit code tells when several things are wrong. */
+/** From the least to the most serious: the exit code shows the most serious problem. */
 const severity: readonly Problem["kind"][] = ["unavailable", "missing", "denied", "invalid"];
 
 function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outcome>, terminal: Terminal) {
@@ -189,7 +189,7 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
       values.set(id, outcome as Fetched);
       continue;
     }
-    // As at the start of the daemon: of a store that does not answer nobody knows whether it has the secret.
+    // As at the start of the daemon: a store that does not answer may still have the secret.
     const dispensable = optional && problem.kind !== "unavailable";
     if (!dispensable || problem.kind !== "missing") told.push([id, problem]);
     if (dispensable) continue;
@@ -207,7 +207,7 @@ function judge(config: Config, store: Store, outcomes: ReadonlyMap<string, Outco
   return { values, exitCode };
 }
 
-/** How many are named in a line: the table has them all. */
+/** The most ids that a line names: the table has them all. */
 const MOST_NAMED = 8;
 
 /** `secret "a"`, `secrets "a", "b" and 3 more`. */
@@ -242,7 +242,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
     .join("");
 }
 
-/** An id or a path may hold what a terminal obeys. */
+/** An id or a path may hold control characters that a terminal obeys. */
 function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, "?");
 }

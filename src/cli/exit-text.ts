@@ -1,14 +1,14 @@
-/** How a unit ended, in words: the program's own exit statuses, and those that systemd gives it where nothing of it ran. */
+/** How a unit ended, in words: from the program's own exit status, or systemd's if the program did not run. */
 import { lstatSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, exitMeanings } from "../contract/errors.ts";
 
-/** What systemd says of a unit. */
+/** Properties of a unit, as systemd reports them. */
 export type Unit = Readonly<Partial<Record<string, string>>>;
 
 const RUNTIME_DIRECTORY = 233;
 
-/** systemd.exec(5), of those that a drop-in, a full disk or a missing program brings about. The journal has the details. */
+/** From systemd.exec(5): those that a drop-in, a full disk or a missing program causes. The journal has the details. */
 const ofSystemd: Readonly<Record<number, string>> = {
   203: "systemd cannot run the program",
   216: "a group of the unit does not exist (yet)",
@@ -40,7 +40,7 @@ function wordsOfSystemd(status: number, unit: Unit, runtimeRoot: string): string
   return inTheWay[0] ?? ofSystemd[status];
 }
 
-/** systemd takes no directory away that it has not made, and says of what is in its way the error number only. */
+/** systemd removes nothing that it has not made, and reports only the error number of what is in its way. */
 function obstacleAt(path: string): string | undefined {
   try {
     const isLink = lstatSync(path).isSymbolicLink();

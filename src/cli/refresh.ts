@@ -1,4 +1,4 @@
-/** `fetcher refresh`: what the unit NAME-secrets-refresh.service runs, where no process of the sidecar stays. */
+/** `fetcher refresh`: the unit NAME-secrets-refresh.service runs it for a sidecar that is not resident. */
 import { dirname, join } from "node:path";
 import { type Config, loadConfig, type OutputConfig } from "../config/config.ts";
 import { lookedFor } from "../config/unit-names.ts";
@@ -39,7 +39,7 @@ export async function refresh(
     throw new UsageError("refresh: expected --config FILE and --actions DIR, as in the unit that looks at the store");
   if (notes === undefined)
     throw new FatalError(ExitCode.config, "refresh: $RUNTIME_DIRECTORY is not the directory of a sidecar");
-  // What is noted from now on is for the next: by then systemd watches the store again.
+  // Notes from now on are for the next run: by then systemd watches the store again.
   const known = notes.all;
   let isOver = true;
   try {
@@ -51,9 +51,9 @@ export async function refresh(
       );
     const opened = await open(config, config.output, stop);
     if (opened === undefined) return ExitCode.ok;
-    // Its service may stop at any time: what is published after that would stay for ever.
+    // The service may stop at any time: files that we publish after that would stay forever.
     opened.publisher.staysBelow(dirname(config.output.directory));
-    // Else it is as one that stays.
+    // In all other ways it works like a resident sidecar.
     const running = { ...config, resident: true };
     const facts = factsAfter(dirname(config.output.directory), version, opened.store);
     const store = withoutLeases(opened.store);
@@ -68,14 +68,14 @@ export async function refresh(
     isOver = memory !== undefined;
     return ExitCode.ok;
   } finally {
-    // What one that is stopped has not seen is for the next, which systemd starts as long as there are notes.
+    // A run that is stopped leaves its notes for the next, which systemd starts while there are notes.
     if (isOver) notes.take(known);
   }
 }
 
 /**
- * Its service may stop while a look is in progress, and systemd removes the directories of its sidecar then: what the look misses is no
- * fault, and no unit is to be left as failed.
+ * The service may stop during a look, and systemd then removes the directories of its sidecar. An error of the look
+ * is then no fault, and must not leave a failed unit.
  */
 export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Promise<ExitCode> {
   try {
@@ -88,7 +88,7 @@ export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Pr
   }
 }
 
-/** When the first set is published: what has changed since then is for the first look, and so is what nobody watches yet. */
+/** Runs when the first set is published: the first look covers what changes from then on or is not watched yet. */
 export async function beginLooks(config: Config, stop: AbortSignal): Promise<void> {
   const notes = Notes.of(process.env);
   if (notes === undefined) return;
@@ -108,7 +108,7 @@ function fileOf(id: string, { file, key }: Readonly<Record<string, unknown>>): s
   return typeof named === "string" ? named : id;
 }
 
-/** What is counted goes on from where the process before it ended. */
+/** Counters go on from where the process before it ended. */
 function factsAfter(directory: string, version: string, { pollingInterval }: Store): TellFacts {
   const before = readFacts(directory);
   const own = unitOfThisProcess();

@@ -13,10 +13,10 @@ const LIMIT = 600;
 const LOOK_AGAIN = 20;
 
 /**
- * Has the daemon of this unit read its configuration again and fetch, and waits until that is done.
+ * Makes the daemon of this unit read its configuration again and fetch, and waits until that is done.
  *
  * @param words what follows `reload`.
- * @param report one line for the journal: what the daemon does not say itself.
+ * @param report gets one line for the journal that the daemon does not log itself.
  * @returns how the reload ended. @throws FatalError where the daemon does not answer.
  */
 export async function reload(
@@ -59,7 +59,7 @@ function fileIn(words: readonly string[]): string {
     const { values } = parseArgs({ args: [...words], options: { config: { type: "string" } } });
     if (values.config !== undefined && values.config !== "") return resolve(values.config);
   } catch {
-    // As for a file that is not named.
+    // The same error as for a missing --config.
   }
   throw new UsageError("reload: expected --config FILE, the same as for the daemon");
 }
@@ -69,7 +69,7 @@ async function configurationIn(file: string) {
     return { file, text: await readText(file) };
   } catch (error) {
     if (!(error instanceof FatalError)) throw error;
-    // The daemon says so, and fetches all the same.
+    // The daemon reports this error, and fetches anyway.
     return { exitCode: error.exitCode, message: error.message };
   }
 }

@@ -1,4 +1,4 @@
-/** `fetcher remove`: a service without its secrets again, and nothing left of them but the store. */
+/** `fetcher remove`: takes a service's secrets away, and leaves nothing of them but the store. */
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
@@ -31,7 +31,7 @@ interface Plan {
   /** undefined: the file is wrong. */
   readonly config: Config | undefined;
   readonly services: readonly Service[];
-  /** Drop-ins that took the place of files of variables. */
+  /** Drop-ins that replaced files of variables. */
   readonly swaps: readonly string[];
 }
 
@@ -79,7 +79,7 @@ async function planOf(options: RemoveOptions): Promise<Plan> {
     try {
       services.push(await serviceCalled(target, caller));
     } catch (error) {
-      // It is uninstalled: what it had goes all the same.
+      // The service is uninstalled: remove what it had anyway.
       if (!(error instanceof FatalError) || error.exitCode === ExitCode.unavailable) throw error;
     }
   }
@@ -159,13 +159,13 @@ function folderOf({ name, scope }: RemoveOptions): string {
 }
 
 /**
- * systemd stops whoever requires a unit together with it. So the service first forgets the sidecar, whose units are those of
- * nobody's file until they have stopped: their stop then cleans up as every other.
+ * When systemd stops a unit, it also stops the units that require it. So the service first drops its dependency on the
+ * sidecar, and copies of the sidecar's units stay until they have stopped: their stop then cleans up as usual.
  */
 async function carryOut({ caller, file, unit, units, swaps }: Plan, host: Process): Promise<void> {
   const { scope } = caller;
   const changes = new Changes("remove");
-  // The sidecar, and what acts for it.
+  // The sidecar, and the units that act for it.
   const own = units.map(({ path }) => path).filter((path) => !path.includes("/"));
   const isThere = !["inactive", "failed", ""].includes(await property(caller, unit, "ActiveState"));
   const copies = isThere ? own.filter((path) => existsSync(join(generated(scope), path))) : [];
@@ -185,7 +185,7 @@ async function carryOut({ caller, file, unit, units, swaps }: Plan, host: Proces
     throw error;
   }
   await daemonReload(caller);
-  // What failed is remembered also without a file.
+  // systemd remembers a failed unit even without its file.
   for (const path of own)
     if ((await property(caller, path, "ActiveState")) === "failed") await systemctl(caller, "reset-failed", path);
 }
@@ -194,7 +194,7 @@ function keptUnit(path: string): Buffer {
   return Buffer.concat([Buffer.from(KEPT), readFileSync(path)]);
 }
 
-/** @param own the sidecar's, which go with it. @throws FatalError where something else would stop with it. */
+/** @param own the sidecar's units, which stop with it. @throws FatalError where something else would stop with it. */
 async function stopAlone(caller: Caller, unit: string, own: readonly string[]): Promise<void> {
   const users: string[] = [];
   for (const name of ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"])
@@ -207,7 +207,7 @@ async function stopAlone(caller: Caller, unit: string, own: readonly string[]): 
   await systemctl(caller, "stop", ...own);
 }
 
-/** What is empty, and what was asked for. */
+/** Removes what is empty, and what the options ask for. */
 function cleanUp({ options, caller, unit, swaps, file }: Plan, out: (text: string) => void): void {
   const { configDirectory, runtimeRoot } = caller.scope;
   const runtime = join(runtimeRoot, withoutSuffix(unit));

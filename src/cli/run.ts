@@ -1,4 +1,4 @@
-/** `fetcher run … -- COMMAND`: the secrets of one command, for development and containers, without systemd. */
+/** `fetcher run … -- COMMAND`: gives one command its secrets without systemd, for development and containers. */
 import { mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -12,14 +12,14 @@ import type { Notifier } from "../systemd/notify.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
 import { type CommandLine, parseCommandLine } from "./command-line.ts";
 
-/** What the program has for it. */
+/** What main gives to it. */
 export interface RunParts {
   /** Of the process that called us. */
   readonly umask: number;
   readonly environment: NodeJS.ProcessEnv;
   readonly help: () => void;
   readonly openLog: (level: LogLevel, isDaemon: boolean) => Log;
-  /** Fetches, publishes, says READY, and stays where `resident` says so. @returns whether it was published. */
+  /** Fetches, publishes, reports READY, and stays if `resident` is set. @returns whether it has published. */
   readonly live: (config: Config, output: OutputConfig, hooks: Hooks, stop: AbortSignal) => Promise<boolean>;
 }
 
@@ -28,10 +28,10 @@ export interface Hooks {
   readonly systemd: Systemd;
 }
 
-/** Seconds that a store is given where `startTimeout` says nothing: a person waits, or a container's own policy. */
+/** Seconds that a store has where `startTimeout` is not set: a person waits, or a container's own policy applies. */
 const PATIENCE = 30;
 
-/** @returns the exit status of the command, or ours where it was not started. */
+/** @returns the exit status of the command, or ours where it did not start. */
 export async function run(words: readonly string[], parts: RunParts): Promise<number> {
   const { commandLine, watch, command } = parseRun(words);
   if (commandLine.mode === "help") {
@@ -51,7 +51,7 @@ export async function run(words: readonly string[], parts: RunParts): Promise<nu
   const clean = () => {
     rmSync(directory, { recursive: true, force: true });
   };
-  // Whatever ends this process, but SIGKILL: also a bug.
+  // Runs however this process ends, also by a bug, but not by SIGKILL.
   process.on("exit", () => {
     child.kill("SIGTERM");
     clean();
@@ -90,9 +90,9 @@ const silent: Notifier = {
   flush: () => Promise.resolve(),
 };
 
-/** Those that ask for the end: a command that is being restarted is then not started again. */
+/** Signals that ask for the end: after one, a command that is being restarted does not start again. */
 const ending: readonly NodeJS.Signals[] = ["SIGTERM", "SIGINT", "SIGQUIT"];
-/** What a terminal sends to the command itself, which is in the same process group. */
+/** Signals that a terminal sends to the command itself, which is in the same process group. */
 const ofTerminal: readonly NodeJS.Signals[] = [
   "SIGINT",
   "SIGQUIT",
@@ -125,7 +125,7 @@ function handOn(child: ChildAsUnit, stop: AbortController) {
   const isTerminal = process.getBuiltinModule("node:tty").isatty(0);
   for (const signal of [...ofTerminal, ...others]) {
     const ends = ending.includes(signal);
-    // Stopped and continued by the keyboard it is as any program.
+    // The keyboard stops and continues this process like any other.
     if (isTerminal && ofTerminal.includes(signal) && !ends) continue;
     process.on(signal, () => {
       if (isStarted) {
@@ -194,7 +194,7 @@ function configOf(
 /** File systems in memory (statfs(2)): tmpfs, ramfs. */
 const inMemory: readonly number[] = [0x01021994, 0x858458f6];
 
-/** For this user alone, in memory where there is any. */
+/** Makes a directory for this user alone, in memory if any such file system is writable. */
 function privateDirectory(environment: NodeJS.ProcessEnv, warn: (line: string) => void): string {
   for (const parent of [...runtimeDirectories(environment), "/dev/shm", "/run"]) {
     try {
@@ -225,7 +225,7 @@ function environmentOf(inherited: NodeJS.ProcessEnv, directory: string, envFile:
   return { ...inherited, SECRETS_DIRECTORY: directory, CREDENTIALS_DIRECTORY: directory, ...variables };
 }
 
-/** Of a file as src/publish/env-file.ts writes it. */
+/** @returns the variables in a file that src/publish/env-file.ts wrote. */
 export function variablesIn(text: string): Readonly<Record<string, string>> {
   const lines = text.matchAll(/([A-Za-z_][A-Za-z0-9_]*)='((?:[^']|'"'"')*)'\n/gy);
   return Object.fromEntries(Array.from(lines, ([, name = "", value = ""]) => [name, value.replaceAll(`'"'"'`, "'")]));

@@ -1,4 +1,4 @@
-/** What a person calls a service: by its name, its unit, or its file in /etc/fetcher. */
+/** A person names a service by its name, its unit, or its file in /etc/fetcher. */
 import { CONFIG_DIRECTORY } from "../config/one-file.ts";
 import { withoutSuffix } from "../config/unit-names.ts";
 import { UsageError } from "../contract/errors.ts";
@@ -6,7 +6,7 @@ import { UsageError } from "../contract/errors.ts";
 /** Units that start a service, and have no secrets themselves (systemd.unit(5)). */
 const OTHER_UNITS = /\.(?:socket|timer|path|target|mount|automount|slice|scope|swap|device)$/;
 
-/** @returns the name of the file without `.json`; the word itself where it is neither of them. */
+/** @returns the name of the file without `.json`; the word itself where it is no file and no unit. */
 export function serviceNameOf(word: string): string {
   const prefix = `${CONFIG_DIRECTORY}/`;
   const file = word.startsWith(prefix) ? word.slice(prefix.length) : word;

@@ -1,4 +1,4 @@
-/** Which sidecars a host has, and how each fares. */
+/** The sidecars of a host, and the state of each. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Scope } from "../config/scope.ts";
@@ -16,7 +16,7 @@ import { exitText, type Unit } from "./exit-text.ts";
 export type SidecarState = "ok" | "trouble" | "starting" | "failed" | "stopped";
 
 export interface SidecarStatus {
-  /** Of /etc/fetcher/NAME.json, or of its unit. */
+  /** NAME of /etc/fetcher/NAME.json, or of its unit. */
   readonly name: string;
   readonly unit: string;
   readonly services: readonly string[];
@@ -27,7 +27,7 @@ export interface SidecarStatus {
   readonly facts: Facts | null;
 }
 
-/** @param parents directories of runtime directories. @returns those of every sidecar that has any, by its unit. */
+/** @param parents directories of runtime directories. @returns the facts of every sidecar that has any, by its unit. */
 export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> {
   const found = new Map<string, Facts>();
   for (const parent of parents)
@@ -38,7 +38,7 @@ export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> 
   return found;
 }
 
-/** Where no process of the sidecar stays, what it wrote down is as old as the last look. What acts goes on after that. */
+/** The facts of a sidecar that is not resident are as old as its last look. The unit that acts goes on after that. */
 function withActions(facts: Facts, directory: string): Facts {
   if (!existsSync(refreshOf(directory))) return facts;
   const desk = new ActionDesk(actOf(directory));
@@ -68,7 +68,7 @@ export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>
     .flatMap((unit) => {
       const known = facts.get(unit);
       const systemd = units.get(unit);
-      // A file that is neither wired nor running is nobody's sidecar yet, but its units are to be seen as missing.
+      // A file without units is no sidecar yet, but the list shows that its units are missing.
       if (known === undefined && systemd?.["LoadState"] === "not-found" && !files.has(unit)) return [];
       return [statusOf(unit, files.get(unit), known, systemd, scope.runtimeRoot)];
     })
@@ -80,7 +80,7 @@ export function byNumber(a: string, b: string): number {
   return a.localeCompare(b, "en", { numeric: true });
 }
 
-/** Of the template for units by hand. */
+/** Instances of the template for units that are wired by hand. */
 async function instances({ systemctl, environment }: Scope): Promise<readonly string[]> {
   const command = [...systemctl, "list-units", "--all", "--plain", "--no-legend", byHandPattern] as const;
   const result = await runCommand(command, { timeout: 15, environment });
@@ -114,10 +114,10 @@ function statusOf(
   return { name, unit, services: facts?.services ?? [unitOf(name)], state, problem, facts: facts ?? null };
 }
 
-/** systemd 255 and newer starts programs by one of its own, whose reading of a `\\` in a directory's name 255 to 257 have wrong. */
+/** systemd 255+ starts programs through this one. In 255 to 257 it misreads a `\\` in a directory's name. */
 const EXECUTOR = "/usr/lib/systemd/systemd-executor";
 
-/** systemd knows whether it runs; the facts of one that does not may be old. */
+/** systemd knows whether a sidecar runs; the facts of one that does not run may be old. */
 export function judge(
   facts: Facts | undefined,
   systemd: Unit | undefined,
@@ -136,7 +136,7 @@ export function judge(
         ? ["stopped", "has no unit: run systemctl daemon-reload, or look for a wrong file in the journal"]
         : ["stopped", null];
     case "activating":
-      // Between two lives there is a reason for it. systemd 254+: auto-restart-queued, too.
+      // Between two runs, the end of the last one is the reason. systemd 254+: auto-restart-queued, too.
       return [
         "starting",
         systemd["SubState"]?.startsWith("auto-restart") === true ? exitText(systemd, runtimeRoot) : words,
@@ -146,7 +146,7 @@ export function judge(
   }
 }
 
-/** examples/systemd/fetcher@.service refuses to start then. systemd forgets that it did. */
+/** examples/systemd/fetcher@.service refuses to start then, and systemd does not remember that. */
 function isRefused(systemd: Unit, hasExecutor: boolean): boolean {
   return hasExecutor && /^fetcher@.*\\/.test(systemd["Id"] ?? "") && systemd["AssertResult"] !== "yes";
 }

@@ -1,6 +1,6 @@
 /**
- * The same for machines: OpenMetrics 1.0, in the part that node_exporter's textfile collector reads too (it knows neither the
- * type `info` nor times of samples).
+ * `fetcher status` for machines: OpenMetrics 1.0, limited to what node_exporter's textfile collector reads too (it has
+ * neither the type `info` nor times of samples).
  */
 import type { SidecarStatus } from "./sidecars.ts";
 
@@ -8,14 +8,14 @@ interface Metric {
   readonly name: string;
   readonly type: "gauge" | "counter";
   readonly help: string;
-  /** undefined: there is no such thing. */
+  /** undefined: the sidecar has no such value. */
   readonly value: (sidecar: SidecarStatus) => number | undefined;
 }
 
 const seconds = (time: string | null | undefined) =>
   time === null || time === undefined ? undefined : Date.parse(time) / 1000;
 
-/** Also for the documents. */
+/** Tests compare the documents with it. */
 export const metrics: readonly Metric[] = [
   {
     name: "fetcher_sidecar_up",

@@ -1,4 +1,4 @@
-/** One line for each sidecar, and under it what is wrong: ten of them fit a screen of 80 by 24. */
+/** One line for each sidecar, and its problem below: ten of them fit a screen of 80 by 24. */
 import { withoutSuffix } from "../config/unit-names.ts";
 import type { SidecarState, SidecarStatus } from "./sidecars.ts";
 
@@ -12,9 +12,9 @@ export interface TableOptions {
 }
 
 const HEAD = ["SERVICE", "BACKEND", "SECRETS", "STATE", "CHECKED", "NEXT", "LEASE", "VERSION"];
-/** Longer names of services and backends would push the rest out of the screen. */
+/** Longer names of services and backends would push the rest off the screen. */
 const LONGEST = 24;
-/** Lines of what is wrong with one of them. */
+/** The most lines that show the problem of one sidecar. */
 const MOST_LINES = 3;
 
 const colors: Readonly<Record<SidecarState, number>> = { ok: 32, trouble: 33, starting: 36, failed: 31, stopped: 2 };
@@ -91,7 +91,7 @@ function broken(text: string, columns: number | undefined): readonly string[] {
   return shown.map((one) => `  ${one}`);
 }
 
-/** What others name may hold what a terminal obeys. */
+/** Texts from elsewhere may hold control characters that a terminal obeys. */
 function printable(text: string): string {
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, "?");
 }

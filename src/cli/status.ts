@@ -1,4 +1,4 @@
-/** `fetcher status`: all sidecars of the host at a glance, from their facts and from what systemd says of their units. */
+/** `fetcher status`: all sidecars of the host at a glance, from their facts and the state of their units. */
 import { renameSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { systemScope, userScope } from "../config/scope.ts";
@@ -11,7 +11,7 @@ import { metricsText } from "./status-metrics.ts";
 import { statusTable } from "./status-table.ts";
 import { openTerminal } from "./terminal.ts";
 
-/** Where systemd makes the directories of sidecars; the NixOS module's for files have one of their own. */
+/** Where systemd makes the directories of sidecars; the NixOS module for files uses one of its own. */
 const RUNTIME_DIRECTORIES = ["/run", "/run/secret-files"];
 
 /** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all; --user: a user's. @param version ours. */
@@ -72,7 +72,7 @@ export function parseStatus(argv: readonly string[]) {
   }
 }
 
-/** node_exporter reads every *.prom there is: never half of one. */
+/** node_exporter reads every *.prom file, and must never read half of one. */
 function replaceFile(path: string, text: string): void {
   try {
     writeFileSync(`${path}.new`, text, { mode: 0o644 });

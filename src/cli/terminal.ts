@@ -1,11 +1,11 @@
-/** Standard output for people: loaded only where a person asks, because Node's streams would be a part of each start. */
+/** Standard output for people. Only commands for people load it, as Node's streams would make every start slower. */
 import { allowsColor } from "../runtime/log.ts";
 import { openStandardOutput } from "../runtime/standard-output.ts";
 
 export interface Output {
   readonly out: (text: string) => void;
   readonly color: boolean;
-  /** undefined: nobody's screen is that wide, or narrow. */
+  /** undefined: standard output is no terminal. */
   readonly columns: number | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** `fetcher units` prints what the generator makes; by a link in a directory of generators, fetcher is that itself. */
+/** `fetcher units` prints what the generator makes. A link in a generator directory starts fetcher as the generator. */
 import { accessSync, constants, existsSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
@@ -11,8 +11,8 @@ import { textOf } from "../units/unit-file.ts";
 import { serviceNameOf } from "./service-name.ts";
 
 /**
- * @param words names of files in /etc/fetcher, with --user in a user's directory, or paths of such files, to be tried before
- *   they are put there.
+ * @param words names of files in /etc/fetcher, or with --user in a user's directory; or paths of files that are to go
+ *   there, to try them.
  */
 export function printUnits(words: readonly string[], out: (text: string) => void): ExitCode {
   const { scope, names } = namesIn(words) ?? {};
@@ -38,9 +38,9 @@ export function printUnits(words: readonly string[], out: (text: string) => void
 }
 
 /**
- * What commands have that are about services and know no option but `--user`.
+ * Reads the words of a command about services that has no option but `--user`.
  *
- * @returns undefined where that is not so, or no name is there. One that begins with a `-` comes after `--`.
+ * @returns undefined where there is another option, or no name. A name that begins with a `-` comes after `--`.
  */
 export function namesIn(
   words: readonly string[],
@@ -61,7 +61,7 @@ function nameIn(directory: string, word: string): string {
   throw new FatalError(ExitCode.missing, `units: ${file} is not there${didYouMean(name, known)}`);
 }
 
-/** Where systemd has generators put their units. */
+/** The directory where generators put their units. */
 export function generated({ runtimeRoot }: Scope): string {
   return join(runtimeRoot, "systemd/generator");
 }
@@ -70,7 +70,7 @@ export function generated({ runtimeRoot }: Scope): string {
 export function generateUnits(words: readonly string[], isUser: boolean): ExitCode {
   const [normal] = words;
   if (normal === undefined) throw new UsageError("expected the directories that systemd gives a generator");
-  // The units are for everybody to read.
+  // Everybody may read the units.
   process.umask(0o022);
   const scope = isUser ? userScope() : systemScope;
   generate(normal, placeIn(scope.configDirectory, scope), tell);
@@ -82,7 +82,7 @@ export function placeIn(directory: string, scope: Scope): Place {
   return { directory, scope, program, isExecutable: isCompiled, isTaken: (unit) => isTakenOnThisHost(unit, scope) };
 }
 
-/** The journal is not there yet, but the kernel's log goes into it. In a container there is none, and systemd has stderr. */
+/** The journal does not run yet, but it reads the kernel's log. In a container there is no such log: stderr instead. */
 function tell(line: string): void {
   try {
     writeFileSync("/dev/kmsg", `<3>fetcher: ${line}\n`);
@@ -92,14 +92,14 @@ function tell(line: string): void {
 }
 
 /**
- * How this program is started again.
+ * The command line that starts this program again.
  *
  * @param script undefined, or no file, for an executable that has its script in itself.
  */
 export function programOf(script: string | undefined, executable: string): readonly string[] {
   let file: string;
   try {
-    // Not the link by which it is a generator.
+    // Not the link that makes it a generator.
     file = realpathSync(script ?? "");
   } catch {
     return [executable];
