@@ -1,20 +1,21 @@
-/** One `fetcher add` or `fetcher remove` at a time: two that read the same file would lose what the other has added. */
+/** One `fetcher add` or `fetcher remove` at a time: two that change the same file would lose a change. */
 import { constants, openSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
 import { helperEnvironment } from "../contract/helper-command.ts";
 
-/** What flock(1) says of a lock that somebody else has. */
+/** The exit status of flock(1) for a lock that another process holds. */
 const TAKEN = 1;
 /** Milliseconds. */
 const LOOK_AGAIN = 100;
 
 /**
- * Takes the lock, until this process ends, however that ends.
+ * Takes the lock until this process ends, in whatever way.
  *
- * @param directory that is always there where systemd runs, so that no file is left by it, and that no other user can open: whoever can may hold it.
+ * @param directory to lock. It exists wherever systemd runs, so the lock leaves no file. No other user can open it:
+ *   a user who can open it can hold the lock.
  * @param lockFile the runtime's own flock(2); undefined where flock(1) must be run.
- * @param patience seconds for the other one to end.
+ * @param patience seconds to wait for the other command to end.
  * @throws FatalError (69)
  */
 export async function takeTurn(
@@ -35,7 +36,7 @@ export async function takeTurn(
   }
 }
 
-/** @returns undefined where systemd is not there, which is told later, or where root may not pass by a mode. */
+/** @returns undefined without systemd, which is reported later, or where the mode stops even root. */
 function open(directory: string): number | undefined {
   try {
     return openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);

@@ -1,4 +1,4 @@
-/** Changes to files of the host that can be taken back: all of them are made, or none is. */
+/** Changes to files of the host, with undo: all of them are made, or none is. */
 import {
   chmodSync,
   chownSync,
@@ -30,10 +30,10 @@ export class Changes {
   }
 
   /**
-   * Replaces a file in one step, or makes it; directories on the way are made.
+   * Replaces a file in one step, or makes it, and makes the directories above it.
    *
-   * @param before what it is to hold now; undefined: it must not be there.
-   * @throws PublishError where it is another now, or cannot be written.
+   * @param before the content that it must have now; undefined: it must not be there.
+   * @throws PublishError where it has another content, or cannot be written.
    */
   write(path: string, before: Buffer | undefined, after: Buffer, mode: number, directoryMode = 0o755): void {
     this.#guard(path, () => {
@@ -44,7 +44,7 @@ export class Changes {
           ExitCode.cannotCreate,
           `${this.#command}: somebody changed ${path} at the same time: try again`,
         );
-      // A link to it, into a checkout say, stays one.
+      // A symbolic link, such as one into a checkout, stays one.
       const file = now === undefined ? path : realpathSync(path);
       const owner = now === undefined ? undefined : lstatSync(file);
       const put = (content: Buffer) => {
@@ -63,9 +63,9 @@ export class Changes {
 
   remove(path: string): void {
     this.#guard(path, () => {
-      // Renamed, since a link is to come back as one.
+      // Rename, so that a link comes back as a link.
       const aside = asideOf(path);
-      // Taken back also where the next step fails.
+      // First, so that it is also undone if the next step fails.
       this.#undo.push({
         path,
         step: () => {
@@ -92,20 +92,20 @@ export class Changes {
     });
   }
 
-  /** With those above it, which everybody may look into. */
+  /** Makes it and the directories above it, which everybody may look into. */
   makeDirectory(path: string, mode: number): void {
     if (isThere(path)) return;
     this.makeDirectory(dirname(path), 0o755);
-    // Before: what fails half-way is taken back, too.
+    // First, so that it is also undone if the next step fails half-way.
     this.mayAppear(path);
     this.#guard(path, () => {
       mkdirSync(path);
-      // Past the umask.
+      // Regardless of the umask.
       chmodSync(path, mode);
     });
   }
 
-  /** A directory that is to go again where it is empty, whoever makes it. */
+  /** `undo` removes this directory if it is empty, whatever process made it. */
   mayAppear(path: string): void {
     this.#undo.push({
       path,
@@ -115,7 +115,7 @@ export class Changes {
     });
   }
 
-  /** From now on they cannot be taken back. What stays aside after a failure goes with the next command. */
+  /** Ends the chance to undo. A file that cannot be removed now goes with the next command. */
   keep(): void {
     this.#undo.length = 0;
     for (const aside of this.#removed.splice(0)) {
@@ -124,7 +124,7 @@ export class Changes {
     }
   }
 
-  /** @returns paths that could not be put back as they were. */
+  /** @returns paths that could not be restored. */
   undo(): readonly string[] {
     const failed: string[] = [];
     for (const { path, step } of this.#undo.splice(0).reverse()) {
@@ -154,7 +154,7 @@ function removeEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // It is gone, or somebody else's file is in it.
+    // It is gone, or another file is in it.
   }
 }
 
@@ -170,11 +170,11 @@ function removeQuietly(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // Why it is given up is told by whoever calls; it goes with the next command.
+    // The caller reports its own error. The file goes with the next command.
   }
 }
 
-/** @returns undefined where it is not there. @throws FatalError where nobody can say what is there. */
+/** @returns undefined where it is not there. @throws FatalError where it cannot be read. */
 export function contentOf(path: string): Buffer | undefined {
   try {
     return readPlainSync(path);
@@ -197,9 +197,9 @@ export function resolvedPath(path: string): string {
   }
 }
 
-/** Whoever reads it, also after a power cut, sees all of the one or all of the other. */
+/** A reader sees all of the old or all of the new content, also after a power cut. */
 function replace(path: string, content: Buffer, { mode, uid, gid }: { mode: number; uid: number; gid: number }): void {
-  // With a dot, so that nobody takes it for a file of the directory.
+  // Its name begins with a dot, so that no program takes it for a file of the directory.
   const fresh = join(dirname(path), freshName);
   const descriptor = openSync(fresh, "wx", 0o600);
   try {

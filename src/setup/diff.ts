@@ -1,4 +1,4 @@
-/** What a change does to a text, as `diff -u` shows it. */
+/** Shows what a change does to a text, as `diff -u` does. */
 
 export interface Change {
   /** Absolute. */
@@ -8,7 +8,7 @@ export interface Change {
   readonly after: string | undefined;
 }
 
-/** Lines before and after what differs. */
+/** Lines shown before and after a difference. */
 const CONTEXT = 3;
 
 type Line = readonly [mark: " " | "-" | "+", text: string];
@@ -21,7 +21,7 @@ export function unifiedDiff({ path, before, after }: Change): string {
   return `${[...head, ...hunks(lines)].join("\n")}\n`;
 }
 
-/** For a terminal: what goes is red, what comes is green. */
+/** For a terminal: removed lines are red, added ones green. */
 export function colored(diff: string): string {
   return diff.replaceAll(/^([-+@]).*$/gm, (line, mark: string) => {
     return `\x1b[${mark === "-" ? 31 : mark === "+" ? 32 : 36}m${line}\x1b[0m`;

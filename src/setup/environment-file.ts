@@ -1,6 +1,6 @@
 /**
- * The variables of a file for EnvironmentFile=, as systemd itself reads it (systemd.exec(5), and what 252 and 257 do): bytes in,
- * bytes out, since they are secrets.
+ * The variables of a file for EnvironmentFile=, as systemd itself reads it (systemd.exec(5), and what 252 and 257 do).
+ * Bytes in, bytes out, since they are secrets.
  */
 
 export interface Variables {
@@ -27,7 +27,7 @@ const codes = (characters: string): ReadonlySet<number> => new Set(Buffer.from(c
 const WHITESPACE = codes(" \t\n\r");
 const NEWLINE = codes("\n\r");
 const COMMENT = codes("#;");
-/** What a `\` between double quotes takes its meaning from. */
+/** Between double quotes, a `\` makes these literal. */
 const ESCAPED = codes('"\\`$');
 const [BACKSLASH, SINGLE, DOUBLE, EQUALS, LINE_FEED] = [code("\\"), code("'"), code('"'), code("="), code("\n")];
 
@@ -50,7 +50,7 @@ class Reader {
   #keyLine = 1;
   #key: number[] = [];
   #value: number[] = [];
-  /** How much of the value is there without the white space at its end; undefined: all. */
+  /** The length of the value without the white space at its end; undefined: all of it. */
   #trimmed: number | undefined;
 
   constructor(joinsComments: boolean) {
@@ -77,7 +77,7 @@ class Reader {
       case "value":
         return this.#inValue(byte);
       case "escape":
-        // An escaped end of a line is no end, and nothing else.
+        // An escaped end of line continues the line, and adds nothing to the value.
         return NEWLINE.has(byte) ? "value" : this.#add("value", byte);
       case "single":
         return byte === SINGLE ? "before-value" : this.#add("single", byte);

@@ -1,4 +1,4 @@
-/** What the commands that set a service up ask of systemd, and have it do. */
+/** What the commands that set up a service ask systemd, and make it do. */
 import { accessSync, constants, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { withoutSuffix } from "../config/unit-names.ts";
@@ -8,7 +8,7 @@ import type { Scope } from "../config/scope.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { contentOf, resolvedPath } from "./changes.ts";
 
-/** Who asks: a command, for its messages, and whose units it is about. */
+/** The command that asks, for its messages, and whose units it is about. */
 export interface Caller {
   readonly command: string;
   readonly scope: Scope;
@@ -19,20 +19,20 @@ export interface Service {
   readonly unit: string;
   readonly isActive: boolean;
   readonly canReload: boolean;
-  /** Whom it runs as; undefined: root. */
+  /** The user that it runs as; undefined: root. */
   readonly user: string | undefined;
   /** Its files have changed since systemd read them. */
   readonly isOld: boolean;
   /** Of EnvironmentFile=, in their order: a `-` before one that may be missing. */
   readonly environmentFiles: readonly string[];
   readonly dropIns: readonly string[];
-  /** What it calls itself, where that is not how it was asked for: an alias. */
+  /** Its real name, where the name that we asked for is an alias. */
   readonly realName: string | undefined;
   /** It has a file system of its own (RootDirectory=, RootImage=), without our /run. */
   readonly hasOwnRoot: boolean;
 }
 
-/** Seconds that systemd has for an answer, and for reading all units again. */
+/** Seconds that systemd has to answer, and to read all units again. */
 const PATIENCE = 90;
 
 /** @throws FatalError where there is no such service, or no systemd. */
@@ -80,13 +80,13 @@ async function notLoaded(unit: string, state: string, caller: Caller): Promise<F
     );
   const hint = didYouMean(
     name,
-    // Sidecars have no secrets of others.
+    // A sidecar is no service that gets secrets.
     known.filter((one) => !/-secrets(?:-act)?$/.test(one)),
   );
   return new FatalError(ExitCode.missing, `${command}: systemd has no unit ${unit}${hint}`);
 }
 
-/** Has systemd read its units again. Nothing starts or stops by that. @throws FatalError */
+/** Makes systemd read its units again. That starts or stops nothing. @throws FatalError */
 export async function daemonReload(caller: Caller): Promise<void> {
   await systemctl(caller, "daemon-reload");
 }
@@ -114,7 +114,7 @@ function run({ scope }: Caller, words: readonly string[], timeout?: number): Pro
   return runCommand([...program, ...words], { environment, ...(timeout === undefined ? {} : { timeout }) });
 }
 
-/** @returns "" where systemd does not say. */
+/** @returns "" where systemd has no answer. */
 export async function property(caller: Caller, unit: string, name: string): Promise<string> {
   const shown = await run(caller, ["show", `--property=${name}`, "--value", "--", unit], PATIENCE);
   return shown.end === "exit" ? shown.stdout.trim() : "";
@@ -138,10 +138,10 @@ function reasonOf(result: CommandResult): string {
 }
 
 /**
- * Whether systemd runs fetcher as a generator, this one or another. A link to a program that is gone counts for nothing, and a
- * file hides those of its name in later directories.
+ * Whether systemd runs fetcher as a generator, this one or another. A link to a missing program does not count. A file
+ * hides the files of the same name in later directories.
  *
- * @returns `masked`: somebody has hidden it by a link to /dev/null.
+ * @returns `masked`: a link to /dev/null hides it.
  */
 export function generatorState(program: string, { generatorDirectories }: Scope): "runs" | "missing" | "masked" {
   const seen = new Set<string>();
@@ -167,7 +167,7 @@ export function isProgram(path: string): boolean {
   }
 }
 
-/** @returns none where it is not there, or not for us to look into. */
+/** @returns none where the directory is not there, or we may not read it. */
 export function namesIn(directory: string): readonly string[] {
   try {
     return readdirSync(directory);
@@ -176,7 +176,7 @@ export function namesIn(directory: string): readonly string[] {
   }
 }
 
-/** What the administrator adds to a unit that need not be there yet: the text of its drop-ins, in their order. */
+/** The text of a unit's drop-ins by the administrator, in their order. The unit need not be there yet. */
 export function dropInsOf(unit: string, { unitDirectories }: Scope): string {
   const found = new Map<string, string>();
   for (const units of unitDirectories.toReversed()) {
@@ -189,7 +189,7 @@ export function dropInsOf(unit: string, { unitDirectories }: Scope): string {
     .join("");
 }
 
-/** @returns "" where a link leads nowhere: systemd passes over it. */
+/** @returns "" where a link leads nowhere: systemd ignores such a link. */
 function textIn(path: string): string {
   return contentOf(path)?.toString("utf8") ?? "";
 }

@@ -1,4 +1,4 @@
-/** Takes a file of variables over: its values become secrets of the folder, and the service reads those in its place. */
+/** Takes over a file of variables: its values become secrets in the folder, and the service reads those instead. */
 import { isUtf8 } from "node:buffer";
 import { basename, join, resolve } from "node:path";
 import { nameProblem } from "../config/env-names.ts";
@@ -15,7 +15,7 @@ export interface Import {
   readonly file: string;
   /** Variable → its value. The caller owns the bytes. */
   readonly values: ReadonlyMap<string, Buffer>;
-  /** For whoever reads the plan. */
+  /** For the person who reads the plan. */
   readonly notes: readonly string[];
 }
 
@@ -29,7 +29,7 @@ export async function readImport(given: string, service: Service): Promise<Impor
     throw unreadable(`add: cannot read ${file}`, error);
   }
   try {
-    // systemd gives up on such a file as a whole.
+    // systemd does not read any of such a file.
     if (bytes.includes(0)) throw wrong(file, "has a NUL byte, and systemd does not read it");
     const { values, ignored } = variablesIn(bytes, await joinsComments());
     checkVariables(file, values);
@@ -62,7 +62,7 @@ function wrong(file: string, why: string): FatalError {
   return new FatalError(ExitCode.config, `add: ${file}: ${why}`);
 }
 
-/** As the service has it: by another path where links lead to the same. */
+/** @returns the path that the service names, which may lead to the given file through links. */
 function fileOf(given: string, { unit, environmentFiles }: Service): string {
   const wanted = resolve(given);
   const files = environmentFiles.map((file) => file.replace(/^-/, ""));
@@ -96,17 +96,17 @@ export function secretsToWrite({ file, values }: Import, folder: string): Readon
 
 const SWAP = /^z{2,}-fetcher-import\.conf$/;
 
-/** @returns the drop-in that took a file's place before. */
+/** @returns the drop-in of an earlier import. */
 export function swapOf({ dropIns }: Service): string | undefined {
   return dropIns.find((path) => SWAP.test(basename(path)));
 }
 
-/** The files whose place it took. */
+/** @returns the files that the drop-in replaces. */
 export function replacedIn(swap: string): readonly string[] {
   return [...swap.matchAll(/^# In place of (\/.*)$/gm)].map(([, path = ""]) => path);
 }
 
-/** @returns a name that comes after all drop-ins: what they set is reset. */
+/** @returns a path whose name sorts after all drop-ins, so that it resets what they set. */
 export function pathOfSwap(service: Service, { lastingUnits }: Scope): string {
   const others = service.dropIns.map((path) => basename(path)).filter((name) => !SWAP.test(name));
   let name = "zz-fetcher-import.conf";
@@ -115,11 +115,11 @@ export function pathOfSwap(service: Service, { lastingUnits }: Scope): string {
 }
 
 /**
- * The drop-in by which a service reads the variables of its secrets where it read `file`: what is in a later one still goes over
- * them.
+ * The drop-in that makes a service read the variables of its secrets in the place of `file`: a later EnvironmentFile=
+ * still wins over them.
  *
  * @param variables secrets.env.
- * @param before the drop-in that is there already.
+ * @param before the text of a drop-in that is there already.
  */
 export function swapText(
   { name, scope }: { readonly name: string; readonly scope: Pick<Scope, "isUser"> },

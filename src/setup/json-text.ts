@@ -1,4 +1,4 @@
-/** JSON as a person writes it: what is short stays on one line, but for secrets, each of which has its own. */
+/** JSON as a person writes it: short values stay on one line, and each secret has a line of its own. */
 import { isRecord } from "../contract/records.ts";
 
 /** Characters of a line. */
@@ -9,7 +9,7 @@ export function jsonText(value: unknown): string {
   return `${render(value, "", 0, "")}\n`;
 }
 
-/** @param taken characters that stand before it in its line. @param key of which it is the value. */
+/** @param taken characters before it in its line. @param key the key that has this value. */
 function render(value: unknown, indent: string, taken: number, key: string): string {
   const flat = onOneLine(value);
   const isList = isRecord(value) && (indent === "" || (indent === INDENT && key === "secrets"));

@@ -1,4 +1,4 @@
-/** What a `fetcher add` or `fetcher remove` leaves that was killed, or that a power cut ended: the next one puts it right. */
+/** What a `fetcher add` or `fetcher remove` leaves after a kill or a power cut: the next command cleans it up. */
 import { closeSync, lstatSync, openSync, readSync, realpathSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
@@ -6,22 +6,22 @@ import { isRecord } from "../contract/records.ts";
 import { readPlainSync } from "../contract/plain-file.ts";
 import { namesIn } from "./host.ts";
 
-/** Of a file that is being written. */
+/** Name of a file while it is written. */
 export const freshName = `${RESERVED_PREFIX}new-${process.pid}`;
 
 const REMOVED = `${RESERVED_PREFIX}removed-`;
 const FRESH = new RegExp(`^\\${RESERVED_PREFIX}new-\\d+$`);
 const ASIDE = new RegExp(`^\\${REMOVED}\\d+$`);
 
-/** Where a file is that is removed, and may come back: in a directory beside it, since its name may be the longest that there is. */
+/** Where a removed file waits that may come back: in a directory beside it, as its name may have no room for more. */
 export function asideOf(path: string): string {
   return join(dirname(path), `${REMOVED}${process.pid}`, basename(path));
 }
 
-/** The first line of units that are there while the sidecar stops, in a directory that hides those of generators. */
+/** The first line of unit copies that stay while the sidecar stops. Their directory wins over that of generators. */
 export const KEPT = "# Kept by fetcher remove until this has stopped.\n";
 
-/** Where the changes of these commands are made. */
+/** The directories that these commands change. */
 export interface Places {
   readonly configDirectory: string;
   readonly lastingUnits: string;
@@ -30,9 +30,9 @@ export interface Places {
 }
 
 /**
- * To be called while no other such command is at work: whatever is there is left over.
+ * Call it only while no other such command runs: everything that it finds is left over.
  *
- * @returns what is as it was before: files that are back, and whether systemd has to read its units again.
+ * @returns the files that are back, and whether systemd has to read its units again.
  */
 export function clearLeftovers(places: Places): { readonly back: readonly string[]; readonly isReloadDue: boolean } {
   const back = directoriesIn(places).flatMap((directory) =>
@@ -50,7 +50,7 @@ export function clearLeftovers(places: Places): { readonly back: readonly string
   return { back, isReloadDue: removed.length > 0 || back.length > 0 };
 }
 
-/** What stays holds up no command: the next one tries again. */
+/** A leftover that cannot be cleaned up stops no command: the next one tries again. */
 function unlessRefused<T>(work: () => T, otherwise: T): T {
   try {
     return work();
@@ -80,9 +80,9 @@ function folderIn(file: string): readonly string[] {
 }
 
 /**
- * A folder of secrets may be another user's: links that such a one makes there would have us move or remove any file.
+ * A folder of secrets may be another user's. That user could make links there, and so make us move or remove any file.
  *
- * @returns whether nobody else, but root, can change what is in it, nor where its path leads.
+ * @returns whether only we and root can change what is in it and where its path leads.
  */
 function isOursAlone(directory: string): boolean {
   const real = realpathSync(directory);
@@ -106,7 +106,7 @@ function clear(directory: string): readonly string[] {
   });
 }
 
-/** @returns the place; nothing where somebody has put another file there since. */
+/** @returns the place; nothing where another file is there by now. */
 function putBack(aside: string, place: string): readonly string[] {
   if (lstatSync(place, { throwIfNoEntry: false }) !== undefined) {
     unlinkSync(aside);

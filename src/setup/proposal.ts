@@ -1,4 +1,4 @@
-/** The file in /etc/fetcher that a service is to have: what it says now, with what the command line adds. */
+/** The proposed file in /etc/fetcher for a service: the present one, with what the command line adds. */
 import { withFlags, type ConfigFlags } from "../config/config-file.ts";
 import type { Delivery } from "../config/config-schema.ts";
 import { deriveName, isSpecialName } from "../config/env-names.ts";
@@ -9,11 +9,11 @@ export interface Wish {
   readonly delivery: Delivery | undefined;
   readonly backend: string | undefined;
   readonly set: ConfigFlags["set"];
-  /** What a rotation does; undefined: nothing is said of it. */
+  /** What a rotation does; undefined: the command line does not say. */
   readonly action: "restart" | "reload" | undefined;
   /** Each id is a path whose keys are all published. */
   readonly all: boolean;
-  /** Variables that are taken over, and which of them are empty. */
+  /** Imported variables, and which of them are empty. */
   readonly imported: ReadonlyMap<string, { readonly isEmpty: boolean }>;
 }
 
@@ -48,28 +48,28 @@ function isNew(now: Json): boolean {
 }
 
 function secretsOf(now: Json, { ids, all, imported }: Wish, isEnv: boolean): Json {
-  // Not an object, in which "__proto__" would be no key.
+  // A map: in an object "__proto__" would be no ordinary key.
   const secrets = new Map(Object.entries(recordIn(now, "secrets")));
   const before = (id: string): Json => {
     const said = secrets.get(id);
     return isRecord(said) ? said : {};
   };
   for (const { id, mode } of ids) {
-    // With a mode of its own, or a name that has a meaning, it is a variable only where that is said.
+    // A secret with a mode of its own or a special name becomes a variable only with an explicit `env`.
     const isSpecial = mode !== undefined || isSpecialName(deriveName(id));
     const isAsked = isEnv && isSpecial && !all && before(id)["env"] === undefined;
     const more = { ...given("mode", mode), ...(isAsked ? { env: deriveName(id) } : {}), ...(all ? { all } : {}) };
     secrets.set(id, { ...before(id), ...more });
   }
   for (const [name, { isEmpty }] of imported) {
-    // Such a name is a variable only where that is said.
+    // A special name becomes a variable only with an explicit `env`.
     const isAsked = isEnv && isSpecialName(name) && before(name)["env"] === undefined;
     secrets.set(name, { ...before(name), ...(isAsked ? { env: name } : {}), ...(isEmpty ? { empty: true } : {}) });
   }
   return Object.fromEntries(secrets);
 }
 
-/** Those that are taken over were variables, and stay so. */
+/** Imported secrets were variables, and stay variables. */
 function environmentOf(now: Json, { ids, imported, ...wish }: Wish, delivery: unknown): unknown {
   const before = now["environment"];
   const added = isRecord(before) && wish.delivery === "env" && !wish.all ? ids : [];
