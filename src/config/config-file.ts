@@ -1,4 +1,4 @@
-/** Where a configuration comes from: JSON of a file, and the flags over its backend settings. */
+/** Where a configuration comes from: a JSON file, and flags that win over its backend settings. */
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
@@ -7,18 +7,18 @@ import { joinPath } from "../contract/settings.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 
-/** What the command line may say about the configuration. Flags win over the file. */
+/** The command line's part of the configuration. Flags win over the file. */
 export interface ConfigFlags {
   readonly configFile: string | undefined;
   readonly backend: string | undefined;
   /** Backend settings: a path into `config`, and the value. */
   readonly set: readonly { readonly path: readonly string[]; readonly value: unknown }[];
   readonly output: string | undefined;
-  /** Secrets beside those of the file. */
+  /** Secrets in addition to those of the file. */
   readonly ids: readonly string[];
 }
 
-/** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is no text for JSON. */
+/** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is no JSON text. */
 export async function readText(file: string): Promise<string> {
   let bytes: Buffer;
   try {
@@ -31,7 +31,7 @@ export async function readText(file: string): Promise<string> {
   return withoutByteOrderMark(bytes).toString("utf8");
 }
 
-/** @param file what the text is from. @throws FatalError (78) where it is not JSON. */
+/** @param file the source of the text. @throws FatalError (78) where it is not JSON. */
 export async function parseJson(json: string, file: string): Promise<unknown> {
   try {
     return JSON.parse(json) as unknown;
@@ -42,7 +42,7 @@ export async function parseJson(json: string, file: string): Promise<unknown> {
 
 /**
  * JSON.parse's own message quotes the text, which may hold a secret that was put in the wrong place, and often has no
- * position. So another parser, which is loaded only now, is asked for the position alone.
+ * position. So another parser, loaded only now, finds the position.
  */
 async function whereNotJson(json: string): Promise<string> {
   const { parse: parseWithPositions } = await import("@humanwhocodes/momoa");
@@ -55,7 +55,7 @@ async function whereNotJson(json: string): Promise<string> {
   return "";
 }
 
-/** @returns the settings with those of `--set` over them. @throws ConfigError */
+/** @returns the settings, replaced or extended by those of `--set`. @throws ConfigError */
 export function withFlags(
   settings: Readonly<Record<string, unknown>>,
   flags: ConfigFlags["set"],
@@ -80,7 +80,7 @@ export function withFlags(
   return merged;
 }
 
-/** An assignment to `__proto__` would vanish, where JSON has it as a key like any other: an unknown one. */
+/** An assignment to `__proto__` would vanish. In JSON it is a key like any other, and here an unknown one. */
 function setOwn<T>(object: Record<string, unknown>, key: string, value: T): T {
   Object.defineProperty(object, key, { value, enumerable: true, writable: true, configurable: true });
   return value;

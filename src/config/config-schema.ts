@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { means, option } from "../contract/option.ts";
 import { absolutePath, object, oneOf, positiveSeconds, seconds, text } from "../contract/settings.ts";
 
-/** Names of the program's own in the output directory; no secret may use them. */
+/** The program's own names in the output directory begin like this; no secret may use them. */
 export const RESERVED_PREFIX = ".fetcher-";
 
 /** The file of variables where the configuration names no other. */
@@ -219,7 +219,7 @@ export const onChangeSchema = object({
   verify: v.optional(v.nullable(verifySchema), null),
 });
 
-/** How the service gets its secrets, where its units are generated. */
+/** How a service with generated units gets its secrets. */
 export const deliveries = ["env", "credentials", "private-tmp", "files"] as const;
 export type Delivery = (typeof deliveries)[number];
 
@@ -287,7 +287,7 @@ export const configSchema = object({
   ),
 });
 
-/** Those beyond ASCII too, and what ends a line: a terminal obeys them. */
+/** Finds those beyond ASCII and line separators too: a terminal obeys them. */
 function hasControlCharacter(name: string): boolean {
   return /[\p{Cc}\u2028\u2029]/u.test(name);
 }

@@ -1,4 +1,4 @@
-/** The configuration: JSON of a file, flags over it, checked whole before anything else happens. */
+/** The configuration: a JSON file and flags that win over it, all checked before anything else happens. */
 import { basename, dirname, resolve } from "node:path";
 import type * as v from "valibot";
 import { type ConfigFlags, parseJson, readText, withFlags } from "./config-file.ts";
@@ -40,7 +40,7 @@ export type OnChangeConfig = Readonly<v.InferOutput<typeof onChangeSchema>>;
 
 export type VerifyConfig = NonNullable<OnChangeConfig["verify"]>;
 
-/** All keys are there; those in `Known` have a value. */
+/** Every key is present; those in `Known` have a value. */
 type Complete<T, Known extends keyof T = never> = {
   readonly [K in keyof T]-?: K extends Known
     ? Exclude<T[K], undefined>
@@ -68,11 +68,11 @@ export interface Config {
   readonly startTimeout: number | null;
   /** false: the process ends when the first set is published. */
   readonly resident: boolean;
-  /** Nothing is resident, and systemd starts a process for each look at the store. */
+  /** No process is resident: systemd starts one for each look at the store. */
   readonly onDemand: boolean;
-  /** How the units that are generated hand the secrets over. */
+  /** How generated units hand over the secrets. */
   readonly delivery: Delivery;
-  /** Whether these give the service its variables. */
+  /** Whether generated units give the service its variables. */
   readonly environment: boolean;
 }
 
@@ -93,7 +93,7 @@ export async function configOf(text: string, file: string, commandLine: ConfigFl
   return parseConfig(json, commandLine, dirname(resolve(file)), nameOf(file, json), scopeOf(file));
 }
 
-/** @param name of the file in /etc/fetcher, or in the directory of another scope: what it leaves out follows from both. */
+/** @param name of the file in /etc/fetcher or another scope's directory: name and scope supply what it leaves out. */
 export function parseConfig(
   json: unknown,
   commandLine: ConfigFlags,
@@ -101,7 +101,7 @@ export function parseConfig(
   name?: string,
   scope: Scope = systemScope,
 ): Config {
-  // systemd may have made several for the unit.
+  // systemd may make several directories for a unit.
   const runtimeDirectory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
   const runtime = runtimeDirectory === "" ? undefined : runtimeDirectory;
   const raw = withName(parse(configSchema, json), json, name, runtime, scope);
@@ -158,7 +158,7 @@ function checkResident(
     );
 }
 
-/** What does not go together. @throws ConfigError */
+/** @throws ConfigError for options that do not go together. */
 function checkTogether(
   { delivery, onChange }: v.InferOutput<typeof configSchema>,
   secrets: readonly SecretConfig[],
@@ -177,7 +177,7 @@ function checkTogether(
 
 function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {
   const secrets = new Map<string, SecretConfig>();
-  // Not valibot's record(): it passes silently over ids like "constructor".
+  // Not valibot's record(): it silently ignores ids like "constructor".
   for (const [id, settings] of [...Object.entries(table), ...ids.map((id) => [id, {}] as const)]) {
     if (secrets.has(id)) continue;
     const path = joinPath("secrets", id);
@@ -205,7 +205,7 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
   return [...secrets.values()];
 }
 
-/** What does not go together. @throws ConfigError */
+/** @throws ConfigError for options that do not go together. */
 function checkShape(path: string, { decode, join, all, prefix, env }: v.InferOutput<typeof secretSchema>): void {
   if (join && decode !== undefined) throw new ConfigError(`${path}.join`, "does not go together with decode");
   if (!all && prefix !== "") throw new ConfigError(`${path}.prefix`, 'needs "all": true');
@@ -253,7 +253,7 @@ function parseOutput(
   return { directory, links, linksTo, envFile };
 }
 
-/** No two may have one file. */
+/** @throws ConfigError where two have the same file. */
 function checkFiles(
   secrets: readonly SecretConfig[],
   templates: readonly TemplateConfig[],

@@ -1,14 +1,14 @@
-/** Names of environment variables: which are derived from secret ids, and which no secret may have. */
+/** Names of environment variables: those derived from secret ids, and those that no secret may have. */
 import { ConfigError } from "../contract/errors.ts";
 import { joinPath } from "../contract/settings.ts";
 
-/** @returns `id` as a variable name: what is neither letter, digit nor `_` becomes `_`, and `_` goes before a digit. */
+/** @returns `id` as a variable name: all but letters, digits and `_` become `_`, and `_` goes before a first digit. */
 export function deriveName(id: string): string {
   const name = id.replace(/[^A-Za-z0-9_]/gu, "_");
   return /^[0-9]/.test(name) ? `_${name}` : name;
 }
 
-/** @returns why an explicit name cannot be used, as the end of a sentence about it; undefined where it can. */
+/** @returns why an explicit name is not usable, as the end of a sentence about it; undefined where it is. */
 export function nameProblem(name: string): string | undefined {
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
     return "expected a variable name: letters, digits and _, not beginning with a digit";
@@ -19,7 +19,7 @@ export function nameProblem(name: string): string | undefined {
   return undefined;
 }
 
-/** Whether programs that are not meant would act on a variable of this name. Only an explicit `env` sets such a one. */
+/** Whether other programs would act on a variable of this name. Only an explicit `env` sets such a variable. */
 export function isSpecialName(name: string): boolean {
   return (
     nameProblem(name) !== undefined || SPECIAL.has(name) || SPECIAL_PREFIXES.some((prefix) => name.startsWith(prefix))
@@ -27,10 +27,10 @@ export function isSpecialName(name: string): boolean {
 }
 
 /**
- * Checks what can be known of the names without values.
+ * Checks the names, as far as that is possible without values.
  *
- * @throws ConfigError at `secrets.ID.env` for an explicit name that is none, that a shell cannot set, or that two
- *   secrets have.
+ * @throws ConfigError at `secrets.ID.env` for an explicit name that is invalid, that a shell cannot set, or that two
+  *   secrets have.
  */
 export function checkEnvNames(
   secrets: readonly { readonly id: string; readonly env: string | null | undefined }[],
@@ -87,7 +87,7 @@ const SPECIAL: ReadonlySet<string> = new Set(
   ),
 );
 
-/** Whole families. Not MAIL, RUBY or MONITOR_, which begin the names of many an API key. */
+/** Whole families. Not MAIL, RUBY or MONITOR_: the names of many API keys begin like that. */
 const SPECIAL_PREFIXES: readonly string[] = words(
   "LC_ LD_ MALLOC_ WATCHDOG_ MEMORY_PRESSURE_ SYSTEMD_ XDG_ NODE_ PYTHON PERL5 LUA_ DOTNET_ CORECLR_ COMPlus_ ERL_",
 );

@@ -1,6 +1,6 @@
 /**
- * A file in /etc/fetcher says by its name alone whose secrets it is about: what it leaves out follows from that, as in the
- * NixOS module. A file with `output` is wired by hand, and gets nothing that it does not say.
+ * The name of a file in /etc/fetcher tells whose secrets it is about. It supplies what the file leaves out, as in the
+ * NixOS module. A file with `output` is wired by hand, and gets no such defaults.
  */
 import { basename, dirname, join, resolve } from "node:path";
 import type * as v from "valibot";
@@ -17,7 +17,7 @@ export const CONFIG_DIRECTORY = systemScope.configDirectory;
 type Raw = v.InferOutput<typeof configSchema>;
 
 /**
- * @param json what is in the file: one that says how its secrets are delivered is to go there, and may be tried elsewhere.
+ * @param json the file's content: a file with `delivery` or `environment` is to go there, and may be tried elsewhere.
  * @returns NAME for /etc/fetcher/NAME.json, or a user's; undefined for any other file.
  */
 export function nameOf(file: string, json: unknown): string | undefined {
@@ -27,16 +27,16 @@ export function nameOf(file: string, json: unknown): string | undefined {
   return (isThere || isMeant) && path.endsWith(".json") ? basename(path, ".json") : undefined;
 }
 
-/** Whose the file is. One that is elsewhere belongs to whom this process does. */
+/** @returns the scope that the file belongs to. A file elsewhere belongs to the scope of this process. */
 export function scopeOf(file: string): Scope {
   const directory = dirname(resolve(file));
   if (directory === CONFIG_DIRECTORY) return systemScope;
   return directory === userScope().configDirectory ? userScope() : ownScope();
 }
 
-/** What a user's manager cannot do. @throws ConfigError */
+/** @throws ConfigError for what a user's manager cannot do. */
 function refuseForUser({ resident, delivery }: Raw, { isUser }: Scope): void {
-  // Who acts there is the process itself, which would have to stay.
+  // There the sidecar's process acts itself, and so would have to stay.
   if (isUser && resident === "on-change")
     throw new ConfigError(
       "resident",
@@ -51,7 +51,7 @@ function refuseForUser({ resident, delivery }: Raw, { isUser }: Scope): void {
 
 /**
  * @param raw the file with the defaults of its schema; `json` without them.
- * @param runtimeDirectory what systemd made for this process; undefined: we are not in the unit.
+ * @param runtimeDirectory the one that systemd made for this process; undefined: we are not in the unit.
  */
 export function withName(
   raw: Raw,
@@ -67,7 +67,7 @@ export function withName(
   }
   refuseForUser(raw, scope);
   const backend = raw.backend ?? "folder";
-  // Who says what is to be done about a change wants changes to be seen.
+  // A file that says what to do about a change also wants to see changes.
   const hasAction = isRecord(json) && json["onChange"] !== undefined;
   const config = {
     ...(backend === "folder" ? { secretsDir: join(scope.configDirectory, name, "secrets") } : {}),
@@ -87,7 +87,7 @@ export function withName(
       linksTo: undefined,
       envFile: wanted === false ? null : ENV_FILE,
     },
-    // What systemd copied at the start would stay as it is.
+    // A reload would not renew the copies that systemd made at the start.
     onChange:
       deliveryOf(raw) === "credentials" && raw.onChange.action === "reload"
         ? { ...raw.onChange, action: "restart" }
@@ -95,7 +95,7 @@ export function withName(
   };
 }
 
-/** What only a file has whose units are generated. @throws ConfigError */
+/** @throws ConfigError for options that only a file with generated units may have. */
 function refuseDelivery({ delivery, environment, output }: Raw, scope: Scope): void {
   const option = delivery === undefined ? (environment === undefined ? undefined : "environment") : "delivery";
   if (option === undefined) return;
@@ -111,7 +111,7 @@ export function deliveryOf(raw: Pick<Raw, "delivery">): Delivery {
   return raw.delivery ?? "files";
 }
 
-/** `environment` names each variable with the id of its secret: the others are in no variable. */
+/** `environment` maps variables to ids of secrets: the other secrets get no variable. */
 function withVariables(
   secrets: Readonly<Record<string, unknown>>,
   environment: Readonly<Record<string, string>>,

@@ -1,9 +1,9 @@
-/** The file that the running configuration was read from, and whether it is still as it was then. */
+/** The file of the running configuration, and whether it has changed since it was read. */
 import { stat } from "node:fs/promises";
 import { readText } from "./config-file.ts";
 import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
 
-/** A configuration as somebody has read it. */
+/** A configuration as it was read. */
 export interface ConfigText {
   /** Absolute. */
   readonly file: string;
@@ -14,7 +14,7 @@ type Sight = readonly (number | bigint)[] | "missing";
 
 export class RunningFile {
   #running: ConfigText;
-  /** What stat(2) said when the file was last compared; undefined: it is to be compared. */
+  /** The result of stat(2) when the file was last compared; undefined: compare it. */
   #seen: Sight | undefined;
   #difference: string | undefined;
 
@@ -25,7 +25,7 @@ export class RunningFile {
 
   /** @throws FatalError where it cannot be read. */
   static async read(file: string): Promise<RunningFile> {
-    // Before: what is written between the two is seen as a difference.
+    // First: then a write between the two counts as a difference.
     const seen = await look(file);
     return new RunningFile({ file, text: await readText(file) }, seen);
   }
@@ -34,7 +34,7 @@ export class RunningFile {
     return this.#running;
   }
 
-  /** @throws FatalError where it cannot be read: a unit's sandbox that shows this file alone hides the one that replaced it. */
+  /** @throws FatalError where it cannot be read: a sandbox that shows this file alone hides the one that replaced it. */
   async readAgain(): Promise<ConfigText> {
     const { file } = this.#running;
     const sight = await look(file);
@@ -47,19 +47,19 @@ export class RunningFile {
     );
   }
 
-  /** This is what runs now. Whoever has read it may have done so some time ago: the next look compares the file with it. */
+  /** Sets the configuration that runs now. It may be from an older read, so the next look compares the file with it. */
   async take(running: ConfigText): Promise<void> {
     this.#running = running;
     this.#difference = undefined;
     const sight = await look(running.file);
-    // One that the sandbox hides cannot be compared.
+    // A file that the sandbox hides cannot be compared.
     this.#seen = typeof sight === "object" && isReplaced(sight) ? sight : undefined;
   }
 
   /**
-   * Reads the file only where stat(2) says that something has happened to it.
+   * Reads the file only where stat(2) shows that it may have changed.
    *
-   * @returns in which way it differs, as the end of a sentence about it; undefined: it does not. Never rejects.
+   * @returns how it differs, as the end of a sentence about it; undefined: it does not. Never rejects.
    */
   async difference(): Promise<string | undefined> {
     const { file, text } = this.#running;
@@ -77,7 +77,7 @@ export class RunningFile {
   }
 }
 
-/** @returns undefined where nobody can say. */
+/** @returns undefined where stat(2) fails in another way than ENOENT. */
 async function look(file: string): Promise<Sight | undefined> {
   try {
     const { nlink, dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
@@ -87,7 +87,7 @@ async function look(file: string): Promise<Sight | undefined> {
   }
 }
 
-/** A file that is mounted by itself stays when another takes its name. */
+/** A file that is mounted on its own stays visible, without a name, when another file takes its name. */
 function isReplaced([nlink]: readonly (number | bigint)[]): boolean {
   return nlink === 0n;
 }

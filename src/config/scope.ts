@@ -1,6 +1,6 @@
 /**
- * Whose units they are: the system's, or those of one user, who has a service manager of her own (`systemctl --user`). Each has
- * its own directories, and knows nothing of the other's units.
+ * Whose units they are: the system's, or one user's, who has a service manager of her own (`systemctl --user`). Each
+ * manager has its own directories, and does not know the other's units.
  */
 import { readFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
@@ -11,16 +11,16 @@ export interface Scope {
   readonly configDirectory: string;
   /** Where systemd makes the directories of RuntimeDirectory=. */
   readonly runtimeRoot: string;
-  /** A directory that is there wherever systemd runs and that nobody else can open, and so not lock either. */
+  /** A directory that exists wherever systemd runs. Nobody else can open it, and so nobody else can lock it. */
   readonly lockable: string;
-  /** Where units come from that nobody generates: the first wins. */
+  /** Directories of units that are not generated: the first wins. */
   readonly unitDirectories: readonly string[];
-  /** Where units and drop-ins go that outlive a boot, and those that do not: both win over generated ones. */
+  /** Where units and drop-ins go that outlive a boot, and where those go that do not. Both win over generated ones. */
   readonly lastingUnits: string;
   readonly runtimeUnits: string;
-  /** Where its generators are: the first wins. Only root can write there. */
+  /** Directories of its generators: the first wins. Only root can write there. */
   readonly generatorDirectories: readonly string[];
-  /** argv that asks its manager, and what that needs in its environment. */
+  /** argv that asks its manager, and the environment that this needs. */
   readonly systemctl: readonly [string, ...string[]];
   readonly environment: Readonly<Record<string, string>>;
 }
@@ -31,7 +31,7 @@ export const systemScope: Scope = {
   isUser: false,
   configDirectory: "/etc/fetcher",
   runtimeRoot: "/run",
-  // For InaccessiblePaths=: its mode is 0000 (systemd.exec(5)).
+  // systemd makes it for InaccessiblePaths=, with mode 0000 (systemd.exec(5)).
   lockable: "/run/systemd/inaccessible/dir",
   unitDirectories: [...INSTALLED, "/lib"].map((root) => join(root, "systemd/system")),
   lastingUnits: "/etc/systemd/system",
@@ -41,7 +41,7 @@ export const systemScope: Scope = {
   environment: {},
 };
 
-/** Of the user who runs this process. What is no absolute path counts as not set (XDG Base Directory Specification). */
+/** The scope of this process's user. A relative path counts as unset (XDG Base Directory Specification). */
 export function userScope(environment: NodeJS.ProcessEnv = process.env): Scope {
   const xdg = (name: string, usual: () => string) => {
     const path = environment[name];
@@ -70,7 +70,7 @@ function generatorsIn(directory: string): readonly string[] {
   return ["/run", "/etc", "/usr/local/lib", "/usr/lib", "/lib"].map((root) => join(root, "systemd", directory));
 }
 
-/** A container's user may be a number alone: such a one has no directory of its own. */
+/** A container's user may be a mere number, without an account: then there is no home directory. */
 function homeOfAccount(): string {
   try {
     return process.getBuiltinModule("node:os").homedir();
@@ -81,15 +81,16 @@ function homeOfAccount(): string {
 
 let own: Scope | undefined;
 
-/** Of the manager that this process runs below. */
+/** The scope of the manager that this process runs below. */
 export function ownScope(): Scope {
   own ??= isBelowUserManager(readControlGroups(), process.env) ? userScope() : systemScope;
   return own;
 }
 
 /**
- * The control group says it: the kernel keeps that, while `sudo` in a user's terminal hands variables on. Where a container or
- * ProtectControlGroups=private (systemd 257+) hides the path, $MANAGERPID says it: only users' managers set it (252 to 257).
+ * The control group decides: the kernel keeps it, while `sudo` in a user's terminal hands variables on. If a container or
+ * ProtectControlGroups=private (systemd 257+) hides the path, $MANAGERPID decides: only users' managers set it (252 to
+ * 257).
  *
  * @param controlGroups the text of /proc/self/cgroup. Exported for its test.
  */

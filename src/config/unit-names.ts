@@ -1,10 +1,10 @@
-/** The names of all units that are made or looked for: each follows from NAME of NAME.json here, and nowhere else. */
+/** The names of all units that we make or look for. Only this file derives them from NAME of NAME.json. */
 
 const SERVICE = /\.service$/;
 
-/** What systemd accepts in the name of a unit (unit_name_is_valid(), systemd 252 to 257), but for a template. */
+/** Unit names that systemd accepts (unit_name_is_valid(), systemd 252 to 257), except templates. */
 const VALID = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?$/;
-/** In a unit's name these mean something to systemd, or different things to its readers of various settings. */
+/** In a unit's name these mean something to systemd, or systemd reads them differently in different settings. */
 const SPECIAL = /[@\\:]/g;
 
 const SIDECAR = "-secrets";
@@ -13,16 +13,16 @@ const REFRESH = "-refresh";
 const WATCH = "-watch";
 const BY_HAND = "fetcher@";
 
-/** Characters, of a unit and of a file. */
+/** The most characters in the name of a unit or a file. */
 const LONGEST = 255;
-/** Of a unit with PrivateTmp=: its directory is called `systemd-private-`, the boot's id, `-`, the unit and `-XXXXXX` (systemd 252 to 257). */
+/** With PrivateTmp=, whose directory is `systemd-private-`, the boot's id, `-`, the unit and `-XXXXXX` (252 to 257). */
 const LONGEST_PRIVATE = LONGEST - "systemd-private-".length - 32 - "--XXXXXX".length;
-/** Of a sidecar: somebody else may have that name, and units are called after it. */
+/** For a sidecar: somebody else may have its name, and other units are named after it. */
 const LONGEST_SIDECAR = LONGEST_PRIVATE - "-fetcher-refresh.service".length;
-/** Of a service: there is to be a directory NAME.service.d. */
+/** For a service: a directory NAME.service.d must be possible. */
 const LONGEST_SERVICE = LONGEST - ".service.d".length;
 
-/** @returns what is wrong with the name of a service, or with that of the file which is called after it. */
+/** @returns what is wrong with the name of a service, or of the file that is named after it. */
 export function problemOf(name: string): string | undefined {
   if (name.length > LONGEST_SERVICE)
     return `has ${name.length} characters: systemd can have drop-ins for ${LONGEST_SERVICE} at most`;
@@ -55,7 +55,7 @@ export function sidecarOf(name: string): string {
   return shortened(name.replaceAll(SPECIAL, "-"), name);
 }
 
-/** The same for a name that differs from another file's in such characters alone: app@a beside app-a. */
+/** The same for a name that differs from another file's only in such characters: app@a beside app-a. */
 export function otherSidecarOf(name: string): string {
   return shortened(
     name.replaceAll(SPECIAL, (character) => `_${character.charCodeAt(0).toString(16)}`),
@@ -63,7 +63,7 @@ export function otherSidecarOf(name: string): string {
   );
 }
 
-/** The sidecar of a service with the longest name that there is ends with what only that name gives. */
+/** If the service's name is too long, its sidecar's is cut, and gets a digest of the whole name. */
 function shortened(flat: string, name: string): string {
   const usual = `${flat}${SIDECAR}`;
   if (usual.length <= LONGEST_SIDECAR) return usual;
@@ -72,17 +72,17 @@ function shortened(flat: string, name: string): string {
   return `${flat.slice(0, LONGEST_SIDECAR - end.length)}${end}`;
 }
 
-/** Whether nothing of the name is lost in its sidecar's. */
+/** Whether the sidecar's name keeps the whole name. */
 export function keepsItsName(name: string): boolean {
   return sidecarOf(name) === `${name}${SIDECAR}`;
 }
 
-/** Where somebody else has a unit of the sidecar's name. */
+/** The sidecar's name where somebody else has a unit of the usual one. */
 export function insteadOf(sidecar: string): string {
   return sidecar.replace(/-secrets$/, `-fetcher${SIDECAR}`);
 }
 
-/** A sidecar's own, which systemd knows by these names. */
+/** The names of all units of a sidecar. */
 export function unitsOf(sidecar: string): readonly string[] {
   const [act, refresh, watch] = [actOf(sidecar), refreshOf(sidecar), watchOf(sidecar)];
   const others = [act, refresh, watch].flatMap((name) => [`${name}.path`, unitOf(name)]);
@@ -94,7 +94,7 @@ export function actOf(sidecar: string): string {
   return `${sidecar}${ACT}`;
 }
 
-/** The unit that looks at the store for a sidecar that is not resident, and the directory below /run of what it is told by. */
+/** The unit that looks at the store for a sidecar that is not resident, and the directory below /run with its notes. */
 export function refreshOf(sidecar: string): string {
   return `${sidecar}${REFRESH}`;
 }
@@ -104,7 +104,7 @@ export function watchOf(sidecar: string): string {
   return `${sidecar}${WATCH}`;
 }
 
-/** @param unit that looks at the store. @returns the sidecar's. */
+/** @param unit one that looks at the store. @returns the unit of its sidecar. */
 export function lookedFor(unit: string): string {
   return unit.endsWith(unitOf(REFRESH)) ? unitOf(unit.slice(0, -unitOf(REFRESH).length)) : unit;
 }
@@ -119,12 +119,12 @@ export function byHandOf(name: string): string {
   return `${BY_HAND}${name}`;
 }
 
-/** All of them. */
+/** Matches all of them. */
 export const byHandPattern = unitOf(byHandOf("*"));
 
 /**
  * @param name of a service, or of a sidecar's unit, without `.service`.
- * @returns the units that its sidecar may be; first the one that no other service's can be.
+ * @returns the possible units of its sidecar; first the one that no other service's sidecar can have.
  */
 export function sidecarsFor(name: string): readonly string[] {
   const names = [otherSidecarOf(name), sidecarOf(name)];
@@ -132,13 +132,13 @@ export function sidecarsFor(name: string): readonly string[] {
   return [...new Set(all)].map(unitOf);
 }
 
-/** The name of the service, as far as its sidecar's unit tells it. */
+/** The name of the service, as far as its sidecar's unit shows it. */
 export function serviceIn(sidecarUnit: string): string {
   const name = withoutSuffix(sidecarUnit);
   return name.startsWith(BY_HAND) ? name.slice(BY_HAND.length) : name.replace(/(?:-fetcher)?-secrets$/, "");
 }
 
-/** systemd-escape(1), undone. */
+/** Undoes systemd-escape(1). */
 export function unescaped(text: string): string {
   return text
     .replaceAll("-", "/")
