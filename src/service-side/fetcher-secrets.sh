@@ -1,13 +1,13 @@
-# Secrets in scripts, ExecStartPre= above all, in any POSIX shell: `. .../lib/secrets-sidecar/dist/fetcher-secrets.sh`, below
-# npm's node_modules or the package of Nix.
+# Secrets in scripts, mainly ExecStartPre=, in any POSIX shell: `. .../lib/secrets-sidecar/dist/fetcher-secrets.sh`, below
+# npm's node_modules or the Nix package.
 #
 #   load_secret ID VARIABLE        one secret into a shell variable, without its trailing newlines, as $(cat file) has it
-#   replace_secrets FILE [ID...]   puts the values in the place of @ID@ in FILE: of these, or of every @ID@ there is
+#   replace_secrets FILE [ID...]   replaces @ID@ in FILE by its value: for these ids, or for every @ID@ in it
 #
-# Secrets are looked for in $SECRETS_DIRECTORY; where that is not set, in $CREDENTIALS_DIRECTORY, /tmp/.secrets and /tmp.
+# Both look for secrets in $SECRETS_DIRECTORY; if that is not set, in $CREDENTIALS_DIRECTORY, /tmp/.secrets and /tmp.
 # Each fails with one line: 64 usage; 66 no such secret, or no such file; 73 cannot write; 77 cannot read; 78 not to be
-# trusted, or no text. No value is in the command line or the environment of any program. Needed are awk, cat, cp, ls,
-# mktemp, mv, rm, tail, tr and wc.
+# trusted, or no text. No program gets a value in its command line or environment. They need awk, cat, cp, ls, mktemp,
+# mv, rm, tail, tr and wc.
 
 load_secret() {
   case ${2:-} in
@@ -27,7 +27,7 @@ load_secret() {
   return "$1"
 }
 
-# In a process of its own: nothing of it touches the caller's variables. The new file is complete before it has the name.
+# Runs in a subshell, so it does not touch the caller's variables. The new file is complete before it gets the name.
 replace_secrets() (
   set +x
   set -f
@@ -39,7 +39,7 @@ replace_secrets() (
   done
   [ -n "$file" ] || _fetcher_fail 64 'replace_secrets: usage: replace_secrets FILE [ID...]'
   shift
-  # awk reads other names than paths as its own.
+  # awk gives some names a meaning of its own, but not absolute paths.
   case $file in /*) ;; *) file=$PWD/$file ;; esac
   [ -f "$file" ] && [ ! -L "$file" ] || _fetcher_fail 66 "replace_secrets: $file is not a regular file"
   [ -r "$file" ] || _fetcher_fail 77 "replace_secrets: $file cannot be read by this user"
@@ -67,7 +67,7 @@ replace_secrets() (
   new=$(mktemp "${file%/*}/.fetcher-new-XXXXXX") || _fetcher_fail 73 "replace_secrets: cannot write in ${file%/*}"
   trap 'rm -f "$new"' EXIT
   trap 'exit 143' HUP INT TERM
-  # Mode and owner first: they are right before a value is in it.
+  # Mode and owner first, so that they are right before the file has a value in it.
   cp -p "$file" "$new" && [ "$(_fetcher_owner "$file")" = "$(_fetcher_owner "$new")" ] ||
     _fetcher_fail 73 "replace_secrets: cannot keep mode and owner of $file"
   awk '
@@ -122,7 +122,7 @@ _fetcher_find() (
     [ -f "$file" ] || continue
     case $directory in
       /tmp | /tmp/.secrets)
-        # Else it could be anybody's.
+        # Otherwise it could be anybody's file.
         _fetcher_is_private_tmp && _fetcher_is_roots "$directory" d && _fetcher_is_roots "$file" - ||
           _fetcher_fail 78 "$caller: $file is not root's own file in a private /tmp"
         ;;
@@ -151,7 +151,7 @@ _fetcher_owner() (
   echo "$1 $3 $4"
 )
 
-# Of this type (as ls shows it), and nobody else's.
+# Whether $1 has the type $2 (as ls shows it) and belongs to root.
 _fetcher_is_roots() (
   set -- "$2" $(ls -ldn "$1")
   case $2 in "$1"*) [ "$4" = 0 ] ;; *) exit 1 ;; esac

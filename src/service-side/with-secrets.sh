@@ -56,7 +56,7 @@ root_owned() {
   [ "$3" = 0 ]
 }
 
-# Nothing on the way to secrets.env may be of another's making: /tmp is writable by all that runs in the unit.
+# Only root may own the way to secrets.env: everything that runs in the unit can write to /tmp.
 check() {
   unset IFS
   for tool in ls readlink; do
@@ -84,7 +84,7 @@ check() {
 
 case ${1:--} in -*) fail 64 'usage: with-secrets COMMAND [ARG...]' ;; esac
 
-# In a process of its own: no variable of the checks touches the command's environment.
+# In a subshell: no variable of the checks gets into the command's environment.
 (check) || exit
 unset SECRETS_SIDECAR
 set -a
