@@ -88,9 +88,9 @@ export function ownScope(): Scope {
 }
 
 /**
- * The control group decides: the kernel keeps it, while `sudo` in a user's terminal hands variables on. If a container or
- * ProtectControlGroups=private (systemd 257+) hides the path, $MANAGERPID decides: only users' managers set it (252 to
- * 257).
+ * The control group decides: the kernel keeps it, while `sudo` in a user's terminal hands variables on. If a container
+ * or ProtectControlGroups=private (systemd 257+) hides the path, $MANAGERPID decides: only users' managers set it (252
+ * to 257).
  *
  * @param controlGroups the text of /proc/self/cgroup. Exported for its test.
  */

@@ -1,5 +1,5 @@
-# Secrets in scripts, mainly ExecStartPre=, in any POSIX shell: `. .../lib/secrets-sidecar/dist/fetcher-secrets.sh`, below
-# npm's node_modules or the Nix package.
+# Secrets in scripts, mainly ExecStartPre=, in any POSIX shell: `. .../lib/secrets-sidecar/dist/fetcher-secrets.sh`,
+# below npm's node_modules or the Nix package.
 #
 #   load_secret ID VARIABLE        one secret into a shell variable, without its trailing newlines, as $(cat file) has it
 #   replace_secrets FILE [ID...]   replaces @ID@ in FILE by its value: for these ids, or for every @ID@ in it
@@ -39,7 +39,7 @@ replace_secrets() (
   done
   [ -n "$file" ] || _fetcher_fail 64 'replace_secrets: usage: replace_secrets FILE [ID...]'
   shift
-  # awk gives some names a meaning of its own, but not absolute paths.
+  # For awk a name such as `-` is no file: make the path absolute.
   case $file in /*) ;; *) file=$PWD/$file ;; esac
   [ -f "$file" ] && [ ! -L "$file" ] || _fetcher_fail 66 "replace_secrets: $file is not a regular file"
   [ -r "$file" ] || _fetcher_fail 77 "replace_secrets: $file cannot be read by this user"
