@@ -71,7 +71,7 @@ export function sandbox(config: Config, needs: Needs, runtimeDirectory: string, 
     ...(config.onDemand
       ? ["inbox", "ways"].map((name) => ["BindPaths", `/run/${word(refreshOf(runtimeDirectory))}/${name}`] as const)
       : []),
-    // READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Who reaches its other sockets is root.
+    // READY=1 and STATUS= go there. systemd keeps it across a reexec. Access to its other sockets amounts to root.
     ["BindReadOnlyPaths", "/run/systemd/notify"],
     ...(hidesRun ? ([["BindReadOnlyPaths", "-/run/nscd"]] as const) : []),
     // For name resolution.
