@@ -23,7 +23,7 @@
   };
   environment.systemPackages = [ config.secretsStore.package ];
 
-  # In the machine alone, and no secret: what is written here is in the Nix store.
+  # Only for this machine, and no real secret: what is written here is in the Nix store.
   systemd.tmpfiles.settings.demo = {
     "/etc/secrets".d.mode = "0700";
     "/etc/secrets/greeting".f = {

@@ -1,5 +1,5 @@
-# The module for home-manager: `secretsStore.services.NAME` gives secrets to `systemd.user.services.NAME`, by the
-# options that the module of NixOS has for the host's services.
+# The module for home-manager: `secretsStore.services.NAME` gives secrets to `systemd.user.services.NAME`, with the
+# options that the NixOS module has for the host's services.
 {
   config,
   lib,
@@ -79,7 +79,7 @@ let
               action of `onChange`.
             '';
           };
-          # For `"on-change"` the system's manager is needed.
+          # `"on-change"` needs the system's manager.
           resident = types.resident // {
             type = lib.types.bool;
           };
@@ -104,7 +104,7 @@ let
       option = "secretsStore.services.${name}.secretsConfig";
     };
 
-  # What the service's unit gets.
+  # The settings that the service's unit gets.
   halfOf =
     service:
     lib.optionalAttrs (service.delivery == "credentials") (
@@ -115,14 +115,14 @@ let
     };
 
   unitsOf = name: service: {
-    # An empty line of another module would take away what stands before it.
+    # At the end: an empty line of another module removes the lines before it.
     ${name}.Service = lib.mapAttrs (_: lib.mkAfter) (halfOf service);
     ${service.sidecar} = user.sidecar {
       name = service.sidecar;
       config = configOf name service;
       targets = targetsOf name service;
       isOpen = service.delivery == "files";
-      # Of sops-nix and agenix, where this home has them.
+      # The units of sops-nix and agenix, if this home has them.
       storeAfter = map (unit: "${unit}.service") (
         lib.filter (unit: units ? ${unit}) [
           "sops-nix"
@@ -155,7 +155,7 @@ let
       inherit option unit;
       sidecar = "${service.sidecar}.service";
       half.Service = halfOf service;
-      # The sidecar's own unit says when it starts.
+      # The sidecar's own unit sets these two, so no module can remove them.
       service = {
         requires = [ "${service.sidecar}.service" ];
         after = [ "${service.sidecar}.service" ];

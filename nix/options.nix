@@ -1,5 +1,5 @@
-# All options of the modules as data, for docs/reference/options.md and its test. Evaluated without a host: what an
-# option's default says of the configuration is its `defaultText`.
+# All options of the modules as data, for docs/reference/options.md and its test. Nix evaluates them without a host: if
+# an option's default depends on the configuration, `defaultText` shows it.
 { lib }:
 
 let

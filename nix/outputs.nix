@@ -1,4 +1,4 @@
-# What there is of this project, with flakes (flake.nix) or without (default.nix).
+# The outputs of this project, with flakes (flake.nix) or without (default.nix).
 { lib }:
 
 {
@@ -8,7 +8,7 @@
   };
 
   nixosModules = {
-    # Not the bare paths, which the `nix flake check` of 2.8 refuses.
+    # Not the bare paths, which `nix flake check` of Nix 2.8 refuses.
     default.imports = [ ./modules/secrets-store.nix ];
     # For tests of consumers: secrets that are in the configuration.
     hardcoded-secrets.imports = [ ./modules/hardcoded-secrets.nix ];

@@ -1,7 +1,7 @@
-# secrets-sidecar: the commands fetcher and with-secrets. fetcher is one executable that nixpkgs' Bun makes, or with
+# secrets-sidecar: the commands fetcher and with-secrets. fetcher is one executable, made with nixpkgs' Bun, or with
 # `withNode` the same program on Node, as secrets-sidecar-node.
-# Not buildNpmPackage: its fetcher needs the addresses in the lock file, and this one carries integrity hashes alone.
-# What it names comes by a fixed-output derivation that runs npm itself (scripts/npm-deps-hash.sh computes its hashes).
+# Not buildNpmPackage: its fetcher needs the addresses in the lock file, and this one has only integrity hashes. A
+# fixed-output derivation that runs npm itself fetches the packages (scripts/npm-deps-hash.sh computes its hashes).
 {
   lib,
   stdenv,
@@ -15,7 +15,7 @@
   testers,
   util-linux,
   withNode ? false,
-  # Not a name that nixpkgs may have.
+  # Not a name that nixpkgs may have: callPackage would fill it in.
   packageManifest ? lib.importJSON ../package.json,
 }:
 
@@ -24,7 +24,7 @@ let
   hashes = lib.importJSON ./npm-deps.json;
   inherit (stdenv.hostPlatform) system;
 
-  # What the executable relies on was tried with this one.
+  # We tested with this version what the executable relies on.
   oldestBun = manifest.devDependencies.bun;
   isExecutable =
     !withNode
@@ -94,7 +94,7 @@ stdenv.mkDerivation (finalAttrs: {
     runHook postConfigure
   '';
 
-  # node-gyp comes with npm, Node's headers with Node: nothing is fetched.
+  # node-gyp comes with npm, and Node's headers with Node: the build fetches nothing.
   buildPhase = ''
     runHook preBuild
     node scripts/build.mjs
@@ -142,7 +142,7 @@ stdenv.mkDerivation (finalAttrs: {
     runHook postInstall
   '';
 
-  # The program lies behind the runtime, where both would lose it.
+  # The program is appended to the runtime, where strip and patchelf would remove it.
   dontStrip = isExecutable;
   dontPatchELF = isExecutable;
   disallowedReferences = lib.optionals isExecutable [
@@ -166,7 +166,7 @@ stdenv.mkDerivation (finalAttrs: {
   '';
 
   passthru = {
-    # The units of the NixOS module are narrower for it.
+    # With it the units of the NixOS module have a narrower sandbox.
     inherit isExecutable;
     tests.version = testers.testVersion { package = finalAttrs.finalPackage; };
   };
@@ -174,13 +174,13 @@ stdenv.mkDerivation (finalAttrs: {
   meta = {
     inherit (manifest) description;
     homepage = manifest.repository.url or "https://github.com/NixOS/rfcs/pull/59";
-    # Nixpkgs wants who looks after it here.
+    # Nixpkgs expects the maintainers here.
     maintainers = [ ];
     license = lib.licenses.mit;
     mainProgram = "fetcher";
     platforms = lib.remove "package-lock.json" (lib.attrNames hashes);
   }
-  # There is an address of it once package.json names the repository.
+  # The address is known once package.json names the repository.
   // lib.optionalAttrs (manifest ? repository) {
     changelog = "${manifest.repository.url}/blob/v${manifest.version}/CHANGELOG.md";
   };

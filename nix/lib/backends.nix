@@ -1,5 +1,5 @@
-# The stores: what can be set for each, on the host and by a service. `null` says nothing. What there is comes from
-# options.json, which `npm run docs` makes of the program's own schemas.
+# The stores: the settings of each, on the host and by a service. `null` means unset. The settings come from
+# options.json, which `npm run docs` makes from the program's own schemas.
 { lib }:
 
 let
@@ -21,7 +21,7 @@ let
     }
     .${setting.type};
 
-  # Settings that are a set themselves; `null` says nothing here, too.
+  # Settings that are sets themselves; `null` means unset here too.
   section = description: settings: {
     type = types.submodule {
       options = lib.mapAttrs (_: one: mkOption (one // { default = null; })) settings;
@@ -72,13 +72,13 @@ let
     else
       plain setting;
 
-  # What RFC 59 gives to the host's options as defaults.
+  # Settings that have host-wide defaults in RFC 59.
   hostDefaults.vault = [
     "url"
     "mount"
   ];
 
-  # Paths of one kind in the settings, with the program's defaults where nothing is said.
+  # Paths of one kind in the settings, with the program's defaults where they are unset.
   pathsIn =
     kind: settings: config:
     lib.concatLists (
@@ -103,20 +103,20 @@ let
       ) settings
     );
 
-  # Nobody knows what a command or somebody else's module needs: its keys, an agent's socket, the network.
+  # A command or somebody else's module may need anything: its keys, an agent's socket, the network.
   open = {
-    # The host's own, with which age and sops decrypt.
+    # The host's own keys, with which age and sops decrypt.
     reads = _: [ "/etc/ssh" ];
     sees = "all";
     talks = true;
     sandbox.ProtectHome = "read-only";
   };
 
-  # `network`: whether the store is another host, which the sidecar waits for; `talks`: it may reach others, and
-  # need not wait. `sees = "all"`: nothing is hidden from it but what is closed. `reads`: files and directories outside the Nix
-  # store, from its settings, that may be replaced at any time; `stays`: directories that are not. `sandbox`: what its
-  # unit has otherwise. `sections`: of these a service's settings go over the host's one by one. `alternatives`: a
-  # service that says one of them does not get the host's other.
+  # `network`: whether the store is another host, which the sidecar waits for; `talks`: it may reach others, and need
+  # not wait. `sees = "all"`: nothing is hidden from it except closed places. `reads`: files and directories outside the
+  # Nix store, from its settings, that may be replaced at any time; `stays`: directories that are not replaced.
+  # `sandbox`: the settings in which its unit differs. `sections`: sets of settings in which a service's values win over
+  # the host's one by one. `alternatives`: a service that sets one of them does not get the host's other.
   backends = lib.mapAttrs (
     name: backend:
     let
@@ -147,7 +147,7 @@ let
   # Settings that all backends share (RFC 59).
   rotation = lib.mapAttrs (_: optionOf) table.rotation;
 
-  # Stores that have all of it in files of the host from its boot on, without anybody else.
+  # Stores that have everything in files of the host from boot on, without anybody's help.
   isLocal =
     name:
     lib.elem (builtins.unsafeDiscardStringContext name) [
@@ -156,7 +156,7 @@ let
       "static"
     ];
 
-  # What is in the table for a name; nothing for a module's path, which may be one in the store.
+  # The table's entry for a name; nothing for the path of a module, which may be in the Nix store.
   backendOf = name: backends.${builtins.unsafeDiscardStringContext name} or { };
 
   isModulePath = name: lib.hasInfix "/" name || lib.hasSuffix ".mjs" name || lib.hasSuffix ".js" name;
@@ -171,7 +171,7 @@ in
     rotation
     ;
 
-  # The program's own words on its options, by their names.
+  # The program's own texts about its options, by their names.
   said = {
     inherit (table.program) startTimeout resident;
     inherit (table) secret template;

@@ -2,7 +2,7 @@
 { lib }:
 
 let
-  # Property wrappers of the module system (mkIf, mkMerge, mkForce …) stay around what is changed inside them.
+  # Keeps the module system's property wrappers (mkIf, mkMerge, mkForce …) around what it changes inside them.
   mapContent =
     f: value:
     let
@@ -21,8 +21,8 @@ let
     else
       f value;
 
-  # The definitions in a value as [ { priority; value; } … ]: 50 for mkForce, 1000 for mkDefault. Those whose condition
-  # is false are gone.
+  # The definitions in a value as [ { priority; value; } … ]: 50 for mkForce, 1000 for mkDefault. It leaves out those
+  # with a false condition.
   definitions =
     value:
     let
@@ -44,7 +44,7 @@ let
         }
       ];
 
-  # Of those that count: the strongest wins.
+  # The priority of those that count: the strongest.
   priorityOf =
     value:
     let
@@ -67,8 +67,8 @@ let
     else
       text;
 
-  # Special executable prefixes: "-" failure is success, ":" no variables, "!" "!!" privileges, "+" all privileges and no
-  # sandbox, "@" argv[0] of its own, "|" through a shell (258).
+  # Special executable prefixes: "-" failure is success, ":" no variables, "!" "!!" privileges, "+" all privileges and
+  # no sandbox, "@" a separate argv[0], "|" through a shell (258).
   prefixOf =
     text:
     let
@@ -117,7 +117,7 @@ rec {
         ];
       last = builtins.stringLength line - 1;
       isWord = index: (index == 0 || isSpace (index - 1)) && (index == last || isSpace (index + 1));
-      # `quote`: what ends the quotes in which the character is; "" outside of them.
+      # `quote`: the end of the quotes around the character; "" outside of quotes.
       step =
         state: index:
         let
@@ -150,7 +150,7 @@ rec {
     prefix: line:
     lib.any (command: lib.hasInfix prefix (split command).prefix) (separate (toString line));
 
-  # Each of the line's commands behind `program`. An empty line resets the list and stays so.
+  # Puts `program` before each command of the line. An empty line resets the list and stays empty.
   wrap =
     program: line:
     let
@@ -163,7 +163,7 @@ rec {
     in
     lib.concatStringsSep "; " (map wrapOne (separate (toString line)));
 
-  # All of Exec*= in a serviceConfig: [ { name = "ExecStart"; command = "…"; } ].
+  # All Exec*= in a serviceConfig: [ { name = "ExecStart"; command = "…"; } ].
   ofService =
     serviceConfig:
     lib.concatMap (
@@ -178,9 +178,9 @@ rec {
       )
     ) (contents serviceConfig);
 
-  # Starts the script again behind `program`, as the same process, before its first line; what other modules append to
-  # it stays in it. Each of several definitions begins so: the first one leaves the variable to those behind it, in this
-  # shell only.
+  # Starts the script again behind `program`, as the same process, before its first line. Text that other modules append
+  # stays in the script. Each of several definitions begins so: the first one leaves the variable to the later ones, in
+  # this shell only.
   wrapScript = program: script: ''
     if [ "''${WITH_SECRETS-}" != "$$" ]; then
       WITH_SECRETS=$$ exec ${program} "$0" "$@"

@@ -1,6 +1,6 @@
-# The contract for secrets in files: a consumer asks for a file with a mode, an owner and a group (`request`), a
-# provider answers with its path (`result`). Others say `response`; older texts say `input` and `output`, or have all of
-# it side by side; on both sides these are other names of the same.
+# The contract for secrets in files: a consumer asks for a file with a mode, an owner and a group (`request`), and a
+# provider answers with its path (`result`). Others call that `response`; older texts use `input` and `output`, or have
+# all fields side by side. Both sides accept these other names.
 { lib }:
 
 let
@@ -36,8 +36,8 @@ let
     description = "Units that read the file: they are restarted when it has changed.";
   };
 
-  # Options of a type of their own, not nested ones: what is inside is looked at only when it is asked for, so that
-  # consumer and provider can each be said in the words of the other.
+  # Options with a type of their own, not nested options: Nix evaluates the fields only on demand, so that consumer and
+  # provider can each refer to the other.
   requestOf =
     fields: defaults:
     types.submodule {
@@ -52,7 +52,7 @@ let
     };
   };
 
-  # Another name to write by.
+  # Another name to set it by.
   written =
     target: type:
     mkOption {
@@ -60,7 +60,7 @@ let
       default = null;
       description = "Other name of `${target}`.";
     };
-  # Another name to read by.
+  # Another name to read it by.
   read =
     target: type: value:
     mkOption {
@@ -73,7 +73,7 @@ let
   ifSet = value: lib.mkIf (value != null);
 in
 {
-  # A module for the provider's side, whose file is at `path`.
+  # A module for the provider's side. Its file is at `path`.
   provider =
     { path, defaultPath }:
     { config, ... }:
@@ -108,8 +108,8 @@ in
       );
     };
 
-  # An option for the consumer's side: it says what it needs, its user says where that is. Not every provider knows of
-  # restartUnits: they are in the request of a consumer that names some.
+  # An option for the consumer's side: it says what it needs, and its user says where that is. Not every provider has
+  # restartUnits, so only a consumer that names some has them in its request.
   #
   #   passwordFile = contract.consumer { owner = "stash"; group = "stash"; description = "…"; };
   #

@@ -1,4 +1,4 @@
-# What the modules of secretsStore share.
+# Code that the modules of secretsStore share.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# Which secrets of a service are variables, too: what its options `environment` and `environmentFile` say.
+# Which secrets of a service are also variables: its options `environment` and `environmentFile`.
 { lib }:
 
 let
@@ -43,7 +43,7 @@ rec {
       };
     };
 
-  # The secrets as the program's configuration has them, each with its variable: null, a name, or derived.
+  # The secrets for the program's configuration, each with its variable: null, a name, or derived.
   secretsOf =
     { environment, secrets, ... }:
     lib.mapAttrs (
@@ -57,7 +57,7 @@ rec {
       }
     ) secrets;
 
-  # What is wrong with it. `option`: the service's.
+  # Problems of these options. `option`: the service's.
   problemsOf =
     option:
     { environment, secrets, ... }:

@@ -1,13 +1,13 @@
-# Which units start before which. A sidecar starts after basic.target, and where its store is on the network, after
-# that: a service that must start earlier would wait for itself, and systemd breaks such a circle by leaving one of the
-# units out.
+# Which units start before which. A sidecar starts after basic.target, and after the network if its store needs that. A
+# service that must start earlier would wait for itself, and systemd would break such a cycle by leaving out one of the
+# units.
 { lib }:
 
 let
   inherit (import ./backends.nix { inherit lib; }) backendOf;
 
   targets = rec {
-    # What sysinit.target waits for (systemd 252 to 257). basic.target does not wait for timers.target.
+    # The targets that sysinit.target waits for (systemd 252 to 257). basic.target does not wait for timers.target.
     sysinit = map (name: "${name}.target") [
       "sysinit"
       "local-fs"
@@ -31,7 +31,7 @@ let
     ];
   };
 
-  # Units of packages say Before= in files that nobody evaluates (systemd 252 to 257, NetworkManager, iwd).
+  # Units of packages have their Before= in files that Nix does not evaluate (systemd 252 to 257, NetworkManager, iwd).
   ofPackages = lib.concatMapAttrs (target: names: lib.genAttrs names (_: [ target ])) {
     "sysinit.target" = [
       "systemd-binfmt"
@@ -63,7 +63,7 @@ let
   nameOf = lib.removeSuffix ".service";
 in
 {
-  # `services`: of all modules. @returns unit → all units that start after it, by its own Before= or by their After=.
+  # `services`: of all modules. Returns unit → all units that start after it, by its own Before= or by their After=.
   laterIn =
     services:
     let
@@ -91,7 +91,7 @@ in
       }
     );
 
-  # `units`: those that wait for the sidecar; `later`: what laterIn has returned; `isEarly`: the sidecar waits for
+  # `units`: those that wait for the sidecar; `later`: the result of laterIn; `isEarly`: the sidecar waits for
   # sysinit.target alone.
   problemsOf =
     {

@@ -1,4 +1,4 @@
-# What cannot work, each with the option's name and the way out.
+# Configurations that cannot work: each message has the option's name and the way out.
 { lib }:
 
 let
@@ -45,10 +45,10 @@ let
         "${option}.serviceConfig.${plus.name} has a command with the prefix `+', which sees the /tmp of the host, where anybody can put a file in the place of a secret: use `!' for privileges, or `delivery = \"credentials\"' of secretsStore.services";
 in
 rec {
-  # `option`: the service's path. Empty where its secrets can be in a private /tmp.
+  # `option`: the service's path. Returns no problem if its secrets can be in a private /tmp.
   inherit ofPrivateTmp;
 
-  # As before, and its ExecStart can be wrapped.
+  # The same for a scope, where it must also be possible to wrap ExecStart.
   ofScope =
     name: service:
     let
@@ -61,7 +61,7 @@ rec {
     ++ lib.optional at "${option}.serviceConfig.ExecStart has the prefix `@', which names the program's argv[0]; the program is started by with-secrets, which cannot: leave the prefix away, or start it by `bash -c 'exec -a NAME PROGRAM'`"
     ++ ofPrivateTmp option service;
 
-  # The value, where what a scope adds to it is not lost.
+  # Returns the value, unless what a scope adds to it would be lost.
   notDefault =
     option: value:
     if commands.priorityOf value > 100 then
@@ -69,7 +69,7 @@ rec {
     else
       value;
 
-  # `names`: of the option's attributes; `unitOf`: what their sidecars are called, where some characters become others.
+  # `names`: of the option's attributes; `unitOf`: the names of their sidecars, in which some characters are replaced.
   ofSharedUnits =
     {
       option,
@@ -84,8 +84,8 @@ rec {
       ) (lib.groupBy unitOf names)
     );
 
-  # The units of each attribute, by `unitsOf`. Where several would share a sidecar, the first alone has it: definitions
-  # that contradict each other would be told of in place of what ofSharedUnits says.
+  # The units of each attribute, by `unitsOf`. If several would share a sidecar, only the first gets it: otherwise Nix
+  # would report contradicting definitions before the message of ofSharedUnits.
   unitsOfEach =
     unitsOf: attributes:
     let
@@ -99,7 +99,7 @@ rec {
       )
     ) attributes;
 
-  # Of an option whose attributes have a sidecar each. `sidecars`: name of the attribute → that of its unit.
+  # Problems of an option whose attributes each have a sidecar. `sidecars`: name of the attribute → its unit's name.
   ofSidecars =
     {
       option,
@@ -131,7 +131,7 @@ rec {
         lib.any (
           plain:
           lib.any (text: text != "") (commands.contents (plain.script or ""))
-          # home-manager calls the section as systemd does.
+          # In home-manager the section has systemd's name.
           || lib.any (section: section ? ExecStart) (
             commands.contents (plain.serviceConfig or plain.Service or { })
           )
@@ -151,7 +151,7 @@ rec {
       ) units
     );
 
-  # `name`: of a service that some other module must define. A unit that a package brings is not known here.
+  # `name`: of a service that another module must define. Units that a package brings are not known here.
   ofUndefined =
     {
       option,
@@ -173,7 +173,8 @@ rec {
       !isDefined
     ) "${option}: no module defines the service ${name}${meant}: correct the name; ${way}";
 
-  # Whether the unit, of which `services` may know, has a /tmp to share: who joins another gets its network, too.
+  # Whether the unit has a /tmp to share, as far as `services` knows it: a unit that joins another also gets its
+  # network.
   mayShareTmp =
     services: unit:
     let
@@ -191,7 +192,7 @@ rec {
     in
     known == [ ] || lib.any hasOne known;
 
-  # Units that fill the folders of others' secrets, where the host has them.
+  # Units that fill other tools' folders of secrets, if the host has them.
   decryptors =
     services:
     map (name: "${name}.service") (
@@ -215,7 +216,7 @@ rec {
       lib.optional ((config.resident or true) == "on-change" && !config.config.reloadOnChange)
         "${option} is \"on-change\", and reloadOnChange is false, so no change would count: set ${follow} = true, or resident = false";
 
-  # Names of the units in JoinsNamespaceOf=, as strings, lists and lists of strings with spaces have them.
+  # Names of the units in JoinsNamespaceOf=, from strings, lists, and lists of strings with spaces.
   joinsOf =
     unitConfig:
     let
@@ -227,7 +228,7 @@ rec {
       lib.concatMap (text: lib.filter (unit: unit != "") (lib.splitString " " text)) definitions
     );
 
-  # Names of credentials are narrower than those of files (systemd.exec(5): ASCII, no `:'); quotes and backslashes would
+  # Names of credentials allow less than those of files (systemd.exec(5): ASCII, no `:'); quotes and backslashes would
   # mean something in a unit file.
   isCredentialName = name: builtins.match "[]A-Za-z0-9 !#$%&()*+,.;<=>?@[^_`{|}~-]+" name != null;
 }

@@ -1,5 +1,5 @@
-# Who reads what: PID 1 for a unit (EnvironmentFile=, LoadCredential=, StandardInput=) before the unit's own credentials
-# and /tmp are there, and then its commands, as its user.
+# Who reads what: PID 1 reads for a unit (EnvironmentFile=, LoadCredential=, StandardInput=) before the unit's own
+# credentials and /tmp exist. Then the unit's commands read, as its user.
 { lib }:
 
 let
@@ -9,7 +9,7 @@ let
     serviceConfig: name:
     map toString (lib.concatMap lib.toList (lib.toList (serviceConfig.${name} or [ ])));
 
-  # Of `ID:PATH` the path; an ID alone is looked for by systemd.
+  # The path of `ID:PATH`; systemd itself searches for an ID alone.
   sourceOf =
     line:
     let
@@ -22,7 +22,7 @@ let
     "LoadCredentialEncrypted"
   ];
 
-  # [ { setting; path; } ], of a credential with its id.
+  # [ { setting; path; } ], for a credential also its id.
   readsOf =
     serviceConfig:
     map (line: {
@@ -42,11 +42,11 @@ let
       }) (linesOf serviceConfig setting)
     ) loads;
 
-  # Not by a regular expression, which long scripts are too much for.
+  # Not by a regular expression, which fails on long scripts.
   mentions = needle: text: lib.replaceStrings [ needle ] [ "" ] text != text;
 
-  # [ { setting; text; isRoot; } ]: what a unit's commands and variables say. What is in a file that they name is not
-  # known here.
+  # [ { setting; text; isRoot; } ]: the texts of a unit's commands and variables. The content of files that they name is
+  # not known here.
   textsOf =
     unit:
     let
@@ -102,7 +102,7 @@ let
     unit: path: service:
     "${unit} names ${path}, which is not made: set ${service.option}.environmentFile.enable = true";
 
-  # In the settings that are lists an empty line takes away all before it.
+  # In settings that are lists, an empty line removes everything before it.
   afterReset = lines: lib.foldl' (kept: line: if line == "" then [ ] else kept ++ [ line ]) [ ] lines;
 in
 {
@@ -123,9 +123,9 @@ in
         lib.filter ({ path, ... }: lib.any (place: lib.hasPrefix place path) places) (readsOf serviceConfig)
       );
 
-  # What commands of units name of these services' secrets.
-  # `services`: as below, with `own`, the unit itself; `ownPlace`, where it alone finds them; `files`: name → whether
-  # others than root may read it.
+  # What units' commands name of these services' secrets.
+  # `services`: as below, with `own`, the unit itself; `ownPlace`, where only that unit finds them; `files`: name →
+  # whether users other than root may read it.
   inCommands =
     { services, units }:
     let
@@ -134,8 +134,8 @@ in
         service: [ service.directory ] ++ lib.optional (service.ownPlace != null) service.ownPlace
       ) all;
       mentionsAny = text: lib.replaceStrings places (map (_: "") places) text != text;
-      # What PID 1 reads for a unit, its commands need not: they have it in messages. A credential that is called as
-      # its file is our own line.
+      # What PID 1 reads for a unit, its commands need not read: they only name it in messages. A credential with the
+      # name of its file is our own line.
       loadedBy =
         unit:
         map (read: read.path) (
@@ -155,7 +155,7 @@ in
             let
               isOwn = service.own == name;
               isConsumer = lib.elem "${name}.service" service.units;
-              # "tls" is in "tls.key", too.
+              # "tls" is also in "tls.key".
               longerThan =
                 file:
                 map (other: "${service.directory}${other}") (
@@ -204,7 +204,8 @@ in
       ) (if services == { } then { } else units)
     );
 
-  # `services`: { option; directory; environmentFile; units; } by names. Who reads there must wait for the sidecar.
+  # `services`: { option; directory; environmentFile; units; } by names. A unit that reads there must wait for the
+  # sidecar.
   unordered =
     { services, units }:
     let
@@ -231,7 +232,7 @@ in
       )
     );
 
-  # Whether all that was given to the unit is in what came of all modules.
+  # Whether the unit, merged from all modules, still has all that we gave to it.
   lost =
     {
       option,
@@ -257,8 +258,8 @@ in
     in
     wiring ++ lib.concatMap of (lib.attrNames half);
 
-  # Of two lines for one credential systemd takes one without a word. The same line again says nothing else: some
-  # modules name the credential of a path as the path ends.
+  # If two lines are for one credential, systemd silently takes one. A repeated line changes nothing: some modules name
+  # a credential after the end of its path.
   twice =
     {
       option,

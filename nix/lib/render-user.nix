@@ -1,6 +1,5 @@
-# A sidecar below a user's service manager, as home-manager writes units: { Unit; Service; Install; }. It acts itself:
-# whoever reaches this manager is that user. They are the units that src/units makes for a user; a test holds the two
-# together.
+# A sidecar below a user's service manager, as home-manager writes units: { Unit; Service; Install; }. It acts itself,
+# as this manager obeys only that user. The units are those that src/units makes for a user; a test compares the two.
 {
   lib,
   pkgs,
@@ -9,7 +8,7 @@
 }:
 
 let
-  # A user's manager makes no name spaces of the kind that the system's makes. What is left needs no privilege.
+  # A user's manager cannot make the namespaces that the system's makes. These settings need no privilege.
   kept = [
     "Type"
     "Restart"
@@ -37,7 +36,7 @@ let
     "SystemCallFilter"
   ];
 
-  # Nothing of home-manager sets it.
+  # home-manager does not set it.
   path = lib.concatMapStringsSep ":" (one: "${one}/bin") [
     pkgs.coreutils
     pkgs.findutils
@@ -45,10 +44,10 @@ let
   ];
 in
 rec {
-  # `%t` is $XDG_RUNTIME_DIR, of which only systemd knows.
+  # `%t` is $XDG_RUNTIME_DIR, which only systemd knows.
   publicDirectory = sidecar: "%t/${sidecar}/pub";
 
-  # For the configuration, where ExecStart says it again.
+  # For the configuration. ExecStart overrides it.
   directoryIn = sidecar: "/run/user/self/${sidecar}/pub";
 
   sidecar =
@@ -69,7 +68,7 @@ rec {
     {
       Unit = {
         Description = whole.description;
-        # With `RequiredBy` this is all that its targets need: what other modules say of their order stays as it is.
+        # With `RequiredBy` this is all that its targets need: the order that other modules set stays as it is.
         Before = targets;
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;

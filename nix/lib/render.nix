@@ -1,5 +1,5 @@
-# What the units and the sidecar's configuration look like: pure functions from checked values to attribute sets of
-# `systemd.services`. The wiring is that of examples/systemd; a test holds the two together.
+# The units and the sidecar's configuration: pure functions from checked values to attribute sets of `systemd.services`.
+# The wiring is that of examples/systemd; a test compares the two.
 {
   lib,
   pkgs,
@@ -9,11 +9,11 @@
 let
   inherit (import ./backends.nix { inherit lib; }) backendOf isModulePath open;
 
-  # "foo@bar-secrets" would be an instance of foo@.service. A unit's name may have `\x2d` and `:` in it, which mean
-  # something else in a path of a unit file, and the directories of the sidecar are called as it is.
+  # "foo@bar-secrets" would be an instance of foo@.service. A unit's name may contain `\x2d` and `:`, which mean
+  # something else in a path of a unit file, and the sidecar's directories have the unit's name.
   flat = lib.replaceStrings [ "@" "\\" ":" ] [ "-" "-" "-" ];
 
-  # The package runs without Node: then what `npm run docs` writes of src/units/executable.ts holds for its units.
+  # If the package runs without Node, its units need what `npm run docs` writes from src/units/executable.ts.
   executable = lib.optionalAttrs (package.isExecutable or false) (lib.importJSON ./executable.json);
 
   compact = lib.filterAttrs (_: value: value != null);
@@ -24,7 +24,7 @@ let
   withoutSlash =
     path: if lib.hasSuffix "/" path then withoutSlash (lib.removeSuffix "/" path) else path;
 
-  # A path as a unit file has it: spaces need quotes.
+  # A path for a unit file: spaces need quotes.
   unitPath = path: if lib.hasInfix " " path then builtins.toJSON (escape path) else escape path;
 in
 rec {
@@ -32,10 +32,10 @@ rec {
 
   sidecarOf = service: "${flat service}-secrets";
 
-  # Below it the sidecar publishes; its parent is closed to all but root.
+  # The sidecar publishes there. Only root can enter the parent, except with the delivery `files`.
   publicDirectory = sidecar: "/run/${sidecar}/pub";
 
-  # What the configurations of all deliveries have in common. `option`: where the service's settings are.
+  # The part of the configuration that all deliveries share. `option`: where the service's settings are.
   configOf =
     {
       store,
@@ -54,7 +54,7 @@ rec {
     // lib.optionalAttrs (startTimeout != null) { inherit startTimeout; }
     // lib.optionalAttrs (resident != true) { inherit resident; };
 
-  # Whether a file of the configuration is given to a user or a group other than root.
+  # Whether a file of the configuration belongs to a user or a group other than root.
   hasOwner =
     config:
     lib.any (
@@ -84,8 +84,8 @@ rec {
       }
     );
 
-  # The store's settings with the service's own over them.
-  # `path`: where the service's were set, for messages.
+  # The store's settings; the service's own win over them.
+  # `path`: where the service's are set, for messages.
   settings =
     {
       store,
@@ -121,8 +121,8 @@ rec {
       // both
       // lib.optionalAttrs (interval != null) { pollingInterval = interval; };
 
-  # The configuration file, which the program itself has accepted. A module of somebody else's that is not in the store
-  # cannot be asked at build time.
+  # The configuration file, which the program itself has checked. At build time it cannot check somebody else's module
+  # that is not in the Nix store.
   configFile =
     name: config:
     let
@@ -163,14 +163,15 @@ rec {
       };
     };
 
-  # `targets`: units that it is there for. `joins`: units whose namespaces they join, too, and `joinsAfter`: those of
-  # them that the targets wait for. What starts first makes the namespace: at one time with them, it would make another.
+  # `targets`: the units that need it. `joins`: units whose namespaces the targets join too; `joinsAfter`: those of them
+  # that the targets wait for. The unit that starts first makes the namespace: if the sidecar started at the same time
+  # as them, it would make another.
   # `storeAfter`: units that fill a folder.
-  # `restartIfChanged`: whether a switch may restart the targets; they are restarted with it.
-  # `reloadIfChanged`: whether it reloads them instead; then it reloads the sidecar, if a process is there for it.
+  # `restartIfChanged`: whether a switch may restart the targets, which restart with the sidecar.
+  # `reloadIfChanged`: whether it reloads them instead; then it also reloads the sidecar, if that is resident.
   # `runtimeDirectory`: below /run, where it publishes.
   # `isEarly`: it needs nothing but the host's own files, and waits for sysinit.target alone.
-  # `isSplit`: it may not talk to systemd, and `act` is there to act for it.
+  # `isSplit`: it may not talk to systemd, and `act` acts for it.
   sidecar =
     {
       name,
@@ -209,9 +210,9 @@ rec {
         ++ lib.optional isEarly "sysinit.target";
       before = targets ++ lib.optional isEarly "shutdown.target";
       requires = lib.optional isEarly "sysinit.target";
-      # With it the sidecar keeps them fresh, and its own actions must not restart it.
+      # With `reloadOnChange` the sidecar keeps the secrets fresh, and its own actions must not restart it.
       partOf = lib.optionals (!config.config.reloadOnChange) targets;
-      # A sidecar that a switch stopped would take its targets along, and nothing would start them again.
+      # If a switch stopped the sidecar, its targets would stop too, and nothing would start them again.
       stopIfChanged = false;
       inherit restartIfChanged;
       reloadIfChanged = reloadIfChanged && stays;
@@ -221,7 +222,7 @@ rec {
         StartLimitIntervalSec = 0;
       }
       // store.unitConfig
-      # What is left of the default dependencies without basic.target.
+      # The default dependencies without basic.target.
       // lib.optionalAttrs isEarly {
         DefaultDependencies = false;
         Conflicts = "shutdown.target";
@@ -234,7 +235,7 @@ rec {
         RuntimeDirectory =
           runtimeDirectory
           + lib.optionalString isSplit " ${name}-act ${name}-act/inbox"
-          # For what is noted, and for links to what is watched.
+          # For notes, and for links to what systemd watches.
           + lib.optionalString (isOnDemand config) " ${name}-refresh ${name}-refresh/inbox ${name}-refresh/ways";
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
@@ -249,7 +250,7 @@ rec {
         else
           once
       )
-      # With what acts for it something refers to it, and systemd does not forget its directory.
+      # Otherwise the units that act for it refer to it, so systemd does not forget its directory.
       // lib.optionalAttrs (!isSplit) {
         ExecStopPost = "-${pkgs.bash}/bin/sh -c '${emptyWhenStopped "systemctl"}'";
       }
@@ -263,11 +264,12 @@ rec {
       };
     };
 
-  # Where the sidecar asks for actions.
+  # The sidecar asks for actions there.
   actionsOf = name: "/run/${name}-act";
 
-  # Starts these sidecars and waits for them before services start, but not for ever: a boot must not end at a secret
-  # that is missing. They go on, and whoever requires one waits on. A switch does the same before it starts services.
+  # Starts these sidecars and waits for them before services start, but not forever: a missing secret must not end a
+  # boot. After that the sidecars go on, and units that require one keep waiting. A switch does the same before it
+  # starts services.
   early = sidecars: {
     description = "Secret files that are there before services start";
     wantedBy = earlyTargets;
@@ -285,8 +287,8 @@ rec {
     };
   };
 
-  # Acts for the sidecar `name`, which may not talk to systemd itself. It sees systemd, and neither a store nor a secret
-  # nor a network.
+  # Acts for the sidecar `name`, which itself may not talk to systemd. It sees systemd, but no store, no secret and no
+  # network.
   act =
     {
       name,
@@ -315,18 +317,19 @@ rec {
       description = "Actions for the secrets of ${
         if targets == [ ] then name else lib.concatStringsSep " " targets
       }";
-      # What is due stays due.
+      # An action that is due stays due.
       restartIfChanged = false;
       stopIfChanged = false;
       environment = environment;
       unitConfig = {
         StartLimitIntervalSec = 0;
-        # For the module of the host, which makes the path unit.
+        # For the host's module, which makes the path unit.
         X-FetcherInbox = "${actionsOf name}/inbox";
       };
       serviceConfig = {
-        # Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it too,
-        # and calls itself starting. Nor does it end with the sidecar but when it sees that the inbox is gone.
+        # Not oneshot: while a start is in progress, systemd does not by itself stop a unit if that would end the start
+        # too, and its own state stays `starting`. The service does not end with the sidecar, but when the inbox is
+        # gone.
         Type = "exec";
         ExecStart = "${package}/bin/fetcher act --config ${configFile name config} --actions ${actionsOf name}";
         Restart = "on-failure";
@@ -334,16 +337,16 @@ rec {
         MemoryMax = "256M";
         PrivateTmp = true;
         TemporaryFileSystem = "/run:ro /var:ro /etc/fetcher:ro";
-        # The sidecar may have stopped, and its directories be gone.
+        # The sidecar may have stopped, and its directories may be gone.
         BindPaths = "-${actionsOf name}";
         BindReadOnlyPaths = "/run/systemd:/run/systemd:norbind -/run/dbus";
         InaccessiblePaths = lib.concatMapStringsSep " " (place: "-${unitPath place}") (
           hostSecrets ++ stores
         );
         ProtectHome = true;
-        # Neither is of use here. But where systemd has no PrivateUsers=identity (before 257), a sidecar may look into
-        # each process of root's that has no more than its own two (ptrace(2)), and would find systemd's socket there.
-        # Containers leave one or the other.
+        # The service uses neither capability. But before systemd 257, which brought PrivateUsers=identity, a sidecar
+        # may look into each process of root that has no capability beyond the sidecar's two (ptrace(2)), and would find
+        # systemd's socket there. There are two because a container may keep only one of them.
         CapabilityBoundingSet = "CAP_NET_BROADCAST CAP_NET_BIND_SERVICE";
         PrivateNetwork = true;
         IPAddressDeny = "any";
@@ -357,13 +360,13 @@ rec {
       // closedIn;
     };
 
-  # Of each unit that acts, what starts it: as long as something is there, again, so nothing is lost that comes while it
-  # ends.
+  # The path unit that starts a unit that acts. It does so again while something is there: no request is lost that comes
+  # as that unit ends.
   actPath = name: service: {
     inherit (service) description;
-    # As it says so itself, it refers to the sidecar's unit, which systemd 254+ may unload with its directory still
-    # there where nothing does. And no PartOf=: one that is to stop starts nothing, and a sidecar that stops may have a
-    # target started again.
+    # Before= also refers to the sidecar's unit: systemd 254+ may unload a unit that nothing refers to while its
+    # directory is still there. No PartOf=: a path unit that is to stop starts nothing, and a sidecar that stops may
+    # have a target started again.
     before = [ "${lib.removeSuffix "-act" name}.service" ];
     unitConfig.StopWhenUnneeded = true;
     pathConfig = {
@@ -373,13 +376,13 @@ rec {
     };
   };
 
-  # Nothing stays of the sidecar, and systemd starts a process for each look at the store.
+  # No process of the sidecar is resident: systemd starts one for each look at the store.
   isOnDemand = config: (config.resident or true) == "on-change";
 
-  # Where it is noted that the store may have changed.
+  # The directory of notes that the store may have changed.
   notesOf = name: "/run/${name}-refresh";
 
-  # Directories of which inotify tells that the store may have changed: a file in a directory below is in that.
+  # Directories where inotify shows that the store may have changed: the store's, and those below it that hold a file.
   watchedOf =
     config:
     let
@@ -415,9 +418,9 @@ rec {
     ++ lib.optional (watchedOf config != [ ]) "${name}-watch.path"
     ++ lib.optional (intervalOf config != null) "${name}-refresh.timer";
 
-  # What looks at the store for the sidecar `name`, of which no process stays; nothing for one that does. A path unit of
-  # systemd's loses what changes while its service runs (252 to 257, measured), so the one that watches the store starts
-  # something that is over at once: a note in an inbox. As long as there is one, another starts the look.
+  # The units that look at the store for the sidecar `name`; none if it is resident. A systemd path unit misses changes
+  # while its service runs (252 to 257, measured). So the path unit that watches the store starts a service that ends at
+  # once: it leaves a note in an inbox. While there is a note, another path unit starts the look.
   # `sidecar`: its unit.
   looks =
     {
@@ -455,7 +458,7 @@ rec {
       {
         "${name}-refresh" = common // {
           description = "Look at the secrets of ${of}";
-          # Once its note is over, the store is watched again: a look after that misses nothing.
+          # When the service that notes has ended, systemd watches the store again: a look after that misses nothing.
           after = [
             "${name}.service"
           ]
@@ -463,27 +466,27 @@ rec {
             "${name}-watch.path"
             "${name}-watch.service"
           ];
-          # No PartOf= the sidecar: where its start is queued, systemd would not stop a sidecar that nobody needs (257,
-          # seen), nor try again.
+          # No PartOf= the sidecar: with a start of this service queued, systemd would not stop an unneeded sidecar
+          # (257, seen), and would not try again.
           environment = environment // {
             RUNTIME_DIRECTORY = "/run/${name}";
           };
           unitConfig =
             unit
             // {
-              # For the module of the host, which makes what starts it.
+              # For the host's module, which makes the units that start it.
               X-FetcherNotes = "${notes}/inbox";
             }
             // lib.optionalAttrs (interval != null) { X-FetcherInterval = interval; }
             // lib.optionalAttrs (config.output ? links) { JoinsNamespaceOf = [ "${name}.service" ]; };
           serviceConfig = removeAttrs sidecar.serviceConfig (lib.attrNames own) // {
-            # Not oneshot: as long as a start is in progress, systemd stops nothing of its own accord that would end it
-            # too.
+            # Not oneshot: while a start is in progress, systemd does not by itself stop a unit if that would end the
+            # start.
             Type = "exec";
             ExecStart = "${package}/bin/fetcher refresh --config ${configFile name config} --actions ${actionsOf name}";
             Restart = "on-failure";
-            # As long as its notes are there it would be started again at once. These it ends with when it has taken
-            # them.
+            # While its notes are there, the path unit would start it again at once: Restart= does that after a pause.
+            # When it ends with one of the statuses below, it has taken its notes.
             RestartSec = 5;
             RestartPreventExitStatus = "66 69 77 78";
           };
@@ -501,12 +504,12 @@ rec {
           };
           serviceConfig = {
             Type = "oneshot";
-            # A name is never used twice, so that taking one away loses no other.
+            # Every note has a new name, so removing one never loses another.
             ExecStart = "${pkgs.coreutils}/bin/mktemp -q ${notes}/inbox/XXXXXXXXXX";
             # A change without its note would wait for the next poll.
             Restart = "on-failure";
             RestartSec = 1;
-            # It reads nothing. Name spaces would take longer than all of it, at each change.
+            # It reads nothing. Namespaces would take longer than the rest of its run, at each change.
             CapabilityBoundingSet = "";
             IPAddressDeny = "any";
             RestrictAddressFamilies = "none";
@@ -530,7 +533,8 @@ rec {
       }
     );
 
-  # What starts them waits for the sidecar, which leaves a note: what it has published may have changed by then.
+  # The units that start looks wait for the sidecar. The store may change before they start, so the sidecar leaves a
+  # note.
   startsLooks = sidecar: {
     after = [ "${sidecar}.service" ];
     unitConfig = {
@@ -562,7 +566,7 @@ rec {
       };
     };
 
-  # Looks are about that many seconds apart, and not all at one time: 10 % more or less.
+  # Looks are about that many seconds apart, 10 % more or less, so that sidecars do not all look at once.
   refreshTimer =
     name: service:
     let
@@ -580,16 +584,16 @@ rec {
       };
     };
 
-  # Of all units that run this program.
+  # For all units that run this program.
   environment = {
     NODE_DISABLE_COMPILE_CACHE = "1";
     BUN_RUNTIME_TRANSPILER_CACHE_PATH = "0";
-    # A heap for each thread is much memory for a program that mostly waits.
+    # A heap for each thread takes too much memory for a program that mostly waits.
     MALLOC_ARENA_MAX = "1";
   }
   // executable.environment or { };
 
-  # System calls of the runtime that the executable does without.
+  # System calls of the runtime that the executable does not need.
   notNeeded = lib.optional (executable ? SystemCallFilter) executable.SystemCallFilter;
 
   closedIn = {
@@ -622,7 +626,7 @@ rec {
 
   earlyTargets = [
     "basic.target"
-    # What a switch of NixOS restarts before all else.
+    # A switch of NixOS restarts this before all else.
     "sysinit-reactivation.target"
   ];
   earlySeconds = 30;
@@ -645,7 +649,7 @@ rec {
       lib.filter (path: path != null) (((storeOf config).reads or (_: [ ])) config.config)
     );
 
-  # systemd 254+ can forget the directory of a unit to which nothing loaded refers: it may be unloaded before that.
+  # systemd 254+ can unload a unit that no loaded unit refers to before it removes the unit's directory.
   emptyWhenStopped =
     systemctl:
     lib.concatStringsSep " " [
@@ -653,21 +657,21 @@ rec {
       ''if [ "$$unit $$job" = "%n stop" ]; then find "$$RUNTIME_DIRECTORY" -mindepth 1 -delete; fi; done''
     ];
 
-  # It stays to see rotation, and nothing but systemd ends it.
+  # It keeps watching for changes, and only systemd ends it.
   daemon = {
     Type = "notify";
     Restart = "always";
   };
 
-  # It publishes and is gone; what it has published stays as long as the unit counts as active.
+  # It publishes and ends; what it has published stays while the unit counts as active.
   once = {
     Type = "oneshot";
     RemainAfterExit = true;
-    # systemd refuses `always` for oneshot; what ended well is done.
+    # systemd refuses `always` for oneshot; a run that ended well is done.
     Restart = "on-failure";
   };
 
-  # The narrowest that works for this configuration; what depends on the store is in its table.
+  # The narrowest sandbox that works for this configuration; the part that depends on the store is in the store's table.
   sandbox =
     {
       name,
@@ -683,50 +687,51 @@ rec {
       hidesRun = lib.elem "/run" hidden;
       below = above: path: lib.hasPrefix "${above}/" path;
       hidden = lib.optionals (!seesAll) (
-        # sops-nix and agenix swap a link in /run itself, which cannot be seen from where /run is hidden.
+        # sops-nix and agenix swap a link in /run itself. A sidecar from which /run is hidden cannot see that.
         lib.optional (!lib.any (below "/run") reads) "/run"
         ++ lib.optional (!lib.any (path: dirOf path == "/var") reads) "/var"
       );
-      # Of the others the directory above each: so it is seen when the path itself is replaced.
+      # For the others, the directory above each, so that the sidecar sees it when the path itself is replaced.
       bound =
         lib.optionals (!seesAll) (map dirOf (lib.filter (path: below "/var" (dirOf path)) reads))
         ++ (store.stays or (_: [ ])) config.config;
-      # The host's secrets, but for places that the store's settings name.
+      # The host's secrets, except for places that the store's settings name.
       closed = lib.filter (place: !lib.any (path: path == place || below place path) reads) hostSecrets;
       owners = lib.any (file: file.owner or null != null || file.group or null != null) (
         lib.attrValues config.secrets ++ lib.attrValues (config.templates or { })
       );
     in
     {
-      # The last wall, behind the limits on what a store may send. The files in /run count.
+      # The last limit, behind those on what a store may send. The files in /run count.
       MemoryMax = "1G";
-      # A command of the configuration that takes too much fails by itself.
+      # A command of the configuration that takes too much fails on its own.
       OOMPolicy = "continue";
-      # Of the host's secrets the sidecar sees its own, and of systemd and D-Bus nothing but the socket below. A `-`:
-      # what is not there is not bound, and no error.
+      # The sidecar sees only its own of the host's secrets, and only the socket below of systemd and D-Bus. With `-`,
+      # systemd does not bind a missing path, and reports no error.
       TemporaryFileSystem = lib.concatMapStringsSep " " (path: "${path}:ro") (
         hidden ++ lib.optional (isSplit && !hidesRun) "/run/systemd"
       );
-      # Where it asks for actions; what the unit that acts says beside is not its own to write.
+      # The sidecar asks for actions there. It may not write what the unit that acts puts beside it.
       BindPaths = [
         "/run/${runtimeDirectory}"
       ]
       ++ lib.optional isSplit "${actionsOf name}/inbox"
-      # Not their parent: a link in the place of one would lead systemd, or what notes a change as root, elsewhere.
+      # Not their parent: there the sidecar could replace one with a link, and lead systemd or the service that notes a
+      # change as root elsewhere.
       ++ lib.optionals (isOnDemand config) [
         "${notesOf name}/inbox"
         "${notesOf name}/ways"
       ];
       BindReadOnlyPaths =
-        # READY=1 and STATUS= go there. systemd keeps it when it is reexecuted. Whoever reaches its other sockets is
-        # root.
+        # READY=1 and STATUS= go there. systemd keeps it across a reexec. Access to its other sockets amounts to root.
         lib.optionals isSplit [
           "/run/systemd/notify"
           (actionsOf name)
         ]
-        # Where names are resolved.
+        # For name resolution.
         ++ lib.optional (isSplit && network) "-/run/systemd/resolve"
-        # Of systemd, for its sockets: they are made anew when it is reexecuted, which a bind of the sockets would miss.
+        # The whole directory for systemd's sockets: systemd makes new ones when it is reexecuted, which a bind of the
+        # sockets would miss.
         ++ lib.optional (!isSplit && hidesRun) "/run/systemd:/run/systemd:norbind -/run/dbus"
         ++ lib.optional hidesRun "-/run/nscd"
         ++ lib.optional (network && hidesRun) "-/run/resolvconf -/run/NetworkManager"
@@ -734,14 +739,14 @@ rec {
       InaccessiblePaths = [
         (lib.concatMapStringsSep " " (place: "-${place}") closed)
       ]
-      # Other services' copies, where /run is not hidden as a whole.
+      # Other services' copies, if /run is not hidden as a whole.
       ++ lib.optional (!hidesRun) (
         "-/run/credentials" + lib.optionalString isSplit " -/run/dbus -/run/user"
       )
       ++ lib.optional network "-/run/NetworkManager/system-connections";
       ProtectHome =
         if lib.any (path: below "/home" path || below "/root" path) reads then "read-only" else true;
-      # With an owner a file is given away.
+      # With an owner, the sidecar gives a file away.
       CapabilityBoundingSet = lib.optionalString owners "CAP_CHOWN " + "CAP_DAC_READ_SEARCH";
       PrivateNetwork = !network;
       RestrictAddressFamilies = if network then "AF_UNIX AF_INET AF_INET6" else "AF_UNIX";
@@ -756,8 +761,8 @@ rec {
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
     // store.sandbox or { };
 
-  # An instance without a command of its own is its template's unit with more lines. NixOS sees a template only where it
-  # has the instance's own file, and else makes a whole unit of them, which hides the template.
+  # An instance without a command of its own is its template's unit with more lines. NixOS recognizes a template only if
+  # it has the instance's own file. Otherwise it makes a whole unit of the lines, which hides the template.
   # `serviceConfig`: of all modules together.
   instance =
     name: serviceConfig:
@@ -783,8 +788,8 @@ rec {
       LoadCredential = lib.mapAttrsToList (file: _: "${escape file}:${directory}/${escape file}") secrets;
     }
     // lib.optionalAttrs (optional != { }) {
-      # What the service finds for a secret that is not there. systemd 252 and 257 refuse an empty value ("Invalid
-      # syntax"); a newline is what a shell's $(…) and most readers of passwords drop.
+      # The service finds this for a secret that is not there. systemd 252 and 257 refuse an empty value ("Invalid
+      # syntax"); a shell's $(…) and most readers of passwords drop a newline.
       SetCredential = lib.mapAttrsToList (file: _: "${escape file}:\\n") optional;
     };
 }

@@ -21,7 +21,7 @@ let
   # The caller's `config` need not be a whole host's.
   later = order.laterIn (config.systemd.services or { });
 
-  # A value of the type, or an error that names the argument.
+  # Returns a value of the type, or throws an error that names the argument.
   checked =
     name: type: value:
     (lib.evalModules {
@@ -35,7 +35,7 @@ let
 
   withSecrets = "${package}/bin/with-secrets";
 
-  # What is said in a service of the scope and is none of systemd's.
+  # A service of the scope without the attributes that are ours and not systemd's.
   withoutOurs =
     service:
     removeAttrs service [
@@ -44,9 +44,9 @@ let
       "sidecar"
     ];
 
-  # The definition as it was, with the wiring added and ExecStart behind with-secrets. What is in it is looked at only
-  # inside of its settings: which services there are must not depend on it, since it may depend on that.
-  # `wrong`: why it cannot be so.
+  # The definition as it was, with the wiring added and ExecStart behind with-secrets. It evaluates the definition only
+  # inside of its settings: the set of services must not depend on it, as the definition may depend on that set.
+  # `wrong`: why it is not possible.
   target =
     name: sidecar: service: wrong:
     let
@@ -55,7 +55,7 @@ let
       said =
         option: otherwise:
         problems.notDefault "systemd.services.${name}.${option}" (service.${option} or otherwise);
-      # Of definitions with other priorities than the author's, one side would be lost.
+      # With definitions of other priorities than the author's, one side would be lost.
       beside =
         value: more:
         lib.mkMerge [
@@ -72,7 +72,7 @@ let
       wrapAll = commands.mapContent (
         value: if builtins.isList value then map wrapped value else commands.wrap withSecrets value
       );
-      # Plain sets stay plain; definitions with conditions are merged by the module system.
+      # Plain sets stay plain; the module system merges definitions with conditions.
       add =
         section: extra:
         if section ? _type then
@@ -99,7 +99,7 @@ let
       serviceConfigOfAll = config.systemd.services.${name}.serviceConfig or { ExecStart = null; };
       unitConfig = said "unitConfig" { };
       script = service.script or "";
-      # NixOS has these two there as well, where mkForce around the whole takes them away.
+      # NixOS sets these two there as well, and mkForce around the whole removes them.
       forced = lib.optionalAttrs (commands.priorityOf unitConfig < 100) {
         Requires = unit;
         After = unit;
@@ -112,7 +112,7 @@ let
       after = append "after";
       unitConfig = add unitConfig (half.unitConfig // forced);
       serviceConfig = add serviceConfig (half.serviceConfig // { PrivateTmp = true; });
-      # For with-secrets' messages; it takes it out of the environment.
+      # For messages of with-secrets, which removes it from the environment.
       environment = add (said "environment" { }) { SECRETS_SIDECAR = "${sidecar}.service"; };
       script = lib.mkIf (lib.any (text: text != "") (commands.contents script)) (
         commands.mapContent (commands.wrapScript withSecrets) script
@@ -122,10 +122,10 @@ in
 {
   # { loadSecrets; backendConfig; } → ({ secret1, ... }: attrsOf service) → attrsOf service
   #
-  # loadSecrets: ids, or a set of ids with what there is to say about each (`{ secret1 = { file = "s1"; }; }`).
-  # templates: files with secrets in them, by their names; each is an argument of the function as well.
-  # Each service n of the result is joined by n-secrets. A service with `secrets = [ "secret1" ];` gets those only, and
-  # of the templates those that it names (`templates = [ "app.ini" ];`).
+  # loadSecrets: ids, or a set of ids with the options of each (`{ secret1 = { file = "s1"; }; }`).
+  # templates: files with secrets in them, by their names; each is also an argument of the function.
+  # Each service n of the result gets a sidecar n-secrets. A service with `secrets = [ "secret1" ];` gets only those,
+  # and only those templates that it names (`templates = [ "app.ini" ];`).
   serviceSecretsScope =
     {
       loadSecrets,
@@ -145,7 +145,7 @@ in
       made = checked "templates" (lib.types.attrsOf templateFiles.template) templates;
       both = lib.attrNames (builtins.intersectAttrs loaded made);
 
-      # What a service names of what the scope has.
+      # The part of the scope that a service names.
       chosen =
         {
           option,
@@ -178,7 +178,7 @@ in
           from = "templates";
         };
 
-      # `sidecar = "NAME";` in a service names its sidecar's unit, where the usual name is taken.
+      # `sidecar = "NAME";` in a service names its sidecar's unit, if the usual name is taken.
       sidecarOf = name: service: service.sidecar or (render.sidecarOf name);
 
       hasSidecar = name: service: secretsOf name service != { } || templatesOf name service != { };
@@ -249,7 +249,7 @@ in
           }
           // lib.optionalAttrs isSplit (
             {
-              # For the module, which looks at what has come of all definitions of the service.
+              # For the host's module, which checks the merged definitions of the service.
               "${sidecar}-act" =
                 lib.recursiveUpdate
                   {
@@ -270,7 +270,7 @@ in
               sidecar = rendered;
             }
           );
-      # The module of the host makes the path units. Without it a sidecar acts itself.
+      # The host's module makes the path units. Without it a sidecar acts itself.
       isSplit = store ? enable;
     in
     services:
@@ -295,7 +295,7 @@ in
     else
       lib.concatMapAttrs join named;
 
-  # The option by which a module's user says where the secrets come from.
+  # The option with which a module's user says where the secrets come from.
   secretsBackendOption = lib.mkOption {
     type = types.secretsConfig;
     description = "Where this service's secrets come from.";

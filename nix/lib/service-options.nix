@@ -1,4 +1,4 @@
-# What the modules of NixOS and home-manager say alike of a service with secrets.
+# The options of a service with secrets that NixOS and home-manager share.
 {
   lib,
   types,
@@ -10,8 +10,8 @@
 let
   inherit (lib) literalExpression mkOption;
 
-  # A secret or a template with the places where it is. Of each: `of`: its file → its path; `text` and `description`,
-  # for documents.
+  # A secret or a template with its places. Each place has `of`: its file → its path; `text` and `description`, for
+  # documents.
   withPlaces =
     places: type:
     lib.types.submodule [
@@ -79,7 +79,7 @@ in
     lib.mapAttrs' (_: secret: lib.nameValuePair secret.file secret.optional) service.secrets
     // lib.mapAttrs' (_: template: lib.nameValuePair template.file false) service.templates;
 
-  # The program's configuration but for whom it is about and where its files go.
+  # The program's configuration, without the service's name and the directory for its files.
   configOf =
     {
       service,

@@ -6,7 +6,7 @@ let
   inherit (import ./values.nix { inherit lib; }) component mode;
   inherit (import ./types.nix { inherit lib; }) ownershipOf ownershipSaid said;
 
-  # The program reads it when the host is built, to find a wrong one then; so it is nowhere else.
+  # The program reads the template when the host is built, to find errors then. So it must be in the Nix store.
   fileInStore = lib.mkOptionType {
     name = "fileInStore";
     description = "file, as a path of Nix or in the Nix store";
@@ -20,7 +20,7 @@ let
   };
 in
 rec {
-  # What makes the file, where its name and owner are said elsewhere.
+  # The options that make the file, where other options set its name and owner.
   sourceOptions = {
     template = mkOption {
       type = fileInStore;
@@ -38,7 +38,7 @@ rec {
     };
   };
 
-  # What `text` says of `template`.
+  # The value of `template` that follows from `text`.
   fromText =
     { name, options }:
     lib.mkDerivedConfig options.text (
@@ -90,7 +90,7 @@ rec {
     }
   );
 
-  # In the program's configuration; nothing where there is none.
+  # The program's configuration of them; nothing where there are no templates.
   render =
     templates:
     lib.optionalAttrs (templates != { }) {

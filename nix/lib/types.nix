@@ -1,4 +1,4 @@
-# What may be said: options and their types. The store's defaults and every service's own settings come from one table.
+# The options and their types. The store's defaults and every service's own settings come from one table.
 { lib }:
 
 let
@@ -39,7 +39,7 @@ let
       )
     ) settings;
 
-  # Whose file it is, in the words of `said`.
+  # Options for the owner of a file, with the texts in `said`.
   ownershipSaid = said: {
     owner = mkOption {
       type = types.nullOr principal;
@@ -101,14 +101,14 @@ in
   secretsConfig = types.submodule (
     { config, options, ... }:
     let
-      # There is none where only the documentation is made.
+      # There is none when only the documentation is made.
       backend = if options.backend.isDefined then backendOf config.backend else { };
     in
     {
       options = {
         backend = mkOption {
           type =
-            # A path of Nix is copied to the store.
+            # Nix copies a path to its store.
             types.coercedTo types.path (path: "${path}") (
               types.either (types.enum (lib.attrNames backends)) (
                 types.addCheck types.str isModulePath

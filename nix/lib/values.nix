@@ -4,15 +4,15 @@
 let
   inherit (lib) types;
 
-  # Also where the path is written in a roundabout way. lib.path.hasStorePathPrefix knows only paths with a hash.
+  # Also if the path is written in a roundabout way. lib.path.hasStorePathPrefix knows only paths with a hash.
   isInStore =
     value:
     lib.hasPrefix "${builtins.storeDir}/" "${
       toString (/. + builtins.unsafeDiscardStringContext value)
     }/";
 
-  # A mistake that only shows on the host is found here: a Nix path, or a string that points into the store, would have
-  # copied the secret to where everybody reads it.
+  # Finds a mistake that would only show on the host: a Nix path, or a string that points into the store, would copy the
+  # secret to where everybody can read it.
   secretPath = lib.mkOptionType {
     name = "secretPath";
     description = "absolute path outside the Nix store, as a string";
@@ -49,7 +49,7 @@ let
     merge = types.anything.merge;
   };
 
-  # One path component, as the program has it.
+  # One path component, by the program's rules.
   isComponent =
     name:
     builtins.isString name

@@ -125,7 +125,7 @@ let
     let
       option = "secretsStore.containers.${name}";
       files = lib.mapAttrsToList (_: secret: secret.file) container.secrets;
-      # Flags reach nspawn through a shell variable that is split at spaces.
+      # Flags reach nspawn through a shell variable that the shell splits at spaces.
       wide = lib.filter (file: builtins.match "[A-Za-z0-9_.,@%+=~-]+" file == null) files;
       optional = lib.attrNames (lib.filterAttrs (_: secret: secret.optional) container.secrets);
       unknown = lib.filter (id: !container.secrets ? ${id}) (

@@ -23,12 +23,12 @@ let
 
   later = order.laterIn config.systemd.services;
 
-  # "stash/password" is a fine name in the contract, and none of a unit.
+  # "stash/password" is a valid name in the contract, but not for a unit.
   flat = lib.replaceStrings [ "/" "@" " " ] [ "-" "-" "-" ];
   unitOf = name: "secret-file-${flat name}";
   root = "/run/secret-files";
 
-  # Files of one sidecar lie side by side: then the whole name is the file's.
+  # Files of one sidecar lie side by side: there a file's name is the whole name.
   isShared = name: cfg.files.${name}.sidecar != unitOf name;
   fileOf = name: if isShared name then flat name else baseNameOf name;
   directoryOf = name: "${root}/${if isShared name then cfg.files.${name}.sidecar else flat name}";
@@ -45,7 +45,7 @@ let
       inherit (file) secretsConfig;
     }).reloadOnChange;
 
-  # Users and groups whom somebody else may know are there later.
+  # Users and groups from elsewhere than this configuration may exist only later.
   isKnown =
     { kind, name }:
     builtins.match "root|[0-9]+" name != null || (config.users or { }).${kind} or { } ? ${name};
@@ -136,7 +136,7 @@ let
           defaultText = literalExpression "whether `reloadOnChange` is true: nothing else needs a process";
         };
         sidecar = types.sidecar (unitOf name) "web-files" // {
-          # Of its own name the assertions speak.
+          # The assertions check the name.
           type = lib.types.str;
           defaultText = literalExpression ''"secret-file-NAME"'';
           description = ''
@@ -168,7 +168,7 @@ let
     }
   );
 
-  # The secret itself, or those of the template with what is made of them.
+  # The secret itself, or the template's secrets and the template.
   contentOf =
     name: file:
     if file.isTemplate then
@@ -189,7 +189,7 @@ let
         // lib.optionalAttrs (file.source != { }) { inherit (file) source; };
       };
 
-  # Of all files of one sidecar; what they have in common is that of the first.
+  # For all files of one sidecar; the settings that they share come from the first.
   configOf =
     names:
     let
@@ -213,7 +213,7 @@ let
       inherit (file) secretsConfig startTimeout resident;
     };
 
-  # A unit that is not one of this host's systemd.services is anybody's.
+  # For a unit that is not in this host's systemd.services, the defaults apply.
   serviceOf = unit: config.systemd.services.${lib.removeSuffix ".service" unit} or { };
   mayRestart = unit: (serviceOf unit).restartIfChanged or true;
   isReloaded = unit: (serviceOf unit).reloadIfChanged or false;
@@ -234,12 +234,12 @@ let
         storeAfter = problems.decryptors config.systemd.services;
         isEarly = isEarly names;
         restartIfChanged = lib.all mayRestart consumers;
-        # One that must not be restarted is enough: a restart of the sidecar would take all of them along.
+        # One consumer that must not restart is enough: a restart of the sidecar would restart all of them.
         reloadIfChanged = lib.any isReloaded consumers;
         config = config';
       };
     in
-    # Wanted by the system, not by one consumer: it neither ends nor restarts with one.
+    # The system wants it, not one consumer: it neither ends nor restarts with one.
     rendered
     // {
       wantedBy = [ "multi-user.target" ];
@@ -252,7 +252,7 @@ let
       };
     };
 
-  # What files of one sidecar cannot have each for itself.
+  # Problems of files that share a sidecar.
   problemsOfGroup =
     sidecar: names:
     let
@@ -364,7 +364,7 @@ in
         (
           problems.ofSharedUnits {
             option = "secretsStore.files";
-            # Those that share by their own will are looked at apart.
+            # Other code checks those that share a sidecar on purpose.
             names = lib.filter (name: !isShared name) (lib.attrNames cfg.files);
             inherit unitOf;
           }

@@ -1,6 +1,6 @@
-# A provider of the contract for secrets in files whose secrets are in the configuration, for tests of consumers: the
-# values are in the Nix store, mode, owner and group are what the consumer asked for. Activation writes them, so they
-# are there before any unit starts.
+# A provider of the contract for secrets in files that takes the secrets from the configuration, for tests of consumers.
+# The values are in the Nix store; mode, owner and group are as the consumer asks. Activation writes the files, so they
+# exist before any unit starts.
 { config, lib, ... }:
 
 let
@@ -10,7 +10,7 @@ let
   flat = lib.replaceStrings [ "/" ] [ "-" ];
   pathOf = name: "${root}/${flat name}";
 
-  # Beside its place first: nobody sees it half written or with another mode.
+  # Writes it beside its place first: nobody sees it half written or with another mode.
   write =
     name: secret:
     let

@@ -1,4 +1,4 @@
-# The host's secrets: stores with their defaults, and what gets secrets without knowing of it.
+# The host's secrets: stores with their defaults, and consumers that get secrets without knowing it.
 {
   config,
   lib,
@@ -15,7 +15,8 @@ let
     render
     ;
 
-  # What other modules have made of the services of secrets scopes: name of the act unit, and the unit.
+  # Problems that other modules cause in services of secrets scopes. `act`: name of the unit that acts; `unit`: that
+  # unit.
   lostOfScope =
     act: unit:
     let
@@ -62,14 +63,14 @@ in
   }
   // lib.mapAttrs (name: _: types.storeOptions name) types.backends;
 
-  # Of each unit that acts for a sidecar, what starts it: a scope of RFC 59 makes services alone.
+  # The path unit of each unit that acts for a sidecar: a scope of RFC 59 makes only services.
   config.systemd.paths = lib.mkIf config.secretsStore.enable (
     lib.mapAttrs render.actPath (having "X-FetcherInbox")
     // lib.mapAttrs render.refreshPath (having "X-FetcherNotes")
     // lib.mapAttrs render.watchPath (having "X-FetcherWatch")
   );
 
-  # And of each that looks at the store now and then.
+  # The timer of each unit that looks at the store now and then.
   config.systemd.timers = lib.mkIf config.secretsStore.enable (
     lib.mapAttrs render.refreshTimer (having "X-FetcherInterval")
   );

@@ -108,7 +108,7 @@ let
       option = "secretsStore.services.${name}.secretsConfig";
     };
 
-  # What the service's unit gets, in the settings' own words.
+  # The settings that the service's unit gets.
   halfOf =
     service:
     let
@@ -125,7 +125,7 @@ let
     in
     {
       unitConfig = half.unitConfig or { };
-      # systemd reads the file itself, before there is any sandbox: it needs no wrapper.
+      # systemd reads the file itself, before it sets up the sandbox: the service needs no wrapper.
       serviceConfig =
         half.serviceConfig or { }
         // lib.optionalAttrs (environment.has service) {
@@ -145,7 +145,7 @@ let
         )
       );
       half = halfOf service;
-      # An empty line of another module would take away what stands before it.
+      # At the end: an empty line of another module removes the lines before it.
       last = lib.mapAttrs (_: lib.mkAfter);
       rendered = render.sidecar {
         name = sidecar;
@@ -166,7 +166,7 @@ let
         serviceConfig =
           last half.serviceConfig
           // lib.optionalAttrs (service.delivery == "private-tmp") {
-            # Over a module's mkDefault, but a plain `false` wins and is named by the assertion.
+            # Wins over a module's mkDefault. A plain `false` wins over it, and the assertion names that.
             PrivateTmp = lib.mkOverride 900 true;
           };
       };
@@ -179,7 +179,7 @@ let
         rendered
         // lib.optionalAttrs (consumers != [ ]) {
           requiredBy = consumers;
-          # A consumer's restart is no reason to take the service along.
+          # A consumer's restart must not restart the service.
           partOf = lib.filter (unit: !lib.elem unit consumers) rendered.partOf;
         }
         // lib.optionalAttrs (service.delivery == "files") {
@@ -204,7 +204,7 @@ let
       isFiles = service.delivery == "files";
       directory = "${render.publicDirectory service.sidecar}/";
       ownPlace = if service.delivery == "credentials" then "/run/credentials/${name}.service/" else null;
-      # Elsewhere the directory is closed to all but root.
+      # With other deliveries only root can enter the directory.
       files = lib.mapAttrs' (
         _: file:
         lib.nameValuePair file.file (
@@ -214,7 +214,7 @@ let
       environmentFile = lib.optional (!service.environmentFile.enable) service.environmentFile.hostPath;
       units = [ "${name}.service" ] ++ service.consumers;
     }) cfg.services;
-    # Not those that publish them.
+    # Not the units that publish them.
     units = removeAttrs config.systemd.services (
       lib.concatMap (service: [
         service.sidecar

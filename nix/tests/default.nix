@@ -1,9 +1,9 @@
-# Tests in virtual machines, one for each scenario: `nix build .#checks.x86_64-linux.NAME`. Each boots the module as
-# a host would have it; none waits for a fixed time.
+# Tests in virtual machines, one for each scenario: `nix build .#checks.x86_64-linux.NAME`. Each boots the module as a
+# host would use it; none waits for a fixed time.
 { self, lib }:
 
 let
-  # What all of them share: a service that says what it reads, and a folder that is written before it starts.
+  # All of them share this: the module, and a folder of secrets that is made at boot.
   machine = {
     imports = [ self.nixosModules.default ];
     secretsStore = {
@@ -54,7 +54,7 @@ let
 
   scoped = scopedWith { };
 
-  # Put secrets in place as root, atomically, and look at what a unit has said.
+  # These put secrets in place as root, atomically, and read what a unit has logged.
   helpers = ''
     def put(value, name="token"):
         machine.succeed(

@@ -153,7 +153,7 @@
       said("file=two variable=two")
     '';
 
-  # What a switch changes, in the real order of calls; the service is wanted by no target.
+  # Tests what a switch changes, in the real order of calls; no target wants the service.
   upgrade =
     name:
     scenario name
