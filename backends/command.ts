@@ -75,7 +75,7 @@ interface Source {
   readonly timeout: number;
 }
 
-/** Programs at once: some ask a key agent, which serves one after the other. */
+/** Programs at once: some ask a key agent, which serves one at a time. */
 const CONCURRENCY = 4;
 
 const command: BackendModule<Settings, Source> = {
@@ -84,7 +84,7 @@ const command: BackendModule<Settings, Source> = {
 
   parseSettings: (settings) => parse(Settings, settings),
 
-  /** A secret that names no arguments has its id as the only one; one with a command of its own has none. */
+  /** A source without `args` gets its id as the only argument, or none where it has a command of its own. */
   parseSource(id, input, settings) {
     const source = parse(Source, input);
     const program = source.command ?? settings.command;
@@ -112,9 +112,9 @@ const command: BackendModule<Settings, Source> = {
 };
 export default command;
 
-/** A program tells no version: its outputs are counted as they change. */
+/** A program gives no version, so we count its outputs as they change. */
 class Versions {
-  /** Of this process, so that what is kept says nothing to anybody else. */
+  /** Exists in this process only, so that the digests tell nobody else anything. */
   readonly #key = randomBytes(32);
   readonly #seen = new Map<string, { readonly digest: string; readonly count: number }>();
 
@@ -148,7 +148,7 @@ async function run(source: Source, settings: Settings, signal: AbortSignal): Pro
   }
 }
 
-/** What is wrong with the command itself. All else passes: no memory or processes, a program that is just replaced. */
+/** Errors of the command itself. All others pass: no memory or processes, a program that is just being replaced. */
 const lasting = new Set(
   "ENOENT EACCES EPERM ENOEXEC ENOTDIR ELOOP ENAMETOOLONG E2BIG ERR_INVALID_ARG_VALUE".split(" "),
 );
@@ -159,7 +159,7 @@ function notStarted(reason: string, name: string): BackendError {
       "invalid",
       `there is no program ${name} (PATH, or an absolute path in the command)${name.startsWith("/") ? hiddenHint(name) : ""}`,
     );
-  // What execvp(3) answers also where it found none, and could not look into one of the directories.
+  // execvp(3) also fails like this where it found no program and could not look into one of the directories.
   if (reason === "EACCES" && !name.includes("/"))
     return new BackendError(
       "invalid",
@@ -168,7 +168,7 @@ function notStarted(reason: string, name: string): BackendError {
   return new BackendError(lasting.has(reason) ? "invalid" : "unavailable", `cannot run ${name}: ${errnoText(reason)}`);
 }
 
-/** sysexits(3), for programs that keep to it; with any other status nobody knows, and time may heal it. */
+/** sysexits(3), for programs that keep to it. Any other status has no clear meaning, and time may heal it. */
 const kinds: Readonly<Record<number, "missing" | "denied" | "invalid">> = {
   64: "invalid",
   66: "missing",
@@ -185,8 +185,8 @@ function failed({ code, stdout, stderr }: CommandResult<Buffer> & { end: "exit" 
 }
 
 /**
- * The last line that a program wrote to stderr, with only those words left that are plain words or paths: it may well
- * quote what it works on.
+ * The last line that a program wrote to stderr, with only plain words and short numbers left: the program may quote
+ * what it works on.
  */
 function redacted(stderr: string, stdout: Buffer): string {
   const line = stderr.trim().split("\n").at(-1) ?? "";

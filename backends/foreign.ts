@@ -1,8 +1,8 @@
 /**
- * Loads a third party's backend, and keeps what it does wrong at the border.
+ * Loads a third party's backend, and stops its mistakes at the border.
  *
- * Such a module cannot import our error classes. It returns and throws any Error with the fields of ours:
- * `name: "BackendError"` and `kind` (and `retryAfter`), or `name: "ConfigError"`, `path` and `problem`.
+ * Such a module cannot import our error classes. It returns and throws any Error with the fields of ours: `name:
+ * "BackendError"` and `kind` (and `retryAfter`), or `name: "ConfigError"`, `path` and `problem`.
  */
 import { LONGEST_TIMER } from "../src/contract/timers.ts";
 import { realpath, stat } from "node:fs/promises";
@@ -41,7 +41,7 @@ export async function loadForeignBackend(name: string, baseDirectory: string): P
 }
 
 /**
- * It will run as we do, as root: nobody else may be able to change it, or to put another in its place.
+ * The module runs as we do, as root: nobody else may be able to change it, or to put another in its place.
  *
  * @returns its real path.
  */
@@ -82,7 +82,7 @@ function loadFailure(error: unknown, shown: string): string {
   return `fails to load (${nameOf(error)}); to see why, run: node ${shown}`;
 }
 
-/** Codes of system calls, and Node's own of loading a module: any other code of a foreign error may be anything. */
+/** Codes of system calls, and Node's own for loading a module: any other code of a foreign error may say anything. */
 const knownCodes = new Set([
   ...Object.keys(constants.errno),
   "ERR_MODULE_NOT_FOUND",
@@ -91,7 +91,7 @@ const knownCodes = new Set([
   "ERR_DLOPEN_FAILED",
 ]);
 
-/** The names of built-in errors tell nothing but a kind; any other name may be anything. */
+/** The name of a built-in error gives only its kind; any other name may say anything. */
 function nameOf(error: unknown): string {
   for (const known of [TypeError, RangeError, ReferenceError, SyntaxError]) {
     if (error instanceof known) return known.name;
@@ -190,7 +190,7 @@ function adoptOutcome(name: string, id: string, given: unknown, room: Room): Out
     }
     if (outcome !== undefined) return outcome;
   } catch {
-    // It throws where it is looked at. The other secrets are none the worse for it.
+    // Reading it throws. This does not affect the other secrets.
   }
   return new BackendError("invalid", `${name}: its fetch() returned something that is not an outcome`);
 }
@@ -246,7 +246,7 @@ function ours(error: ErrorFields): BackendError {
   );
 }
 
-/** It is shown in tables and in STATUS. */
+/** Tables and STATUS show it. */
 function isVersion(version: unknown): version is string {
   return typeof version === "string" && version !== "" && version.length <= LONGEST_VERSION;
 }
@@ -255,7 +255,7 @@ function saidBy(message: unknown): string {
   return String(message) || "gives no reason";
 }
 
-/** @param kind of an error that the contract does not know: whether time may heal it. */
+/** @param kind for an error that the contract does not know: whether time may heal it. */
 function translate(name: string, error: unknown, kind: BackendErrorKind): Error {
   let known = "no Error";
   try {
@@ -265,12 +265,12 @@ function translate(name: string, error: unknown, kind: BackendErrorKind): Error 
       return new ConfigError(typeof fields.path === "string" ? fields.path : "", saidBy(fields.problem));
     known = nameOf(error);
   } catch {
-    // It throws where it is looked at.
+    // Reading it throws.
   }
   return new BackendError(kind, `backend ${name} failed with an unexpected error (${known})`);
 }
 
-/** Of a method that is not async: the promise of one that is all the same would be taken for what it promises. */
+/** For a method that is not async: if it is async all the same, its promise would be taken for the result. */
 function guard<T>(name: string, call: () => T): T {
   let result: T;
   try {

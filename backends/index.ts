@@ -1,4 +1,4 @@
-/** The one table of backends, and the way to one that is not in it. */
+/** The one table of backends, and the loader for a backend outside it. */
 import type { BackendModule } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
 import { didYouMean } from "../src/contract/nearest.ts";

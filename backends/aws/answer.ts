@@ -1,4 +1,4 @@
-/** From one answer of Secrets Manager to the values of the secrets that live in it. */
+/** Takes the values of secrets out of one answer of Secrets Manager. */
 import { BackendError, type Outcome, type SecretRequest } from "../../src/contract/backend.ts";
 import { bytesOf, parseJson } from "../../src/contract/json.ts";
 import { describeSource, type Source } from "./source.ts";
@@ -10,7 +10,7 @@ export interface Answer {
   readonly VersionId?: string | undefined;
 }
 
-/** Splits an answer among all who asked for it, one after the other: each may be as large as the answer. */
+/** Yields the outcome of one request at a time: each value may be as large as the answer. */
 export function* outcomesIn(
   answer: Answer,
   requests: readonly SecretRequest<Source>[],
@@ -60,7 +60,7 @@ function fetched(value: Buffer | undefined, { VersionId: version }: Answer, plac
   return { status: "value", value, version: known ? version : "unknown" };
 }
 
-/** @returns undefined where the value is none, an error where it is over the limits. */
+/** @returns undefined where the value is not a JSON object, an error where it is over the limits. */
 function parseObject({ SecretString: text = "" }: Answer, place: string) {
   try {
     const parsed = parseJson(text, place);

@@ -1,4 +1,4 @@
-/** The SDK, with the limits that it does not have by itself. Loaded only when the backend is used. */
+/** The SDK, with limits that it lacks. Loaded only when the backend is used. */
 import {
   BatchGetSecretValueCommand,
   GetSecretValueCommand,
@@ -16,17 +16,17 @@ import type { Settings, Source } from "./source.ts";
 export const BATCH_SIZE = 20;
 
 /**
- * Pages of one batch. A page may be empty though another follows (API reference of BatchGetSecretValue), but a service that
- * goes on like this would be asked without end.
+ * Pages of one batch. Another page may follow an empty one (API reference of BatchGetSecretValue). This limit stops us
+ * from asking a service that never ends.
  */
 export const MAX_PAGES = 2 * BATCH_SIZE;
 
 /** Seconds. */
 const CONNECTION_TIMEOUT = 5;
-/** A first try and one more; the engine's retry is around both. */
+/** One try and one retry; the engine retries around both. */
 const ATTEMPTS = 2;
 
-/** A value in a batch, which says whose it is. */
+/** A value in a batch, with the ARN and the name of its secret. */
 export interface Entry extends Answer {
   readonly ARN?: string | undefined;
   readonly Name?: string | undefined;
@@ -35,13 +35,16 @@ export interface Entry extends Answer {
 export interface Client {
   /** Rejects with the SDK's own errors, and with what `credentialsOf` throws. */
   get(source: Source, signal: AbortSignal): Promise<Answer>;
-  /** Current versions only. At most `BATCH_SIZE` ids. @returns the values that it has: not all, where it goes on for too long. */
+  /**
+   * Current versions only. At most `BATCH_SIZE` ids. @returns the values that the service has; fewer where it goes on
+   * for too long.
+   */
   batch(secretIds: readonly string[], signal: AbortSignal): Promise<readonly Entry[]>;
   close(): void;
 }
 
 export function openClient(settings: Settings, region: string, traffic: Traffic): Client {
-  // Advice about Node for whoever updates the SDK; here it would go to the journal of every start.
+  // Advice for those who update the SDK; it would appear in the journal at every start.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
   const client = new SecretsManagerClient(configuration(settings, region));
   limitAnswers(client.config.requestHandler, traffic);
@@ -78,7 +81,7 @@ export function openClient(settings: Settings, region: string, traffic: Traffic)
   };
 }
 
-/** Where neither the configuration nor the environment names a region: that of the profile in the shared files. */
+/** The region of the profile in the shared files, for when neither the configuration nor the environment names one. */
 export async function regionOfProfile({ profile }: Settings): Promise<string | undefined> {
   const client = new SecretsManagerClient(profile === undefined ? {} : { profile });
   try {
@@ -92,8 +95,8 @@ export async function regionOfProfile({ profile }: Settings): Promise<string | u
 }
 
 /**
- * The SDK's own limit is over when the headers of an answer are there: a body that stalls would hold up the whole fetch.
- * AbortSignal.any() with AbortSignal.timeout() does not do it: in Node 20 it may be collected, and then never aborts.
+ * The SDK's own limit ends with the headers of an answer: a body that stalls would hold up the whole fetch.
+ * AbortSignal.any() with AbortSignal.timeout() does not help: Node 20 may collect it, and then it never aborts.
  */
 async function inTime<T>(seconds: number, signal: AbortSignal, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();

@@ -1,4 +1,4 @@
-/** Who we are for AWS: what the SDK finds on the machine, or a role that is assumed with it. */
+/** Our identity for AWS: the credentials that the SDK finds on the machine, or a role assumed with them. */
 import { fromNodeProviderChain, fromTemporaryCredentials } from "@aws-sdk/credential-providers";
 import { loginFailure } from "./failure.ts";
 import type { Settings } from "./source.ts";
@@ -6,14 +6,15 @@ import type { Settings } from "./source.ts";
 type Provider = ReturnType<typeof fromTemporaryCredentials>;
 
 /**
- * Environment, shared files, processes, web identity and the machine's own role, in the SDK's order. The SDK asks again
- * when they expire, and after a failure; where they have no end, it keeps them for the life of the client.
+ * Looks at the environment, shared files, processes, web identity and the machine's own role, in the SDK's order. The
+ * SDK gets new credentials when the old ones expire, and after a failure. It keeps credentials without an end for the
+ * life of the client.
  *
- * @returns what rejects with a BackendError that says who could not be had.
+ * @returns a provider that rejects with a BackendError, which names the profile or the role that failed.
  */
 export function credentialsOf({ endpoint, profile, roleArn, externalId }: Settings, region: string): Provider {
   const ofProfile = profile === undefined ? {} : { profile };
-  // The SDK reads a file once for the life of the process, also one that was not there yet (SDK 3.1169).
+  // Without `ignoreCache` the SDK reads a file once per process, and remembers a missing one, too (SDK 3.1169).
   const own = fromNodeProviderChain({ ...ofProfile, ignoreCache: true });
   const ownOrWhy: Provider = (caller) =>
     own(caller).catch((error: unknown) => {

@@ -1,10 +1,10 @@
-/** What the SDK throws, in our words. Its own errors carry requests and responses, and are never attached. */
+/** Translates what the SDK throws. The SDK's errors carry requests and responses, so they are never attached. */
 import { isIP } from "node:net";
 import { BackendError, type BackendErrorKind, type Missing } from "../../src/contract/backend.ts";
 
 import { Unusable } from "./handler.ts";
 
-/** What the SDK takes for throttling, too. STS and the gateways before it say it with status 400. */
+/** The SDK treats these as throttling, too. STS and the gateways before it send them with status 400. */
 const throttling = [
   "BandwidthLimitExceeded",
   "EC2ThrottledException",
@@ -23,12 +23,12 @@ const throttling = [
 ];
 
 /**
- * Seconds for which a start asks again. What somebody permits, makes or replicates reaches all of AWS some time later: IAM,
+ * Seconds for which a start asks again. A new permission, secret or replica takes some time to reach all of AWS: IAM,
  * STS, KMS and Secrets Manager are eventually consistent.
  */
 export const CONSISTENT_AFTER = 60;
 
-/** By the error's name, which is the service's error code. For what is not here the HTTP status decides. */
+/** By the error's name, which is the service's error code. The HTTP status decides for other names. */
 const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ...Object.fromEntries(throttling.map((code) => [code, ["unavailable", "throttled"] as const])),
   AccessDeniedException: ["denied", "access denied: the role needs secretsmanager:GetSecretValue"],
@@ -52,7 +52,7 @@ const kinds: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   InternalServiceError: ["unavailable", "the service has an internal error"],
   InternalServiceErrorException: ["unavailable", "the service has an internal error"],
   TimeoutError: ["unavailable", "no answer in time"],
-  // Of the SDK, about what is before the service, perhaps.
+  // From the SDK; perhaps a proxy before the service sent the answer.
   SyntaxError: ["unavailable", "the answer is not JSON"],
   RequestTimeout: ["unavailable", "the request arrived too slowly"],
   RequestTimeoutException: ["unavailable", "the request arrived too slowly"],
@@ -73,7 +73,7 @@ const network: Readonly<Record<string, string>> = {
   ENETUNREACH: "no route to the network",
 };
 
-/** Of TLS; what is not here is told by its code. */
+/** Errors of TLS; for others the message gives the code. */
 const certificate: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "is for another name",
   CERT_HAS_EXPIRED: "has expired",
@@ -97,7 +97,7 @@ function ofConnection(code: string): string | undefined {
   return /^(?:EPROTO$|ERR_SSL_|ERR_TLS_|CERT_)/.test(code) ? `no TLS connection (${code})` : undefined;
 }
 
-/** What a person or another program may replace on this machine while we run. */
+/** Failures that new credentials may end: a person or another program may replace them while we run. */
 const ofCredentials = new Set([
   "ExpiredTokenException",
   "ExpiredToken",
@@ -106,16 +106,16 @@ const ofCredentials = new Set([
   "InvalidSignatureException",
   "IncompleteSignature",
   "MissingAuthenticationToken",
-  // It may be a login that hangs, which the SDK lets all wait for who ask later.
+  // A login may hang; the SDK makes all later callers wait for the same one.
   "TimeoutError",
 ]);
 
-/** Whether it is the credentials that the service does not take, or that could not be had (in time). */
+/** Whether the service refuses the credentials, or nobody could give us any (in time). */
 export function isOfCredentials(error: unknown): boolean {
   return error instanceof BackendError || ofCredentials.has(read(error).name);
 }
 
-/** What is about one secret, of what is in `kinds`. The rest is about the service, the network or who we are. */
+/** The names in `kinds` that concern one secret. The others concern the service, the network or our identity. */
 const ofSecret = new Set([
   "AccessDeniedException",
   "DecryptionFailure",
@@ -131,7 +131,7 @@ export function failureOf(error: unknown, place: string, service: string): Backe
   if (error instanceof BackendError)
     return new BackendError(error.kind, `${service}: ${error.message}`, error.retryAfter, error.mayHealFor);
   const { name, code, message, retryAfter } = read(error);
-  // A secret that is scheduled for deletion has the name of a wrong request; only the text tells.
+  // For a secret that is scheduled for deletion the error has the name of a wrong request; only the text differs.
   if (name === "ResourceNotFoundException" || (name === "InvalidRequestException" && /deletion|deleted/i.test(message)))
     return { status: "missing", where: `no secret ${place}`, mayHealFor: CONSISTENT_AFTER };
   if (name === "InvalidRequestException")
@@ -145,7 +145,7 @@ export function failureOf(error: unknown, place: string, service: string): Backe
 export function loginFailure(error: unknown, what: string): BackendError {
   if (error instanceof BackendError)
     return new BackendError(error.kind, `${what}${error.message}`, error.retryAfter, error.mayHealFor);
-  // Of a proxy, perhaps: it is not what the secret's own place has.
+  // Perhaps a proxy's answer: it says nothing about the secret.
   const [kind, why] = error instanceof Unusable ? (["unavailable", error.message] as const) : judge(error);
   return new BackendError(kind, `${what}${why}`, read(error).retryAfter, patience(kind));
 }
@@ -157,24 +157,25 @@ function patience(kind: BackendErrorKind): number | undefined {
 function judge(error: unknown): readonly [BackendErrorKind, string] {
   if (error instanceof Unusable) return [error.kind, error.message];
   const { name, code, status, message, isOfAws, peer } = read(error);
-  // By the SDK's reading of the clock the request was signed too early or too late.
+  // The SDK signed the request too early or too late, by a wrong clock.
   if (/\bsignature (expired|not yet current)\b/i.test(message)) return ["unavailable", "the clock is not right (yet)"];
   if (name === "InvalidIdentityToken" && /\bretrieve verification key\b/i.test(message))
     return ["unavailable", "the identity provider does not answer"];
-  // The SDK calls a connection that was reset a time-out, too.
+  // The SDK calls a reset connection a time-out, too.
   const connection = ofConnection(code);
   if (connection !== undefined) return ["unavailable", `${connection}${peer}`];
   const known = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
   if (known !== undefined) return known;
   const why = status === undefined ? `failed (${shown(name)})` : `HTTP status ${status} (${shown(name)})`;
-  // Services say with status 400, too, that they, or one behind them, cannot answer now: KMSInternalException, InternalFailure.
+  // Services also use status 400 where they, or a service behind them, cannot answer now: KMSInternalException,
+  // InternalFailure.
   if (/Internal|Unavailable|Timeout|Dependency|Throttl|Busy/.test(name)) return ["unavailable", why];
-  // A proxy's word says nothing of what AWS would.
+  // A proxy's refusal says nothing about AWS's answer.
   const refused = isOfAws && status !== undefined && status >= 400 && status < 500 && status !== 429 && status !== 408;
   return [refused ? "denied" : "unavailable", why];
 }
 
-/** The answer chose it: what is no name of an error is not told. */
+/** The answer chose the name, so we show only what can be the name of an error. */
 function shown(name: string): string {
   return /^[\w.]{1,64}$/.test(name) ? name : "an unknown error";
 }
@@ -197,21 +198,23 @@ function read(error: unknown) {
     code: identifier(fields.code),
     message: typeof fields.message === "string" ? fields.message : "",
     status: typeof status === "number" ? status : undefined,
-    /** Every answer of theirs has the id of its request, in a header. */
+    /** Every answer of AWS has the id of its request in a header. */
     isOfAws: typeof fields.$metadata?.requestId === "string",
     peer: peerOf(fields),
     retryAfter: Number.isFinite(retryAfter) && retryAfter > 0 ? Math.min(retryAfter, 3600) : undefined,
   };
 }
 
-/** With whom the connection failed, as Node has it: the service's own host, that of STS, of the machine's role, a proxy. */
+/**
+ * The peer of the failed connection, as Node names it: the host of the service, of STS, of the machine's role, a proxy.
+ */
 function peerOf({ address, port, hostname }: { address?: unknown; port?: unknown; hostname?: unknown }): string {
   if (typeof address === "string" && isIP(address) > 0)
     return `: ${isIP(address) === 6 ? `[${address}]` : address}${typeof port === "number" ? `:${port}` : ""}`;
   return typeof hostname === "string" && /^[\w.-]{1,253}$/.test(hostname) ? `: ${hostname}` : "";
 }
 
-/** What a server calls its error could be anything. */
+/** A server may call its error anything. */
 function identifier(name: unknown): string {
   return typeof name === "string" && /^[A-Za-z][\w.]{0,60}$/.test(name) ? name : "Error";
 }

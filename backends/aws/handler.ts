@@ -1,4 +1,4 @@
-/** The SDK's own sending and receiving, with a limit on what comes in: the SDK reads any answer to its end, then parses it. */
+/** Limits what the SDK's own handler receives: the SDK reads any answer to its end, then parses it. */
 import { isUtf8 } from "node:buffer";
 import { BackendError } from "../../src/contract/backend.ts";
 import { beginsAsObject, checkJson } from "../../src/contract/json.ts";
@@ -6,14 +6,14 @@ import type { Traffic } from "../../src/contract/limits.ts";
 
 const MIB = 1024 * 1024;
 
-/** Bytes. The service keeps 64 KiB in a secret, and JSON makes six bytes of one at most. */
+/** Bytes. The service keeps at most 64 KiB in a secret, and JSON makes at most six bytes of one. */
 export const MAX_ANSWER = MIB;
 /** Bytes of an answer to BatchGetSecretValue: 20 secrets. */
 export const MAX_BATCH = 8 * MIB;
-/** Bytes of what explains an error status. */
+/** Bytes of the body of an error status. */
 const MAX_REFUSAL = 64 * 1024;
 
-/** What is used of the SDK's, which says `any`. */
+/** What we use of the SDK's types, which say `any`. */
 interface Request {
   readonly headers: Readonly<Record<string, string | undefined>>;
 }
@@ -25,10 +25,10 @@ interface Handler {
   handle(request: Request, options: object): Promise<{ response: Response }>;
 }
 
-/** An answer that is not for the SDK to parse. Its message holds nothing of it. */
+/** An answer that the SDK must not parse. The message quotes nothing of it. */
 export class Unusable extends Error {
   override readonly name = "Unusable";
-  /** `unavailable`: it is none of the service's, and so says nothing about a secret. */
+  /** `unavailable`: the answer is not the service's, so it says nothing about a secret. */
   readonly kind: "invalid" | "unavailable";
 
   constructor(message: string, kind: "invalid" | "unavailable" = "invalid") {
@@ -38,7 +38,7 @@ export class Unusable extends Error {
 }
 
 /**
- * From now on the client's requests reject with Unusable for an answer that is too large, too deep or no UTF-8, and with
+ * Makes the client's requests reject with Unusable for an answer that is too large, too deep or not UTF-8, and with
  * BackendError where all answers together are too large. The SDK hands the handler on to the clients of STS and SSO.
  */
 export function limitAnswers(handler: Handler, traffic: Traffic): void {
@@ -48,11 +48,11 @@ export function limitAnswers(handler: Handler, traffic: Traffic): void {
     const isRefusal = response.statusCode >= 300;
     const limit = isRefusal ? MAX_REFUSAL : limitOf(request);
     const body = await read(response.body, limit, traffic);
-    // What is refused has a status, which says enough.
+    // The status of a refusal says enough.
     if (body === undefined && !isRefusal) throw new Unusable(`the answer is larger than ${limit / MIB} MiB`);
     response.body = body ?? Buffer.alloc(0);
     if (!isRefusal) check(response.body, request);
-    // The page of a gateway's: the SDK would tell of its parser, and not of the status.
+    // A gateway's error page: the SDK would report its parser's error instead of the status.
     else if (isJsonExpected(request) && !isJson(response.body)) response.body = Buffer.from("{}");
     return { response };
   };
@@ -62,7 +62,7 @@ function limitOf({ headers }: Request): number {
   return headers["x-amz-target"]?.endsWith(".BatchGetSecretValue") === true ? MAX_BATCH : MAX_ANSWER;
 }
 
-/** @returns undefined where it is larger than `limit` bytes; it is read no further then. */
+/** @returns undefined where the body is larger than `limit` bytes; the rest is not read. */
 async function read(body: Response["body"], limit: number, traffic: Traffic): Promise<Buffer | undefined> {
   if (Buffer.isBuffer(body)) return body;
   const chunks: Buffer[] = [];
@@ -78,7 +78,7 @@ async function read(body: Response["body"], limit: number, traffic: Traffic): Pr
   return Buffer.concat(chunks);
 }
 
-/** What has no target is no JSON: STS answers in XML, and has no secret. */
+/** A request without a target gets no JSON: STS answers in XML, and has no secret. */
 function isJsonExpected({ headers }: Request): boolean {
   return headers["x-amz-target"] !== undefined;
 }
@@ -96,7 +96,7 @@ function check(body: Buffer, request: Request): void {
   if (!isJsonExpected(request)) return;
   // The SDK would put U+FFFD into the value.
   if (!isUtf8(body)) {
-    // Bytes that nobody asked for (`Content-Encoding: gzip`) are a proxy's.
+    // We ask for no encoding: encoded bytes (`Content-Encoding: gzip`) are a proxy's.
     if (!beginsAsObject(body)) throw new Unusable("the answer is not from AWS", "unavailable");
     throw new Unusable("the answer is not UTF-8");
   }

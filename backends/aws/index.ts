@@ -27,14 +27,14 @@ import {
 
 type Requests = readonly SecretRequest<Source>[];
 
-/** One value of the service, and all that is made of it. */
+/** One value of the service, and the requests for it or for a part of it. */
 interface Place {
   readonly source: Source;
   readonly region: string;
   readonly requests: SecretRequest<Source>[];
 }
 
-/** Places that are asked for one by one go out at most this many at a time. */
+/** Single requests under way at a time, at most. */
 const CONCURRENCY = 8;
 
 const aws: BackendModule<Settings, Source> = {
@@ -58,7 +58,7 @@ class SecretsManager implements Backend<Source> {
   readonly #settings: Settings;
   readonly #context: BackendContext;
   readonly #clients = new Map<string, Client>();
-  /** Their credentials were refused, or not to be had: the next fetch looks on the machine again. */
+  /** Regions whose credentials were refused or missing: the next fetch looks on the machine again. */
   readonly #stale = new Set<string>();
   /** BatchGetSecretValue has an IAM permission of its own, and not every stand-in of the service knows it. */
   #mayBatch = true;
@@ -141,7 +141,7 @@ class SecretsManager implements Backend<Source> {
         for (const place of places) fail(place, failure, outcomes);
         return [];
       }
-      // Each by itself says whose fault it is.
+      // Single requests show whose fault it is.
       if (error instanceof Unusable) return places;
       this.#mayBatch = false;
       this.#context.log("debug", "AWS refuses BatchGetSecretValue: one request for each secret from now on");
@@ -151,7 +151,7 @@ class SecretsManager implements Backend<Source> {
     for (const place of places) {
       const { secretId } = place.source;
       const value = batch.find(({ ARN, Name }) => isSame(secretId, ARN, Name));
-      // What the batch says of one secret is told again, and better, by a request of its own.
+      // A request of its own explains the failure of one secret better than the batch.
       if (value === undefined) rest.push(place);
       else outcomes.addAll(value, place.requests);
     }
@@ -183,7 +183,7 @@ class SecretsManager implements Backend<Source> {
   }
 }
 
-/** What one fetch gives, as far as there is room for it. */
+/** The outcomes of one fetch, as far as there is room for them. */
 class Outcomes extends Map<string, Outcome> {
   readonly #room = new Room();
 
@@ -193,7 +193,7 @@ class Outcomes extends Map<string, Outcome> {
   }
 }
 
-/** Whoever asks with a name or with an ARN without its six random characters gets the whole ARN in the answer. */
+/** The answer has the whole ARN, even where we ask by name or by an ARN without its six random characters. */
 function isSame(secretId: string, arn: string | undefined, name: string | undefined): boolean {
   if (secretId === name || secretId === arn) return true;
   return secretId.startsWith("arn:") && arn?.slice(0, -7) === secretId;
@@ -203,7 +203,7 @@ function fail(place: Place, outcome: Outcome, outcomes: Outcomes): void {
   for (const { id } of place.requests) outcomes.set(id, outcome);
 }
 
-/** What keeps us from the service may be our own unit. */
+/** Our own unit may keep us from the service. */
 async function explained<Failure>(failure: Failure): Promise<Failure | BackendError> {
   if (!isBackendError(failure) || failure.kind !== "unavailable") return failure;
   const hint = await networkHint();

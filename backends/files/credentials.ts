@@ -73,7 +73,7 @@ export default credentials;
 function named(outcome: Outcome, name: string): Outcome {
   if (!("status" in outcome)) return new BackendError(outcome.kind, `credential ${name}: ${outcome.message}`);
   if (outcome.status === "value") {
-    // systemd has made it whole, however young it is.
+    // systemd writes credentials whole, so their age does not matter.
     const { status, value, version } = outcome;
     return { status, value, version };
   }

@@ -19,12 +19,12 @@ import type { FileWatch } from "./watch.ts";
 
 const stat = promisify(fs.stat);
 
-/** How often a directory that does not rest is read before that is the answer. */
+/** How often to read a directory that keeps changing, before reporting that. */
 const ATTEMPTS = 5;
 
 /**
- * Seconds without a new name in a directory until a file that is not there counts as one that nobody is about to write. What
- * decrypts or copies makes the directory first, and then file after file.
+ * Seconds without a new name in a directory after which we expect nobody to write a missing file. Programs that decrypt
+ * or copy make the directory first, and then file after file.
  */
 export const WRITTEN_AFTER = 30;
 
@@ -36,7 +36,7 @@ export interface FileStore<Source> {
   fileOf(source: Source): string;
   /** Judges what was read: an upload in progress, say. */
   readonly judge?: (outcome: Outcome, path: string) => Outcome;
-  /** What there is to say of every secret where the directory does not exist; or throws. */
+  /** The outcome of every secret where the directory does not exist; or throws. */
   withoutDirectory(path: string): Outcome;
 }
 
@@ -62,7 +62,7 @@ export function openFiles<Source>(store: FileStore<Source>, context: BackendCont
   return {
     async fetch(requests, signal) {
       const files = new Map(requests.map((request) => [request.id, pathOf(request)]));
-      // A mount that appeared gives no event: the watches are still below it.
+      // A new mount gives no event: the watches stay on the directory below it.
       const outcomes = await directory.read(files, signal, () => {
         for (const watch of watches) watch.doubt();
       });
@@ -97,10 +97,10 @@ class SecretDirectory {
   }
 
   /**
-   * A directory that is away for a moment must not look like secrets that were deleted: where any is missing, the
-   * directory must have been there all the time. (Moving it away and back changes its ctime.)
+   * A directory that is away for a moment must not look like deleted secrets: where any is missing, the directory must
+   * have been there all the time. (Moving it away and back changes its ctime.)
    *
-   * @param replaced is called where it is another directory than at the last look.
+   * @param replaced is called where the directory is another one than at the last look.
    */
   async read(files: ReadonlyMap<string, string>, signal: AbortSignal, replaced: () => void) {
     for (let attempt = 1; ; attempt++) {
@@ -121,7 +121,7 @@ class SecretDirectory {
     }
   }
 
-  /** Says of what is missing how long a start asks again for it. */
+  /** Notes for each missing secret how long a start asks again for it. */
   async #mayCome(files: ReadonlyMap<string, string>, outcomes: Map<string, Outcome>) {
     for (const [id, path] of files) {
       const outcome = outcomes.get(id);
@@ -138,14 +138,14 @@ class SecretDirectory {
     return outcomes;
   }
 
-  /** @returns seconds since the last name came into, or went from, a directory on the way from ours to `path`. */
+  /** @returns seconds since a name last came into, or went from, a directory between ours and `path`. */
   async #unchangedFor(path: string): Promise<number> {
     const top = this.#store.directory.replace(/\/+$/, "");
     let least = Infinity;
     for (let directory = dirname(path); directory.length >= top.length; directory = dirname(directory)) {
       const stats = await stat(`${directory}/.`).catch(() => undefined);
       const age = stats === undefined ? Infinity : (Date.now() - stats.mtimeMs) / 1000;
-      // Written in the future: by another clock.
+      // A time in the future is from another clock.
       if (age >= -1) least = Math.min(least, age);
       if (directory === "/") break;
     }
@@ -163,7 +163,7 @@ class SecretDirectory {
   async #lookNow(): Promise<{ identity: string; changed: bigint } | undefined> {
     const { directory } = this.#store;
     try {
-      // The dot: a file in the place of the directory is ENOTDIR.
+      // With the dot, a file in the place of the directory gives ENOTDIR.
       const stats = await stat(joinFile(directory, "."), { bigint: true });
       return { identity: `${stats.dev}:${stats.ino}`, changed: stats.ctimeNs };
     } catch (error) {

@@ -1,4 +1,4 @@
-/** Keys that NixOps uploads after boot: as a folder, but a key that is not there yet is waited for. */
+/** Keys that NixOps uploads after boot: like a folder, but fetcher waits for a missing key. */
 import * as v from "valibot";
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
@@ -56,7 +56,7 @@ const nixops: BackendModule<Settings, Source> = {
           judge(outcome, path) {
             if (!("status" in outcome)) return outcome;
             if (outcome.status === "missing") return { status: "missing", where: outcome.where, mayAppear: true };
-            // The file is made first and filled then.
+            // NixOps makes the file first, and fills it then.
             if (outcome.value.length > 0) return outcome;
             return { status: "missing", where: `${printable(path)} is still empty`, mayAppear: true };
           },

@@ -26,7 +26,7 @@ const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constant
 const TOO_LARGE = `larger than ${MAX_VALUE / 1024 / 1024} MiB`;
 
 const stat = promisify(fs.stat);
-// The native one: the other asks for every component of the path by itself, and a swap may come between two of them.
+// The native one: Node's own looks at each component of the path separately, and a swap may come between two of them.
 const realpath = promisify(fs.realpath.native);
 
 /** What was read, and what `stat` of its path must still say for it to be whole and of the same generation. */
@@ -39,14 +39,14 @@ interface Sight {
 /**
  * Reads `files` (id → path).
  *
- * After the last file is read, every path is looked at again. If any leads to another file than the one that was read,
- * or to one that changed since, all are read again: so neither a torn in-place write nor a mixture of two generations of
- * a symlinked directory is returned. What does not come to rest is `unavailable`: a file that is written to without end
- * alone, but every one where whole directories are swapped, since the rest would be another generation's.
+ * After the last file, it looks at every path again. Where a path leads to another file than the one that it read, or
+ * to one that changed since, it reads all again. So it returns neither a torn in-place write nor a mixture of two
+ * generations of a symlinked directory. A file that keeps changing is `unavailable`: alone where somebody writes to it
+ * without end, but with all the others where whole directories are swapped, since these would be another generation's.
  *
- * @returns an outcome for each id: ENOENT is `missing`; no regular file or over 16 MiB is `invalid`; EACCES is `denied`;
- *   anything else is `unavailable`. Rejects with the signal's reason soon after `signal` aborts, even where a system call
- *   hangs.
+ * @returns an outcome for each id: ENOENT is `missing`; no regular file or over 16 MiB is `invalid`; EACCES is
+ *   `denied`; anything else is `unavailable`. Rejects with the signal's reason soon after `signal` aborts, even where a
+ *   system call hangs.
  */
 export async function readFiles(
   files: ReadonlyMap<string, string>,
@@ -56,7 +56,7 @@ export async function readFiles(
   try {
     return await unlessAborted(signal, reading);
   } catch (error) {
-    // What still arrives has no owner.
+    // Nobody takes what still arrives.
     void reading.then(wipe, () => undefined);
     throw error;
   }
@@ -93,17 +93,17 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
   }
 }
 
-/** What a system call has not come back from: key → its end. */
+/** Work that has not come back from its system calls: key → its end. */
 const underWay = new Map<string, Promise<unknown>>();
 
-/** How long a call may still run that an aborted fetch has left behind, before its file system counts as hanging. */
+/** Seconds for which a call from an aborted fetch may still run before its file system counts as hanging. */
 const LEFT_BEHIND = 1;
 
 /**
- * Does `work`, unless what it did before for the same `key` does not end: each call on a file system that hangs would take
- * another of the four threads, until nothing else is read.
+ * Does `work`, unless the previous work for the same `key` hangs: each call on a file system that hangs takes another
+ * of the four threads, until nothing else can be read.
  *
- * @returns undefined where it is not done.
+ * @returns undefined where it does not.
  */
 export async function unlessHanging<T>(key: string, work: () => Promise<T>): Promise<T | undefined> {
   const before = underWay.get(key);
@@ -192,7 +192,7 @@ function notOpened(error: unknown, path: string): Sight {
   return { outcome: { status: "missing", where }, identity: undefined };
 }
 
-/** Of a file that is waited for. */
+/** For a file that we wait for. */
 export function notYet(path: string): string {
   return `no file ${printable(path)} (yet)${hiddenHint(path)}`;
 }
@@ -262,12 +262,12 @@ async function identityOf(path: string): Promise<string | undefined | null> {
   }
 }
 
-/** Seconds since its bytes were last written; a rename over it, or another mode, is none. */
+/** Seconds since its bytes were last written; a rename over it, or another mode, does not count. */
 function ageOf(stats: fs.BigIntStats): number {
   return (Date.now() - Number(stats.mtimeNs / 1000n) / 1000) / 1000;
 }
 
-/** When it was written, for people; inode and ctime tell apart what was written in one second or with a copied mtime. */
+/** When it was written, for people; inode and ctime distinguish files written in one second or with a copied mtime. */
 function versionOf(stats: fs.BigIntStats): string {
   const seconds = Number(stats.mtimeNs / 1_000_000_000n);
   const written = new Date(seconds * 1000);

@@ -1,4 +1,4 @@
-/** Walks paths as the kernel does, and notes every step: what must be watched to see a path lead elsewhere. */
+/** Walks paths as the kernel does, and notes every step: watching all steps shows when a path leads elsewhere. */
 import fs from "node:fs";
 import { promisify } from "node:util";
 
@@ -8,11 +8,11 @@ const readlink = promisify(fs.readlink);
 /** path_resolution(7): the kernel follows 40 links and gives up. */
 const MAX_LINKS = 40;
 
-/** A directory on some way. */
+/** A directory that a path leads through. */
 export interface Place {
-  /** Another directory under the same path has another one. */
+  /** Differs for another directory under the same path. */
   readonly identity: string;
-  /** The names in it that the ways take. */
+  /** The names in it that the paths take. */
   readonly names: ReadonlySet<string>;
 }
 
@@ -21,8 +21,8 @@ type Found = { kind: "directory"; identity: string } | { kind: "link"; target: s
 
 /**
  * @param paths absolute.
- * @returns every existing directory on the ways, by its real path, with the names taken there: of directories, of links,
- *   of the files, and of the first thing that does not exist.
+ * @returns every existing directory on the paths, by its real path, with the names taken there: of directories, of
+ *   links, of the files, and of the first thing that does not exist.
  */
 export async function survey(paths: readonly string[]): Promise<Map<string, Place>> {
   const seen = new Map<string, Promise<Found>>();
@@ -81,7 +81,7 @@ async function lookAt(path: string): Promise<Found> {
     if (stats.isDirectory()) return { kind: "directory", identity: `${stats.dev}:${stats.ino}` };
     if (stats.isSymbolicLink()) return { kind: "link", target: await readlink(path) };
   } catch {
-    // Not there, or not for us: the way ends here, and a change of this name may open it.
+    // It does not exist, or we may not look: the way ends here, and a change of this name may open it.
   }
   return { kind: "end" };
 }

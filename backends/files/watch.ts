@@ -1,15 +1,15 @@
 /**
  * Hints that files may have changed, from inotify through chokidar.
  *
- * What counts is not the file alone: every directory on the way to it, from the root, is watched for the one name that
- * the way takes there, through symbolic links too. So all of these give a hint: an in-place write, a rename-over, also with
- * the same mtime, delete and create, a link swapped anywhere on the way, a directory that is moved away, deleted,
- * created late or replaced.
+ * The file alone is not enough: we watch every directory on the way to it, from the root, for the one name that the way
+ * takes there, through symbolic links too. So all of these give a hint: an in-place write, a rename-over, also with the
+ * same mtime, delete and create, a link swapped anywhere on the way, a directory that is moved away, deleted, created
+ * late or replaced.
  *
- * What inotify cannot see, only the poll finds: changes that another machine makes on a network file system; a mount that
- * appears over a directory on the way (one that goes away is seen; the way is walked again once a fetch has met the new
- * directory); changes in the lower layers of an overlay; writes through mmap; writes through another hard link of
- * the file, or to the source of a single file that is bind-mounted here.
+ * Only the poll finds what inotify cannot see: changes that another machine makes on a network file system; a mount
+ * that appears over a directory on the way (inotify does see one that goes away; we walk the way again once a fetch has
+ * met the new directory); changes in the lower layers of an overlay; writes through mmap; writes through another hard
+ * link of the file, or to the source of a single file that is bind-mounted here.
  */
 import { FSWatcher } from "chokidar";
 import { setTimeout as delay } from "node:timers/promises";
@@ -17,7 +17,7 @@ import { BackendError, type BackendContext } from "../../src/contract/backend.ts
 import { errnoCode, printable } from "../../src/contract/errors.ts";
 import { survey, type Place } from "./survey.ts";
 
-/** Milliseconds between two walks of the ways: a storm of events costs 20 of them a second at most. */
+/** Milliseconds between two walks of the ways: a storm of events costs at most 20 walks a second. */
 const SURVEY_PAUSE = 50;
 
 interface Armed {
@@ -79,7 +79,7 @@ export class FileWatch {
   }
 
   /**
-   * Watches what is on the ways now. A way may change while it is being armed, so it is walked until it stays.
+   * Watches what is on the ways now. A way may change meanwhile, so it walks them until they stay the same.
    *
    * @returns whether anything new is watched.
    */
@@ -110,13 +110,13 @@ export class FileWatch {
     return moved;
   }
 
-  /** @returns false where it has gone since it was seen, even if it is back: the ways are walked again soon. */
+  /** @returns false where the directory has gone since the walk, even if it is back; the next walk comes soon then. */
   async #watch(directory: string, place: Place): Promise<boolean> {
-    // These would silently win over the options.
+    // This variable would silently win over the options.
     delete process.env["CHOKIDAR_USEPOLLING"];
     const watcher = new DirectoryWatcher({
       ...{ depth: 0, followSymlinks: false, ignoreInitial: true, atomic: false },
-      // In the place of a link it would watch the directory above.
+      // Where a link has taken the directory's place, chokidar would watch the directory above.
       ignored: (_, stats) => stats?.isDirectory() === false,
     });
     const armed: Armed = { watcher, identity: place.identity, names: place.names, stale: false };
@@ -143,7 +143,7 @@ export class FileWatch {
     const itself = watched !== directory || typeof name !== "string" || name === baseName(directory);
     if (!itself && !armed.names.has(name)) return;
     this.#hintSoon();
-    // "change": bytes, mode or owner; no way leads elsewhere by that.
+    // "change": bytes, mode or owner; this leads no way elsewhere.
     if (kind === "change") return;
     armed.stale ||= itself;
     this.doubt();
@@ -197,14 +197,15 @@ export class FileWatch {
  * A chokidar watcher for the raw events of one directory.
  *
  * chokidar 5.0 lists and stats the whole directory at start and after every event in it, before it asks `ignored`;
- * /nix/store may be on the way, with 100,000 entries. It takes a false here for "a listing is in progress already".
+ * /nix/store may be on the way, with 100,000 entries. chokidar takes a false here for "a listing is in progress
+ * already".
  */
 class DirectoryWatcher extends FSWatcher {
   override _throttle(...[action, path, timeout]: Parameters<FSWatcher["_throttle"]>) {
     return action === "readdir" ? false : super._throttle(action, path, timeout);
   }
 
-  /** chokidar is "ready" without a word where it found no directory. It may watch the one above then. */
+  /** chokidar is "ready" even where it found no directory. It may watch the one above then. */
   watches(directory: string): boolean {
     return this._closers.has(directory);
   }

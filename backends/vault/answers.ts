@@ -1,4 +1,4 @@
-/** Checks what answers must look like. What does not is no fault of the secrets, and nothing of it is shown. */
+/** Checks the form of answers. A wrong form says nothing about the secrets, and no error quotes it. */
 import { isRecord } from "../../src/contract/records.ts";
 import { BackendError } from "../../src/contract/backend.ts";
 import { numberOf } from "../../src/contract/json.ts";
@@ -10,7 +10,7 @@ export interface Grant {
   /** Seconds; 0: without an end. */
   readonly ttl: number;
   readonly renewable: boolean;
-  /** 0: as many as one likes. */
+  /** 0: no limit. */
   readonly uses: number;
 }
 
@@ -38,7 +38,7 @@ export function dataOf(body: Body, place: string): Readonly<Record<string, unkno
   return data;
 }
 
-/** What cannot be made out is 0. */
+/** Anything else than a positive number counts as 0. */
 export function secondsOf(value: unknown): number {
   const number = numberOf(value) ?? 0;
   return Number.isFinite(number) && number > 0 ? number : 0;

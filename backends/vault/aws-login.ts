@@ -1,5 +1,5 @@
 /**
- * Proves an AWS identity to Vault: a signed request to GetCallerIdentity of AWS's STS, which Vault itself sends. Of
+ * Proves an AWS identity to Vault: a signed request to GetCallerIdentity of AWS's STS, which Vault itself sends.
  * HashiCorp's server only; OpenBao has no such login. https://developer.hashicorp.com/vault/api-docs/auth/aws#login
  */
 import { createHash, createHmac, type Hash } from "node:crypto";
@@ -18,7 +18,7 @@ export async function awsProof(
 ): Promise<Record<string, unknown>> {
   const host = region === undefined ? "sts.amazonaws.com" : `sts.${region}.amazonaws.com`;
   const signer = new SignatureV4({
-    // The SDK reads a file once for the life of the process, also one that was not there yet (SDK 3.1169).
+    // Without `ignoreCache` the SDK reads a file once per process, and remembers a missing one, too (SDK 3.1169).
     credentials: fromNodeProviderChain({ ...(profile === undefined ? {} : { profile }), ignoreCache: true }),
     region: region ?? "us-east-1",
     service: "sts",
@@ -61,7 +61,7 @@ function base64(text: string): string {
   return Buffer.from(text).toString("base64");
 }
 
-/** The signer's idea of a hash, by Node's own. */
+/** The hash that the signer expects, made of Node's own. */
 class Sha256 {
   readonly #hash: Hash | ReturnType<typeof createHmac>;
 

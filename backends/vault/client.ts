@@ -1,6 +1,6 @@
 /**
- * node-vault builds the requests; sending them and reading the answers is Transport's. Of node-vault's own ideas about
- * environment, debugging, proxies and errors nothing is left.
+ * node-vault builds the requests; Transport sends them and reads the answers. We turn off node-vault's own handling of
+ * environment, debugging, proxies and errors.
  */
 import nodeVault from "node-vault";
 import { BackendError } from "../../src/contract/backend.ts";
@@ -13,7 +13,7 @@ export type Body = Answer["body"];
 
 export interface Call {
   readonly method: "GET" | "POST";
-  /** Below /v1, with plain names: it is encoded here. */
+  /** Below /v1, with plain names: `call` encodes it. */
   readonly path: string;
   readonly query?: string | undefined;
   readonly data?: Readonly<Record<string, unknown>> | undefined;
@@ -41,7 +41,7 @@ export class Client {
         }),
       },
     });
-    // Given as nothing, these come from VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX.
+    // If they are undefined in the options, node-vault takes VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX.
     Object.assign(this.#vault, { token: undefined, namespace: undefined, pathPrefix: "" });
   }
 
@@ -65,7 +65,7 @@ export class Client {
     }
   }
 
-  /** Seconds since 1970, by the server's clock as it was with the last answer. */
+  /** Seconds since 1970 by the server's clock, as of the last answer. */
   get serverTime(): number {
     return this.#transport.serverTime;
   }

@@ -1,10 +1,10 @@
-/** What went wrong, in words for an operator. Nothing of a request or of an answer gets into a message. */
+/** What went wrong, in words for an operator. No message quotes a request or an answer. */
 import { isRecord } from "../../src/contract/records.ts";
 import type { IncomingHttpHeaders } from "node:http";
 import { BackendError, type BackendErrorKind } from "../../src/contract/backend.ts";
 import { errnoCode } from "../../src/contract/errors.ts";
 
-/** The server answered with an error status. The body is kept out of reach of `inspect` and JSON: it may echo anything. */
+/** The server answered with an error status. `inspect` and JSON do not reach the body: it may echo anything. */
 export class Refused extends Error {
   override readonly name = "Refused";
   readonly status: number;
@@ -24,19 +24,19 @@ export class Refused extends Error {
     return this.#body;
   }
 
-  /** The server cannot answer now. Anything else is its word on what was asked. */
+  /** The server cannot answer now. Any other status is its answer to the request. */
   get isTemporary(): boolean {
     return isTemporary(this.status);
   }
 
-  /** The token is. Some servers say 400 to a request that has none. */
+  /** The refusal is about the token. Some servers answer 400 to a request that has none. */
   get isOfToken(): boolean {
     return this.status === 403 || (this.status === 400 && this.says(/\bmissing client token\b/));
   }
 
   /**
-   * What was asked for depends on a clock, or on another system: an identity provider, the cloud behind a secrets engine.
-   * Vault and OpenBao say 400 or 403 where that one fails, or where the time on one of the machines is not right yet.
+   * The request depends on a clock or on another system: an identity provider, the cloud behind a secrets engine. Vault
+   * and OpenBao answer 400 or 403 where that system fails, or where the clock of a machine is not right yet.
    */
   get isOfOthers(): boolean {
     return this.says(
@@ -44,7 +44,7 @@ export class Refused extends Error {
     );
   }
 
-  /** Nothing can be said of a path in a namespace that is not there. */
+  /** The namespace does not exist, so the answer says nothing about the path. */
   get isOfNamespace(): boolean {
     return this.status === 404 && this.says(/\bnamespace not found\b/);
   }
@@ -54,7 +54,7 @@ export class Refused extends Error {
     return this.#has("errors", pattern);
   }
 
-  /** The same of its warnings. */
+  /** The same for its warnings. */
   warns(pattern: RegExp): boolean {
     return this.#has("warnings", pattern);
   }
@@ -69,7 +69,7 @@ export function isTemporary(status: number): boolean {
   return status >= 500 || [412, 429, 472, 473].includes(status);
 }
 
-/** The longest Retry-After that is obeyed, in seconds: beyond an hour it is a mistake. */
+/** The longest Retry-After that we obey, in seconds: beyond an hour it is a mistake. */
 const LONGEST_RETRY_AFTER = 3600;
 
 /** Seconds, from seconds or from a date (RFC 9110, 10.2.3). */
@@ -94,7 +94,7 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
   const { status } = refused;
   switch (status) {
     case 400:
-      // As KV answers while a mount becomes version 2; it takes a moment.
+      // KV answers so while a mount becomes version 2; it takes a moment.
       if (refused.says(/\bfrom non-versioned to versioned data\b/))
         return ["unavailable", "the secrets engine is being upgraded to KV version 2", false];
       if (refused.isOfOthers) return ["unavailable", "the secrets engine cannot reach the system behind it", false];
@@ -124,7 +124,7 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
       ];
     default:
       if (status >= 500) return ["unavailable", "the server has an internal error", true];
-      // No status of Vault's own: a proxy or a gateway before it has its say.
+      // Not a status of Vault's own: a proxy or a gateway before it answers.
       return ["unavailable", "a proxy before the server refuses the request", true];
   }
 }
@@ -144,7 +144,7 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   // A clock that is not set yet, or a certificate that is renewed soon.
   CERT_HAS_EXPIRED: ["unavailable", "the server's certificate has expired"],
   CERT_NOT_YET_VALID: ["unavailable", "the server's certificate is not valid yet (or the clock is wrong)"],
-  // What is before a server shows a certificate of its own until it has that one: a load balancer, an ingress.
+  // A load balancer or an ingress shows a certificate of its own until it has the server's.
   ERR_TLS_CERT_ALTNAME_INVALID: ["unavailable", "the server's certificate is for another name"],
   DEPTH_ZERO_SELF_SIGNED_CERT: ["unavailable", "the server's certificate is self-signed: name it in tls.caFile"],
   SELF_SIGNED_CERT_IN_CHAIN: [
@@ -177,7 +177,7 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: ["denied", "the server refuses the client certificate"],
 };
 
-/** A failed connection. Only its code is told: messages quote what the peer sent. */
+/** A failed connection. The error gives only its code: messages quote what the peer sent. */
 export function ofConnection(error: unknown, server: string): BackendError {
   const code = codeOf(error);
   const known = Object.hasOwn(words, code) ? words[code] : undefined;
@@ -188,7 +188,7 @@ export function ofConnection(error: unknown, server: string): BackendError {
   return new BackendError("unavailable", `${server}: cannot connect (${code})`);
 }
 
-/** Of a failed handshake Node 20 gives EPROTO, and what it was only as OpenSSL's own text in the message. */
+/** For a failed handshake Node 20 gives EPROTO, and the reason only as OpenSSL's own text in the message. */
 function codeOf(error: unknown): string {
   const code = errnoCode(error) ?? "unknown error";
   if (code !== "EPROTO" || !(error instanceof Error)) return code;

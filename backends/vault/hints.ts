@@ -1,4 +1,4 @@
-/** What an operator may have mistaken where a path has nothing for us: Vault says no more than 403 or 404. */
+/** Guesses the operator's mistake where a path has nothing for us: Vault says no more than 403 or 404. */
 import type { Place } from "./source.ts";
 
 /** @returns the end of a sentence, or "". @param point where the server has the mount; undefined: it did not say. */
@@ -7,7 +7,7 @@ export function hintFor({ mount, path }: Pick<Place, "mount" | "path">, point: s
   if (mount.startsWith("v1/")) return '; leave "v1/" out of `mount`: fetcher adds it';
   if (path.startsWith("v1/")) return '; leave "v1/" out of `path`: fetcher adds it';
   if (path.startsWith("data/")) return '; leave "data/" out of `path`: fetcher adds it for KV version 2';
-  // As other programs write it.
+  // Other programs write a key so.
   if (path.includes("#")) return "; `#` is a part of the path: name the key in `key`";
   if (point === undefined || point === mount) return "";
   return `; the mount there is "${point}": what comes after it belongs in \`path\``;

@@ -1,4 +1,4 @@
-/** HashiCorp Vault and OpenBao: KV secrets, and what the server makes anew for whoever asks. */
+/** HashiCorp Vault and OpenBao: KV secrets, and secrets that the server makes on request. */
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { parseSettings, type Settings } from "./settings.ts";
 import { describeSource, parseSource, parseWhole, type Source } from "./source.ts";

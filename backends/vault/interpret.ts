@@ -1,4 +1,4 @@
-/** What an answer is: of a Vault or not, within the limits or not. */
+/** Decides whether an answer is a Vault's, and within the limits. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders } from "node:http";
 import { BackendError } from "../../src/contract/backend.ts";
@@ -14,21 +14,21 @@ export interface Raw {
 
 export interface Answer {
   readonly statusCode: number;
-  /** Parsed JSON; undefined where the server has nothing to say (204). */
+  /** Parsed JSON; undefined where the server sends none (204). */
   readonly body: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Characters of what a server named. */
 const LONGEST_SHOWN = 100;
 
-/** A proxy's error page with status 200 is no answer of a Vault, nor are its 404 or 403, with a text or without. */
+/** A proxy's error page with status 200 is not a Vault's answer, nor are its 404 or 403, with a text or without. */
 export function interpret({ status, headers, body }: Raw, server: string, place: string): Answer {
   const isEmpty = body.length === 0;
   let parsed;
   try {
     parsed = bodyOf(headers, body, place);
   } catch (error) {
-    // A refusal, by its status, says enough.
+    // The status of a refusal says enough.
     if (status < 400) throw error;
   } finally {
     body.fill(0);
@@ -42,7 +42,7 @@ export function interpret({ status, headers, body }: Raw, server: string, place:
   return { statusCode: status, body: parsed };
 }
 
-/** Every refusal of Vault's own has a list of errors; that of a deleted version has data and the id of its request. */
+/** Every refusal of Vault's has a list of errors; that of a deleted version has data and the id of its request. */
 function isOwn(body: Readonly<Record<string, unknown>>): boolean {
   return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
 }
@@ -54,7 +54,7 @@ function bodyOf(
 ): Readonly<Record<string, unknown>> | undefined {
   if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
   if (!isUtf8(body)) {
-    // Bytes that nobody asked for (`Content-Encoding: gzip`) are a proxy's.
+    // We ask for no encoding: encoded bytes (`Content-Encoding: gzip`) are a proxy's.
     if (!beginsAsObject(body)) return undefined;
     throw new BackendError("invalid", `${place}: the answer is not UTF-8`);
   }
@@ -68,12 +68,12 @@ export function placeOf({ pathname }: URL): string {
   try {
     return shortened(decodeURIComponent(path));
   } catch {
-    // A redirect may lead to what is no encoded text (`%ff`).
+    // A redirect may lead to a path that is not encoded text (`%ff`).
     return shortened(path);
   }
 }
 
-/** What a server chose may be a token, or as long as it likes. */
+/** The server chose the text: it may be a token, or of any length. */
 export function shortened(text: string): string {
   return text.length <= LONGEST_SHOWN ? text : `${text.slice(0, LONGEST_SHOWN)}…`;
 }

@@ -1,6 +1,7 @@
 /**
- * Secrets that the server made for us. The engine comes back for them after `refreshAfter`; what a visit does (nothing,
- * renew, replace) is decided here, so that whoever asks, and however often, a new secret is made only when it is time.
+ * Secrets that the server made for us. The engine comes back for them after `refreshAfter`. This file decides what a
+ * visit does (nothing, renew, replace), so that the server makes a new secret only when it is time, however often and
+ * by whomever it is asked for.
  */
 import { type BackendContext, BackendError } from "../../src/contract/backend.ts";
 import { numberOf } from "../../src/contract/json.ts";
@@ -14,12 +15,15 @@ import type { Place } from "./source.ts";
 import { lookTime, renewalTime } from "./renewal-times.ts";
 import type { Token } from "./token.ts";
 
-/** Seconds between two looks at a lease: it ends with its token, which can be revoked or replaced. A look asks nothing. */
+/**
+ * Seconds between two looks at a lease: it ends with its token, which can be revoked or replaced. A look sends no
+ * request.
+ */
 const LOOK = 60;
 /** Seconds by which the engine may be early. */
 const SLACK = 0.5;
 
-/** Seconds between two looks at what the server is changing. */
+/** Seconds between two reads of a secret that the server is changing. */
 const ROTATING = 3;
 
 interface Lease extends Issued {
@@ -44,9 +48,9 @@ export class Leases {
   readonly #now: () => number;
   readonly #current = new Map<string, Lease>();
   #superseded: Lease[] = [];
-  /** It may not revoke leases. */
+  /** The token that may not revoke leases. */
   #powerless: Token | undefined;
-  /** It may not look leases up. */
+  /** The token that may not look leases up. */
   #blind: Token | undefined;
 
   constructor(session: Session, reader: Reader, settings: Settings, context: BackendContext, now: () => number) {
@@ -75,7 +79,7 @@ export class Leases {
       this.#current.delete(place.identity);
       return { found, refreshAfter: this.#untilRotated(found) };
     }
-    // Where nobody says that the new one is applied (no action, no service), the old ones run out by themselves.
+    // Without an action or a service, nothing reports the new one as applied: the old ones run out by themselves.
     const now = this.#now();
     this.#superseded = this.#superseded.filter(({ endsAt }) => now < endsAt);
     if (held !== undefined) this.#superseded.push(held);
@@ -84,7 +88,7 @@ export class Leases {
     return this.#give(lease, ids);
   }
 
-  /** Ends what nobody uses any more. */
+  /** Revokes leases that nobody uses any more. */
   async applied(versions: ReadonlyMap<string, string>, signal: AbortSignal): Promise<void> {
     const isOver = ({ ids, found }: Lease) => [...ids].every((id) => versions.get(id) !== found.version);
     const over = this.#superseded.filter(isOver);
@@ -114,7 +118,7 @@ export class Leases {
 
   #give(lease: Lease, ids: readonly string[]): { found: Found; refreshAfter: number | undefined } {
     for (const id of ids) lease.ids.add(id);
-    // What has no end and no lease cannot end with its token either.
+    // A secret without an end and without a lease does not end with its token either.
     if (lease.leaseId === "" && lease.ttl === Infinity) return { found: lease.found, refreshAfter: undefined };
     const now = this.#now();
     const asked = lease.leaseId === "" || lease.token === this.#blind ? Infinity : lease.lookAt - now;
@@ -132,14 +136,17 @@ export class Leases {
     return await this.#isKnown(lease, signal);
   }
 
-  /** Whoever revokes a lease or its token tells nobody. Where the server cannot say, it lives: its renewal will show. */
+  /**
+   * Nobody tells us when a lease or its token is revoked, so we ask. Where the server cannot say, the lease counts as
+   * alive: its renewal will show.
+   */
   async #isKnown(lease: Lease, signal: AbortSignal): Promise<boolean> {
     const { token, found } = lease;
     const now = this.#now();
     lease.lookAt = now + lookTime(lease.ttl, this.#context.random);
     if (token === this.#blind) return true;
     const path = "sys/leases/lookup";
-    // What a token could do, and cannot any more, tells more than what it never could.
+    // A right that the token has lost tells more than one that it never had.
     const [couldLook, wasGood] = [token.worked.has(path), token.worked.has("auth/token/lookup-self")];
     try {
       const data = { lease_id: lease.leaseId };
@@ -163,13 +170,16 @@ export class Leases {
     }
   }
 
-  /** @param ttl seconds by the server's clock, which goes on while we sleep. @returns whether it need not be replaced now. */
+  /**
+   * @param ttl seconds by the server's clock, which goes on while we sleep. @returns whether the lease can stay for
+   *   now.
+   */
   #hasTime(lease: Lease, ttl: unknown): boolean {
     const left = numberOf(ttl);
     if (left === undefined) return true;
     const now = this.#now();
     lease.endsAt = Math.min(lease.endsAt, now + left);
-    // What has less left than a renewal would leave it is renewed, or replaced, at the next visit.
+    // A lease with less time left than a renewal would leave it is renewed, or replaced, at the next visit.
     lease.dueAt = Math.min(lease.dueAt, Math.max(now, lease.endsAt - lease.ttl / 3));
     return left > 0;
   }
@@ -190,7 +200,7 @@ export class Leases {
       );
       return false;
     }
-    // The request may have needed a new token, and the old one's leases are gone.
+    // The request may have needed a new token; then the old token's leases are gone.
     if (lease.token !== this.#session.token) return false;
     const ttl = secondsOf(body?.["lease_duration"]);
     if (ttl === 0) return false;
@@ -207,10 +217,13 @@ export class Leases {
     return lease.dueAt > now + SLACK;
   }
 
-  /** What the server changes by itself (a static role's password) is asked for when that is due, and now and then before. */
+  /**
+   * When to read a secret that the server changes by itself (a static role's password): when that is due, and every
+   * `LOOK` seconds before.
+   */
   #untilRotated({ rotatesIn }: Found): number | undefined {
     if (rotatesIn === undefined) return undefined;
-    // It is due, or the server is at it: some seconds.
+    // The change is due or under way, which takes some seconds.
     return rotatesIn <= 0 ? ROTATING : Math.min(LOOK, rotatesIn + 0.5 + this.#context.random());
   }
 
@@ -218,7 +231,7 @@ export class Leases {
     const { token } = this.#session;
     if (leaseId === "" || token === this.#powerless) return;
     try {
-      // A login for its sake would cost the lease that has just taken its place.
+      // `attempt` never logs in: a login would end the lease that has just taken its place.
       await this.#session.attempt({ method: "POST", path: "sys/leases/revoke", data: { lease_id: leaseId }, signal });
       this.#context.log("debug", `revoked an old lease of ${found.where}`);
     } catch (error) {
@@ -230,7 +243,7 @@ export class Leases {
   }
 }
 
-/** The server knows neither the token of a file, nor the login that would have another in its place. */
+/** The server refuses the token of a file, or the login that would replace a token. */
 function isDenied(error: unknown): boolean {
   return error instanceof BackendError && error.kind === "denied";
 }

@@ -1,14 +1,20 @@
-/** When a refusal is worth another login. A token that died needs one; a policy that keeps us from a place needs none. */
+/**
+ * Decides when a refusal is worth another login. A dead token needs one; a policy that keeps us from a place needs
+ * none.
+ */
 import type { Token } from "./token.ts";
 
-/** Seconds from one such login to the next, at least. */
+/** Seconds between two such logins, at least. */
 const PAUSE = 60;
-/** After a login in vain, at most: what a role was given is not to wait for as long as its token is old. Seconds. */
+/**
+ * Seconds to wait after a useless login, at most: a right that a role has gained must not wait for as long as its token
+ * is old.
+ */
 const LONGEST_PAUSE = 3600;
-/** A token of this age that is good, and yet refused, may lack a policy that was given to its role since. Seconds. */
+/** Seconds. A valid token of this age that is refused may lack a policy that its role has gained since. */
 const OLD = 600;
 
-/** The trials in place of a token that were in vain. */
+/** The useless logins for one token. */
 interface Vain {
   readonly wasGood: boolean;
   readonly pause: number;
@@ -20,26 +26,26 @@ export class LoginRetries {
   readonly #now: () => number;
   #last = -Infinity;
   #unanswered: Token | undefined;
-  /** One pause for all places of a token: each of many that are refused for good would cost logins of its own. */
+  /** All places of a token share one pause: else each place that is refused for good would cost logins of its own. */
   readonly #vain = new WeakMap<Token, Vain>();
 
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  /** @param isGood the server says that it knows `token`, which `path` was refused to. */
+  /** @param isGood the server says that it knows `token`, which it refused at `path`. */
   isDue(token: Token, path: string, isGood: boolean): boolean {
     const now = this.#now();
     const vain = this.#vain.get(token);
     vain?.turns.add(path);
     if (now - this.#last < PAUSE) return false;
-    // No matter of other places: more likely it has died.
+    // The token worked here before, so it has probably died, whatever other places say.
     if (!isGood && token.worked.has(path)) return true;
     if (vain?.wasGood === isGood) return now >= vain.nextAt && vain.turns.isTurnOf(path);
     return isGood ? now - token.since > OLD : token.worked.size > 0;
   }
 
-  /** The last trial in place of `token` could not tell whether that is dead. */
+  /** The last login for `token` could not tell whether it is dead. */
   isOpen(token: Token): boolean {
     return this.#unanswered === token;
   }
@@ -51,7 +57,7 @@ export class LoginRetries {
   /**
    * Places that are refused for good cost ever fewer logins: the next is due when `token` is twice as old.
    *
-   * @param isAnswered it was refused; false: an outage.
+   * @param isAnswered the server refused it; false: an outage.
    */
   failed(token: Token, path: string, isGood: boolean, isAnswered: boolean): void {
     const now = this.#now();
@@ -59,17 +65,17 @@ export class LoginRetries {
     this.#unanswered = isAnswered ? undefined : token;
     const before = this.#vain.get(token);
     const vain = before?.wasGood === isGood ? before : undefined;
-    // One that may not look itself up may be dead, however old it is.
+    // A token that may not look itself up may be dead, however old it is.
     const pause = Math.min(Math.max(isGood ? now - token.since : 2 * (vain?.pause ?? 0), PAUSE), LONGEST_PAUSE);
     const turns = vain?.turns ?? new Turns();
     turns.tried(path);
-    // Where it is not dead after all, it may have lost many places at once. What it still may soon works again.
+    // If it is not dead, it may have lost many places at once. The places that it still may use are soon noted again.
     if (!isGood && token.worked.has(path)) token.worked.clear();
     this.#vain.set(token, { wasGood: isGood, pause, nextAt: now + pause, turns });
   }
 }
 
-/** Among places that are refused: each is tried once before any is tried again. */
+/** Refused places take turns: each is tried once before any is tried again. */
 class Turns {
   readonly #places = new Map<string, "waiting" | "tried" | "gave way">();
 
@@ -78,7 +84,7 @@ class Turns {
     if (!this.#places.has(path)) this.#places.set(path, "waiting");
   }
 
-  /** One that was tried gives way to those that wait, but once: they may not be refused any more, and never come. */
+  /** A place that was tried gives way to those that wait, but only once: they may be allowed by now, and never come. */
   isTurnOf(path: string): boolean {
     const mustWait = this.#places.get(path) === "tried" && [...this.#places.values()].includes("waiting");
     if (mustWait) this.#places.set(path, "gave way");
@@ -86,7 +92,7 @@ class Turns {
   }
 
   tried(path: string): void {
-    // A second time: all had their turn. Those that are still refused come again.
+    // A second time: all had their turn. Places that are still refused come again.
     if (this.#places.has(path) && this.#places.get(path) !== "waiting") this.#places.clear();
     for (const [other, turn] of this.#places) if (turn === "gave way") this.#places.set(other, "tried");
     this.#places.set(path, "tried");

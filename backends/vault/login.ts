@@ -1,4 +1,4 @@
-/** From whatever proves who we are to a token. What proves it is read from its file at every login. */
+/** Exchanges a proof of who we are for a token. Every login reads the proof from its file again. */
 import { BackendError } from "../../src/contract/backend.ts";
 import { notYet, readFiles } from "../files/read.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
@@ -13,7 +13,7 @@ export class Login {
   readonly #client: Client;
   readonly #server: string;
   readonly #auth: LoginAuth;
-  /** A wrapping token opens once: what was in it is kept for the next login. */
+  /** A wrapping token opens once: its secret id is kept for the next login. */
   #unwrapped: { readonly wrappingToken: string; readonly secretId: Promise<string> } | undefined;
 
   constructor(client: Client, settings: Settings, auth: LoginAuth) {
@@ -38,7 +38,7 @@ export class Login {
     }
   }
 
-  /** Servers say 400 as well as 403 to a login that they refuse. */
+  /** Servers answer 400 as well as 403 to a login that they refuse. */
   #refused(refused: Refused): BackendError {
     const { status } = refused;
     if (refused.isOfOthers)
@@ -46,7 +46,7 @@ export class Login {
         "unavailable",
         `${this.place}: the server refuses the login (status ${status}): a clock may be wrong, or a system that the server asks may be away`,
       );
-    // What both servers say of a place where there is no login; some logins refuse with it, too.
+    // Both servers answer so where there is no login; some logins refuse so, too.
     const isHidden = status === 403 || (status === 400 && refused.isOfToken);
     const remedy = isHidden ? `${this.#remedy()}. Or ${this.#whichMount()}` : this.#remedy();
     if (status === 400 || status === 401 || status === 403)
@@ -101,8 +101,8 @@ export class Login {
   }
 
   /**
-   * A wrapping token that somebody else opened tells of a theft, and so does one that was made elsewhere than where
-   * secret ids are made: who opened the first can wrap something into a second.
+   * A wrapping token that somebody else opened is a sign of theft. So is one that was not made where secret ids are
+   * made: a thief who opened the first can wrap something into a second.
    */
   async #unwrap(wrappingToken: string, signal: AbortSignal): Promise<string> {
     if (this.#unwrapped?.wrappingToken === wrappingToken) return await unlessAborted(signal, this.#unwrapped.secretId);
@@ -140,7 +140,7 @@ export class Login {
       if (typeof secretId !== "string") throw strange(path, "no secret id in the answer");
       return secretId;
     };
-    // Whoever wants it may give up before the answer is here, which comes only once.
+    // The caller may give up before the answer is here, and it comes only once.
     const secretId = open();
     this.#unwrapped = { wrappingToken, secretId };
     secretId.catch(() => {
@@ -159,7 +159,7 @@ export async function readWord(path: string, what: string, signal: AbortSignal):
   const outcome = (await readFiles(new Map([["word", path]]), signal)).get("word");
   if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
   if (outcome.status === "missing") throw new BackendError("unavailable", `no ${what}: ${notYet(path)}`);
-  // trim() takes a byte order mark, too.
+  // trim() removes a byte order mark, too.
   const word = outcome.value.toString("utf8").trim();
   outcome.value.fill(0);
   if (word === "") throw new BackendError("unavailable", `no ${what}: ${path} is empty (yet)`);

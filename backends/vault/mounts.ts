@@ -5,7 +5,7 @@ import { dataOf } from "./answers.ts";
 import type { Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 
-/** Seconds after which what finds nothing asks again: a mount can be upgraded, or made anew. */
+/** Seconds after which a place with nothing in it asks again: a mount can be upgraded, or made anew. */
 const STALE = 60;
 
 export class Mounts {
@@ -22,7 +22,8 @@ export class Mounts {
   }
 
   /**
-   * Asked once for each mount. A refusal is no answer: what is taken for version 1 would be "missing" in version 2.
+   * Asks once for each mount. A refusal is no answer: if we took it for version 1, secrets of version 2 would be
+   * "missing".
    *
    * @throws Refused, BackendError
    */
@@ -44,12 +45,12 @@ export class Mounts {
     }
   }
 
-  /** Where the server says that the mount is: "secret" for `secret/team`. undefined: it was not asked, or did not say. */
+  /** Where the server has the mount: "secret" for `secret/team`. undefined: it was not asked, or did not say. */
   pointOf(mount: string): string | undefined {
     return this.#points.get(mount);
   }
 
-  /** Nothing was found there: next time the mount may be another. */
+  /** Call this where nothing was found: next time the mount may be another. */
   doubt(mount: string): void {
     const known = this.#known.get(mount);
     if (known !== undefined && this.#now() - known.since > STALE) this.#known.delete(mount);
@@ -61,7 +62,7 @@ export class Mounts {
     const { type, options, path: at } = dataOf(body, path);
     const isVersion2 = type === "kv" && isRecord(options) && options["version"] === "2";
     const point = typeof at === "string" ? at.replace(/\/+$/, "") : "";
-    // Nothing else of what a server says gets into a message.
+    // Nothing else that a server says gets into a message.
     return { isVersion2, point: point !== "" && `${mount}/`.startsWith(`${point}/`) ? point : undefined };
   }
 }

@@ -1,11 +1,11 @@
-/** One after the other. */
+/** Lets one caller in at a time. */
 export class Mutex {
   readonly #waiting = new Set<() => void>();
   #isTaken = false;
 
   /**
    * @param start is called when it is the caller's turn.
-   * @returns what ends the turn, or the wait for it. To be called once.
+   * @returns a function that ends the turn, or the wait for it. Call it once.
    */
   take(start: () => void): () => void {
     let isMine = false;

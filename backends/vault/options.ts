@@ -1,4 +1,4 @@
-/** What can be set for a Vault. */
+/** The options of a Vault. */
 import * as v from "valibot";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { absolutePath, object, oneOf, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";

@@ -11,7 +11,7 @@ import type { Settings } from "./settings.ts";
 import type { Place } from "./source.ts";
 import type { Token } from "./token.ts";
 
-/** Seconds that a certificate is given which is over already, by a clock that cannot be right. */
+/** Seconds to live for a certificate that is over already, by a clock that cannot be right. */
 const UNCLEAR = 60;
 
 /** What a place holds now. */
@@ -21,11 +21,14 @@ export interface Found {
   readonly version: string;
   /** `secret/data/app` */
   readonly where: string;
-  /** Where the server made the secret for us, and will not keep it. */
+  /** Set where the server made the secret for us, and will not keep it. */
   readonly issued: Issued | undefined;
   /** Seconds until the server changes it by itself, as it says: the password of a static role. */
   readonly rotatesIn?: number | undefined;
-  /** KV version 2 stores each number as a 64-bit float, and answers another where that is too small. Version 1 keeps its text. */
+  /**
+   * KV version 2 stores each number as a 64-bit float, and answers another number where it does not fit. Version 1
+   * keeps its text.
+   */
   readonly altersNumbers: boolean;
 }
 
@@ -35,7 +38,7 @@ export interface Issued {
   /** Seconds; Infinity: no end is known. */
   readonly ttl: number;
   readonly renewable: boolean;
-  /** undefined: a batch token, or none. The lease ends with it. */
+  /** The lease ends with it. */
   readonly token: Token;
 }
 
@@ -92,14 +95,14 @@ export class Reader {
     }
   }
 
-  /** @param isHidden the server does not even tell us about the mount: as where there is none. */
+  /** @param isHidden the server tells us nothing about the mount, as where there is none. */
   #hint(place: Place, isHidden: boolean): string {
     const hint = hintFor(place, this.#mounts.pointOf(place.mount));
     if (hint !== "" || !isHidden) return hint;
     return `; the token may read nothing below ${place.mount}, or there is no such \`mount\``;
   }
 
-  /** KV version 2 says by a 404 with data that there was something. */
+  /** A 404 with data is how KV version 2 says that there was something. */
   #notFound(refused: Refused, where: string, place: Place): Nothing {
     const { body } = refused;
     const inner = isRecord(body) && isRecord(body["data"]) ? body["data"]["metadata"] : undefined;
@@ -117,7 +120,7 @@ export class Reader {
     const data = dataOf(answered.body, where);
     const issued = issuedBy(answered, data, place);
     const rotatesIn = issued === undefined ? rotationOf(data) : undefined;
-    // That time alone is another each time.
+    // `ttl` alone differs each time.
     const kept = rotatesIn === undefined ? data : { ...data, ttl: undefined };
     const version = issued === undefined ? this.#versions.of(place.identity, kept) : this.#versions.next();
     return { status: "found", data, version, where, issued, rotatesIn, altersNumbers: false };
@@ -131,7 +134,7 @@ function ofVersion2(
 ): Found | Nothing {
   const { data, metadata } = answer;
   if (!isRecord(metadata) || typeof metadata["version"] !== "number") throw strange(where, "no metadata in the answer");
-  // What is deleted has no data. That it is to be deleted one day (`deletion_time`) is for the server's clock to tell.
+  // A deleted version has no data. A `deletion_time` to come is for the server's clock to judge.
   if (metadata["destroyed"] === true || data === null) return gone(metadata, where);
   if (!isRecord(data)) throw strange(where, "no data in the answer");
   if (version !== undefined && version !== metadata["version"]) throw strange(where, "another version in the answer");
@@ -144,15 +147,15 @@ function gone(metadata: Readonly<Record<string, unknown>>, where: string): Nothi
   return { status: "nothing", where: `${which} is ${destroyed === true ? "destroyed" : "deleted"}` };
 }
 
-/** As static roles of databases and of LDAP have it, and no secret that a person stored. */
+/** Static roles of databases and of LDAP have both fields; secrets that people store do not. */
 function rotationOf({ ttl, last_vault_rotation: last }: Readonly<Record<string, unknown>>): number | undefined {
   return typeof last === "string" ? numberOf(ttl) : undefined;
 }
 
 /**
- * What has a lease was made for us. So was every answer to a write: asking again would make another certificate. Its end
- * is that of the lease, else what a certificate says of itself (`pki/issue`: `expiration`, seconds since 1970), by the clock
- * of the server that made it.
+ * The server made for us what has a lease, and every answer to a write: asking again would make another certificate. It
+ * ends with its lease, or earlier where a certificate says so (`pki/issue`: `expiration`, seconds since 1970), by the
+ * clock of the server that made it.
  */
 function issuedBy(
   { body = {}, token, at }: Answered,
@@ -215,8 +218,8 @@ export function outcomeOf(found: Found, key: string | undefined, refreshAfter: n
 }
 
 /**
- * Above 2^53 not every whole number has a place, and what a float became has the text that JavaScript gives it, too (seen with
- * Vault 1.21 and OpenBao 2: 12345678901234567890 is answered as 12345678901234567000). A Literal was never one.
+ * A float cannot hold every whole number above 2^53, and the server prints a float as JavaScript does (seen with Vault
+ * 1.21 and OpenBao 2: they answer 12345678901234567890 as 12345678901234567000). A Literal was never a float.
  */
 function hasAlteredNumber(value: unknown): boolean {
   if (typeof value === "number") return Number.isInteger(value) && !Number.isSafeInteger(value);

@@ -26,8 +26,8 @@ export class Timer {
 const [SHORTEST_LOOK, LONGEST_LOOK] = [10, 300];
 
 /**
- * A twentieth of the time to live: what somebody revokes in an incident is not missed for longer, nor what ended while the
- * machine slept.
+ * A twentieth of the time to live: we do not miss for longer what somebody revokes in an incident, nor what ended while
+ * the machine slept.
  *
  * @param ttl Infinity: it has no end of its own.
  */

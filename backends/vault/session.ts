@@ -26,7 +26,7 @@ export class Session {
   readonly #retries: LoginRetries;
   #token: Token | undefined;
   #getting: Promise<Token> | undefined;
-  /** A login after a refusal that is in progress, and what then is a failure for all that wait for it. */
+  /** A login after a refusal that is in progress. It resolves to the failure, if any, for all that wait for it. */
   #trial: Promise<Error | undefined> | undefined;
 
   constructor(client: Client, settings: Settings, context: BackendContext, now: () => number) {
@@ -47,7 +47,7 @@ export class Session {
     return this.#token;
   }
 
-  /** A token file is read again, a token that has ended is replaced. @throws BackendError */
+  /** Reads a token file again, and replaces a token that has ended. @throws BackendError */
   async current(signal: AbortSignal): Promise<Token> {
     this.#renewal.catchUp();
     const { method } = this.#auth;
@@ -63,7 +63,8 @@ export class Session {
   }
 
   /**
-   * Sends a request with the current token; where it is refused, and another token is to be had, once more with that.
+   * Sends a request with the current token. Where the server refuses that, and another token is available, it sends the
+   * request once more with the other.
    *
    * @throws Refused, BackendError
    */
@@ -78,7 +79,7 @@ export class Session {
   }
 
   /**
-   * Sends a request with the token that there is: for what is not worth a login.
+   * Sends a request that is not worth a login: only with the token that there is.
    *
    * @throws Refused, BackendError
    */
@@ -89,7 +90,7 @@ export class Session {
     return await this.#send(call, token);
   }
 
-  /** A token, and one of its uses: requests that go out together do not count on the same one. */
+  /** Takes a token and one of its uses: requests that go out together do not count on the same one. */
   async #claim(signal: AbortSignal): Promise<Token> {
     for (;;) {
       const token = this.#token ?? (await this.current(signal));
@@ -112,7 +113,7 @@ export class Session {
     return { body, token, at: this.#client.serverTime };
   }
 
-  /** Ends the renewals; with `revoke`, and where a login made it, also the token. */
+  /** Ends the renewals. With `revoke`, it also revokes a token that a login made. */
   async close(revoke: boolean, signal: AbortSignal): Promise<void> {
     const token = this.#token;
     this.#token = undefined;
@@ -125,7 +126,9 @@ export class Session {
     await this.#client.call({ method: "POST", path: "auth/token/revoke-self", signal }, text);
   }
 
-  /** @returns what another token gets, where there is one or one is to be had. @throws `refusal` where that stands. */
+  /**
+   * Repeats the call with another token, where there is one or a login gives one. @throws `refusal` where it stands.
+   */
   async #again(call: Call, refused: Token, refusal: Refused): Promise<Answered> {
     const { signal } = call;
     const { method } = this.#auth;
@@ -133,7 +136,8 @@ export class Session {
     const isGood = await this.#isGood(refused, signal);
     if (method === "none") {
       if (isGood) throw refusal;
-      // It passes requests on before it has logged in. Without the default policy its token looks the same.
+      // An agent passes requests on before it has logged in. If its token lacks the default policy, this looks the
+      // same.
       const why = "the agent has no token (yet), or one that may not look itself up";
       throw new BackendError("unavailable", `${this.#server}: ${why}`);
     }
@@ -145,7 +149,7 @@ export class Session {
       const hint = isDressed ? ": more than the token seems to be in that file" : "";
       throw new BackendError("denied", `the token in ${this.#auth.tokenPath} ${why}${hint}`);
     }
-    // Other requests were refused with it, too, and one of them is asking for a token that serves them all.
+    // Other requests were refused with it, too, and one of them may be getting a token that serves them all.
     if (this.#getting !== undefined) await this.#getting;
     const failure = this.#trial === undefined ? undefined : await this.#trial;
     if (failure !== undefined) throw failure;
@@ -168,8 +172,8 @@ export class Session {
   }
 
   /**
-   * A new token is taken only where it is worth more than the old one, whose leases end with it: where it may what that may
-   * not, or where the server does not know that any more.
+   * Takes a new token only where it is worth more than the old one, whose leases end with it: where it may do what the
+   * old one may not, or where the server does not know the old one any more.
    */
   async #tryAnother(call: Call, refused: Token, isGood: boolean, refusal: Refused): Promise<Answered> {
     const { path, signal } = call;
@@ -198,9 +202,9 @@ export class Session {
       // Where a new one may not look itself up either, that says nothing about the old one.
       if (isNotRefused || (!isGood && (await this.#isGood(token, signal).catch(() => false)))) take();
       else {
-        // In an outage a dead one would cost a login with every attempt at every place.
+        // In an outage a dead token would cost a login with every attempt at every place.
         if (isAnswer || !isGood) this.#retries.failed(refused, path, isGood, isAnswer);
-        // Else it runs out by itself.
+        // Where this fails, it runs out by itself.
         await this.#revoke(token, signal).catch(() => undefined);
       }
       throw error;
@@ -221,7 +225,7 @@ export class Session {
     }
   }
 
-  /** However many requests want one, there is one login. */
+  /** All requests that want a token share one login. */
   async #logIn(signal: AbortSignal): Promise<Token> {
     this.#getting ??= this.#newToken(signal)
       .then((token) => this.#take(token))
@@ -231,7 +235,7 @@ export class Session {
     return await this.#getting;
   }
 
-  /** One that nobody uses yet. */
+  /** A token that nobody uses yet. */
   async #newToken(signal: AbortSignal): Promise<Token> {
     if (this.#login === undefined) throw new TypeError("this method has no login");
     return tokenOf(await this.#login.login(signal), this.#now());
@@ -244,7 +248,7 @@ export class Session {
   }
 }
 
-/** A server's word on one place says nothing of others. */
+/** What a server says about one place says nothing about others. */
 function failureOfAll(error: Error): Error | undefined {
   return error instanceof Refused && !error.isTemporary ? undefined : error;
 }

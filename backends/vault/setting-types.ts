@@ -1,4 +1,4 @@
-/** What several settings of a Vault may be. */
+/** Types that several settings of a Vault share. */
 import * as v from "valibot";
 import { text } from "../../src/contract/settings.ts";
 

@@ -1,4 +1,4 @@
-/** What an operator may say about a Vault: where it is, how to log in, how to know it. */
+/** The settings of a Vault, checked: where it is, how to log in, how to know it. */
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
 import { oneOf, parse } from "../../src/contract/settings.ts";
@@ -12,7 +12,7 @@ export type { Auth, TlsSettings };
 export interface Settings extends Readonly<
   Pick<Parsed, "mount" | "path" | "kvVersion" | "namespace" | "revokeOnStop">
 > {
-  /** Without a slash at its end; of a unix socket `http://localhost`. */
+  /** Without a slash at its end; `http://localhost` for a unix socket. */
   readonly url: string;
   /** The unix socket that the server or an agent listens on. */
   readonly socketPath: string | undefined;
@@ -53,7 +53,7 @@ function parseUrl(server: string): Pick<Settings, "url" | "socketPath" | "server
     throw new ConfigError("url", "expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket");
   if (url.username !== "" || url.password !== "") throw new ConfigError("url", "must not hold a user or a password");
   if (url.search !== "" || url.hash !== "") throw new ConfigError("url", "must not hold a query or a fragment");
-  // As documents for curl have it. Every request begins with it by itself.
+  // Documents for curl have /v1 in the URL. We add it to every request ourselves.
   const plain = url.href
     .replace(/\/+$/, "")
     .replace(/(?<=[^/]\/)v1$/, "")
@@ -68,7 +68,7 @@ function parseUrl(server: string): Pick<Settings, "url" | "socketPath" | "server
 function parseAuth(given: unknown, tokenPath: string | undefined, isSocket: boolean): Auth {
   if (given === undefined) {
     if (tokenPath !== undefined) return { method: "token", tokenPath };
-    // Who may use a socket is decided by its mode.
+    // The socket's mode decides who may use it.
     if (isSocket) return { method: "none" };
     throw new ConfigError("auth", "is required, or tokenPath: the file with the token");
   }

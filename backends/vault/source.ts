@@ -40,7 +40,7 @@ export interface Place {
   readonly path: string;
   /** Of a KV version 2 secret; undefined: the newest. */
   readonly version: number | undefined;
-  /** Then it is a write, whose answer has the secrets: `pki/issue/ROLE`. */
+  /** Makes it a write, whose answer has the secrets: `pki/issue/ROLE`. */
   readonly data: Readonly<Record<string, unknown>> | undefined;
   /** Equal for equal places. */
   readonly identity: string;

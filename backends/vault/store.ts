@@ -15,9 +15,9 @@ import type { Place, Source } from "./source.ts";
 
 /** Requests at once. */
 const CONCURRENCY = 8;
-/** Seconds for what is to be revoked at the end. */
+/** Seconds for what we revoke at the end. */
 const CLOSE_LIMIT = 0.4;
-/** The same for what follows from an action. */
+/** Seconds for what we revoke after an action. */
 const APPLIED_LIMIT = 4;
 
 export class VaultStore implements Backend<Source> {
@@ -26,7 +26,7 @@ export class VaultStore implements Backend<Source> {
   readonly #leases: Leases;
   readonly #settings: Settings;
 
-  /** @param now seconds, those that the machine sleeps included: the server's time goes on meanwhile. */
+  /** @param now seconds, including those that the machine sleeps: the server's time goes on meanwhile. */
   constructor(settings: Settings, context: BackendContext, now = sleepingClock()) {
     this.#settings = settings;
     this.#client = new Client(settings);
@@ -45,7 +45,7 @@ export class VaultStore implements Backend<Source> {
   }
 
   async #fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<Map<string, Outcome>> {
-    // Without a token nothing can be said of any secret.
+    // Without a token we know nothing about any secret.
     await this.#said(() => this.#session.current(signal));
     const places = new Map<string, { readonly place: Place; readonly requests: SecretRequest<Source>[] }>();
     for (const request of requests) {
@@ -100,7 +100,7 @@ export class VaultStore implements Backend<Source> {
     }
   }
 
-  /** Nothing but BackendError gets out, whatever was met on the way. */
+  /** Turns a Refused that got this far into a BackendError, the only error that callers know. */
   async #said<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();

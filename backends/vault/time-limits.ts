@@ -34,7 +34,7 @@ export class TimeLimits {
     this.#stage = this.#limit(this.#settings.timeouts.response, "no answer");
   }
 
-  /** It is us who are waited for. The limit for all of it goes on. */
+  /** The server waits for us. The limit for all of it goes on. */
   pause(): void {
     clearTimeout(this.#stage);
   }

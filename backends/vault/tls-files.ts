@@ -29,7 +29,7 @@ export class TlsFiles {
     const read = (path: string): Buffer => {
       const outcome = outcomes.get(path);
       if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
-      // A certificate that is being replaced, or comes late at boot.
+      // Somebody is replacing the certificate, or it comes late at boot.
       if (outcome.status === "missing") throw new BackendError("unavailable", notYet(path));
       return outcome.value;
     };
@@ -76,7 +76,7 @@ async function identityOf(path: string): Promise<string> {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
     return [dev, ino, size, mtimeNs, ctimeNs].join(":");
   } catch {
-    // Reading it says why.
+    // Reading the file says why.
     return "none";
   }
 }

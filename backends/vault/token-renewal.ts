@@ -1,4 +1,4 @@
-/** Keeps a token alive for as long as its server lets it; then has another in its place, or says that it ends. */
+/** Keeps a token alive for as long as its server lets it; then replaces it, or warns that it ends. */
 import { BackendError, type BackendContext } from "../../src/contract/backend.ts";
 import { dataOf, grantOf, secondsOf } from "./answers.ts";
 import type { Body, Client } from "./client.ts";
@@ -7,7 +7,7 @@ import type { Auth } from "./settings.ts";
 import { renewalTime, Timer } from "./renewal-times.ts";
 import type { Token } from "./token.ts";
 
-/** Seconds after which a look-up that failed is tried again, where no request has done so meanwhile. */
+/** Seconds after which a failed look-up is tried again, unless a request has done so meanwhile. */
 const LOOK_UP_PAUSE = 30;
 
 /** Seconds by which a timer may be late on a busy machine that has not slept. */
@@ -28,7 +28,7 @@ export class TokenRenewal {
   #dueAt = Infinity;
   #warned = false;
 
-  /** @param replace has another token in place of one that ends; undefined: no login is known. */
+  /** @param replace gets another token in place of one that ends; undefined: no login is known. */
   constructor(
     client: Client,
     auth: Auth,
@@ -50,7 +50,7 @@ export class TokenRenewal {
     this.#schedule(token, token.ttl);
   }
 
-  /** What is known of a login's token came with it; that of a file is asked for, after the secrets are there. */
+  /** A login describes its token. For a token from a file we ask the server, once the secrets are there. */
   lookUpSoon(token: Token): void {
     if (this.#auth.method !== "token" || this.#lookedUp === token || this.#stop.signal.aborted) return;
     this.#lookedUp = token;
@@ -68,7 +68,8 @@ export class TokenRenewal {
     })().catch((error: unknown) => {
       this.#context.log("debug", "cannot look up the token; using it as it is");
       if (token !== this.#token || (error instanceof Refused && !error.isTemporary)) return;
-      // An outage is no answer: without one the token would never be renewed. The next request asks again, if there is one.
+      // An outage is no answer: without one the token would never be renewed. The next request asks again, or else the
+      // timer does.
       this.#lookedUp = undefined;
       this.#timer.set(LOOK_UP_PAUSE, () => {
         this.lookUpSoon(token);
@@ -76,7 +77,7 @@ export class TokenRenewal {
     });
   }
 
-  /** Renews now what was to be renewed while the machine slept. */
+  /** Renews now a token whose time came while the machine slept. */
   catchUp(): void {
     const token = this.#token;
     if (token === undefined || this.#now() < this.#dueAt + TIMER_SLACK) return;
@@ -90,7 +91,7 @@ export class TokenRenewal {
     this.#timer.stop();
   }
 
-  /** Each request is one of the uses of a token that has a limit of them: such a token is left to end. */
+  /** A renewal would use up a token that has a limit of uses: such a token is left to end. */
   #schedule(token: Token, ttl: number): void {
     this.#timer.stop();
     this.#dueAt = Infinity;
@@ -107,7 +108,7 @@ export class TokenRenewal {
     try {
       if (token.renewable && (await this.#extend(token))) return;
       if (this.#replace === undefined) this.#warnOfEnd(token);
-      // While leases hang on the old one, both live.
+      // Both tokens live on: leases depend on the old one.
       else await this.#replace(this.#stop.signal);
     } catch (error) {
       if (token !== this.#token) return;
@@ -129,7 +130,7 @@ export class TokenRenewal {
     try {
       body = await this.#client.call({ method: "POST", path, data: {}, signal: this.#stop.signal }, token.text);
     } catch (error) {
-      // Refused, or not renewable after all. What the next request meets decides.
+      // Refused, or not renewable after all. The next request will show.
       if (error instanceof Refused && !error.isTemporary) return false;
       throw error;
     }

@@ -2,17 +2,17 @@
 import type { Grant } from "./answers.ts";
 
 export interface Token {
-  /** undefined: the server wants none of us. */
+  /** undefined: the server wants no token from us. */
   readonly text: string | undefined;
   readonly since: number;
-  /** Seconds of `now`; Infinity. */
+  /** Seconds of `now`, or Infinity. */
   endsAt: number;
   /** Requests that it is still good for. */
   uses: number;
   renewable: boolean;
-  /** What the server grants at once, in seconds; 0: without an end, or not known. */
+  /** Seconds that the server grants at a time; 0: without an end, or not known. */
   ttl: number;
-  /** Paths that it was not refused. */
+  /** Paths that it may use, as requests have shown. */
   readonly worked: Set<string>;
 }
 
@@ -26,7 +26,7 @@ export function tokenOf(grant: Grant, now: number): Token {
   };
 }
 
-/** A token of which nothing is known. */
+/** A token that we know nothing about. */
 export function unknownToken(text: string | undefined, now: number): Token {
   return { text, since: now, endsAt: Infinity, uses: Infinity, renewable: false, ttl: 0, worked: new Set() };
 }

@@ -1,4 +1,4 @@
-/** One request and its answer, within its time limits, to one server and to no other. No proxy, nothing from the environment. */
+/** One request and its answer, within its time limits, to one server only. No proxy, nothing from the environment. */
 import http from "node:http";
 import type https from "node:https";
 import { isIP } from "node:net";
@@ -23,12 +23,12 @@ export interface Request {
   readonly signal: AbortSignal;
 }
 
-/** Bytes. Vault's own limit for a request, and so for a stored secret, is 32 MiB; a secret is published up to 16. */
+/** Bytes. Vault's own limit for a request, and so for a stored secret, is 32 MiB; we publish secrets up to 16 MiB. */
 export const MAX_BODY = 32 * 1024 * 1024;
-/** Bytes. Above this, answers come in one at a time: eight of the largest at once would be a flood. */
+/** Bytes. Above this, answers come in one at a time: eight of the largest at once would need too much memory. */
 const LARGE = 1024 * 1024;
 const MAX_REDIRECTS = 3;
-/** Of status 1xx before an answer: some servers send one. */
+/** Responses with status 1xx before an answer: some servers send one. */
 const MAX_INTERIM = 100;
 /** ms that an idle connection is kept for the requests of one fetch, and for those between two. */
 const IDLE = 3000;
@@ -68,19 +68,19 @@ export class Transport {
     }
   }
 
-  /** Seconds since 1970: at boot our own clock may be hours away from what the server means by a time. */
+  /** Seconds since 1970, by the server's clock: at boot our own may be hours away. */
   get serverTime(): number {
     return (Date.now() + this.#ahead) / 1000;
   }
 
-  /** A fetch begins: what all its answers together may have is counted from here. */
+  /** A fetch begins: the limit for all its answers together counts from here. */
   begin(): void {
     this.#traffic.begin();
   }
 
   /**
-   * A fetch ends, and with it its idle connections: the next fetch finds the server anew. A connection that stays open wakes the
-   * process again and again, and a poll is to cost little.
+   * A fetch ends, and with it its idle connections: the next fetch opens new ones. An open connection wakes the process
+   * again and again, and a poll must cost little.
    */
   end(): void {
     for (const sockets of Object.values(this.#agent?.freeSockets ?? {}))
@@ -92,8 +92,8 @@ export class Transport {
   }
 
   /**
-   * A new agent where the TLS files have changed; requests under way end on the old one. No session is resumed: that would
-   * pass over the server's certificate, which may have expired since.
+   * Makes a new agent where the TLS files have changed; requests under way end on the old one. No session is resumed:
+   * that would skip the check of the server's certificate, which may have expired since.
    */
   async #ready(signal: AbortSignal): Promise<http.Agent> {
     const options = { keepAlive: true, timeout: IDLE, maxSockets: 8 };
@@ -110,16 +110,18 @@ export class Transport {
     const name = serverName ?? (isIP(hostname.replace(/^\[|\]$/g, "")) === 0 ? hostname : undefined);
     return {
       ...context,
-      // As curl and Go do: what `caFile` holds is trusted, be it the issuing authority or the server's certificate alone.
+      // As curl and Go do, trust what `caFile` holds, be it the issuing authority or the server's certificate alone.
       allowPartialTrustChain: context.ca !== undefined,
       minVersion,
       ...(name === undefined ? {} : { servername: name }),
-      // Said outright: NODE_TLS_REJECT_UNAUTHORIZED is the default.
+      // Set explicitly: the default comes from NODE_TLS_REJECT_UNAUTHORIZED.
       rejectUnauthorized: !insecureDoNotVerifyServer,
     };
   }
 
-  /** Before a fail-over is over a standby redirects to a leader that is gone: no redirect is a mistake of the settings for sure. */
+  /**
+   * During a fail-over a standby redirects to a leader that is gone: so no redirect proves a mistake in the settings.
+   */
   #follow(from: URL, { status, headers }: Raw, method: string): URL {
     const { server } = this.#settings;
     const { location } = headers;
@@ -147,7 +149,7 @@ export class Transport {
     }
   }
 
-  /** What keeps us from the server may be our own unit. */
+  /** Our own unit may keep us from the server. */
   async #explained(error: unknown, signal: AbortSignal): Promise<unknown> {
     if (signal.aborted || !(error instanceof BackendError) || error.kind !== "unavailable") return error;
     const { socketPath } = this.#settings;
@@ -165,7 +167,7 @@ export class Transport {
         request.destroy();
       };
       const limits = new TimeLimits(this.#settings, exchange.signal, fail);
-      // Where all are busy, it is a connection that another request was done with.
+      // Where all connections are busy, the request gets one that another has finished with.
       request.on("socket", (socket) => {
         if (!socket.connecting) {
           limits.awaitAnswer();
@@ -254,7 +256,7 @@ export class Transport {
   }
 }
 
-/** A server without TLS, an agent on this machine say, starts without its modules: 5 ms of the executable (measured). */
+/** Loaded only for TLS: a server without it, an agent on this machine say, saves the executable 5 ms (measured). */
 function secure(): typeof https {
   return process.getBuiltinModule("node:https");
 }
@@ -277,7 +279,7 @@ class StaleConnection extends BackendError {
   }
 }
 
-/** What a status of an error comes with is a proxy's, perhaps. */
+/** The body of an error status may be a proxy's. */
 function tooLarge(url: URL, status = 0): BackendError {
   return new BackendError(
     status < 300 ? "invalid" : "unavailable",

@@ -1,4 +1,4 @@
-/** AppRole: a role id, and mostly a secret id, which may come wrapped. */
+/** AppRole: a role id, and usually a secret id, which may come wrapped. */
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
 import { absolutePath, object, text } from "../../../src/contract/settings.ts";

@@ -1,4 +1,4 @@
-/** A token that somebody else got, in a file. */
+/** A file with a token that somebody else got. */
 import { means, option } from "../../../src/contract/option.ts";
 import { absolutePath, object } from "../../../src/contract/settings.ts";
 import { method } from "./method.ts";
