@@ -1,18 +1,20 @@
-/** When the store is asked for which secret: by polls, before a lease ends, and again for what it failed to give. */
+/**
+ * Decides when to ask the store for which secret: at polls, before a lease ends, and again for what it failed to give.
+ */
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import { backoff, type Clock, jittered, type Random } from "../runtime/clock.ts";
 import { type HeldValues, isEnding, PUBLISHED_BEFORE } from "./held-values.ts";
 import { longestRetryAfter, type Problem, problemOf } from "./problems.ts";
 
-/** Seconds, for what only a person can mend: the answer may come years later, but then it must be seen. */
+/** Seconds, for what only a person can mend: the answer may come years later, but we must see it then. */
 const SELDOM = 60;
 /** The same where each answer may be another lease. */
 const RARELY = 3600;
 
-/** Why the store is asked other than by time: a person wants it, or the store gave a hint. */
+/** Why we ask the store other than by time: a person wants it, or the store gave a hint. */
 export type Request = "reload" | "hint";
 
-/** What came of the ids that the store was asked for. */
+/** What the store answered for the ids that we asked it for. */
 export interface Round {
   readonly outcomes: ReadonlyMap<string, Outcome>;
   /** Those of them that differ from what was published. */
@@ -24,25 +26,27 @@ export type PublishResult = "unchanged" | "refused" | "failed" | ReadonlySet<str
 
 type Pause = "soon" | "seldom" | "rarely";
 
-/** What is asked for again sooner than by the next poll, which may be an hour away, or never come. */
+/** What we ask for again sooner than at the next poll, which may be an hour away, or never come. */
 interface Ask {
   /** µs of CLOCK_MONOTONIC. */
   readonly at: number;
-  /** The same: no poll asks before that, because the store wants to be left alone, or would give another lease. */
+  /**
+   * µs of CLOCK_MONOTONIC: no poll asks before, because the store wants to be left alone, or would give another lease.
+   */
   readonly notBefore: number;
   /** How often in a row the store was silent, or the disk failed. */
   readonly failures: number;
-  /** The start could not get it: an earlier life's value is in use, or none, until the store answers. */
+  /** The start could not get it: until the store answers, an earlier life's value is in use, or none. */
   readonly fromStart: boolean;
-  /** Nobody has asked for it but the start. */
+  /** Only the start has asked for it. */
   readonly quiet: boolean;
-  /** The store has given it, and it is in no file. */
+  /** The store has given it, but it is in no file. */
   readonly unwritten: boolean;
 }
 
 export class AskTimes {
   #ids: readonly string[];
-  /** A start ends without these; a configuration that is taken over later may have some that are not there. */
+  /** A start ends without these; a configuration that is taken over later may have some that are missing. */
   #required: ReadonlySet<string> = new Set();
   readonly #held: HeldValues;
   readonly #clock: Clock;
@@ -66,7 +70,7 @@ export class AskTimes {
     return this.#ids.reduce((least, id) => Math.min(least, this.#dueAt(id)), this.#pollAt);
   }
 
-  /** @param ids all secrets. @param required those of them that are waited for where they are not there. */
+  /** @param ids all secrets. @param required those of them to wait for where they are missing. */
   secretsAre(ids: readonly string[], required: ReadonlySet<string>): void {
     this.#ids = ids;
     this.#required = required;
@@ -94,14 +98,14 @@ export class AskTimes {
       this.#again.set(id, { at, notBefore: 0, failures, fromStart: true, quiet: true, unwritten: false });
   }
 
-  /** What the store had is in no file, and can be now. */
+  /** The values that the store had are in no file, and can be now. */
   askNow(ids: Iterable<string>): void {
     const at = this.#clock.monotonic();
     const fresh = { notBefore: 0, failures: 0, fromStart: false, quiet: false };
     for (const id of ids) this.#again.set(id, { ...fresh, ...this.#again.get(id), at, unwritten: true });
   }
 
-  /** @returns what the store is to be asked for now; undefined: not even a poll is due. */
+  /** @returns the ids to ask the store for now; undefined: not even a poll is due. */
   due(request: Request | undefined): readonly string[] | undefined {
     const now = this.#clock.monotonic();
     const isPoll = now >= this.#pollAt;
@@ -120,7 +124,7 @@ export class AskTimes {
     return this.#again.get(id)?.quiet === true;
   }
 
-  /** Takes what arrived, and plans when to ask for the rest. @returns seconds until what failed is tried again. */
+  /** Takes what arrived, and plans when to ask for the rest. @returns seconds until the next try for what failed. */
   settle(round: Round, publishFailures: number): number {
     const { outcomes } = round;
     const pauses = new Map([...outcomes].map(([id, outcome]) => [id, this.#pause(id, outcome, round)]));
@@ -155,7 +159,7 @@ export class AskTimes {
     return this.#again.get(id)?.failures ?? 0;
   }
 
-  /** How soon it is asked for again; undefined: that is left to polls, and to people. */
+  /** How soon to ask for it again; undefined: polls and people decide. */
   #pause(id: string, outcome: Outcome, round: Round): Pause | undefined {
     const problem = problemOf(outcome);
     if (problem !== undefined) return this.#pauseAfter(problem, id);
@@ -174,7 +178,7 @@ export class AskTimes {
     if (kind === "unavailable" && held?.refreshAt === undefined) return "soon";
     if (held === undefined && this.#required.has(id)) return "seldom";
     const ask = this.#again.get(id);
-    // Of an optional secret that was never had, the store has been heard now.
+    // For an optional secret that we never had, the store's answer is enough.
     return ask?.unwritten === true || (ask?.fromStart === true && held?.version === PUBLISHED_BEFORE)
       ? "seldom"
       : undefined;

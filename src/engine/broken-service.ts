@@ -1,7 +1,7 @@
 /**
  * New secrets must never kill a service. If an action broke it, and nothing else needs its sidecar, systemd stops the
  * sidecar with it, and nobody would publish the right secrets that may come a second later. So a sidecar that is
- * stopped like this looks for newer secrets for a while, and has both started again if there are any.
+ * stopped like this looks for newer secrets for a while, and if there are any, asks systemd to start both again.
  */
 import type { Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -30,7 +30,7 @@ export interface BrokenServiceParts {
   readonly status: (text: string) => void;
 }
 
-/** To be called when a stop is asked for. Returns at once where no action has just broken a target. */
+/** Call this when a stop is asked for. It returns at once where no action has just broken a target. */
 export async function helpBrokenService(parts: BrokenServiceParts): Promise<void> {
   const { targets, systemd, log, clock, owed, status } = parts;
   const { signal } = new AbortController();

@@ -1,4 +1,4 @@
-/** Reads the configuration again while it runs, and checks it whole before anything of it is used. */
+/** Reads the configuration again while the sidecar runs, and checks all of it before using any of it. */
 import { isDeepStrictEqual } from "node:util";
 import { type Config, configOf } from "../config/config.ts";
 import type { ConfigFlags } from "../config/config-file.ts";
@@ -8,22 +8,22 @@ import type { Publisher } from "../publish/publisher.ts";
 import type { SetLayout } from "../publish/layout.ts";
 import type { Store } from "./store.ts";
 
-/** A configuration that is good, and that nothing uses yet. */
+/** A valid configuration that nothing uses yet. */
 export interface Successor {
   readonly config: Config;
   readonly store: Store;
   readonly layout: SetLayout;
-  /** Options that stay as they were: what they decide was decided at the start. */
+  /** Options that stay as they were: they matter only at the start. */
   readonly kept: readonly string[];
-  /** Where it is from. */
+  /** The file that it comes from. */
   readonly file: string;
-  /** To be called when it is in charge. Never rejects. */
+  /** Call this when it is in charge. Never rejects. */
   taken(): Promise<void>;
 }
 
 export interface Configuration {
   /**
-   * @param given what the file says, by somebody who can see it; undefined: to be read here.
+   * @param given the text of the file, from somebody who can see it; undefined: read it here.
    * @returns undefined where it is the one that runs. @throws FatalError, BackendError
    */
   successor(given: ConfigText | undefined, running: Running): Promise<Successor | undefined>;
@@ -54,7 +54,7 @@ export function configurationOf(
       const whole = await configOf(text.text, text.file, flags);
       const { config, kept } = withKept(whole, running.config);
       if (isDeepStrictEqual(config, running.config) && kept.length === 0) {
-        // Spaces, say: there is nothing to take over, and the file is what runs.
+        // Only spaces differ, say: there is nothing to take over, and the file is what runs.
         await file.take(text);
         return undefined;
       }
@@ -69,7 +69,7 @@ export function configurationOf(
   };
 }
 
-/** What is decided at the start stays: where the files are, who reads them there, and whether anybody stays at all. */
+/** Keeps what the start decided: where the files are, who reads them there, and whether the sidecar stays at all. */
 function withKept(next: Config, running: Config): { readonly config: Config; readonly kept: readonly string[] } {
   if (next.output === undefined || running.output === undefined)
     throw new ConfigError("output", "is required (or --output DIR, or --once)");

@@ -1,4 +1,7 @@
-/** One round: ask the store, compare, verify, publish, and ask for the action. Whatever fails, what is published stays. */
+/**
+ * One round: ask the store, compare, verify, publish, and ask for the action. If any step fails, the published set
+ * stays.
+ */
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -33,7 +36,7 @@ export interface CycleParts {
   readonly published: () => void;
 }
 
-/** A publish that is to be made, and what it is of. */
+/** A publish that is due, and what it publishes. */
 interface Publish {
   readonly what: string;
   /** The target must hear of it. */
@@ -48,9 +51,9 @@ export class Cycle {
   }
 
   /**
-   * @param ids what is asked for; none: only a publish is due, or a look at what is published.
-   * @param isTaken the reload has taken another configuration over: its templates are read, and the target hears of nothing
-   *   but values that the store has changed.
+   * @param ids the secrets to ask for; none: only a publish is due, or a look at what is published.
+   * @param isTaken the reload has taken another configuration over, and its templates are already read; the target
+   *   hears only of values that the store has changed.
    * @returns undefined where it is stopped before anything is known.
    */
   async run(
@@ -91,7 +94,7 @@ export class Cycle {
   /** Restores what somebody removed or altered. The target hears of it only where it may have read other bytes. */
   mend(): void {
     const { log, publisher, held, owed, targets } = this.#parts;
-    // Other files are due of the same values: the publish mends what is not right.
+    // A publish of other files is due, and mends what is not right.
     if (owed.files !== undefined || isHalfDone(publisher)) return;
     try {
       const damaged = publisher.repair(held.bytes, owed.areBytesUncompared, !targets.none);
@@ -142,7 +145,7 @@ export class Cycle {
     owed.templatesAre(this.#makeOthers() ? "changed" : "published", !targets.none);
   }
 
-  /** Whether the templates make something else of the same values. */
+  /** Whether the templates make other files of the same values. */
   #makeOthers(): boolean {
     const { log, publisher, held } = this.#parts;
     try {
@@ -163,7 +166,7 @@ export class Cycle {
     const what = owed.files?.what ?? "what was half done";
     const mustHear = ([id, { refreshAfter }]: readonly [string, Fetched]) =>
       !owed.isAdded(id) && (config.reloadOnChange || refreshAfter !== undefined || !owed.isQuiet(id));
-    // Of what is half done it may have read something already.
+    // The target may have read something of a publish that is half done.
     return { what, act: halfDone || owed.files?.act === true || [...changes].some(mustHear) };
   }
 
@@ -216,7 +219,7 @@ function isAnswered(outcome: Outcome): boolean {
   return problem === undefined || problem.kind === "missing";
 }
 
-/** As a call: it changes within a publish, which the compiler's narrowing does not know. */
+/** A call, because it changes within a publish, which the compiler's narrowing does not know. */
 function isHalfDone(publisher: Publisher): boolean {
   return publisher.halfDone;
 }

@@ -15,7 +15,7 @@ export const MOST_KEYS = 1000;
 
 /**
  * @param describe where it comes from, for people.
- * @returns `invalid` for what cannot be made of it; then it is overwritten.
+ * @returns `invalid` for a value that does not have the shape; the value is then overwritten.
  */
 export function shaped(outcome: Outcome, shape: Shape, describe: () => string): Outcome {
   if (!("value" in outcome) || (shape.decode === undefined && !shape.join && !shape.all)) return outcome;
@@ -43,10 +43,10 @@ const DIGITS = new Map(Array.from(ALPHABET, (character, digit) => [character.cha
 const PADDING = 0x3d;
 
 /**
- * Base64 as RFC 4648, section 4, has it, with its padding; line ends and spaces between count for nothing, as base64(1) and
- * editors write them. Byte by byte: no string is made, which could not be overwritten, and nothing is passed over in silence.
+ * Base64 as in RFC 4648, section 4, with its padding. It ignores line ends, spaces and tabs, which base64(1) and
+ * editors write, and no other byte. It works byte by byte: a string could not be overwritten.
  *
- * @returns undefined where it is none.
+ * @returns undefined where it is not base64.
  */
 export function decoded(text: Buffer): Buffer | undefined {
   const bytes = Buffer.alloc(Math.ceil(text.length / 4) * 3);
@@ -66,7 +66,7 @@ export function decoded(text: Buffer): Buffer | undefined {
     }
   }
   const isWhole = (digits + padding) % 4 === 0 && padding <= 2 && (padding === 0 || digits % 4 === 4 - padding);
-  // Bits that are in no byte are 0: else two texts would be one value.
+  // Left-over bits must be 0: else two texts would mean one value.
   if (!isWhole || (held & ((1 << bits) - 1)) !== 0) return refused(bytes);
   const whole = Buffer.alloc(length);
   bytes.copy(whole);

@@ -11,14 +11,14 @@ export interface EmptiedParts {
   readonly store: Pick<Store, "describe">;
 }
 
-/** Nothing, or ends of lines alone: `echo "$(decrypt)" > secret` leaves one where decrypt fails. */
+/** Empty, or line ends only: `echo "$(decrypt)" > secret` leaves one where decrypt fails. */
 export function isEmpty(value: Buffer): boolean {
   return value.every((byte) => byte === 0x0a || byte === 0x0d);
 }
 
 /**
- * @param published what stays published; undefined: nothing is.
- * @returns `outcomes`, with those that became empty as missing ones that may still come.
+ * @param published the bytes that stay published; undefined: none.
+ * @returns `outcomes`, where a secret that became empty counts as missing but still to come.
  */
 export function keepEmptied(
   { config, store }: EmptiedParts,

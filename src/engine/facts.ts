@@ -1,6 +1,6 @@
 /**
- * What `fetcher status` shows of a sidecar: a file in its runtime directory, with no value and no source of one. It is
- * readable for whoever may look into that directory.
+ * What `fetcher status` shows of a sidecar: a file in its runtime directory, without any value or source of one.
+ * Everybody who may look into that directory can read it.
  */
 import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { isRecord } from "../contract/records.ts";
 
 export const FACTS = `${RESERVED_PREFIX}facts`;
 
-/** Times are those of Date.toISOString(); null: never, or nothing of the kind. */
+/** Times are from Date.toISOString(); null: never, or not applicable. */
 export interface Facts {
   readonly program: string;
   /** The sidecar's; null: systemd did not start it as a unit. */
@@ -47,8 +47,8 @@ export type TellFacts = (
 
 /**
  * @param directory the sidecar's runtime directory.
- * @param startedAt of an earlier process, whose work it is; else now.
- * @returns what writes them. A full disk costs only this overview.
+ * @param startedAt from an earlier process, whose work this one continues; else now.
+ * @returns a function that writes them. A full disk costs only this overview.
  */
 export function factsFile(
   directory: string,
@@ -62,7 +62,7 @@ export function factsFile(
     try {
       rmSync(fresh, { force: true });
       writeFileSync(fresh, `${JSON.stringify(facts)}\n`, { flag: "wx", mode: 0o600 });
-      // Past the umask, and in one step: whoever reads it sees all of it.
+      // Whatever the umask is, and in one step: readers see all of it or nothing.
       chmodSync(fresh, 0o644);
       renameSync(fresh, path);
     } catch {
@@ -71,7 +71,7 @@ export function factsFile(
   };
 }
 
-/** @returns undefined where there are none, none that we may read, or those of another program. */
+/** @returns undefined where there are none, where we may not read them, or where another program wrote them. */
 export function readFacts(directory: string): Facts | undefined {
   try {
     const json: unknown = JSON.parse(readPlainSync(join(directory, FACTS)).toString("utf8"));
@@ -96,7 +96,7 @@ function areFacts(json: Readonly<Record<string, unknown>>): boolean {
   );
 }
 
-/** What its control group is called. */
+/** The name of its control group. */
 export function unitOfThisProcess(): string | null {
   try {
     return /\/([^/\n]+\.service)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? null;

@@ -27,10 +27,10 @@ export async function fetchOnce(parts: FetchParts, ids: readonly string[], stop:
 }
 
 /**
- * What is found changed may not be all, or not all of it: it is fetched again until it stays the same for `settle` seconds.
- * Not where a lease is among it, of which another answer might be another one.
+ * Fetches again until the changes stay the same for `settle` seconds: a first look may not see all of them, or not all
+ * of one. It fetches only once where a lease is among them, since another answer might be another lease.
  *
- * @param hinted a watch has been quiet for so long already: only what says that it is younger is not trusted.
+ * @param hinted a watch has already been quiet for that long: it waits only for files that say they are younger.
  */
 export async function fetchSettled(
   parts: FetchParts,
@@ -41,7 +41,7 @@ export async function fetchSettled(
   const { config, held, clock } = parts;
   const { settle } = config.onChange;
   let changes: ReadonlyMap<string, Fetched> = new Map();
-  /** The bytes of the round before, which are overwritten meanwhile. */
+  /** The bytes of the last round, whose own buffers are overwritten meanwhile. */
   let seen: ReadonlyMap<string, Buffer> | undefined;
   const restless = (outcomes: ReadonlyMap<string, Outcome>) => {
     changes = held.changesIn(outcomes);
@@ -53,7 +53,7 @@ export async function fetchSettled(
   };
   const fetch = (wanted: readonly string[]) => ask(parts, wanted, stop);
   try {
-    // Behind a hint, the store was given its time to be quiet before: but systemd sees a write only when the file is closed.
+    // After a hint, the store has had its time to be quiet; but systemd sees a write only when the file is closed.
     const afterHint = config.onDemand ? longest(settle) / 2 : settle;
     const limit = hinted ? afterHint : longest(settle);
     const outcomes = await fetchUntilQuiet({ fetch, restless }, ids, clock, limit, stop);

@@ -1,4 +1,4 @@
-/** Before READY: gets every secret that the service needs, or reports for good why not. */
+/** Before READY: gets every secret that the service needs, or reports for good why it cannot. */
 import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
@@ -12,7 +12,7 @@ import type { Log } from "../runtime/log.ts";
 import { longestRetryAfter, type Problem, problemOf, type Problems } from "./problems.ts";
 import { FETCH_LIMIT, type Store } from "./store.ts";
 
-/** Seconds that a store is given while a published set of an earlier life stands ready. */
+/** Seconds to wait for a store while an earlier life's published set is available. */
 export const ADOPTION_LIMIT = 5;
 
 /** Seconds that a start goes on in a sandbox that hides what it waits for. */
@@ -30,12 +30,14 @@ export interface FirstLoadParts {
 }
 
 /**
- * Fills `held`. It does not ask again for what failed for good, retries what may heal with backoff, and takes a failing
- * secret from `published` if the whole scope is there.
+ * Fills `held`. It does not ask again for what failed for good, and retries with backoff what may heal. Where
+ * `published` has the whole scope, it takes a failing secret from there.
  *
  * @param published id → bytes of a complete set that an earlier life published.
- * @returns what the store failed, and is to be asked for again: those of it that are in `published` were taken from there.
- * @throws FatalError 66, 77, 78 for what a person must mend; 69 after `startTimeout`; 75 where only a new sandbox helps.
+ * @returns the secrets that the store failed to give, to be asked for again; those in `published` were taken from
+ *   there.
+ * @throws FatalError 66, 77, 78 for what a person must mend; 69 after `startTimeout`; 75 where only a new sandbox
+ *   helps.
  */
 export async function firstLoad(
   parts: FirstLoadParts,
@@ -64,7 +66,7 @@ class Loading {
   #attempt = 0;
   /** Seconds after the beginning. */
   #retryAt = 0;
-  /** This round is for what failed, and not for a lease alone that ends meanwhile. */
+  /** This round is for what failed; false: only for a lease that ends meanwhile. */
   #isRetry = true;
 
   constructor(parts: FirstLoadParts, published: ReadonlyMap<string, Buffer> | undefined) {
@@ -98,7 +100,7 @@ class Loading {
     return (this.#parts.clock.monotonic() - this.#begun) / 1e6;
   }
 
-  /** Seconds after the beginning. A start that may end by its own limit of time ends by that alone. */
+  /** Seconds after the beginning. A start with a time limit of its own ends by that limit alone. */
   get #hiddenLimit(): number {
     const isHidden = [...this.#failed.values()].some((problem) => mayHeal(problem) && mayShowLater(problem.message));
     if (!isHidden || this.#published !== undefined || this.#parts.config.startTimeout !== null) return Infinity;
@@ -124,7 +126,7 @@ class Loading {
   }
 
   /**
-   * @returns true: what was published before stays in use; false: the store is asked again.
+   * @returns true: the set published before stays in use; false: ask the store again.
    * @throws FatalError for what a person must mend.
    */
   #givesUp(outcomes: ReadonlyMap<string, Outcome>, patient: ReadonlyMap<string, number>): boolean {
@@ -143,7 +145,7 @@ class Loading {
     return false;
   }
 
-  /** @returns seconds until the store is asked again. @throws FatalError (69) when `startTimeout` is over. */
+  /** @returns seconds until we ask the store again. @throws FatalError (69) when `startTimeout` is over. */
   #plan(patient: ReadonlyMap<string, number>): number {
     const { config, store, held, clock, random, status } = this.#parts;
     const failed = this.#failed;
@@ -161,8 +163,8 @@ class Loading {
       if (this.#attempt === 1 && this.#published === undefined)
         void watch(this.#parts, this.#alarm, this.watching.signal);
     }
-    // A lease that was fetched already may end before the last of the others is there: it alone is asked for.
-    // One that has ended already is asked for with the others.
+    // A lease that we have may end before the last of the others arrives: then we ask for it alone. We ask for one that
+    // has ended already with the others.
     const untilEnd = (held.nextEnd(failed) - clock.monotonic()) / 1e6;
     return Math.min(Math.max(this.#retryAt - this.#elapsed, 0), limit, untilEnd > 0 ? untilEnd : Infinity);
   }
@@ -177,8 +179,8 @@ class Loading {
 }
 
 /**
- * What keeps the scope from being complete. An optional secret that is missing does not, nor one that is refused, unless
- * there is a published value to keep.
+ * The problems that keep the scope from being complete. A missing or refused optional secret does not, unless there is
+ * a published value to keep.
  */
 function failures(
   { config }: FirstLoadParts,
@@ -190,7 +192,7 @@ function failures(
   for (const [id, outcome] of outcomes) {
     const problem = problemOf(outcome);
     if (problem === undefined) continue;
-    // A store that does not answer may or may not have the secret; it does have one that became empty.
+    // A store that does not answer may or may not have the secret; one whose secret became empty does have it.
     const keeps = (problem.kind !== "missing" || problem.mayAppear) && published?.has(id) === true;
     if (optional.has(id) && problem.kind !== "unavailable" && !keeps) continue;
     failed.set(id, problem);
@@ -202,7 +204,7 @@ function mayHeal(problem: Problem): boolean {
   return problem.kind === "unavailable" || problem.mayAppear;
 }
 
-/** How long an answer that looks final is still waited out, where the store may change it by itself. */
+/** How long to wait after an answer that looks final, where the store may change it by itself. */
 class Patience {
   readonly #since = new Map<string, number>();
 
@@ -211,7 +213,7 @@ class Patience {
     const left = new Map<string, number>();
     for (const id of this.#since.keys()) if (!failed.has(id)) this.#since.delete(id);
     for (const [id, problem] of failed) {
-      // An outage in between says nothing about what was refused before it.
+      // An outage in between says nothing about an earlier refusal.
       if (mayHeal(problem) || problem.mayHealFor === 0) continue;
       const since = this.#since.get(id) ?? now;
       this.#since.set(id, since);
@@ -234,7 +236,7 @@ export function fatal(backend: string, id: string, { kind, message }: Problem): 
   return new FatalError(exitCodeOf[kind], `${backend}: secret ${JSON.stringify(id)}: ${message}`);
 }
 
-/** @throws FatalError (75) about the first that a new sandbox may show. */
+/** @throws FatalError (75) about the first secret that a new sandbox may show. */
 function refuseSandbox(backend: string, failed: ReadonlyMap<string, Problem>): void {
   for (const [id, { message }] of failed)
     if (mayShowLater(message))
@@ -263,7 +265,7 @@ function waitingFor(backend: string, failed: ReadonlyMap<string, Problem>, attem
   return `waiting for ${backend}: ${first?.message ?? ""}${others} (attempt ${attempt}, next in ${wait.toFixed(wait < 1 ? 1 : 0)} s)`;
 }
 
-/** What is waited for may come at any moment: a hint shortens the wait. Polling goes on if watching fails. */
+/** The secrets may come at any moment: a hint shortens the wait. Polling goes on if watching fails. */
 async function watch({ store, log }: FirstLoadParts, alarm: Alarm<"hint">, signal: AbortSignal): Promise<void> {
   try {
     await store.watch?.(() => {

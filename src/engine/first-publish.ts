@@ -25,7 +25,7 @@ export interface FirstPublishParts {
  * Publishes what is held, and asks for the action where a target runs with something else.
  *
  * @param found what an earlier life published.
- * @returns `kept` and `failed` where that stays, and is held again; after `failed` trying again may help.
+ * @returns `kept` and `failed` where the earlier set stays, and is held again; after `failed` trying again may help.
  * @throws ConfigError for a lease that nobody would renew; PublishError and ValueError where nothing is published yet.
  */
 export async function publishFirst(
@@ -36,7 +36,7 @@ export async function publishFirst(
   const { config, publisher, held, owed, rotation, targets } = parts;
   if (!config.resident) refuseLeases(parts);
   const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
-  // Whatever reloadOnChange says: what a lease replaced will end.
+  // Leases count whatever reloadOnChange says: the value that a lease replaced will end.
   const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
   // A template may have changed where no secret has.
   const anew = changed !== undefined && config.reloadOnChange && publisher.outdated(held.bytes).length > 0;
@@ -63,7 +63,7 @@ function changedSince({ config, held }: FirstPublishParts, published: ReadonlyMa
   return changed.map(({ id }) => id);
 }
 
-/** Nothing better is there. */
+/** An empty value is published where there is nothing better. */
 function warnEmpty({ config, held, log, store }: FirstPublishParts): void {
   for (const { id, empty } of config.secrets) {
     const value = held.get(id)?.value;

@@ -1,4 +1,4 @@
-/** The values that are published now. Of every buffer that holds a secret, this is the owner that overwrites it. */
+/** The values that are published now. This class owns every buffer that holds a secret, and overwrites it. */
 import type { Clock } from "../runtime/clock.ts";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 
@@ -8,14 +8,14 @@ export const PUBLISHED_BEFORE = "published before";
 export interface HeldValue {
   readonly value: Buffer;
   readonly version: string;
-  /** µs of CLOCK_MONOTONIC at which it must be fetched anew; undefined: it has no end. */
+  /** µs of CLOCK_MONOTONIC at which it must be fetched again; undefined: it has no end. */
   readonly refreshAt: number | undefined;
 }
 
 /** µs between the ends of secrets that were fetched together, and more. */
 const TOGETHER = 100_000;
 
-/** Whether it must be fetched anew now. Secrets from one lease come due together. */
+/** Whether it must be fetched again now. Secrets from one lease come due together. */
 export function isEnding(held: HeldValue | undefined, now: number): boolean {
   return held?.refreshAt !== undefined && held.refreshAt <= now + TOGETHER;
 }
@@ -99,7 +99,9 @@ export class HeldValues {
     for (const [id, value] of values) if (this.#held.get(id)?.value !== value) value.fill(0);
   }
 
-  /** µs of CLOCK_MONOTONIC at which the first of them must be fetched anew, but for those of `except`; Infinity: none. */
+  /**
+   * µs of CLOCK_MONOTONIC at which the first of them, without those of `except`, must be fetched again; Infinity: none.
+   */
   nextEnd(except: { has(id: string): boolean }): number {
     let next = Infinity;
     for (const [id, { refreshAt }] of this.#held)
@@ -107,7 +109,7 @@ export class HeldValues {
     return next;
   }
 
-  /** Ids whose end is near, but for those of `except`. */
+  /** Ids whose end is near, without those of `except`. */
   ending(except: { has(id: string): boolean }): readonly string[] {
     const now = this.#clock.monotonic();
     return [...this.#held].flatMap(([id, held]) => (isEnding(held, now) && !except.has(id) ? [id] : []));

@@ -1,6 +1,6 @@
 /**
- * One look at the store, by a process that systemd starts for it and that ends with it: the same round that a resident sidecar goes,
- * beside what is published.
+ * One look at the store, by a process that systemd starts for it and that ends with it: it goes through the same round
+ * as a resident sidecar, next to what is published.
  */
 import { isAborted, type Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -15,10 +15,10 @@ import { isRefusal, type Refusal, type RotationPublisher } from "./rotation.ts";
 import type { Store } from "./store.ts";
 import type { Targets } from "../systemd/targets.ts";
 
-/** Seconds in which what fails is tried again; then that is for the next look. */
+/** Seconds in which to try again what fails; after that, it is for the next look. */
 const PATIENCE = 5;
 
-/** What one look tells the next: of a log that nobody reads twice, and of a set that is not to be tried twice. */
+/** What one look tells the next, so that it neither logs the same problem twice nor tries the same set twice. */
 export interface Memory {
   readonly problems: readonly Known[];
   /** Why the new secrets are not published. */
@@ -26,7 +26,7 @@ export interface Memory {
   readonly refusal: Refusal | null;
 }
 
-/** @param json of another version, or of nobody's. */
+/** @param json may be another version's, or anything. */
 export function memoryIn({ problems, unpublished, refusal }: Readonly<Record<string, unknown>>): Memory {
   return {
     problems: Array.isArray(problems) ? problems.filter(isKnown) : [],
@@ -45,11 +45,11 @@ export interface LookParts {
   readonly targets: Targets;
   readonly cycle: Cycle;
   readonly clock: Clock;
-  /** As a start does it, where nothing whole is published. */
+  /** Begins like a start, where nothing whole is published. */
   readonly begin: (found: Found) => Promise<void>;
-  /** Called when it is known what is published. */
+  /** Called when we know what is published. */
   readonly ready: () => void;
-  /** How many notes there are; undefined: a timer alone has it look. */
+  /** How many notes there are; undefined: only a timer starts it. */
   readonly notes: (() => number) | undefined;
 }
 
@@ -66,7 +66,7 @@ export async function look(parts: LookParts, before: Memory, stop: AbortSignal):
   } else {
     held.restore(found.values, PUBLISHED_BEFORE);
     targets.resume(found);
-    // It reads its configuration and its templates itself.
+    // A look always reads the configuration and the templates, so they may differ from what is published.
     if (publisher.outdated(held.bytes).length > 0) owed.templatesAre("changed", !targets.none);
     else if (publisher.differs(held.bytes)) owed.settingsMayDiffer();
     parts.ready();
@@ -79,11 +79,11 @@ export async function look(parts: LookParts, before: Memory, stop: AbortSignal):
   };
 }
 
-/** What belongs together is written in steps, each of which leaves a note. @returns whether there was any. */
+/** Somebody writes what belongs together in steps, and each step leaves a note. @returns whether there was any. */
 async function untilQuiet({ config, clock, notes }: LookParts, stop: AbortSignal): Promise<boolean> {
   if (notes === undefined) return false;
   const { settle } = config.onChange;
-  // The other half is for files that are still being written.
+  // The other half is for files that somebody is still writing.
   const end = clock.monotonic() + (longest(settle) / 2) * 1e6;
   for (let seen = -1; seen !== notes() && clock.monotonic() < end && !isAborted(stop);) {
     seen = notes();
@@ -104,7 +104,7 @@ async function rounds({ config, cycle, owed, clock }: LookParts, isHinted: boole
   }
 }
 
-/** A store of which nobody renews a lease: its secret is refused, and keeps its last value. */
+/** A store whose leases nobody renews: it refuses a secret with a lease, which keeps its last value. */
 export function withoutLeases(store: Store): Store {
   const refused = (id: string) =>
     new BackendError("invalid", `${store.describe(id)} is a lease, which nobody would renew: set "resident" to true`);

@@ -1,4 +1,4 @@
-/** Who does the actions of a sidecar, as its unit file has it. */
+/** Decides who does the actions of a sidecar, as its unit file says. */
 import { AllTargets, type AllTargetsParts } from "../systemd/all-targets.ts";
 import type { Systemd } from "../systemd/systemctl.ts";
 import type { Targets } from "../systemd/targets.ts";

@@ -1,20 +1,23 @@
 /**
  * What is still to be done, in one value: every event adds to it, the loop's timer and STATUS follow from it, and only
- * success takes from it. What a target must still be told is with the target, which has a pace of its own
- * (`systemd/one-target`), and is marked on disk.
+ * success takes from it. The target keeps what it must still hear (`systemd/one-target`): it has a pace of its own, and
+ * a mark on disk.
  */
 import { backoff, type Clock, type Random } from "../runtime/clock.ts";
 import { AskTimes, type Request, type Round } from "./ask-times.ts";
 import type { HeldValues } from "./held-values.ts";
 import { problemOf } from "./problems.ts";
 
-/** Seconds between two looks at what others may have done, and at what could not be done before. */
+/** Seconds between two looks at what others may have done, and at what failed before. */
 const LOOK = 60;
 
-/** What is looked at now and then: links and leftovers, files that are not mended, the mark of an action, the configuration's file. */
+/**
+ * What we look at now and then: links and leftovers, files that are not mended, the mark of an action, the
+ * configuration's file.
+ */
 export type Look = "care" | "mend" | "mark" | "configuration";
 
-/** What an obstacle stands in the way of; STATUS has them in this order. */
+/** What an obstacle blocks; STATUS has them in this order. */
 const obstructed = ["publish", "mend", "care", "templates", "configuration"] as const;
 type Obstructed = (typeof obstructed)[number];
 
@@ -24,25 +27,28 @@ export class Owed {
   readonly #random: Random;
   /** Ids whose newest values are not published. */
   #unpublished: readonly string[] = [];
-  /** What the store had and no set could take. Another set may, and nobody may ask for these otherwise. */
+  /** Values that the store had and no set could take. Another set may, and nothing else asks for them. */
   readonly #leftBehind = new Set<string>();
-  /** Other files are to be made of the same values. */
+  /** A publish of other files with the same values is due. */
   #templates: { readonly act: boolean } | undefined;
-  /** Somebody asked for the templates to be read, and they cannot take the values that there are. */
+  /** Somebody asked us to read the templates, and they cannot take the present values. */
   #templatesUnread = false;
   #bytes = false;
   #settings = false;
-  /** Secrets that a configuration added while the target runs, until their first value: it does not know of them yet. */
+  /**
+   * Secrets that a configuration added while the target runs, until their first value: the target does not know them
+   * yet.
+   */
   readonly #added = new Set<string>();
-  /** The digest of the set that was refused: only another one is worth a try. */
+  /** The digest of the set that was refused: only another set is worth a try. */
   #refused: string | undefined;
-  /** µs of CLOCK_MONOTONIC at which a publish that failed is tried again; Infinity: none has. */
+  /** µs of CLOCK_MONOTONIC of the next try after a failed publish; Infinity: none has failed. */
   #publishAt = Infinity;
   #publishFailures = 0;
   readonly #looks = new Set<Look>();
   /** µs of CLOCK_MONOTONIC. */
   #lookAt = Infinity;
-  /** When a set was published that the target is to be told of by the next reload, in µs of CLOCK_MONOTONIC. */
+  /** When a set was published that the target hears of only at the next reload, in µs of CLOCK_MONOTONIC. */
   #untold: number | undefined;
   readonly #obstacles = new Map<Obstructed, string>();
 
@@ -53,7 +59,7 @@ export class Owed {
     this.#random = random;
   }
 
-  /** Seconds until something is to be done; Infinity: nothing is owed but what an event may add. */
+  /** Seconds until something is due; Infinity: nothing is, unless an event adds to it. */
   get seconds(): number {
     const next = Math.min(this.#asks.next, this.#publishAt, this.#lookAt);
     return Math.max(0, next - this.#clock.monotonic()) / 1e6;
@@ -68,7 +74,7 @@ export class Owed {
     return this.#obstacles.get(what);
   }
 
-  /** Somebody asked that all bytes are compared, which is owed until it is done. */
+  /** Somebody asked for all bytes to be compared, which is owed until it is done. */
   compareBytes(isOwed: boolean): void {
     this.#bytes = isOwed;
   }
@@ -87,9 +93,9 @@ export class Owed {
   }
 
   /**
-   * Another configuration is in charge: what was owed to an earlier one is so no more.
+   * Another configuration is in charge: drops what was owed to the earlier one.
    *
-   * @param ids all secrets. @param required those of them that the target cannot do without. @param added those of them that are new.
+   * @param ids all secrets. @param required those that the target cannot do without. @param added those that are new.
    */
   secretsAre(ids: readonly string[], required: ReadonlySet<string>, added: readonly string[]): void {
     this.#asks.secretsAre(ids, required);
@@ -107,7 +113,7 @@ export class Owed {
     return this.#added.has(id);
   }
 
-  /** Asks the store for all secrets again and again. @param interval seconds; Infinity: never */
+  /** Polls the store for all secrets. @param interval seconds; Infinity: never */
   poll(interval: number): void {
     this.#asks.poll(interval);
   }
@@ -117,7 +123,7 @@ export class Owed {
     this.#asks.missedByStart(ids, isSoon);
   }
 
-  /** @returns what the store is to be asked for now, which is nothing where only a publish is due; undefined: no round is. */
+  /** @returns the ids to ask the store for now, none where only a publish is due; undefined: no round is due. */
   due(request: Request | undefined): readonly string[] | undefined {
     return this.#asks.due(request) ?? (this.#clock.monotonic() >= this.#publishAt ? [] : undefined);
   }
@@ -127,17 +133,17 @@ export class Owed {
     return this.#asks.isQuiet(id);
   }
 
-  /** Values that are to be published. */
+  /** The ids whose values wait to be published. */
   toPublish(ids: readonly string[]): void {
     this.#unpublished = ids;
   }
 
-  /** Settings may make other files of the same values than are published. */
+  /** The settings may make other files of the same values than the published ones. */
   settingsMayDiffer(): void {
     this.#settings = true;
   }
 
-  /** Templates are to be read again, with other values. */
+  /** Whether to read the templates again, with other values. */
   templatesUnread(isUnread: boolean): void {
     this.#templatesUnread = isUnread;
   }
@@ -151,13 +157,13 @@ export class Owed {
     this.#templates = what === "changed" ? { act } : undefined;
   }
 
-  /** Of what a publish is due, though no value has changed; undefined: of nothing. */
+  /** What a publish is due for, though no value has changed; undefined: for nothing. */
   get files(): { readonly what: string; readonly act: boolean } | undefined {
     if (this.#templates !== undefined) return { what: "changed templates", act: this.#templates.act };
     return this.#settings ? { what: "changed settings", act: false } : undefined;
   }
 
-  /** The set of this digest is not to be tried again before something changes. */
+  /** Do not try the set of this digest again before something changes. */
   refuse(digest: string): void {
     this.#refused = digest;
   }
@@ -170,13 +176,13 @@ export class Owed {
     return this.#refused === digest;
   }
 
-  /** Something of a publish is half done, though no value has changed. */
+  /** A publish is half done, though no value has changed. */
   publishSoon(): void {
     this.#publishFailures += 1;
     this.#publishAt = this.#clock.monotonic() + backoff(this.#publishFailures + 1, this.#random) * 1e6;
   }
 
-  /** Takes what is done now, and plans what is not. */
+  /** Removes what is done now, and plans the rest. */
   settle(round: Round): void {
     const { outcomes, result } = round;
     if (typeof result !== "string") for (const id of result) this.#added.delete(id);
@@ -209,7 +215,7 @@ export class Owed {
     this.obstruct("publish", undefined);
   }
 
-  /** @param isOwed whether it is to be looked at now and then, until it is said not to be. */
+  /** @param isOwed whether to look at it now and then, until another call says no. */
   look(what: Look, isOwed: boolean): void {
     if (isOwed) this.#looks.add(what);
     else this.#looks.delete(what);
@@ -217,7 +223,7 @@ export class Owed {
     else if (this.#lookAt === Infinity) this.#lookAgain();
   }
 
-  /** @returns what is to be looked at now. */
+  /** @returns what to look at now. */
   looks(): ReadonlySet<Look> {
     if (this.#clock.monotonic() < this.#lookAt) return new Set();
     this.#lookAgain();
@@ -228,12 +234,12 @@ export class Owed {
     this.#lookAt = this.#clock.monotonic() + LOOK * 1e6;
   }
 
-  /** A set was published, and the target is not told of it unless somebody reloads. */
+  /** A set was published, and the target hears of it only when somebody reloads. */
   leaveUntold(): void {
     this.#untold = this.#clock.monotonic();
   }
 
-  /** The target is being told. @returns when the set was published that it had not been told of. */
+  /** The target is being told. @returns when the set was published that it had not heard of. */
   tell(): number | undefined {
     const untold = this.#untold;
     this.#untold = undefined;

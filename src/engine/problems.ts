@@ -10,7 +10,7 @@ export interface Problem {
   /** The store says that a missing secret may still come. */
   readonly mayAppear: boolean;
   readonly retryAfter: number | undefined;
-  /** Seconds in which the store may take it back by itself. */
+  /** Seconds in which the store may withdraw it by itself. */
   readonly mayHealFor: number;
 }
 
@@ -27,7 +27,7 @@ export function problemOf(outcome: Outcome | undefined): Problem | undefined {
   return { ...rest, kind: "missing", message: where, mayAppear: mayAppear === true, mayHealFor: secondsOf(mayHealFor) };
 }
 
-/** A third party's may be anything. */
+/** A third party's value may be anything. */
 function secondsOf(value: unknown): number {
   return typeof value === "number" && value > 0 ? value : 0;
 }
@@ -37,7 +37,7 @@ export function longestRetryAfter(problems: Iterable<Problem>): number {
   return Math.max(0, ...Array.from(problems, ({ retryAfter }) => retryAfter ?? 0));
 }
 
-/** What several secrets suffer from. */
+/** A problem that several secrets share. */
 export interface Cause {
   /** Of the first of them. */
   readonly message: string;
@@ -45,8 +45,8 @@ export interface Cause {
 }
 
 /**
- * One cause for all that suffer from the same: what differs in the place alone (a path, what stands in quotes, the id, the
- * place that `describe` names) is one.
+ * Groups the secrets that share a problem. Messages that differ only in the place (a path, a quoted text, the id, the
+ * place that `describe` names) are one.
  *
  * @param describe where a secret comes from, for people.
  */
@@ -81,7 +81,7 @@ function withoutPlace(message: string, names: readonly string[]): string {
     .replaceAll(/[^\s:]*\/[^\s:,]*/g, "*");
 }
 
-/** An id may be a letter. */
+/** An id may be a single letter, which other words contain. */
 function isWord(text: string, at: number, word: string): boolean {
   return !/[\w-]/.test(text[at - 1] ?? " ") && !/[\w-]/.test(text[at + word.length] ?? " ");
 }
@@ -100,7 +100,7 @@ export class Problems {
     this.#clock = clock;
   }
 
-  /** Another store, or other secrets: what is said of those that are gone is over. */
+  /** Another store, or other secrets: forgets the problems of those that are gone. */
   take(store: { readonly name: string; describe(id: string): string }, ids: readonly string[]): void {
     this.#backend = store.name;
     this.#describe = (id) => store.describe(id);
@@ -138,7 +138,7 @@ export class Problems {
     }));
   }
 
-  /** What an earlier process knew is no news. */
+  /** Problems that an earlier process knew are not news. */
   recall(known: readonly Known[]): void {
     for (const { id, kind, message, since } of known)
       this.#known.set(id, {

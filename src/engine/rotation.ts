@@ -1,4 +1,4 @@
-/** Publishes what has changed: verified first where the operator asked for it, and never by halves. */
+/** Publishes what has changed: all of it or nothing, and verified first where the operator asked for that. */
 import type { Fetched } from "../contract/backend.ts";
 import { isAborted } from "../runtime/clock.ts";
 import type { VerifyConfig } from "../config/config.ts";
@@ -12,7 +12,7 @@ import type { Publisher, StagedSet } from "../publish/publisher.ts";
 import { ValueError } from "../publish/value.ts";
 import { verify } from "./verify.ts";
 
-/** A set that was refused, by a digest with a key. */
+/** A set that was refused, as a keyed digest. */
 export interface Refusal {
   readonly key: string;
   readonly digest: string;
@@ -28,9 +28,9 @@ export class RotationPublisher {
   readonly #held: HeldValues;
   readonly #owed: Owed;
   readonly #log: Log;
-  /** A key of this process, so that a digest says nothing to anybody else. */
+  /** A key of this process, so that a digest tells nobody else anything. */
   #key: Buffer | undefined;
-  /** What has been said. */
+  /** The warnings that are logged already. */
   readonly #leftOut = new Map<string, string>();
   readonly #refused = new Map<string, string>();
 
@@ -42,7 +42,7 @@ export class RotationPublisher {
     this.#log = log;
   }
 
-  /** For another process, which is not to try the same set again; undefined: none was refused. */
+  /** For another process, which must not try the same set again; undefined: none was refused. */
   get refusal(): Refusal | undefined {
     const digest = this.#owed.refused;
     return digest === undefined || this.#key === undefined ? undefined : { key: this.#key.toString("base64"), digest };
@@ -63,10 +63,11 @@ export class RotationPublisher {
   }
 
   /**
-   * Publishes what is held. Where nothing is published yet, no verify command gates it: nothing better is there.
+   * Publishes what is held. Where nothing is published yet, no verify command gates it: there is nothing better.
    *
    * @param changed ids that differ from a complete set that an earlier life published; undefined: there is none.
-   * @returns `kept` where that set stays, and `held` is no more what is published; `failed` where trying again may help.
+   * @returns `kept` where that set stays, and `held` is no longer what is published; `failed` where trying again may
+   *   help.
    * @throws PublishError, ValueError where there is none.
    */
   async publishFirst(
@@ -99,7 +100,7 @@ export class RotationPublisher {
 
   /**
    * @param act the target must hear of it.
-   * @param again verify a set anew that was refused before.
+   * @param again verify a set again that was refused before.
    * @returns the ids that are published now; `failed` where trying again may help; `refused` where only another change
    *   can.
    */
@@ -118,7 +119,7 @@ export class RotationPublisher {
       const staged = this.#publisher.stage(values, act);
       const why = await this.#whyRefused(staged, values, signal);
       if (why !== undefined) {
-        // A stop ends the command, which says nothing about the set.
+        // A stop ends the command, whose result says nothing about the set then.
         if (isAborted(signal)) return "failed";
         return this.#refuse(digest, why);
       }
@@ -135,7 +136,10 @@ export class RotationPublisher {
     return new Set(changes.keys());
   }
 
-  /** Asks the verify command; a set that is not taken is discarded. @returns undefined: the set is good. @throws FatalError where nobody knows. */
+  /**
+   * Asks the verify command, and discards a set that is not good. @returns undefined: the set is good. @throws
+   * FatalError where the command cannot be run for now.
+   */
   async #whyRefused(
     staged: StagedSet,
     values: ReadonlyMap<string, Buffer>,
@@ -152,7 +156,7 @@ export class RotationPublisher {
     }
   }
 
-  /** One secret whose value its variable cannot carry holds up no other. */
+  /** A secret whose value does not fit its variable must not hold up the others. */
   async #publishOthers(
     error: ValueError,
     changes: ReadonlyMap<string, Fetched>,
@@ -171,7 +175,7 @@ export class RotationPublisher {
     return result;
   }
 
-  /** A variable that a service waits for in vain is hard to find: say it, once. */
+  /** It is hard to find out why a service lacks a variable: so we say it, once. */
   #warnLeftOut({ warnings, refused }: StagedSet): void {
     for (const [name, why] of refused) {
       if (this.#refused.get(name) !== why) this.#log.warn(`key ${JSON.stringify(name)} cannot be published: ${why}`);

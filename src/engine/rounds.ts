@@ -1,4 +1,4 @@
-/** A failed system call that no other code expects costs a sidecar that is READY one round, and never ends it. */
+/** A failed system call that no other code expects costs a sidecar that is READY one round, but never ends it. */
 import { systemRefusal } from "../contract/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -16,12 +16,12 @@ export class Rounds {
     this.#clock = clock;
   }
 
-  /** What the last round failed at, for STATUS. */
+  /** Why the last round failed, for STATUS. */
   get problem(): string | undefined {
     return this.#problem;
   }
 
-  /** Does `work`, and waits a little where the system refuses it. @throws whatever else `work` throws: a bug. */
+  /** Does `work`, and waits a little where the system refuses it. @throws anything else that `work` throws: a bug. */
   async try(work: () => Promise<void>, stop: AbortSignal): Promise<void> {
     try {
       await work();

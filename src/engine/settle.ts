@@ -1,21 +1,24 @@
-/** What belongs together is written in steps, and so is a file: nothing counts before it has been quiet for a while. */
+/**
+ * Files, and sets of files that belong together, are written in steps: nothing counts before it has been quiet for a
+ * while.
+ */
 import type { Alarm } from "../runtime/alarm.ts";
 import { BackendError, type Fetched, type Outcome } from "../contract/backend.ts";
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Store } from "./store.ts";
 
-/** So many times `settle` at most: what never comes to rest must not hold up the rest for ever. */
+/** Times `settle`, at most: a file that never comes to rest must not hold up the rest for ever. */
 const LONGEST = 15;
 /** Seconds that a start waits for a file to be quiet, where `settle` is not shorter. */
 const QUIET_START = 2;
-/** Seconds by which the clocks of files and of the process may differ: a tick of the kernel's. */
+/** Seconds by which the clocks of files and of the process may differ: a tick of the kernel. */
 const TICK = 0.02;
 
 /**
  * Waits until no hint has come for `settle` seconds.
  *
- * @returns whether somebody asks for a fetch, who is not kept waiting.
+ * @returns whether somebody asks for a fetch, which ends the wait.
  */
 export async function untilQuiet(
   alarm: Pick<Alarm<string>, "wait">,
@@ -33,15 +36,15 @@ export async function untilQuiet(
   return false;
 }
 
-/** A fetch, and what of it is no final answer. */
+/** A fetch, and a rule for which answers are not final. */
 export interface Rounds {
   readonly fetch: (ids: readonly string[]) => Promise<ReadonlyMap<string, Outcome>>;
-  /** Seconds that must pass before this round counts; 0: it does. */
+  /** Seconds that must pass before this round counts; 0: it counts now. */
   readonly restless: (outcomes: ReadonlyMap<string, Outcome>) => number;
 }
 
 /**
- * Fetches until all is at rest. What was fetched in an earlier round and fails in a later one stays as it was.
+ * Fetches until all is at rest. A secret that an earlier round got and a later one did not keeps its value.
  *
  * @param limit seconds after which the last answer counts.
  */
@@ -89,11 +92,12 @@ export interface StartParts {
 }
 
 /**
- * For a start: fetches, and again where a file is still being written, as `reloadOnChange: false` would keep half of it for
- * ever.
+ * For a start: fetches, and again while a file is being written. With `reloadOnChange: false` the service would keep
+ * half of it for ever.
  *
  * @param limit seconds for each fetch.
- * @param patience seconds in all; what is still being written then is not there yet. undefined: it counts in the end.
+ * @param patience seconds in all; a file that is still being written then counts as not there yet. undefined: it counts
+ *   in the end.
  */
 export async function fetchForStart(
   { config, store, clock, status }: StartParts,

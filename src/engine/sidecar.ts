@@ -1,4 +1,4 @@
-/** The life of a sidecar: load, publish, READY, then see rotation until it is stopped. */
+/** The life of a sidecar: load, publish, READY, then watch for rotation until it is stopped. */
 import { Alarm } from "../runtime/alarm.ts";
 import type { Request } from "./ask-times.ts";
 import { untilQuiet } from "./settle.ts";
@@ -47,20 +47,20 @@ export interface SidecarParts {
   readonly idle: () => void;
   /** For `fetcher status`. */
   readonly facts?: TellFacts | undefined;
-  /** Where another configuration comes from at a reload; undefined: there is none but this. */
+  /** Where a reload gets another configuration; undefined: there is only this one. */
   readonly configuration?: Configuration | undefined;
-  /** Of this program. */
+  /** This program's version. */
   readonly version?: string | undefined;
 }
 
-/** Seconds in which what is in progress ends after a stop: a program that it waits for may hang, too. */
+/** Seconds to wait after a stop for what is in progress: a program that it waits for may hang. */
 const STOP_LIMIT = 0.2;
 
-/** `look`: something is to be looked at in a while that was not before. */
+/** `look`: something new needs a look after a while. */
 type Reason = Request | "look";
 
 export class Sidecar {
-  /** One object for all who use it: a reload replaces the configuration and the store in it. */
+  /** One object that all share: a reload replaces the configuration and the store in it. */
   readonly #parts: SidecarParts & Pick<TakeoverParts, "config" | "store">;
   readonly #held: HeldValues;
   readonly #problems: Problems;
@@ -130,7 +130,7 @@ export class Sidecar {
     return this.#ready;
   }
 
-  /** SIGHUP: read the configuration again, and fetch everything now. @param request who waits for the result. */
+  /** SIGHUP: reads the configuration again, and fetches everything now. @param request who waits for the result. */
   reload(request?: ReloadRequest): void {
     if (request !== undefined) this.#takeover.expect(request);
     this.#alarm.ring("reload");
@@ -150,7 +150,7 @@ export class Sidecar {
       this.#targets.remember(found);
       await waitFor(this.#begin(found, stop), late);
       if (isAborted(stop)) return false;
-      // The target starts after this process has ended, and so with what it published.
+      // The target starts only after this process has ended, so it starts with what this process published.
       if (!config.resident) this.#targets.forget();
       this.#ready = true;
       notifier.ready(this.#status());
@@ -182,10 +182,10 @@ export class Sidecar {
   }
 
   /**
-   * Looks at the store once, beside what an earlier process has published. Whatever the store does, that stays.
+   * Looks at the store once, next to what an earlier process has published, which stays whatever the store does.
    *
-   * @param notes how many changes were noted; undefined: none, it is only time for a look.
-   * @returns what the next look is to be told; undefined where it is stopped before.
+   * @param notes how many changes were noted; undefined: none, only time has passed.
+   * @returns what to tell the next look; undefined where it is stopped before.
    */
   async look(before: Memory, notes: (() => number) | undefined, stop: AbortSignal): Promise<Memory | undefined> {
     const { config, store } = this.#parts;
@@ -288,7 +288,7 @@ export class Sidecar {
     this.#lookAtConfiguration();
   }
 
-  /** Not waited for: its file system may hang. */
+  /** Nothing waits for it: its file system may hang. */
   #lookAtConfiguration(): void {
     const now = this.#parts.clock.monotonic();
     if (this.#parts.configuration === undefined || this.#isLooking || now < this.#looksAgainAt) return;
@@ -300,7 +300,7 @@ export class Sidecar {
     });
   }
 
-  /** Watches and polls as the configuration has it. */
+  /** Watches and polls as the configuration says. */
   #follow(stop: AbortSignal): void {
     const { config, store } = this.#parts;
     const { reloadOnChange } = config;
@@ -318,7 +318,7 @@ export class Sidecar {
     return (await untilQuiet(this.#alarm, clock, config.onChange.settle, stop)) ? "reload" : "hint";
   }
 
-  /** What others may have done, and what could not be done before. */
+  /** Looks at what others may have done, and at what failed before. */
   #look(looks: ReadonlySet<Look>): void {
     if (looks.size === 0) return;
     if (looks.has("care")) this.#parts.publisher.maintain();
@@ -329,7 +329,7 @@ export class Sidecar {
     this.#tellStatus();
   }
 
-  /** Links, and what is published no more, are mended beside the publish: what cannot be, keeps no rotation from the service. */
+  /** We mend links and leftovers apart from the publish: what cannot be mended keeps no rotation from the service. */
   #noteCare(): void {
     const { publisher } = this.#parts;
     this.#owed.obstruct("care", publisher.problem);
@@ -342,7 +342,7 @@ export class Sidecar {
     this.#tellFacts();
   }
 
-  /** @param waitsFor what a start that is not READY is waiting for. */
+  /** @param waitsFor what a start that is not READY waits for. */
   #tellFacts(waitsFor?: string): void {
     const { clock, config, facts } = this.#parts;
     if (facts === undefined) return;
@@ -350,7 +350,7 @@ export class Sidecar {
       Number.isFinite(seconds) ? new Date(clock.now().getTime() + seconds * 1000).toISOString() : null;
     const leaseEnd = (this.#held.nextEnd(new Set()) - clock.monotonic()) / 1e6;
     const { done, failed } = this.#targets.counts;
-    // Where no process stays, only the unit that acts knows what has become of an action when somebody looks.
+    // Where no process stays, only the unit that acts knows how an action ended when somebody looks.
     const actions = config.onDemand ? [] : this.#targets.statuses;
     const troubles = [waitsFor, ...this.#troubles(), ...actions].filter((one) => one !== undefined);
     facts(config, {
@@ -377,7 +377,7 @@ export class Sidecar {
     return statusText(store.name, this.#held.versions, this.#checkedAt, [
       ...this.#troubles(),
       ...this.#targets.statuses,
-      // An upgrade of the package leaves the one that runs.
+      // After an upgrade of the package the old program still runs.
       version === undefined ? undefined : `fetcher ${version}`,
     ]);
   }

@@ -1,7 +1,7 @@
-/** What an operator reads in STATUS=. */
+/** The text of STATUS=, for an operator. */
 import { clockTime } from "../runtime/clock.ts";
 
-/** Longer ones would hide what is wrong behind them. */
+/** A longer one would push the problems out of sight. */
 const LONGEST_VERSION = 40;
 
 /**

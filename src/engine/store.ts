@@ -1,4 +1,4 @@
-/** The opened backend of one scope, guarded: whatever a backend does, an outcome for every secret comes out. */
+/** The opened backend of one scope, guarded: whatever the backend does, every secret gets an outcome. */
 import { isForeign, loadBackend } from "../../backends/index.ts";
 import {
   type Backend,
@@ -22,9 +22,9 @@ import type { Log } from "../runtime/log.ts";
 
 /** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
 export const FETCH_LIMIT = 120;
-/** Seconds in which it may say then what it has got. */
+/** Seconds that a backend has after that to hand over what it has got. */
 const LAST_WORD = 0.5;
-/** Seconds that a backend may take to close: the process ends all the same. */
+/** Seconds that a backend may take to close: the process then ends anyway. */
 const CLOSE_LIMIT = 0.5;
 /** A lease that ends sooner would only be issued again and again. Seconds. */
 const SHORTEST_REFRESH = 1;
@@ -43,7 +43,7 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** What `--check=config` can say without a store. @throws ConfigError */
+/** What `--check=config` can check without a store. @throws ConfigError */
 export async function checkStore(config: Config, isRunning = false): Promise<CheckedStore> {
   if (isForeign(config.backend)) prepareForeignCode(isRunning);
   const module = await loadBackend(config.backend, config.baseDirectory);
@@ -66,16 +66,16 @@ interface CheckedStore {
   readonly requests: readonly SecretRequest<unknown>[];
 }
 
-/** The backend of each, and what it was opened for. */
+/** The backend of each store, and what it was opened for. */
 const opened = new WeakMap<Store, { readonly backend: Backend<unknown>; readonly by: string }>();
 
-/** Whether two are one backend with its sessions and leases, so that closing one would close the other. */
+/** Whether two stores share a backend with its sessions and leases, so that closing one would close the other. */
 export function isSameBackend(one: Store, other: Store): boolean {
   return one === other || (opened.has(one) && opened.get(one)?.backend === opened.get(other)?.backend);
 }
 
 /**
- * @param running a store whose backend is taken over where it has the same settings.
+ * @param running a store whose backend this one takes over where the settings are the same.
  * @throws ConfigError, or BackendError where the backend can never work.
  */
 export async function openStore(config: Config, log: Log, random: Random, running?: Store): Promise<Store> {
@@ -163,8 +163,8 @@ async function guardedFetch(
   const answer = await waitFor(asked, signal, limit);
   if (typeof answer !== "symbol") return eachOutcome(requests, answer, sizes);
   abort.abort();
-  // The values that it has got by now are not lost because of one secret that nobody answers for. Whatever else it says
-  // may be so because it was cut short.
+  // One secret without an answer must not cost the values that the backend has by now. Its other outcomes may only be
+  // there because it was cut short.
   const lastWord = signal.aborted ? aborted : await waitFor(asked, signal, LAST_WORD);
   if (typeof lastWord === "symbol") void asked.then(overwrite);
   const why = signal.aborted ? "stopped" : `no answer within ${Number(limit.toFixed(1))} s`;
@@ -186,7 +186,7 @@ function eachOutcome(
   return new Map(outcomes);
 }
 
-/** How much the last value of each secret takes: what is fetched in several goes has one limit all the same. */
+/** The bytes of each secret's last value: the limit holds also for secrets that are fetched in several goes. */
 class Sizes {
   readonly #bytes = new Map<string, number>();
 
@@ -194,14 +194,14 @@ class Sizes {
     if ("status" in outcome && outcome.status === "value") this.#bytes.set(id, outcome.value.length);
   }
 
-  /** Bytes of what is not among `requests`. */
+  /** Bytes of the secrets that are not among `requests`. */
   without(requests: readonly SecretRequest<unknown>[]): number {
     const asked = new Set(requests.map(({ id }) => id));
     return [...this.#bytes].reduce((sum, [id, bytes]) => (asked.has(id) ? sum : sum + bytes), 0);
   }
 }
 
-/** One outcome that throws where it is looked at is a fault of its own secret only. */
+/** An outcome that throws when it is read is a fault of its own secret only. */
 function eachChecked(answer: ReadonlyMap<string, Outcome>, id: string, room: Room): Outcome {
   try {
     return room.admit(checkOutcome(answer.get(id)), `secret ${JSON.stringify(id)}`);
@@ -210,7 +210,7 @@ function eachChecked(answer: ReadonlyMap<string, Outcome>, id: string, room: Roo
   }
 }
 
-/** What comes when nobody waits for it any more. */
+/** Overwrites an answer that nobody waits for any more. */
 function overwrite(answer: ReadonlyMap<string, Outcome> | BackendError): void {
   if (isBackendError(answer)) return;
   for (const outcome of answer.values())
@@ -237,7 +237,7 @@ function checkOutcome(outcome: Outcome | null | undefined): Outcome {
   if (outcome?.status === "missing" && isText(outcome.where)) return { ...outcome, where: printable(outcome.where) };
   if (outcome?.status === "value" && Buffer.isBuffer(outcome.value) && isText(outcome.version)) {
     const { refreshAfter, writtenAgo, ...rest } = outcome;
-    // A clock that runs ahead of ours says nothing.
+    // A negative age, from a clock ahead of ours, says nothing.
     const age = isAge(writtenAgo) ? { writtenAgo } : {};
     if (refreshAfter === undefined) return { ...rest, ...age };
     if (Number.isFinite(refreshAfter))
@@ -266,7 +266,7 @@ async function guardedWatch(
 ): Promise<void> {
   if (signal.aborted) return;
   try {
-    // A watch that does not listen to its signal must not keep the sidecar from ending.
+    // A watch that ignores its signal must not keep the sidecar from ending.
     await waitFor(Promise.resolve(backend.watch?.(requests, hint, signal)), signal);
   } catch (error) {
     throw asBackendError(error);
@@ -278,7 +278,7 @@ async function guardedClose(backend: Backend<unknown>): Promise<void> {
     throw new BackendError("unavailable", `did not close within ${CLOSE_LIMIT} s`);
 }
 
-/** A foreign error is a bug of the backend; its message may hold anything, so only its kind is told. */
+/** A foreign error is a bug of the backend. Its message may hold anything, so only its kind is shown. */
 function asBackendError(error: unknown): BackendError {
   if (isBackendError(error)) return error;
   const kind = error instanceof Error ? error.constructor.name : typeof error;

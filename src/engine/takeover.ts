@@ -1,6 +1,6 @@
 /**
- * A reload: the configuration is read again, and another one is taken over while everything runs. One that is wrong is
- * refused as a whole, and the running one goes on: after READY nothing ends the sidecar.
+ * A reload: reads the configuration again, and takes another one over while everything runs. It refuses a wrong one as
+ * a whole, and the running one goes on: after READY nothing ends the sidecar.
  */
 import { exitCodeOf, isBackendError } from "../contract/backend.ts";
 import type { Config } from "../config/config.ts";
@@ -36,19 +36,19 @@ export class Takeover {
   readonly #closing = new Set<Promise<void>>();
   /** Why the file's configuration does not run. */
   #refused: FatalError | undefined;
-  /** What of it waits for a restart. */
+  /** Which options of it wait for a restart. */
   #kept: string | undefined;
 
   constructor(parts: TakeoverParts) {
     this.#parts = parts;
   }
 
-  /** The next reload answers this, too. */
+  /** The next reload also answers this request. */
   expect(request: ReloadRequest): void {
     this.#waiting.push(request);
   }
 
-  /** @returns who waits for the reload that begins now. */
+  /** @returns the requests that wait for the reload that begins now. */
   begin(): readonly ReloadRequest[] {
     const waiting = this.#waiting;
     this.#waiting = [];
@@ -56,7 +56,7 @@ export class Takeover {
   }
 
   /**
-   * Reads the configuration again. Whatever is wrong with it is said, and changes nothing.
+   * Reads the configuration again. It reports whatever is wrong with it, and changes nothing then.
    *
    * @returns whether another one is in charge now.
    */
@@ -84,7 +84,7 @@ export class Takeover {
     }
   }
 
-  /** What opens too late is closed again. */
+  /** Closes again a store that opens too late. */
   async #inTime(work: Promise<Successor | undefined>, stop: AbortSignal): Promise<Successor | undefined> {
     let isLate = false;
     void work.then(
@@ -104,7 +104,7 @@ export class Takeover {
     }
   }
 
-  /** Nothing in here waits, and nothing can fail: no other event sees half of it. */
+  /** Nothing in here waits or can fail, so no other event sees half of it. */
   #apply({ config, store, layout, kept, file }: Successor): void {
     const { held, problems, owed, rotation, targets, publisher, log } = this.#parts;
     const before = this.#parts.config;
@@ -112,7 +112,7 @@ export class Takeover {
     const known = new Set(before.secrets.map(({ id }) => id));
     const added = ids.filter((id) => !known.has(id));
     const removed = [...known].filter((id) => !ids.includes(id));
-    // Who uses a lease of the store before is told of another first.
+    // A target that uses a lease of the store before must first hear of another.
     if (!isSameBackend(store, this.#parts.store)) this.#retired.push(this.#parts.store);
     const mayClose = !held.hasLease;
     this.#parts.config = config;
@@ -140,11 +140,11 @@ export class Takeover {
     if (this.#kept !== undefined) log.warn(this.#kept);
   }
 
-  /** Looks whether the file is what runs. @returns whether STATUS has another word about it. */
+  /** Looks whether the file is what runs. @returns whether STATUS changes. */
   async look(): Promise<boolean> {
     const before = this.#parts.owed.obstacleOf("configuration");
     const difference = await this.#parts.configuration?.difference();
-    // What was refused has been said; a file that is as before is refused no more.
+    // The refusal has been reported; a file that is as before is no longer refused.
     if (difference === undefined) this.#refused = undefined;
     this.#tell(difference);
     return this.#parts.owed.obstacleOf("configuration") !== before;
@@ -157,7 +157,7 @@ export class Takeover {
     if (owed.obstruct("configuration", what) && what === differs && what !== undefined) log.notice(what);
   }
 
-  /** Answers who waits. @param round what the reload came to; undefined: it was stopped. */
+  /** Answers the requests that wait. @param round the result of the reload; undefined: it was stopped. */
   end(waiting: readonly ReloadRequest[], round: Round | undefined): void {
     if (waiting.length === 0 || round === undefined) return;
     const result = this.#refused ?? this.#resultOf(round);
@@ -179,7 +179,7 @@ export class Takeover {
     return { exitCode: ExitCode.ok, message: "" };
   }
 
-  /** Nobody uses anything of earlier stores any more. */
+  /** Closes earlier stores: nobody uses their secrets any more. */
   release(): void {
     for (const store of this.#retired) this.#close(store);
     this.#retired = [];

@@ -1,19 +1,18 @@
-/** Asks a command of the operator's whether a new set is good, before anybody can see it. */
+/** Asks the operator's command whether a new set is good, before anybody can see the set. */
 import type { VerifyConfig } from "../config/config.ts";
 import { errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import type { StagedSet } from "../publish/publisher.ts";
 
-/** No program can be started for now, whichever it is, or this one is being written: that says nothing about a set. */
+/** Errors that say nothing about a set: for now no program can be started, or somebody is writing this one. */
 const PASSING = ["EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ETXTBSY", "EIO"];
 
 /**
- * Runs the command with $SECRETS_DIRECTORY and the variables of secrets.env. What it prints is dropped: it may print
- * secrets.
+ * Runs the command with $SECRETS_DIRECTORY and the variables of secrets.env. Drops its output: it may print secrets.
  *
  * @param values id → bytes of the staged set.
  * @returns why the set is refused; undefined: it is good.
- * @throws FatalError where it cannot be asked for now.
+ * @throws FatalError where the command cannot be run for now.
  */
 export async function verify(
   { command, timeout }: VerifyConfig,

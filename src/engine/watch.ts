@@ -1,4 +1,4 @@
-/** Keeps watching a store: a watch that breaks is tried again now and then, and polling goes on all the time. */
+/** Keeps watching a store: it retries a broken watch now and then, and polling goes on all the time. */
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Store } from "./store.ts";
@@ -11,7 +11,7 @@ export class Watching {
   #end: AbortController | undefined;
   readonly #watches = new Set<Promise<void>>();
 
-  /** Watches this store, and no longer the one before. @param parts undefined: none. */
+  /** Watches this store instead of the one before. @param parts undefined: none. */
   begin(parts: Parameters<typeof keepWatching>[0] | undefined, hint: () => void, stop: AbortSignal): void {
     this.#end?.abort();
     this.#end = undefined;

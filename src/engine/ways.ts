@@ -1,8 +1,11 @@
-/** Where a link on the way to the store is swapped without a trace in the directory that it leads to. */
+/**
+ * Finds the directories where somebody can swap a link on the way to the store, which leaves no trace in the directory
+ * that it leads to.
+ */
 import { readlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
-/** What comes and goes in there has mostly nothing to do with secrets: each such event would start a process. */
+/** Most changes in here have nothing to do with secrets, and each event would start a process. */
 const BUSY: ReadonlySet<string> = new Set([
   "/",
   "/dev",
@@ -20,8 +23,8 @@ const MAX_LINKS = 40;
 
 /**
  * @param paths absolute.
- * @returns the directory of each link on these ways, and the one beside which it leads (a new generation comes there), but for busy
- *   ones and those of `except`.
+ * @returns for each link on these ways its directory, and the one that holds its target (a new generation appears
+ *   there); without busy ones and those of `except`.
  */
 export async function linksOnWays(paths: Iterable<string>, except: Iterable<string>): Promise<readonly string[]> {
   const found = new Set<string>();
