@@ -1,4 +1,7 @@
-/** Names of users and groups to numbers: /etc/passwd and /etc/group, then getent(1), which asks every other source. */
+/**
+ * Turns names of users and groups into numbers: from /etc/passwd and /etc/group, then from getent(1), which asks every
+ * other source.
+ */
 import { readFileSync } from "node:fs";
 import { ConfigError, errnoCode, unreadable } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";

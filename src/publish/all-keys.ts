@@ -1,4 +1,4 @@
-/** A secret with `all`: a JSON object, each key of which is a file and a variable too. */
+/** A secret with `all`: a JSON object, each key of which becomes a file and a variable. */
 import { basename } from "node:path";
 import * as v from "valibot";
 import type { Config, SecretConfig } from "../config/config.ts";
@@ -16,7 +16,9 @@ export interface FilesOfKeys {
   readonly refused: ReadonlyMap<string, string>;
 }
 
-/** Each key as a secret of its own, with the permissions of the whole. No key takes the place of a file that is configured. */
+/**
+ * Makes each key a secret of its own, with the permissions of the whole. No key takes the place of a configured file.
+ */
 export function filesOfKeys(
   config: Pick<Config, "secrets" | "templates" | "output">,
   values: ReadonlyMap<string, Buffer>,
@@ -41,7 +43,7 @@ export function filesOfKeys(
   return { files, variables, refused };
 }
 
-/** Name → value; undefined: it has no bytes. null is not a value, as for a secret that is named. */
+/** Name → value; undefined: it has no bytes. null counts as no value, as for a secret that is named. */
 function keysOf({ id, prefix }: SecretConfig, whole: Buffer | undefined): ReadonlyMap<string, Buffer | undefined> {
   const parsed = whole === undefined ? undefined : parseJson(whole.toString("utf8"), id);
   const entries = Object.entries(isRecord(parsed) ? parsed : {}).filter(([, value]) => value !== null);
@@ -57,7 +59,7 @@ function refusalOf(name: string, value: Buffer | undefined, taken: ReadonlySet<s
 
 function namesIn({ secrets, templates, output }: Pick<Config, "secrets" | "templates" | "output">): Set<string> {
   const envFile = output === undefined ? ENV_FILE : output.envFile;
-  // A link cannot have the name of the mount point that lies beside it.
+  // A link cannot have the name of the mount point next to it.
   const mountPoint = output !== undefined && output.links !== null ? [basename(output.linksTo)] : [];
   return new Set([
     ...[...secrets, ...templates].map(({ file }) => file),

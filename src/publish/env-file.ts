@@ -1,6 +1,6 @@
 /**
  * secrets.env: lines NAME='value' that a POSIX shell (`set -a; . file`), systemd's EnvironmentFile= and a person read
- * alike. What one of them would misread stays out of the file.
+ * alike. A value that one of them would misread stays out of the file.
  */
 import { isUtf8 } from "node:buffer";
 import { deriveName, isSpecialName, nameProblem } from "../config/env-names.ts";
@@ -9,7 +9,7 @@ import { ValueError, withoutTrailingNewlines } from "./value.ts";
 /** How one secret wants to appear in secrets.env. */
 export interface EnvRequest {
   readonly id: string;
-  /** undefined: there is none now, and no line; its name is taken all the same. */
+  /** undefined: there is no value now, and no line; its name is taken all the same. */
   readonly value: Buffer | undefined;
   /** The variable's explicit name; undefined: derived from the id; null: not in the file. */
   readonly env: string | null | undefined;
@@ -19,7 +19,7 @@ export interface EnvRequest {
 
 /** The file, and what became of each secret. */
 export interface EnvFile {
-  /** The bytes, which hold values. Unlike the values themselves, nobody overwrites them: they go with the garbage. */
+  /** The bytes, which hold values. Nobody overwrites these bytes: they go with the garbage. */
   readonly content: Buffer;
   /** By id: the variable of each secret that is in the file. */
   readonly names: ReadonlyMap<string, string>;
@@ -32,18 +32,18 @@ export class EnvError extends ValueError {
   override readonly name = "EnvError";
 }
 
-/** Bytes of NAME=value that execve(2) takes (MAX_ARG_STRLEN, 32 pages of 4 KiB, less the final NUL). */
+/** Bytes of NAME=value that execve(2) takes (MAX_ARG_STRLEN, 32 pages of 4 KiB, without the final NUL). */
 export const MAX_VARIABLE_BYTES = 131_071;
 
 /** Bytes of the whole file: half of what execve(2) takes for arguments and environment by default. */
 export const MAX_FILE_BYTES = 1_048_576;
 
 /**
- * Encodes the values, without their trailing newlines, in the order of `requests`. Room in the file goes to explicit
- * names first. Whether two names collide does not depend on the values, nor on whether there are any, so that no rotation
- * gives a name to another secret.
+ * Encodes the values, without their trailing newlines, in the order of `requests`. Explicit names get room in the file
+ * first. Whether two names collide does not depend on the values, nor on whether there are any: so no rotation gives a
+ * name to another secret.
  *
- * @param requests all secrets that are configured.
+ * @param requests all configured secrets.
  * @throws EnvError for the first secret whose explicit name is unusable or cannot carry its value.
  */
 export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
@@ -95,7 +95,7 @@ interface Line {
   readonly size: number;
 }
 
-/** The ids that share each derived name. A restricted secret is in no file and takes no name. */
+/** The ids that share each derived name. A restricted secret takes no derived name. */
 function derivedNames(requests: readonly EnvRequest[]): Map<string, string[]> {
   const ids = new Map<string, string[]>();
   for (const { id, env, restricted } of requests) {
@@ -122,7 +122,7 @@ function derivedProblem(
 const NEWLINE = 0x0a;
 const EQUALS = 0x3d;
 const QUOTE = 0x27;
-/** An embedded quote. Inside '…' systemd 252 to 262 know no other byte, and none reads '\'' as a shell does. */
+/** An embedded quote: for systemd 252 to 262 the only special byte inside '…'. None reads '\'' as a shell does. */
 const EMBEDDED_QUOTE = Buffer.from(`'"'"'`);
 
 function lineBytes(name: string, value: Buffer): number {
@@ -149,10 +149,10 @@ function utf8Problem(value: Buffer): string | undefined {
   return hasNoncharacter(value) ? "systemd refuses the Unicode noncharacter in it" : undefined;
 }
 
-/** Of UTF-8: U+FDD0 to U+FDEF, and the last two of each plane. No string is made, which could not be overwritten. */
+/** Finds U+FDD0 to U+FDEF, and the last two of each plane, in UTF-8 bytes: a string could not be overwritten. */
 function hasNoncharacter(value: Buffer): boolean {
   return value.some((lead, at) => {
-    // Only the first byte of three or more is as high.
+    // Only the first byte of a sequence of three or more is this high.
     if (lead < 0xef) return false;
     const [second = 0, third = 0, fourth = 0] = value.subarray(at + 1, at + 4);
     if (lead === 0xef) return (second === 0xb7 && third >= 0x90 && third <= 0xaf) || (second === 0xbf && third >= 0xbe);
@@ -160,7 +160,7 @@ function hasNoncharacter(value: Buffer): boolean {
   });
 }
 
-/** One allocation of its own: no value stays in Node's shared pool, where others get memory from. */
+/** Makes one allocation of its own: no value stays in Node's shared pool, where others get memory from. */
 function joinLines(lines: readonly Line[]): Buffer {
   const content = Buffer.alloc(lines.reduce((sum, { size }) => sum + size, 0));
   let at = 0;

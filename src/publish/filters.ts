@@ -1,6 +1,9 @@
-/** How a value is written into a file of some format: `{{db | json}}`. From bytes to bytes, so that no value becomes a string. */
+/**
+ * How to write a value into a file of some format: `{{db | json}}`. From bytes to bytes, so that no value becomes a
+ * string.
+ */
 
-/** How it writes a value, and which bytes it cannot write. */
+/** How a filter writes a value, and which bytes it cannot write. */
 interface Filter {
   readonly refuses?: { readonly bytes: readonly number[]; readonly why: string };
   /** Before and after the value. */
@@ -28,9 +31,10 @@ const filters: Readonly<Record<string, Filter>> = {
     around: '"',
     replace: (byte) => short[byte] ?? (byte < 0x20 || byte === 0x7f ? String.raw`\u00${hex(byte)}` : undefined),
   },
-  // One word for a shell, and for EnvironmentFile= of systemd, which reads no other embedded quote.
+  // One word for a shell, and for systemd's EnvironmentFile=, which reads no other embedded quote.
   sh: { around: "'", replace: (byte) => (byte === QUOTE ? `'"'"'` : undefined) },
-  // RFC 3986: what is not unreserved is encoded, so that it can be user, password, segment of a path or query.
+  // RFC 3986: everything but unreserved characters is encoded, so that it can be a user, a password, a segment of a
+  // path or a query.
   url: {
     replace: (byte) => (/[A-Za-z0-9._~-]/.test(String.fromCharCode(byte)) ? undefined : `%${hex(byte).toUpperCase()}`),
   },
@@ -39,9 +43,9 @@ const filters: Readonly<Record<string, Filter>> = {
     refuses: { bytes: LINE_ENDS, why: "has a line end, which a value of an INI file cannot have" },
     replace: (byte) => (byte === 0x25 ? "%%" : undefined),
   },
-  // NAME=value to the end of the line, whatever is in it: docker run --env-file.
+  // NAME=value to the end of the line, with any characters: docker run --env-file.
   line: { refuses: { bytes: LINE_ENDS, why: "has a line end, and all of it must be on one line" } },
-  // What readers of .env files in all languages read alike.
+  // What readers of .env files understand alike in all languages.
   dotenv: {
     around: "'",
     refuses: {
@@ -65,13 +69,13 @@ export function refusalOf(name: string, value: Buffer): string | undefined {
   return undefined;
 }
 
-/** As Python's str.strip() decides; at most one character of each end becomes a string. */
+/** Decides like Python's str.strip(); at most one character of each end becomes a string. */
 function isPadded(value: Buffer): boolean {
   const ends = [value.subarray(0, 4).toString("utf8"), value.subarray(-4).toString("utf8")] as const;
   return /^[\s\u001c-\u001f\u0085]/.test(ends[0]) || /[\s\u001c-\u001f\u0085]$/.test(ends[1]);
 }
 
-/** @returns bytes of its own, for the caller to overwrite. */
+/** @returns new bytes, which the caller overwrites. */
 export function filtered(name: string, value: Buffer): Buffer {
   const { around = "", replace = () => undefined } = filters[name] ?? {};
   const written = (byte: number) => replace(byte);

@@ -1,4 +1,4 @@
-/** From the values of a scope to the files of its output: one per secret, those of templates, and secrets.env. */
+/** Turns the values of a scope into the files of its output: one per secret, those of templates, and secrets.env. */
 import { ENV_FILE } from "../config/config-schema.ts";
 import type { Config, TemplateConfig } from "../config/config.ts";
 import { filesOfKeys } from "./all-keys.ts";
@@ -8,10 +8,10 @@ import { FilePermissions } from "./permissions.ts";
 import { loadTemplates, type Template, TemplateReader } from "./template.ts";
 
 export interface LaidOutSet {
-  /** secrets.env, where there is one, is the last. */
+  /** secrets.env, if there is one, comes last. */
   readonly files: readonly PublishedFile[];
   readonly env: EnvFile | undefined;
-  /** id → why it is not in secrets.env, where nobody would expect that. */
+  /** id → why it is not in secrets.env, where that may surprise. */
   readonly warnings: ReadonlyMap<string, string>;
   /** Keys of a secret with `all` → why they cannot be published. */
   readonly refused: ReadonlyMap<string, string>;
@@ -30,7 +30,7 @@ export class SetLayout {
   }
 
   /**
-   * @param defaultMode of a file that asks for none.
+   * @param defaultMode for a file that asks for none.
    * @throws ConfigError where an owner or a group does not exist, or a template is wrong.
    */
   static async of(config: Config, defaultMode: number): Promise<SetLayout> {
@@ -40,7 +40,7 @@ export class SetLayout {
     return new SetLayout(config, permissions, templates);
   }
 
-  /** File name → the one besides us who may own it. */
+  /** File name → the account besides ours that may own it. */
   get owners(): ReadonlyMap<string, number> {
     return new Map(
       this.#config.secrets.flatMap((secret) => {
@@ -55,9 +55,10 @@ export class SetLayout {
   }
 
   /**
-   * Reads the templates again. Those that were read before stay where this fails.
+   * Reads the templates again. If this fails, those read before stay.
    *
-   * @throws ConfigError; ValueError where they cannot take these values; FatalError 74 where one cannot be read for now.
+   * @throws ConfigError; ValueError where they cannot take these values; FatalError 74 where one cannot be read for
+   *   now.
    */
   async reload(values: ReadonlyMap<string, Buffer>, stop: AbortSignal): Promise<void> {
     const templates = await loadTemplates(this.#config, (path) => this.#reader.read(path, stop));
@@ -68,8 +69,8 @@ export class SetLayout {
 
   /**
    * @param values id → bytes; a secret without a value gets no file.
-   * @throws EnvError where a variable was asked for by name and its value cannot be carried, ValueError where a template
-   *   cannot carry it.
+   * @throws EnvError where a variable with an explicit name cannot carry its value, ValueError where a template cannot
+   *   carry it.
    */
   layOut(values: ReadonlyMap<string, Buffer>): LaidOutSet {
     const present = this.#config.secrets.flatMap((secret) => {
@@ -110,7 +111,7 @@ export class SetLayout {
   }
 }
 
-/** @throws ConfigError where nobody can say who may read a file. */
+/** @throws ConfigError where it is unclear who may read a file. */
 function checkTemplates(
   { templates }: Config,
   permissions: FilePermissions,

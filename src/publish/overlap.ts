@@ -1,6 +1,6 @@
 /**
- * Refuses an output where the secrets come from: a publish would replace the originals, and the end would remove
- * them.
+ * Refuses an output where the secrets come from: a publish would replace the originals, and the end of the sidecar
+ * would remove them.
  */
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -10,15 +10,15 @@ import { refuseSharedTmp } from "../output/safe-directory.ts";
 import { cannot } from "../output/system-calls.ts";
 
 /**
- * Changes nothing, and does not block: a source may be on a file system that hangs. Directories are compared by what they
- * are, so that no link and no bind mount hides one in another.
+ * Changes nothing, and does not block: a source may be on a file system that hangs. Compares directories by identity,
+ * so that no link and no bind mount hides one in another.
  *
- * @param reads absolute paths of what the backend reads: directories, and files such as the one of a token. Templates are
- *   read, too.
+ * @param reads absolute paths of what the backend reads: directories, and files such as that of a token. Templates
+ *   count, too.
  * @throws FatalError (78) where the output is a /tmp that every user shares.
- * @throws ConfigError where the output is one of them, lies in one, or holds one; where the links are one or lie in one; or
- *   where a link would take the place of one. (Links may be made above a directory, in a /tmp say: a link never takes the
- *   place of a directory.)
+ * @throws ConfigError where the output is one of them, lies in one, or holds one; where the links are one or lie in
+ *   one; or where a link would take the place of one. (Links may be made above a directory, in a /tmp say: a link never
+ *   takes the place of a directory.)
  */
 export async function refuseOverlap(config: Config, output: OutputConfig, reads: readonly string[]): Promise<void> {
   const { directory, links } = output;
@@ -63,7 +63,7 @@ async function refuse(option: string, place: string, source: string, what: strin
     throw new ConfigError(option, `holds ${where}, ${what}: ${MOVE}`);
 }
 
-/** Where the source is a link, the link counts as well as what it leads to. */
+/** If the source is a link, both the link and its target count. */
 async function holds(directory: string, source: string, from: readonly string[]): Promise<boolean> {
   return from.includes(directory) || (await chain(dirname(source))).includes(directory);
 }
@@ -72,7 +72,10 @@ async function isDirectory(path: string): Promise<boolean> {
   return (await look(path, () => stat(path)))?.isDirectory() === true;
 }
 
-/** What the path and each directory above it is, the path first; what is not there yet goes by its name in its parent. */
+/**
+ * The identities of the path and of each directory above it, the path first. What does not exist yet has its name in
+ * its parent.
+ */
 async function chain(path: string): Promise<readonly string[]> {
   const missing: string[] = [];
   for (let above = path; ; above = dirname(above)) {
@@ -102,7 +105,7 @@ async function identities(real: string): Promise<readonly string[]> {
   }
 }
 
-/** undefined: it is not there, or nobody but others can look. */
+/** undefined: it is not there, or we may not look. */
 async function realPath(path: string): Promise<string | undefined> {
   try {
     return await realpath(path);

@@ -6,14 +6,14 @@ import { joinPath } from "../contract/settings.ts";
 
 export interface Permissions {
   readonly mode: number;
-  /** undefined: stays with this process. */
+  /** undefined: the file stays with this process. */
   readonly uid: number | undefined;
   readonly gid: number | undefined;
 }
 
 type Owner = Omit<Permissions, "mode">;
 
-/** Of a file with an owner of its own: for that owner. */
+/** For a file with an owner of its own: only that owner reads it. */
 const OWNED = 0o400;
 const OTHERS_READ = 0o004;
 
@@ -33,8 +33,8 @@ export class FilePermissions {
   }
 
   /**
-   * @param defaultMode of a file that asks for none.
-   * @throws ConfigError where an owner or a group does not exist, or is somebody to whom we cannot give a file.
+   * @param defaultMode for a file that asks for none.
+   * @throws ConfigError where an owner or a group does not exist, or is one to whom we cannot give a file.
    */
   static async of({ secrets, templates }: Config, defaultMode: number): Promise<FilePermissions> {
     const owners = new Map<SecretConfig | TemplateConfig, Owner>();
@@ -62,7 +62,7 @@ export class FilePermissions {
     return new FilePermissions(defaultMode, owners, secrets);
   }
 
-  /** Of files that ask for nothing. */
+  /** For files that ask for nothing. */
   get usual(): Permissions {
     return { mode: this.#defaultMode, uid: undefined, gid: undefined };
   }
@@ -72,17 +72,17 @@ export class FilePermissions {
     return { mode: secret.mode ?? (isSomeone(owner) ? OWNED : this.#defaultMode), ...owner };
   }
 
-  /** Fewer may read it than a file that asks for nothing, or others. */
+  /** Whether fewer, or others, may read it than a file that asks for nothing. */
   isRestricted(secret: SecretConfig): boolean {
     const { mode } = this.ofSecret(secret);
     return isSomeone(this.#ownerOf(secret)) || (mode & this.#defaultMode) !== this.#defaultMode;
   }
 
   /**
-   * What the template leaves out comes from its secrets: only those who can read each of them can read the file.
+   * A template takes from its secrets what it does not set: only those who can read each of them can read the file.
    *
    * @param ids of the secrets in it.
-   * @throws ConfigError where they have different owners, and the template none.
+   * @throws ConfigError where they have different owners, and the template has none.
    */
   ofTemplate(template: TemplateConfig, ids: ReadonlySet<string>): Permissions {
     const secrets = [...ids].flatMap((id) => this.#secrets.get(id) ?? []);
@@ -93,7 +93,7 @@ export class FilePermissions {
     return { mode: template.mode ?? least, ...owner };
   }
 
-  /** Of those secrets that not everybody can read who gets that far. */
+  /** The owner of those secrets that not everybody who gets as far as the file can read. */
   #commonOwner(template: TemplateConfig, secrets: readonly SecretConfig[]): Owner {
     const [first, ...others] = secrets.filter((secret) => (this.ofSecret(secret).mode & OTHERS_READ) === 0);
     if (first === undefined) return { uid: undefined, gid: undefined };

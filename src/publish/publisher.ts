@@ -13,13 +13,13 @@ import { attemptUnlessMissing, problemsOf } from "../output/system-calls.ts";
 import { SetLayout } from "./layout.ts";
 import { ValueError } from "./value.ts";
 
-/** What a starting sidecar finds of its own earlier work. */
+/** What a sidecar finds of its own earlier work when it starts. */
 export interface Found {
   /** id → bytes; undefined where the set is not complete. */
   readonly values: ReadonlyMap<string, Buffer> | undefined;
   /** Somebody removed a part of what was published: a running target may have read it, and its bytes are unknown. */
   readonly isTorn: boolean;
-  /** An action that a crash prevented. Its time is null where it is not known or of another boot. */
+  /** An action that a crash prevented. Its time is null where it is unknown or from another boot. */
   readonly pending: { readonly publishedAt: number | null } | undefined;
   /** Unit → when it was seen to start, in µs of CLOCK_MONOTONIC of this boot. */
   readonly starts: ReadonlyMap<string, readonly number[]>;
@@ -32,7 +32,7 @@ export type Damage = "missing" | "altered" | "permissions";
 export interface StagedSet {
   readonly directory: string;
   readonly env: EnvFile | undefined;
-  /** id → why it is not in secrets.env, where nobody would expect that. */
+  /** id → why it is not in secrets.env, where that may surprise. */
   readonly warnings: ReadonlyMap<string, string>;
   /** Keys of a secret with `all` → why they cannot be published. */
   readonly refused: ReadonlyMap<string, string>;
@@ -47,7 +47,7 @@ export class Publisher {
   #layout: SetLayout;
   #config: Config;
   readonly #warn: (message: string) => void;
-  /** What is published, but has no link, or is there still though it should not be. */
+  /** Published files without a link, and leftovers that should be gone. */
   #problems: readonly string[] = [];
   #lock: DirectoryLock | undefined;
   /** What is on disk. */
@@ -84,7 +84,7 @@ export class Publisher {
     return this.#directory.path;
   }
 
-  /** For one whose directory goes when its service stops. @param base is not made again where it is gone. */
+  /** For a publisher whose directory goes when its service stops. @param base is not made again once it is gone. */
   staysBelow(base: string): void {
     this.#directory.staysBelow(base);
   }
@@ -98,13 +98,16 @@ export class Publisher {
     return await SetLayout.of(config, this.#directory.defaultMode);
   }
 
-  /** The next publish is by this configuration, whose output is the same directory. @param layout from `layoutOf`. */
+  /** The next publish uses this configuration, whose output is the same directory. @param layout from `layoutOf`. */
   take(config: Config, layout: SetLayout): void {
     this.#config = config;
     this.#layout = layout;
   }
 
-  /** Whether these values make other files than the published ones. The publish itself reports what cannot be made. */
+  /**
+   * Whether these values make other files than the published ones. The publish itself reports files that it cannot
+   * make.
+   */
   differs(values: ReadonlyMap<string, Buffer>): boolean {
     try {
       const { files } = this.#layout.layOut(values);
@@ -121,13 +124,15 @@ export class Publisher {
     return (this.#lock = await lockDirectory(this.#directory.path, lockFile));
   }
 
-  /** After a start that published nothing, removes everything of ours. */
+  /** Removes everything of ours after a start that published nothing. */
   releaseUnused(): void {
     // A file that cannot be removed harms nobody.
     if (this.#state.files.length === 0) problemsOf([() => this.#lock?.remove()]);
   }
 
-  /** The last commit failed after new bytes could be seen: publish again, even if the values are the old ones again. */
+  /**
+   * The last commit failed after readers could see new bytes: publish again, even if the values are the old ones again.
+   */
   get halfDone(): boolean {
     return this.#directory.unfinished;
   }
@@ -163,7 +168,7 @@ export class Publisher {
       pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
       starts: this.#state.starts,
     };
-    // A verify command wants to see the whole set; else only what differs is written.
+    // A verify command wants to see the whole set; without one, only what differs is written.
     const whole = this.#config.onChange.verify !== null;
     const published = new Set(this.#state.files);
     this.#directory.finish();
@@ -179,7 +184,7 @@ export class Publisher {
       },
       commit: () => {
         try {
-          // Where nothing is lost by it yet, a name that cannot have its link ends the start.
+          // At a first publish nothing is lost yet: a name that cannot have its link ends the start.
           if (this.#state.files.length === 0) this.#links?.refuseTaken(state.files);
         } catch (error) {
           staged.discard();
@@ -204,7 +209,7 @@ export class Publisher {
   }
 
   /**
-   * Restores what somebody removed or altered of the published set, with its mode and owner.
+   * Restores what somebody removed or altered in the published set, with its mode and owner.
    *
    * @param values what is published.
    * @param whole look at the bytes too, not only where lstat(2) sees a difference.
@@ -228,21 +233,21 @@ export class Publisher {
     }
     if (damaged.size > 0) this.stage(values, act && [...damaged.values()].includes("altered")).commit();
     else {
-      // The state alone may be gone.
+      // Perhaps only the state is gone.
       if (!this.#directory.looksUntouched([])) this.#directory.writeState(this.#state);
       this.#directory.remember(names);
     }
     return damaged;
   }
 
-  /** Files that templates make of these values. @throws ValueError */
+  /** The files that templates make of these values. @throws ValueError */
   render(values: ReadonlyMap<string, Buffer>): readonly PublishedFile[] {
     return this.#layout.render(values);
   }
 
   /**
-   * Names of the files whose template makes something else of these values than is published. What cannot be rendered is
-   * for the publish to say.
+   * Names of the files whose template makes something else of these values than is published. The publish reports what
+   * cannot be rendered.
    */
   outdated(values: ReadonlyMap<string, Buffer>): readonly string[] {
     try {
@@ -254,9 +259,10 @@ export class Publisher {
   }
 
   /**
-   * Reads the templates again. Those that were read before stay where this fails.
+   * Reads the templates again. If this fails, those read before stay.
    *
-   * @throws ConfigError; ValueError where they cannot take these values; FatalError 74 where one cannot be read for now.
+   * @throws ConfigError; ValueError where they cannot take these values; FatalError 74 where one cannot be read for
+   *   now.
    */
   async reloadTemplates(values: ReadonlyMap<string, Buffer>, stop: AbortSignal): Promise<void> {
     await this.#layout.reload(values, stop);
@@ -299,7 +305,7 @@ export class Publisher {
     return first === undefined || others.length === 0 ? first : `${first} (and ${others.length} more)`;
   }
 
-  /** There is something for `maintain` to look at. */
+  /** Whether `maintain` has something to look at. */
   get needsCare(): boolean {
     return this.#links !== undefined || this.#problems.length > 0;
   }
@@ -327,7 +333,7 @@ export class Publisher {
 
   #readValues(state: PublishedState): ReadonlyMap<string, Buffer> | undefined {
     const published = new Set(state.files);
-    // A secret that is optional and was missing when the set was published has no file in it.
+    // An optional secret that was missing at the publish has no file in the set.
     const expected = this.#config.secrets.filter(({ file, optional }) => !optional || published.has(file));
     const names = expected.map(({ file }) => file);
     const files = this.#directory.read(names, this.#layout.owners);
@@ -343,7 +349,7 @@ export class Publisher {
 
 let boot: string | undefined;
 /**
- * CLOCK_MONOTONIC starts again at each boot. A unit with `ProcSubset=pid` cannot see the boot's id: an earlier life
+ * CLOCK_MONOTONIC starts again at each boot. A unit with `ProcSubset=pid` cannot see the boot's id, so an earlier life
  * counts as another boot's.
  */
 function bootId(): string {

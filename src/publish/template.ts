@@ -1,7 +1,7 @@
 /**
- * Templates: configuration files with secrets in them. Mustache's package takes a template apart; putting it together is
- * done here, from the bytes of the values: no value becomes a string, none is escaped as HTML, and a name is an id as a
- * whole (Mustache itself takes it apart at its dots, and writes nothing for a name that it does not know).
+ * Templates: configuration files with secrets in them. The mustache package parses a template; we render it from the
+ * bytes of the values. So no value becomes a string, none is escaped as HTML, and a whole name is an id. (Mustache
+ * itself splits a name at its dots, and writes nothing for a name that it does not know.)
  */
 import { isUtf8 } from "node:buffer";
 import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
@@ -16,18 +16,18 @@ import { filtered, filterNames, isFilter, refusalOf } from "./filters.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 
 type Parse = (template: string) => readonly Token[];
-/** As Mustache 4.2.0 has it: kind, text or name, where it begins, where it ends, what is in the section. */
+/** A token of Mustache 4.2.0: kind, text or name, where it begins, where it ends, what is in the section. */
 type Token = readonly [kind: string, value: string, start: number, end: number, inner?: unknown];
 
 type Part =
   | { readonly kind: "text"; readonly bytes: Buffer }
-  /** `filter`: how it is written; undefined: as it is. */
+  /** `filter`: how to write it; undefined: as it is. */
   | { readonly kind: "value"; readonly id: string; readonly line: number; readonly filter: string | undefined }
   /** Written where there is such a value; `not`: where there is none. */
   | { readonly kind: "if" | "if not"; readonly id: string; readonly parts: readonly Part[] };
 
 /**
- * Reads and checks every template of a configuration. Mustache is loaded only if there is one.
+ * Reads and checks every template of a configuration. Loads Mustache only if there is one.
  *
  * @returns name of the file → its template.
  * @throws ConfigError that names the template, the line, and what is wrong there.
@@ -49,9 +49,12 @@ type ReadFile = (path: string) => Promise<Buffer>;
 /** Seconds in which a reload must have read a template. */
 const RELOAD_LIMIT = 5;
 
-/** For a life of reloads: a file system that hangs holds none of them up for long, and takes one thread of the four. */
+/**
+ * Reads templates for all reloads: a file system that hangs delays none of them for long, and takes only one of the
+ * four threads.
+ */
 export class TemplateReader {
-  /** Of what hangs. */
+  /** The reads that have not ended. */
   readonly #reads = new Map<string, Promise<unknown>>();
 
   /** Rejects with ETIMEDOUT after `RELOAD_LIMIT` seconds, or where `stop` aborts before. */
@@ -61,7 +64,7 @@ export class TemplateReader {
     return read.bytes;
   }
 
-  /** After the one before: what that brings may be older than the reload. */
+  /** Reads after the previous read, whose bytes may be older than the reload. */
   async #next(path: string): Promise<{ readonly bytes: Buffer }> {
     const before = this.#reads.get(path);
     const reading = before === undefined ? readPlain(path) : before.then(() => readPlain(path));
@@ -87,15 +90,15 @@ export class Template {
   }
 
   /**
-   * Values are put in without their trailing newlines, as in secrets.env. One that is then empty is none.
+   * Puts values in without their trailing newlines, as in secrets.env. An empty one then counts as none.
    *
    * @param values id → bytes.
-   * @throws ValueError for a value that is no text.
+   * @throws ValueError for a value that is not text.
    */
   render(values: ReadonlyMap<string, Buffer>): Buffer {
     const made: Buffer[] = [];
     const pieces = this.#pieces(this.#parts, values, made);
-    // One allocation of its own, not of Node's shared pool.
+    // One allocation of its own, outside Node's shared pool.
     const content = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const piece of pieces) at += piece.copy(content, at);
@@ -103,7 +106,7 @@ export class Template {
     return content;
   }
 
-  /** @param made gets those that a filter made, for the caller to overwrite. */
+  /** @param made gets the pieces that a filter made, for the caller to overwrite. */
   #pieces(parts: readonly Part[], values: ReadonlyMap<string, Buffer>, made: Buffer[]): readonly Buffer[] {
     return parts.flatMap((part) => {
       if (part.kind === "text") return [part.bytes];
@@ -148,7 +151,7 @@ class Reader {
   async read(): Promise<Template> {
     const bytes = await this.#read();
     if (!isUtf8(bytes)) throw this.#refuse(`is not UTF-8 text${utf16Hint(bytes)}`);
-    // A trace of an editor, at which readers of INI, JSON and shell files stumble.
+    // Some editors leave a byte order mark, which readers of INI, JSON and shell files stumble over.
     this.#text = withoutByteOrderMark(bytes).toString("utf8");
     return new Template(this.#template.path, this.#parts(this.#tokens(), []));
   }
@@ -166,7 +169,7 @@ class Reader {
     try {
       return this.#parse(this.#text);
     } catch (error) {
-      // `Unclosed section "x" at 12`; its number for a tag without an end is where the whole text ends.
+      // `Unclosed section "x" at 12`; for a tag without an end, the number is the end of the whole text.
       const [, what = "", at] = /^(.*?)(?: at (\d+))?$/s.exec(error instanceof Error ? error.message : "") ?? [];
       const position =
         what === "Unclosed tag" ? this.#text.indexOf("{{", this.#text.lastIndexOf("}}") + 1) : Number(at);
@@ -174,7 +177,7 @@ class Reader {
     }
   }
 
-  /** @param sections the sections around it, innermost last, that are written where their secret has a value. */
+  /** @param sections the sections around it that are written where their secret has a value, innermost last. */
   #parts(tokens: readonly Token[], sections: readonly string[]): Part[] {
     return tokens.flatMap(([kind, value, start, , inner]): Part[] => {
       switch (kind) {
@@ -200,13 +203,13 @@ class Reader {
         case ">":
           throw this.#refuse(`{{>${shown(value)}}}: partials do not exist here: write their text instead`, start);
         default:
-          // Comments, and other delimiters, which are in effect already.
+          // Comments, and new delimiters, which are already in effect.
           return [];
       }
     });
   }
 
-  /** `db | json`: the secret and its filter. An id may have such a character too. */
+  /** `db | json`: the secret and its filter. An id may contain a bar, too. */
   #filterIn(value: string, start: number): readonly [name: string, filter: string | undefined] {
     const bar = value.lastIndexOf("|");
     if (bar < 0 || this.#secrets.has(value)) return [value, undefined];
@@ -251,7 +254,7 @@ function tag(name: string): string {
   return JSON.stringify(shown(name));
 }
 
-/** Names are short; a long one is text that was not meant as a tag, and may be anything. */
+/** Names are short. A long one is text that was not meant as a tag, and may be anything. */
 function shown(name: string): string {
   const line = name.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
   return line.length <= 80 ? line : `${line.slice(0, 40)}…`;

@@ -1,8 +1,8 @@
-/** What a secret's bytes must be where a configuration asks for text: in a variable, in a template. */
+/** What a secret's bytes must be where a configuration asks for text: in a variable or a template. */
 
 import { printable } from "../contract/errors.ts";
 
-/** A secret whose value cannot be carried where it was asked for. `reason` and the message never hold the value. */
+/** A secret whose value does not fit where it was asked for. `reason` and the message never hold the value. */
 export class ValueError extends Error {
   override readonly name: string = "ValueError";
   readonly id: string;
@@ -16,7 +16,7 @@ export class ValueError extends Error {
 
 const NEWLINE = 0x0a;
 
-/** As `$(cat file)` drops them. A view, not a copy. */
+/** Drops them as `$(cat file)` does. Returns a view, not a copy. */
 export function withoutTrailingNewlines(value: Buffer): Buffer {
   let end = value.length;
   while (end > 0 && value[end - 1] === NEWLINE) end -= 1;
