@@ -5,8 +5,8 @@ import { runsOnNode } from "./program.ts";
 const built = Symbol.for("fetcher.built");
 
 /**
- * Builds dist/, and the executable where that is tested, once in a run, however many projects ask for it. FETCHER_TEST_BUILT says
- * that both are there: of several runs at once, none may replace what the others use.
+ * Builds dist/, and the executable where that is tested: once in a run, however many projects ask for it.
+ * FETCHER_TEST_BUILT says that both are there: several runs at once must not replace what the others use.
  */
 export default function setup(): void {
   const run = globalThis as { [built]?: boolean };

@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { programPath } from "../programs.ts";
 
-/** The path of its server; undefined: there is none here. */
+/** The path of its server; undefined: it is not installed. */
 export function motoServer(): string | undefined {
   return programPath("moto_server");
 }

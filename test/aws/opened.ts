@@ -6,7 +6,7 @@ import { type Call, type Reply, StandIn } from "./stand-in.ts";
 
 export const region = "eu-central-1";
 
-/** @param answer undefined: the request is never answered. */
+/** @param answer undefined: the stand-in never answers the request. */
 export async function openAws(
   answer: (call: Call) => Reply | undefined,
   settings: object = {},
@@ -19,7 +19,7 @@ export async function openAws(
   return { observed, standIn };
 }
 
-/** As the service has a secret. */
+/** A secret in the form of the service. */
 export const secretOf = (name: string, text = `value of ${name}`) => ({
   ARN: `arn:aws:secretsmanager:${region}:123456789012:secret:${name}-AbCdEf`,
   Name: name,
@@ -27,5 +27,5 @@ export const secretOf = (name: string, text = `value of ${name}`) => ({
   VersionId: `version-of-${name}`,
 });
 
-/** What a batch asks for. */
+/** The ids that a batch asks for. */
 export const idsOf = ({ body }: Call) => body["SecretIdList"] as string[];

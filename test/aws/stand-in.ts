@@ -1,6 +1,7 @@
 /**
- * A stand-in for AWS Secrets Manager and STS, after their API references (AWS JSON 1.1, and query with XML, over HTTP),
- * only for what the emulator cannot be made to answer: throttling, partial failures of a batch, refusals, garbage, silence.
+ * A stand-in for AWS Secrets Manager and STS, after their API references (AWS JSON 1.1, and query with XML, over HTTP).
+ * It is only for answers that the emulator cannot give: throttling, partial failures of a batch, refusals, garbage,
+ * silence.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -18,17 +19,17 @@ export interface Call {
 export interface Reply {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** A string or bytes go out as they are, anything else as JSON. */
+  /** Sends a string or bytes as they are, anything else as JSON. */
   readonly body: unknown;
-  /** Half of the body is sent, and then nothing. */
+  /** Sends half of the body, and then nothing. */
   readonly stalls?: boolean;
-  /** After the body comes more of the same, for as long as somebody reads it. */
+  /** After the body, sends more of the same for as long as somebody reads it. */
   readonly floods?: boolean;
 }
 
 export class StandIn {
   readonly calls: readonly Call[];
-  /** Answers that stall, as long as somebody waits for their rest. */
+  /** Answers that stall, while somebody waits for their rest. */
   readonly stalled: ReadonlySet<unknown>;
   readonly url: string;
   readonly close: () => Promise<void>;
@@ -40,7 +41,7 @@ export class StandIn {
     this.close = close;
   }
 
-  /** @param answer undefined: the request is never answered. */
+  /** @param answer undefined: it never answers the request. */
   static async start(answer: (call: Call) => Reply | undefined): Promise<StandIn> {
     const calls: Call[] = [];
     const stalled = new Set<unknown>();
@@ -90,7 +91,7 @@ function flood(response: ServerResponse, text: string | Buffer): void {
   pour();
 }
 
-/** An error as the service words it. */
+/** An error in the words of the service. */
 export function refusal(code: string, message: string, headers: Readonly<Record<string, string>> = {}): Reply {
   return { status: 400, headers: { "x-amzn-requestid": "7a62c49f", ...headers }, body: { __type: code, message } };
 }

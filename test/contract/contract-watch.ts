@@ -53,7 +53,7 @@ export function watchSuite(traits: Traits, open: () => Promise<Observed>, given:
           const restore = await store.outage?.();
           expect(await observed.outage(...ids)).toMatchObject({ kind: "unavailable" });
           await restore?.();
-          // The poll's: a watch over the network may find only then that its store is back.
+          // The poll may cause this fetch: a watch over the network may find only then that its store is back.
           await observed.value("one");
           await sees(() => store.put("one", secret("after")), "one", secret("after").toString());
         });
@@ -70,7 +70,7 @@ export function watchSuite(traits: Traits, open: () => Promise<Observed>, given:
         const abort = new AbortController();
         let hints = 0;
         const watch = observed.backend.watch?.(observed.requests(...ids), () => hints++, abort.signal);
-        // The first is aborted while it is being armed.
+        // The test aborts the first one while it is being armed.
         if (round > 0) await until(() => hints > 0);
         abort.abort();
         await watch;
@@ -83,12 +83,12 @@ export function watchSuite(traits: Traits, open: () => Promise<Observed>, given:
   });
 }
 
-/** What keeps the process alive or costs it a descriptor; timers of the test runner come and go. */
+/** Resources that keep the process alive or cost it a descriptor; timers of the test runner come and go. */
 function activeResources(): string[] {
   return process.getActiveResourcesInfo().filter((kind) => kind !== "Timeout" && kind !== "Immediate");
 }
 
-/** Nothing in `now` more often than in `before`. */
+/** Checks that `now` has nothing more often than `before`. */
 function isWithin(now: readonly string[], before: readonly string[]): boolean {
   const count = (list: readonly string[], kind: string) => list.filter((other) => other === kind).length;
   return now.every((kind) => count(now, kind) <= count(before, kind));

@@ -1,6 +1,6 @@
 /**
- * What every backend owes to the engine. Whoever writes a backend describes its store in a `Fixture` and calls
- * `contractSuite`; the store should be a real one.
+ * What every backend owes to the engine. To test a backend, describe its store in a `Fixture` and call `contractSuite`;
+ * the store should be a real one.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -10,15 +10,15 @@ import { asValue, Observed } from "./observed.ts";
 import { quiet } from "./until.ts";
 import { watchSuite } from "./contract-watch.ts";
 
-/** What the kind of store can do at all. What it cannot do is not tested. */
+/** What this kind of store can do. The suite does not test what it cannot do. */
 export interface Traits {
   /** Any bytes, or UTF-8 text only. */
   readonly values: "bytes" | "text";
-  /** Bytes that a value may have, where that is less than 1 MiB. */
+  /** The most bytes of a value, where that is less than 1 MiB. */
   readonly largest?: number;
-  /** What an empty value is. */
+  /** What an empty value counts as. */
   readonly empty: "value" | "missing" | "impossible";
-  /** A secret that is not there is waited for. */
+  /** The backend waits for a missing secret. */
   readonly mayAppear: boolean;
   /** Values can change while the backend is open. */
   readonly changes: boolean;
@@ -32,22 +32,24 @@ export interface Traits {
   readonly stalls: boolean;
 }
 
-/** One fresh store, which the suite fills. */
+/** A fresh store, which the suite fills. */
 export interface Fixture {
   readonly module: BackendModule;
   /** Valid settings for the store as it is now. */
   settings(): Record<string, unknown>;
   /** The source of a secret; `{}` where absent. */
   source?(id: string): Record<string, unknown>;
-  /** How people name the place of this secret: a part of what `describe` says, and of `where` when it is missing. */
+  /**
+   * How people name the place of this secret: `describe` contains it, and so does `where` when the secret is missing.
+   */
   place(id: string): string;
   put(id: string, value: Buffer): Promise<void>;
   remove(id: string): Promise<void>;
   /** Takes the store away; the returned function brings it back with what it held. */
   outage?(): Promise<() => Promise<void>>;
-  /** Makes the store refuse this one secret. @returns the kind of error that is due. */
+  /** Makes the store refuse this one secret. @returns the kind of error to expect. */
   refuse?(id: string): Promise<BackendErrorKind>;
-  /** From now on the store takes requests and does not answer. */
+  /** Makes the store take requests without an answer from now on. */
   stall?(): Promise<void>;
   /** Removes the store. */
   dispose(): Promise<void>;

@@ -2,11 +2,11 @@ import type { Outcome } from "../../src/contract/backend.ts";
 import type { Observed } from "./observed.ts";
 import { quiet, until } from "./until.ts";
 
-/** Watches and, like the engine without its poll, fetches at hints and at nothing else. */
+/** Watches and fetches only at hints, like the engine without its poll. */
 export interface Following {
   readonly observed: Observed;
   readonly hints: () => number;
-  /** What the last fetch that a hint led to gave. */
+  /** The outcome of the last fetch that a hint led to. */
   readonly latest: (id: string) => Outcome | undefined;
   /** Fails, by the test's timeout, unless a hint after `change` leads to a fetch that `expected` accepts. */
   readonly sees: (
@@ -29,7 +29,7 @@ export async function following(
   const follow = async () => {
     for (let seen = -1; seen !== hints;) {
       seen = hints;
-      // An outage: the hint at its end brings the next fetch.
+      // In an outage, the hint at its end brings the next fetch.
       outcomes = await observed.fetch(...ids).catch(() => new Map<string, Outcome>());
     }
     fetching = undefined;

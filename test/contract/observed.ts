@@ -1,4 +1,4 @@
-/** A backend that is used as the engine uses it, with a record of everything that a person could get to see of it. */
+/** Uses a backend as the engine does, and records everything of it that a person could see. */
 import { inspect } from "node:util";
 import { expect } from "vitest";
 import {
@@ -82,7 +82,10 @@ export class Observed {
     return asValue(await this.outcome(id));
   }
 
-  /** Why nothing can be had: what the whole fetch rejects with, or what each secret has. undefined: something can. */
+  /**
+   * Why no secret is available: the rejection of the whole fetch, or the failure that each secret has. undefined: some
+   * secret is available.
+   */
   async outage(...ids: string[]): Promise<BackendError | undefined> {
     let failures: unknown[];
     try {
@@ -94,7 +97,7 @@ export class Observed {
     return failures.every((failure) => failure instanceof BackendError) ? (first as BackendError) : undefined;
   }
 
-  /** Notes all that a log could show of an outcome or an error, the value apart. */
+  /** Notes all of an outcome or an error that a log could show, except the value. */
   #hear(given: unknown): void {
     const shown = typeof given === "object" && given !== null && "value" in given ? { ...given, value: "" } : given;
     this.said.push(inspect(shown, { depth: 9, showHidden: true }), JSON.stringify(shown));

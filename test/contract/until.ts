@@ -1,7 +1,10 @@
-/** Waiting for conditions in tests. The test's own timeout is the verdict on what never comes. */
+/** Waits for conditions in tests. The test's own timeout decides when to give up. */
 import { setTimeout as delay } from "node:timers/promises";
 
-/** @returns as soon as `condition` holds. @param what it is, where a test waits for several, for the message after 50 s. */
+/**
+ * @returns as soon as `condition` holds. @param what names it in the message after 50 s, where a test waits for
+ *   several.
+ */
 export async function until(condition: () => boolean | Promise<boolean>, what?: string): Promise<void> {
   const end = performance.now() + 50_000;
   while (!(await condition())) {
@@ -10,7 +13,7 @@ export async function until(condition: () => boolean | Promise<boolean>, what?: 
   }
 }
 
-/** @returns when `count` has not moved for a while: what is still on its way has come. */
+/** @returns when `count` has not moved for a while: everything on its way has arrived. */
 export async function quiet(count: () => number, milliseconds = 120): Promise<number> {
   for (;;) {
     const before = count();

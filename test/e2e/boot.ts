@@ -9,10 +9,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { programFile } from "../program.ts";
 
 export interface BootOptions {
-  /** `here`: the systemd that is PID 1. `host`: this machine's own tree. Else a suite that scripts/guest-tree.sh built. */
+  /**
+   * `here`: the systemd that is PID 1. `host`: this machine's own tree. Any other suite: a tree that
+   * scripts/guest-tree.sh built.
+   */
   readonly tree: string;
   /**
-   * What the guest's /tmp lies on. `disk`, the default, is what NixOS has and what keeps bytes over a power cut; `image`
+   * What the guest's /tmp lies on. `disk`, the default, is what NixOS has, and its bytes survive a power cut; `image`
    * is a disk of its own: an ext4 in /var/tmp/NAME/tmp.img.
    */
   readonly tmp?: "disk" | "memory" | "image";
@@ -24,11 +27,14 @@ export interface BootOptions {
 
 /** A systemd that is running, as Guest uses it. */
 export interface System {
-  /** Goes before a command to run it there. */
+  /** The words before a command that run it there. */
   readonly enter: readonly string[];
   readonly project: string;
   readonly throwAway: boolean;
-  /** Of the guest's directory in /var/tmp, its control group and its machine; undefined where it is no guest. */
+  /**
+   * The name of the guest's directory in /var/tmp, its control group and its machine; undefined where it is not a
+   * guest.
+   */
   readonly name: string | undefined;
   /** What the guest has written to its console. */
   console(): Promise<string>;
@@ -37,18 +43,18 @@ export interface System {
 
 const checkout = join(import.meta.dirname, "../..");
 
-/** Where trees and binaries are kept between runs. */
+/** The directory that keeps trees and binaries between runs. */
 export const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
 
 /** The files of Debian's nginx, which scripts/setup-systemd-tests.sh unpacks. */
 export const nginxTree = join(cache, "nginx");
 
-/** The root of a guest's files; for a suite, there only when scripts/guest-tree.sh has built it to the end. */
+/** The root of a guest's files; for a suite, it exists only when scripts/guest-tree.sh has built it to the end. */
 export function treePath(tree: string): string {
   return tree === "host" ? "/" : join(cache, `tree-${tree}`);
 }
 
-/** The machine's Node runs in the guest that is the machine; the others try the newer one, where it was fetched. */
+/** The guest that is this machine runs the machine's Node; the others try the newer one, where it was fetched. */
 export function nodeFor(tree: string): string {
   const newer = join(cache, `node24/node_modules/node-linux-${process.arch}/bin/node`);
   return tree !== "host" && tree !== "here" && existsSync(newer) ? newer : process.execPath;
@@ -72,7 +78,7 @@ export function guestCommand({
 
 async function bootGuest(options: BootOptions): Promise<System> {
   const [name, [script = "", ...args]] = guestCommand(options);
-  // A session of its own: Ctrl-C in the terminal must reach the tests only, the guest then ends by their end.
+  // A session of its own, so that Ctrl-C in the terminal reaches only the tests; the guest ends when they end.
   const watchdog = spawn(script, args, { detached: true, stdio: "pipe" });
   const ended = new Promise<void>((resolve) => {
     watchdog.on("close", () => {
@@ -108,7 +114,7 @@ async function bootGuest(options: BootOptions): Promise<System> {
   }
 }
 
-/** The process that guest.sh names; NaN where it ended before. */
+/** The process that guest.sh names; NaN where guest.sh ended before. */
 async function nspawnOf(watchdog: ChildProcessWithoutNullStreams): Promise<number> {
   for await (const line of createInterface(watchdog.stdout)) {
     if (line.startsWith("nspawn ")) return Number(line.slice("nspawn ".length));
@@ -116,7 +122,7 @@ async function nspawnOf(watchdog: ChildProcessWithoutNullStreams): Promise<numbe
   return NaN;
 }
 
-/** The child of nspawn that is PID 1 in a namespace of its own; undefined where there is none yet. */
+/** The child of nspawn that is PID 1 in its own namespace; undefined where there is none yet. */
 function initOf(nspawn: number): number | undefined {
   try {
     const children = readdirSync(`/proc/${nspawn}/task`).flatMap((task) =>
@@ -137,7 +143,7 @@ function enterGuest(init: number): readonly string[] {
   ];
 }
 
-/** The units call programs in /usr/local/bin: those that are missing are linked there, and unlinked in the end. */
+/** The units call programs in /usr/local/bin. This links the missing ones there, and unlinks them in the end. */
 async function takeThisSystem(): Promise<System> {
   const dist = realpathSync(join(checkout, "dist"));
   const programs = {

@@ -4,16 +4,16 @@ export interface RunOptions {
   /** Seconds after which the command is killed and the call fails. */
   readonly timeout?: number;
   readonly input?: string | Uint8Array;
-  /** false: an exit code other than 0 is a result, no error. */
+  /** false: an exit code other than 0 is a result, not an error. */
   readonly check?: boolean;
-  /** Added to a bare environment: nothing of the test process's own gets into the guest. */
+  /** Variables on top of a bare environment: the guest gets nothing of the test process's own. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface Finished<Output = string> {
   readonly stdout: Output;
   readonly stderr: Output;
-  /** null where a signal ended it. */
+  /** null where a signal ended the command. */
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
@@ -25,13 +25,13 @@ export function argv(command: Command): readonly string[] {
   return typeof command === "string" ? ["sh", "-c", command] : command;
 }
 
-/** @throws where it cannot be started, takes too long, or (with `check`) fails; the message has what it wrote. */
+/** @throws where the command cannot start, takes too long, or (with `check`) fails; the message quotes its output. */
 export async function execute(command: readonly string[], options: RunOptions = {}): Promise<Finished<Buffer>> {
   const { timeout = 30, check = true } = options;
   const [program = "", ...args] = command;
   const child = spawn(program, args, {
     env: { ...bareEnvironment, ...options.env },
-    // A group of its own: what nsenter forks into the guest is killed with it.
+    // A group of its own: so the kill reaches what nsenter forks into the guest.
     detached: true,
     stdio: "pipe",
   });
@@ -39,7 +39,7 @@ export async function execute(command: readonly string[], options: RunOptions = 
   const err: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => out.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => err.push(chunk));
-  // A command that does not read its input is not ours to judge.
+  // A command may leave its input unread.
   child.stdin.on("error", () => undefined);
   child.stdin.end(options.input);
   const deadline = AbortSignal.timeout(timeout * 1000);

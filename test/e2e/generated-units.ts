@@ -4,18 +4,18 @@ import type { UnitLines, UnitSource } from "./pair.ts";
 const etc = "/etc/systemd/system";
 
 /**
- * The pair as a file in /etc/fetcher makes it: the sidecar may not talk to systemd, and `NAME-secrets-act.service` acts for it. The
- * units are those that `fetcher units` prints.
+ * The pair as a file in /etc/fetcher makes it: the sidecar may not talk to systemd, and `NAME-secrets-act.service` acts
+ * for it. `fetcher units` prints the units.
  */
 export const generatedUnits: UnitSource = async (guest, { name, config, target, sidecar }) => {
-  // With `output` the file would be one that is wired by hand.
+  // With `output`, the file would be one that an operator wires by hand.
   const file = { delivery: "private-tmp", environment: target.wrap, ...config, output: undefined };
   await guest.write(`/etc/fetcher/${name}.json`, JSON.stringify(file, null, 2));
   const service = [...target.service, `ExecStart=${target.command}`];
   await guest.write(`${etc}/${name}.service`, unitText({ unit: target.unit, service }));
   const units = await install(guest, name);
   for (const unit of [`${name}-secrets.service`, `${name}-secrets-refresh.service`]) {
-    // A sidecar that is resident has no looks.
+    // A resident sidecar has no looks.
     const line = /^ExecStart=(\S+) (.* --actions .*)$/m.exec(units.get(unit) ?? "");
     if (line === null) continue;
     const [, program = "", words = ""] = line;
@@ -26,7 +26,7 @@ export const generatedUnits: UnitSource = async (guest, { name, config, target, 
   return `${name}-secrets.service`;
 };
 
-/** The name of a command comes before its flags. */
+/** The command's name comes before its flags. */
 function withFlags(words: string, flags: readonly string[]): readonly string[] {
   const all = words.split(" ");
   return all[0] === "refresh" ? ["refresh", ...flags, ...all.slice(1)] : [...flags, ...all];

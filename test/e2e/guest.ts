@@ -46,11 +46,11 @@ export class Guest {
     }
   }
 
-  /** Returns when nothing of the guest is left on the machine. Does nothing where it is not booted. */
+  /** Returns when nothing of the guest is left on the machine. Does nothing if the guest is not booted. */
   async stop(): Promise<void> {
     const system = this.#system;
     if (system === undefined) return;
-    // A guest's mounts end with it; those made "here" would outlive the tests.
+    // A guest's mounts end with it; mounts made "here" would outlive the tests.
     if (!system.throwAway) for (const path of this.#mounted) await this.run(["umount", path], { check: false });
     this.#mounted = [];
     this.#system = undefined;
@@ -73,7 +73,7 @@ export class Guest {
     return { stdout: stdout.toString(), stderr: stderr.toString(), ...end };
   }
 
-  /** What the command writes, without the newlines at its end. */
+  /** The command's output, without the newlines at its end. */
   async text(command: Command, options: RunOptions = {}): Promise<string> {
     return (await this.run(command, options)).stdout.replace(/\n+$/, "");
   }
@@ -105,7 +105,10 @@ export class Guest {
     return await this.run(["nsenter", `--target=${pid}`, "--mount", "--", ...become, ...argv(command)], rest);
   }
 
-  /** Waits until it is the unit's own program: before, it is systemd's, without the unit's namespaces. @throws where there is none. */
+  /**
+   * Waits until the main process is the unit's own program: before that it is systemd's, without the unit's namespaces.
+   * @throws where there is none.
+   */
   async mainPid(unit: string): Promise<number> {
     const end = performance.now() + 5000;
     for (;;) {
@@ -120,7 +123,7 @@ export class Guest {
     }
   }
 
-  /** Overwrites in place; directories on the way are made. */
+  /** Overwrites a file in place, and makes missing directories. */
   async write(path: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
     const script = 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"';
     await this.run(["sh", "-c", script, "sh", path, mode.toString(8)], { input: content });
@@ -145,7 +148,7 @@ export class Guest {
     return (await this.run(["test", "-e", path], { check: false })).code === 0;
   }
 
-  /** Mounts a file system of its own size (`16k`) on `path`: what a full disk looks like. */
+  /** Mounts a file system of this size (`16k`) on `path`, to imitate a full disk. */
   async tmpfs(path: string, size: string): Promise<void> {
     await this.run(["mkdir", "-p", path]);
     await this.run(["mount", "-t", "tmpfs", "-o", `size=${size},mode=0755`, "fetcher-test", path]);
@@ -174,7 +177,10 @@ export class Guest {
     return await this.text(["systemctl", "status", "--full", "--lines=20", "--", unit], { check: false });
   }
 
-  /** A position in the journal, for `journal(…, { after })`. Not a cursor: 252 skips a match where the cursor is none. */
+  /**
+   * A position in the journal, for `journal(…, { after })`. Not a cursor: systemd 252 skips a match where the cursor is
+   * empty.
+   */
   async journalCursor(): Promise<string> {
     await this.run(["journalctl", "--sync"]);
     return await this.text(["date", "+@%s.%6N"]);
@@ -189,7 +195,7 @@ export class Guest {
   }
 
   /**
-   * Polls `observe` until `accept` likes what it returns, and returns that. What throws is polled again.
+   * Polls `observe` until `accept` returns true for its result, and returns that. Polls again where `observe` throws.
    *
    * @throws with the last observation.
    */
@@ -200,7 +206,7 @@ export class Guest {
     { timeout = 20 }: UntilOptions = {},
   ): Promise<Seen> {
     const end = performance.now() + timeout * 1000;
-    // Each look is a process or two, and many scenarios look at once.
+    // Each look costs a process or two, and many scenarios look at once.
     for (let pause = 20; ; pause = Math.min(pause * 1.4, 350)) {
       let last: unknown;
       try {
@@ -218,7 +224,7 @@ export class Guest {
     }
   }
 
-  /** For the message of a failing test: the units' status and the end of the journal. */
+  /** For the message of a failing test: the status of the units and the end of the journal. */
   async diagnosis(...units: string[]): Promise<string> {
     const parts = await Promise.all(units.map(async (unit) => await this.status(unit)));
     const journal = await this.text("journalctl --quiet --boot -o short-precise -n 60", { check: false });

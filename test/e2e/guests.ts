@@ -3,15 +3,18 @@ import { needs, type Requirement } from "../requirements.ts";
 import type { BootOptions } from "./boot.ts";
 import { Guest } from "./guest.ts";
 
-/** The systemds to test with; FETCHER_E2E_GUESTS=host,trixie,sid names others, FETCHER_E2E=here the only one there is. */
+/**
+ * The systemds to test with. FETCHER_E2E_GUESTS=host,trixie,sid names others; FETCHER_E2E=here means only the running
+ * one.
+ */
 const trees =
   process.env["FETCHER_E2E"] === "here"
     ? ["here"]
     : (process.env["FETCHER_E2E_GUESTS"] ?? "host,trixie").split(",").filter(Boolean);
 
 /**
- * Runs the same tests on each guest, which is booted before them and ended after them; `also` is what else they need, on
- * each or on that one.
+ * Runs the same tests on each guest, boots it before them and ends it after them. `also` is what else they need, on
+ * each guest or on that one.
  */
 export function onEachGuest(
   title: string,
@@ -33,7 +36,7 @@ export function onEachGuest(
   }
 }
 
-/** The same on systems with what Debian needs to boot, and no more. */
+/** The same on systems that have only what Debian needs to boot. */
 export function onEmptyGuests(title: string, body: (guest: Guest) => void, also: readonly Requirement[] = []): void {
   for (const tree of ["empty-bookworm", "empty-trixie"])
     needs("own-guest", `guest-${tree}`, ...also).describe(`${title} on ${tree}`, () => {

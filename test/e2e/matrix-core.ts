@@ -1,14 +1,16 @@
-/** The core of the matrix, for each delivery and each writer of units. The full one is on the plain units in /tmp. */
+/**
+ * The core of the matrix, for each delivery and each writer of units. The full matrix is on the plain units in /tmp.
+ */
 import { randomBytes } from "node:crypto";
 import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import type { Pair, PairOptions, UnitSource } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
-// Made at run time: in the source, the compiler's own cache would hold it.
+// Made at run time: if it were in the source, the compiler's own cache would hold it.
 const canary = () => `canary-${randomBytes(6).toString("hex")}`;
 
-/** @param place where the target's program finds the file of the secret `token`, as it is written in sh. */
+/** @param place where the target's program finds the file of the secret `token`, as sh writes it. */
 export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, source: UnitSource): void {
   const isCredential = place.startsWith("$CREDENTIALS_DIRECTORY/");
   const says = `echo "start pid=$$ file=$(cat ${place}) variable=$token"`;
@@ -108,7 +110,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
       await pair.put("token", two);
       await pair.restart();
       await pair.untilSaid(`file=${two} variable=${two}`, { lines: 2 });
-      // Killed, and the store away: what was published still lies there.
+      // The sidecar is killed and the store is away: the earlier set still lies there.
       const pid = await guest.mainPid(pair.target);
       await pair.loseStore();
       await pair.kill(pair.target, "KILL");

@@ -2,12 +2,12 @@ import type { Evaluation, RenderedUnits } from "../nix/evaluation.ts";
 import type { Guest } from "./guest.ts";
 import type { UnitLines, UnitSource, Wiring } from "./pair.ts";
 
-/** `scope`: RFC 59's serviceSecretsScope; the others: secretsStore.services, beside a module that knows of no secret. */
+/** `scope`: RFC 59's serviceSecretsScope; the others: secretsStore.services, next to a module that knows no secrets. */
 export type NixDelivery = "scope" | "private-tmp" | "credentials";
 
 const etc = "/etc/systemd/system";
 
-/** The pair as a NixOS host would have it, with the programs of the guest in the place of a package's. */
+/** The pair of a NixOS host, with the programs of the guest instead of a package's. */
 export function nixUnits(evaluation: Evaluation, delivery: NixDelivery): UnitSource {
   return async (guest, wiring) => {
     const module = delivery === "scope" ? scopeModule(wiring) : servicesModule(wiring, delivery);
@@ -16,7 +16,7 @@ export function nixUnits(evaluation: Evaluation, delivery: NixDelivery): UnitSou
   };
 }
 
-/** Written by installNix, for a guest that is not thrown away. */
+/** Paths that installNix has written, for a guest that is not thrown away. */
 const installed = new WeakMap<Guest, Set<string>>();
 
 /** Reads path, mode and content of file after file, each with a NUL behind it. */
@@ -24,14 +24,14 @@ const writeFiles = `while IFS= read -r -d "" path && IFS= read -r -d "" mode && 
   mkdir -p "\${path%/*}" && printf %s "$content" >"$path" && chmod "$mode" "$path" || exit
 done`;
 
-/** Writes unit files, their links, and every file of the store that they name, at the same paths. */
+/** Writes unit files, their links, and every store file that they name, at the same paths. */
 export async function installNix(guest: Guest, evaluation: Evaluation, units: RenderedUnits): Promise<void> {
   const paths = installed.get(guest) ?? new Set();
   installed.set(guest, paths);
   const files: string[] = [];
   for (const [name, { text }] of Object.entries(units)) {
     for (const [path, content] of evaluation.closure(text)) {
-      // What is in a store does not change.
+      // Files in a store do not change.
       if (!paths.has(path)) files.push(path, "0755", content);
       paths.add(path);
     }
@@ -97,7 +97,7 @@ function parts(config: Wiring["config"]) {
   return { backend: String(backend), config: settings, secrets, onChange, startTimeout, resident };
 }
 
-/** Lines of a unit as attributes; the same setting again makes a list. */
+/** Lines of a unit as attributes; a repeated setting makes a list. */
 function unit({ unit: unitLines, service }: UnitLines, command?: string): string {
   const all = command === undefined ? service : [...service, `ExecStart=${command}`];
   return `{ unitConfig = ${nixValue(attributes(unitLines))}; serviceConfig = ${nixValue(attributes(all))}; }`;

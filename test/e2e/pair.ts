@@ -1,18 +1,18 @@
 import type { Guest } from "./guest.ts";
 
-/** What a pair of units is made of, whoever writes the unit files. */
+/** The parts of a pair of units, whoever writes the unit files. */
 export interface Wiring {
-  /** Of the target, without `.service`. */
+  /** The name of the target, without `.service`. */
   readonly name: string;
   /** The sidecar's configuration. */
   readonly config: Readonly<Record<string, unknown>>;
   readonly target: UnitLines & {
-    /** ExecStart= as it is without secrets. */
+    /** ExecStart= as it would be without secrets. */
     readonly command: string;
     /** Whether the command gets the variables too, by `with-secrets`. */
     readonly wrap: boolean;
   };
-  /** What goes over the sidecar unit as the source of units has it; `flags` are further arguments of `fetcher`. */
+  /** Lines that override the sidecar's unit of the source of units; `flags` are further arguments of `fetcher`. */
   readonly sidecar: SidecarLines;
 }
 
@@ -25,32 +25,37 @@ export interface SidecarLines extends UnitLines {
   readonly flags: readonly string[];
 }
 
-/** Installs the unit files and the configuration; systemd reads them afterwards. @returns the name of the sidecar's unit. */
+/**
+ * Installs the unit files and the configuration, before systemd reads them. @returns the name of the sidecar's unit.
+ */
 export type UnitSource = (guest: Guest, wiring: Wiring) => Promise<string>;
 
-/** What a scenario asks for; what it does not say is the same for all. */
+/** What a scenario asks for; all share the defaults. */
 export interface PairOptions {
   readonly name: string;
   /** id → value, in the pair's own folder; undefined: there is no folder yet. */
   readonly secrets?: Readonly<Record<string, string | Uint8Array>> | undefined;
   /** Merged into the configuration, one level deep. */
   readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>> | string | boolean | readonly string[]>>;
-  /** The target: a program for `sh`, which begins as it likes. The default says what it reads and then sleeps. */
+  /** The target: a program for `sh`, which begins as it likes. The default reports what it reads and then sleeps. */
   readonly program?: string;
   readonly target?: Partial<UnitLines>;
   readonly sidecar?: Partial<SidecarLines>;
   readonly wrap?: boolean;
 }
 
-/** Says which process it is and what it reads, and stays: the main process is then `sleep`. */
+/** Reports which process it is and what it reads, and stays: the main process is then `sleep`. */
 export const saysStart = 'echo "start pid=$$ file=$(cat /tmp/token) variable=$token"';
 const program = `${saysStart}\nexec sleep infinity\n`;
 
-/** What a sidecar says of a start that is not its own. Which of both depends on when it looks: between two runs, or after. */
+/**
+ * What a sidecar reports about a start that is not its own. Which of the two depends on when it looks: between two
+ * runs, or after.
+ */
 export const itsStartReadsThem =
   /started since, with the new secrets|is not running; the new secrets are there for its next start/;
 
-/** Where a pair's own files are, as NAME.* */
+/** The directory of a pair's own files, NAME.* */
 export const home = "/var/lib/pairs";
 
 export class Pair {
@@ -59,7 +64,7 @@ export class Pair {
   /** Names of the units. */
   readonly target: string;
   readonly sidecar: string;
-  /** The unit whose process asks the store: the sidecar's, or where none stays that of its looks. */
+  /** The unit whose process asks the store: the sidecar's, or that of its looks where no sidecar stays. */
   readonly asking: string;
   /** The folder with the secrets. */
   readonly store: string;
@@ -124,7 +129,7 @@ export class Pair {
     await this.guest.run(renames.join(" && "));
   }
 
-  /** Starts the target, and returns when it has said so. */
+  /** Starts the target, and returns when the target has reported. */
   async start(): Promise<void> {
     await this.#startBy("start");
   }
@@ -145,7 +150,7 @@ export class Pair {
     await this.untilState(this.sidecar, "inactive");
   }
 
-  /** Takes the store away, as an outage would; `undefined` from `secrets` has no store to take. */
+  /** Takes the store away, as an outage would; with `undefined` as `secrets` there is no store to take. */
   async loseStore(): Promise<void> {
     await this.guest.run(["mv", "-T", this.store, `${this.store}.away`]);
   }
@@ -154,12 +159,12 @@ export class Pair {
     await this.guest.run(["mv", "-T", `${this.store}.away`, this.store]);
   }
 
-  /** What is missing from the store is not about to be written: its last name came long ago. */
+  /** Nobody is about to write what is missing from the store: its last name came long ago. */
   async restStore(): Promise<void> {
     await this.guest.run(["touch", "-d", "1 hour ago", this.store]);
   }
 
-  /** Signals the main process of one of the units. Where none of the sidecar stays, one is started for it. */
+  /** Signals the main process of one of the units. Where no process of the sidecar stays, it starts one for it. */
   async kill(unit: string, signal: string): Promise<void> {
     const isLook = this.isOnChange && unit === this.sidecar;
     if (isLook) await this.guest.systemctl("start", this.asking);
@@ -167,19 +172,19 @@ export class Pair {
     await this.guest.run(words as [string, ...string[]]);
   }
 
-  /** Has the store asked now. */
+  /** Makes the sidecar ask the store now. */
   async askStore(): Promise<void> {
-    // One that is in progress may have passed already what somebody has just done.
+    // A look in progress may already have passed what somebody has just done.
     if (this.isOnChange) await this.untilAsked();
     await this.guest.systemctl(this.isOnChange ? "start" : "reload", this.asking);
   }
 
-  /** Lines that the target has said, the first one first. */
+  /** Lines that the target has reported, oldest first. */
   async said(): Promise<readonly string[]> {
     return (await this.guest.text(["cat", `${home}/${this.name}.log`])).split("\n").filter(Boolean);
   }
 
-  /** Waits until the last of at least so many lines matches. @returns all lines. */
+  /** Waits until there are at least so many lines and the last one matches. @returns all lines. */
   async untilSaid(pattern: string | RegExp, { lines = 1, timeout = 30 } = {}): Promise<readonly string[]> {
     return await this.guest.until(
       `the target says ${lines} lines, the last one like ${String(pattern)}`,
@@ -202,7 +207,7 @@ export class Pair {
     );
   }
 
-  /** Where no process of the sidecar stays, that of its start. */
+  /** Where no process of the sidecar stays: the process of its start. */
   async pids(): Promise<{ readonly target: number; readonly sidecar: number }> {
     const { guest, target, sidecar, isOnChange } = this;
     return {
@@ -228,7 +233,7 @@ export class Pair {
     return Number(MainPID);
   }
 
-  /** Where no process of the sidecar stays: waits until no look is in progress or due, and the last one has ended well. */
+  /** Where no process of the sidecar stays: waits until no look is in progress or due, and the last one ended well. */
   async untilAsked(): Promise<void> {
     const { guest, name, asking } = this;
     await guest.until(
@@ -255,10 +260,10 @@ export class Pair {
   async #status(): Promise<string> {
     const { guest, sidecar, asking, isOnChange } = this;
     const { StatusText, ActiveState } = await guest.show(sidecar, "StatusText", "ActiveState");
-    // The version, which each ends with, is no scenario's business.
+    // Each STATUS ends with the version, which no scenario is about.
     const withoutVersion = (text: string) => text.replace(/; fetcher [^;]*$/, "");
     if (!isOnChange || ActiveState === "activating") return withoutVersion(StatusText);
-    // What is due of actions, the look that is over does not know.
+    // A look that is over does not know which actions are due.
     const said = withoutVersion((await guest.show(asking, "StatusText")).StatusText);
     const all: unknown = JSON.parse(await guest.text(["fetcher", "status", "--json"], { check: false }));
     const own = (all as readonly { unit: string; problem: string | null }[]).find(({ unit }) => unit === sidecar);
@@ -280,7 +285,8 @@ export class Pair {
   }
 
   /**
-   * Files in memory or in a temporary directory that hold these bytes in whosever directory, or are there for this pair.
+   * Files in memory or in a temporary directory that hold these bytes, in anybody's directory, or that exist for this
+   * pair.
    */
   async traces(secret: string): Promise<readonly string[]> {
     const { guest, name, runtime } = this;
@@ -302,7 +308,7 @@ export class Pair {
     );
   }
 
-  /** What the sidecar has logged, and what has acted for it. */
+  /** The log of the sidecar, and of the unit that acts for it. */
   async journal(): Promise<string> {
     const units = new Set([this.sidecar, this.asking, `${this.name}-secrets-act.service`]);
     const said: string[] = [];
@@ -310,14 +316,14 @@ export class Pair {
     return said.join("\n");
   }
 
-  /** Stops what is still there and removes the files. */
+  /** Stops what still runs, and removes the files. */
   async remove(): Promise<void> {
     const { guest, name, target, sidecar, runtime } = this;
     await guest.run(["systemctl", "stop", "--", target, sidecar], { check: false, timeout: 60 });
     await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];
-    // What fetcher units has printed.
+    // The units that `fetcher units` printed.
     files.push(`${etc}/${name}-secrets.service`, `${etc}/${name}-secrets-*`);
     await guest.run(["umount", runtime], { check: false });
     await guest.run(`rm -rf ${[...files, `/etc/fetcher/${name}`, `${home}/${name}.*`].join(" ")}`);
@@ -325,8 +331,8 @@ export class Pair {
 }
 
 /**
- * Paths that are left of a sidecar's runtime directory. Not the directory itself where systemd may forget it: 254+ does so
- * with that of a unit to which nothing refers; the unit itself has emptied it.
+ * Paths that are left of a sidecar's runtime directory. They exclude the directory itself where systemd may forget it:
+ * 254+ does so with the directory of a unit to which nothing refers; the unit itself has emptied it.
  */
 export async function leftIn(guest: Guest, runtime: string): Promise<string> {
   const least = (await versionOf(guest)) >= 254 ? 1 : 0;
@@ -337,7 +343,7 @@ async function versionOf(guest: Guest): Promise<number> {
   return Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
 }
 
-/** systemd 254+ (RestartMode=direct) brings a sidecar back without the target noticing; older ones restart both. */
+/** systemd 254+ (RestartMode=direct) brings a sidecar back unnoticed by the target; older ones restart both. */
 export async function comesBackAlone(guest: Guest): Promise<boolean> {
   return (await versionOf(guest)) >= 254;
 }
@@ -353,7 +359,7 @@ function configOf({ name, config = {}, secrets }: PairOptions): Record<string, u
     config: { secretsDir: storeOf(name), reloadOnChange: true },
     secrets: Object.fromEntries(Object.keys(secrets ?? { token: "" }).map((id) => [id, {}])),
     output: { directory: `/run/${name}-secrets/pub`, links: "/tmp" },
-    // What a person would wait for is no test's business, but for those of pacing.
+    // Only the tests of pacing wait as long as a person would.
     onChange: { settle: 0.1, minInterval: 0 },
   };
   const merged: Record<string, unknown> = { ...defaults };

@@ -21,7 +21,7 @@ export async function plainCredentials(guest: Guest, wiring: Wiring): Promise<st
 async function install(guest: Guest, { name, config, target, sidecar }: Wiring, dropIn: string): Promise<string> {
   const instance = `fetcher@${name}.service`;
   await guest.write(`/etc/fetcher/${name}.json`, JSON.stringify(config, null, 2));
-  // Others may be doing the same at this moment.
+  // Other tests may be doing the same now.
   await guest.run(
     `mkdir -p ${etc} && new=$(mktemp ${etc}/fetcher.XXXXXX) && chmod 0644 "$new" &&
      cat ${guest.project}/examples/systemd/fetcher@.service > "$new" && mv -T "$new" ${etc}/fetcher@.service`,
@@ -44,7 +44,10 @@ function unitText({ unit, service }: UnitLines, more: readonly string[] = []): s
   return ["[Unit]", ...unit, "[Service]", ...service, ...more, ""].join("\n");
 }
 
-/** The drop-in of the example, with this target's command line, and without the mount where files are in /tmp itself. */
+/**
+ * The drop-in of the example, with this target's command line, and without the mount where the files are in /tmp
+ * itself.
+ */
 function privateTmp({ config, target: { command, wrap } }: Wiring): string {
   const { directory } = config["output"] as { directory: string };
   const lines = exampleLines("hello.service.d/secrets.conf")
@@ -54,7 +57,7 @@ function privateTmp({ config, target: { command, wrap } }: Wiring): string {
   return [...lines, ...wrapped, ""].join("\n");
 }
 
-/** The drop-in of the example, with its line of a secret for each of these. */
+/** The drop-in of the example, with its secret line for each of these. */
 function credentials({ config, target: { wrap } }: Wiring): string {
   const secrets = Object.entries(config["secrets"] as Record<string, { optional?: boolean }>);
   const lines = exampleLines("greeter.service.d/secrets.conf").flatMap((line) => {

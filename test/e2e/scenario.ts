@@ -9,26 +9,29 @@ import { plainUnits } from "./plain-units.ts";
 const kinds = ["by-hand", "generated", "on-change"];
 const kind = process.env["FETCHER_E2E_UNITS"] ?? "by-hand";
 if (!kinds.includes(kind)) throw new Error(`FETCHER_E2E_UNITS=${kind}: expected ${kinds.join(", ")}`);
-/** FETCHER_E2E_UNITS=on-change has the scenarios run with sidecars of which no process stays. Their units are generated, too. */
+/**
+ * FETCHER_E2E_UNITS=on-change runs the scenarios with sidecars that have no process that stays, on generated units,
+ * too.
+ */
 export const areOnChange = kind === "on-change";
-/** FETCHER_E2E_UNITS=generated has the scenarios run with sidecars that may not talk to systemd. */
+/** FETCHER_E2E_UNITS=generated runs the scenarios with sidecars that may not talk to systemd. */
 export const areGenerated = kind !== "by-hand";
 const usualUnits = areGenerated ? generatedUnits : plainUnits;
 
 export interface ScenarioOptions {
-  /** Not beside others: it does something to the whole system. */
+  /** Runs alone: it does something to the whole system. */
   readonly alone?: boolean;
-  /** What it needs beyond the guest. Such a one runs alone. */
+  /** What it needs beyond the guest. Such a scenario runs alone. */
   readonly also?: readonly Requirement[];
-  /** What writes the unit files. */
+  /** The writer of the unit files. */
   readonly source?: UnitSource;
   /** Why it cannot hold where no process of the sidecar stays. */
   readonly notOnChange?: string;
 }
 
 /**
- * A test with pairs of its own, which are gone afterwards. Scenarios mostly wait, so several run at a time. One that
- * fails shows its units' state.
+ * A test with its own pairs, which are gone afterwards. Scenarios mostly wait, so several run at a time. A failing one
+ * shows the state of its units.
  */
 export function scenario(
   guest: Guest,
@@ -41,7 +44,7 @@ export function scenario(
     test(title, { skip: true, meta: { missing: `not on change: ${notOnChange}` } });
     return;
   }
-  // The daemon-reload of another pair keeps systemd from seeing what changes meanwhile.
+  // Another pair's daemon-reload keeps systemd from seeing changes meanwhile.
   const run = also.length > 0 ? needs(...also).test : alone || isOnChange ? test : test.concurrent;
   run(title, async () => {
     const pairs: Pair[] = [];
@@ -60,7 +63,7 @@ export function scenario(
   });
 }
 
-/** Where changes are followed. A poll would hide what the watch does not see. */
+/** For tests of following changes. A poll would hide what the watch does not see. */
 function onChange(options: PairOptions): PairOptions {
   const { config = {} } = options;
   const settings = {

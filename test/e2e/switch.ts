@@ -1,13 +1,13 @@
 /**
- * A stand-in for NixOS's switch-to-configuration, after its source (NixOS/nixpkgs, pkgs/by-name/sw/
- * switch-to-configuration-ng/src/main.rs: collect_unit_changes, compare_units, handle_modified_unit and do_system_switch, read
- * in 2026), for service units.
+ * A stand-in for NixOS's switch-to-configuration, after its source (NixOS/nixpkgs,
+ * pkgs/by-name/sw/switch-to-configuration-ng/src/main.rs: collect_unit_changes, compare_units, handle_modified_unit and
+ * do_system_switch, read in 2026), for service units.
  *
- * Of the units that are active or activating: those whose file has gone are stopped. Those that differ in anything that
- * matters are left alone (X-RestartIfChanged=false), restarted (X-StopIfChanged=false), or stopped and started; where only
- * ExecReload= is another, reloaded. Then, each waited for: stop all, activate (the files), reset-failed, daemon-reload,
- * reload all, restart all by their names, start all, together with every active target. Stops and starts are in no
- * particular order.
+ * It looks at units that are active or activating. It stops those whose file has gone. Those that differ in anything
+ * that matters it leaves alone (X-RestartIfChanged=false), restarts (X-StopIfChanged=false), or stops and starts; where
+ * only ExecReload= differs, it reloads them. Then it does this, and waits for each step: stop all, activate (the
+ * files), reset-failed, daemon-reload, reload all, restart all by their names, start all, together with every active
+ * target. Stops and starts are in no particular order.
  */
 import type { Evaluation, RenderedUnits } from "../nix/evaluation.ts";
 import type { Guest } from "./guest.ts";
@@ -16,13 +16,13 @@ import { installNix } from "./nix-units.ts";
 interface SwitchOptions {
   /** Targets that are active. */
   readonly targets?: readonly string[];
-  /** Another order, where it is arbitrary. */
+  /** Another order, where the real one is arbitrary. */
   readonly reversed?: boolean;
 }
 
 type Step = "stop" | "reload" | "restart" | "start";
 
-/** @returns what was done to the units that are no such target, in the order of calls: `restart a.service`. */
+/** @returns the calls for all units but those targets, in their order: `restart a.service`. */
 export async function switchTo(
   guest: Guest,
   evaluation: Evaluation,
@@ -57,7 +57,7 @@ export async function switchTo(
   );
 }
 
-/** Waits for all of them, which may be dozens on a machine that is busy. */
+/** Waits for all of them, which may be dozens on a busy machine. */
 export async function jobs(guest: Guest, verb: Step, units: readonly string[]): Promise<void> {
   await guest.run(["systemctl", verb, ...units], { timeout: 240 });
 }
@@ -68,7 +68,7 @@ async function active(guest: Guest, units: readonly string[]): Promise<Set<strin
   return new Set(blocks.map((block) => /^Id=(.*)$/m.exec(block)?.[1] ?? ""));
 }
 
-/** Keys of [Unit] that change nothing in what runs. */
+/** Keys of [Unit] that change nothing in the running unit. */
 const ignored = new Set(
   [
     ["X-Reload-Triggers", "Description", "Documentation", "OnFailure", "OnSuccess", "OnFailureJobMode", "SourcePath"],

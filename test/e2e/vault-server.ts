@@ -4,11 +4,11 @@ import { serverBinary, serversHere } from "../vault/binary.ts";
 import type { Guest } from "./guest.ts";
 
 export const url = "http://127.0.0.1:8200";
-/** Where the server can be reached while it is down for the services. */
+/** Where tests reach the server while it is down for the services. */
 const elsewhere = "http://127.0.0.1:8300";
 const bao = "/opt/vault-server/bao";
 
-/** The server in the guest, on file storage where the product still has it, as a unit of its own. */
+/** The server in the guest, as its own unit, on file storage where the product still has it. */
 export class GuestVault {
   readonly #guest: Guest;
   #url = url;
@@ -36,7 +36,7 @@ export class GuestVault {
     });
   }
 
-  /** As a server is after its start: sealed. */
+  /** Starts the server, which is then sealed. */
   async up(): Promise<void> {
     await this.#run(url);
   }
@@ -49,7 +49,7 @@ export class GuestVault {
     });
   }
 
-  /** What somebody does with the server while nobody finds it under its URL. */
+  /** Does something with the server while nobody finds it under its URL. */
   async whileDown(work: () => Promise<void>): Promise<void> {
     await this.#run(elsewhere);
     await this.unseal();
@@ -57,17 +57,17 @@ export class GuestVault {
     await this.down();
   }
 
-  /** Killed, and not there until `up`. */
+  /** Kills the server, which stays away until `up`. */
   async down(): Promise<void> {
     await this.#guest.run("systemctl kill --signal=SIGKILL vault-server", { check: false });
-    // The unit too: as long as it is loaded, no other of its name can be started.
+    // Waits for the end of the unit, too: while it is loaded, no other unit of its name can start.
     await this.#guest.until(
       "the server is gone",
       async () => (await this.#guest.show("vault-server", "LoadState")).LoadState === "not-found",
     );
   }
 
-  /** SIGSTOP: connections are still taken by the kernel, and nobody answers. */
+  /** SIGSTOP: the kernel still takes connections, but nobody answers. */
   async signal(signal: string): Promise<void> {
     await this.#guest.run(["systemctl", "kill", `--signal=${signal}`, "vault-server"]);
   }
@@ -116,8 +116,8 @@ export class GuestVault {
   }
 }
 
-/** Files need no leader, which raft elects for seconds after each start; OpenBao 2.7 has raft alone. */
+/** Files need no leader, which raft elects for seconds after each start; OpenBao 2.7 has only raft. */
 const storage = () => (serversHere()[0] === "vault" ? "file" : "raft");
 
-/** Where the token of a pair is, for its sidecar. */
+/** The path of a pair's token, for its sidecar. */
 export const tokenPath = (name: string) => `/etc/fetcher/${name}/token`;

@@ -1,8 +1,8 @@
-/** What was injected, and what held. */
+/** The injected faults, and what held. */
 import { errnoText } from "../../src/contract/errors.ts";
 import type { Fault } from "./shim.ts";
 
-/** What one injection brought about; undefined: the process made fewer calls this time, and nothing was injected. */
+/** The effect of one injection; undefined: the process made fewer calls this time, and no fault was injected. */
 export type Verdict = { readonly what: string; readonly broken: readonly string[] } | undefined;
 
 export class Ledger {
@@ -50,7 +50,7 @@ export class Ledger {
     return this.#entries.filter((entry) => entry.phase === phase);
   }
 
-  /** A linear congruential generator: nothing is at stake but that a seed repeats a sample. */
+  /** A linear congruential generator: a seed only has to repeat a sample. */
   #random(): number {
     this.#state = (Math.imul(this.#state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
     return this.#state / 0x8000_0000;

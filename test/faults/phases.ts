@@ -1,4 +1,4 @@
-/** The parts of a sidecar's life into which faults are put, and what must hold of each. */
+/** The phases of a sidecar's life that get faults, and what must hold of each. */
 import * as fs from "node:fs";
 import { type Daemon, eventually, type LogLine, logLines } from "../process/daemon.ts";
 import type { Verdict } from "./ledger.ts";
@@ -6,7 +6,7 @@ import type { Scene } from "./scene.ts";
 import type { Fault } from "./shim.ts";
 
 export interface Phase {
-  /** @returns how many calls it makes when all is well. */
+  /** @returns the number of calls when all is well. */
   count(scene: Scene): Promise<number>;
   inject(scene: Scene, fault: Fault): Promise<Verdict>;
 }
@@ -25,7 +25,7 @@ export const phases: Readonly<Record<string, Phase>> = {
     scene.next();
   }),
   repair: reloading((scene, fault) => {
-    // After a kill another life comes.
+    // After a kill, another life comes.
     scene.damage(fault?.how === "kill");
   }),
   adoption: starting({
@@ -53,7 +53,7 @@ export const phases: Readonly<Record<string, Phase>> = {
     },
     old: (scene) => scene.generation - 1,
     after: async (scene) => {
-      // What a failed first publish leaves in use is only dropped by the next start.
+      // Only the next start drops what a failed first publish leaves in use.
       await scene.end();
       await scene.start().ready();
     },
@@ -81,10 +81,10 @@ export const phases: Readonly<Record<string, Phase>> = {
       await daemon.end();
       const { injected, what } = scene.control.disarm();
       if (injected === 0) return undefined;
-      // An output that is not there any more, as it seems, needs no word.
+      // An output that seems to be gone needs no message.
       const seemsGone = fault.how === "forever" && fault.error === "ENOENT";
       const broken = await said(daemon, lines, fault, !seemsGone && scene.remains.length > 0);
-      // A part of it is gone, and what is there is whole.
+      // A part of the set is gone, and the rest is whole.
       note(broken, scene.consistencyProblem(undefined));
       await heal(scene, broken);
       return { what, broken };
@@ -94,9 +94,9 @@ export const phases: Readonly<Record<string, Phase>> = {
 
 interface Beginning {
   readonly prepare: (scene: Scene) => Promise<void>;
-  /** The generation that is published before; undefined: none. */
+  /** The generation that was published before; undefined: none. */
   readonly old: (scene: Scene) => number | undefined;
-  /** Brings what was missing. */
+  /** Restores what was missing. */
   readonly after?: (scene: Scene) => Promise<void>;
 }
 
@@ -165,7 +165,8 @@ function reloading(change: (scene: Scene, fault?: Fault) => void): Phase {
         if (!daemon.running && fault.how !== "kill") broken.push("it ended");
       }
       const isFailed = daemon.lines.slice(lines).some(({ message }) => message.includes("are not published"));
-      // For some, nobody asks: it tries again by itself. A store that refuses for good is asked again by a person.
+      // Some phases need no request: the sidecar tries again by itself. If a store refuses for good, a person asks
+      // again.
       const refuses = fault.how === "forever" && fault.error === "EACCES";
       if (daemon.running && isFailed && !refuses && fault.nth % 7 === 0)
         await eventually(`the set by itself after ${what}`, () => scene.restProblem() === undefined);
@@ -188,7 +189,7 @@ async function crash(scene: Scene): Promise<void> {
   scene.keep("crashed");
 }
 
-/** With the fault gone, all is well again. */
+/** Checks that all is well again once the fault is gone. */
 async function heal(scene: Scene, broken: string[]): Promise<void> {
   if (scene.daemon?.running !== true) await scene.start().ready();
   await scene.reload();
@@ -197,9 +198,10 @@ async function heal(scene: Scene, broken: string[]): Promise<void> {
 }
 
 /**
- * What is wrong with what it said and how it ended.
+ * Judges its log and how it ended.
  *
- * @param mustTell something is not as it should be, and the operator has to hear of it.
+ * @param mustTell something is wrong, and the operator has to hear of it.
+ * @returns what is wrong with them.
  */
 async function said(daemon: Daemon, from: number, fault: Fault, mustTell: boolean): Promise<string[]> {
   const broken: string[] = [];
@@ -216,7 +218,7 @@ async function said(daemon: Daemon, from: number, fault: Fault, mustTell: boolea
 
 function isTold({ message, priority }: LogLine, error: string): boolean {
   if (priority > 4 || !message.includes("/")) return false;
-  // That something is not there is mostly said in other words.
+  // Other words mostly say that something is missing.
   return message.includes(`(${error})`) || error === "ENOENT";
 }
 

@@ -1,4 +1,4 @@
-/** A daemon with every kind of file that is published, its store, and what must be true of both. */
+/** A daemon with every kind of published file, its store, and what must be true of both. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { type Fault, FaultControl } from "./shim.ts";
 const OPTIONAL = "opt";
 /** Milliseconds. */
 const PATIENCE = 5000;
-/** The same, without a call: it waits for something. */
+/** Milliseconds without a call: the daemon waits for something. */
 const REST = 10;
 const published = ["a", "b", "large", OPTIONAL, "app.conf", "secrets.env"];
 
@@ -22,7 +22,7 @@ export class Scene {
   hasOptional = true;
   daemon: Daemon | undefined;
   readonly links = this.place.path("links");
-  /** File → its text with # for the generation, of those that no store holds. */
+  /** File → its text with # for the generation; the files that no store holds. */
   readonly #made = new Map<string, string>();
 
   constructor() {
@@ -45,13 +45,13 @@ export class Scene {
     this.hasOptional = true;
   }
 
-  /** The store has the optional secret no more: the next start publishes without it. */
+  /** Removes the optional secret from the store: the next start publishes without it. */
   drop(): void {
     fs.rmSync(join(this.place.store, OPTIONAL));
     this.hasOptional = false;
   }
 
-  /** Starts it, with the fault that is armed. */
+  /** Starts the daemon, with the armed fault. */
   start(): Daemon {
     const { place } = this;
     const secrets = {
@@ -61,7 +61,7 @@ export class Scene {
       [OPTIONAL]: { optional: true },
     };
     const config = place.config(secrets, {
-      // Asked for by SIGHUP alone: hints and polls would come between.
+      // Only SIGHUP asks for rounds: hints and polls would come between.
       config: { reloadOnChange: false },
       output: { links: this.links },
       templates: { "app.conf": { template: place.path("template") } },
@@ -70,7 +70,7 @@ export class Scene {
     return this.daemon;
   }
 
-  /** A daemon at work, with the newest generation published. */
+  /** A running daemon that has published the newest generation. */
   async running(): Promise<Daemon> {
     if (this.daemon?.running === true && this.restProblem() === undefined) return this.daemon;
     await this.end();
@@ -87,7 +87,7 @@ export class Scene {
     await daemon.says(/^(published|fetched again)/, lines);
   }
 
-  /** Ends the fault when the daemon makes no more calls; where it was killed, when it is gone. */
+  /** Ends the fault when the daemon makes no more calls, or is gone where it was killed. */
   async rested(fault: Fault) {
     for (let before = -1, { calls } = this.control.look(); calls !== before; { calls } = this.control.look()) {
       before = calls;
@@ -102,7 +102,10 @@ export class Scene {
     if (this.daemon?.running === true) await this.daemon.end("SIGKILL");
   }
 
-  /** As before the first start. @param directory whether the output is there, with a file of somebody else's. */
+  /**
+   * Restores the state before the first start. @param directory whether the output exists, with a file of somebody
+   * else's.
+   */
   async clear(directory: boolean): Promise<void> {
     await this.end();
     fs.rmSync(this.place.output, { recursive: true, force: true });
@@ -112,7 +115,10 @@ export class Scene {
     fs.writeFileSync(join(this.place.output, "mine"), "stays");
   }
 
-  /** What somebody may do to a published set. @param keepsState with the state gone, nothing says to another life what is ours. */
+  /**
+   * Does what somebody may do to a published set. @param keepsState without the state, another life does not know which
+   * files are ours.
+   */
   damage(keepsState: boolean): void {
     const { output } = this.place;
     fs.rmSync(join(output, "a"));
@@ -123,7 +129,7 @@ export class Scene {
     fs.rmSync(join(this.links, "b"));
   }
 
-  /** Copies the output away, or back. */
+  /** Copies the output away or back. */
   keep(name: string): void {
     execFileSync("cp", ["-a", this.place.output, this.place.path(name)]);
   }
@@ -132,7 +138,10 @@ export class Scene {
     execFileSync("cp", ["-a", this.place.path(name), this.place.output]);
   }
 
-  /** undefined: each published name has all of its old bytes or all of its new ones, and what is not ours is untouched. */
+  /**
+   * undefined: each published name has all of its old bytes or all of its new ones, and files that are not ours are
+   * untouched.
+   */
   consistencyProblem(old: number | undefined): string | undefined {
     const allowed = [old, this.generation];
     for (const name of published) {
@@ -141,7 +150,7 @@ export class Scene {
         if (old === undefined || (name === OPTIONAL && !this.hasOptional)) continue;
         return `${name} is gone`;
       }
-      // A secret that could not be read has its old value beside the new ones of others, in secrets.env too.
+      // An unreadable secret keeps its old value next to the new ones of others, in secrets.env too.
       const of = (bytes.match(/\d{8}/g) ?? []).map(Number);
       const other = of.find((generation) => !allowed.includes(generation));
       if (other !== undefined) return `${name} is of generation ${other}, not ${allowed.join(" or ")}`;
@@ -153,7 +162,7 @@ export class Scene {
     return this.#foreignProblem();
   }
 
-  /** undefined: the newest generation is published, whole, with its links, and nothing is left of any attempt. */
+  /** undefined: the newest generation is published, whole, with its links, and no attempt has left anything behind. */
   restProblem(): string | undefined {
     const { output } = this.place;
     for (const name of published) {
@@ -172,7 +181,7 @@ export class Scene {
     return this.#foreignProblem();
   }
 
-  /** As `restProblem`, soon: what is said comes before the last of what is done. */
+  /** Like `restProblem`, but waits a while: the log line comes before the last step. */
   async restProblemSoon(): Promise<string | undefined> {
     const end = Date.now() + PATIENCE;
     let problem = this.restProblem();
@@ -180,7 +189,7 @@ export class Scene {
     return problem;
   }
 
-  /** Names of ours that are there, in the output or as links. */
+  /** Our names that exist, in the output or as links. */
   get remains(): readonly string[] {
     return [this.place.output, this.links].flatMap((directory) =>
       (fs.existsSync(directory) ? fs.readdirSync(directory) : []).filter((name) => name !== "mine"),
@@ -193,13 +202,13 @@ export class Scene {
     return changed === undefined ? undefined : `somebody else's file in ${changed} is changed`;
   }
 
-  /** Phases that begin without an output have nothing of anybody else's in it. */
+  /** Phases that begin without an output have no file of anybody else's in it. */
   #hadForeign = true;
   withoutForeign(): void {
     this.#hadForeign = false;
   }
 
-  /** Takes the files that the program makes up from healthy publishes, with and without the optional secret. */
+  /** Records the files that the program makes in healthy publishes, with and without the optional secret. */
   async learn(): Promise<void> {
     for (const optional of [false, true]) {
       if (!optional) this.drop();

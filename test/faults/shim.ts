@@ -11,11 +11,14 @@ export type ErrorName = (typeof errors)[number];
 /** What happens at the Nth call, and after it. */
 export type Fault = {
   readonly nth: number;
-  /** Part of the name and the path of the calls that count, as in `rename /run/x$`, $ being its end; undefined: every call counts. */
+  /**
+   * Part of the name and the path of the calls that count, as in `rename /run/x$`, where $ is the end; undefined: every
+   * call counts.
+   */
   readonly of?: string;
 } & ({ readonly how: "once" | "forever"; readonly error: ErrorName } | { readonly how: "kill" });
 
-/** As struct control has it. */
+/** The layout of struct control. */
 const SIZE = 512;
 const MATCH = 384;
 const modes = { off: 0, count: 1, once: 2, forever: 3, kill: 4 };
@@ -24,7 +27,7 @@ export class FaultControl {
   readonly env: Readonly<Record<string, string>>;
   readonly #fd: number;
 
-  /** @param directories what counts: calls on them and below them. */
+  /** @param directories calls on these and below them count. */
   constructor(path: string, directories: readonly string[]) {
     this.#fd = fs.openSync(path, "w+");
     onTestFinished(() => {
@@ -41,7 +44,7 @@ export class FaultControl {
     if (fault !== undefined && "error" in fault) control.writeUInt32LE(constants.errno[fault.error], 8);
     control.write(fault?.of ?? "", MATCH, SIZE - MATCH - 1);
     fs.writeSync(this.#fd, control, 0, SIZE, 0);
-    // The mode last: the process may look at any moment.
+    // The mode comes last: the process may look at any moment.
     fs.writeSync(this.#fd, Uint32Array.of(modes[fault?.how ?? "count"]), 0, 4, 0);
   }
 

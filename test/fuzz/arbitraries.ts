@@ -1,8 +1,8 @@
-/** Input of others, as it comes: JSON that is nearly right, text that is hard to show, bytes. */
+/** Input from others, as it comes: JSON that is nearly right, text that is hard to show, bytes. */
 import fc from "fast-check";
 import { CANARY } from "./invariants.ts";
 
-/** What is hard to show, to split or to look up. */
+/** Text that is hard to show, to split or to look up. */
 export const awkward = fc.constantFrom(
   "",
   " ",
@@ -41,7 +41,7 @@ export const text = fc.oneof(
   fc.tuple(awkward, fc.string({ unit: "binary", maxLength: 4 })).map((parts) => parts.join("")),
 );
 
-/** Text that must not be shown. */
+/** Text that nothing may show. */
 export const secretText = text.map((value) => `${CANARY}${value}`);
 
 export const number = fc.oneof(
@@ -52,7 +52,7 @@ export const number = fc.oneof(
 
 const leaf = fc.oneof(secretText, number, fc.boolean(), fc.constant(null));
 
-/** As JSON.parse makes it: `__proto__` is a key like any other. @param keys the ones that mean something. */
+/** Like JSON.parse: `__proto__` is a key like any other. @param keys the ones that mean something. */
 export function json(...keys: readonly string[]): fc.Arbitrary<unknown> {
   const key = keys.length === 0 ? text : fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...keys) }, text);
   return fc.letrec<{ json: unknown }>((tie) => ({
@@ -65,7 +65,7 @@ export function json(...keys: readonly string[]): fc.Arbitrary<unknown> {
   })).json;
 }
 
-/** One part of `good`, at any depth, replaced, taken out or doubled. */
+/** Replaces, removes or doubles one part of `good`, at any depth. */
 export function mutated(good: unknown, other: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   const paths = pathsOf(good);
   return fc
@@ -78,7 +78,7 @@ export function mutated(good: unknown, other: fc.Arbitrary<unknown>): fc.Arbitra
     );
 }
 
-/** Text with some of its characters changed, and cut off. */
+/** Text with some characters changed, and cut off. */
 export function corrupted(good: string): fc.Arbitrary<string> {
   return fc
     .tuple(

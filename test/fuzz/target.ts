@@ -1,23 +1,23 @@
 /**
- * What is fuzzed: something that takes input of others, arbitrary input for it, and what must hold of whatever comes out.
- * A new one is a file in targets/ and a line in fuzz.test.ts.
+ * What is fuzzed: something that takes input from others, arbitrary input for it, and what must hold of every result.
+ * To add one, write a file in targets/ and a line in fuzz.test.ts.
  */
 import { inspect } from "node:util";
 import fc from "fast-check";
 
 export interface Target {
   readonly title: string;
-  /** Its share of the time, beside the others'. */
+  /** Its share of the time. */
   readonly weight: number;
-  /** Inputs that once were findings, as many others. @returns how many inputs were tried. */
+  /** Tries inputs that were findings once, and as many others. @returns how many inputs were tried. */
   run(budget: Budget): Promise<number>;
 }
 
 export interface Budget {
   readonly seed: number;
-  /** Until so many inputs were tried … */
+  /** Stop after so many inputs … */
   readonly runs: number;
-  /** … or so many seconds are over. */
+  /** … or after so many seconds. */
   readonly seconds: number;
 }
 
@@ -25,13 +25,13 @@ export interface Fuzzed<Input> {
   readonly title: string;
   readonly weight?: number;
   readonly input: fc.Arbitrary<Input>;
-  /** What once was found, kept: tried first, every time. */
+  /** Earlier findings, which every run tries first. */
   readonly found?: readonly Input[];
-  /** Throws where something does not hold. */
+  /** Throws where an invariant fails. */
   readonly check: (input: Input) => void | Promise<void>;
 }
 
-/** Inputs that are tried at once: between them is a look at the clock, so that what fails is shrunk in peace. */
+/** Inputs between two looks at the clock, so that shrinking a failure has no time limit. */
 const CHUNK = 100;
 
 export function target<Input>({ title, weight = 1, input, found = [], check }: Fuzzed<Input>): Target {
@@ -51,7 +51,7 @@ export function target<Input>({ title, weight = 1, input, found = [], check }: F
             seed: (seed + chunk) | 0,
             numRuns,
             examples: chunk === 0 ? found.map((value) => [value]) : [],
-            // Shrinking a slow one may take for ever.
+            // Shrinking a slow input may never end.
             interruptAfterTimeLimit: 600_000,
           },
         );
@@ -71,7 +71,7 @@ function failure<Input>(
   return `${title}: seed ${seed}, path ${counterexamplePath ?? ""}\ninput: ${shown(counterexample?.[0])}\n${why}`;
 }
 
-/** Some input will not be looked at. */
+/** Some input throws when it is read. */
 function shown(input: unknown): string {
   try {
     return fc.stringify(input);

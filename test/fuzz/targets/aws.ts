@@ -15,7 +15,7 @@ const value = {
   SecretString: `{"a":"${CANARY}","b":{"c":1}}`,
   CreatedDate: 1.5e9,
 };
-/** After the API reference: answers and errors of GetSecretValue and BatchGetSecretValue. */
+/** Answers and errors of GetSecretValue and BatchGetSecretValue, after the API reference. */
 const answers = [
   value,
   { ...value, SecretString: undefined, SecretBinary: Buffer.from(CANARY).toString("base64") },

@@ -19,7 +19,7 @@ const word = fc.oneof(
 export const commandLines = target({
   title: "a command line is understood, or one line says what is wrong with it",
   weight: 2,
-  // After "--" all are ids, which are shown.
+  // After "--" all words are ids, which are shown.
   input: fc.array(word, { maxLength: 8 }).filter((argv) => !argv.includes("--")),
   // The parser's own message has three lines.
   found: [["--config", "--config"]],

@@ -13,7 +13,7 @@ import { corrupted, json, mutated } from "../arbitraries.ts";
 import { CANARY, expectConfigError, expectOurs } from "../invariants.ts";
 import { target } from "../target.ts";
 
-/** A good configuration of each backend: what is wrong in a mutation of it is wrong in one place. */
+/** A good configuration of each backend: a mutation of it is wrong in one place only. */
 const good = [
   { backend: "folder", config: { secretsDir: "/etc/s", reloadOnChange: true, pollingInterval: 5 } },
   { backend: "nixops", config: { keysDir: "/run/keys" } },
@@ -110,7 +110,7 @@ export const configurations = target({
       if (error instanceof ConfigError) expectConfigError(error, roots);
       else {
         expectOurs(error);
-        // What is no JSON has no options yet.
+        // Text that is not JSON has no options yet.
         expect((error as FatalError).message).toMatch(/^configuration: \S+ is not JSON( at line \d+, column \d+)?$/);
       }
     }

@@ -27,7 +27,7 @@ afterAll(() => {
   if (place !== undefined) rmSync(place, { recursive: true });
 });
 
-/** Those of dash itself. */
+/** Variables that dash itself sets. */
 const SHELLS_OWN = ["PWD", "OLDPWD"];
 
 export const envFiles = target({

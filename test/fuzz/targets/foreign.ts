@@ -10,7 +10,7 @@ import { CANARY, expectConfigError, expectEnd, expectOurs } from "../invariants.
 import { target } from "../target.ts";
 import { fetchAll } from "./store.ts";
 
-/** Whatever JavaScript has. */
+/** Any value of JavaScript. */
 const garbage: fc.Arbitrary<unknown> = fc.oneof(
   fc.constantFrom(undefined, null, true, NaN, Infinity, 1n, Symbol(CANARY), CANARY, Buffer.from(CANARY), new Date(NaN)),
   fc.constant(() => CANARY),
@@ -46,14 +46,14 @@ const garbage: fc.Arbitrary<unknown> = fc.oneof(
   text,
 );
 
-/** What the contract lets a module say, and what says nothing: it is shown. */
+/** Text that the contract lets a module show, and that says nothing. */
 const words: fc.Arbitrary<unknown> = fc.oneof(
   text,
   fc.constantFrom(undefined, null, NaN, 1n, Object.create(null)),
   number,
 );
 
-/** What may be thrown: ours in another's words, and anything. */
+/** What a module may throw: our errors in another's words, and anything else. */
 const thrown: fc.Arbitrary<unknown> = fc.oneof(
   fc
     .record({
@@ -110,7 +110,7 @@ const next: { methods: Record<string, (...given: unknown[]) => unknown>; exporte
 };
 (globalThis as { fuzzed?: typeof next }).fuzzed = next;
 
-/** Below a directory that only root can write to, or the tests' own user: others are refused. */
+/** Below a directory that only root or the tests' own user can write to: fetcher refuses others. */
 let place: string | undefined;
 let files = 0;
 afterAll(() => {
@@ -162,7 +162,7 @@ export const foreignAnswers = target({
     ),
     describe: fc.oneof(
       { weight: 3, arbitrary: fc.constant({ how: "return" as const, what: good.describe }) },
-      // Text is what it is asked for, and is shown.
+      // describe() must return text, which is shown.
       behaviour(garbage).filter(({ what }) => typeof what !== "string" || !what.includes(CANARY)),
     ),
     open: fc.oneof(
@@ -180,7 +180,7 @@ export const foreignAnswers = target({
   }),
   found: [
     { ...works, settings: { how: "throw", what: new TypeError(CANARY) } },
-    // Its own rejection, which nobody would handle.
+    // The module's own rejection, which nobody else would handle.
     { ...works, source: { how: "reject", what: new Error(CANARY) } },
     { ...works, describe: { how: "return", what: Object.create(null) } },
     { ...works, describe: { how: "return", what: Buffer.from(CANARY) } },

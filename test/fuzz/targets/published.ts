@@ -52,7 +52,7 @@ const state = {
   starts: { bootId: "x", units: { "a.service": [5] } },
 };
 
-/** What lies in the output directory when a sidecar starts: of another version, of a crash, of somebody else. */
+/** The output directory when a sidecar starts: files of another version, of a crash, of somebody else. */
 const left = fc.record({
   state: fc.oneof(
     mutated(state, json("files", "obsolete", "pending", "starts", "units")).map((value) => JSON.stringify(value)),
@@ -90,7 +90,7 @@ export const staleStates = target({
           else if (kind === "directory") mkdirSync(join(out, name));
           else symlinkSync(join(place, "elsewhere"), join(out, name));
         } catch {
-          // No name for a file, or there already.
+          // Not a name for a file, or it exists already.
         }
       }
       if (!readdirSync(out).includes(".fetcher-state")) writeFileSync(join(out, ".fetcher-state"), written);
@@ -128,7 +128,7 @@ async function publish(out: string, secrets: readonly (readonly [string, object,
   const published = readdirSync(out).filter((name) => !name.startsWith(".fetcher-"));
   for (const { id, file } of config.secrets) {
     expect(lstatSync(join(out, file)).isFile()).toBe(true);
-    // Its mode may keep out its own owner.
+    // Its mode may keep its own owner out.
     if (process.getuid?.() !== 0) chmodSync(join(out, file), 0o600);
     expect(readFileSync(join(out, file)).equals(bytes.get(id) ?? Buffer.alloc(0))).toBe(true);
     expect(published).toContain(file);

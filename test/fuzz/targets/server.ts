@@ -1,4 +1,4 @@
-/** Servers on loopback that answer as they are told: an HTTP answer, or bytes. */
+/** Servers on loopback that answer as told: with an HTTP answer, or with bytes. */
 import { createServer, type Server } from "node:http";
 import { createServer as createSocketServer, type AddressInfo } from "node:net";
 import fc from "fast-check";
@@ -9,11 +9,11 @@ export interface Answer {
   readonly status: number;
   readonly headers: readonly (readonly [string, string])[];
   readonly body: Buffer;
-  /** How much of the body is sent before the connection ends; undefined: all of it. */
+  /** How much of the body to send before the connection ends; undefined: all of it. */
   readonly cut?: number | undefined;
 }
 
-/** One server for all inputs; what it says next is in `answers`, the last one again and again. */
+/** One server for all inputs. `answers` holds its next answers; it repeats the last one. */
 export class Answering {
   answers: readonly Answer[] = [];
   asked = 0;
@@ -48,7 +48,7 @@ export class Answering {
   }
 }
 
-/** Writes bytes at whoever connects, whatever they ask. */
+/** Writes bytes to every client, whatever it asks. */
 export async function blurting(bytes: Buffer): Promise<{ readonly url: string; readonly close: () => void }> {
   const server = createSocketServer((socket) => {
     socket.on("error", () => undefined);
@@ -109,7 +109,7 @@ export function answer(contentType: string, body: fc.Arbitrary<Buffer>): fc.Arbi
   });
 }
 
-/** A JSON document, or what is left of one. */
+/** A JSON document, or a part of one. */
 export function bodyOf(document: fc.Arbitrary<unknown>): fc.Arbitrary<Buffer> {
   return fc.oneof(
     { weight: 6, arbitrary: document.map((value) => Buffer.from(JSON.stringify(value))) },

@@ -5,7 +5,10 @@ import type { Log } from "../../../src/runtime/log.ts";
 import { openStore } from "../../../src/engine/store.ts";
 import { expectEnd, expectFitOutcome, expectFitToSay, expectOurs } from "../invariants.ts";
 
-/** Opens the store, fetches all `times` times as the engine does, and closes it. @returns the bytes of every value. */
+/**
+ * Opens the store, fetches everything `times` times as the engine does, and closes it. @returns the bytes of every
+ * value.
+ */
 export async function fetchAll(config: Config, times = 1, limit = 10): Promise<readonly Buffer[]> {
   const said: string[] = [];
   const values: Buffer[] = [];

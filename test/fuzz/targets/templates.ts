@@ -10,7 +10,7 @@ import { awkward, corrupted, text } from "../arbitraries.ts";
 import { CANARY, expectConfigError, expectFitToSay } from "../invariants.ts";
 import { target } from "../target.ts";
 
-/** None has a dot, and none is a property of strings: these Mustache itself reads in another way. */
+/** None has a dot or is a property of strings: Mustache itself reads these in another way. */
 const ids = ["a", "b c", "d-e", "opt", "other"];
 const secrets = ids.map((id) => ({
   id,
@@ -76,7 +76,7 @@ export const templates = target({
     place ??= mkdtempSync(join(tmpdir(), "fuzz-template-"));
     const path = join(place, "app.ini");
     writeFileSync(path, bytes);
-    // It remembers every template it has ever seen.
+    // Mustache remembers every template that it has seen.
     mustache.clearCache();
     const template = { file: "app.ini", path, mode: 0o400, owner: undefined, group: undefined };
     let loaded;
@@ -98,7 +98,7 @@ export const templates = target({
       expect(refused.includes(0) || !isText(refused)).toBe(true);
       return;
     }
-    // A value that no template can show is there only in a section that is not written.
+    // A value that no template can show is present only in a section that is not written.
     const view = Object.fromEntries([...given].map(([id, one]) => [id, withoutTrailingNewlines(one).toString()]));
     expect(content?.toString()).toBe(mustache.render(bytes.toString(), view, {}, { escape: String }));
   },

@@ -50,7 +50,7 @@ export const valueFroms = target<readonly [string, string]>({
       const source = aws.parseSource(id, { valueFrom }, settings);
       expect(source.secretId).not.toBe("");
       expect(valueFrom.startsWith(source.secretId)).toBe(true);
-      // Nothing of it is lost or made up.
+      // Parsing neither loses nor adds anything.
       const { secretId, jsonKey = "", versionStage = "", versionId = "" } = source as unknown as Record<string, string>;
       const again = [secretId, jsonKey, versionStage, versionId].join(":");
       expect([again, secretId]).toContain(valueFrom);

@@ -11,7 +11,7 @@ import { answer, Answering, blurting, bodyOf } from "./server.ts";
 import { fetchAll } from "./store.ts";
 
 const secret = `${CANARY} value`;
-/** As a real server answers each of the calls. */
+/** The answers of a real server to each of the calls. */
 const answers = {
   mount: { data: { type: "kv", options: { version: "2" }, path: "secret/" }, lease_id: "", lease_duration: 0 },
   version2: {
@@ -43,7 +43,7 @@ const document = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(...Object.values(answers)).chain((value) => mutated(value, json(...keys))) },
   { weight: 1, arbitrary: json(...keys) },
 );
-/** What a Vault is asked for, and how it answers. */
+/** The requests to a Vault, and its answers. */
 export const exchange = fc.record({
   method: fc.constantFrom("token", "approle", "none"),
   kvVersion: fc.constantFrom(undefined, 1, 2),
