@@ -7,21 +7,21 @@ export const project = join(import.meta.dirname, "..");
 export interface Block {
   /** Below the project. */
   readonly file: string;
-  /** What it stands under; "" before the first one. */
+  /** The heading above it; "" before the first one. */
   readonly heading: string;
-  /** Of its first fence, from 1. */
+  /** The line of its first fence, from 1. */
   readonly line: number;
   /** `json`; "" where the fence has none. */
   readonly language: string;
-  /** What else stands behind the language. */
+  /** The text after the language. */
   readonly info: string;
-  /** Without the indentation of its fence; every line with its end. */
+  /** Its code without the fence's indentation; every line with its end. */
   readonly code: string;
 }
 
 export interface Link {
   readonly line: number;
-  /** As it is written: a path, `#anchor`, or an address. */
+  /** The target as written: a path, `#anchor`, or an address. */
   readonly target: string;
 }
 
@@ -40,7 +40,7 @@ export function blocksOf(file: string, language?: string): Block[] {
   return language === undefined ? blocks : blocks.filter((block) => block.language === language);
 }
 
-/** The one block of `language` that has `part` in it. @throws where there is another number of them. */
+/** The one block of `language` that contains `part`. @throws unless there is exactly one. */
 export function blockWith(file: string, language: string, part: string): Block {
   const [found, ...others] = blocksOf(file, language).filter(({ code }) => code.includes(part));
   if (found === undefined || others.length > 0)
@@ -53,12 +53,12 @@ export function codeUnder(file: string, heading: string, language: string): stri
   return blocksOf(file, language).flatMap((block) => (block.heading === heading ? [block.code] : []));
 }
 
-/** The commands of a block that numbers them: `# 1. What it does.` goes before each. */
+/** The commands of a block that numbers them: `# 1. What it does.` precedes each. */
 export function numbered(code: string): string[] {
   return code.split(/^# \d+\. .*\n/m).slice(1);
 }
 
-/** Outside code. */
+/** The text outside code. */
 export function linksOf(file: string): Link[] {
   return parse(file).prose.flatMap(({ line, text }) =>
     [...text.replaceAll(/`[^`]*`/g, (code) => (code.includes("](") ? "" : code)).matchAll(/\]\(([^()\s]+)\)/g)].map(
@@ -67,7 +67,7 @@ export function linksOf(file: string): Link[] {
   );
 }
 
-/** What may stand behind `#` in a link to this file, as GitHub makes it of the headings. */
+/** The anchors that a link to this file may name, as GitHub makes them of the headings. */
 export function anchorsOf(file: string): string[] {
   const seen = new Map<string, number>();
   return parse(file).prose.flatMap(({ text }) => {
@@ -81,7 +81,7 @@ export function anchorsOf(file: string): string[] {
   });
 }
 
-/** Where a relative link of `file` leads, below the project. */
+/** The target of a relative link of `file`, below the project. */
 export function resolveLink(file: string, target: string): { readonly path: string; readonly anchor: string } {
   const [path = "", anchor = ""] = target.split("#");
   return { path: path === "" ? file : join(dirname(file), decodeURI(path)), anchor };

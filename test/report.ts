@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import type { SerializedError } from "vitest";
 import type { Reporter, TestModule } from "vitest/node";
 
-/** Of one file. */
+/** The results of one file. */
 export interface FileReport {
   /** Relative to the project. */
   readonly name: string;
@@ -14,17 +14,17 @@ export interface FileReport {
 export interface Failure {
   readonly title: string;
   readonly messages: readonly string[];
-  /** Whether a test failed; else it is what belongs to several, such as a hook. */
+  /** Whether a test failed; else the failure belongs to several tests, such as a hook. */
   readonly isTest: boolean;
 }
 
 export interface Report {
   readonly files: readonly FileReport[];
-  /** What was thrown outside of all tests, which fails the run. */
+  /** Errors thrown outside all tests, which fail the run. */
   readonly unhandled: readonly string[];
 }
 
-/** Writes what a script is to read. vitest's own JSON does not have what fails in a hook of a group of tests. */
+/** Writes a report for a script. vitest's own JSON lacks failures in a hook of a group of tests. */
 export default class ReportWriter implements Reporter {
   readonly #file: string;
 
@@ -62,7 +62,7 @@ function reportOf(module: TestModule): FileReport {
   };
 }
 
-/** A file can have failed without saying of what. */
+/** A file can fail without a reason of its own. */
 function silent(module: TestModule, known: number): Failure[] {
   if (module.state() !== "failed" || known > 0) return [];
   return [{ title: "the file", messages: ["it failed, and nothing says of what"], isTest: false }];

@@ -1,7 +1,7 @@
 /**
  * What a test needs of the machine beyond Node. Where it is missing, the test is skipped under its own name, and the
- * reason is printed at the end (test/skip-reporter.ts). FETCHER_TEST_REQUIRE=bash,root makes such a skip a failure where
- * it is one of these; `all,-vault-server` means all but that.
+ * end of the run prints the reason (test/skip-reporter.ts). FETCHER_TEST_REQUIRE=bash,root makes such a skip a failure
+ * if it is for one of these; `all,-vault-server` means all but that.
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
@@ -25,9 +25,9 @@ declare module "vitest" {
   }
 }
 
-/** Each answers why it is not met, in words for whoever could change that; undefined where it is. */
+/** Each says why it is not met, for those who could change that; undefined where it is met. */
 const requirements = {
-  /** The program under test on Node: what is said of Node's modules and V8. */
+  /** The program under test on Node, for tests of Node's modules and V8. */
   node: () => (runsOnNode ? undefined : "FETCHER_TEST_PROGRAM is an executable of its own"),
   root: notRoot,
   /** The program under test as an executable of its own. */
@@ -68,7 +68,7 @@ const requirements = {
     const { status } = spawnSync("unshare", ["-Urm", "true"]);
     return status === 0 ? undefined : "unshare -Urm does not work here";
   },
-  /** Limits of a user namespace's own: /proc/sys may be read-only in a container. */
+  /** A user namespace's own limits: /proc/sys may be read-only in a container. */
   "inotify-limits": (): string | undefined => {
     const set = "for limit in watches instances; do echo 100 >/proc/sys/user/max_inotify_$limit || exit 1; done";
     const { status } = spawnSync("unshare", ["-Urm", "sh", "-c", set]);
@@ -90,7 +90,7 @@ const requirements = {
     const { status } = spawnSync(process.execPath, ["-e", "process.seteuid(process.geteuid())"]);
     return status === 0 ? undefined : "this Node refuses process.seteuid()";
   },
-  /** Of this machine's systemd, so of the guest `host`. */
+  /** About this machine's systemd, and so about the guest `host`. */
   "import-credential": () => {
     const { stdout } = spawnSync("systemctl", ["--version"], { encoding: "utf8" });
     const version = Number(/\d+/.exec(stdout)?.[0] ?? 0);
@@ -109,16 +109,16 @@ const requirements = {
   gpg: () => program("gpg"),
   pass: () => program("pass"),
   sops: () => program("sops"),
-  /** Its system calls may be refused in a container. */
+  /** A container may refuse its system calls. */
   keyctl: () => program("keyctl") ?? (spawnSync("keyctl", ["show", "@u"]).status === 0 ? undefined : "refused here"),
   "aws-cli": () => program("aws"),
-  /** The parser of OpenMetrics of Prometheus' client for Python. */
+  /** The OpenMetrics parser of Prometheus' client for Python. */
   openmetrics: () =>
     existsSync(join(cache, "openmetrics/prometheus_client"))
       ? undefined
       : "no prometheus_client in the tests' cache; .ci/run installs it",
   "aws-emulator": () => (motoServer() === undefined ? "moto_server is not installed" : undefined),
-  /** The one of Debian, unpacked for the guests. */
+  /** Debian's nginx, unpacked for the guests. */
   nginx: () => (existsSync(nginxTree) ? undefined : `no ${nginxTree}; npm run test:systemd fetches it on Debian`),
   /** What npm run package needs: a C compiler, and nfpm or Go for it. */
   packages: () => {
@@ -132,7 +132,7 @@ const requirements = {
       ? undefined
       : `no ${treePath("packages")}; scripts/package-tools.sh makes it`),
   "fake-clock": () => (fakeClock() === undefined ? "libfaketime is not installed" : undefined),
-  /** Either will do; where both are, tests run against each. */
+  /** Vault or OpenBao; where both exist, tests run against each. */
   "vault-server": () => (serverBinary() === undefined ? "neither bao nor vault is installed" : undefined),
   /** HashiCorp Vault has them with a licence only. */
   "vault-namespaces": () => (serverBinary("bao") === undefined ? "bao is not installed" : undefined),
@@ -145,7 +145,7 @@ const requirements = {
 /** `guest-SUITE`: a tree that scripts/guest-tree.sh built. */
 export type Requirement = keyof typeof requirements | `guest-${string}`;
 
-/** Why not all of these are met: `bash: not installed`; undefined where they are. */
+/** Why some of these are not met: `bash: not installed`; undefined where all are. */
 export function missing(...names: readonly Requirement[]): string | undefined {
   for (const name of names) {
     const why = isKnown(name) ? requirements[name]() : guestTree(name.slice("guest-".length));
@@ -154,7 +154,9 @@ export function missing(...names: readonly Requirement[]): string | undefined {
   return undefined;
 }
 
-/** `needs("bash").test(…)` and `needs("guest-trixie").describe(…)`: as vitest's own where the machine has all of it. */
+/**
+ * `needs("bash").test(…)` and `needs("guest-trixie").describe(…)`: like vitest's own where the machine has all of it.
+ */
 export function needs(...names: readonly Requirement[]) {
   const why = missing(...names);
   const required = names.some((name) => isRequired(name) && missing(name) !== undefined);

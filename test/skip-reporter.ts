@@ -1,8 +1,8 @@
 import type { Reporter, TestCase, TestModule, Vitest } from "vitest/node";
 
 /**
- * Lists what was skipped and why, before vitest's own counts. A skip without a reason is listed as just that, and with
- * FETCHER_TEST_REQUIRE=all it fails the run.
+ * Lists the skipped tests with their reasons, before vitest's own counts. It lists a skip without a reason as just
+ * that, and FETCHER_TEST_REQUIRE=all makes it fail the run.
  */
 export default class SkipReporter implements Reporter {
   #vitest: Vitest | undefined;
@@ -28,7 +28,7 @@ export default class SkipReporter implements Reporter {
     if (lines.length > 0) this.#vitest?.logger.log(lines.join("\n"));
   }
 
-  /** With `-t`, whatever does not match counts as skipped. */
+  /** With `-t`, every test that does not match counts as skipped. */
   #filtered(): boolean {
     return this.#vitest?.config.testNamePattern !== undefined;
   }

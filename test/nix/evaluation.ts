@@ -8,7 +8,7 @@ import { nix } from "./programs.ts";
 
 export const project = join(import.meta.dirname, "../..");
 
-/** A path as Nix has it, in an expression. Written bare, a space or a `%` ends it. */
+/** A path in a Nix expression. If it were bare, a space or a `%` would end it. */
 export function nixPath(...parts: readonly string[]): string {
   return `(/. + ${JSON.stringify(join(...parts)).replaceAll("${", "\\${")})`;
 }
@@ -20,12 +20,12 @@ export interface RenderedUnit {
 }
 export type RenderedUnits = Readonly<Record<string, RenderedUnit>>;
 
-/** A Nix store of the test's own, so that what evaluation writes can be read, and nothing of it stays. */
+/** A Nix store of the test's own: tests can read what evaluation writes, and nothing of it stays. */
 export class Evaluation {
   #store: string | undefined;
   readonly #nix: readonly string[];
   readonly #nixpkgs: string;
-  /** Nix has no side effects: what was asked before has the same answer. */
+  /** Nix has no side effects, so an expression always has the same answer. */
   readonly #known = new Map<string, unknown>();
 
   /**
@@ -38,15 +38,15 @@ export class Evaluation {
     this.#nixpkgs = nixpkgs;
     afterAll(() => {
       if (this.#store === undefined) return;
-      // What is in a store is read-only.
+      // Files in a store are read-only.
       spawnSync("chmod", ["-R", "u+w", this.#store]);
       rmSync(this.#store, { recursive: true });
     });
   }
 
   /**
-   * @param expression of Nix; `nix` is the path of the project's nix/, `lib` the library of nixpkgs or the stand-in, `pkgs` the stand-in,
-   *   `host [ module … ]` a host of the stand-in (test/nix/stand-in/evaluate.nix).
+   * @param expression of Nix; `nix` is the path of the project's nix/, `lib` the library of nixpkgs or the stand-in,
+   *   `pkgs` the stand-in, `host [ module … ]` a host of the stand-in (test/nix/stand-in/evaluate.nix).
    * @throws with what Nix says.
    */
   value(expression: string): unknown {
@@ -54,7 +54,7 @@ export class Evaluation {
     return this.#known.get(expression);
   }
 
-  /** Made with the first question: where all tests of a file are skipped, nothing would remove it. */
+  /** Made with the first expression: where all tests of a file are skipped, nothing would remove it. */
   #root(): string {
     return (this.#store ??= mkdtempSync(join(tmpdir(), "fetcher-nix-")));
   }
@@ -85,7 +85,7 @@ export class Evaluation {
     return this.value(`(host [ (nix + "/modules/secrets-store.nix") (${module}) ]).units`) as RenderedUnits;
   }
 
-  /** What Nix says against a module, from `error:` on. @throws where it says nothing. */
+  /** Nix's complaint about a module, from `error:` on. @throws where Nix accepts the module. */
   complaint(module: string): string {
     try {
       this.units(module);
@@ -105,7 +105,7 @@ export class Evaluation {
     return join(this.#root(), path);
   }
 
-  /** Every file of the store that the text names, and those that these name. */
+  /** Every store file that the text names, and those that these files name. */
   closure(text: string, found = new Map<string, string>()): ReadonlyMap<string, string> {
     for (const [path] of text.matchAll(/\/nix\/store\/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+/g)) {
       if (found.has(path)) continue;
@@ -122,7 +122,7 @@ export class Evaluation {
   }
 }
 
-/** Without what acts for a sidecar, which is there for each: `NAME-act.path` and `NAME-act.service`. */
+/** The names of the units, without `NAME-act.path` and `NAME-act.service`, which act for a sidecar. */
 export function namesOf(units: RenderedUnits): string[] {
   const names = Object.keys(units);
   const acting = names.filter((name) => /-act\.(?:path|service)$/.test(name));
@@ -131,7 +131,7 @@ export function namesOf(units: RenderedUnits): string[] {
   return names.filter((name) => !acting.includes(name));
 }
 
-/** Where the sidecar's unit says that its configuration is. */
+/** The path of the configuration in the sidecar's unit. */
 export function configPath(units: RenderedUnits, sidecar: string): string {
   return /--config (\S+)/.exec(units[sidecar]?.text ?? "")?.[1] ?? "";
 }
@@ -143,13 +143,16 @@ export function lines(text: string, section: "Unit" | "Path" | "Timer" | "Servic
   return (end < 0 ? rest : rest.slice(0, end)).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-/** What the lines of one setting say, in their order. */
+/** The values of one setting, in their order. */
 export function setting(units: RenderedUnits, unit: string, name: string): string[] {
   const all = (units[unit]?.text ?? "").split("\n");
   return all.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
 }
 
-/** What a sidecar's unit wants or comes after, without the path unit that has something act for it, which is checked to be there. */
+/**
+ * What a sidecar's unit wants or comes after, without the path unit that starts what acts for it. @throws where that
+ * path unit is missing.
+ */
 export function waitsFor(units: RenderedUnits, unit: string, name: "Wants" | "After"): string[] {
   const path = unit.replace(/\.service$/, "-act.path");
   const all = setting(units, unit, name).flatMap((line) => line.split(" "));

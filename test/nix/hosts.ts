@@ -1,10 +1,10 @@
-/** Hosts that two evaluations must make the same units of. */
+/** Hosts for which two evaluations must make the same units. */
 import { type Evaluation, nixPath, project, type RenderedUnits } from "./evaluation.ts";
 
 const rfc59 = (name: string) => nixPath(import.meta.dirname, "rfc59", name);
-/** What each of them has. */
+/** The settings that each of them has. */
 export const store = `secretsStore.enable = true; secretsStore.folder.secretsDir = "/etc/secrets";`;
-/** Modules of hosts, by what they have; together, most of what can be said. */
+/** Modules of hosts by their content; together, they use most of the options. */
 export const hosts: Readonly<Record<string, string>> = {
   "RFC 59's example": `${rfc59("modules/test_service.nix")} ${rfc59("config.nix")}`,
   "a scope with conditions, lists and a script": `({ config, lib, pkgs, ... }: {

@@ -3,15 +3,17 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { cache } from "../e2e/boot.ts";
 
-/** Has a `lib` of our own, which can what our modules need: all but the documentation of options. */
+/** Has our own `lib`, which does all that our modules need, except the documentation of options. */
 export const standInNixpkgs = join(import.meta.dirname, "stand-in");
 
-/** For what does not depend on whose library it is. */
+/** For tests that do not depend on whose library it is. */
 export function nixpkgsOrStandIn(): string {
   return findNixpkgs() ?? standInNixpkgs;
 }
 
-/** Where a nixpkgs is, or at least its lib: NIXPKGS, `<nixpkgs>`, the tests' cache; undefined where there is none. */
+/**
+ * The path of a nixpkgs, or at least of its lib: NIXPKGS, `<nixpkgs>`, the tests' cache; undefined where there is none.
+ */
 export function findNixpkgs(): string | undefined {
   const candidates = [process.env["NIXPKGS"], inNixPath, join(cache, "nixpkgs")];
   for (const candidate of candidates) {

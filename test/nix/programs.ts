@@ -3,17 +3,17 @@ import { existsSync, readdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { cache, treePath } from "../e2e/boot.ts";
 
-/** This machine's. */
+/** This machine's Nix. */
 export const nix: readonly string[] = ["nix-instantiate"];
 
-/** For a Nix that is to touch nothing of this machine's, which an ordinary user may not: all is below `directory`. */
+/** For a Nix that must not touch this machine's own, which an ordinary user may not: all is below `directory`. */
 export function nixEnvironment(directory: string): NodeJS.ProcessEnv {
   const own = (name: string) => join(directory, name);
   const places = { NIX_STORE_DIR: own("store"), NIX_STATE_DIR: own("state"), NIX_LOG_DIR: own("log"), HOME: directory };
   return { ...process.env, ...places, NIX_PATH: "" };
 }
 
-/** A newer one, out of the guest tree: it is started by that tree's own loader, so nothing is booted and root not needed. */
+/** A newer Nix from the guest tree. That tree's own loader starts it, so this needs neither a boot nor root. */
 export function newerNix(): readonly string[] | undefined {
   const tree = treePath("trixie");
   const program = join(tree, "usr/bin/nix-instantiate");
@@ -23,13 +23,13 @@ export function newerNix(): readonly string[] | undefined {
   return [join(libraries, loader), "--library-path", libraries, "--argv0", "nix-instantiate", program];
 }
 
-/** `nixfmt` of the PATH, or of the tests' cache, whoever wrote it, if it formats as RFC 166 says. */
+/** `nixfmt` from PATH or the tests' cache, whoever wrote it, if it formats as RFC 166 says. */
 export function findNixfmt(): string | undefined {
   const directories = [...(process.env["PATH"] ?? "").split(delimiter), join(cache, "nixfmt/bin")];
   return directories.map((directory) => join(directory, "nixfmt")).find(isOfToday);
 }
 
-/** Those of before the RFC leave a short list on one line. */
+/** Versions from before the RFC leave a short list on one line. */
 function isOfToday(nixfmt: string): boolean {
   if (!existsSync(nixfmt)) return false;
   return spawnSync(nixfmt, ["-"], { input: "[ 1 2 3 ]" }).stdout.toString() === "[\n  1\n  2\n  3\n]\n";

@@ -7,9 +7,9 @@ export const files: readonly string[] = ["nix", "examples", "test"]
     readdirSync(`${project}/${directory}`, { recursive: true }).map((name) => `${directory}/${String(name)}`),
   )
   .concat("flake.nix")
-  // A link to nothing is none.
+  // A dangling link is not a file.
   .filter((file) => file.endsWith(".nix") && existsSync(`${project}/${file}`))
   .sort();
 
-/** As their authors have it, not as we would. */
+/** Written as their authors write it, not as we would. */
 export const foreign = (file: string): boolean => file.startsWith("test/nix/rfc59/");

@@ -1,4 +1,4 @@
-/** Values that must be found nowhere, in any dress. */
+/** Values that must not be found anywhere, in any encoding. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
@@ -8,7 +8,7 @@ export class Canaries {
   readonly #needles = new Map<string, string>();
   readonly #texts = new Map<string, string>();
 
-  /** @returns a new value, with characters that each encoding writes in its own way; `kind` names it in a failure. */
+  /** @returns a new value, whose characters differ in each encoding; `kind` names it in a failure. */
   value(kind: string): string {
     const half = () => `${randomBytes(6).toString("hex")}"é\\/+&%'`;
     const [first, second] = [half(), half()];
@@ -17,12 +17,12 @@ export class Canaries {
     return first + second;
   }
 
-  /** Looks at `text` when all is over; `where` names it in a failure. */
+  /** Adds `text` to what the end checks; `where` names it in a failure. */
   watch(where: string, text: string): void {
     this.#texts.set(where, (this.#texts.get(where) ?? "") + text);
   }
 
-  /** Every file below `directory`, names and link targets too, but for the directories in `except`. */
+  /** Every file below `directory`, with names and link targets, without the directories in `except`. */
   watchFiles(directory: string, except: readonly string[] = []): void {
     for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
       const path = join(directory, entry.name);
@@ -40,7 +40,7 @@ export class Canaries {
       this.watch(`/proc/${pid}/${name}`, fs.readFileSync(`/proc/${pid}/${name}`, "utf8"));
   }
 
-  /** How many texts hold something of any value; with what, and where. */
+  /** The parts of values that a text holds, with their encoding and place. */
   found(): string[] {
     return [...this.#texts].flatMap(([where, text]) =>
       [...this.#needles].flatMap(([needle, what]) => (text.includes(needle) ? [`${what}: in ${where}`] : [])),
@@ -48,7 +48,7 @@ export class Canaries {
   }
 
   expectNoLeak(): void {
-    // Else a harness that looks at nothing would pass.
+    // Without this, a harness that looks at nothing would pass.
     expect(this.#texts.size).toBeGreaterThan(0);
     expect([...this.#texts.values()].join("").length).toBeGreaterThan(0);
     expect(this.found()).toEqual([]);
@@ -57,7 +57,7 @@ export class Canaries {
 
 function dresses(text: string): [string, string][] {
   const bytes = Buffer.from(text);
-  // What begins at any of the three places in a group; the first and the last group also hold what is beside it.
+  // A text may begin at any of the three places in a group; the first and the last group also hold its neighbours.
   const base64 = [0, 1, 2].map((shift) => {
     const padded = Buffer.concat([Buffer.alloc(shift), bytes])
       .toString("base64")

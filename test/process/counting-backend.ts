@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Place } from "./daemon.ts";
 
 /**
- * A third party's backend on the place's store (without a watch), which notes every fetch: so a test can wait for polls,
+ * A third party's backend on the place's store (without a watch), which notes every fetch: a test can wait for polls,
  * or show that there are none.
  */
 export function countingBackend(place: Place): { readonly backend: string; readonly fetches: () => number } {

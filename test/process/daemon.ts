@@ -7,11 +7,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, onTestFinished } from "vitest";
 import { programCommand, programFile, runsOnNode } from "../program.ts";
 
-/** Seconds after which what should happen soon has not happened. Far beyond what a busy machine needs. */
+/** Seconds after which a test gives up. Far beyond what a busy machine needs. */
 const LIMIT = 100;
 
 export const isRoot = process.geteuid?.() === 0;
-/** Somebody who is not root: nobody where the tests are root, else the tests' own user. */
+/** A user who is not root: nobody where the tests are root, else the tests' own user. */
 export const ordinary = isRoot ? { uid: 65_534, gid: 65_534 } : {};
 
 export interface StartOptions {
@@ -20,13 +20,13 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly uid?: number;
   readonly gid?: number;
-  /** A descriptor in the place of the pipe whose text the daemon's `lines` are. */
+  /** A descriptor that replaces the pipe from which `lines` reads. */
   readonly stderr?: number;
   /** A command that runs the program. */
   readonly wrapper?: readonly string[];
 }
 
-/** What a test wants other than usual; the rest of the top level as it is. */
+/** A test's changes to the usual configuration; other options of the top level go in as they are. */
 interface ConfigParts {
   readonly config?: object;
   readonly output?: object;
@@ -48,17 +48,20 @@ export interface LogLine {
   readonly [field: string]: unknown;
 }
 
-/** The environment of a program on Node that can load none of its libraries, as on another processor or below a mount with noexec. */
+/**
+ * The environment of a program on Node that cannot load any of its libraries, as on another processor or below a mount
+ * with noexec.
+ */
 export function withoutLibraries(place: Place): Readonly<Record<string, string>> {
   const hook = place.path("no-libraries.cjs");
   fs.writeFileSync(hook, 'process.dlopen = () => { throw new Error("noexec"); };\n');
   return { NODE_OPTIONS: `--require=${hook}` };
 }
 
-/** A $NOTIFY_SOCKET of a kind that the program leaves to systemd-notify(1), so that a fake of it is seen to be run. */
+/** A $NOTIFY_SOCKET of a kind that the program leaves to systemd-notify(1): a test sees a fake of that run. */
 export const forHelper = "vsock:2:9999";
 
-/** Waits until `condition` holds; fails with `what` where it never does. */
+/** Waits until `condition` holds; fails with `what` if it never does. */
 export async function eventually(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const end = Date.now() + LIMIT * 1000;
   while (!(await condition())) {
@@ -111,9 +114,9 @@ export class Daemon {
   }
 
   /**
-   * Waits for a log line. Fails at once where the program ends without it.
+   * Waits for a log line. Fails at once if the program ends without it.
    *
-   * @param from the number of lines to pass over: `lines.length` of before, for news.
+   * @param from the number of lines to skip: an earlier `lines.length`, for news.
    */
   async says(message: RegExp, from = 0): Promise<LogLine> {
     const find = () => this.lines.slice(from).find((line) => message.test(line.message));
@@ -128,7 +131,7 @@ export class Daemon {
     return this;
   }
 
-  /** Reads no more of its log, which is a socket. */
+  /** Stops reading its log, which is a socket. */
   hangUp(): void {
     this.#child.stderr?.destroy();
   }
@@ -143,7 +146,7 @@ export class Daemon {
   }
 }
 
-/** As syslog(3) has them; only the journal's lines say them. */
+/** The numbers of syslog(3); only the journal's lines have them. */
 const priorities: Readonly<Record<string, number>> = { error: 3, warn: 4, notice: 5, info: 6, debug: 7, trace: 7 };
 
 export function logLines(stderr: string): LogLine[] {
@@ -157,14 +160,14 @@ export function logLines(stderr: string): LogLine[] {
     });
 }
 
-/** Directories of one test, a folder of secrets and an output among them. They are removed when the test is over. */
+/** Directories of one test, with a folder of secrets and an output. The end of the test removes them. */
 export class Place {
   readonly root: string;
   readonly store: string;
   readonly output: string;
   readonly #directories: Readonly<Record<"tmp" | "runtime" | "cwd", string>>;
 
-  /** @param parent where it is made; /dev/shm is memory. */
+  /** @param parent the directory to make it in; /dev/shm is memory. */
   constructor(parent = fs.realpathSync(tmpdir()), owner: { readonly uid?: number; readonly gid?: number } = {}) {
     this.root = fs.mkdtempSync(join(parent, "fetcher-process-"));
     this.store = join(this.root, "store");
@@ -186,7 +189,7 @@ export class Place {
     return join(this.root, ...names);
   }
 
-  /** Writes secrets into the store, each at once under its name. */
+  /** Writes secrets into the store; each appears at once under its name. */
   put(secrets: Readonly<Record<string, string | Buffer>>): void {
     for (const [id, value] of Object.entries(secrets)) {
       const temporary = this.path(`put-${id}`);
@@ -195,13 +198,13 @@ export class Place {
     }
   }
 
-  /** No file has come into the store, or gone from it, for so many seconds: what is not there is not being written. */
+  /** Makes the store look as if no file had come or gone for so many seconds: nobody is writing what is missing. */
   age(seconds = 3600): void {
     const time = Date.now() / 1000 - seconds;
     fs.utimesSync(this.store, time, time);
   }
 
-  /** A configuration of the folder backend on the store, seen by its watch alone: no poll comes in a test's time. */
+  /** A configuration of the folder backend on the store. Only the watch sees changes: no poll comes within a test. */
   config(ids: readonly string[] | Readonly<Record<string, object>>, more: ConfigParts = {}) {
     const { config, output, onChange, ...rest } = more;
     return {
@@ -221,12 +224,12 @@ export class Place {
     return path;
   }
 
-  /** Starts a daemon. It is killed when the test is over. */
+  /** Starts a daemon. The end of the test kills it. */
   start(config: unknown, options: StartOptions = {}): Daemon {
     return this.spawn(["--config", this.writeConfig(config), ...(options.args ?? [])], options);
   }
 
-  /** Runs to the end. */
+  /** Runs the program to its end. */
   run(args: readonly string[], options: StartOptions = {}): Promise<Exit> {
     return this.spawn(args, options).exit;
   }
@@ -235,16 +238,16 @@ export class Place {
     const { tmp, runtime, cwd } = this.#directories;
     const stdio: StdioOptions = ["ignore", "pipe", "pipe", stderr ?? "ignore"];
     const command = [...wrapper, ...programCommand(builtProgram()), ...args];
-    // By way of another number: of the first three Node takes O_NONBLOCK away, from this process's end too.
+    // Uses another number: Node clears O_NONBLOCK on the first three, for this process's end too.
     const [program = "", ...words] =
       stderr === undefined ? command : ["sh", "-c", 'exec "$@" 2>&3 3>&-', "sh", ...command];
     const child = spawn(program, words, {
-      // Neither $INVOCATION_ID nor $NOTIFY_SOCKET, where the tests themselves run in a unit.
+      // Without $INVOCATION_ID and $NOTIFY_SOCKET, which exist where the tests themselves run in a unit.
       env: {
         PATH: process.env["PATH"] ?? "",
         TMPDIR: tmp,
         XDG_RUNTIME_DIR: runtime,
-        // Tests read fields; text is for people, who call these two.
+        // Tests read fields; text is for people, who use these two.
         FETCHER_LOG_FORMAT: args.includes("--once") || args.includes("--check") ? undefined : "json",
         ...env,
       },
@@ -259,7 +262,7 @@ export class Place {
     return daemon;
   }
 
-  /** What a reader sees: name → bytes as text. Names that begin with a dot are the program's own. */
+  /** The files that a reader sees: name → bytes as text. Names that begin with a dot are the program's own. */
   published(): Record<string, string> {
     const names = fs.existsSync(this.output) ? fs.readdirSync(this.output).sort() : [];
     return Object.fromEntries(
@@ -278,7 +281,7 @@ export class Place {
     }
   }
 
-  /** What a crash left, and a start must remove. */
+  /** Leftovers of a crash, which a start must remove. */
   leftovers(directory = this.output): string[] {
     return fs.readdirSync(directory).filter((name) => /^\.fetcher-(stage|commit|link)-/.test(name));
   }
@@ -287,8 +290,8 @@ export class Place {
 let built: string | undefined;
 
 /**
- * A copy: another build does not disturb it, anybody can read it, and the sd-notify addon is out of its reach, so that
- * systemd-notify(1) is used.
+ * A copy: another build does not disturb it, anybody can read it, and it cannot reach the sd-notify addon, so it uses
+ * systemd-notify(1).
  */
 function builtProgram(): string {
   if (built === undefined) {

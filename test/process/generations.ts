@@ -1,9 +1,12 @@
-/** A store of whole generations, and what may be seen of them in an output after a crash. */
+/** A store of whole generations, and what an output may show of them after a crash. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import type { Place } from "./daemon.ts";
 
-/** id → bytes of its value. Large ones, so that staging takes its time; and many, so that the renames take theirs. */
+/**
+ * id → bytes of its value. Some are large, so that staging takes time; and there are many, so that the renames take
+ * time.
+ */
 const sizes = new Map<string, number>([
   ["a", 24],
   ["b c", 4096],
@@ -21,9 +24,9 @@ export interface Sight {
 }
 
 export class Generations {
-  /** The newest; what the store holds. */
+  /** The newest one, which the store holds. */
   newest = 0;
-  /** Every published name is of this one or a newer one. */
+  /** Every published name is of this generation or a newer one. */
   confirmed = 0;
   readonly secretsDir: string;
   readonly #place: Place;
@@ -53,7 +56,7 @@ export class Generations {
     fs.rmSync(this.#place.path(`generation-${this.newest - 2}`), { recursive: true, force: true });
   }
 
-  /** The store answers that there is no such secret. */
+  /** Makes the store answer that there is no such secret. */
   loseAll(): void {
     fs.mkdirSync(this.#place.path("empty"), { recursive: true });
     this.#swap(this.#place.path("empty"));
@@ -85,7 +88,10 @@ export class Generations {
     return { generations, interrupted: left("commit") ? "commit" : left("stage") ? "stage" : undefined };
   }
 
-  /** @throws unless one generation is published, whole, and nothing is left of an interrupted publish. @returns it. */
+  /**
+   * @throws unless exactly one generation is published, whole, and no interrupted publish has left anything. @returns
+   *   it.
+   */
   lookAtRest(): number {
     const { generations, interrupted } = this.look();
     if (interrupted !== undefined) throw new Error(`a ${interrupted} directory is left`);
@@ -96,7 +102,7 @@ export class Generations {
 
   #bytes(name: string, generation: number): Buffer {
     if (name !== "secrets.env") return valueOf(name, generation);
-    // The first one that is published serves as the pattern of all: they differ in the number alone.
+    // The first published file is the pattern of all: they differ only in the number.
     this.#env ??= fs.readFileSync(join(this.#place.output, name), "utf8").replaceAll(/\d{8}/g, "#");
     return Buffer.from(this.#env.replaceAll("#", padded(generation)));
   }

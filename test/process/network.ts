@@ -1,4 +1,4 @@
-/** Servers as the network has them, for programs that are asked what they do with them. */
+/** Servers as a network may have them, to see what programs do with them. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import net, { type AddressInfo } from "node:net";
@@ -28,7 +28,7 @@ export function awsAt(place: Place, endpoint: string, more: object = {}) {
   return { ...place.config(["id"], { config }), backend: "aws" };
 }
 
-/** Starts a daemon, which must say this and publish nothing, whatever it is sent. @returns all that it says. */
+/** Starts a daemon, which must log this and publish nothing, whatever it receives. @returns its whole log. */
 export async function refuses(
   place: Place,
   config: object,
@@ -99,7 +99,7 @@ export function passOn(url: string): (socket: net.Socket) => void {
   };
 }
 
-/** A proxy that nobody may ask, and the variables that name it. */
+/** A proxy that nobody may use, and the variables that name it. */
 export async function proxy(): Promise<{ env: Readonly<Record<string, string>>; asked: readonly string[] }> {
   const asked: string[] = [];
   const port = await listener((socket) => socket.once("data", (data) => asked.push(data.toString())));
@@ -124,7 +124,7 @@ export class Certificates {
     this.#openssl("req", "-x509", ...this.#key(name), "-out", this.path(name), "-subj", "/CN=authority", "-days", "2");
   }
 
-  /** For `localhost`, by that authority. @param days -1: it has expired. */
+  /** Issues a certificate for `localhost` by that authority. @param days -1: it has expired. */
   issue(name: string, authority: string, days = 2): void {
     const request = `${this.#directory}/${name}.csr`;
     const names = ["-addext", "subjectAltName=DNS:localhost"];

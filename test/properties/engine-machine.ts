@@ -1,4 +1,4 @@
-/** A sidecar with all that may happen to it: what fails, what heals, and what the service has read. */
+/** A sidecar and everything that may happen to it: what fails, what heals, and what the service has read. */
 import fc from "fast-check";
 import {
   existsSync,
@@ -28,16 +28,16 @@ const failures = {
   invalid: new BackendError("invalid", "no text"),
   missing: missing("it"),
 };
-/** As one that is optional must be written. */
+/** How a template must write an optional secret. */
 const B = "{{#b}}{{b}}{{/b}}";
 const GOOD = `{{a}}-${B}`;
-/** What can be rendered, but not of every value; what cannot be read at all. */
+/** Templates that take every value, that take only some, or that cannot be read at all. */
 const templates = [GOOD, "{{a}}", `only ${B}`, "nothing", "{{", "{{unknown}}"] as const;
 const published = ["a", "b", "app.ini", "secrets.env", ".fetcher-state"] as const;
-/** What somebody else writes into a published file. */
+/** The text that somebody else writes into a published file. */
 const ALTERED = "altered";
 
-/** All that may happen. Nothing of it is the engine's own doing. */
+/** Everything that may happen. The engine itself does none of it. */
 export const event = fc.oneof(
   fc.record({ what: fc.constant("value"), id }),
   fc.record({ what: fc.constant("binary"), id }),
@@ -54,7 +54,7 @@ export const event = fc.oneof(
   fc.record({ what: fc.constant("template"), text: fc.constantFrom(...templates) }),
   fc.record({ what: fc.constant("time"), seconds: fc.constantFrom(0.1, 0.6, 2, 7, 40, 100) }),
 );
-/** Of these, what stands in the way of a publish or an action. */
+/** Those of them that stand in the way of a publish or an action. */
 export const trouble = event.filter(({ what }) =>
   ["down", "full", "block", "mute", "hint", "time", "remove", "alter"].includes(what),
 );
@@ -70,9 +70,9 @@ export const options = fc.record({
 });
 export type Options = typeof options extends fc.Arbitrary<infer T> ? T : never;
 
-/** Seconds after which it is to be fetched again. */
+/** Seconds after which it must be fetched again. */
 const LEASE = 50;
-/** Each answer of the store is another lease: what it is of. */
+/** Each answer of the store is another lease: this is the value that it belongs to. */
 export const origin = (text: string | undefined) => text?.replace(/-\d+$/, "");
 
 type Life = Awaited<ReturnType<typeof startSidecar>>;
@@ -94,7 +94,7 @@ export class Machine {
   /** What the service read at its last start. */
   #seen: Readonly<Record<string, string>> = {};
   #text: string = GOOD;
-  /** The template has changed since somebody last asked for it to be read. */
+  /** The template has changed since somebody last asked the sidecar to read it. */
   #isTemplateNews = false;
   #blocked: string | undefined;
   #values = 0;
@@ -136,7 +136,7 @@ export class Machine {
     return Object.fromEntries(files.map((name) => [name, readFileSync(join(this.#directory, name), "utf8")]));
   }
 
-  /** The same, by the links. */
+  /** The same files, through the links. */
   linked(): Readonly<Record<string, string>> | undefined {
     if (this.#links === undefined) return undefined;
     return Object.fromEntries(Object.keys(this.files()).map((name) => [name, this.life.file(`../links/${name}`)]));
@@ -175,7 +175,7 @@ export class Machine {
         await this.#kill();
         break;
       case "start":
-        // Not so soon after others that it would meet its start limit by itself.
+        // Late enough after others that it does not meet the start limit by itself.
         await this.#clock.advance(20);
         life.systemd.start();
         break;
@@ -213,7 +213,7 @@ export class Machine {
         await this.pass(event.seconds);
         break;
     }
-    // Nothing happens twice in a microsecond.
+    // No two events happen in the same microsecond.
     await this.pass(0.001);
   }
 
@@ -226,7 +226,7 @@ export class Machine {
     this.life.sidecar.reload();
   }
 
-  /** The store gets values that can be published, new ones of `changes`, and the template is good. */
+  /** Gives the store values that can be published, new ones for `changes`, and makes the template good. */
   mendStore(changes: readonly string[] = []): void {
     if (this.#text !== GOOD) this.#write(GOOD);
     for (const id of ids) if (changes.includes(id) || this.#stored[id] === undefined) this.#value(id);
@@ -237,12 +237,12 @@ export class Machine {
     return this.#stored;
   }
 
-  /** Only a reload shows it to the sidecar. */
+  /** Only a reload shows the new template to the sidecar. */
   get isTemplateNews(): boolean {
     return this.#isTemplateNews;
   }
 
-  /** Nothing stands in the way any more. */
+  /** Removes everything that stands in the way. */
   heal(): void {
     this.store.down = undefined;
     this.#disk.heal();
@@ -274,7 +274,7 @@ export class Machine {
     writeFileSync(this.#template, text);
   }
 
-  /** Killed where it stands, also in the middle of a publish, and started again by systemd beside what it left. */
+  /** Kills the sidecar at any point, also in the middle of a publish. systemd starts it again next to what it left. */
   async #kill(): Promise<void> {
     this.#disk.fail(0);
     await this.life.stop();
@@ -282,11 +282,14 @@ export class Machine {
     this.#unblock();
     const isForgotten = !existsSync(join(this.#directory, ".fetcher-state"));
     await this.#live();
-    // Nothing says to the new life that there was one before: who removed that tells the service, too.
+    // Nothing tells the new life that there was one before: whoever removed the state also tells the service.
     if (isForgotten) this.#seen = this.files();
   }
 
-  /** A start that its set or its store cannot serve ends or waits: then somebody mends what is wrong, and tells the service of what was lost by it. */
+  /**
+   * A start that its set or its store cannot serve ends or waits. Then somebody mends what is wrong, and tells the
+   * service what it lost.
+   */
   async #live(): Promise<void> {
     const begin = async () => {
       this.life = await startSidecar({
@@ -309,7 +312,8 @@ export class Machine {
         throw why;
       this.mendStore();
       this.store.down = undefined;
-      // Files that no state of the sidecar's lists are somebody else's: it does not take them, however long it waited before.
+      // Files that no state of the sidecar lists are somebody else's: it does not take them, however long it waited
+      // before.
       const isRefused = why instanceof FatalError && why.exitCode === ExitCode.cannotCreate;
       if (isRefused) this.#remove("");
       if (why !== "runs") await begin();
@@ -319,7 +323,7 @@ export class Machine {
     }
   }
 
-  /** A directory in the place of a file, which rename(2) does not replace. */
+  /** Puts a directory in the place of a file, which rename(2) does not replace. */
   #block(file: string): void {
     const path = this.#pathOf(file);
     if (this.#blocked !== undefined || path === undefined || !existsSync(path)) return;

@@ -7,7 +7,7 @@ const controls = Array.from({ length: 0x20 }, (_, code) => utf8(String.fromCharC
 /** C1 controls: dash marks quoting with bytes 0x81 to 0x88 inside. */
 const highControls = Array.from({ length: 0x21 }, (_, code) => utf8(String.fromCharCode(code + 0x7f)));
 
-/** What some reader gives a meaning to, but no reader may change inside a quoted value. */
+/** Characters that some reader gives a meaning to, but that no reader may change inside a quoted value. */
 const carried: readonly Buffer[] = [
   ...controls,
   ...highControls,
@@ -22,7 +22,7 @@ const carried: readonly Buffer[] = [
     .map(utf8),
 ];
 
-/** What systemd refuses, or no variable can hold. */
+/** Bytes that systemd refuses, or that no variable can hold. */
 export const refused: readonly Buffer[] = [
   ..."\0 \uFDD0 \uFDEF \uFFFE \uFFFF \u{1FFFE} \u{1FFFF} \u{8FFFE} \u{10FFFE} \u{10FFFF}".split(" ").map(utf8),
   ...[
@@ -64,7 +64,7 @@ const trailing = fc
   .tuple(joined(carried, 4), fc.constantFrom("\n", "\n\n\n", "\r\n", "\r\n\r\n", "\n \n", "\t\n"))
   .map(([head, tail]) => Buffer.concat([head, utf8(tail)]));
 
-/** Values of a few bytes, about one in five of them no value for a variable. */
+/** Values of a few bytes; about one in five does not fit a variable. */
 export const secretValue: fc.Arbitrary<Buffer> = fc.oneof(
   { weight: 12, arbitrary: joined(carried, 12) },
   { weight: 4, arbitrary: unicode },
@@ -79,7 +79,7 @@ export const longValue: fc.Arbitrary<Buffer> = joined(carried, 12).map((piece) =
 );
 
 /**
- * What every reader must see of a value; undefined where none may.
+ * The bytes of a value that every reader must see; undefined where none may see any.
  *
  * Written from the documents, not from the program: TextDecoder (WHATWG Encoding) for UTF-8, ECMAScript's
  * Noncharacter_Code_Point for what systemd refuses beyond that.
@@ -94,7 +94,7 @@ export function expectedValue(value: Buffer): Buffer | undefined {
   }
 }
 
-/** @param dump what `env -0` wrote. */
+/** @param dump the output of `env -0`. */
 export function parseEnvironment(dump: Buffer): Map<string, Buffer> {
   const found = new Map<string, Buffer>();
   for (let at = 0; at < dump.length;) {
@@ -106,7 +106,9 @@ export function parseEnvironment(dump: Buffer): Map<string, Buffer> {
   return found;
 }
 
-/** What differs between the values that the file promises and what a reader saw, and variables from nowhere. */
+/**
+ * The differences between the values that the file promises and those that a reader saw, and variables from nowhere.
+ */
 export function misread(
   promised: ReadonlyMap<string, Buffer>,
   seen: ReadonlyMap<string, Buffer>,
@@ -121,7 +123,7 @@ export function misread(
   ];
 }
 
-/** The file for these values, as V0, V1 and so on, and what it promises to its readers. */
+/** The file for these values, named V0, V1 and so on, and the values that it promises to its readers. */
 export function fileOf(values: readonly Buffer[]): { file: EnvFile; promised: Map<string, Buffer> } {
   const file = encodeEnvFile(
     values.map((value, index) => ({ id: `V${index}`, value, env: undefined, restricted: false })),

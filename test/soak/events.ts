@@ -1,4 +1,4 @@
-/** What can happen, and how often. Each says whether it can happen to this service now. */
+/** The events that can happen, and how often. Each says whether it can happen to this service now. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Guest } from "../e2e/guest.ts";
 import type { Pair } from "../e2e/pair.ts";
@@ -11,21 +11,24 @@ export interface World {
   readonly services: readonly Service[];
   /** Seconds. */
   readonly now: () => number;
-  /** Something that must be undone, after so many seconds or when the world comes to rest. */
+  /** Undoes something after so many seconds, or when the world comes to rest. */
   readonly later: (seconds: number, undo: () => Promise<void>) => void;
 }
 
 export interface Event {
   readonly name: string;
   readonly weight: number;
-  /** It ends the process of a sidecar, which is then no good for a look at its memory over a long time. */
+  /** It ends the process of a sidecar, whose memory can then not be observed for long. */
   readonly endsSidecar?: boolean;
   possible(service: Service, world: World): boolean;
-  /** @returns what it did beyond its name. */
+  /** @returns details of what it did. */
   happen(service: Service, world: World): Promise<string | undefined>;
 }
 
-/** Seconds between two starts that events bring about: with the rotations' own, the default start limit is never met. */
+/**
+ * Seconds between two starts that events cause: together with the rotations' own, they never meet the default start
+ * limit.
+ */
 const START_PAUSE = 11;
 
 const mayStart = (service: Service, { now }: World) => now() - service.startedAt > START_PAUSE && !service.stopped;
@@ -117,7 +120,7 @@ export const events: readonly Event[] = [
     name: "restart of the sidecar",
     weight: 2,
     endsSidecar: true,
-    // A start with nothing to adopt waits for the store, and may be refused by it.
+    // A start with nothing to adopt waits for the store, which may refuse it.
     possible: (service, world) => mayStart(service, world) && service.untroubled,
     happen: (service, world) => start(service, world, "restart", service.pair.sidecar),
   },
@@ -143,7 +146,7 @@ export const events: readonly Event[] = [
     weight: 3,
     possible: ({ stopped, last }) => !stopped && last?.sidecar["ActiveState"] === "active",
     async happen({ pair }) {
-      // Its job fails where the process has just gone.
+      // The job fails if the process has just gone.
       const verb = pair.isOnChange ? "start" : "reload";
       await pair.guest.run(["systemctl", verb, pair.asking], { check: false, timeout: 120 });
       return undefined;
@@ -173,7 +176,7 @@ export const events: readonly Event[] = [
   },
 ];
 
-/** What the sidecars under libfaketime take their wall clock's offset from. */
+/** The file from which sidecars under libfaketime take their wall clock's offset. */
 export const CLOCK = "/etc/soak-clock";
 
 function kill(whom: "target" | "sidecar", signal: string, weight: number): Event {
@@ -193,10 +196,10 @@ function kill(whom: "target" | "sidecar", signal: string, weight: number): Event
   };
 }
 
-/** To its main process, where there is one: it may be between two lives. */
+/** Signals the unit's main process, if there is one: it may be between two lives. */
 async function send(pair: Pair, whom: "target" | "sidecar", signal: string) {
   const unit = whom === "sidecar" ? pair.asking : pair.target;
-  // A look of its own for it: by itself there is seldom one just then.
+  // Starts a look for the signal: there is seldom one at that moment.
   if (whom === "sidecar" && pair.isOnChange && signal !== "SIGCONT")
     await pair.guest.run(["systemctl", "start", unit], { check: false, timeout: 120 });
   return await pair.guest.run(["systemctl", "kill", "--kill-whom=main", `--signal=${signal}`, unit], { check: false });

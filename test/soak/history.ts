@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 
-/** In every value: nothing but the published files may hold it. */
+/** A part of every value: only the published files may hold it. */
 export const CANARY = `canary${randomBytes(6).toString("hex")}`;
 
-/** The values that one store was given, in their order. A value is known before the store has it. */
+/** The values that one store got, in their order. The history knows a value before the store has it. */
 export class History {
   readonly #name: string;
   readonly #values: string[] = [];
@@ -12,14 +12,14 @@ export class History {
     this.#name = name;
   }
 
-  /** Of the next value; those that a verify command refuses hold `refused`. */
+  /** @returns the next value; values that a verify command refuses hold `refused`. */
   next(refused = false): string {
     const value = `${this.#name}-${this.#values.length}-${refused ? "refused-" : ""}${CANARY}`;
     this.#values.push(value);
     return value;
   }
 
-  /** Its place in the order; undefined: no store ever held it. */
+  /** The value's place in the order; undefined: no store ever held it. */
   place(value: string): number | undefined {
     const at = this.#values.indexOf(value);
     return at < 0 ? undefined : at;

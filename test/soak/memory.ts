@@ -2,9 +2,12 @@
 export interface Sample {
   /** Seconds. */
   readonly at: number;
-  /** KiB, as the other is. */
+  /** KiB, like `own`. */
   readonly uss: number;
-  /** What is no file's. Pages of Node's binary count in the other, more or fewer as other processes come and go. */
+  /**
+   * Memory that belongs to no file. `uss` also counts pages of Node's binary: more or fewer, as other processes come
+   * and go.
+   */
   readonly own: number;
 }
 
@@ -12,20 +15,20 @@ export interface Slope {
   readonly samples: number;
   /** Seconds from the first sample to the last. */
   readonly span: number;
-  /** The least of the first window and of the last, of what is no file's, in MiB. */
+  /** The least `own` of the first window and of the last, in MiB. */
   readonly first: number;
   readonly last: number;
   /** MiB per hour. */
   readonly own: number;
 }
 
-/** Seconds after its start for which a process is still taking what it needs. */
+/** Seconds after its start during which a process is still taking what it needs. */
 export const WARM_UP = 60;
-/** Seconds of a process's life in which a leak can be told from chance. */
+/** Seconds of a process's life after which a leak differs from chance. */
 export const LONG_ENOUGH = 600;
 /**
- * Seconds of which the least counts: garbage comes together until it is collected, again and again, and what is left
- * then is what matters.
+ * Seconds of one window, of which only the least sample counts: garbage piles up until it is collected, again and
+ * again, and only the rest matters.
  */
 const WINDOW = 120;
 
@@ -38,7 +41,7 @@ export class MemorySeries {
     samples.push({ at, ...memory });
   }
 
-  /** Of any process, in KiB. */
+  /** The largest sample of any process, in KiB. */
   get largest(): number {
     return Math.max(0, ...[...this.#byProcess.values()].flat().map(({ uss }) => uss));
   }
@@ -47,7 +50,7 @@ export class MemorySeries {
     return this.#byProcess.size;
   }
 
-  /** Of the process that was observed longest after `from`; undefined: none for long enough to tell. */
+  /** The slope of the process that was observed longest after `from`; undefined: none was observed long enough. */
   slope(from: number): Slope | undefined {
     const candidates = [...this.#byProcess.values()].map((samples) => {
       const begun = samples[0]?.at ?? 0;
@@ -84,7 +87,7 @@ function leastOfWindows(samples: readonly Sample[]): readonly Sample[] {
 }
 
 /**
- * The median of the slopes between all pairs (Theil and Sen): one that is odd does not bend it.
+ * The median of the slopes between all pairs (Theil and Sen): one odd sample does not bend it.
  *
  * @returns MiB per hour.
  */

@@ -1,4 +1,4 @@
-/** Random numbers that a seed makes again. */
+/** Random numbers that a seed repeats. */
 export class Seeded {
   readonly seed: number;
   #state: number;
@@ -21,14 +21,14 @@ export class Seeded {
     return least + this.next() * (most - least);
   }
 
-  /** @throws where there is nothing to choose from. */
+  /** @throws if there is nothing to choose from. */
   one<T>(items: readonly T[]): T {
     const item = items[Math.floor(this.next() * items.length)];
     if (item === undefined) throw new Error("nothing to choose from");
     return item;
   }
 
-  /** One of them, as often as its weight says. */
+  /** One of them, with the probability of its weight. */
   weighted<T extends { readonly weight: number }>(items: readonly T[]): T {
     let left = this.next() * items.reduce((sum, { weight }) => sum + weight, 0);
     for (const item of items) {

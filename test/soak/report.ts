@@ -1,12 +1,12 @@
 import { LONG_ENOUGH, type Slope } from "./memory.ts";
 import type { Soak } from "./soak.ts";
 
-/** MiB per hour that a sidecar may grow by, where it was looked at for long enough to tell. */
+/** MiB per hour by which a sidecar may grow, if it was observed for long enough. */
 const GROWTH = 1;
-/** MiB that no sidecar may ever have: in a short run, all that can be said. */
+/** MiB that no sidecar may ever reach: a short run can check only this. */
 const LARGEST = 160;
 
-/** What happened and what was looked at, for people; and the sidecars whose memory grows. */
+/** A report for people of what happened and what was checked, and the sidecars whose memory grows. */
 export function report(soak: Soak, seconds: number): { readonly text: string; readonly leaking: readonly string[] } {
   const events = [...soak.counts].sort(([, a], [, b]) => b - a);
   const total = events.reduce((sum, [, count]) => sum + count, 0);

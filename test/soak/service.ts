@@ -6,7 +6,7 @@ import { History } from "./history.ts";
 import { MemorySeries, type Sample } from "./memory.ts";
 import type { Outage, SoakStore } from "./stores.ts";
 
-/** What observe.mjs tells of one pair. */
+/** What observe.mjs reports about one pair. */
 export interface Observation {
   readonly name: string;
   readonly target: Readonly<Record<string, string>>;
@@ -22,7 +22,10 @@ export interface Observation {
 
 /** Seconds that a unit may be on its way up. Far beyond what a busy machine needs. */
 const PATIENCE = 90;
-/** Seconds after a start in which another may follow, by `minInterval`: what was published meanwhile it may not have read. */
+/**
+ * Seconds after a start in which another may follow, by `minInterval`: the target may not have read what was published
+ * meanwhile.
+ */
 const FOLLOWING = 5;
 
 export class Service {
@@ -30,25 +33,25 @@ export class Service {
   readonly store: SoakStore;
   readonly history: History;
   readonly memory = new MemorySeries();
-  /** Lines that the target has said. */
+  /** Lines that the target has reported. */
   readonly lines: string[] = [];
-  /** Of a sidecar without a process that stays: what watches, polls, looks and acts for it. */
+  /** The units that watch, poll, look and act for a sidecar without a process that stays. */
   readonly others: readonly string[];
   outage: Outage | undefined;
   /** Its output directory can be full. */
   readonly canBeFull: boolean;
   /** Its output directory takes no byte more. */
   full = false;
-  /** The newest value in the store is one that the verify command refuses. */
+  /** The verify command refuses the newest value in the store. */
   refused = false;
   stopped = false;
-  /** When an event last started the target, in seconds: its own start limit holds for events, too. */
+  /** When an event last started the target, in seconds: the target's start limit counts events, too. */
   startedAt = -Infinity;
   logSize = 0;
   #partial = "";
   /** When the newest line was seen, in seconds. */
   #saidAt = -Infinity;
-  /** Places in the history: of the newest line, and of what was published at the last look and at the one before. */
+  /** Places in the history: of the newest line, and of the published value at the last look and at the one before. */
   #read = -1;
   #published: readonly [number, number] = [-1, -1];
   readonly #downSince = new Map<string, number>();
@@ -82,7 +85,7 @@ export class Service {
     await store.install();
     const { options } = store;
     const service = [...(options.sidecar?.service ?? []), ...sidecar];
-    // The default start limit: rotations and what happens besides must not bring the target to it.
+    // The default start limit: rotations and other events must not bring the target to it.
     const target = { service: ["Restart=always", "RestartSec=0.2", ...(options.target?.service ?? [])] };
     const pair = await Pair.install(
       guest,
@@ -109,13 +112,13 @@ export class Service {
     return this.pair.name;
   }
 
-  /** Whether its store can be asked and takes values, and its sidecar has begun: a first start is refused by a bad store. */
+  /** Whether its store answers and takes values, and its sidecar has begun: a bad store refuses a first start. */
   get untroubled(): boolean {
     const isUp = this.#last?.sidecar["ActiveState"] === "active";
     return isUp && this.outage === undefined && !this.full && !this.refused && !this.stopped;
   }
 
-  /** Its sidecar starts anew: what was seen before says nothing. */
+  /** Its sidecar starts again: earlier observations no longer count. */
   unseen(): void {
     this.#last = undefined;
   }
@@ -139,7 +142,7 @@ export class Service {
     return { file, variable };
   }
 
-  /** @param now seconds. @returns what is wrong, and how much was looked at. */
+  /** @param now seconds. @returns what is wrong, and the number of checks. */
   check(observation: Observation, now: number): { readonly wrong: readonly string[]; readonly checks: number } {
     this.#last = observation;
     const { target, sidecar, others, published, seen, memory, log } = observation;
@@ -158,9 +161,9 @@ export class Service {
     for (const line of this.#take(log)) {
       this.#saidAt = now;
       const [, file, variable] = / file=(\S*)(?: variable=(\S*))?$/.exec(line) ?? [];
-      // It may have been written while the last look was under way.
+      // The target may have written it during the last look.
       this.#read = judge("the target's file", file, Math.max(this.#read, before));
-      // secrets.env is renamed last: a start between the two reads the value before, and is followed by the action.
+      // secrets.env is renamed last: a start between the two renames reads the value before, and the action follows.
       judge("the target's variable", variable);
     }
     this.#published = [judge("what is published", published, Math.max(this.#read, last)), last];
@@ -168,7 +171,7 @@ export class Service {
     for (const [what, unit] of Object.entries({ target, sidecar, ...others })) {
       checks += 1;
       const state = unit["ActiveState"] ?? "";
-      // What is started for a moment is mostly inactive.
+      // A unit that runs for a moment is mostly inactive.
       if (state === "active" || (state === "inactive" && Object.hasOwn(others, what) && what.endsWith(".service"))) {
         this.#downSince.delete(what);
         continue;

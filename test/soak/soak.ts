@@ -1,4 +1,6 @@
-/** The run: events one after the other, a look at everything once a second, and now and then the world comes to rest. */
+/**
+ * The run: events one after the other, a look at everything once a second, and a rest of the whole world now and then.
+ */
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Guest } from "../e2e/guest.ts";
@@ -14,14 +16,14 @@ import { aws, command, folder, nixops, onChange, vault } from "./stores.ts";
 /** Seconds between two looks, and between two rests. */
 const LOOK = 1;
 const REST = 45;
-/** Seconds in which all that is due comes to rest; a store is asked again after 30 s at the latest. */
+/** Seconds in which everything that is due comes to rest; a sidecar asks a store again after 30 s at the latest. */
 const SETTLING = 150;
 
 export class Soak implements World {
   readonly guest: Guest;
   readonly random: Seeded;
   readonly services: Service[] = [];
-  /** What happened, with the second in which it did. */
+  /** The events, each with its second. */
   readonly happened: string[] = [];
   readonly counts = new Map<string, number>();
   checks = 0;
@@ -47,7 +49,7 @@ export class Soak implements World {
     this.#undo.push({ at: this.now() + (this.#warmingUp ? seconds / 5 : seconds), what: undo });
   };
 
-  /** When the memory of the sidecars began to be looked at. */
+  /** When the observation of the sidecars' memory began. */
   get halfway(): number {
     return this.#halfway;
   }
@@ -78,11 +80,12 @@ export class Soak implements World {
     for (const { pair } of this.services) await pair.start();
   }
 
-  /** @throws with what was wrong first. */
+  /** @throws with the first problem. */
   async run(seconds: number): Promise<void> {
     this.#begun = performance.now();
     this.#halfway = seconds / 2;
-    // Where there is time enough to tell a leak, what it looks at has lived, and has seen rotations, for some time.
+    // If there is enough time to detect a leak, the observed processes have lived, and have seen rotations, for some
+    // time.
     this.#lastEnd = seconds / 2 >= LONG_ENOUGH + WARM_UP ? seconds / 4 : seconds / 2;
     const over = new AbortController();
     const looking = this.#keepLooking(over.signal);
@@ -106,14 +109,14 @@ export class Soak implements World {
   }
 
   /**
-   * What a process takes for good it takes in its first hundreds of rotations and dozens of outages, however long those
-   * last: before its memory is looked at there are many, and short ones, with no rest between them.
+   * A process takes its lasting memory in its first hundreds of rotations and dozens of outages, however long those
+   * last. So before its memory is observed, there are many short ones, with no rest between them.
    */
   get #warmingUp(): boolean {
     return this.now() >= this.#lastEnd && this.now() < this.#halfway;
   }
 
-  /** Stops everything, and finds that nothing is left of it. */
+  /** Stops everything, and checks that nothing is left of it. */
   async end(): Promise<void> {
     const { guest } = this;
     for (const { pair } of this.services) {
@@ -126,7 +129,7 @@ export class Soak implements World {
 
   async #something(): Promise<void> {
     const service = this.random.one(this.services);
-    // The memory of a process is looked at for as long as possible: no sidecar is ended in the end.
+    // The memory of a process is observed for as long as possible: towards the end, no event ends a sidecar.
     const endsNone = this.now() >= this.#lastEnd;
     const possible = events.filter(
       (event) => !(endsNone && event.endsSidecar === true) && event.possible(service, this),
@@ -153,7 +156,7 @@ export class Soak implements World {
       try {
         await this.#look();
       } catch (error) {
-        // systemd does not answer while it executes itself anew.
+        // systemd does not answer while it re-executes itself.
         this.#log(`no look: ${error instanceof Error ? error.message.slice(-200).replaceAll("\n", " ") : "failed"}`);
       }
       await sleep(Math.max(0, LOOK * 1000 - (performance.now() - begun)), undefined, { signal: over }).catch(
@@ -186,7 +189,9 @@ export class Soak implements World {
     if (this.#wrong.length > 0) throw new Error(this.#wrong.join("\n"));
   }
 
-  /** All faults end. Then every target has the newest value, stays as it is, and nothing strange was said. */
+  /**
+   * Ends all faults. Then every target has the newest value and stays as it is, and the journal shows nothing strange.
+   */
   async #rest(): Promise<void> {
     this.#log("everything comes to rest");
     await this.#undoDue(Infinity);
@@ -210,7 +215,7 @@ export class Soak implements World {
     this.#log("at rest");
   }
 
-  /** Where nothing changes, nothing is touched; but for the lease that ends. */
+  /** Checks that nothing is touched where nothing changes, except the lease that ends. */
   async #expectStillness(): Promise<void> {
     const processes = () =>
       this.services.map(({ last, name }) => [name, last?.target["MainPID"], last?.sidecar["MainPID"]].join(" "));

@@ -1,4 +1,4 @@
-/** The stores in the guest, with what can happen to each. */
+/** The stores in the guest, and what can happen to each. */
 import { posix } from "node:path";
 import type { Guest } from "../e2e/guest.ts";
 import { generatedUnits } from "../e2e/generated-units.ts";
@@ -15,11 +15,11 @@ export interface Outage {
 
 export interface SoakStore {
   readonly backend: string;
-  /** How its units are made, where it is not by hand. */
+  /** The source of its units, unless they are written by hand. */
   readonly source?: UnitSource;
-  /** What its pair has beside the usual. */
+  /** The options of its pair beyond the usual. */
   readonly options: Omit<PairOptions, "name">;
-  /** Of every outage but the one under way the store can be written to. */
+  /** The possible outages, one at a time. During all but the current one the store takes writes. */
   readonly outages: readonly Outage[];
   install(): Promise<unknown>;
   put(value: string): Promise<void>;
@@ -66,7 +66,7 @@ export function onChange(guest: Guest, name: string): SoakStore {
   const config = {
     ...store.options.config,
     resident: "on-change",
-    // What changes during a daemon-reload systemd does not see.
+    // systemd does not see changes during a daemon-reload.
     config: { reloadOnChange: true, pollingInterval: 5 },
     onChange: { verify: refusing },
   };
@@ -88,7 +88,7 @@ export function nixops(guest: Guest, name: string): SoakStore {
         onChange: { action: "reload" },
       },
       sidecar: { service: [`BindReadOnlyPaths=${directory}`] },
-      // A program that can reload: it says so, and goes on.
+      // The program can reload: it reports that, and goes on.
       target: {
         service: [`ExecReload=/bin/sh -c 'echo "reload file=$$(cat /tmp/token)" >>/var/lib/pairs/${name}.log'`],
       },
@@ -266,7 +266,7 @@ export function aws(guest: Guest, name: string): SoakStore {
         end: () => signal("SIGCONT"),
       },
       {
-        // It comes back empty: for a moment the secret is missing, and then it has the same bytes as a new version.
+        // The store comes back empty: for a moment the secret is missing, and then the same bytes are a new version.
         name: "the service is killed",
         writable: false,
         begin: async () => {

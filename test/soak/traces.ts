@@ -1,4 +1,4 @@
-/** What a system looks like, so that what was left behind can be told. */
+/** The state of a system, to find what was left behind. */
 import type { Guest } from "../e2e/guest.ts";
 import type { GuestVault } from "../e2e/vault-server.ts";
 import { CANARY } from "./history.ts";
@@ -16,7 +16,7 @@ export async function looksLike(guest: Guest): Promise<Traces> {
   return {
     processes: await lines("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done"),
     mounts: await lines("cut -d' ' -f5 /proc/self/mountinfo"),
-    // libfaketime has files of its own there.
+    // libfaketime has its own files there.
     files: await lines(
       "ls -A -d /run/*-secrets* /tmp/* /tmp/.[!.]* /var/tmp/* /dev/shm/* 2>/dev/null | grep -v faketime || :",
     ),
@@ -41,7 +41,7 @@ export async function expectNothingLeft(
     async () => {
       const after = await looksLike(guest);
       const more = (key: keyof Traces) => after[key].filter((line) => before?.[key].includes(line) !== true);
-      // Not other services' own, nor those of this look.
+      // Without other services' processes, and those of this look.
       const processes = more("processes").filter((line) =>
         /bin\/fetcher|with-secrets|sleep|systemctl|notify/.test(line),
       );
@@ -50,7 +50,8 @@ export async function expectNothingLeft(
     (left) => left.length === 0,
     { timeout: 60 },
   );
-  // -s: not what cannot be read; the stores, in /etc/fetcher and in the server's own directory, have it of course.
+  // -s: skips unreadable files. The stores, in /etc/fetcher and in the server's own directory, hold the canary, of
+  // course.
   const holding = await guest.text(`grep -rlsF ${CANARY} /run /tmp /var/tmp /var/log /dev/shm || :`);
   const strange = holding.split("\n").filter((path) => path !== "" && !path.startsWith("/run/keys-"));
   if (strange.length > 0) throw new Error(`secrets are left in ${strange.join(", ")}`);
@@ -59,8 +60,8 @@ export async function expectNothingLeft(
 }
 
 /**
- * What there is to say of a token: where it comes from, how long it has still to live. undefined: there is none. A server
- * that is killed while it revokes one can leave its accessor in the list for good; to root that one is forbidden (403).
+ * The description of a token: where it comes from, how long it still lives. undefined: there is none. A server that is
+ * killed while it revokes one can leave its accessor in the list for good; even root may not look that one up (403).
  */
 async function lookUp(vault: GuestVault, accessor: string): Promise<string | undefined> {
   try {
@@ -71,7 +72,7 @@ async function lookUp(vault: GuestVault, accessor: string): Promise<string | und
   }
 }
 
-/** Sidecars that were killed could revoke nothing: what they had runs out by itself. */
+/** Killed sidecars could not revoke anything: their leases and tokens run out by themselves. */
 async function expectNoLease(guest: Guest, vault: GuestVault): Promise<void> {
   const list = async (path: string): Promise<readonly unknown[]> => {
     const text = await vault.command(`list -format=json ${path}`).catch(() => "{}");
