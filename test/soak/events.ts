@@ -11,7 +11,7 @@ export interface World {
   readonly services: readonly Service[];
   /** Seconds. */
   readonly now: () => number;
-  /** Undoes something after so many seconds, or when the world comes to rest. */
+  /** Calls `undo` after so many seconds, or when the world comes to rest. */
   readonly later: (seconds: number, undo: () => Promise<void>) => void;
 }
 

@@ -19,7 +19,7 @@ export interface SoakStore {
   readonly source?: UnitSource;
   /** The options of its pair beyond the usual. */
   readonly options: Omit<PairOptions, "name">;
-  /** The possible outages, one at a time. During all but the current one the store takes writes. */
+  /** The possible outages. While none is under way, the store takes writes. */
   readonly outages: readonly Outage[];
   install(): Promise<unknown>;
   put(value: string): Promise<void>;

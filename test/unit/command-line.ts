@@ -12,7 +12,7 @@ export const noFlags: CommandLine = {
   logLevel: "info",
 };
 
-/** A configuration as a person writes it, with the backend `static` where none is named. */
+/** A configuration as a person writes it; the backend is `static` unless it names one. */
 export function configOf(json: object, flags: Partial<CommandLine> = {}): Config {
   return parseConfig({ backend: "static", ...json }, { ...noFlags, ...flags }, "/etc/fetcher");
 }

@@ -1,4 +1,4 @@
-/** Fakes of what the engine is given. Each says what it imitates. */
+/** Fakes of what the engine gets. Each says what it imitates. */
 import { setImmediate as turn } from "node:timers/promises";
 import { BackendError, type Missing, type Outcome } from "../../src/contract/backend.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
@@ -8,13 +8,13 @@ import type { Notifier } from "../../src/systemd/notify.ts";
 import type { Store } from "../../src/engine/store.ts";
 import type { JobResult, Systemd, UnitState } from "../../src/systemd/systemctl.ts";
 
-/** Lets everything run that does not wait for time: reads of real files too. */
+/** Lets everything run that does not wait for time, including reads of real files. */
 export async function settled(): Promise<void> {
   do for (let turns = 0; turns < 4; turns += 1) await turn();
   while (process.getActiveResourcesInfo().some((kind) => /^(?:FSReq|FileHandle)/i.test(kind)));
 }
 
-/** A clock that stands still until a test moves it; CLOCK_MONOTONIC and sleeps alike. */
+/** A clock that stands still until a test moves it, for CLOCK_MONOTONIC and for sleeps. */
 export class FakeClock implements Clock {
   #now = 5_000_000_000;
   readonly #sleepers = new Set<{ readonly at: number; readonly wake: () => void }>();
@@ -41,7 +41,7 @@ export class FakeClock implements Clock {
     });
   }
 
-  /** How many wait for time. */
+  /** The number of sleepers. */
   get sleepers(): number {
     return this.#sleepers.size;
   }
@@ -77,23 +77,26 @@ export class FakeClock implements Clock {
 
 type Held = string | Missing | BackendError;
 
-/** A store of text secrets, as src/engine/store.ts hands it to the engine: never rejects, an outcome for each id. */
+/**
+ * A store of text secrets, like one that src/engine/store.ts hands to the engine: it never rejects, and has an outcome
+ * for each id.
+ */
 export class FakeStore implements Store {
   readonly name = "fake";
   pollingInterval: number | null = 30;
-  /** Every fetch, by the ids asked for. */
+  /** The ids of every fetch. */
   readonly fetches: (readonly string[])[] = [];
   readonly limits: (number | undefined)[] = [];
   readonly applications: ReadonlyMap<string, string>[] = [];
   closed = false;
-  /** What every secret answers while it is set. */
+  /** The answer of every secret while it is set. */
   down: BackendError | undefined;
-  /** Seconds after which a secret is to be fetched again. */
+  /** Seconds after which a secret must be fetched again. */
   readonly leases = new Map<string, number>();
   /** Seconds since a secret was last written; undefined: whole. */
   age: (id: string) => number | undefined = () => undefined;
   version = 1;
-  /** Runs before each answer: may wait. */
+  /** Runs before each answer, and may wait. */
   before: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
   readonly #secrets: Map<string, Held>;
   #hint: (() => void) | undefined;
@@ -175,15 +178,15 @@ export const refused = new BackendError("unavailable", "connection refused");
 /** One service unit under a systemd with its start limit (systemd.unit(5): at most `burst` starts an interval). */
 export class FakeSystemd implements Systemd {
   readonly #clock: FakeClock;
-  /** What was asked for, with the second of the fake clock. */
+  /** The jobs that were asked for, with the second of the fake clock. */
   readonly jobs: { readonly what: string; readonly at: number }[] = [];
   state: UnitState;
   /** Seconds that a job takes. */
   jobTime = 0;
-  /** Answers of the next jobs, instead of doing them. */
+  /** Results of the next jobs, which are then not done. */
   readonly refusals: JobResult[] = [];
   answers = true;
-  /** The machine does. */
+  /** The machine is shutting down. */
   goesDown = false;
   #window: { begun: number; count: number } | undefined;
 
@@ -244,13 +247,13 @@ export class FakeSystemd implements Systemd {
     return Promise.resolve(this.goesDown);
   }
 
-  /** It dies for good. */
+  /** The service dies for good. */
   fail(): void {
     const enteredInactiveAt = this.#clock.monotonic();
     this.state = { ...this.state, activeState: "failed", subState: "failed", enteredInactiveAt };
   }
 
-  /** The unit is started by somebody: a person, Restart=. */
+  /** Somebody starts the unit: a person, Restart=. */
   start(): boolean {
     const now = this.#clock.monotonic();
     const { startLimitInterval, startLimitBurst } = this.state;
@@ -282,7 +285,7 @@ export interface Line {
   readonly fields: LogFields;
 }
 
-/** Keeps what a log would write. */
+/** Keeps the lines of a log. */
 export function recordingLog(): Log & { readonly lines: Line[]; at(...levels: LogLevel[]): string[] } {
   const lines: Line[] = [];
   const write =
@@ -298,7 +301,7 @@ export function recordingLog(): Log & { readonly lines: Line[]; at(...levels: Lo
   };
 }
 
-/** Keeps what systemd would be told (sd_notify(3)). */
+/** Keeps the messages to systemd (sd_notify(3)). */
 export class RecordingNotifier implements Notifier {
   readonly how = "none";
   readonly statuses: string[] = [];

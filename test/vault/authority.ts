@@ -31,7 +31,7 @@ export class Authority {
     return new Authority(server, mount, (body["data"] as { certificate: string }).certificate);
   }
 
-  /** An authority whose certificate this one signed. */
+  /** An authority whose certificate this one has signed. */
   async intermediate(): Promise<Authority> {
     const mount = `${this.#mount}-issuing`;
     await this.#server.write(`sys/mounts/${mount}`, { type: "pki" });
@@ -45,14 +45,18 @@ export class Authority {
     return new Authority(this.#server, mount, certificate);
   }
 
-  /** For a server at 127.0.0.1 where `name` is "127.0.0.1", else for a host or a client of this name. */
+  /**
+   * Issues a certificate for a server at 127.0.0.1 if `name` is "127.0.0.1", else for a host or a client of this name.
+   */
   async issue(name: string, ttl = "1h"): Promise<Issued> {
     const names = name === "127.0.0.1" ? { common_name: "server.test", ip_sans: name } : { common_name: name };
     const { body } = await this.#server.write(`${this.#mount}/issue/any`, { ...names, ttl });
     const { certificate, private_key: key } = body["data"] as { certificate: string; private_key: string };
     return { certificate, key };
   }
-  /** Writes what a TLS listener at 127.0.0.1 wants. @returns its HCL, and the file that clients are to trust. */
+  /**
+   * Writes the files that a TLS listener at 127.0.0.1 needs. @returns its HCL, and the file that clients must trust.
+   */
   async listener(directory: string): Promise<{ hcl: string; caFile: string }> {
     const { certificate, key } = await this.issue("127.0.0.1");
     const caFile = join(directory, "authority.pem");

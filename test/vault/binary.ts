@@ -1,14 +1,14 @@
-/** The real servers: whichever there are. */
+/** The real servers that exist here. */
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { canRun } from "../programs.ts";
 
-/** By the name of its program. */
+/** A product, by the name of its program. */
 export type Product = "bao" | "vault";
 
 const products: readonly Product[] = ["vault", "bao"];
 
-/** The program of this product in $PATH, else the one in the tests' cache; undefined: none. */
+/** The program of this product in $PATH, else in the tests' cache; undefined: there is none. */
 export function serverBinary(product: Product | undefined = serversHere()[0]): string | undefined {
   if (product === undefined) return undefined;
   const directories = (process.env["PATH"] ?? "").split(delimiter).filter((directory) => directory !== "");
@@ -16,7 +16,7 @@ export function serverBinary(product: Product | undefined = serversHere()[0]): s
   return [...directories, join(cache, product)].map((directory) => join(directory, product)).find(canRun);
 }
 
-/** The products that are here. */
+/** The products whose server exists here. */
 export function serversHere(): readonly Product[] {
   return products.filter((product) => serverBinary(product) !== undefined);
 }

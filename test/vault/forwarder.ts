@@ -9,11 +9,11 @@ export class Forwarder {
   #silent = false;
   /** Connections so far. */
   connections = 0;
-  /** Lines that begin a request, of HTTP in the clear: `GET /v1/secret/data/app HTTP/1.1`. */
+  /** The first lines of requests, for HTTP in the clear: `GET /v1/secret/data/app HTTP/1.1`. */
   readonly requests: string[] = [];
-  /** Answers that went back, of HTTP in the clear. */
+  /** The number of answers, for HTTP in the clear. */
   answers = 0;
-  /** Sees what goes back, before it does. */
+  /** Sees each piece of an answer before it goes back. */
   onAnswer: (data: Buffer) => void = () => undefined;
 
   private constructor(target: string) {
@@ -30,7 +30,7 @@ export class Forwarder {
     return `${this.#target.protocol}//127.0.0.1:${this.#port}`;
   }
 
-  /** Under the port that it had. */
+  /** Listens again, on the same port. */
   async up(): Promise<void> {
     this.#silent = false;
     const server = createServer((socket) => {
@@ -41,14 +41,14 @@ export class Forwarder {
     this.#port = (server.address() as AddressInfo).port;
   }
 
-  /** Connections are refused, those that are open break. */
+  /** Refuses new connections and breaks open ones. */
   async down(): Promise<void> {
     const closed = new Promise((resolve) => this.#server?.close(resolve));
     for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
 
-  /** Connections are taken, and nothing is ever answered. */
+  /** Takes connections, but never answers. */
   silent(): void {
     this.#silent = true;
     for (const socket of this.#sockets) socket.destroy();

@@ -1,4 +1,7 @@
-/** A vault backend that is used as the engine uses it. What anybody could see of it is searched for canaries at the end. */
+/**
+ * A vault backend, used as the engine uses it. In the end, the test searches everything that anybody could see of it
+ * for canaries.
+ */
 import { inspect } from "node:util";
 import { expect, onTestFinished } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
@@ -7,7 +10,7 @@ import { VaultStore } from "../../backends/vault/store.ts";
 import type { BackendModule } from "../../src/contract/backend.ts";
 import { Observed } from "../contract/observed.ts";
 
-/** Canaries that no test may find in a log or an error; whoever makes a token or a secret adds it. */
+/** Canaries that must be in no log and no error. A test that makes a token or a secret adds it. */
 export class Canaries {
   readonly #all = new Set<string>();
 
@@ -16,7 +19,7 @@ export class Canaries {
     return canary;
   }
 
-  /** Fails where one of them is in `said`, or in base64 of it. */
+  /** Fails if `said` contains one of them, as it is or in base64. */
   check(said: string): void {
     for (const canary of this.#all) {
       expect(said, "no token, secret id or value in what is said").not.toContain(canary);
@@ -27,7 +30,7 @@ export class Canaries {
 
 /**
  * @param sources of the ids; `{}` where absent.
- * @param now seconds, of a clock that the test moves.
+ * @param now seconds of a clock that the test moves.
  */
 export async function openVault(
   settings: Record<string, unknown>,

@@ -1,4 +1,4 @@
-/** A real PostgreSQL of the test's own, in memory as far as the machine lets it. */
+/** The test's own real PostgreSQL, in memory as far as the machine allows. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
@@ -17,7 +17,7 @@ import { until } from "../contract/until.ts";
 import { freePort, VaultServer } from "./server.ts";
 import type { Product } from "./binary.ts";
 
-/** Where Debian's package has the server's programs; undefined: not installed. */
+/** The directory of the server's programs in Debian's package; undefined: not installed. */
 export function postgresPrograms(): string | undefined {
   const root = "/usr/lib/postgresql";
   const versions = existsSync(root) ? readdirSync(root) : [];
@@ -42,7 +42,7 @@ export class Postgres {
       join(existsSync("/dev/shm") ? "/dev/shm" : realpathSync(tmpdir()), "fetcher-postgres-"),
     );
     const postgres = new Postgres(await freePort(), directory);
-    // It refuses to run as root.
+    // PostgreSQL refuses to run as root.
     const as = process.getuid?.() === 0 ? accountOf("postgres") : undefined;
     if (as !== undefined) chownSync(directory, as.uid, as.gid);
     const passwordFile = join(directory, "password");
@@ -62,7 +62,7 @@ export class Postgres {
     return this.#psql(user, password, "select 1") === 0;
   }
 
-  /** As its administrator. */
+  /** Runs SQL as its administrator. */
   run(sql: string): void {
     if (this.#psql("admin", this.password, sql) !== 0) throw new Error(`psql: ${sql}`);
   }
@@ -87,7 +87,7 @@ export class Postgres {
   }
 }
 
-/** A server whose mount `database/` makes users of a PostgreSQL of its own. */
+/** A server whose mount `database/` makes users of its own PostgreSQL. */
 export async function databaseServer(product: Product) {
   const [server, postgres] = await Promise.all([VaultServer.dev(product), Postgres.start()]);
   await server.write("sys/mounts/database", { type: "database" });
@@ -101,7 +101,7 @@ export async function databaseServer(product: Product) {
   return { server, postgres };
 }
 
-/** @returns the name of a new role, whose users live as long (`1h`). */
+/** @returns the name of a new role, whose users live for this time (`1h`). */
 export async function databaseRole(server: VaultServer, ttl: string, maxTtl: string): Promise<string> {
   const role = `role-${randomBytes(4).toString("hex")}`;
   await server.write(`database/roles/${role}`, {

@@ -21,11 +21,11 @@ export interface Reply {
 export interface CallOptions {
   readonly token?: string | undefined;
   readonly namespace?: string;
-  /** Any status will do; else a test that prepares something fails where it is refused. */
+  /** true: any status will do; else the call throws at a refusal, so a test whose preparation fails stops there. */
   readonly any?: boolean;
 }
 
-/** `raft` is what both projects advise; it elects a leader after each start. OpenBao 2.7 has no `file` any more. */
+/** Both projects recommend `raft`, which elects a leader after each start. OpenBao 2.7 no longer has `file`. */
 export type Storage = "file" | "raft";
 
 export class VaultServer {
@@ -54,9 +54,9 @@ export class VaultServer {
   }
 
   /**
-   * In memory, unsealed, `secret` is KV version 2.
+   * A server in memory, unsealed; `secret` is KV version 2.
    *
-   * @param product whichever is here, where it does not matter.
+   * @param product any, where it does not matter.
    */
   static async dev(product?: Product): Promise<VaultServer> {
     const port = await freePort();
@@ -74,9 +74,9 @@ export class VaultServer {
   }
 
   /**
-   * On a disk, so that it can be stopped, started and sealed.
+   * A server on a disk, which can be stopped, started and sealed.
    *
-   * @param listener HCL beside the address: TLS files; without it, there is no TLS.
+   * @param listener HCL next to the address: TLS files; without it, there is no TLS.
    */
   static async stored(
     listener = "tls_disable = true",
@@ -109,12 +109,12 @@ export class VaultServer {
     return server;
   }
 
-  /** What the server itself says. */
+  /** The server's own log. */
   get log(): string {
     return this.#log;
   }
 
-  /** Starts it, or starts it again; resolves when it answers. */
+  /** Starts the server, also again; resolves when it answers. */
   async start(): Promise<void> {
     const child = spawn(this.program, ["server", ...this.#args], {
       cwd: this.directory,
@@ -137,7 +137,7 @@ export class VaultServer {
     });
   }
 
-  /** Initializes and unseals. @returns the key to unseal it with. */
+  /** Initializes and unseals the server. @returns the key that unseals it. */
   async initialize(): Promise<string> {
     const { body } = await this.call("PUT", "sys/init", { secret_shares: 1, secret_threshold: 1 });
     const [key] = body["keys"] as string[];
@@ -151,7 +151,7 @@ export class VaultServer {
     await until(async () => (await this.call("GET", "sys/health", undefined, { any: true })).status === 200);
   }
 
-  /** Connections are still taken by the kernel, and nobody answers. Returns when no thread of it runs any more. */
+  /** The kernel still takes connections, but nobody answers. Returns when all threads of the server stand still. */
   async freeze(): Promise<void> {
     this.#child?.kill("SIGSTOP");
     const tasks = `/proc/${String(this.#child?.pid)}/task`;
@@ -176,7 +176,7 @@ export class VaultServer {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  /** With the root token where none is given; `token: undefined` sends none. */
+  /** Uses the root token if none is given; `token: undefined` sends none. */
   async call(method: string, path: string, body?: object, options: CallOptions = {}): Promise<Reply> {
     const token = "token" in options ? options.token : this.rootToken;
     const { status, text } = await exchange(
@@ -200,14 +200,14 @@ export class VaultServer {
     return this.call("POST", path, body, options);
   }
 
-  /** A KV engine, which answers 400 for a moment where it is of version 2. */
+  /** Mounts a KV engine; one of version 2 answers 400 for a moment. */
   async mountKv(path: string, version: 1 | 2, options: CallOptions = {}): Promise<void> {
     await this.write(`sys/mounts/${path}`, { type: "kv", options: { version: String(version) } }, options);
     const isThere = async () => (await this.read(`${path}/config`, { ...options, any: true })).status === 200;
     if (version === 2) await until(isThere);
   }
 
-  /** A token of its own with these rules. */
+  /** Makes a new token with these rules. */
   async token(rules: string, more: object = {}): Promise<string> {
     const name = `policy-${randomBytes(4).toString("hex")}`;
     await this.write(`sys/policies/acl/${name}`, { policy: rules });

@@ -1,7 +1,8 @@
 /**
- * A stand-in for a Vault server, for what a real one cannot be made to answer: 412, 429, 472 and 473, garbage, half-open
- * connections, redirects; and for what a login with AWS IAM sent. It imitates what the public documentation of Vault's HTTP API says of
- * `secret/data`, `sys/internal/ui/mounts`, of status codes and of `auth/aws/login`, and is no test of anything else.
+ * A stand-in for a Vault server, for answers that a real one cannot be made to give: 412, 429, 472 and 473, garbage,
+ * half-open connections, redirects; and to see what a login with AWS IAM sends. It imitates what the public
+ * documentation of Vault's HTTP API says about `secret/data`, `sys/internal/ui/mounts`, status codes and
+ * `auth/aws/login`. It is no test of anything else.
  */
 import http from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -14,13 +15,13 @@ export interface Asked {
   readonly body: string;
 }
 
-/** What to do with one request; `false`: answer it as a Vault would. */
+/** Handles one request; `false`: answer it as a Vault would. */
 export type Answering = (asked: Asked, response: http.ServerResponse, socket: Socket) => boolean;
 
 export class StandIn {
   /** All requests so far. */
   readonly asked: Asked[] = [];
-  /** What `secret/data/app` holds. */
+  /** The data at `secret/data/app`. */
   data: Readonly<Record<string, unknown>> = {};
   answering: Answering = () => false;
   readonly #server: http.Server;

@@ -1,7 +1,7 @@
-/** Processes that a program under test leaves behind, and whose number it notes in a file. */
+/** Processes that a program under test leaves behind, and whose ids it writes to a file. */
 import { readFileSync } from "node:fs";
 
-/** @returns undefined until it is noted. */
+/** @returns undefined until the file has it. */
 export function notedPid(path: string): number | undefined {
   try {
     const [, pid] = /^(\d+)\n$/.exec(readFileSync(path, "utf8")) ?? [];

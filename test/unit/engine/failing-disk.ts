@@ -1,9 +1,9 @@
-/** A fake of a disk that fails: below one directory, calls of node:fs that would change something throw ENOSPC. */
+/** A fake of a failing disk: below one directory, calls of node:fs that would change something throw ENOSPC. */
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { onTestFinished } from "vitest";
 
-/** Those that take a path first, and change what is there. */
+/** The calls that take a path first, and change what is there. */
 const CHANGES = ["chmodSync", "mkdirSync", "renameSync", "rmSync", "rmdirSync", "symlinkSync", "unlinkSync"] as const;
 
 type Call = (...args: readonly unknown[]) => unknown;
@@ -29,7 +29,7 @@ export class FailingDisk {
     });
   }
 
-  /** From now on, but for the next `after` calls. 0 stops each publish whole; more of them leave it half done. */
+  /** Fails from now on, after the next `after` calls. 0 stops each publish as a whole; more leave it half done. */
   fail(after: number): void {
     this.#left = after;
   }
@@ -42,7 +42,7 @@ export class FailingDisk {
     return this.#left !== Infinity;
   }
 
-  /** Does what somebody else does, whose disk works. */
+  /** Does the work of somebody else, whose disk works. */
   aside<T>(work: () => T): T {
     const left = this.#left;
     this.heal();

@@ -26,19 +26,19 @@ import { FakeClock, FakeStore, FakeSystemd, recordingLog, RecordingNotifier, set
 export interface Options {
   readonly store?: FakeStore;
   readonly clock?: FakeClock;
-  /** An earlier life's. */
+  /** The directory of an earlier life. */
   readonly directory?: string;
   readonly random?: number;
-  /** One of an earlier life, as it outlives the sidecar. */
+  /** The fake of an earlier life, since systemd outlives the sidecar. */
   readonly systemd?: FakeSystemd | Partial<Pick<FakeSystemd, "answers">>;
-  /** Runs between the read of what is published and the first fetch. */
+  /** Runs after the sidecar has read what is published, and before the first fetch. */
   readonly opened?: () => void;
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
-  /** A reload reads the configuration's file: real reads, between which the fake clock stands still. */
+  /** A reload reads the configuration's file. These reads are real, and the fake clock stands still meanwhile. */
   readonly isConfigurable?: boolean;
   /** Runs at the end of each round. */
   readonly idle?: () => void;
-  /** What opens the store of another configuration; the running one where this says nothing. */
+  /** Opens the store of another configuration; the running one where it returns nothing. */
   readonly opens?: (config: Config) => Promise<FakeStore | undefined>;
 }
 
@@ -50,7 +50,9 @@ export function freshDirectory(parent = tmpdir()): string {
   return path;
 }
 
-/** Puts a directory in the place of a file, which rename(2) does not replace: like a full disk, it stops a publish. */
+/**
+ * Puts a directory in the place of a file, which rename(2) does not replace: this stops a publish, like a full disk.
+ */
 export function block(path: string): () => void {
   renameSync(path, `${path}.aside`);
   mkdirSync(path);
@@ -60,7 +62,7 @@ export function block(path: string): () => void {
   };
 }
 
-/** Starts a sidecar of the secrets a and b, with reloadOnChange and a target. */
+/** Starts a sidecar with the secrets a and b, reloadOnChange and a target. */
 export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const store = options.store ?? new FakeStore({ a: "a1", b: "b1" });
   const clock = options.clock ?? new FakeClock();

@@ -13,7 +13,9 @@ const restartAlways: OnChangeConfig = {
   verify: null,
 };
 
-/** A restart takes the sidecar along: the target is in `state` when it is stopped, and systemctl is killed with it. */
+/**
+ * A restart takes the sidecar along: the target is in `state` when the sidecar stops, and systemctl is killed with it.
+ */
 export function takeAlong(systemd: FakeSystemd, state: Partial<UnitState> = {}): void {
   systemd.restart = (_, signal) => {
     systemd.state = { ...systemd.state, ...state };
@@ -25,7 +27,7 @@ export function takeAlong(systemd: FakeSystemd, state: Partial<UnitState> = {}):
   };
 }
 
-/** The action of one target in this state, on a fake systemd and a clock of the test's own, until the test ends. */
+/** The action of one target in this state, on a fake systemd and the test's own clock, until the test ends. */
 export function runningTarget(state: Partial<UnitState> = {}, onChange: Partial<OnChangeConfig> = {}, random = 0.5) {
   const stop = new AbortController();
   const clock = new FakeClock();
