@@ -1,4 +1,4 @@
-/** Who follows docs/how-to/writing-a-backend.md has a backend that keeps the contract: the code is taken from the page. */
+/** A backend made by following docs/how-to/writing-a-backend.md keeps the contract: the code comes from the page. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

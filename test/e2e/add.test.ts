@@ -1,4 +1,4 @@
-/** `fetcher add` and `fetcher remove`: one command to a service with its secrets, and one back. */
+/** `fetcher add` and `fetcher remove`: one command gives a service its secrets, and one takes them back. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { leftIn } from "./pair.ts";

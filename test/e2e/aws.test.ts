@@ -1,4 +1,6 @@
-/** Services under a real systemd whose secrets are in an emulator of AWS Secrets Manager: it is late, goes, comes back. */
+/**
+ * Services under a real systemd with secrets in an emulator of AWS Secrets Manager, which is late, goes and comes back.
+ */
 import { beforeAll, expect } from "vitest";
 import { motoServer } from "../aws/moto.ts";
 import type { Guest } from "./guest.ts";

@@ -1,4 +1,7 @@
-/** What a unit's own sandbox keeps from its sidecar is told, by the sidecar and by `fetcher check`, which changes nothing. */
+/**
+ * The sidecar and `fetcher check` say what a unit's own sandbox keeps from the sidecar; `fetcher check` changes
+ * nothing.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";

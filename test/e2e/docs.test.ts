@@ -1,4 +1,4 @@
-/** What docs/ says of each store, done as it is written there, in a guest that is thrown away. */
+/** The instructions in docs/ for each store, followed as written, in a guest that is thrown away. */
 import { dirname } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { blocksOf, blockWith, codeUnder, numbered } from "../markdown.ts";

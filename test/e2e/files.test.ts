@@ -1,4 +1,4 @@
-/** Secrets as files that the whole host can see, with an owner each, on plain units: reader.service of the examples. */
+/** Secrets as files that the whole host can see, each with an owner, on plain units: reader.service of the examples. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { blockWith } from "../markdown.ts";
 import { onEachGuest } from "./guests.ts";

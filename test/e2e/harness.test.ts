@@ -1,4 +1,4 @@
-/** The harness itself: a guest that lies, or that stays behind, would make every other test here worthless. */
+/** The harness itself: a guest that lies, or that stays behind, would make all other tests here worthless. */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename } from "node:path";

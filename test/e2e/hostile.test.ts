@@ -1,6 +1,6 @@
 /**
- * Code that somebody else controls runs inside the sidecar: what it cannot do. It is a third party's backend here, in the sandbox
- * that a folder or a Vault gets: a flaw in a client library would be no better off.
+ * What hostile code inside the sidecar cannot do. Here it is a third party's backend, in the sandbox that a folder or a
+ * Vault gets: an exploited client library could do no more.
  */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,7 @@
-/** `fetcher add --import`: a service whose variables came from a file gets the same from its sidecar, whatever is in the file. */
+/**
+ * `fetcher add --import`: a service whose variables came from a file gets the same ones from its sidecar, whatever the
+ * file contains.
+ */
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { variablesIn } from "../../src/setup/environment-file.ts";

@@ -1,4 +1,6 @@
-/** systemd-tmpfiles removes what is old in a service's private /tmp, while the service runs. Here "old" is a second. */
+/**
+ * systemd-tmpfiles removes old files in a service's private /tmp while the service runs. Here "old" means one second.
+ */
 import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";

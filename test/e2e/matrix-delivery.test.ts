@@ -1,4 +1,4 @@
-/** What arrives at which kind of target, and where it lies. */
+/** What each kind of target gets, and where the files lie. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";

@@ -1,4 +1,7 @@
-/** A person's job and a rotation's, at the same time: the person's is done, and in the end the service has the last value. */
+/**
+ * A person's job and a rotation's at the same time: systemd does the person's, and in the end the service has the last
+ * value.
+ */
 import { expect } from "vitest";
 import { generatedUnits } from "./generated-units.ts";
 import type { Guest } from "./guest.ts";

@@ -1,4 +1,4 @@
-/** Things that belong together and are written in steps must not kill a service, nor keep it down. */
+/** Values that belong together and are written in steps must not kill a service, nor keep it down. */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { areOnChange, scenario } from "./scenario.ts";

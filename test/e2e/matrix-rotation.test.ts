@@ -1,4 +1,4 @@
-/** What a target gets of a rotation: restarted, reloaded, signalled or left alone, by the state that it is in. */
+/** What a rotation does to a target: restart, reload, signal or nothing, depending on the target's state. */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { home, itsStartReadsThem, saysStart } from "./pair.ts";

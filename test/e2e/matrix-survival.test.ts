@@ -1,4 +1,4 @@
-/** The sidecar is killed, terminated, frozen, or systemd itself is reloaded under it: rotation must go on. */
+/** Rotation must go on when the sidecar is killed, terminated or frozen, or when systemd itself is reloaded. */
 import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";

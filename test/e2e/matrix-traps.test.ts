@@ -1,4 +1,4 @@
-/** What the target's user leaves in the shared /tmp, and a full disk: root writes nowhere else, and nothing is lost. */
+/** Traps of the target's user in the shared /tmp, and a full disk: root writes nowhere else, and nothing is lost. */
 import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";

@@ -1,4 +1,4 @@
-/** Secrets are in memory alone: with /tmp on a real ext4, nothing of them is ever written to its blocks or elsewhere. */
+/** Secrets stay in memory: with /tmp on a real ext4, no byte of them reaches its blocks or any other disk. */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { beforeAll, expect, test } from "vitest";

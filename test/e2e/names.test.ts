@@ -1,4 +1,4 @@
-/** Services with names that systemd accepts, though they mean something in a path of a unit file. */
+/** Services with names that systemd accepts, but that have a special meaning in a path of a unit file. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** What a module's author writes, as Nix renders it, booted: scripts, prefixes, every kind of command, files. */
+/** What the author of a module writes, rendered by Nix and booted: scripts, prefixes, every kind of command, files. */
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { Evaluation, namesOf, project, type RenderedUnits } from "../nix/evaluation.ts";

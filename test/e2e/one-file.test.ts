@@ -1,4 +1,4 @@
-/** All that an operator writes is /etc/fetcher/NAME.json: the generator makes the units. */
+/** The operator writes only /etc/fetcher/NAME.json: the generator makes the units. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { leftIn } from "./pair.ts";

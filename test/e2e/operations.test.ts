@@ -1,4 +1,4 @@
-/** docs/how-to/operations.md: its commands do on a real machine what the page says that they do. */
+/** docs/how-to/operations.md: on a real machine, its commands do what the page says. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { blocksOf, blockWith } from "../markdown.ts";
 import { onEachGuest } from "./guests.ts";

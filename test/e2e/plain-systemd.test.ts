@@ -1,4 +1,7 @@
-/** docs/how-to/plain-systemd.md and the README's first file: typed as they are written, each counted, in a guest where nothing is set up. */
+/**
+ * docs/how-to/plain-systemd.md and the README's first file: typed as written, with the number of commands checked, in a
+ * guest where nothing is set up.
+ */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

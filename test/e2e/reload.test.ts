@@ -1,4 +1,4 @@
-/** `systemctl reload` of a sidecar takes a changed configuration over, and returns with the result. */
+/** `systemctl reload` of a sidecar takes over a changed configuration, and returns with the result. */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import type { Pair } from "./pair.ts";

@@ -1,4 +1,4 @@
-/** What a sidecar can reach beside its own: the figure of systemd-analyze, and a neighbour's secrets. */
+/** What a sidecar can reach beyond its own files: the figure of systemd-analyze, and a neighbour's secrets. */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,6 @@
-/** What systemd cannot set up for the sidecar's unit: it fails once and says why, and no start hangs. */
+/**
+ * Where systemd cannot set something up for the sidecar's unit, the unit fails once and says why, and no start hangs.
+ */
 import { expect } from "vitest";
 import { onEachGuest } from "./guests.ts";
 import { scenario } from "./scenario.ts";

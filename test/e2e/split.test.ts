@@ -1,4 +1,6 @@
-/** What talks to a store cannot talk to systemd: another unit acts, and no action is lost between the two. */
+/**
+ * The process that talks to a store cannot talk to systemd: another unit acts, and no action is lost between the two.
+ */
 import { expect, test } from "vitest";
 import { generatedUnits } from "./generated-units.ts";
 import { onEachGuest } from "./guests.ts";

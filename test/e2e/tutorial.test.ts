@@ -1,4 +1,7 @@
-/** docs/tutorial/plain-systemd.md and docs/how-to/postgresql.md, typed as they stand, block after block, on a fresh machine. */
+/**
+ * docs/tutorial/plain-systemd.md and docs/how-to/postgresql.md, typed as written, block after block, on a fresh
+ * machine.
+ */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { blocksOf } from "../markdown.ts";

@@ -1,6 +1,7 @@
 /**
- * Services under a real systemd whose secrets are in a real Vault or OpenBao: it is late, goes, comes back sealed, refuses.
- * FETCHER_TEST_OUTAGE=60 keeps it away for a minute under a running target, and not for ten seconds: the states are the same.
+ * Services under a real systemd with secrets in a real Vault or OpenBao, which is late, goes, comes back sealed,
+ * refuses. FETCHER_TEST_OUTAGE=60 keeps it away for a minute under a running target, instead of ten seconds: the states
+ * are the same.
  */
 import { beforeAll, expect } from "vitest";
 import { onEachGuest } from "./guests.ts";

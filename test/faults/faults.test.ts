@@ -1,8 +1,8 @@
 /**
- * Every file system call of a start, a rotation, a repair, an adoption and an end fails once, fails for ever, or is the last
- * one of the process's life. `npm run faults` tries all of them; else a sample is tried, which FETCHER_FAULTS_SEED repeats. A whole
- * phase takes long: FETCHER_FAULTS_PART=2/5 tries the second of each five, FETCHER_FAULTS_FROM=99 begins with that call, and
- * FETCHER_FAULTS_ONLY="ENOENT once" tries those that match.
+ * Every file system call of a start, a rotation, a repair, an adoption and an end fails once, fails for ever, or is the
+ * last one of the process's life. `npm run faults` tries all of them; without it, the test tries a sample, which
+ * FETCHER_FAULTS_SEED repeats. A whole phase takes long: FETCHER_FAULTS_PART=2/5 tries the second of each five,
+ * FETCHER_FAULTS_FROM=99 begins with that call, and FETCHER_FAULTS_ONLY="ENOENT once" tries those that match.
  */
 import { describe, expect } from "vitest";
 import { needs } from "../requirements.ts";

@@ -1,4 +1,4 @@
-/** Faults that once had consequences of their own. */
+/** Faults that each had a consequence of their own once. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect } from "vitest";

@@ -1,7 +1,8 @@
 /**
- * Whatever others hand us, it is used or refused: never a crash, a hang, a second line in the journal, or a secret in it.
- * Here each target gets some hundred inputs and those that were findings once; `npm run fuzz SECONDS` goes on for as long as
- * one likes. FETCHER_FUZZ_SEED repeats a run; the suite's is always the same, so that it fails for what was changed, not by chance.
+ * The program uses or refuses whatever others hand it: never with a crash, a hang, a second line in the journal, or a
+ * secret in it. Here each target gets some hundred inputs and all earlier findings; `npm run fuzz SECONDS` goes on for
+ * any length of time. FETCHER_FUZZ_SEED repeats a run. The suite always uses the same seed, so that it fails because of
+ * a change, not by chance.
  */
 import { describe, expect, test } from "vitest";
 import { needs } from "../requirements.ts";

@@ -1,4 +1,4 @@
-/** Every setting of every store: it can be said, it arrives, and the program takes it. */
+/** Every setting of every store: Nix accepts it, it reaches the configuration, and the program takes it. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** `nix flake check --no-build` by the real one, with a stand-in for nixpkgs: all outputs are what their names promise. */
+/** The real `nix flake check --no-build`, with a stand-in for nixpkgs: all outputs are what their names promise. */
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

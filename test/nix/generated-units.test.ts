@@ -1,4 +1,4 @@
-/** One wiring on every distribution: of the same settings the generator and the NixOS module make the same units. */
+/** One wiring on every distribution: from the same settings the generator and the NixOS module make the same units. */
 import { expect, test } from "vitest";
 import { unitsOfFile } from "../../src/units/one-file-units.ts";
 import { textOf } from "../../src/units/unit-file.ts";

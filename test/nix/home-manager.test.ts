@@ -1,4 +1,4 @@
-/** The module for home-manager: secrets for services of one user, who has no root. */
+/** The module for home-manager: secrets for services of one user, who is not root. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Names of services and of their sidecars, and what a sidecar has from the service that it is for. */
+/** Names of services and of their sidecars, and what a sidecar takes over from its service. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, namesOf, setting, waitsFor } from "./evaluation.ts";

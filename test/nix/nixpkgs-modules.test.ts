@@ -1,6 +1,7 @@
 /**
- * Services as modules of nixpkgs make them, in words of our own: what matters of their units, read in nixpkgs in 2026. Each has
- * an option for a secret, which takes a path of ours; the wrong one stops the build and says which is right.
+ * Services as modules of nixpkgs make them, in our own words: the parts of their units that matter, read in nixpkgs in
+ * 2026. Each has an option for a secret, which takes a path of ours; a wrong path stops the build, and the message
+ * gives the right one.
  */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";

@@ -1,4 +1,7 @@
-/** docs/reference/options.md is what the options say. To write it anew: `npx vitest run --project nix options-reference -u`. */
+/**
+ * docs/reference/options.md says what the options say. To write it again: `npx vitest run --project nix
+ * options-reference -u`.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Stores and their settings: what is refused at evaluation, and that the program accepts what is rendered. */
+/** Stores and their settings: evaluation refuses wrong ones, and the program accepts what Nix renders. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** One wiring: what Nix renders is examples/systemd/fetcher@.service, but for what is listed here. */
+/** One wiring: Nix renders examples/systemd/fetcher@.service, with the differences listed here. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

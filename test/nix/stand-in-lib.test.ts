@@ -1,6 +1,6 @@
 /**
- * The stand-in for nixpkgs' library, on which the Nix tests rest where there is no nixpkgs: a host that it would make another
- * unit for, or a mistake that it would let pass, makes those tests worth nothing.
+ * The stand-in for nixpkgs' library, on which the Nix tests rest where there is no nixpkgs. If it made another unit for
+ * a host, or let a mistake pass, those tests would be worth nothing.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

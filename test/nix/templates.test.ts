@@ -1,4 +1,4 @@
-/** Files with secrets in them: where they can be asked for, and what the program is told. */
+/** Files with secrets in them: where an author can ask for them, and what the program gets. */
 import { spawnSync } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** The Nix files as text; that they parse is in versions.test.ts. */
+/** The Nix files as text; versions.test.ts checks that they parse. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";

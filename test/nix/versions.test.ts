@@ -1,4 +1,4 @@
-/** Old Nix and new: hosts have anything from 2.8 on, and both must make the same units of the same configuration. */
+/** Old Nix and new: hosts have any version from 2.8 on, and all must make the same units of the same configuration. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

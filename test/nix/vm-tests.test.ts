@@ -1,6 +1,6 @@
 /**
- * The tests in virtual machines, which only a machine with Nix's builders and KVM can run: as far as they can be looked at
- * without. What they boot is evaluated, and their scripts are checked as NixOS would.
+ * The tests in virtual machines, which need a machine with Nix's builders and KVM. This checks what it can without
+ * them: it evaluates what they boot, and checks their scripts as NixOS would.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 /**
- * Answers in all the shapes that HTTP/1.1 allows, and in some that it does not, as proxies in front of Vault make them: each runtime has a
- * parser of its own. If these fail, a sidecar never becomes ready behind such a proxy, or publishes half of a value.
+ * Answers in all the shapes that HTTP/1.1 allows, and in some that it does not, as proxies in front of Vault make them:
+ * each runtime has its own parser. If these fail, a sidecar never becomes ready behind such a proxy, or publishes half
+ * of a value.
  */
 import type net from "node:net";
 import { expect, test } from "vitest";

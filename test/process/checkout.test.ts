@@ -1,6 +1,6 @@
 /**
- * A checkout whose path has a space, a `%` that looks like an escape, and one that does not: whoever has cloned into such a folder can build, start and test there, and
- * what is there already is neither installed nor built again.
+ * A checkout whose path has a space, a `%` that looks like an escape, and one that does not. People who clone into such
+ * a folder can build, start and test there, and nothing that exists is installed or built again.
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";

@@ -1,4 +1,6 @@
-/** docs/how-to/deliveries.md: its snippets are those of examples/systemd, which are tested under a real systemd. */
+/**
+ * docs/how-to/deliveries.md: its snippets are those of examples/systemd, which other tests run under a real systemd.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

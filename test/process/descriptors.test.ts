@@ -1,4 +1,4 @@
-/** A unit with a small LimitNOFILE=: many secrets are read one after the other then, and none is lost. */
+/** A unit with a small LimitNOFILE=: fetcher then reads many secrets one after the other, and loses none. */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** Whoever copies a block out of the documents gets something that works: every block of every page is tried. */
+/** Blocks that people copy out of the documents work: this tries every block of every page. */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

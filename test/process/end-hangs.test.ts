@@ -1,4 +1,6 @@
-/** An end while a thread of the process is blocked: the operator's `systemctl stop` must not wait for dead DNS. */
+/**
+ * An end while a thread of the process is blocked: the operator's `systemctl stop` must not wait for a dead DNS server.
+ */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";

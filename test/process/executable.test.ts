@@ -1,6 +1,6 @@
 /**
- * The executable with a runtime of its own (npm run build:executable): nothing that this runtime reads by itself may change
- * what runs. FETCHER_TEST_PROGRAM=dist/fetcher is needed.
+ * The executable with its own runtime (npm run build:executable): nothing that this runtime reads by itself may change
+ * what runs. Needs FETCHER_TEST_PROGRAM=dist/fetcher.
  */
 import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";

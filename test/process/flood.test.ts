@@ -1,6 +1,6 @@
 /**
- * A hostile store, and the memory that it costs, seen from outside. If these fail, whoever answers in the place of the store
- * takes the memory of the host, and with it the services that need no new secret.
+ * A hostile store, and the memory that it costs, seen from outside. If these fail, an impostor of the store takes the
+ * memory of the host, and with it the services that need no new secret.
  */
 import * as fs from "node:fs";
 import { expect, test } from "vitest";

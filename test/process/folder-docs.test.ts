@@ -1,4 +1,4 @@
-/** docs/how-to/folder.md: the commands for a directory of one's own, and every configuration. */
+/** docs/how-to/folder.md: its commands for a directory of your own, and each of its configurations. */
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { blocksOf, codeUnder } from "../markdown.ts";

@@ -1,6 +1,7 @@
 /**
- * The program under test as a whole, on whichever runtime, with input of others: whatever a configuration or a Vault says, it ends
- * by itself with a status that has a meaning, and shows no secret. test/fuzz/ has more of it, within one process.
+ * The whole program under test, on any runtime, with input from others. Whatever a configuration or a Vault says, the
+ * program ends by itself with a status that has a meaning, and shows no secret. test/fuzz/ has more of this, within one
+ * process.
  */
 import * as fs from "node:fs";
 import fc from "fast-check";

@@ -1,4 +1,4 @@
-/** Whoever has root's number and a sidecar's capabilities, and no more, cannot look into another sidecar. */
+/** A process with root's uid and a sidecar's capabilities, and no more, cannot look into another sidecar. */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";

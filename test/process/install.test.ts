@@ -1,4 +1,4 @@
-/** The README's way from a checkout to the commands, without what needs a registry: the addon, which may be missing. */
+/** The README's way from a checkout to the commands, without the addon: it needs a registry, and may be missing. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** What people read in the journal, in a terminal and in a file: lines of text, and JSON only where it is asked for. */
+/** What people read in the journal, in a terminal and in a file: lines of text, and JSON only on request. */
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { expect, test } from "vitest";

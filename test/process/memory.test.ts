@@ -1,6 +1,6 @@
 /**
- * What a sidecar takes of the memory, seen from outside. If these fail, each of a host's sidecars grows for as long as it
- * runs, though all that it holds is a few secrets.
+ * The memory that a sidecar takes, seen from outside. If these fail, each sidecar of a host grows for as long as it
+ * runs, though it holds only a few secrets.
  */
 import { build } from "esbuild";
 import { execFileSync } from "node:child_process";

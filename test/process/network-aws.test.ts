@@ -1,6 +1,6 @@
 /**
- * What the AWS backend promises of the network, asked of the program from outside. If these fail, a server that is not AWS gets
- * what a signed request gives away, or a start waits for ever.
+ * What the AWS backend promises about the network, checked on the program from outside. If these fail, a server that is
+ * not AWS gets what a signed request gives away, or a start waits for ever.
  */
 import { createServer } from "node:http";
 import net from "node:net";

@@ -1,6 +1,6 @@
 /**
- * What the Vault backend promises of TLS, asked of the program from outside. If these fail, whoever is in the way gets the
- * token, or a server that is right gets no request.
+ * What the Vault backend promises about TLS, checked on the program from outside. If these fail, a man in the middle
+ * gets the token, or the right server gets no request.
  */
 import * as fs from "node:fs";
 import { beforeAll, expect, test } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * What the Vault backend promises of the network, asked of the program from outside: each runtime has a client of its own. If
- * these fail, a server that is not the right one gets the token, or a start waits for ever.
+ * What the Vault backend promises about the network, checked on the program from outside: each runtime has its own
+ * client. If these fail, a wrong server gets the token, or a start waits for ever.
  */
 import { createSocket } from "node:dgram";
 import { createServer } from "node:http";

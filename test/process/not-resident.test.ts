@@ -1,4 +1,4 @@
-/** "resident": false, as a process: how it ends is what systemd goes by. */
+/** "resident": false, as a process: systemd acts on how it ends. */
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
 import { eventually, Place } from "./daemon.ts";

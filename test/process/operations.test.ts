@@ -1,6 +1,6 @@
 /**
- * docs/how-to/operations.md quotes STATUS= and the journal. Under each of its headings the daemon is brought into the trouble that
- * stands there, and must say what the page says that it says.
+ * docs/how-to/operations.md quotes STATUS= and the journal. For each of its headings the test brings the daemon into
+ * the trouble described there, and the daemon must say what the page says.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";

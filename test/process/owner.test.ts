@@ -1,4 +1,4 @@
-/** Two fetchers on one output: the second would remove, at its end, what the first one's service lives on. */
+/** Two fetchers on one output: the second would remove, at its end, the files that the first one's service needs. */
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";

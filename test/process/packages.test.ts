@@ -1,4 +1,4 @@
-/** What Debian's lintian and rpm say of the packages, and what is in them. */
+/** What Debian's lintian and rpm say about the packages, and what the packages contain. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,7 @@
-/** "resident": "on-change", as processes: what one look leaves for the next, without systemd, which starts them. */
+/**
+ * "resident": "on-change", as processes: what one look leaves for the next, without systemd, which normally starts
+ * them.
+ */
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** scripts/release.mjs, in a small repository of its own: nobody gets files that are not what was committed. */
+/** scripts/release.mjs, in its own small repository: every released file is what was committed. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

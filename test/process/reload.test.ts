@@ -1,4 +1,4 @@
-/** `fetcher reload` and SIGHUP: a changed configuration is taken over by the process that runs. */
+/** `fetcher reload` and SIGHUP: the running process takes over a changed configuration. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";

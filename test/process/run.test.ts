@@ -1,4 +1,4 @@
-/** `fetcher run`: a command gets its secrets, its signals and its status, and nothing stays of them. */
+/** `fetcher run`: a command gets its secrets and its signals, its status comes back, and nothing of them stays. */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";

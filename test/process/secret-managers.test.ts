@@ -1,4 +1,4 @@
-/** The directories that sops-nix and agenix make at an activation, step by step as they do it, under the real daemon. */
+/** The directories that sops-nix and agenix make at an activation, step by step as they do it, with the real daemon. */
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { basename, join } from "node:path";

@@ -1,4 +1,4 @@
-/** Where the log goes may be slow or gone: neither ends the program, holds it up or costs a line. */
+/** The reader of the log may be slow or gone: neither ends the program, delays it or costs a line. */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";

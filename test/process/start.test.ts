@@ -1,4 +1,4 @@
-/** What a start loads: the time from exec to READY is mostly the time that this takes. */
+/** What a start loads: loading takes most of the time from exec to READY. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";

@@ -1,4 +1,7 @@
-/** What a process is given by whoever starts it, and what may be taken from it while it runs: limits, descriptors, a clock, a directory. */
+/**
+ * What a process gets from whatever starts it, and what it may lose while it runs: limits, descriptors, a clock, a
+ * directory.
+ */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Rendered files rotate, are adopted and are checked as secrets are. */
+/** Rendered files rotate, are adopted and are checked like secrets. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

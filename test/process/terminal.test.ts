@@ -1,4 +1,4 @@
-/** In a terminal, which script(1) of util-linux makes: who waits for a store sees what for. */
+/** In a terminal, which script(1) of util-linux makes: a person who waits for a store sees why. */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,7 +1,7 @@
 /**
- * The engine, in whatever order things go wrong and well again: the store, the disk, the templates, the published files, the
- * sidecar itself. Meanwhile nothing ends it, and nothing is published that the store never held. Once nothing stands in the
- * way, it comes right by itself: what the store holds is published, the service has it, and STATUS is clean.
+ * The engine, in any order of failures and recoveries: of the store, the disk, the templates, the published files, the
+ * sidecar itself. Meanwhile nothing ends it, and it publishes nothing that the store never held. Once nothing stands in
+ * the way, it recovers by itself: what the store holds is published, the service has it, and STATUS is clean.
  */
 import fc from "fast-check";
 import { readFileSync } from "node:fs";

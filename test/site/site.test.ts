@@ -1,4 +1,4 @@
-/** The documents as a site: a reader finds no page that does not show, no link that leads nowhere, no text too pale to read. */
+/** The documents as a site: every page shows, every link leads somewhere, and no text is too pale to read. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect } from "vitest";

@@ -1,7 +1,7 @@
 /**
- * Six services with sidecars on five kinds of stores, one of them without a process that stays, and everything that may happen
- * to them, at random and for as long as one likes: two minutes here, half an hour by `npm run soak`. If it fails, an operator
- * has a service that stays down, reads what no store held, or finds something left behind. FETCHER_SOAK_SEED repeats the
+ * Six services with sidecars on five kinds of stores, one of them without a process that stays, and random events of
+ * every kind for any length of time: two minutes here, half an hour with `npm run soak`. If it fails, an operator has a
+ * service that stays down, reads what no store held, or finds something left behind. FETCHER_SOAK_SEED repeats the
  * choices, though not the timing.
  */
 import { writeFileSync } from "node:fs";

@@ -1,4 +1,7 @@
-/** What .ci/run says in the end: a run that fails without a word, or passes for want of a report, proves nothing. */
+/**
+ * What .ci/run says in the end: a run that fails without a message, or passes because a report is missing, proves
+ * nothing.
+ */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,6 @@
-/** Many sidecars at one server, in simulated time: they must not come all at once, or the server that comes back goes again. */
+/**
+ * Many sidecars at one server, in simulated time: if they came all at once, a server that comes back would go again.
+ */
 import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
 import { type Course, simulate } from "../../bench/fleet-simulation.ts";

@@ -1,4 +1,4 @@
-/** What the comparison with other programs counts: a shell loop would seem to cost nothing without its children. */
+/** What the comparison with other programs counts: without its children a shell loop would seem to cost nothing. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, onTestFinished, test } from "vitest";

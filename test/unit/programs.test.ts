@@ -1,4 +1,4 @@
-/** Which programs the tests find: one that this user cannot run must be a skip with its name, not a failure. */
+/** Which programs the tests find: one that this user cannot run must give a skip with its name, not a failure. */
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";

@@ -1,4 +1,4 @@
-/** What the soak calls a leak: if this fails, it overlooks one, or calls garbage one. */
+/** What the soak calls a leak: if this fails, it misses one, or calls garbage one. */
 import { expect, test } from "vitest";
 import { MemorySeries } from "../soak/memory.ts";
 

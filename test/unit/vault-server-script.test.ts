@@ -1,4 +1,7 @@
-/** scripts/vault-server.sh and consul-template.sh, with a fake Go that imitates what they run of it: a build that half succeeded must not count. */
+/**
+ * scripts/vault-server.sh and consul-template.sh, with a fake Go that imitates what they run of it: a half-finished
+ * build must not count.
+ */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

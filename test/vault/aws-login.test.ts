@@ -1,4 +1,7 @@
-/** What a real Vault does not tell of a login with AWS IAM (aws-server.test.ts): each header, and how often it was asked. */
+/**
+ * What a real Vault does not show of a login with AWS IAM (see aws-server.test.ts): each header, and the number of
+ * requests.
+ */
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";

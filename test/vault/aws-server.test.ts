@@ -1,4 +1,4 @@
-/** The login with AWS IAM at a real Vault, which has an emulator of AWS check who it is. */
+/** The login with AWS IAM at a real Vault, which asks an emulator of AWS who it is. */
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { Moto } from "../aws/moto.ts";

@@ -1,4 +1,4 @@
-/** Which server the tests run: without one of these they would all be skipped where a server is there. */
+/** Which server the tests run: if these failed, all others might be skipped though a server exists. */
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";

@@ -1,4 +1,7 @@
-/** A machine boots with a wrong clock, and NTP mends it later: neither costs certificates, nor keeps one past its end. */
+/**
+ * A machine boots with a wrong clock, and NTP sets it later: this must neither cost certificates nor keep one past its
+ * end.
+ */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";

@@ -1,4 +1,7 @@
-/** The ten commands of docs/how-to/vault.md, as they are written there. Only systemd's are left out, and the daemon started by hand. */
+/**
+ * The ten commands of docs/how-to/vault.md, as written there. It leaves out only systemd's, and starts the daemon
+ * itself.
+ */
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

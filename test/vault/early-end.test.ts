@@ -1,5 +1,5 @@
 /**
- * What ends before its time: leases and tokens that somebody revokes in an incident, and passwords that the server changes by
+ * Leases, tokens and passwords that end early: somebody revokes them in an incident, or the server changes them by
  * itself. A real server and a real PostgreSQL; the sidecar's clock is the test's.
  */
 import { randomBytes } from "node:crypto";

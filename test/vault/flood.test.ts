@@ -1,4 +1,7 @@
-/** A server that sends too much, too deep, or what is no text: only the secrets of that place fail, with one line. */
+/**
+ * A server that sends too much, nests too deep, or sends what is not text: only the secrets of that place fail, with
+ * one line.
+ */
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

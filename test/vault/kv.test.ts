@@ -1,4 +1,4 @@
-/** KV secrets of a real server: what is asked, how often, and what an answer means. */
+/** KV secrets of a real server: what we ask, how often, and what an answer means. */
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

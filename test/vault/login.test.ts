@@ -1,4 +1,6 @@
-/** Logins against a real server: what an operator set up for a service gets it its secrets, for as long as it runs. */
+/**
+ * Logins at a real server: what an operator set up for a service gives it its secrets, for as long as the service runs.
+ */
 import { spawn } from "node:child_process";
 import { generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { writeFile } from "node:fs/promises";

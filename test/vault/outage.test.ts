@@ -1,4 +1,7 @@
-/** Whatever a server does wrong is said in one clear line, without a word of its answer, and ends when it does right. */
+/**
+ * Whatever a server does wrong, one clear line says so, without a word of its answer; all is well again when the server
+ * is.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";

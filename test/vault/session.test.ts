@@ -1,4 +1,4 @@
-/** When another token is asked for, and what becomes of what hangs on the old one. */
+/** When the backend gets another token, and what happens to leases that depend on the old one. */
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

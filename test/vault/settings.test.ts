@@ -1,4 +1,4 @@
-/** A wrong configuration is refused at build time, with the option's name and without what was found there. */
+/** A wrong configuration is refused at build time, with the option's name and without the wrong value. */
 import { describe, expect, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
 import { ConfigError } from "../../src/contract/errors.ts";

@@ -1,4 +1,4 @@
-/** Who we are for AWS: late, ended, refused and assumed, and what the operator reads of it. */
+/** Our identity for AWS: late, ended, refused and assumed, and what the operator reads about it. */
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";

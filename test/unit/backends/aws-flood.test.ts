@@ -1,6 +1,6 @@
 /**
- * A service that sends too much, too deep or what is no text. If these fail, one AWS secret, or a proxy, stops the
- * rotation of all, or takes the memory of the host.
+ * A service that sends too much, nests too deep, or sends what is not text. If these fail, one AWS secret, or a proxy,
+ * stops the rotation of all, or takes the memory of the host.
  */
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";

@@ -1,4 +1,4 @@
-/** Names that every object of JavaScript has by itself. An operator may give them to a secret, a key or a variable. */
+/** Names that every JavaScript object has by itself. An operator may give them to a secret, a key or a variable. */
 import { expect, test } from "vitest";
 import { loadBackend } from "../../../backends/index.ts";
 import type { Outcome } from "../../../src/contract/backend.ts";

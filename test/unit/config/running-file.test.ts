@@ -1,4 +1,4 @@
-/** Whether the file of the configuration is still what runs: what nobody notices here, STATUS never says. */
+/** Whether the configuration's file is still what runs: STATUS never shows a change that goes unnoticed here. */
 import { renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Whoever makes a unit, looks for it, or removes it must mean the same one. */
+/** The code that makes a unit, looks for it or removes it must mean the same one. */
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import * as names from "../../../src/config/unit-names.ts";

@@ -1,4 +1,4 @@
-/** One way to wait for work that may never end: without it a stop, or a limit of time, would hang with the work. */
+/** One way to wait for work that may never end: without it, a stop or a time limit would hang with the work. */
 import { getEventListeners } from "node:events";
 import { expect, test } from "vitest";
 import { aborted, late, reasonOf, unlessAborted, waitFor } from "../../../src/contract/bounded-wait.ts";

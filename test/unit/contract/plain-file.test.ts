@@ -1,4 +1,4 @@
-/** What is at a path of the operator's may be anything. Reading it must neither wait for ever nor take all memory. */
+/** A path of the operator's may lead to anything. Reading it must neither wait for ever nor take all memory. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createServer } from "node:net";

@@ -1,4 +1,4 @@
-/** The documents hold together: links lead somewhere, files that are named exist, and every page is in the index. */
+/** The documents hold together: links lead somewhere, named files exist, and every page is in the index. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** docs/how-to/operations.md tells limits: they are those of the code. */
+/** docs/how-to/operations.md gives limits: they are those of the code. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

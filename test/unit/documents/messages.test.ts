@@ -1,4 +1,7 @@
-/** docs/reference/messages.md has each line that the program can say: whoever searches for one finds cause and cure. */
+/**
+ * docs/reference/messages.md has each line that the program can log: a person who searches for one finds cause and
+ * cure.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

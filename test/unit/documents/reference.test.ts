@@ -1,4 +1,6 @@
-/** The reference of the configuration is the code's own: no option without its description, none that is not there. */
+/**
+ * The reference of the configuration comes from the code: every option has its description, and no other is described.
+ */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

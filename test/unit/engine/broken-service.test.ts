@@ -1,6 +1,6 @@
 /**
- * A service that did not survive the first half of a pair takes its sidecar along. The second half comes a second later: it must
- * not stay down for that.
+ * A service that did not survive the first half of a pair takes its sidecar along. The second half comes a second
+ * later, and the service must not stay down.
  */
 import { describe, expect, test } from "vitest";
 import { LONGEST_HELP } from "../../../src/engine/broken-service.ts";

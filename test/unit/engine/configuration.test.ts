@@ -1,4 +1,7 @@
-/** What a reload reads is in charge only when it has been taken over: until then the file differs from what runs. */
+/**
+ * A configuration that a reload reads is in charge only after it is taken over: until then the file differs from what
+ * runs.
+ */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

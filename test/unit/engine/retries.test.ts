@@ -1,4 +1,4 @@
-/** What the store is asked for again, by whom nobody polls: reloadOnChange is off unless a test says so. */
+/** What the engine asks the store for again without polls: reloadOnChange is off unless a test says so. */
 import { describe, expect, test } from "vitest";
 import { BackendError } from "../../../src/contract/backend.ts";
 import { until } from "../../contract/until.ts";

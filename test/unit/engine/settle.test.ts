@@ -1,4 +1,7 @@
-/** What is written in steps is one rotation: otherwise a service is restarted with half of it, and may not survive that. */
+/**
+ * Values that are written in steps are one rotation: otherwise a service restarts with half of it, and may not survive
+ * that.
+ */
 import { describe, expect, test } from "vitest";
 import { fetchSettled } from "../../../src/engine/fetch.ts";
 import { HeldValues } from "../../../src/engine/held-values.ts";

@@ -1,4 +1,4 @@
-/** What somebody does to the published set is made right again. */
+/** The sidecar repairs what somebody does to the published set. */
 import { chmodSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** A reload takes a changed configuration over: the service is not touched, and nothing of it ends the sidecar. */
+/** A reload takes over a changed configuration: nothing in this touches the service or ends the sidecar. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -1,4 +1,6 @@
-/** Which file is ours is told by what lstat(2) said of it: a disk that is wrong once must not make ours somebody else's. */
+/**
+ * What lstat(2) said about a file decides whether it is ours: one error of the disk must not make ours somebody else's.
+ */
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";

@@ -1,4 +1,7 @@
-/** A file that cannot be given away is refused by its option, not by a system call in the middle of a publish. */
+/**
+ * If we cannot give a file away, the error names the option: it must not be a system call that fails in the middle of a
+ * publish.
+ */
 import { expect, test } from "vitest";
 import { canGiveTo } from "../../../src/publish/accounts.ts";
 

@@ -1,4 +1,4 @@
-/** What a filter of a template writes is what real readers of that format read back. */
+/** Real readers of a format read back the value that a template's filter writes. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,7 @@
-/** A file of variables that is taken over gives the service the values that it had. systemd itself is asked in e2e/environment-file. */
+/**
+ * A file of variables that is taken over gives the service the values that it had. e2e/import.test.ts asks systemd
+ * itself.
+ */
 import { expect, test } from "vitest";
 import { variablesIn } from "../../../src/setup/environment-file.ts";
 

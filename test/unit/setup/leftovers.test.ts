@@ -1,4 +1,4 @@
-/** What a `fetcher add` or `fetcher remove` leaves that was killed: nothing of it may stay for ever, and nothing be lost. */
+/** What a killed `fetcher add` or `fetcher remove` leaves: nothing of it may stay for ever, and nothing may be lost. */
 import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";

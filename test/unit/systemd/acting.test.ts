@@ -1,4 +1,7 @@
-/** A sidecar that may not talk to systemd asks, and another process acts: no action may be lost between the two, nor done twice. */
+/**
+ * A sidecar that may not talk to systemd asks, and another process acts: no action may get lost between the two, or be
+ * done twice.
+ */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,6 @@
-/** Several targets of one sidecar, and the mark on disk: a crash must not lose an action, and none may be done for nothing. */
+/**
+ * Several targets of one sidecar, and the mark on disk: a crash must neither lose an action nor cause a useless one.
+ */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

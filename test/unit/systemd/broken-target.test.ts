@@ -1,4 +1,6 @@
-/** What became of a target after an action: which failure counts as the action's doing, and what is told of it. */
+/**
+ * How a target does after an action: which failure counts as the action's doing, and what the sidecar says about it.
+ */
 import { describe, expect, test } from "vitest";
 import type { OnChangeConfig } from "../../../src/config/config.ts";
 import type { UnitState } from "../../../src/systemd/systemctl.ts";

@@ -1,4 +1,7 @@
-/** One start too many and systemd leaves the service down; one counted that never was, and new secrets arrive late. */
+/**
+ * If the sidecar starts once too often, systemd leaves the service down; if it counts a start that never was, new
+ * secrets arrive late.
+ */
 import { describe, expect, test } from "vitest";
 import { StartLimit } from "../../../src/systemd/start-limit.ts";
 import { FakeClock, FakeSystemd } from "../fakes.ts";

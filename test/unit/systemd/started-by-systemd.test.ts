@@ -1,4 +1,4 @@
-/** A daemon that somebody starts in a shell leaves secrets behind where it takes itself for a unit's; and the other way round. */
+/** A daemon from a shell that takes itself for a unit's leaves secrets behind; and the other way round. */
 import { expect, test } from "vitest";
 import { forgetOtherUnit, isStartedBySystemd } from "../../../src/systemd/started-by-systemd.ts";
 

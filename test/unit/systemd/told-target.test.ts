@@ -1,4 +1,4 @@
-/** How an action ends, what a target on its way gets, and who is told of the newest set. */
+/** How an action ends, what a target on its way up gets, and which targets hear of the newest set. */
 import { describe, expect, test } from "vitest";
 import { runningTarget, takeAlong } from "./running-target.ts";
 

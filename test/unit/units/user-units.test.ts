@@ -1,4 +1,4 @@
-/** The units of a user's service: what her manager cannot do is not asked of it, and nothing of the system's is named. */
+/** The units of a user's service: they ask for nothing that her manager cannot do, and name nothing of the system's. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
