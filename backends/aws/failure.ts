@@ -89,7 +89,7 @@ const certificate: Readonly<Record<string, string>> = {
   ),
 };
 
-/** @returns undefined where it is not the connection that failed. */
+/** @returns undefined where something other than the connection failed. */
 function ofConnection(code: string): string | undefined {
   if (Object.hasOwn(network, code)) return network[code];
   if (Object.hasOwn(certificate, code)) return `the server's certificate ${certificate[code] ?? ""}`;
@@ -110,7 +110,7 @@ const ofCredentials = new Set([
   "TimeoutError",
 ]);
 
-/** Whether the service refuses the credentials, or nobody could give us any (in time). */
+/** Whether the service refuses the credentials, or they could not be got (in time). */
 export function isOfCredentials(error: unknown): boolean {
   return error instanceof BackendError || ofCredentials.has(read(error).name);
 }

@@ -141,7 +141,7 @@ class SecretsManager implements Backend<Source> {
         for (const place of places) fail(place, failure, outcomes);
         return [];
       }
-      // Single requests show whose fault it is.
+      // Single requests show which secret is at fault.
       if (error instanceof Unusable) return places;
       this.#mayBatch = false;
       this.#context.log("debug", "AWS refuses BatchGetSecretValue: one request for each secret from now on");

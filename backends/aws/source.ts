@@ -78,7 +78,7 @@ export interface Source {
   readonly secretId: string;
   /** undefined: the whole value. */
   readonly jsonKey: string | undefined;
-  /** undefined: AWSCURRENT, or whatever `versionId` is. */
+  /** undefined: AWSCURRENT, or the version that `versionId` names. */
   readonly versionStage: string | undefined;
   readonly versionId: string | undefined;
 }

@@ -56,7 +56,7 @@ export async function readFiles(
   try {
     return await unlessAborted(signal, reading);
   } catch (error) {
-    // Nobody takes what still arrives.
+    // Values that still arrive have no owner.
     void reading.then(wipe, () => undefined);
     throw error;
   }
@@ -145,7 +145,7 @@ function outcomesOf(sights: ReadonlyMap<string, Sight>): Map<string, Outcome> {
   return new Map(Array.from(sights, ([id, { outcome }]) => [id, outcome]));
 }
 
-/** Overwrites values that nobody is going to get. */
+/** Overwrites values that nobody will get. */
 export function wipe(outcomes: ReadonlyMap<string, Outcome | undefined>): void {
   for (const outcome of outcomes.values()) {
     if (outcome !== undefined && "value" in outcome) outcome.value.fill(0);
@@ -249,7 +249,7 @@ function readAll(descriptor: number, size: number, done: (error: Error | null, v
   more();
 }
 
-/** ctime is in it because no program can set it: it betrays a write whose mtime was put back, and a rename-over. */
+/** ctime is in it because no program can set it: it shows a write whose mtime was put back, and a rename-over. */
 function identify(stats: fs.BigIntStats): string {
   return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(":");
 }

@@ -39,7 +39,7 @@ export class LoginRetries {
     const vain = this.#vain.get(token);
     vain?.turns.add(path);
     if (now - this.#last < PAUSE) return false;
-    // The token worked here before, so it has probably died, whatever other places say.
+    // The token worked here before. Whatever other places say, it has probably died.
     if (!isGood && token.worked.has(path)) return true;
     if (vain?.wasGood === isGood) return now >= vain.nextAt && vain.turns.isTurnOf(path);
     return isGood ? now - token.since > OLD : token.worked.size > 0;

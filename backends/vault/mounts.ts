@@ -5,7 +5,7 @@ import { dataOf } from "./answers.ts";
 import type { Session } from "./session.ts";
 import type { Settings } from "./settings.ts";
 
-/** Seconds after which a place with nothing in it asks again: a mount can be upgraded, or made anew. */
+/** Seconds after which a place with nothing in it asks again: a mount can be upgraded or made again. */
 const STALE = 60;
 
 export class Mounts {

@@ -1,4 +1,4 @@
-/** Asks the store for some of the secrets, and compares what it answers with what is held. */
+/** Asks the store for some of the secrets, and compares its answer with what is held. */
 import { fetchUntilQuiet, longest, youth } from "./settle.ts";
 import type { Fetched, Outcome } from "../contract/backend.ts";
 import type { Clock } from "../runtime/clock.ts";

@@ -15,7 +15,7 @@ import { isRefusal, type Refusal, type RotationPublisher } from "./rotation.ts";
 import type { Store } from "./store.ts";
 import type { Targets } from "../systemd/targets.ts";
 
-/** Seconds in which to try again what fails; after that, it is for the next look. */
+/** Seconds in which to retry what fails; the next look does the rest. */
 const PATIENCE = 5;
 
 /** What one look tells the next, so that it neither logs the same problem twice nor tries the same set twice. */

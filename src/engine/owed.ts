@@ -157,7 +157,7 @@ export class Owed {
     this.#templates = what === "changed" ? { act } : undefined;
   }
 
-  /** What a publish is due for, though no value has changed; undefined: for nothing. */
+  /** The reason for a publish though no value has changed; undefined: none is due. */
   get files(): { readonly what: string; readonly act: boolean } | undefined {
     if (this.#templates !== undefined) return { what: "changed templates", act: this.#templates.act };
     return this.#settings ? { what: "changed settings", act: false } : undefined;

@@ -19,7 +19,7 @@ export interface EnvRequest {
 
 /** The file, and what became of each secret. */
 export interface EnvFile {
-  /** The bytes, which hold values. Nobody overwrites these bytes: they go with the garbage. */
+  /** The bytes, which hold values. Unlike the values themselves, these bytes are not overwritten, only collected. */
   readonly content: Buffer;
   /** By id: the variable of each secret that is in the file. */
   readonly names: ReadonlyMap<string, string>;
