@@ -1,8 +1,8 @@
 /**
  * Loads a third party's backend, and stops its mistakes at the border.
  *
- * Such a module cannot import our error classes. It returns and throws any Error with the fields of ours: `name:
- * "BackendError"` and `kind` (and `retryAfter`), or `name: "ConfigError"`, `path` and `problem`.
+ * Such a module cannot import our error classes. It returns and throws any Error with the fields of ours:
+ * `name: "BackendError"` and `kind` (and `retryAfter`), or `name: "ConfigError"`, `path` and `problem`.
  */
 import { LONGEST_TIMER } from "../src/contract/timers.ts";
 import { realpath, stat } from "node:fs/promises";

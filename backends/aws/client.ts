@@ -36,8 +36,9 @@ export interface Client {
   /** Rejects with the SDK's own errors, and with what `credentialsOf` throws. */
   get(source: Source, signal: AbortSignal): Promise<Answer>;
   /**
-   * Current versions only. At most `BATCH_SIZE` ids. @returns the values that the service has; fewer where it goes on
-   * for too long.
+   * Current versions only. At most `BATCH_SIZE` ids.
+   *
+   * @returns the values that the service has; fewer where it goes on for too long.
    */
   batch(secretIds: readonly string[], signal: AbortSignal): Promise<readonly Entry[]>;
   close(): void;

@@ -143,7 +143,7 @@ export class FileWatch {
     const itself = watched !== directory || typeof name !== "string" || name === baseName(directory);
     if (!itself && !armed.names.has(name)) return;
     this.#hintSoon();
-    // "change": bytes, mode or owner; this leads no way elsewhere.
+    // "change": bytes, mode or owner. These do not make a way lead elsewhere.
     if (kind === "change") return;
     armed.stale ||= itself;
     this.doubt();

@@ -171,8 +171,8 @@ export class Leases {
   }
 
   /**
-   * @param ttl seconds by the server's clock, which goes on while we sleep. @returns whether the lease can stay for
-   *   now.
+   * @param ttl seconds by the server's clock, which goes on while we sleep.
+   * @returns whether the lease can stay for now.
    */
   #hasTime(lease: Lease, ttl: unknown): boolean {
     const left = numberOf(ttl);

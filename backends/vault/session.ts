@@ -127,7 +127,9 @@ export class Session {
   }
 
   /**
-   * Repeats the call with another token, where there is one or a login gives one. @throws `refusal` where it stands.
+   * Repeats the call with another token, where there is one or a login gives one.
+   *
+   * @throws `refusal` where it stands.
    */
   async #again(call: Call, refused: Token, refusal: Refused): Promise<Answered> {
     const { signal } = call;

@@ -24,7 +24,8 @@ export interface Successor {
 export interface Configuration {
   /**
    * @param given the text of the file, from somebody who can see it; undefined: read it here.
-   * @returns undefined where it is the one that runs. @throws FatalError, BackendError
+   * @returns undefined where it is the one that runs.
+   * @throws FatalError, BackendError
    */
   successor(given: ConfigText | undefined, running: Running): Promise<Successor | undefined>;
   /** How the file differs from what runs, for STATUS; undefined: it does not. Never rejects. */

@@ -192,7 +192,7 @@ function failures(
   for (const [id, outcome] of outcomes) {
     const problem = problemOf(outcome);
     if (problem === undefined) continue;
-    // A store that does not answer may or may not have the secret; one whose secret became empty does have it.
+    // A store that does not answer may or may not have the secret. If its value became empty, the store does have it.
     const keeps = (problem.kind !== "missing" || problem.mayAppear) && published?.has(id) === true;
     if (optional.has(id) && problem.kind !== "unavailable" && !keeps) continue;
     failed.set(id, problem);

@@ -95,7 +95,9 @@ export class Owed {
   /**
    * Another configuration is in charge: drops what was owed to the earlier one.
    *
-   * @param ids all secrets. @param required those that the target cannot do without. @param added those that are new.
+   * @param ids all secrets.
+   * @param required those that the target cannot do without.
+   * @param added those that are new.
    */
   secretsAre(ids: readonly string[], required: ReadonlySet<string>, added: readonly string[]): void {
     this.#asks.secretsAre(ids, required);

@@ -137,8 +137,10 @@ export class RotationPublisher {
   }
 
   /**
-   * Asks the verify command, and discards a set that is not good. @returns undefined: the set is good. @throws
-   * FatalError where the command cannot be run for now.
+   * Asks the verify command, and discards a set that is not good.
+   *
+   * @returns undefined: the set is good.
+   * @throws FatalError where the command cannot be run for now.
    */
   async #whyRefused(
     staged: StagedSet,

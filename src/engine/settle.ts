@@ -8,7 +8,9 @@ import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
 import type { Store } from "./store.ts";
 
-/** Times `settle`, at most: a file that never comes to rest must not hold up the rest for ever. */
+/**
+ * The most that we wait, as a multiple of `settle`: a file that never comes to rest must not hold up the rest for ever.
+ */
 const LONGEST = 15;
 /** Seconds that a start waits for a file to be quiet, where `settle` is not shorter. */
 const QUIET_START = 2;

@@ -2,8 +2,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /**
- * @returns as soon as `condition` holds. @param what names it in the message after 50 s, where a test waits for
- *   several.
+ * @returns as soon as `condition` holds.
+ * @param what names it in the message after 50 s, where a test waits for several.
  */
 export async function until(condition: () => boolean | Promise<boolean>, what?: string): Promise<void> {
   const end = performance.now() + 50_000;

@@ -26,7 +26,9 @@ export interface SidecarLines extends UnitLines {
 }
 
 /**
- * Installs the unit files and the configuration, before systemd reads them. @returns the name of the sidecar's unit.
+ * Installs the unit files and the configuration, before systemd reads them.
+ *
+ * @returns the name of the sidecar's unit.
  */
 export type UnitSource = (guest: Guest, wiring: Wiring) => Promise<string>;
 

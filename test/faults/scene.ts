@@ -103,8 +103,9 @@ export class Scene {
   }
 
   /**
-   * Restores the state before the first start. @param directory whether the output exists, with a file of somebody
-   * else's.
+   * Restores the state before the first start.
+   *
+   * @param directory whether the output exists, with a file of somebody else's.
    */
   async clear(directory: boolean): Promise<void> {
     await this.end();
@@ -116,8 +117,9 @@ export class Scene {
   }
 
   /**
-   * Does what somebody may do to a published set. @param keepsState without the state, another life does not know which
-   * files are ours.
+   * Does what somebody may do to a published set.
+   *
+   * @param keepsState without the state, another life does not know which files are ours.
    */
   damage(keepsState: boolean): void {
     const { output } = this.place;

@@ -150,8 +150,9 @@ export function setting(units: RenderedUnits, unit: string, name: string): strin
 }
 
 /**
- * What a sidecar's unit wants or comes after, without the path unit that starts what acts for it. @throws where that
- * path unit is missing.
+ * What a sidecar's unit wants or comes after, without the path unit that starts what acts for it.
+ *
+ * @throws where that path unit is missing.
  */
 export function waitsFor(units: RenderedUnits, unit: string, name: "Wants" | "After"): string[] {
   const path = unit.replace(/\.service$/, "-act.path");

@@ -1,6 +1,6 @@
 /**
- * docs/reference/options.md says what the options say. To write it again: `npx vitest run --project nix
- * options-reference -u`.
+ * docs/reference/options.md says what the options say. To write it again:
+ * `npx vitest run --project nix options-reference -u`.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

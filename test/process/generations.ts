@@ -89,8 +89,8 @@ export class Generations {
   }
 
   /**
-   * @throws unless exactly one generation is published, whole, and no interrupted publish has left anything. @returns
-   *   it.
+   * @throws unless exactly one generation is published, whole, and no interrupted publish has left anything.
+   * @returns it.
    */
   lookAtRest(): number {
     const { generations, interrupted } = this.look();

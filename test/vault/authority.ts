@@ -55,7 +55,9 @@ export class Authority {
     return { certificate, key };
   }
   /**
-   * Writes the files that a TLS listener at 127.0.0.1 needs. @returns its HCL, and the file that clients must trust.
+   * Writes the files that a TLS listener at 127.0.0.1 needs.
+   *
+   * @returns its HCL, and the file that clients must trust.
    */
   async listener(directory: string): Promise<{ hcl: string; caFile: string }> {
     const { certificate, key } = await this.issue("127.0.0.1");

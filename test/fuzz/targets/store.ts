@@ -6,8 +6,9 @@ import { openStore } from "../../../src/engine/store.ts";
 import { expectEnd, expectFitOutcome, expectFitToSay, expectOurs } from "../invariants.ts";
 
 /**
- * Opens the store, fetches everything `times` times as the engine does, and closes it. @returns the bytes of every
- * value.
+ * Opens the store, fetches everything `times` times as the engine does, and closes it.
+ *
+ * @returns the bytes of every value.
  */
 export async function fetchAll(config: Config, times = 1, limit = 10): Promise<readonly Buffer[]> {
   const said: string[] = [];
