@@ -18,9 +18,10 @@ for process in /proc/[0-9]*; do
     *) continue ;;
   esac
   tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -q '^NOTIFY_SOCKET=' || continue
-  second=$(tr '\0' '\n' <"$process/cmdline" 2>/dev/null | sed -n 2p)
-  case $second in
-    --once | --check) continue ;;
+  words=$(tr '\0' '\n' <"$process/cmdline" 2>/dev/null | sed 1d)
+  # A process that is about to end anyway does not handle the signal.
+  printf '%s\n' "$words" | grep -qE '^--(once|check)(=|$)' && continue
+  case $words in
     -*) kill -USR2 "${process#/proc/}" 2>/dev/null || : ;;
   esac
 done

@@ -30,7 +30,7 @@ export function isSpecialName(name: string): boolean {
  * Checks the names, as far as that is possible without values.
  *
  * @throws ConfigError at `secrets.ID.env` for an explicit name that is invalid, that a shell cannot set, or that two
-  *   secrets have.
+ *   secrets have.
  */
 export function checkEnvNames(
   secrets: readonly { readonly id: string; readonly env: string | null | undefined }[],
