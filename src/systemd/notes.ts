@@ -26,7 +26,16 @@ export class Notes {
   static of(environment: NodeJS.ProcessEnv): Notes | undefined {
     const [runtime = ""] = environment["RUNTIME_DIRECTORY"]?.split(":") ?? [];
     const notes = new Notes(runtime);
-    return runtime !== "" && fs.existsSync(notes.#in("inbox")) ? notes : undefined;
+    return runtime !== "" && notes.#isThere ? notes : undefined;
+  }
+
+  /** systemd has mounted the inbox here. When it removes it with the sidecar, the mount stays, with no name anywhere. */
+  get #isThere(): boolean {
+    try {
+      return fs.statSync(this.#in("inbox")).nlink > 0;
+    } catch {
+      return false;
+    }
   }
 
   get all(): readonly string[] {

@@ -59,7 +59,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       [["many", "a"], 66, "many@.service is a template: name an instance, many@..."],
       [["nick", "a"], 64, "nick.service is another name of web.service: run fetcher add web"],
       [["hidden", "a"], 78, "hidden.service is masked"],
-      [["wrong", "--yes", "a"], 78, "/etc/fetcher/wrong.json cannot be read: it is"],
+      [["wrong", "--yes", "a"], 78, "cannot read /etc/fetcher/wrong.json: it is"],
       [["web", "--backend", "valut", "a"], 78, 'did you mean "vault"?'],
       [["web", "--set", "secretDir=/x", "a"], 78, 'did you mean "secretsDir"?'],
       [["web", "--yes", "not_there"], 66, 'secret "not_there"'],

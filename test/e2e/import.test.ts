@@ -152,7 +152,7 @@ onEachGuest("a file of variables", (guest) => {
       "--remove-original",
     ] as const;
     const refused = await guest.run(command, { check: false });
-    expect(refused.stderr).toContain("other.service reads /etc/app.env, too");
+    expect(refused.stderr).toContain("other.service also reads /etc/app.env");
     expect(await guest.exists("/etc/fetcher/app.json")).toBe(false);
     await guest.run(`systemctl stop other; rm ${etc}/other.service; systemctl daemon-reload`);
     await guest.run(command, { timeout: 60 });
@@ -166,7 +166,7 @@ onEachGuest("a file of variables", (guest) => {
     ["sets no variable", "nothing\n"],
     ["RANDOM belongs to the shell", "A=b\nRANDOM=canary-9\n"],
     ["the value of A is not UTF-8", Buffer.from([0x41, 0x3d, 0xff, 0x0a])],
-    ["A is there with another value", "A=canary-9\n"],
+    ["A already exists with another value", "A=canary-9\n"],
   ])("that cannot be taken over leaves all as it was: %s", async (why, content) => {
     await guest.write("/etc/app.env", content);
     await guest.write("/etc/fetcher/app/secrets/A", "other", 0o400);
