@@ -195,9 +195,11 @@ async function rotate(guest: Guest, { store }: Pair, times: number): Promise<voi
   await guest.run(["sh", "-euc", `cd "$0" && ${script}`, store], { timeout: 60 });
 }
 
-async function expectNeverAtTheLimit(guest: Guest, { target, sidecar }: Pair): Promise<void> {
-  const properties = await guest.show(target, "ActiveState", "Result");
-  expect(properties).toEqual({ ActiveState: "active", Result: "success" });
+async function expectNeverAtTheLimit(guest: Guest, pair: Pair): Promise<void> {
+  const { target, sidecar } = pair;
+  // Another restart may be due for what was published last. A service at its limit stays "failed".
+  await pair.untilState(target, "active");
+  expect(await guest.show(target, "Result")).toEqual({ Result: "success" });
   expect(await guest.journal(target)).not.toMatch(/start-limit|repeated too quickly/);
   expect(await guest.show(sidecar, "ActiveState", "NRestarts")).toEqual({ ActiveState: "active", NRestarts: "0" });
 }
