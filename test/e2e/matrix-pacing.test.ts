@@ -101,9 +101,16 @@ onEachGuest("pacing", (guest) => {
     await guest.run(["touch", "/run/cpath"]);
     await pair.put("token", "two");
     const why = /cpath\.service is down since the restart: one of its conditions .* is not met/;
-    // Where no process of the sidecar stays, it stops so soon that systemd may have forgotten why.
-    if (pair.isOnChange) await pair.untilState(pair.sidecar, "inactive");
-    else await pair.untilStatus(why);
+    if (!pair.isOnChange) {
+      await pair.untilStatus(why);
+      return;
+    }
+    // Where no process of the sidecar stays, it may stop so soon that systemd has forgotten why.
+    await guest.until(
+      "the journal says why, or the sidecar is inactive",
+      async () => `${await pair.state(pair.sidecar)}\n${await pair.journal()}`,
+      (said) => said.startsWith("inactive\n") || why.test(said),
+    );
   });
 
   scenario(guest, "a service that refuses to be restarted is told of once", async (pairOf) => {
