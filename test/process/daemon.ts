@@ -189,13 +189,11 @@ export class Place {
     return join(this.root, ...names);
   }
 
-  /** Writes secrets into the store; each appears at once under its name. */
+  /** Writes secrets into the store. Each appears whole under its name, and all of them as close together as can be. */
   put(secrets: Readonly<Record<string, string | Buffer>>): void {
-    for (const [id, value] of Object.entries(secrets)) {
-      const temporary = this.path(`put-${id}`);
-      fs.writeFileSync(temporary, value, { mode: 0o644 });
-      fs.renameSync(temporary, join(this.store, id));
-    }
+    const temporary = (id: string) => this.path(`put-${id}`);
+    for (const [id, value] of Object.entries(secrets)) fs.writeFileSync(temporary(id), value, { mode: 0o644 });
+    for (const id of Object.keys(secrets)) fs.renameSync(temporary(id), join(this.store, id));
   }
 
   /** Makes the store look as if no file had come or gone for so many seconds: nobody is writing what is missing. */
