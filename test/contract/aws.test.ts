@@ -82,7 +82,7 @@ needs("aws-emulator").describe("against an emulator over HTTP", () => {
     fixture,
   );
 
-  test("an address where nobody listens is named, once for all secrets", async () => {
+  test("names an address that does not answer, once for all secrets", async () => {
     const endpoint = "http://127.0.0.1:9";
     const backend = await Observed.open(await loadBackend("aws", "/"), { region, endpoint }, () => ({}));
     for (const outcome of (await backend.fetch("a", "b")).values())
@@ -92,7 +92,7 @@ needs("aws-emulator").describe("against an emulator over HTTP", () => {
       });
   });
 
-  test("all keys of a secret are its JSON object, also where an id would be a key", async () => {
+  test("reads all keys of a secret as its JSON object, even where an id would be a key", async () => {
     const name = `whole-${randomBytes(6).toString("hex")}`;
     await client.send(new CreateSecretCommand({ Name: name, SecretString: '{"user":"me","port":0.10}' }));
     const module = await loadBackend("aws", "/");
@@ -105,12 +105,12 @@ needs("aws-emulator").describe("against an emulator over HTTP", () => {
     await backend.close?.();
   });
 
-  describe("which value of a secret", () => {
+  describe("selecting a value of a secret", () => {
     const open = async () =>
       Observed.open(await loadBackend("aws", "/"), { region, endpoint: moto.url }, (id) => sources.get(id) ?? {});
     let sources: ReadonlyMap<string, Record<string, unknown>>;
 
-    test("stages, version ids, JSON keys and ARNs in one scope, as ECS writes them too", async () => {
+    test("reads stages, version ids, JSON keys and ARNs in one scope, as ECS writes them", async () => {
       const name = `db-${randomBytes(6).toString("hex")}`;
       const first = await client.send(
         new CreateSecretCommand({ Name: name, SecretString: '{"password":"old","port":1}' }),

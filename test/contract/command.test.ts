@@ -59,17 +59,17 @@ async function opened(settings: Record<string, unknown>, source: Record<string, 
 }
 
 describe("a program", () => {
-  test("gets its words as they are: no shell, no expansion", async () => {
+  test("gets its words unchanged: no shell, no expansion", async () => {
     const backend = await opened({ command: ["printf", "%s"] }, { args: ["$HOME `id` * 'x'"] });
     expect((await backend.value("id")).value.toString()).toBe("$HOME `id` * 'x'");
   });
 
-  test("has the secret's id as its argument where none is given", async () => {
+  test("gets the secret's id as its argument by default", async () => {
     const backend = await opened({ command: ["printf", "%s"] });
     expect((await backend.value("db password")).value.toString()).toBe("db password");
   });
 
-  test("sees nothing of the sidecar's environment but PATH, a locale and what it is given", async () => {
+  test("sees only PATH, a locale and the configured environment of the sidecar's", async () => {
     process.env["CREDENTIALS_DIRECTORY"] = canary;
     process.env["HTTPS_PROXY"] = canary;
     const backend = await opened({ command: ["env"], environment: { GNUPGHOME: "/etc/keys" } }, { args: [] });
@@ -81,7 +81,7 @@ describe("a program", () => {
     expect(output).not.toContain(canary);
   });
 
-  test("that hangs is killed with its children, and the others are fetched", async () => {
+  test("kills a program that hangs, with its children, and fetches the others", async () => {
     const backend = await Observed.open(await loadBackend("command", "/"), { timeout: 0.3 }, (id) => ({
       command: id === "hangs" ? ["sh", "-c", "sleep 60 & wait"] : ["echo", "good"],
     }));
@@ -90,7 +90,7 @@ describe("a program", () => {
     expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
   });
 
-  test("that leaves a daemon with its output open takes too long, and the others are fetched", async () => {
+  test("times out on a program whose daemon keeps the output open, and fetches the others", async () => {
     const { path, dispose } = await temporary();
     const noted = join(path, "pid");
     onTestFinished(async () => {
@@ -106,7 +106,7 @@ describe("a program", () => {
     expect(asValue(outcomes.get("good")).value.toString()).toBe("good\n");
   });
 
-  test("that has ended when the fetch is stopped has its value: only the others are stopped", async () => {
+  test("keeps the value of a program that ended before the fetch is stopped, and stops only the others", async () => {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
     const begun = join(path, "begun");
@@ -126,12 +126,12 @@ describe("a program", () => {
       expect(outcomes.get(id)).toMatchObject({ kind: "unavailable", message: "stopped" });
   });
 
-  test("that prints without end is stopped, and that is an error", async () => {
+  test("stops a program that prints without end, and reports an error", async () => {
     const backend = await opened({ command: ["cat", "/dev/zero"] }, { args: [] });
     expect(await backend.outcome("id")).toMatchObject({ kind: "invalid", message: "cat printed more than 16 MiB" });
   });
 
-  test("that does not exist is named, with what to do", async () => {
+  test("names a program that does not exist, and says what to do", async () => {
     onTestFinished(() => void vi.unstubAllEnvs());
     // The PATH of whoever runs this may have directories that he cannot search.
     vi.stubEnv("PATH", "/usr/bin:/bin");
@@ -142,7 +142,7 @@ describe("a program", () => {
     });
   });
 
-  test("that PATH leads to, and nobody may run, is named with PATH", async () => {
+  test("names PATH with a program on it that may not be executed", async () => {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
     await writeFile(join(path, "no-such-program"), "", { mode: 0o644 });
@@ -155,7 +155,7 @@ describe("a program", () => {
     });
   });
 
-  test("that is just being written (ETXTBSY) is run again later: only what is wrong for good ends a start", async () => {
+  test("retries a program that is still being written (ETXTBSY): only permanent errors end a start", async () => {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
     const program = join(path, "program");
@@ -176,9 +176,9 @@ describe("a program", () => {
   test.each([
     ["a directory", ["/"], "EACCES"],
     ["below a file", ["/etc/passwd/program"], "ENOTDIR"],
-    ["of a name that is too long", [`/${"x".repeat(300)}`], "ENAMETOOLONG"],
+    ["too long a name", [`/${"x".repeat(300)}`], "ENAMETOOLONG"],
     ["with more than the kernel takes", ["true", "x".repeat(200_000)], "E2BIG"],
-  ])("that is %s is wrong for good", async (_, argv, code) => {
+  ])("reports a permanent error for a program that is %s", async (_, argv, code) => {
     const backend = await opened({ command: argv }, { args: [] });
     expect(await backend.outcome("id")).toMatchObject({
       kind: "invalid",
@@ -186,7 +186,7 @@ describe("a program", () => {
     });
   });
 
-  test("that fails says its status and its own words, but nothing that could be a secret", async () => {
+  test("reports a failing program's status and words, but nothing that could be a secret", async () => {
     const script = `echo "progress" >&2; printf '%s' 'hunter two'; echo "gpg: decryption failed: No secret key ${canary} hunter AKIA1234567890 p@ss" >&2; exit 2`;
     const backend = await opened({ command: ["sh", "-c", script] });
     const outcome = await backend.outcome("id");
@@ -203,10 +203,10 @@ test.each([
   ["an empty one", { command: [] }, {}, "command"],
   ["a line instead of words", { command: "pass show x" }, {}, "command"],
   ["a loader's variable", { command: ["x"], environment: { LD_PRELOAD: "x" } }, {}, "environment"],
-  ["a time that the engine does not give", { command: ["x"], timeout: 101 }, {}, "timeout"],
-  ["a time that the engine does not give, of one", { command: ["x"] }, { timeout: 101 }, "timeout"],
-  ["arguments that are no strings", { command: ["x"] }, { args: [1] }, "args[0]"],
-])("%s: an error that names the option", async (_, settings, source, path) => {
+  ["a time longer than the engine allows", { command: ["x"], timeout: 101 }, {}, "timeout"],
+  ["a time longer than the engine allows, for one secret", { command: ["x"] }, { timeout: 101 }, "timeout"],
+  ["arguments other than strings", { command: ["x"] }, { args: [1] }, "args[0]"],
+])("%s: the error names the option", async (_, settings, source, path) => {
   const module = await loadBackend("command", "/");
   let error: unknown;
   try {

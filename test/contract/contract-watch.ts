@@ -15,7 +15,7 @@ export function watchSuite(traits: Traits, open: () => Promise<Observed>, given:
   describe("watch", () => {
     const ids = ["one", "two"];
 
-    test("hints when armed, and at every change: a rotation does not wait for the poll", async () => {
+    test("hints when armed and at every change, so a rotation does not wait for the poll", async () => {
       const { store, secret } = given();
       await store.put("one", secret("0"));
       await following(await open(), ids, async ({ sees }) => {
@@ -35,7 +35,7 @@ export function watchSuite(traits: Traits, open: () => Promise<Observed>, given:
       });
     });
 
-    test("does not hint at its own fetches: no endless loop of fetch and hint", async () => {
+    test("does not hint at its own fetches: fetch and hint never loop", async () => {
       const { store, secret } = given();
       await store.put("one", secret());
       await following(await open(), ids, async ({ observed, hints }) => {
@@ -60,7 +60,7 @@ export function watchSuite(traits: Traits, open: () => Promise<Observed>, given:
       });
     }
 
-    test("ends when aborted and leaves nothing open; no hint comes after that", async () => {
+    test("ends when aborted, leaves nothing open, and gives no further hint", async () => {
       const { store, secret } = given();
       await store.put("one", secret());
       const observed = await open();

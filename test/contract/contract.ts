@@ -106,13 +106,13 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
       });
 
       if (traits.empty === "missing") {
-        test("are waited for while they are empty: an upload is in progress", async () => {
+        test("are waited for while empty: an upload is in progress", async () => {
           await store.put("one", Buffer.alloc(0));
           expect(await (await open()).outcome("one")).toMatchObject({ status: "missing", mayAppear: true });
         });
       }
 
-      test("of 100 secrets arrive each under its own id", async () => {
+      test("arrive under their own ids, 100 at once", async () => {
         const ids = Array.from({ length: 100 }, (_, index) => `secret ${index}`);
         for (const id of ids) await store.put(id, secret(id));
         const outcomes = await (await open()).fetch(...ids);
@@ -131,7 +131,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
     });
 
     describe("versions", () => {
-      test("are printable, stay while nothing changes, and are not made of the value", async () => {
+      test("are printable, stay the same while nothing changes, and do not derive from the value", async () => {
         await store.put("one", secret());
         const backend = await open();
         const { version } = await backend.value("one");
@@ -145,7 +145,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
       });
 
       if (traits.changes) {
-        test("change with the value, also to the same length and back again", async () => {
+        test("change with the value, even at the same length or back to an earlier value", async () => {
           const backend = await open();
           const versions = new Set<string>();
           for (const suffix of ["a", "b", "a", "b"]) {
@@ -159,8 +159,8 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
       }
     });
 
-    describe("a secret that is not there", () => {
-      test("is missing, with its place, and holds up no other", async () => {
+    describe("a missing secret", () => {
+      test("is reported as missing, with its place, and does not hold up others", async () => {
         await store.put("one", secret());
         const backend = await open();
         const outcomes = await backend.fetch("one", "absent");
@@ -174,7 +174,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
       });
 
       if (traits.changes) {
-        test("is found once it is there, and missing again once it is removed", async () => {
+        test("is found once it exists, and missing again once it is removed", async () => {
           await store.put("other", secret());
           const backend = await open();
           expect(await backend.outcome("one")).toMatchObject({ status: "missing" });
@@ -187,7 +187,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
     });
 
     if (traits.refuses) {
-      test("a secret that the store refuses fails alone, with its place", async () => {
+      test("a refused secret fails alone, with its place", async () => {
         for (const id of ["one", "bad", "two"]) await store.put(id, secret(id));
         const kind = await store.refuse?.("bad");
         const outcomes = await (await open()).fetch("one", "bad", "two", "absent");
@@ -202,7 +202,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
     }
 
     if (traits.outage) {
-      test("a store that is away is unavailable, never missing secrets, and serves again once it is back", async () => {
+      test("a store in an outage is unavailable, never without its secrets, and serves again afterwards", async () => {
         await store.put("one", secret());
         const backend = await open();
         await backend.value("one");
@@ -214,7 +214,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
         }
       });
 
-      test("it opens while the store is away: a boot survives a late store", async () => {
+      test("opens during an outage: a boot survives a late store", async () => {
         await store.put("one", secret());
         const restore = await store.outage?.();
         const backend = await open();
@@ -225,7 +225,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
     }
 
     describe("an aborted fetch", () => {
-      test("ends, whether aborted before or at once", async () => {
+      test("ends, whether aborted before or during the fetch", async () => {
         await store.put("one", secret());
         const { backend, request } = await openWithRequest("one");
         await Promise.allSettled([backend.fetch([request], AbortSignal.abort())]);
@@ -262,13 +262,13 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
     if (traits.watches) watchSuite(traits, open, () => ({ store, secret }));
 
     describe("configuration", () => {
-      test("an unknown setting is an error with its name and without what it holds", () => {
+      test("an error names an unknown setting, and does not show its value", () => {
         const error = caught(() => store.module.parseSettings({ ...store.settings(), nonsense: canary }));
         expect(error.path).toBe("nonsense");
         expect(error.message).not.toContain(canary);
       });
 
-      test("a setting of the wrong type is an error with its path", () => {
+      test("an error gives the path of a setting of the wrong type", () => {
         const settings = store.settings();
         for (const key of Object.keys(settings)) {
           expect(caught(() => store.module.parseSettings({ ...settings, [key]: [[]] })).path.startsWith(key)).toBe(
@@ -277,7 +277,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
         }
       });
 
-      test("an unknown key in a source is an error with its name and without what it holds", () => {
+      test("an error names an unknown key in a source, and does not show its value", () => {
         const settings = store.module.parseSettings(store.settings());
         const source = { ...store.source?.("one"), nonsense: canary };
         const error = caught(() => store.module.parseSource("one", source, settings));
@@ -285,7 +285,7 @@ export function contractSuite(name: string, traits: Traits, prepare: () => Promi
         expect(error.message).not.toContain(canary);
       });
 
-      test("the place of a secret is described in one line", async () => {
+      test("one line describes the place of a secret", async () => {
         const described = (await open()).describe("one");
         expect(described).toContain(store.place("one"));
         expect(described).not.toMatch(/[\r\n]/);

@@ -48,7 +48,7 @@ contractSuite(
   fixture,
 );
 
-test("a sidecar whose unit has no credentials says which settings give it some", async () => {
+test("names the settings that pass credentials to a unit that has none", async () => {
   const credentials = await loadBackend("credentials", "/");
   const context = { log: () => undefined, random: Math.random };
   await expect(async () => credentials.open({}, context)).rejects.toThrow(BackendError);
@@ -58,7 +58,7 @@ test("a sidecar whose unit has no credentials says which settings give it some",
   });
 });
 
-test("a name that systemd would refuse is refused when the configuration is checked", async () => {
+test("refuses, when it checks the configuration, a name that systemd would refuse", async () => {
   const credentials = await loadBackend("credentials", "/");
   for (const name of ["a:b", "a/b", "..", "schlüssel", "a\nb"])
     expect(() => credentials.parseSource("id", { name }, {}), name).toThrow(ConfigError);

@@ -34,7 +34,7 @@ async function inNamespace(scenario: string, ...prefix: string[]): Promise<unkno
 const limited = (limit: string) => ["sh", "-c", `echo 0 >/proc/sys/user/max_inotify_${limit} && exec "$0" "$@"`];
 
 needs("user-namespaces").test(
-  "a mount over the directory gives no hint; the next fetch, and so the poll, finds it, and from then on it is watched",
+  "misses a mount over the directory until the next fetch or poll, and watches it from then on",
   async () => {
     expect(await inNamespace("mount")).toEqual({
       armed: true,
@@ -48,7 +48,7 @@ needs("user-namespaces").test(
 );
 
 needs("inotify-limits").test(
-  "no inotify watches left: the watch ends with the limit's name, so that the operator can raise it, and fetching goes on",
+  "ends the watch with the limit's name when no inotify watches are left, and keeps fetching",
   async () => {
     expect(await inNamespace("watches", ...limited("watches"))).toEqual({
       watches: ["unavailable", "cannot watch /: no inotify watches left: raise fs.inotify.max_user_watches"],
@@ -58,7 +58,7 @@ needs("inotify-limits").test(
   },
 );
 
-needs("inotify-limits").test("no inotify instances left: the same, with the other limit", async () => {
+needs("inotify-limits").test("does the same when no inotify instances are left", async () => {
   expect(await inNamespace("instances", ...limited("instances"))).toMatchObject({
     instances: ["unavailable", "cannot watch /: no inotify instances left: raise fs.inotify.max_user_instances"],
     fetched: "value",

@@ -98,7 +98,7 @@ contractSuite("the file of docs/how-to/writing-a-backend.md", traits, () =>
   }),
 );
 
-test("the page has no code that belongs to neither", () => {
+test("every code block of the page belongs to one of the two backends", () => {
   const names = blocksOf(page).flatMap(({ language, info }) => (/^[jt]s$/.test(language) ? [info] : []));
   expect(new Set(names)).toEqual(new Set(["my-store.mjs", "my-store.ts"]));
 });

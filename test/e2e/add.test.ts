@@ -50,7 +50,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     );
   });
 
-  describe("what cannot be is told in one line, and leaves all as it was", () => {
+  describe("refuses what it cannot do in one line, and changes nothing", () => {
     test.each([
       [["web"], 64, "expected the ID of at least one secret"],
       [["no/name", "a"], 64, "is not the name of a service"],
@@ -101,7 +101,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       await guest.run("rmdir /etc/fetcher/wrong.json");
     });
 
-    test.each(["INT", "HUP", "QUIT"])("also where SIG%s ends it while the store does not answer", async (signal) => {
+    test.each(["INT", "HUP", "QUIT"])("changes nothing when SIG%s ends it while the store does not answer", async (signal) => {
       await guest.run("mkdir -p /etc/fetcher/hang");
       const before = await places();
       const command = ["add", "web", "--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
@@ -120,7 +120,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     });
   });
 
-  test("says that a service with a root of its own does not see the files", async () => {
+  test("warns that a service with its own root directory does not see the files", async () => {
     await service("rooted", "true", "RootDirectory=/srv");
     const note = "rooted.service has a root of its own, which hides /run/rooted-secrets/pub";
     expect((await fetcher("add", "rooted", "--dry-run", "a")).stdout).toContain(note);
@@ -128,7 +128,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect((await fetcher("add", "web", "--dry-run", "a")).stdout).not.toContain("root of its own");
   });
 
-  describe("one that is killed, and two at the same time", () => {
+  describe("fetcher add and remove, killed or run twice at the same time", () => {
     const hanging = ["--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
     const inBackground = (...words: readonly string[]) =>
       guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...words], {
@@ -158,13 +158,13 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       await guest.systemctl("daemon-reload");
     });
 
-    test("both of two are in the file", async () => {
+    test("writes both secrets when two run at the same time", async () => {
       await guest.run("fetcher add slow --yes --no-check one & fetcher add slow --yes --no-check two & wait");
       const file = JSON.parse(await guest.read("/etc/fetcher/slow.json")) as { secrets: object };
       expect(Object.keys(file.secrets).sort()).toEqual(["one", "two"]);
     });
 
-    test("a removal that was cut off is made good by the next, and hides no unit", async () => {
+    test("finishes an interrupted removal on the next run, and hides no unit", async () => {
       await guest.write(`${etc}/slow-secrets.service.d/slow.conf`, "[Service]\nExecStop=/bin/sleep 8\n");
       await guest.systemctl("daemon-reload");
       await guest.systemctl("restart", "slow");
@@ -186,7 +186,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       expect(await guest.mainPid("slow")).toBe(pid);
     });
 
-    test("what a check has that was killed goes with the next", async () => {
+    test("removes the remains of a killed check on the next run", async () => {
       const running = inBackground("add", "slow", ...hanging);
       await guest.until("the check runs", async () => (await checks()) !== "");
       await killed(running);
@@ -198,7 +198,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       await fetcher("remove", "slow", "--yes");
     });
 
-    test("a check that somebody ends leaves nothing", async () => {
+    test("leaves nothing after an interrupted check", async () => {
       await fetcher("add", "slow", "--no-check", ...hanging);
       const running = inBackground("check", "slow");
       await guest.until("the check runs", async () => (await checks()) !== "");
@@ -209,7 +209,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     });
   });
 
-  test("shows what it would do, and does nothing of it, also for another user", async () => {
+  test("shows what it would do without doing it, for another user too", async () => {
     const before = await places();
     const { stdout, code } = await fetcher("add", "web", "--dry-run", "--reload", "tls.crt", "tls.key=0400");
     expect(code).toBe(0);
@@ -229,7 +229,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect(await places()).toBe(before);
   });
 
-  test("adds, changes nothing that runs, and adds another secret to that", async () => {
+  test("adds secrets without touching a running service, and adds another secret later", async () => {
     await guest.systemctl("start", "web");
     const pid = await guest.mainPid("web");
     await guest.write("/etc/fetcher/web/secrets/tls.crt", "first", 0o400);
@@ -259,7 +259,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       expect((await fetcher(command, "wbe")).stderr).toContain('; did you mean "web"?');
   });
 
-  test("removes: what runs keeps running, nothing is left but the store, and that only where it is to stay", async () => {
+  test("removes everything but a store to keep, and the service keeps running", async () => {
     const pid = await guest.mainPid("web");
     const shown = await fetcher("remove", "web", "--dry-run");
     expect(shown.stdout).toContain("files in /run/web-secrets/pub, at once: tls.crt, more");
@@ -300,7 +300,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     "app.service",
   ];
   test.each(["app@a", String.raw`foo\x2dbar`, longest, ...(guest.name === "host" ? [] : others)])(
-    "%s: a name with characters of its own comes and goes as others",
+    "%s: adds and removes secrets for an unusual service name",
     async (name) => {
       await service(name, "echo begun with $$one");
       await guest.write(`/etc/fetcher/${name}/secrets/one`, "its secret", 0o400);
@@ -321,7 +321,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     },
   );
 
-  test("one without a process that stays comes and goes as others, and its service runs on", async () => {
+  test("adds and removes an on-change sidecar, and its service keeps running", async () => {
     await service("quiet", "echo begun with $$one");
     await guest.write("/etc/fetcher/quiet/secrets/one", "its secret", 0o400);
     await guest.write("/etc/fetcher/quiet/secrets/two", "another", 0o400);
@@ -342,7 +342,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.run(["rm", `${etc}/quiet.service`]);
   });
 
-  test("a file that somebody wrote by hand is wired by it, though nothing to change", async () => {
+  test("wires a hand-written file that needs no change", async () => {
     await service("hand", "echo begun with $$one");
     await guest.write("/etc/fetcher/hand/secrets/one", "its secret", 0o400);
     // As it would write it itself, with its link in place.
@@ -363,7 +363,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.run(["rm", `${etc}/hand.service`]);
   });
 
-  test("a service that is not root's is told what it could not read", async () => {
+  test("warns about files that the service's user cannot read", async () => {
     await guest.write("/etc/fetcher/vars/secrets/one", "1", 0o400);
     await service("vars", "echo begun with $$one and $$two", "DynamicUser=yes");
     expect((await fetcher("add", "vars", "--dry-run", "one", "open=0444")).stdout).toContain(
@@ -372,7 +372,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect((await fetcher("add", "vars", "--dry-run", "--env", "one")).stdout).not.toContain("cannot read");
   });
 
-  test("a link of an earlier installation that leads nowhere is replaced, one that hides the generator is told", async () => {
+  test("replaces an earlier installation's dangling link, and reports a link that hides the generator", async () => {
     const link = "/etc/systemd/system-generators/fetcher";
     await guest.run(`mkdir -p $(dirname ${link}); ln -sfn /opt/gone/fetcher ${link}`);
     expect(await fetcher("add", "vars", "--yes", "--env", "one")).toMatchObject({ code: 0 });
@@ -388,7 +388,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.run(`rm ${link}`);
   });
 
-  test("a service that waits for its secrets gets another file, and a file that is wrong can be removed", async () => {
+  test("replaces the file of a service that waits for its secrets, and removes a wrong file", async () => {
     await fetcher("add", "vars", "--yes", "--env", "--no-check", "one", "two");
     expect(await fetcher("add", "vars", "--yes", "--restart")).toMatchObject({
       code: 66,
@@ -418,7 +418,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect(await guest.exists("/etc/fetcher/vars.json")).toBe(false);
   });
 
-  test("what another unit still needs is not removed, and all is as it was", async () => {
+  test("does not remove secrets that another unit still needs, and changes nothing", async () => {
     await fetcher("add", "vars", "--yes", "--now", "--env", "one");
     await guest.write(
       `${etc}/other.service`,

@@ -104,7 +104,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "PutSecretValue restarts the target with the new value, and the sidecar stays",
+      "restarts the target with the new value after PutSecretValue, and the sidecar keeps running",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "rotates");
         await pair.start();
@@ -121,7 +121,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a service that is down at boot: the start waits and says for what, and goes on when it is there",
+      "is down at boot: the start waits, says for what, and continues when it is up",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "late");
         await emulator.down();
@@ -139,7 +139,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a service that is away for a while touches no target; a new version with the old bytes neither; the next change does",
+      "is away for a while: no target restarts, nor for a new version with the old bytes; the next change restarts it",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "away");
         await pair.start();
@@ -161,7 +161,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "credentials that appear after the start: it waits for them, and the target starts when their file is there",
+      "waits for credentials that appear after the start, and starts the target when their file is there",
       async (pairOf) => {
         const file = "/etc/fetcher/nobody/credentials";
         const pair = await pairWith(pairOf, "nobody", [`Environment=AWS_SHARED_CREDENTIALS_FILE=${file}`]);
@@ -177,7 +177,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a secret that is in another region: one line says where it was looked for, and after a minute the target's start fails",
+      "has the secret in another region only: one line says where it looked, and the start fails after a minute",
       async (pairOf) => {
         await emulator.create("elsewhere", '{"token":"one"}');
         const pair = await pairOf({

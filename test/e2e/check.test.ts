@@ -37,7 +37,7 @@ onEachGuest("the sandbox of a sidecar's unit", (guest) => {
     ["/etc/ssl/private/boxed", "InaccessiblePaths=/etc/ssl/private", "an empty InaccessiblePaths="],
     ["/root/boxed", "ProtectHome=yes", "ProtectHome=read-only"],
     ["/etc/fetcher/secrets", "TemporaryFileSystem=/etc/fetcher", "BindReadOnlyPaths=/etc/fetcher/secrets"],
-  ])("hides %s: it says that %s does, and that %s would show it", async (folder, setting, remedy) => {
+  ])("hides %s: the check names the setting (%s) and the remedy (%s)", async (folder, setting, remedy) => {
     await guest.write(`${folder}/token`, "one", 0o400);
     await configure({ backend: "folder", config: { secretsDir: folder } });
     expect(await outside()).toContain("status 0");
@@ -48,7 +48,7 @@ onEachGuest("the sandbox of a sidecar's unit", (guest) => {
     await guest.run(`rm -rf ${folder}`);
   });
 
-  test("shows what is in it: all is well there too, no daemon is needed, and none is touched", async () => {
+  test("shows the secret: the check passes without a daemon, and touches none", async () => {
     await guest.write("/etc/fetcher/boxed/secrets/token", "one", 0o400);
     await configure({ backend: "folder", config: { secretsDir: "/etc/fetcher/boxed/secrets" } });
     const said = await check();
@@ -63,7 +63,7 @@ onEachGuest("the sandbox of a sidecar's unit", (guest) => {
   test.each([
     ["RestrictAddressFamilies=", ""],
     ["PrivateNetwork=yes", "[Service]\nRestrictAddressFamilies=AF_INET AF_INET6\nIPAddressDeny=\n"],
-  ])("has no network: it says that %s is why, for vault and aws", async (setting, dropIn) => {
+  ])("has no network: the check names the cause (%s), for vault and aws", async (setting, dropIn) => {
     await guest.write("/etc/fetcher/boxed/token", "t", 0o400);
     const vault = { url: "http://127.0.0.1:9", tokenPath: "/etc/fetcher/boxed/token", path: "a", connectTimeout: 1 };
     await configure({ backend: "vault", config: vault }, dropIn);
@@ -74,7 +74,7 @@ onEachGuest("the sandbox of a sidecar's unit", (guest) => {
     expect(await check()).toContain(`this unit has no network (${setting})`);
   });
 
-  test("lets the network through: nothing is said of it", async () => {
+  test("allows the network: the check does not mention it", async () => {
     const network = readFileSync(join(examples, "network.conf"), "utf8");
     const vault = { url: "http://127.0.0.1:9", tokenPath: "/etc/fetcher/boxed/token", path: "a" };
     await configure({ backend: "vault", config: vault }, network);

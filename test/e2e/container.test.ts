@@ -69,7 +69,7 @@ X
         { timeout: 60 },
       );
 
-    test("gets its secret when it starts, and a service in it reads it as a credential of its own", async () => {
+    test("gets its secret when it starts, and a service in it reads the secret as its own credential", async () => {
       await guest.run(["systemctl", "start", container], { timeout: 120 });
       expect(await says("inside:")).toBe("inside: one\n");
       const pid = await guest.mainPid(container);
@@ -88,7 +88,7 @@ X
       expect(inside).toBe("active");
     });
 
-    test("is restarted with the new value when the secret changes, by its sidecar alone", async () => {
+    test("restarts with the new value when the secret changes; its sidecar alone does it", async () => {
       const before = await guest.mainPid(container);
       const of = await guest.mainPid(sidecar);
       await guest.replace(store, "two", 0o400);
@@ -102,7 +102,7 @@ X
       expect(await guest.mainPid(sidecar)).toBe(of);
     });
 
-    test("takes its sidecar and the files along when it stops", async () => {
+    test("stops its sidecar and removes the files when it stops", async () => {
       await guest.run(["systemctl", "stop", container], { timeout: 120 });
       await guest.until(
         "the sidecar has stopped",

@@ -60,7 +60,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a file that is encrypted anew and a restart of the sidecar: the target has the new value",
+      "encrypted again with a new value: a restart of the sidecar brings it to the target",
       async (pairOf) => {
         const file = `${stored}/token.anew`;
         await encrypt(guest, file, "one");
@@ -83,7 +83,7 @@ onEachGuest(
       await pair.untilSaid("file=one variable=one");
     });
 
-    scenario(guest, "in the clear, in the unit and in a file: for what is no secret", async (pairOf) => {
+    scenario(guest, "in the clear, in the unit and in a file: the values arrive", async (pairOf) => {
       const inUnit = await pairWith(pairOf, "clear", "SetCredential=token:one");
       await inUnit.start();
       await inUnit.untilSaid("file=one variable=one");
@@ -95,7 +95,7 @@ onEachGuest(
 
     // The machine's own systemd, where it is not a guest, has no such credentials.
     if (guest.name !== "here") {
-      scenario(guest, "that the machine was given at its boot, by name", async (pairOf) => {
+      scenario(guest, "given to the machine at its boot: the unit loads them by name", async (pairOf) => {
         const set = await pairWith(pairOf, "machine", "LoadCredential=token:from.machine");
         await set.start();
         await set.untilSaid("file=one variable=one");
@@ -106,7 +106,7 @@ onEachGuest(
 
       scenario(
         guest,
-        "that the machine was given at its boot, by ImportCredential= and a pattern",
+        "given to the machine at its boot: ImportCredential= loads them by a pattern",
         async (pairOf) => {
           const pair = await pairOf({
             name: "imported",
@@ -139,7 +139,7 @@ onEachGuest(
       { also: tpm },
     );
 
-    scenario(guest, "missing: the start fails, and the status names the setting that is missing", async (pairOf) => {
+    scenario(guest, "missing: the start fails, and the status names the setting to add", async (pairOf) => {
       const pair = await pairWith(pairOf, "not-given", "SetCredential=other:one");
       const { code } = await guest.run(["systemctl", "start", pair.target], { check: false, timeout: 60 });
       expect(code).not.toBe(0);
@@ -150,7 +150,7 @@ onEachGuest(
       });
     });
 
-    scenario(guest, "none at all: the start fails, and one line says which settings give some", async (pairOf) => {
+    scenario(guest, "none at all: the start fails, and one line says which settings pass some", async (pairOf) => {
       const pair = await pairWith(pairOf, "none");
       const { code } = await guest.run(["systemctl", "start", pair.target], { check: false, timeout: 60 });
       expect(code).not.toBe(0);
@@ -160,7 +160,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "that this host cannot decrypt: with the drop-in of the documentation the start fails at once, and works when mended",
+      "encrypted for another host: with the documented drop-in the start fails at once, and works when corrected",
       async (pairOf) => {
         const file = `${stored}/token.foreign`;
         await encrypt(guest, file, "one");

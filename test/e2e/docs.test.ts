@@ -25,7 +25,7 @@ onEachGuest("the documentation of the stores", (guest) => {
     );
   });
 
-  test("docs/how-to/credentials.md: from a plain file to a secret that only this host can decrypt, and a new value", async () => {
+  test("docs/how-to/credentials.md: moves a secret from a plain file to one that only this host can decrypt, and changes it", async () => {
     const page = "docs/how-to/credentials.md";
     const [first = "", anew = ""] = blocksOf(page, "sh").map(({ code }) => code);
     const [configuration = ""] = blocksOf(page, "json").map(({ code }) => code);
@@ -55,13 +55,13 @@ onEachGuest("the documentation of the stores", (guest) => {
     "The kernel's keyring": ["keyctl"],
   };
 
-  test("docs/how-to/commands.md has no recipe that is not tried here", () => {
+  test("docs/how-to/commands.md: this file tries every recipe", () => {
     expect([...new Set(blocksOf(recipes, "sh").map(({ heading }) => heading))]).toEqual(Object.keys(programs));
   });
 
   for (const [title, required] of Object.entries(programs))
     needs(...required).test(
-      `docs/how-to/commands.md: ${title}: the service gets what the program prints, in the sidecar's sandbox`,
+      `docs/how-to/commands.md: ${title}: the service gets the program's output, in the sidecar's sandbox`,
       async () => {
         const [commands = ""] = codeUnder(recipes, title, "sh");
         const [configuration = ""] = codeUnder(recipes, title, "json");
@@ -96,7 +96,7 @@ onEachGuest("the documentation of the stores", (guest) => {
     );
 
   needs("sops", "age").test(
-    "docs/how-to/sops.md: a service has a variable of an encrypted file, and the file's new value",
+    "docs/how-to/sops.md: a service gets a variable from an encrypted file, and its new value later",
     async () => {
       await guest.run(`command -v sops >/dev/null || cp ${programPath("sops") ?? ""} /usr/local/bin/sops`, {
         check: false,
@@ -128,7 +128,7 @@ onEachGuest("the documentation of the stores", (guest) => {
   );
 
   needs("aws-cli", "aws-emulator").test(
-    "docs/how-to/aws.md: from an empty account to a service whose secrets rotate",
+    "docs/how-to/aws.md: leads from an empty account to a service whose secrets rotate",
     async () => {
       const [start = "", ...commands] = numbered(blockWith("docs/how-to/aws.md", "sh", "# 1.").code);
       expect(commands).toHaveLength(6);

@@ -20,7 +20,7 @@ onEachGuest("secrets.env as EnvironmentFile= of systemd", (guest) => {
     return { code: unit.code, seen: parseEnvironment(Buffer.from(unit.stdout)) };
   };
 
-  test("a service gets the very bytes of 10,000 values", async () => {
+  test("gives a service the exact bytes of 10,000 values", async () => {
     const systemdsOwn = [...(await read(Buffer.alloc(0))).seen.keys()];
     expect(systemdsOwn).toContain("INVOCATION_ID");
     let compared = 0;
@@ -41,7 +41,7 @@ onEachGuest("secrets.env as EnvironmentFile= of systemd", (guest) => {
     expect(compared).toBeGreaterThanOrEqual(10_000);
   });
 
-  test("each kind of value that is kept out would have cost the service its whole file", async () => {
+  test("leaves out only values that would cost the service its whole file", async () => {
     const withValue = (value: Buffer): Buffer =>
       Buffer.concat([Buffer.from("BEFORE='1'\nBAD='"), value, Buffer.from("'\nAFTER='2'\n")]);
     const good = await read(withValue(Buffer.from("\uFDCF\uFDF0\uFFFD\uFEFF\u{10FFFD}\x01\x7F\u0080")));
@@ -61,14 +61,14 @@ onEachGuest("secrets.env as EnvironmentFile= of systemd", (guest) => {
     }
   });
 
-  test("a service starts with the longest variable that is let in, and not with one byte more", async () => {
+  test("starts a service with the longest allowed variable, and not with one byte more", async () => {
     const longest = Buffer.alloc(MAX_VARIABLE_BYTES - "V0=".length, "x");
     const { file } = fileOf([longest]);
     expect((await read(file.content)).seen.get("V0")?.equals(longest)).toBe(true);
     expect((await read(Buffer.concat([Buffer.from("V0='x"), longest, Buffer.from("'\n")]))).code).not.toBe(0);
   });
 
-  test("systemd misreads the shell's usual '\\'' so the file must not use it", async () => {
+  test("avoids the shell's usual '\\'' in the file, because systemd misreads it", async () => {
     const { seen } = await read(Buffer.from("V0='a'\\''b c'\n"));
     expect(seen.get("V0")?.toString()).not.toBe("a'b c");
   });

@@ -22,7 +22,7 @@ onEachGuest("the example units", (guest) => {
     );
   });
 
-  test("systemd finds nothing wrong with them", async () => {
+  test("pass systemd's own check", async () => {
     const { stdout, stderr } = await guest.run(["systemd-analyze", "verify", "hello.service", "fetcher@hello.service"]);
     const complaints = `${stdout}${stderr}`.split("\n").filter((line) => /hello|fetcher/.test(line));
     const version = Number(/\d+/.exec(await guest.text(["systemctl", "--version"]))?.[0]);
@@ -32,7 +32,7 @@ onEachGuest("the example units", (guest) => {
     expect(complaints).toEqual(expected.map((text) => expect.stringContaining(text) as string));
   });
 
-  test("the service has its file and its variable when it starts", async () => {
+  test("give the service its file and its variable when it starts", async () => {
     const start = await guest.journalCursor();
     await guest.systemctl("start", "hello");
     await guest.until(
@@ -43,7 +43,7 @@ onEachGuest("the example units", (guest) => {
     expect((await guest.inUnit("hello", "cat /tmp/greeting", { asItsUser: true })).stdout).toBe("good morning");
   });
 
-  test("a new value is there after the service's next start, which comes by itself", async () => {
+  test("restart the service, which then has the new value", async () => {
     const before = await guest.mainPid("hello");
     await guest.replace("/etc/fetcher/hello/secrets/greeting", "good evening, all", 0o400);
     await guest.until(
@@ -54,7 +54,7 @@ onEachGuest("the example units", (guest) => {
     expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("good evening, all");
   });
 
-  test("fetch-on-restart.conf binds the sidecar to restarts of the service, its absence does not", async () => {
+  test("bind the sidecar to restarts of the service only with fetch-on-restart.conf", async () => {
     expect(await guest.show("fetcher@hello.service", "PartOf")).toEqual({ PartOf: "" });
     await guest.run(
       `mkdir -p ${etc}/fetcher@hello.service.d &&
@@ -64,7 +64,7 @@ onEachGuest("the example units", (guest) => {
     expect(await guest.show("fetcher@hello.service", "PartOf")).toEqual({ PartOf: "hello.service" });
   });
 
-  test("nothing of a secret is left when the service has stopped", async () => {
+  test("leave no secret when the service has stopped", async () => {
     // Where the tests run on the same machine, vitest keeps their source in /tmp/*/ssr.
     const grep = "grep -rlE --exclude-dir=ssr 'good (morning|evening)|a secret' /run /tmp /var/tmp /dev/shm";
     expect(await guest.text(grep)).toContain("/run/hello-secrets/pub/greeting");
@@ -86,7 +86,7 @@ onEachGuest("the example units", (guest) => {
     return { code, restarts: NRestarts, end, said: await guest.journal("fetcher@hello", { after: from }) };
   }
 
-  test("without a configuration the start fails at once, and the file is named", async () => {
+  test("fail the start at once without a configuration, and name the file", async () => {
     await guest.run("mv /etc/fetcher/hello.json /etc/fetcher/away.json");
     expect(await failedStart()).toEqual({
       code: 1,
@@ -97,7 +97,7 @@ onEachGuest("the example units", (guest) => {
     await guest.run("mv /etc/fetcher/away.json /etc/fetcher/hello.json");
   });
 
-  test("without the program the start fails at once, and with it in /usr/bin, where npm may put it, all is well", async () => {
+  test("fail the start at once without the program, and find it in /usr/bin, where npm may put it", async () => {
     await guest.run("mkdir /run/programs && mv /usr/local/bin/fetcher /usr/local/bin/with-secrets /run/programs/");
     expect(await failedStart()).toMatchObject({
       code: 1,

@@ -27,7 +27,7 @@ onEachGuest("files on the host", (guest) => {
     );
   });
 
-  test("are there before anybody who starts after them, and stay without one", async () => {
+  test("exist before any unit that starts after them, and stay without a consumer", async () => {
     expect((await guest.show("multi-user.target", "Wants")).Wants).toContain(sidecar);
     expect((await guest.show(sidecar, "ActiveState")).ActiveState).toBe("active");
     const start = await guest.journalCursor();
@@ -41,7 +41,7 @@ onEachGuest("files on the host", (guest) => {
     expect((await guest.show(sidecar, "ActiveState")).ActiveState).toBe("active");
   });
 
-  test("have the mode, owner and group that were asked for, and nobody else can read them", async () => {
+  test("have the configured mode, owner and group, and are closed to all others", async () => {
     expect(await look()).toBe("regular file 440 nobody daemon");
     const as = (id: string) =>
       guest.run(["setpriv", `--reuid=${id}`, `--regid=${id}`, "--clear-groups", "cat", file], { check: false });
@@ -52,7 +52,7 @@ onEachGuest("files on the host", (guest) => {
     expect(await guest.text(["stat", "-f", "-c", "%T", file])).toBe("tmpfs");
   });
 
-  test("rotate by a rename, so that whoever has one open reads it whole, and consumers are restarted then", async () => {
+  test("rotate by a rename, so open files stay whole, and restart their consumers", async () => {
     await guest.systemctl("start", "reader");
     const [before, inode] = [await guest.mainPid("reader"), await guest.text(["stat", "-c", "%i", file])];
     const open = guest.run(`exec 3< ${file}; until [ -e /run/files-rotated ]; do sleep 0.1; done; cat <&3`, {
@@ -72,7 +72,7 @@ onEachGuest("files on the host", (guest) => {
     await guest.run("rm /run/files-rotated");
   });
 
-  test("survive a kill of their sidecar, which goes on rotating them", async () => {
+  test("survive a kill of their sidecar, which keeps rotating them", async () => {
     const before = await guest.mainPid(sidecar);
     await guest.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", sidecar]);
     await guest.until(
@@ -86,7 +86,7 @@ onEachGuest("files on the host", (guest) => {
     expect(await look()).toBe("regular file 440 nobody daemon");
   });
 
-  test("are removed when the sidecar stops, and the consumer that requires them stops too", async () => {
+  test("go when the sidecar stops, and the consumer that requires them stops too", async () => {
     await guest.systemctl("start", "reader");
     await guest.systemctl("stop", sidecar);
     expect(await leftIn(guest, "/run/shared-secrets")).toBe("");

@@ -11,7 +11,7 @@ import { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
 
 onEachGuest("the harness", (guest) => {
-  test("PID 1 is the systemd that the guest is named after", async () => {
+  test("runs the systemd that the guest is named after as PID 1", async () => {
     const machine = execFileSync("systemctl", ["--version"], { encoding: "utf8" }).split("\n")[0];
     const inside = await guest.text("systemctl --version | head -n 1");
     if (guest.name === "trixie") expect(inside).toMatch(/^systemd 257 /);
@@ -19,7 +19,7 @@ onEachGuest("the harness", (guest) => {
     expect(await guest.text("cat /proc/1/comm")).toBe("systemd");
   });
 
-  test("a unit runs, and its journal and properties can be seen", async () => {
+  test("runs a unit, and shows its journal and properties", async () => {
     const before = await guest.journalCursor();
     await guest.write(
       "/run/systemd/system/probe.service",
@@ -42,7 +42,7 @@ onEachGuest("the harness", (guest) => {
     await expect(guest.mainPid("probe.service")).rejects.toThrow("no main process");
   });
 
-  test("inUnit sees a unit's own /tmp, as its own user", async () => {
+  test("inUnit sees a unit's own /tmp, as the unit's user", async () => {
     await guest.run([
       ..."systemd-run --quiet --unit=private --property=PrivateTmp=yes --property=DynamicUser=yes".split(" "),
       ...["sh", "-c", "umask 077; echo inside > /tmp/note; exec sleep 600"],
@@ -57,7 +57,7 @@ onEachGuest("the harness", (guest) => {
     await guest.systemctl("stop", "private");
   });
 
-  test("runUnit is under the filters that it is given, run is not", async () => {
+  test("runUnit applies the given filters, run does not", async () => {
     const chown = "echo x > /tmp/chowned && chown 1 /tmp/chowned && echo chowned";
     expect(await guest.text(chown)).toBe("chowned");
     const filtered = await guest.runUnit(chown, ["SystemCallFilter=~@chown", "SystemCallErrorNumber=EPERM"], {
@@ -67,7 +67,7 @@ onEachGuest("the harness", (guest) => {
     expect(filtered.stderr).toContain("Operation not permitted");
   });
 
-  test("files arrive as they were sent, with their mode", async () => {
+  test("copies files byte for byte, with their mode", async () => {
     const bytes = Buffer.from([0, 255, 10, 13, 39, 10, 10]);
     await guest.write("/run/probe/file", bytes, 0o440);
     const inode = await guest.text("stat -c '%a %i' /run/probe/file");
@@ -80,24 +80,24 @@ onEachGuest("the harness", (guest) => {
     expect(await guest.read("/run/probe/file")).toBe("renamed over");
   });
 
-  test("a small file system gets full", async () => {
+  test("fills a small file system", async () => {
     await guest.tmpfs("/run/probe-full", "16k");
     const full = await guest.run("head -c 64k /dev/zero > /run/probe-full/file", { check: false });
     expect(full.code).not.toBe(0);
     expect(full.stderr).toContain("No space left");
   });
 
-  test("a command that hangs is killed inside the guest, and said to be late", async () => {
+  test("kills a command that hangs inside the guest, and reports the time-out", async () => {
     await expect(guest.run("echo begun; sleep 987654", { timeout: 0.5 })).rejects.toThrow(/killed after 0.5 s:\nbegun/);
     expect(await guest.text("pgrep -fc '^sleep 98765[4]'", { check: false })).toBe("0");
   });
 
-  test("a failing command fails the test, with what it wrote", async () => {
+  test("fails a test whose command fails, and shows the output", async () => {
     await expect(guest.run("echo some; echo more >&2; exit 3")).rejects.toThrow(/exit code 3:\nsome\nmore/);
     expect((await guest.run("exit 3", { check: false })).code).toBe(3);
   });
 
-  test("until fails with what it saw last", async () => {
+  test("until fails with the state it saw last", async () => {
     const never = guest.until(
       "the sky falls",
       async () => await guest.text("echo blue"),
@@ -107,12 +107,12 @@ onEachGuest("the harness", (guest) => {
     await expect(never).rejects.toThrow(/not within 0.2 s: the sky falls; last seen:\nblue/);
   });
 
-  test("commands get nothing of the environment of the tests", async () => {
+  test("passes nothing of the tests' environment to commands", async () => {
     const names = (await guest.text("env")).split("\n").map((line) => line.split("=")[0]);
     expect(names.sort()).toEqual(["HOME", "LANG", "PATH", "PWD", "SYSTEMD_COLORS", "SYSTEMD_PAGER"]);
   });
 
-  test("the program and Node are in place", async () => {
+  test("has the program and Node in place", async () => {
     expect(await guest.text("readlink -m /usr/local/bin/fetcher")).toBe(
       `${guest.project}/dist/${basename(programFile)}`,
     );

@@ -44,7 +44,7 @@ onEachGuest("hostile code in a sidecar", (guest) => {
   describe.each(Object.entries(stores))("of the store %s", (store, config) => {
     scenario(
       guest,
-      "runs no program outside, restarts no other service, reads no other secret, writes nowhere",
+      "runs no program outside, restarts no other service, reads no other secret, writes nowhere else",
       async (pairOf) => {
         const [own, other] = [`evil-${store}`, `victim-${store}`];
         const victim = await pairOf({ name: other, secrets: { token: CANARY } });

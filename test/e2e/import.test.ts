@@ -36,7 +36,7 @@ onEachGuest("a file of variables", (guest) => {
     }),
   );
 
-  test("is read as systemd reads it: 300 files of quotes, escapes, comments and ends of lines", async () => {
+  test("is read exactly as systemd reads it: 300 files of quotes, escapes, comments and line ends", async () => {
     const piece = fc.constantFrom(
       "\nA=",
       "\nB =",
@@ -89,7 +89,7 @@ onEachGuest("a file of variables", (guest) => {
     expect(compared).toBeGreaterThan(300);
   }, 300_000);
 
-  test("is taken over: the others keep their place, and its values are in no output, argument or journal", async () => {
+  test("is imported: other lines keep their place, and no output, argument or journal shows its values", async () => {
     await guest.write("/etc/first.env", "A=first\nB=first\n");
     await guest.write(
       "/etc/app.env",
@@ -138,7 +138,7 @@ onEachGuest("a file of variables", (guest) => {
     expect(await environmentOf("app")).toEqual(before);
   }, 120_000);
 
-  test("is removed when it is asked for, and not where another service reads it", async () => {
+  test("is removed on request, unless another service reads it", async () => {
     await guest.write(`${etc}/other.service`, "[Service]\nEnvironmentFile=/etc/app.env\nExecStart=sleep infinity\n");
     await guest.run("systemctl daemon-reload; systemctl start other");
     const command = [
@@ -167,7 +167,7 @@ onEachGuest("a file of variables", (guest) => {
     ["RANDOM belongs to the shell", "A=b\nRANDOM=canary-9\n"],
     ["the value of A is not UTF-8", Buffer.from([0x41, 0x3d, 0xff, 0x0a])],
     ["A already exists with another value", "A=canary-9\n"],
-  ])("that cannot be taken over leaves all as it was: %s", async (why, content) => {
+  ])("stays, with everything else, when it cannot be imported: %s", async (why, content) => {
     await guest.write("/etc/app.env", content);
     await guest.write("/etc/fetcher/app/secrets/A", "other", 0o400);
     await guest.systemctl("daemon-reload");

@@ -18,7 +18,7 @@ for (const tmp of ["disk", "memory"] as const)
   );
 
 function keepsWhatIsNeverOld(guest: Guest): void {
-  scenario(guest, "keeps the mount of the files and the links, which are never old", async (pairOf) => {
+  scenario(guest, "keeps the mount of the files and the links, which never age", async (pairOf) => {
     const pair = await pairOf({ name: "aged-links" });
     await pair.start();
     await age(guest, pair);
@@ -34,7 +34,7 @@ function keepsWhatIsNeverOld(guest: Guest): void {
 }
 
 onEachGuest("a /tmp whose links are removed", (guest) => {
-  scenario(guest, "gets links that somebody removed back by systemctl reload of the sidecar", async (pairOf) => {
+  scenario(guest, "gets removed links back by systemctl reload of the sidecar", async (pairOf) => {
     const pair = await pairOf({ name: "unlinked-reload" });
     await pair.start();
     await unlink(guest, pair);
@@ -63,7 +63,7 @@ onEachGuest("a /tmp whose links are removed", (guest) => {
     await pair.untilSaid("file=one variable=one", { lines: 2 });
   });
 
-  scenario(guest, "keeps the files that are in /tmp itself", async (pairOf) => {
+  scenario(guest, "keeps files published in /tmp itself", async (pairOf) => {
     const pair = await pairOf({ name: "aged-files", config: { output: { directory: "/tmp", links: null } } });
     await pair.start();
     await age(guest, pair);

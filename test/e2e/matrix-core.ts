@@ -28,14 +28,14 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     );
   };
 
-  core("start: file and variable are there, and the main process is the service's own", async (pairOf) => {
+  core("start: file and variable exist, and the main process is the service's own", async (pairOf) => {
     const pair = await pairOf({ name: "begin", target: { service: ["DynamicUser=yes"] } });
     await pair.start();
     const { target } = await pair.pids();
     expect(await pair.untilSaid(/^start/)).toEqual([`start pid=${target} file=one variable=one`]);
   });
 
-  core("stop: the sidecar goes with the target, and nothing of a secret is left", async (pairOf) => {
+  core("stop: the sidecar stops with the target, and no secret is left", async (pairOf) => {
     const secret = canary();
     const pair = await pairOf({ name: "stop", secrets: { token: secret } });
     await pair.start();
@@ -44,7 +44,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     await pair.untilNothingIsLeft(secret);
   });
 
-  core("stop of the sidecar: the target does not run on without its secrets, and starts again", async (pairOf) => {
+  core("stop of the sidecar: the target stops too, because it never runs without its secrets, and starts again", async (pairOf) => {
     const pair = await pairOf({ name: "sidestop" });
     await pair.start();
     await guest.systemctl("stop", pair.sidecar);
@@ -53,7 +53,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     await pair.untilSaid("file=one variable=one", { lines: 2 });
   });
 
-  core("kill of the target: it comes back, also without the store", async (pairOf) => {
+  core("kill of the target: it comes back, even during an outage", async (pairOf) => {
     const pair = await pairOf({ name: "kill", target: { service: ["Restart=on-failure"] } });
     await pair.start();
     const before = await pair.pids();
@@ -64,7 +64,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     await pair.returnStore();
   });
 
-  core("kill of the sidecar: rotation goes on", async (pairOf) => {
+  core("kill of the sidecar: rotation continues", async (pairOf) => {
     const pair = await pairOf({ name: "sidekill" });
     await pair.start();
     const before = await pair.pids();
@@ -84,7 +84,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     expect((await pair.pids()).sidecar).toBe(before.sidecar);
   });
 
-  core("no reloadOnChange: a restart of the target fetches anew, and nothing else does", async (pairOf) => {
+  core("no reloadOnChange: only a restart of the target fetches again", async (pairOf) => {
     const pair = await pairOf({ name: "still", config: { config: { reloadOnChange: false } } });
     await pair.start();
     await pair.put("token", "two");
@@ -93,7 +93,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
   });
 
   core(
-    "no process that stays: what it published lasts as long as the target, a restart fetches anew",
+    "no resident process: the published set lasts as long as the target, and a restart fetches again",
     async (pairOf) => {
       const pair = await pairOf({
         name: "once",
@@ -134,7 +134,7 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     expect(await pair.said()).toEqual([]);
   });
 
-  core("an optional secret that is not there: empty, and the target starts", async (pairOf) => {
+  core("a missing optional secret: its file is empty, and the target starts", async (pairOf) => {
     const pair = await pairOf({
       name: "optional",
       config: { secrets: { maybe: { optional: true } } },

@@ -12,7 +12,7 @@ onEachGuest("credentials of plain units", (guest) => {
 
   scenario(
     guest,
-    "an action `reload` becomes a restart, because a reload would show the service its old copy",
+    "turn the action `reload` into a restart, because a reload would show the service its old copy",
     async (pairOf) => {
       const pair = await pairOf({
         name: "reloads",
@@ -32,7 +32,7 @@ onEachGuest("credentials of plain units", (guest) => {
 
   scenario(
     guest,
-    "RefreshOnReload=credentials: a reload shows the new copy where systemd knows it (260), elsewhere it is a restart",
+    "follow a reload with RefreshOnReload=credentials where systemd supports it (260), and a restart elsewhere",
     async (pairOf) => {
       const pair = await pairOf({
         name: "refreshes",
@@ -54,7 +54,7 @@ onEachGuest("credentials of plain units", (guest) => {
 
   scenario(
     guest,
-    "a Type=notify service with a dynamic user reads its own, nobody else does, and it stays the main process",
+    "are readable only for a Type=notify service with a dynamic user, which stays the main process",
     async (pairOf) => {
       const pair = await pairOf({
         name: "notifies",
@@ -75,7 +75,7 @@ onEachGuest("credentials of plain units", (guest) => {
 
   scenario(
     guest,
-    "more than a megabyte in all: the start fails, and the service's status says that it was the credentials",
+    "exceed a megabyte: the start fails, and the service's status names the credentials as the cause",
     async (pairOf) => {
       const pair = await pairOf({
         name: "large",
@@ -101,7 +101,7 @@ onEachGuest("credentials of plain units", (guest) => {
 
   scenario(
     guest,
-    "a name that no credential can have is a line that systemd ignores: the file of the secret gives it another",
+    "need another file name where the secret's name is no valid credential: systemd ignores the line otherwise",
     async (pairOf) => {
       const pair = await pairOf({
         name: "names",

@@ -19,10 +19,10 @@ const awkward: Readonly<Record<string, Buffer>> = Object.fromEntries(
 );
 const binary = Buffer.from(Array.from({ length: 1024 }, (_, index) => index & 0xff));
 
-onEachGuest("what is delivered", (guest) => {
+onEachGuest("a delivered secret", (guest) => {
   scenario(
     guest,
-    "arrives byte for byte, as file and as variable; what no variable can hold is a file, with a warning",
+    "arrives byte for byte, as file and as variable; a value that no variable can hold is a file, with a warning",
     async (pairOf) => {
       const program = "echo start\nexec sleep infinity\n";
       const pair = await pairOf({ name: "bytes", secrets: { ...awkward, binary }, program });
@@ -55,7 +55,7 @@ onEachGuest("what is delivered", (guest) => {
     },
   );
 
-  scenario(guest, "lies in memory alone, read-only, and out of reach by any other way", async (pairOf) => {
+  scenario(guest, "lies in memory only, read-only, and out of reach by any other path", async (pairOf) => {
     const pair = await pairOf({
       name: "memory",
       secrets: { token: "one", tls: "key" },
@@ -101,7 +101,7 @@ onEachGuest("what is delivered", (guest) => {
     ["dynamic", ["DynamicUser=yes"], /^6\d{4}$/],
     ["static", ["User=nobody", "Group=nogroup"], /^65534$/],
   ] as const)
-    scenario(guest, `is there for a ${who} user, at the start and after each rotation`, async (pairOf) => {
+    scenario(guest, `reaches a ${who} user, at the start and after each rotation`, async (pairOf) => {
       const pair = await pairOf({ name: `user-${who}`, target: { service: settings } });
       await pair.start();
       const { target } = await pair.pids();
@@ -111,7 +111,7 @@ onEachGuest("what is delivered", (guest) => {
       await pair.untilSaid("file=two variable=two");
     });
 
-  scenario(guest, "is for its owner alone where the configuration says so", async (pairOf) => {
+  scenario(guest, "belongs to its owner alone where the configuration says so", async (pairOf) => {
     const secrets = { token: { owner: "nobody", mode: "0400" }, key: { owner: "root", mode: "0400" } };
     const pair = await pairOf({
       name: "owned",
@@ -133,7 +133,7 @@ onEachGuest("what is delivered", (guest) => {
 
   scenario(
     guest,
-    "comes to a Type=notify target whose main process speaks for itself, and stays the main process",
+    "reaches a Type=notify target whose main process notifies systemd itself, and stays the main process",
     async (pairOf) => {
       const perl = `use Socket; $| = 1;
       socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; (my $to = $ENV{NOTIFY_SOCKET}) =~ s/^@/\\0/;
@@ -154,7 +154,7 @@ onEachGuest("what is delivered", (guest) => {
     },
   );
 
-  scenario(guest, "and the /tmp of another unit are both there for a target that joins it too", async (pairOf) => {
+  scenario(guest, "and another unit's /tmp both reach a target that joins that unit's namespace", async (pairOf) => {
     const other = "joined-other.service";
     await guest.write(
       `/run/systemd/system/${other}`,
@@ -187,7 +187,7 @@ onEachGuest("what is delivered", (guest) => {
     expect(await guest.text(`stat -c '%F %a %U' /proc/${target}/root/tmp/token`)).toBe("regular file 1444 root");
   });
 
-  scenario(guest, "is said to be ready by the addon where it loads, else by systemd-notify", async (pairOf) => {
+  scenario(guest, "is reported ready by the addon where it loads, otherwise by systemd-notify", async (pairOf) => {
     const pair = await pairOf({ name: "notify", sidecar: { flags: ["--log-format", "json"] } });
     await pair.start();
     const addon = `${guest.project}/node_modules/sd-notify`;

@@ -67,7 +67,7 @@ onEachGuest("jobs of the service", (guest) => {
 
     scenario(
       guest,
-      `${title}: a restart by hand under way serves a rotation, too: one start, with the new value`,
+      `${title}: a manual restart in progress covers a rotation too: one start, with the new value`,
       async (pairOf) => {
         const pair = await pairOf({ name: `manual-${word}`, ...slow(`manual-${word}`) });
         await hold(guest, pair);
@@ -91,7 +91,7 @@ onEachGuest("jobs of the service", (guest) => {
 
     scenario(
       guest,
-      `${title}: a rotation between the stop and the start of a restart by hand is in that start, and the journal says so`,
+      `${title}: a start in a manual restart takes a rotation made since the stop, and the journal says so`,
       async (pairOf) => {
         const name = `gap-${word}`;
         const gate = `${name}-gate.service`;
@@ -128,7 +128,7 @@ onEachGuest("jobs of the service", (guest) => {
 
     scenario(
       guest,
-      `${title}: a restart by hand while a rotation's is in progress works, and the last value is there`,
+      `${title}: a manual restart during a rotation's restart works, and the target gets the last value`,
       async (pairOf) => {
         const pair = await pairOf({ name: `both-${word}`, ...slow(`both-${word}`) });
         await hold(guest, pair);

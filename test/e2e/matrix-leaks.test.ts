@@ -13,7 +13,7 @@ const binary = Buffer.concat([Buffer.from(`${CANARY} `), Buffer.from([0, 1, 2, 2
 onEachGuest("no secret", (guest) => {
   scenario(
     guest,
-    "is in the journal at any level, in what systemctl shows, in an argument or the sidecar's environment",
+    "appears in the journal at any level, in systemctl's output, in an argument or the sidecar's environment",
     async (pairOf) => {
       const pair = await pairOf({
         name: "quiet",

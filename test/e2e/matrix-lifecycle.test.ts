@@ -11,21 +11,21 @@ const CANARY = `canary-${randomBytes(6).toString("hex")}`;
 onEachGuest("the life of a pair", (guest) => {
   scenario(
     guest,
-    "file and variable are there at the start, and the main process is the service's own",
+    "starts with file and variable, and the main process is the service's own",
     async (pairOf) => {
       const pair = await pairOf({ name: "begin" });
       await pair.start();
       const { target } = await pair.pids();
       expect(await pair.untilSaid(/^start/)).toEqual([`start pid=${target} file=one variable=one`]);
       await guest.until(
-        "the main process is what the command made of itself",
+        "the main process runs the command's own program",
         async () => await guest.text(["cat", `/proc/${target}/comm`]),
         (name) => name === "sleep",
       );
     },
   );
 
-  scenario(guest, "when the target stops, the sidecar stops, and no secret is left anywhere", async (pairOf) => {
+  scenario(guest, "stops the sidecar when the target stops, and leaves no secret anywhere", async (pairOf) => {
     const pair = await pairOf({ name: "ending", secrets: { token: CANARY } });
     await pair.start();
     expect(await pair.traces(CANARY)).toEqual(
@@ -45,7 +45,7 @@ onEachGuest("the life of a pair", (guest) => {
 
   scenario(
     guest,
-    "when the sidecar is stopped, the target stops: it never runs on without its secrets",
+    "stops the target when the sidecar stops: it never runs without its secrets",
     async (pairOf) => {
       const pair = await pairOf({ name: "sidestop" });
       await pair.start();
@@ -59,7 +59,7 @@ onEachGuest("the life of a pair", (guest) => {
 
   scenario(
     guest,
-    "with reloadOnChange a restart of the target leaves the sidecar alone: no store is asked",
+    "leaves the sidecar alone at a restart of the target with reloadOnChange: it asks no store",
     async (pairOf) => {
       const pair = await pairOf({ name: "keeps" });
       await pair.start();
@@ -76,7 +76,7 @@ onEachGuest("the life of a pair", (guest) => {
 
   scenario(
     guest,
-    "without reloadOnChange a restart of the target fetches anew, and nothing else does",
+    "fetches again only at a restart of the target without reloadOnChange",
     async (pairOf) => {
       const pair = await pairOf({
         name: "refetch",
@@ -98,7 +98,7 @@ onEachGuest("the life of a pair", (guest) => {
     },
   );
 
-  scenario(guest, "after a restart of the sidecar both run", async (pairOf) => {
+  scenario(guest, "runs both units again after a restart of the sidecar", async (pairOf) => {
     const pair = await pairOf({ name: "siderestart" });
     await pair.start();
     const before = await pair.pids();
@@ -112,7 +112,7 @@ onEachGuest("the life of a pair", (guest) => {
   for (const reloadOnChange of [true, false])
     scenario(
       guest,
-      `a target that dies comes back, also without the store (reloadOnChange: ${reloadOnChange})`,
+      `restarts a target that dies, even during an outage (reloadOnChange: ${reloadOnChange})`,
       async (pairOf) => {
         const pair = await pairOf({
           name: `dies-${reloadOnChange}`,
@@ -134,7 +134,7 @@ onEachGuest("the life of a pair", (guest) => {
 
   scenario(
     guest,
-    "a start waits for a late store, says so, and then succeeds; no target starts without",
+    "waits for a late store, says so, and then starts; no target starts before",
     async (pairOf) => {
       const pair = await pairOf({
         name: "late",
@@ -159,7 +159,7 @@ onEachGuest("the life of a pair", (guest) => {
     },
   );
 
-  scenario(guest, "a missing secret fails the start at once, and one line says which and where", async (pairOf) => {
+  scenario(guest, "fails the start at once for a missing secret, and one line says which and where", async (pairOf) => {
     const pair = await pairOf({ name: "missing", secrets: { other: "here" }, config: { secrets: { token: {} } } });
     await pair.restStore();
     const { code, stderr } = await guest.run(["systemctl", "start", pair.target], { check: false });

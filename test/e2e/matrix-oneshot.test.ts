@@ -33,7 +33,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     },
   );
 
-  scenario(guest, "keeps its links and its mount in an aged /tmp, with nobody there to touch them", async (pairOf) => {
+  scenario(guest, "keeps its links and its mount in an aged /tmp, without a process that touches them", async (pairOf) => {
     const pair = await pairOf({ name: "once-aged", config: oneshot, target: { service: ["Restart=on-failure"] } });
     await pair.start();
     const pid = await guest.mainPid(pair.target);
@@ -51,7 +51,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     expect((await guest.inUnit(pair.target, "cat /tmp/secrets.env")).stdout).toBe("token='one'\n");
   });
 
-  scenario(guest, "stops together, whichever is stopped, and nothing is left", async (pairOf) => {
+  scenario(guest, "stops both units, whichever is stopped, and leaves nothing", async (pairOf) => {
     const pair = await pairOf({ name: "once-stop", config: oneshot, secrets: { token: CANARY } });
     await pair.start();
     expect(await pair.traces(CANARY)).toContain("/run/once-stop-secrets/pub/token");
@@ -69,7 +69,7 @@ onEachGuest("a pair without a resident process", (guest) => {
 
   scenario(
     guest,
-    "fetches afresh when the target is restarted, and keeps what it had if the store is away",
+    "fetches again when the target restarts, and keeps its set during an outage",
     async (pairOf) => {
       const pair = await pairOf({ name: "once-restart", config: oneshot });
       await pair.start();
@@ -84,7 +84,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     },
   );
 
-  scenario(guest, "waits for the store after a stop: nothing is left to be adopted", async (pairOf) => {
+  scenario(guest, "waits for the store after a stop, because no set is left to adopt", async (pairOf) => {
     const pair = await pairOf({ name: "once-again", config: oneshot });
     await pair.start();
     await pair.stop();
@@ -96,7 +96,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     await pair.untilSaid("file=one variable=one", { lines: 2 });
   });
 
-  scenario(guest, "comes back when the target is killed, also without the store", async (pairOf) => {
+  scenario(guest, "comes back when the target is killed, even during an outage", async (pairOf) => {
     const pair = await pairOf({ name: "once-dies", config: oneshot, target: { service: ["Restart=on-failure"] } });
     await pair.start();
     const first = await guest.mainPid(pair.target);
@@ -110,7 +110,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     await pair.untilSaid(`pid=${third} file=two variable=two`, { lines: 3 });
   });
 
-  scenario(guest, "a missing secret fails the start at once, and one line says which and where", async (pairOf) => {
+  scenario(guest, "fails the start at once for a missing secret, and one line says which and where", async (pairOf) => {
     const pair = await pairOf({
       name: "once-missing",
       secrets: { other: "here" },
@@ -131,7 +131,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     await pair.start();
   });
 
-  scenario(guest, "a start waits for a late store, says so, and no target starts without", async (pairOf) => {
+  scenario(guest, "waits for a late store, says so, and starts no target before", async (pairOf) => {
     const pair = await late("once-late", pairOf);
     await arrive(pair);
     await pair.untilSaid("file=one variable=one");
@@ -140,7 +140,7 @@ onEachGuest("a pair without a resident process", (guest) => {
   for (const signal of ["KILL", "TERM"])
     scenario(
       guest,
-      `a sidecar that gets SIG${signal} while it waits comes back; no target starts without`,
+      `restarts a sidecar that gets SIG${signal} while it waits, and starts no target before`,
       async (pairOf) => {
         const pair = await late(`once-late-${signal.toLowerCase()}`, pairOf);
         const before = await guest.mainPid(pair.sidecar);
@@ -175,7 +175,7 @@ onEachGuest("a pair without a resident process", (guest) => {
 });
 
 onEachGuest("the drop-in of a pair without a resident process", (guest: Guest) => {
-  scenario(guest, "is one that systemd takes as it is, and a reload is refused", async (pairOf) => {
+  scenario(guest, "passes systemd-analyze verify, and systemd refuses a reload", async (pairOf) => {
     const pair = await pairOf({ name: "once-verify", config: oneshot });
     const { stdout, stderr } = await guest.run(["systemd-analyze", "verify", pair.target], { check: false });
     // systemd 252 does not know these two, and says that it ignores them.

@@ -6,7 +6,7 @@ import type { Pair } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
 onEachGuest("pacing", (guest) => {
-  scenario(guest, "100 rotations in 10 s leave the target alive, with the last value", async (pairOf) => {
+  scenario(guest, "keeps the target alive through 100 rotations in 10 s, with the last value", async (pairOf) => {
     const pair = await pairOf({ name: "many", config: { onChange: { settle: 0.5, minInterval: 3 } } });
     await pair.start();
     await rotate(guest, pair, 100);
@@ -18,7 +18,7 @@ onEachGuest("pacing", (guest) => {
     expect(lines.length).toBeLessThanOrEqual(9);
   });
 
-  scenario(guest, "with no pause configured, the target's own start limit is the pace", async (pairOf) => {
+  scenario(guest, "follows the target's own start limit where no pause is configured", async (pairOf) => {
     const pair = await pairOf({ name: "limit", config: { onChange: { settle: 0, minInterval: 0 } } });
     await pair.start();
     await rotate(guest, pair, 100);
@@ -32,7 +32,7 @@ onEachGuest("pacing", (guest) => {
 
   scenario(
     guest,
-    "with 3 starts allowed in 60 s, what is published at once is in use within the minute",
+    "brings a new value to the target within the minute when it allows 3 starts in 60 s",
     async (pairOf) => {
       const pair = await pairOf({
         name: "slow",
@@ -49,7 +49,7 @@ onEachGuest("pacing", (guest) => {
     },
   );
 
-  scenario(guest, "a sidecar that was killed counts the starts that the one before has seen", async (pairOf) => {
+  scenario(guest, "counts the starts that a killed sidecar has seen", async (pairOf) => {
     const pair = await pairOf({
       name: "lives",
       config: { onChange: { settle: 0, minInterval: 0 } },
@@ -75,7 +75,7 @@ onEachGuest("pacing", (guest) => {
 
   scenario(
     guest,
-    "a service that its ExecCondition= keeps down takes the sidecar along, which says why",
+    "says why a service stays down when its ExecCondition= stops it with the sidecar",
     async (pairOf) => {
       const pair = await pairOf({
         name: "cexec",
@@ -88,14 +88,14 @@ onEachGuest("pacing", (guest) => {
       // Where no process of the sidecar stays, it stops so soon that systemd may have forgotten why.
       if (pair.isOnChange) return;
       await guest.until(
-        "somebody says why",
+        "the journal says why",
         async () => await pair.journal(),
         (said) => said.includes("cexec.service is down since the restart: its ExecCondition= is not met"),
       );
     },
   );
 
-  scenario(guest, "a service that a condition of its unit keeps down: STATUS says why", async (pairOf) => {
+  scenario(guest, "says in STATUS why a service stays down when a condition of its unit fails", async (pairOf) => {
     const pair = await pairOf({ name: "cpath", target: { unit: ["ConditionPathExists=!/run/cpath"] } });
     await pair.start();
     await guest.run(["touch", "/run/cpath"]);
@@ -113,7 +113,7 @@ onEachGuest("pacing", (guest) => {
     );
   });
 
-  scenario(guest, "a service that refuses to be restarted is told of once", async (pairOf) => {
+  scenario(guest, "reports once that a service refuses a restart", async (pairOf) => {
     const pair = await pairOf({ name: "refuses", target: { unit: ["RefuseManualStop=yes"] } });
     await pair.start();
     await pair.put("token", "two");
@@ -123,7 +123,7 @@ onEachGuest("pacing", (guest) => {
 
   scenario(
     guest,
-    "a service that restarted itself while the action waits is not restarted once more",
+    "does not restart a service again that restarted itself while the action waited",
     async (pairOf) => {
       const pair = await pairOf({
         name: "itself",
@@ -145,7 +145,7 @@ onEachGuest("pacing", (guest) => {
     },
   );
 
-  scenario(guest, "a stop that is in progress is not canceled by a rotation", async (pairOf) => {
+  scenario(guest, "does not cancel a stop in progress for a rotation", async (pairOf) => {
     const pair = await pairOf({ name: "stopping", config: { onChange: { settle: 0, minInterval: 0 } } });
     // It is stopped before the target, and takes until this file is there.
     await guest.write(
@@ -186,7 +186,7 @@ ExecStop=sh -c 'until test -e /run/stopping-go; do sleep 0.1; done'
     },
   );
 
-  scenario(guest, "splay ends with the action", async (pairOf) => {
+  scenario(guest, "drops a pending splay when the action is done", async (pairOf) => {
     const pair = await pairOf({ name: "splay-short", config: { onChange: { splay: 2 } } });
     await pair.start();
     await pair.put("token", "two");

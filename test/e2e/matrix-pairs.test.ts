@@ -16,7 +16,7 @@ const defaults = { onChange: { settle: 2, minInterval: 3 } };
 onEachGuest("a certificate and its key", (guest) => {
   const dies = { service: ["Restart=on-failure"] };
 
-  scenario(guest, "0.8 s apart are one rotation", async (pairOf) => {
+  scenario(guest, "written 0.8 s apart are one rotation", async (pairOf) => {
     const pair = await pairOf({ name: "close", secrets: pairOf1, program: needsPair, config: defaults, target: dies });
     await pair.start();
     await guest.run(`cd ${pair.store} && printf 2 >.c && printf 2 >.k && mv -T .c cert && sleep 0.8 && mv -T .k key`);
@@ -26,7 +26,7 @@ onEachGuest("a certificate and its key", (guest) => {
   for (const restart of ["no", "on-failure"])
     scenario(
       guest,
-      `further apart than settle: the service that died of the wrong pair runs with the right one (Restart=${restart})`,
+      `written further apart than settle: the service that died of the wrong pair runs with the right one (Restart=${restart})`,
       async (pairOf) => {
         const name = `apart-${restart}`;
         const target = { service: [`Restart=${restart}`] };
@@ -49,7 +49,7 @@ onEachGuest("a certificate and its key", (guest) => {
   if (areOnChange)
     scenario(
       guest,
-      "further apart than settle: the service that died of the wrong pair starts with the right one",
+      "written further apart than settle: the service that died of the wrong pair starts with the right one",
       async (pairOf) => {
         const pair = await pairOf({ name: "apart", secrets: pairOf1, program: needsPair, config: defaults });
         await pair.start();
@@ -62,7 +62,7 @@ onEachGuest("a certificate and its key", (guest) => {
       },
     );
 
-  scenario(guest, "of which the second never comes: the service stays failed, and its sidecar ends", async (pairOf) => {
+  scenario(guest, "with a missing second half: the service stays failed, and its sidecar ends", async (pairOf) => {
     const pair = await pairOf({ name: "alone", secrets: pairOf1, program: needsPair, config: defaults });
     await pair.start();
     await pair.put("cert", "2");

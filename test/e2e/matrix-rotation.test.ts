@@ -23,7 +23,7 @@ onEachGuest("a rotation", (guest) => {
     expect((await pair.pids()).sidecar).toBe(before.sidecar);
   });
 
-  scenario(guest, "of two secrets in one moment is one restart, with both", async (pairOf) => {
+  scenario(guest, "of two secrets at the same moment is one restart, with both values", async (pairOf) => {
     const program = 'echo "start $(cat /tmp/token) $(cat /tmp/key)"\nexec sleep infinity\n';
     const config = { onChange: { settle: 1 } };
     const pair = await pairOf({ name: "together", secrets: { token: "one", key: "one" }, program, config });
@@ -34,7 +34,7 @@ onEachGuest("a rotation", (guest) => {
     expect(await pair.said()).toEqual(["start one one", "start two two"]);
   });
 
-  scenario(guest, "reloads the target, which finds the new value while it is reloaded", async (pairOf) => {
+  scenario(guest, "reloads the target, which finds the new value during the reload", async (pairOf) => {
     const pair = await pairOf({
       name: "reloads",
       config: { onChange: { action: "reload" } },
@@ -70,7 +70,7 @@ onEachGuest("a rotation", (guest) => {
       expect(await guest.text(["pgrep", "-P", `${target}`])).toBe(children);
     });
 
-  scenario(guest, "with the action none is only published", async (pairOf) => {
+  scenario(guest, "with the action none is published only", async (pairOf) => {
     const pair = await pairOf({ name: "none", config: { onChange: { action: "none" } } });
     await pair.start();
     const before = await pair.pids();
@@ -86,7 +86,7 @@ onEachGuest("a rotation", (guest) => {
   for (const reloadOnChange of [true, false])
     scenario(
       guest,
-      `is fetched and acted on once by systemctl reload of the sidecar (reloadOnChange: ${reloadOnChange})`,
+      `happens once at systemctl reload of the sidecar, with its action (reloadOnChange: ${reloadOnChange})`,
       async (pairOf) => {
         const pair = await pairOf({
           name: `forced-${reloadOnChange}`,
@@ -109,7 +109,7 @@ onEachGuest("a rotation", (guest) => {
       },
     );
 
-  scenario(guest, "does not touch a oneshot at work, and its next run has the new value", async (pairOf) => {
+  scenario(guest, "does not disturb a oneshot at work, and its next run has the new value", async (pairOf) => {
     const pair = await pairOf({
       name: "oneshot",
       program: `${saysStart}\nuntil [ -e ${home}/oneshot.go ]; do sleep 0.1; done\necho "end file=$(cat /tmp/token)"\n`,
@@ -139,7 +139,7 @@ onEachGuest("a rotation", (guest) => {
     ]);
   });
 
-  scenario(guest, "runs a oneshot again that remains after its exit", async (pairOf) => {
+  scenario(guest, "runs a oneshot with RemainAfterExit= again", async (pairOf) => {
     const pair = await pairOf({
       name: "remains",
       program: `${saysStart}\n`,
@@ -151,7 +151,7 @@ onEachGuest("a rotation", (guest) => {
     await pair.untilState(pair.target, "active");
   });
 
-  scenario(guest, "waits for a target that is still starting, which then has the new value", async (pairOf) => {
+  scenario(guest, "waits for a target that is still starting, which then gets the new value", async (pairOf) => {
     const pair = await pairOf({
       name: "activating",
       target: { service: [`ExecStartPre=/bin/sh -c 'until [ -e ${home}/activating.go ]; do sleep 0.1; done'`] },
@@ -173,7 +173,7 @@ onEachGuest("a rotation", (guest) => {
 
   scenario(
     guest,
-    "between two tries of a target that fails is in its next try, without a restart on top",
+    "between two tries of a failing target reaches its next try, without an extra restart",
     async (pairOf) => {
       const pair = await pairOf({
         name: "tries",
@@ -197,7 +197,7 @@ onEachGuest("a rotation", (guest) => {
     },
   );
 
-  scenario(guest, "does not revive a target that has failed, and STATUS says so", async (pairOf) => {
+  scenario(guest, "does not revive a failed target, and STATUS says so", async (pairOf) => {
     // Only a sidecar that somebody else needs outlives its failed target.
     const pair = await pairOf({ name: "failed", config: { service: ["failed.service", "needs-failed.service"] } });
     const needs = [`Requires=${pair.sidecar}`, `After=${pair.sidecar}`].join("\n");
@@ -221,7 +221,7 @@ onEachGuest("a rotation", (guest) => {
     await guest.run("rm /run/systemd/system/needs-failed.service");
   });
 
-  scenario(guest, "that the target does not survive ends in a failed target, not in a loop", async (pairOf) => {
+  scenario(guest, "that breaks the target leaves it failed, and does not loop", async (pairOf) => {
     const pair = await pairOf({
       name: "breaks",
       program: `${saysStart}\n[ "$(cat /tmp/token)" != two ] || exit 1\nexec sleep infinity\n`,

@@ -16,7 +16,7 @@ onEachGuest("when the sidecar dies", (guest) => {
     ["KILL", "killed"],
     ["TERM", "terminated from outside"],
   ] as const) {
-    scenario(guest, `a sidecar that is ${how} comes back, and the next rotation arrives`, async (pairOf) => {
+    scenario(guest, `restarts a ${how} sidecar, and the next rotation arrives`, async (pairOf) => {
       const pair = await pairOf({ name: `sidecar-${signal.toLowerCase()}`, ...reloading });
       await pair.start();
       const before = await pair.pids();
@@ -32,7 +32,7 @@ onEachGuest("when the sidecar dies", (guest) => {
 
     scenario(
       guest,
-      `${how} during an outage of the store, it adopts what it published, and the target can restart`,
+      `${how} during an outage, it adopts the published set, and the target can restart`,
       async (pairOf) => {
         const pair = await pairOf({ name: `outage-${signal.toLowerCase()}`, ...reloading });
         await pair.start();
@@ -52,7 +52,7 @@ onEachGuest("when the sidecar dies", (guest) => {
     );
   }
 
-  scenario(guest, "a rotation that fell into its death is seen and acted on", async (pairOf) => {
+  scenario(guest, "sees a rotation that happened meanwhile, and acts on it", async (pairOf) => {
     const pair = await pairOf({ name: "between" });
     await pair.start();
     await pair.kill(pair.sidecar, "STOP");
@@ -61,7 +61,7 @@ onEachGuest("when the sidecar dies", (guest) => {
     await pair.untilSaid("file=two variable=two");
   });
 
-  scenario(guest, "an action that was due when it died is done by its next life", async (pairOf) => {
+  scenario(guest, "does an action that was due when the sidecar died", async (pairOf) => {
     // A unit that acts for the sidecar may outlive it, and keeps its pace.
     const pair = await pairOf({ name: "due", config: { onChange: { minInterval: areGenerated ? 15 : 600 } } });
     await pair.start();
@@ -75,7 +75,7 @@ onEachGuest("when the sidecar dies", (guest) => {
 
   scenario(
     guest,
-    "one that is alive is not killed by its watchdog, one that hangs is, and comes back",
+    "kills a hanging sidecar by its watchdog, and not a live one; it comes back",
     async (pairOf) => {
       const pair = await pairOf({ name: "watchdog", ...reloading, sidecar: { service: ["WatchdogSec=2"] } });
       await pair.start();
@@ -98,7 +98,7 @@ onEachGuest("when the sidecar dies", (guest) => {
   if (areOnChange)
     scenario(
       guest,
-      "a look that lasts is not killed by its watchdog, one that hangs is, and is made up for",
+      "kills a hanging look by its watchdog, and not a slow one, and makes up for it",
       async (pairOf) => {
         const slow = { ...reloading, config: { onChange: { action: "reload", settle: 6 } } };
         const pair = await pairOf({ name: "look-watchdog", ...slow, sidecar: { service: ["WatchdogSec=2"] } });
@@ -115,7 +115,7 @@ onEachGuest("when the sidecar dies", (guest) => {
       },
     );
 
-  scenario(guest, "a target that sleeps through it all is not started by anybody", async (pairOf) => {
+  scenario(guest, "does not start a stopped target", async (pairOf) => {
     const pair = await pairOf({ name: "sleeper" });
     await pair.start();
     await pair.stop();
@@ -129,7 +129,7 @@ onEachGuest("when the sidecar dies", (guest) => {
   for (const command of ["daemon-reload", "daemon-reexec"])
     scenario(
       guest,
-      `rotation and restarts go on after systemctl ${command}`,
+      `keeps rotating and restarting after systemctl ${command}`,
       async (pairOf) => {
         const pair = await pairOf({ name: command, target: { service: ["Restart=on-failure"] } });
         await pair.start();

@@ -59,7 +59,7 @@ onEachGuest("traps", (guest) => {
     });
   }
 
-  scenario(guest, "that cannot be replaced are named in STATUS; once removed, the rotation goes on", async (pairOf) => {
+  scenario(guest, "that the sidecar cannot replace appear in STATUS; once removed, the rotation continues", async (pairOf) => {
     const pair = await pairOf({
       name: "trap-directory",
       config: { secrets: { token: {}, late: optional } },
@@ -80,7 +80,7 @@ onEachGuest("traps", (guest) => {
     await pair.untilStatus(/^2 secrets from folder, [^;]*$/);
   });
 
-  scenario(guest, "at the name of a link that somebody removed are taken back", async (pairOf) => {
+  scenario(guest, "at the name of a removed link are replaced", async (pairOf) => {
     const pair = await pairOf({ name: "trap-taken", target: nobody });
     await pair.start();
     // A look at the start would mend it at once.
@@ -99,7 +99,7 @@ onEachGuest("traps", (guest) => {
 
   // systemd reads the variables itself where the units are generated.
   if (!areGenerated)
-    scenario(guest, "and a program that would source them is not started with them", async (pairOf) => {
+    scenario(guest, "stop a program that would source them from starting", async (pairOf) => {
       const pair = await pairOf({ name: "trap-sourced", target: nobody });
       await pair.start();
       const { target } = await pair.pids();

@@ -20,7 +20,7 @@ onEachGuest(
       await guest.tmpfs("/etc/fetcher", "4m");
     });
 
-    test("the search would find what was on the disk, also when it is deleted", async () => {
+    test("the search finds what was on the disk, even after its deletion", async () => {
       expect(await guest.text("stat -f -c %T /tmp")).toBe("ext2/ext3");
       const control = `control-${randomBytes(8).toString("hex")}`;
       await guest.write("/tmp/control", control.repeat(1000));
@@ -41,7 +41,7 @@ onEachGuest(
       ],
     ];
 
-    test("files: on tmpfs, and on no disk after rotation, kill and stop", async () => {
+    test("files: live on tmpfs, and reach no disk by rotation, kill or stop", async () => {
       const [unit, file, store] = [
         "fetcher@shared.service",
         "/run/shared-secrets/pub/tls.key",
@@ -75,7 +75,7 @@ onEachGuest(
     for (const [delivery, source, options, published] of deliveries)
       scenario(
         guest,
-        `${delivery}: on tmpfs or ramfs, and on no disk after rotation, kill and stop`,
+        `${delivery}: secrets live on tmpfs or ramfs, and reach no disk by rotation, kill or stop`,
         async (pairOf) => {
           const pair = await pairOf({
             name: `memory-${delivery}`,

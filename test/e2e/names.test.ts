@@ -23,7 +23,7 @@ onEachGuest("names of services", (guest) => {
     await removeNix(guest);
   });
 
-  test.each(["credentials", "private-tmp"])("that Nix renders start, and have their secrets: %s", async (delivery) => {
+  test.each(["credentials", "private-tmp"])("start with their secrets when Nix renders them: %s", async (delivery) => {
     const file = delivery === "credentials" ? "$CREDENTIALS_DIRECTORY/one" : "/tmp/one";
     const services = names.map((name, index) => {
       const nix = JSON.stringify(name);
@@ -49,7 +49,7 @@ onEachGuest("names of services", (guest) => {
     }
   });
 
-  test("of the template start, or are refused at once with words, and their generated units start", async () => {
+  test("start from the template, or it refuses them at once with a reason; their generated units start", async () => {
     const etc = "/etc/systemd/system";
     const generator = "/etc/systemd/system-generators/fetcher";
     await guest.write(`${etc}/fetcher@.service`, example("fetcher@.service"));

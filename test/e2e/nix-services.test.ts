@@ -54,7 +54,7 @@ onEachGuest(
       return text.split("\n").filter(Boolean);
     }
 
-    test("a script has the files and the variables, also in what another module appends, and is the main process", async () => {
+    test("a script gets files and variables, even in lines that another module appends, and is the main process", async () => {
       const units = scope(
         `{
           script = ''
@@ -76,7 +76,7 @@ onEachGuest(
       expect(lines).toEqual([`args=2 pid=${pid} one=it's one file=it's one marker=none`, "appended app.service three"]);
     });
 
-    test("each command of a list has them, whatever its prefix; quotes, specifiers and dollars arrive as written", async () => {
+    test("each command of a list gets them, whatever its prefix; quotes, specifiers and dollars arrive as written", async () => {
       const units = scope(`{
         serviceConfig = {
           Type = "oneshot";
@@ -96,7 +96,7 @@ onEachGuest(
       ]);
     });
 
-    test("all other commands see the files, also while the service stops", async () => {
+    test("all other commands see the files, even while the service stops", async () => {
       const kinds = ["ExecCondition", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"];
       const commands = kinds.map(
         (kind) => `${kind} = "/bin/sh -c 'echo \\"${kind} $$(cat \\\\\\"\${secrets."and two"}\\\\\\")\\"'";`,
@@ -111,7 +111,7 @@ onEachGuest(
       expect(await said(/ExecStopPost/)).toEqual(kinds.map((kind) => `${kind} two`));
     });
 
-    test("a service that shares its /tmp with a third unit goes on doing so, and still sees its secrets", async () => {
+    test("a service keeps sharing its /tmp with a third unit, and still sees its secrets", async () => {
       const units = scope(
         `{
           requires = [ "other.service" ];
@@ -130,7 +130,7 @@ onEachGuest(
     });
 
     test.each(["credentials", "private-tmp"])(
-      "a template is made of its secrets, and again when one rotates (%s)",
+      "builds a template from its secrets, and again when one rotates (%s)",
       async (delivery) => {
         const units = evaluation.units(`({ config, ... }: {
         secretsStore.enable = true;
@@ -155,7 +155,7 @@ onEachGuest(
       },
     );
 
-    test("a template is a file of the contract, with the mode, owner and group that were asked for", async () => {
+    test("publishes a template as a file of the contract, with the requested mode, owner and group", async () => {
       const units = evaluation.units(`{
         secretsStore.enable = true;
         secretsStore.folder.secretsDir = "/etc/secrets";
@@ -183,7 +183,7 @@ onEachGuest(
       ["0400", "root", "root"],
     ] as const;
     test.each(asked)(
-      "a file of the contract has mode %s, owner %s and group %s, and ends with its unit",
+      "a file of the contract has mode %s, owner %s and group %s, and goes with its unit",
       async (...of) => {
         const [mode, owner, group] = of;
         const { units, path } = evaluation.value(`
@@ -233,7 +233,7 @@ onEachGuest(
       },
     );
 
-    test("a module's own option that ends in EnvironmentFile= takes hostPath, also in another unit, and follows", async () => {
+    test("a module's own option ending in EnvironmentFile= takes hostPath, in another unit too, and follows rotations", async () => {
       const unit = (path: string) => `{
         serviceConfig = { EnvironmentFile = ${path}; StandardOutput = "append:${log}"; DynamicUser = true; };
         script = ''echo "%n $PASSWORD"; exec sleep infinity'';
@@ -334,11 +334,11 @@ onEachGuest(
     };
     const state = async (unit: string) => (await guest.show(unit, "ActiveState")).ActiveState;
 
-    test("a file of the contract is there before a consumer that nobody names, at boot and at a switch", async () => {
+    test("a file of the contract exists before an undeclared consumer starts, at boot and at a switch", async () => {
       await booting(300);
       await guest.systemctl("stop", "basic.target");
       await guest.systemctl("start", "--no-block", "boot-test.target");
-      await guest.until("the file is waited for", async () => (await state("secret-files.service")) === "activating");
+      await guest.until("the sidecar waits for the file", async () => (await state("secret-files.service")) === "activating");
       expect([await state("basic.target"), await state("app.service")]).toEqual(["inactive", "inactive"]);
       await come();
       expect(await said(/late/)).toEqual(["late"]);
@@ -350,7 +350,7 @@ onEachGuest(
       await ended();
     });
 
-    test("a boot goes on where such a file does not come, and the sidecar does, too", async () => {
+    test("a boot does not wait for ever for such a file, and the sidecar keeps trying", async () => {
       await booting(1);
       await guest.systemctl("stop", "basic.target");
       await guest.systemctl("start", "basic.target");
@@ -361,7 +361,7 @@ onEachGuest(
       await ended();
     });
 
-    test("a consumer with DynamicUser gets it by LoadCredential", async () => {
+    test("a consumer with DynamicUser gets it through LoadCredential", async () => {
       const units = evaluation.value(`(host [
         (nix + "/modules/secrets-store.nix")
         ${join(project, "examples/nixos/contract-consumer.nix")}

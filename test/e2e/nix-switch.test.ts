@@ -47,7 +47,7 @@ const upgrades = (["credentials", "private-tmp"] as const)
   .flatMap((delivery) => [true, false].map((wanted) => ({ delivery, wanted })))
   .flatMap((base) => Object.entries(changes).map(([what, [before, after]]) => ({ what, base, before, after })))
   .map(({ what, base, before, after }, index) => ({
-    title: `of ${what} ends with both running (${base.delivery}, ${base.wanted ? "" : "not "}wanted by a target)`,
+    title: `to ${what} leaves both running (${base.delivery}, ${base.wanted ? "" : "not "}wanted by a target)`,
     name: `switch-${index}`,
     before: { ...base, ...before },
     after: { ...base, ...after },
@@ -141,7 +141,7 @@ onEachGuest(
         });
       });
 
-    test("of a service that needs no secrets any more ends without the sidecar", async () => {
+    test("removes the sidecar of a service that needs no secrets any more", async () => {
       const { before, after } = await begin(last);
       await switchTo(guest, evaluation, before, after);
       await stays(guest, "switch-last.service");
@@ -150,7 +150,7 @@ onEachGuest(
     });
 
     test.each(untouched.map((upgrade) => [upgrade.before.delivery, upgrade] as const))(
-      "leaves what must not be restarted alone, until its sidecar is restarted (%s)",
+      "leaves a pair that must not be restarted alone, until its sidecar restarts (%s)",
       async (_, upgrade) => {
         const { before, after } = await begin(upgrade);
         const running = await pids(upgrade);

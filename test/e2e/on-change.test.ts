@@ -9,7 +9,7 @@ import { scenario } from "./scenario.ts";
 const source = { source: generatedUnits, alone: true };
 const unitOf = ({ name }: Pair, end: string) => `${name}-secrets-${end}`;
 
-onEachGuest("a sidecar that is there on change alone", (guest) => {
+onEachGuest("an on-change sidecar", (guest) => {
   const onChange = (options: PairOptions): PairOptions => ({
     ...options,
     // A poll would hide what the watch does not see.
@@ -55,7 +55,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "has no process, and a value that changes is in its service all the same, told once",
+    "runs no process, still brings a changed value to its service, and reports it once",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "change" }));
       await pair.start();
@@ -85,7 +85,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "sees the last of a hundred quick rotations, and no unit fails of them",
+    "sees the last of a hundred quick rotations, and none of its units fails",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "burst" }));
       await pair.start();
@@ -109,7 +109,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "loses no change that comes while a look is in progress",
+    "loses no change that comes during a look",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "during", config: { onChange: { settle: 1 } } }));
       await pair.start();
@@ -130,7 +130,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "keeps what it has while the store is away or cannot be read, says so once, and goes on when it is back",
+    "keeps its set while the store is away or unreadable, says so once, and continues afterwards",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "outage" }));
       await pair.start();
@@ -156,7 +156,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "sees links that are swapped, whether the older generation is removed or stays",
+    "sees swapped links, whether the older generation is removed or stays",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "swap", secrets: undefined }));
       const home = "/etc/fetcher/swap";
@@ -179,7 +179,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "sees a directory that is replaced by another that comes later",
+    "sees a directory that another one replaces later",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "later" }));
       await pair.start();
@@ -197,7 +197,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "a look that is killed is made up for, and its action is not lost",
+    "makes up for a killed look, and does not lose its action",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "killed", config: { onChange: { settle: 2 } } }));
       await pair.start();
@@ -214,7 +214,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "keeps the target's start limit, and the last value is in the end in it",
+    "keeps to the target's start limit, and the target gets the last value in the end",
     async (pairOf) => {
       const pair = await pairOf(
         onChange({
@@ -244,7 +244,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "stops with its service, whichever way and whatever is in progress, and nothing is left",
+    "stops with its service, at any moment and in any way, and leaves nothing",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "gone", config: { onChange: { settle: 2 } } }));
       const ends = ["watch.path", "refresh.path", "refresh.timer", "refresh.service", "watch.service", "act.path"];
@@ -270,7 +270,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "a start waits for a late store, and what changes then is seen",
+    "waits for a late store at its start, and sees later changes",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "late", secrets: undefined }));
       await guest.systemctl("start", "--no-block", pair.target);
@@ -287,7 +287,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "without what acts for it, as where its path unit got no inotify instance, is told so, and acts when that is there",
+    "reports in STATUS that no unit acts for it, as when its path unit got no inotify instance, and acts once one does",
     async (pairOf) => {
       const pair = await pairOf(onChange({ name: "actless" }));
       await pair.start();
@@ -297,7 +297,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
       const words =
         "the action waits: actless-secrets-act.service has not begun (see systemctl status actless-secrets-act.path ";
       await guest.until(
-        "fetcher status tells it",
+        "fetcher status reports it",
         async () => JSON.stringify(await statusOf(pair)),
         (text) => text.includes(words),
         { timeout: 60 },
@@ -314,7 +314,7 @@ onEachGuest("a sidecar that is there on change alone", (guest) => {
 
   scenario(
     guest,
-    "is started by a timer where nobody can watch the store",
+    "is started by a timer where systemd cannot watch the store",
     async (pairOf) => {
       const settings = { command: ["sh", "-c", "cat /srv/polls-token"], pollingInterval: 2, secretsDir: undefined };
       await guest.write("/srv/polls-token", "one", 0o400);

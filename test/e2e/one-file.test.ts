@@ -48,7 +48,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     );
   });
 
-  test("the least that works: its files are there when it starts, and a new value reloads it", async () => {
+  test("minimal: its files exist when it starts, and a new value reloads it", async () => {
     await service("web", "echo started with $$(wc -c < /run/web-secrets/pub/tls.crt) bytes", [
       "DynamicUser=no",
       `ExecReload=/bin/sh -c 'echo reloaded with $$(wc -c < /run/web-secrets/pub/tls.crt) bytes'`,
@@ -70,7 +70,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     await guest.until("the sidecar stopped", async () => (await leftIn(guest, "/run/web-secrets")) === "");
   });
 
-  test("env: its variables are there, and a new value restarts it with that", async () => {
+  test("env: it starts with its variables, and a new value restarts it", async () => {
     await service("vars", "echo my word has $${#db_password} bytes");
     const config = { delivery: "env", secrets: { db_password: {} }, config: { reloadOnChange: true } };
     await add("vars", config, { db_password: "three" });
@@ -83,7 +83,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     expect(files).toMatch(/Permission denied/);
   });
 
-  test("credentials: the service's user reads its copies, and an optional one is there empty", async () => {
+  test("credentials: its user reads the copies, and an optional missing secret is an empty file", async () => {
     await service("creds", "echo $$(wc -c < $$CREDENTIALS_DIRECTORY/a) and $$(wc -c < $$CREDENTIALS_DIRECTORY/b)");
     const config = {
       delivery: "credentials",
@@ -97,7 +97,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     await said("creds", "8 and 1");
   });
 
-  test("private-tmp: as RFC 59 has it, with variables where they are wanted", async () => {
+  test("private-tmp: it gets files as RFC 59 says, and variables on request", async () => {
     await service("shared", "echo $$(wc -c < /tmp/a) $${#OTHER}");
     const config = { delivery: "private-tmp", environment: { OTHER: "b" }, secrets: { a: {}, b: {} } };
     await add("shared", config, { a: "one", b: "four" });
@@ -106,7 +106,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     expect(await guest.read("/run/shared-secrets/pub/secrets.env")).not.toMatch(/^A=/m);
   });
 
-  test("an instance and a name with an escape have their own", async () => {
+  test("an instance and an escaped name each get their own secrets", async () => {
     for (const name of ["app@a", String.raw`foo\x2dbar`]) {
       await service(name, `echo begun with $$one`);
       await add(name, { delivery: "env", secrets: { one: {} }, config: { reloadOnChange: true } }, { one: "begin-1" });
@@ -117,8 +117,8 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     }
   });
 
-  describe("a file that is wrong", () => {
-    test("keeps its service from starting, with words in the journal of its sidecar, and no other's", async () => {
+  describe("a wrong file", () => {
+    test("keeps its service from starting, explains why in its sidecar's journal, and affects no other service", async () => {
       await service("broken", "echo must not start");
       await add("broken", { secrets: { a: { mod: "0400" } } }, { a: "one" });
       const start = await guest.run(["systemctl", "start", "broken"], { check: false });
@@ -131,7 +131,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
       await said("later", "hello from later");
     });
 
-    test("that is put right needs no more than a daemon-reload", async () => {
+    test("needs only a daemon-reload once corrected", async () => {
       await service("broken", "echo mended");
       await add("broken", { secrets: { a: { mode: "0400" } } }, { a: "one" });
       await guest.systemctl("start", "broken");
@@ -139,7 +139,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     });
   });
 
-  test("all of them are in one table of one screen, the broken one with what is wrong, and the metrics say the same", async () => {
+  test("one screen's table shows all services and what is wrong with the broken one; the metrics agree", async () => {
     const others = Array.from({ length: 10 }, (_, index) => `ten${index}`);
     for (const name of others) {
       await service(name, "echo begun");
@@ -188,7 +188,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     );
   });
 
-  test("a file that is wired by hand is left alone, and a sidecar's name that is taken is not taken again", async () => {
+  test("leaves a hand-wired file alone, and does not reuse a taken sidecar name", async () => {
     await guest.write(
       "/etc/fetcher/left.json",
       JSON.stringify({ output: { directory: "/run/left/pub" }, secrets: { a: {} } }),
@@ -205,13 +205,13 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     await guest.run(`rm ${etc}/left-secrets.service`);
   });
 
-  test("a file that is removed is a service without secrets at the next daemon-reload", async () => {
+  test("leaves a service without secrets at the next daemon-reload after its file is removed", async () => {
     await guest.run("rm /etc/fetcher/later.json");
     await guest.systemctl("daemon-reload");
     await guest.systemctl("restart", "later");
     expect((await guest.show("later", "Requires")).Requires).not.toContain("later-secrets");
     await guest.until(
-      "its sidecar is gone",
+      "the sidecar is gone",
       async () => (await guest.show("later-secrets", "LoadState")).LoadState === "not-found",
     );
   });

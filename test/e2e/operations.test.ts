@@ -12,7 +12,7 @@ onEachGuest("the commands of the operations page", (guest) => {
 
   const stopped = () =>
     guest.until(
-      "both are stopped",
+      "both units are stopped",
       async () => [await state("hello.service"), await state("fetcher@hello.service")],
       (states) => states.every((each) => each === "inactive"),
     );
@@ -31,14 +31,14 @@ onEachGuest("the commands of the operations page", (guest) => {
     );
   });
 
-  test("a start that waits for the store says so, and can be taken back", async () => {
+  test("a waiting start says so in STATUS, and systemctl stop cancels it", async () => {
     await guest.systemctl("start", "--no-block", "hello");
     await guest.until("it waits", status, (text) => text.startsWith("waiting for folder: no directory"));
     await guest.systemctl("stop", "hello", "fetcher@hello");
     await stopped();
   });
 
-  test("a sidecar whose service was stopped meanwhile stops when it is ready", async () => {
+  test("a sidecar whose service was stopped meanwhile stops once it is ready", async () => {
     await guest.systemctl("start", "--no-block", "hello");
     await guest.until("it waits", status, (text) => text.startsWith("waiting for folder: no directory"));
     await guest.systemctl("stop", "hello");
@@ -50,7 +50,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     expect(await guest.journal("fetcher@hello")).toContain("ready: 2 secrets from folder");
   });
 
-  test("status, journal and reload", async () => {
+  test("status, journal and reload work as the page says", async () => {
     await guest.systemctl("start", "hello");
     expect(await status()).toMatch(
       /^2 secrets from folder, checked at \d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d); fetcher \d[^;]*$/,
@@ -84,7 +84,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     );
   });
 
-  test("an output that cannot be made is tried again by systemd, as the table of exit statuses has it", async () => {
+  test("systemd retries an output that cannot be created, as the table of exit statuses says", async () => {
     await guest.systemctl("stop", "hello");
     // The sidecar follows, and takes its directory away.
     await stopped();
@@ -105,7 +105,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     expect(await state("hello.service")).toBe("active");
   });
 
-  test("the log level is raised by the drop-in", async () => {
+  test("the drop-in raises the log level", async () => {
     const [dropIn] = blocksOf(page, "systemd");
     await guest.write(`${etc}/fetcher@hello.service.d/override.conf`, dropIn?.code ?? "");
     await guest.systemctl("daemon-reload");
@@ -118,7 +118,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     expect(await guest.journal("fetcher@hello")).toContain("asking for the action");
   });
 
-  test("for machines the lines are objects, by the drop-in", async () => {
+  test("the drop-in turns log lines into JSON objects", async () => {
     const dropIn = blockWith(page, "systemd", "FETCHER_LOG_FORMAT");
     await guest.write(`${etc}/fetcher@hello.service.d/override.conf`, dropIn.code);
     await guest.systemctl("daemon-reload");
@@ -134,7 +134,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.run(`rm ${etc}/fetcher@hello.service.d/override.conf && systemctl daemon-reload`);
   });
 
-  test("with nothing that needs it a sidecar stops at once", async () => {
+  test("a sidecar that no unit needs stops at once", async () => {
     await guest.systemctl("stop", "hello");
     await stopped();
     const from = await guest.journalCursor();

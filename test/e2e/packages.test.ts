@@ -69,7 +69,7 @@ onEmptyGuests(
       atFirst = await files();
     }, 600_000);
 
-    test("is installed by one command, and one file wires a service", async () => {
+    test("installs with one command, and one file wires a service", async () => {
       await apt("install", deb(1));
       expect(await guest.text("fetcher --version")).toMatch(/^fetcher \d/);
       expect(await guest.text("command -v fetcher")).toBe("/usr/bin/fetcher");
@@ -85,12 +85,12 @@ onEmptyGuests(
       await startedWith("one");
     });
 
-    test("rotates", async () => {
+    test("publishes a rotation", async () => {
       await guest.replace("/etc/fetcher/web/secrets/password", "two", 0o400);
       await said("started with two");
     });
 
-    test("an upgrade changes the sidecar to the new program, and does not touch the service", async () => {
+    test("upgrades the sidecar to the new program without touching the service", async () => {
       await said("web.service: restart done");
       const before = await pids();
       await apt("install", deb(2));
@@ -112,7 +112,7 @@ onEmptyGuests(
       await said("started with three");
     });
 
-    test("a removal ends the sidecar and leaves the service alone; a purge leaves what is the administrator's", async () => {
+    test("removal ends the sidecar and leaves the service alone; purge keeps the administrator's files", async () => {
       await guest.until(
         "the action is over",
         async () => await guest.journal("web-secrets"),

@@ -56,7 +56,7 @@ function certificate(name: string): readonly [certificate: string, key: string] 
   return [text, key];
 }
 
-onEachGuest("plain systemd, as the documents have it", (guest) => {
+onEachGuest("plain systemd, as the documentation describes it", (guest) => {
   const service = async (name: string, ...lines: readonly string[]) => {
     await guest.write(`${etc}/${name}.service`, ["[Service]", ...lines, ""].join("\n"));
     await guest.systemctl("daemon-reload");
@@ -103,7 +103,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
       );
     };
 
-    test("is three commands and one line by hand, and a new certificate is one reload, without a new process", async () => {
+    test("takes three commands and one edited line, and a new certificate is one reload without a new process", async () => {
       const commands = numbered(blockWith(page, "sh", "fetcher add nginx").code);
       expect(commands).toHaveLength(3);
       const [line = "", ...others] = codeUnder(page, "nginx with TLS, and a reload for each new certificate", "text");
@@ -126,7 +126,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
       await isServed("second");
     }, 180_000);
 
-    test("docs/how-to/tls.md: a new pair is one reload, and a key of another certificate never reaches nginx", async () => {
+    test("docs/how-to/tls.md: reloads once for a new pair, and nginx never gets another certificate's key", async () => {
       const tls = "docs/how-to/tls.md";
       const [first = "", verified = "", next = "", hook = "", ...others] = blocksOf(tls, "sh").map(({ code }) => code);
       const [line = "", refusal = ""] = blocksOf(tls, "text").map(({ code }) => code.trimEnd());
@@ -156,7 +156,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
   });
 
   needs("vault-server").test(
-    "a service with variables from Vault is three commands",
+    "a service gets variables from Vault with three commands",
     async () => {
       const commands = numbered(blockWith(page, "sh", "--backend vault").code);
       expect(commands.length).toBeLessThanOrEqual(3);
@@ -179,7 +179,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
   );
 
   describe("a service with an EnvironmentFile=", () => {
-    test("is two commands, and reads the same variables", async () => {
+    test("moves to fetcher with two commands, and reads the same variables", async () => {
       const commands = numbered(blockWith(page, "sh", "--import").code);
       expect(commands.length).toBeLessThanOrEqual(2);
       await guest.write("/etc/app.env", 'TOKEN="canary-77 \\"x\\""\nTZ=UTC # no comment\nEMPTY=\n', 0o600);
@@ -232,7 +232,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     );
   }, 120_000);
 
-  test("upgrade: the sidecar goes on with the new program, and neither systemd nor the service notices", async () => {
+  test("upgrade: the sidecar continues with the new program, and neither systemd nor the service notices", async () => {
     await guest.write("/etc/fetcher/nginx/secrets/a", "one", 0o400);
     await service("nginx", says("nothing"));
     await type(guest, "fetcher add nginx a && systemctl restart nginx");
@@ -243,7 +243,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     const isOld = major < 22 || (major === 22 && minor < 15);
     const said = isOld ? /cannot change to the installed program in this process/ : /\bready:.*\bready:/s;
     await guest.until(
-      "what becomes of it is said",
+      "the journal reports the upgrade",
       async () => await guest.journal("nginx-secrets"),
       (journal) => said.test(journal),
     );
@@ -252,7 +252,7 @@ onEachGuest("plain systemd, as the documents have it", (guest) => {
     await guest.run(`systemctl stop nginx; rm ${etc}/nginx.service`);
   }, 120_000);
 
-  test("uninstall: nothing of fetcher is left but the secrets", async () => {
+  test("uninstall: leaves nothing of fetcher but the secrets", async () => {
     await guest.write("/etc/fetcher/app/secrets/a", "one", 0o400);
     await service("app", says("nothing"));
     await type(guest, "fetcher add app --now a");

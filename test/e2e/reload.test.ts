@@ -22,7 +22,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
   const reload = async (pair: Pair) =>
     (await guest.run(["systemctl", "reload", pair.sidecar], { check: false, timeout: 60 })).code;
 
-  scenario(guest, "takes over new and removed secrets, and no process notices", async (pairOf) => {
+  scenario(guest, "takes over added and removed secrets, and no process notices", async (pairOf) => {
     const pair = await pairOf({ name: "takes", secrets: { token: "one", old: "leaves", key: "canary-key" } });
     await edit(pair, (config) => delete config.secrets["key"]);
     await pair.start();
@@ -49,7 +49,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
     expect(await guest.journal(pair.sidecar)).not.toContain("canary-key");
   });
 
-  scenario(guest, "says in STATUS when the file differs, and refuses a wrong one with one line", async (pairOf) => {
+  scenario(guest, "reports in STATUS when the file differs, and refuses a wrong one with one line", async (pairOf) => {
     const pair = await pairOf({ name: "refuses" });
     await pair.start();
     const before = await pair.pids();
@@ -66,7 +66,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
     expect(await pair.pids()).toEqual(before);
   });
 
-  scenario(guest, "takes another action over, and names what waits for a restart", async (pairOf) => {
+  scenario(guest, "takes over another action, and names what needs a restart", async (pairOf) => {
     const pair = await pairOf({ name: "keeps" });
     await pair.start();
     const before = await pair.pids();
@@ -81,7 +81,7 @@ onEachGuest("a reload of the sidecar", (guest) => {
     expect(await pair.pids()).toEqual(before);
   });
 
-  scenario(guest, "a unit of an earlier version fetches, and says why it takes nothing over", async (pairOf) => {
+  scenario(guest, "fetches in a unit of an earlier version, and says why it takes nothing over", async (pairOf) => {
     const pair = await pairOf({
       name: "earlier",
       sidecar: { service: ["ExecReload=", "ExecReload=kill -HUP $MAINPID"] },

@@ -28,7 +28,7 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
     { runtime: "Node", dropIns: [], alone: 1.2, connected: 1.8 },
     { runtime: "its own runtime", dropIns: ["executable.conf"], alone: 1.0, connected: 1.6 },
   ])(
-    "is as narrow as it was, with $runtime: $alone, and $connected with the network, on 257 and newer",
+    "is as narrow as recorded: $runtime with $alone, and $connected with the network, on systemd 257 and newer",
     async (figures) => {
       const example = (name: string) => readFileSync(join(project, "examples/systemd", name), "utf8");
       await guest.write(`${etc}/fetcher@.service`, example("fetcher@.service"));
@@ -121,7 +121,7 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
   ] as const)
     scenario(
       guest,
-      `takes a folder in ${place} by the drop-in of the template's comment, and sees it replaced`,
+      `allows a folder in ${place} with the drop-in from the template's comment, and sees its replacement`,
       async (pairOf) => {
         await guest.write(`${place}/current/token`, "one", 0o400);
         const pair = await pairOf({
@@ -139,7 +139,7 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
 
   scenario(
     guest,
-    "opens one of the closed places by the drop-in of docs/how-to/deliveries.md, and no other",
+    "opens one of the closed places with the drop-in of docs/how-to/deliveries.md, and no other",
     async (pairOf) => {
       const [place, other] = ["/etc/ssl/private/opened", "/etc/ssh/sandbox-canary"];
       await guest.write(`${place}/token`, "one", 0o400);
@@ -157,7 +157,7 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
     },
   );
 
-  scenario(guest, "gives the `credentials` store what systemd hands to the unit", async (pairOf) => {
+  scenario(guest, "gives the `credentials` store the credentials that systemd passes to the unit", async (pairOf) => {
     const pair = await pairOf({
       name: "handed",
       secrets: undefined,
@@ -174,7 +174,7 @@ onEachGuest(
   (guest) => {
     // Not in the test: what it makes is removed after the tests of its block.
     const evaluation = new Evaluation();
-    test("is as narrow for each store", async () => {
+    test("is as narrow as recorded for each store", async () => {
       const stores = {
         folder: `{ backend = "folder"; config.secretsDir = "/run/secrets"; }`,
         vault: `{ backend = "vault"; config.tokenPath = "/run/secrets/token"; }`,

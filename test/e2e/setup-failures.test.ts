@@ -6,7 +6,7 @@ import { onEachGuest } from "./guests.ts";
 import { scenario } from "./scenario.ts";
 
 onEachGuest("a sidecar that systemd cannot set up", (guest) => {
-  scenario(guest, "fails at once where a path of the sandbox is not there, and starts when it is", async (pairOf) => {
+  scenario(guest, "fails at once while a path of its sandbox is missing, and starts once it exists", async (pairOf) => {
     const pair = await pairOf({ name: "hidden", sidecar: { service: ["BindReadOnlyPaths=/srv/not-there"] } });
     const { code } = await guest.run(["timeout", "60", "systemctl", "start", pair.target], { check: false });
     expect(code).toBe(1);
@@ -21,7 +21,7 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     await guest.run(["rmdir", "/srv/not-there"]);
   });
 
-  scenario(guest, "names the link in the place of its directory, and starts once that is removed", async (pairOf) => {
+  scenario(guest, "names the link in place of its directory, and starts once that is removed", async (pairOf) => {
     const pair = await pairOf({ name: "in-the-way" });
     await guest.run(["ln", "-s", "private/gone", pair.runtime]);
     await guest.run(["systemctl", "start", "--no-block", pair.target]);
@@ -56,7 +56,7 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     await guest.run(["rm", `/etc/systemd/system/${unit}`]);
   });
 
-  scenario(guest, "sees an optional path that comes later than its start, and the service starts", async (pairOf) => {
+  scenario(guest, "sees an optional path that appears after its start, and the service starts", async (pairOf) => {
     const folder = "/var/lib/comes-later/secrets";
     const pair = await pairOf({
       name: "later",

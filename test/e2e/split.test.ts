@@ -11,12 +11,12 @@ const source = { source: generatedUnits };
 const actOf = ({ name }: Pair) => `${name}-secrets-act.service`;
 const pathOf = ({ name }: Pair) => `${name}-secrets-act.path`;
 
-onEachGuest("a sidecar that has another unit act", (guest) => {
+onEachGuest("a sidecar whose actions another unit does", (guest) => {
   const inbox = async ({ name }: Pair) => await guest.text(["ls", "-A", `/run/${name}-secrets-act/inbox`]);
 
   scenario(
     guest,
-    "is told when it is done, the inbox is empty again, and the unit has ended",
+    "learns that an action is done; the inbox is empty again, and the unit has ended",
     async (pairOf) => {
       const pair = await pairOf({ name: "told" });
       await pair.start();
@@ -44,7 +44,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
   ] as const)
     scenario(
       guest,
-      `has its action done though that unit is ${how} while it waits`,
+      `gets its action done even if that unit is ${how} while it waits`,
       async (pairOf) => {
         const pair = await pairOf({ name: `act-${how}`, config: { onChange: { minInterval: 6 } } });
         await pair.start();
@@ -62,7 +62,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
 
   scenario(
     guest,
-    "and its target can be stopped while an action waits: nothing runs on, and nothing is left",
+    "stops with its target while an action waits; nothing keeps running, and nothing is left",
     async (pairOf) => {
       const pair = await pairOf({ name: "waits", config: { onChange: { splay: 5000 } } });
       await pair.start();
@@ -83,7 +83,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
 
   scenario(
     guest,
-    "says in STATUS that the configuration is wrong when the action is due, which is done once it is right",
+    "reports a wrong configuration in STATUS when the action is due, and acts once it is right",
     async (pairOf) => {
       const pair = await pairOf({ name: "wrong" });
       await pair.start();
@@ -103,7 +103,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
 
   scenario(
     guest,
-    "is not done out of by a systemd that is reexecuted in between",
+    "keeps its due action when systemd reexecutes in between",
     async (pairOf) => {
       const pair = await pairOf({ name: "reexec", config: { onChange: { minInterval: 5 } } });
       await pair.start();
@@ -122,7 +122,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
 
   scenario(
     guest,
-    "can be checked while nothing of it runs",
+    "can be checked while none of its units runs",
     async (pairOf) => {
       const pair = await pairOf({ name: "checked" });
       const { code, stdout } = await guest.run(["fetcher", "check", "checked"], { check: false });
@@ -135,7 +135,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
 
   scenario(
     guest,
-    "leaves nothing of itself when its service stops, also of one that nothing else refers to",
+    "leaves nothing behind when its service stops, even one that nothing else refers to",
     async (pairOf) => {
       const pair = await pairOf({ name: "leaves" });
       for (let time = 0; time < 20; time += 1) {
@@ -150,7 +150,7 @@ onEachGuest("a sidecar that has another unit act", (guest) => {
     source,
   );
 
-  test("has a unit that acts in a sandbox as narrow as its own", async () => {
+  test("uses an acting unit whose sandbox is as narrow as its own", async () => {
     await guest.write("/etc/fetcher/narrow.json", JSON.stringify({ secrets: { a: {} } }));
     const printed = await guest.text(["fetcher", "units", "narrow"]);
     const units = printed.split(/^# \/run\/systemd\/generator\/(.*)\n/m).slice(1);

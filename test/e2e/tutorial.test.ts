@@ -67,7 +67,7 @@ needs("own-guest", "guest-host", "postgresql", "vault-namespaces").describe("the
     expect(await guest.exists("/etc/fetcher/shop")).toBe(false);
   }, 480_000);
 
-  test("docs/how-to/postgresql.md: the next user works on with the tables of the one before, which is dropped", async () => {
+  test("docs/how-to/postgresql.md: the next user keeps working with the tables of the previous one, which is dropped", async () => {
     await guest.run(
       `systemd-run --unit=bao --setenv=HOME=/root bao server -dev -dev-root-token-id=root && until bao status >/dev/null; do sleep 1; done`,
       { env },
@@ -99,7 +99,7 @@ needs("own-guest", "guest-host", "postgresql", "vault-namespaces").describe("the
     await guest.run("fetcher remove app --yes; systemctl stop app bao");
   }, 480_000);
 
-  test("every step is typed here", () => {
+  test("this file runs every step", () => {
     const steps = blocks.flatMap(({ heading }) => /^(\d+)\./.exec(heading)?.[1] ?? []);
     expect(new Set(steps)).toEqual(new Set(Array.from({ length: 12 }, (_, index) => String(index + 1))));
   });

@@ -71,7 +71,7 @@ onEachGuest("a user's service", (guest) => {
     await guest.run(`userdel --remove ${user} 2>&1; rm -rf ${generators}/fetcher ${manager}; systemctl daemon-reload`);
   });
 
-  test("has its variables, and a new value restarts it by the user's manager; nothing is left after its stop", async () => {
+  test("gets its variables; the user's manager restarts it for a new value; its stop leaves nothing", async () => {
     await guest.write("/run/systemd/system/vars.service", "[Service]\nExecStart=/bin/sleep infinity\n");
     await guest.systemctl("start", "vars.service");
     const systems = await guest.mainPid("vars.service");
@@ -89,7 +89,7 @@ onEachGuest("a user's service", (guest) => {
     await guest.until("the sidecar stopped", async () => !(await guest.exists(`${run}/vars-secrets`)));
   });
 
-  test("is reloaded where it reads its files again, and they are the user's alone", async () => {
+  test("reloads where it rereads its files, and only the user can read them", async () => {
     const config = { secrets: { a: {} }, onChange: { action: "reload" } };
     const show = `wc -c <${run}/files-secrets/pub/a`;
     await add("files", config, `echo begun with $$(${show})`, [
@@ -103,7 +103,7 @@ onEachGuest("a user's service", (guest) => {
     await said("files", "reloaded with 4");
   });
 
-  test("has copies as credentials: a rotation restarts it, whatever the action is", async () => {
+  test("gets copies as credentials: a rotation restarts it, whatever the action is", async () => {
     const config = { delivery: "credentials", secrets: { a: {} }, onChange: { action: "reload" } };
     await add("creds", config, "echo $$(wc -c <$$CREDENTIALS_DIRECTORY/a) bytes", ["ExecReload=/bin/echo not enough"]);
     await systemctl("start", "creds");
@@ -121,7 +121,7 @@ onEachGuest("a user's service", (guest) => {
     ],
     ["owned", { secrets: { a: { owner: "root" } } }, "secrets.a.owner: only root can give a file to"],
     ["grouped", { secrets: { a: { group: "daemon" } } }, "secrets.a.group: only root can give a file to"],
-  ])("does not start where its file asks for what only root can: %s", async (name, config, words) => {
+  ])("does not start when its file asks for something only root can do: %s", async (name, config, words) => {
     await add(name, config, "echo must not start");
     const start = await tried("systemctl", "--user", "start", name);
     expect(start.code).not.toBe(0);
@@ -129,13 +129,13 @@ onEachGuest("a user's service", (guest) => {
     expect(await journal(name)).not.toContain("must not start");
   });
 
-  test("whose files may be given to the user and her groups starts", async () => {
+  test("starts when its files may go to the user and her groups", async () => {
     await add("hers", { secrets: { a: { owner: user, group: user, mode: "0440" } } }, "echo begun");
     await systemctl("start", "hers");
     await said("hers", "begun");
   });
 
-  test("is in the user's table, not in the system's, and its sidecar can be checked and reloaded", async () => {
+  test("appears in the user's table, not in the system's, and its sidecar can be checked and reloaded", async () => {
     const config = { delivery: "env", secrets: { a: {} }, onChange: { action: "restart" } };
     await add("shown", config, "echo begun with $$a");
     await systemctl("start", "shown");
@@ -151,7 +151,7 @@ onEachGuest("a user's service", (guest) => {
     expect(await guest.text(`ls ${run} ${run}/systemd/user 2>&1`)).not.toContain("fetcher-check");
   });
 
-  needs("nix").test("has its secrets by the units of home-manager's module, and a new value restarts it", async () => {
+  needs("nix").test("gets its secrets from the units of home-manager's module, and restarts for a new value", async () => {
     const rendered =
       evaluation.value(`(import ${nixPath(standInNixpkgs, "home-manager.nix")} { inherit lib pkgs; modules = [
       (nix + "/home-manager.nix")
@@ -191,7 +191,7 @@ onEachGuest("a user's service", (guest) => {
     await guest.until("the sidecar stopped", async () => !(await guest.exists(`${run}/athome-secrets`)));
   });
 
-  test("whose sidecar is killed goes on, and the next one adopts what is there while the store is away", async () => {
+  test("keeps running when its sidecar is killed, and the next one adopts the published set during an outage", async () => {
     const config = { delivery: "env", secrets: { a: {} }, onChange: { action: "restart" } };
     await add("kept", config, "echo begun with $$a");
     await systemctl("start", "kept");
@@ -215,7 +215,7 @@ onEachGuest("a user's service", (guest) => {
     const pidOf = async (unit: string) =>
       (await tried("systemctl", "--user", "show", "--property=MainPID", "--value", unit)).said.trim();
 
-    test("give a service its secrets and take them back, and what runs keeps running", async () => {
+    test("give a service its secrets and take them away, while running services continue", async () => {
       await service("mine", "echo begun with $$word");
       await systemctl("daemon-reload");
       const before = await places();
@@ -264,7 +264,7 @@ onEachGuest("a user's service", (guest) => {
       expect(await guest.text(`find /etc/fetcher /etc/systemd -user ${uid} 2>/dev/null`, { check: false })).toBe("");
     });
 
-    test("take a file of variables over, and give it back", async () => {
+    test("import a file of variables, and restore it", async () => {
       await put(`${home}/app.env`, "word='from a file'\n");
       await service("imports", "echo begun with $$word", [`EnvironmentFile=${home}/app.env`]);
       await systemctl("daemon-reload");
@@ -281,7 +281,7 @@ onEachGuest("a user's service", (guest) => {
       expect([removed.code, await guest.exists(dropIns), await guest.exists(secret)]).toEqual([0, false, true]);
     });
 
-    test("say what root has to do where systemd does not run the users' generator, and refuse private-tmp", async () => {
+    test("tell root what to do where systemd does not run the users' generator, and refuse private-tmp", async () => {
       const before = await places();
       const refused = await tried("fetcher", "add", "--user", "mine", "--private-tmp", "word");
       expect(refused.said).toContain("delivery: private-tmp works only for units of the system");

@@ -47,7 +47,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a new version restarts the target with it, and the sidecar stays",
+      "restarts the target for a new version, and the sidecar keeps running",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "rotates");
         await pair.start();
@@ -63,7 +63,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a server that is down at boot, and 20 s later up, but sealed: the start waits, says for what, and goes on in the end",
+      "is down at boot, then sealed: the start waits, says for what, and continues in the end",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "late");
         await server.down();
@@ -93,7 +93,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a server that is killed while the target runs, and comes back sealed: nothing is touched, and what changed meanwhile comes in the end",
+      "is killed while the target runs, and comes back sealed: nothing restarts, and changes made meanwhile arrive in the end",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "away");
         await pair.start();
@@ -128,7 +128,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a server that is killed under a running target: either restarts on what was published, and then only the change is seen",
+      "is killed under a running target: a restart of either unit uses the published set, and only the later change counts",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "killed");
         await pair.start();
@@ -153,7 +153,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a token that is revoked touches nothing; another one in its file goes on",
+      "revokes the token: nothing restarts, and the sidecar continues with a new one in its file",
       async (pairOf) => {
         const pair = await pairWith(pairOf, "revoked");
         await pair.start();
@@ -173,7 +173,7 @@ onEachGuest(
 
     scenario(
       guest,
-      "a certificate and its key are replaced together, by one restart, while the old ones are valid",
+      "replaces a certificate and its key together, by one restart, while the old ones are valid",
       async (pairOf) => {
         await server.command("secrets enable pki");
         await server.command("write pki/root/generate/internal common_name=root ttl=24h key_type=ec");

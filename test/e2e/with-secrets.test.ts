@@ -63,14 +63,14 @@ onEachGuest("with-secrets under systemd", (guest) => {
     });
   });
 
-  test("a + command does not run what anybody left in the host's /tmp: 78", async () => {
+  test("a + command refuses a file that somebody left in the host's /tmp: 78", async () => {
     await guest.write("/tmp/secrets.env", "CANARY='not from the sidecar'\n");
     const { status, said } = await start(["PrivateTmp=true"], "+");
     expect({ status, said }).toEqual({ status: 78, said: "" });
     expect(await guest.journal(unit)).toMatch(/with-secrets: \/tmp is not private.*'\+'/);
   });
 
-  test("without the file, the journal names the sidecar of this very unit: 66", async () => {
+  test("without the file, the journal names this unit's sidecar: 66", async () => {
     const { status, said } = await start(["PrivateTmp=true"], "", "");
     expect({ status, said }).toEqual({ status: 66, said: "" });
     const name = unit.replace(/\.service$/, "");
@@ -84,7 +84,7 @@ onEachGuest("with-secrets under systemd", (guest) => {
     [["PrivateTmp=true", "User=nobody", "ProtectSystem=strict"], true],
     [["PrivateTmp=false"], false],
     [["TemporaryFileSystem=/tmp"], false],
-  ])("with %j the program takes /tmp for private: %s", async (settings, expected) => {
+  ])("with %j the program recognizes a private /tmp: %s", async (settings, expected) => {
     const { stdout } = await guest.runUnit(["cat", "/proc/self/mountinfo"], settings);
     expect(isPrivateTmp("/tmp", stdout)).toBe(expected);
     if (expected) expect(isPrivateTmp("/var/tmp", stdout)).toBe(true);

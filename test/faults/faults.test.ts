@@ -25,7 +25,7 @@ needs("gcc").describe("a fault of the file system", () => {
 
   describe.each(Object.entries(phases))("at %s", (name, phase) => {
     needs("gcc").test(
-      "is told with its path and code, ends nothing that runs, and is over when it is over",
+      "is logged with its path and code, does not end a running sidecar, and ends with its cause",
       async () => {
         const scene = new Scene();
         const calls = await phase.count(scene);

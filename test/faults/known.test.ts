@@ -6,7 +6,7 @@ import { needs } from "../requirements.ts";
 import { eventually } from "../process/daemon.ts";
 import { Scene } from "./scene.ts";
 
-needs("gcc").test("a failed fsync of the directory: the set is published by itself, without a restart", async () => {
+needs("gcc").test("a failed fsync of the directory: the set is published later, without a restart", async () => {
   const scene = new Scene();
   await scene.learn();
   const daemon = await scene.running();
@@ -20,7 +20,7 @@ needs("gcc").test("a failed fsync of the directory: the set is published by itse
   expect(await scene.restProblemSoon()).toBeUndefined();
 });
 
-needs("gcc").test("a commit directory that somebody removes half-way: the next try publishes all of it", async () => {
+needs("gcc").test("a commit directory removed half-way: the next attempt publishes all of it", async () => {
   const scene = new Scene();
   await scene.learn();
   const daemon = await scene.running();
@@ -37,7 +37,7 @@ needs("gcc").test("a commit directory that somebody removes half-way: the next t
 });
 
 needs("gcc").test(
-  "a state that cannot be read ends the start, and what is dropped is removed by the next",
+  "an unreadable state ends the start, and the next start removes a dropped secret",
   async () => {
     const scene = new Scene();
     await scene.learn();
@@ -58,9 +58,9 @@ needs("gcc").test(
 );
 
 // Each call that looks for a file, or removes it, and may find nothing.
-describe.each(["lstat", "unlink"])("a dropped secret of which %s says once that it is not there", (call) => {
+describe.each(["lstat", "unlink"])("a dropped secret that %s once reports as missing", (call) => {
   describe.each(["output", "links"] as const)("in %s", (where) => {
-    needs("gcc").test("is published no more", async () => {
+    needs("gcc").test("is no longer published", async () => {
       const scene = new Scene();
       await scene.learn();
       await scene.running();
@@ -76,7 +76,7 @@ describe.each(["lstat", "unlink"])("a dropped secret of which %s says once that 
   });
 });
 
-describe.each(["unlink", "rmdir"])("an end of which %s says once that it finds nothing", (call) => {
+describe.each(["unlink", "rmdir"])("an end during which %s once finds nothing", (call) => {
   needs("gcc").test("leaves nothing", async () => {
     const scene = new Scene();
     const last = call === "rmdir" ? "" : "/.fetcher-lock";
@@ -92,7 +92,7 @@ describe.each(["unlink", "rmdir"])("an end of which %s says once that it finds n
   });
 });
 
-needs("gcc").test("a file that the disk says is not there, once: an end removes it all the same", async () => {
+needs("gcc").test("removes a file at its end that the disk once reported as missing", async () => {
   const scene = new Scene();
   await scene.learn();
   const daemon = await scene.running();

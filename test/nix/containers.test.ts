@@ -32,7 +32,7 @@ needs("nix").describe("secretsStore.containers", () => {
   const configured = (options: string, what: string) =>
     evaluation.value(`let it = host [ (nix + "/modules/secrets-store.nix") (${module(options)}) ]; in ${what}`);
 
-  test("each secret is a credential of the container, which waits for it and is restarted with new ones", () => {
+  test("passes each secret as a credential to the container, which waits for it and restarts with new ones", () => {
     const options = `secrets = { hello-target = { }; b = { file = "c"; source.file = "d"; }; }; secretsConfig.config.reloadOnChange = true;`;
     expect(configured(options, "it.config.containers.helloing-container.extraFlags")).toEqual(
       expect.arrayContaining([
@@ -56,7 +56,7 @@ needs("nix").describe("secretsStore.containers", () => {
     });
   });
 
-  test("a container whose system is made elsewhere gets its flags, and no `config`, with which it would be another one", () => {
+  test("gives flags but no `config`, which would replace it, to a container whose system is built elsewhere", () => {
     const options = (services: string) =>
       evaluation.value(`map (containers: builtins.attrNames containers.web) (host [
         (nix + "/modules/secrets-store.nix")
@@ -69,7 +69,7 @@ needs("nix").describe("secretsStore.containers", () => {
     expect(options(`services.x = [ "a" ];`)).toEqual([["config", "extraFlags"]]);
   });
 
-  test("services inside get the ids that are named for them", () => {
+  test("gives services inside the ids listed for them", () => {
     expect(
       configured(
         `secrets = { hello-target = { }; b.file = "c"; "1%d" = { }; }; services.hello-sayer = [ "b" "1%d" ];`,

@@ -35,7 +35,7 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     ) as RenderedUnits;
   const block = (has: string) => blockWith(page, "nix", has).code;
 
-  test("the flake makes a host of a service of nixpkgs with its sidecar, in 30 lines", () => {
+  test("the flake builds a host with a nixpkgs service and its sidecar, in 30 lines", () => {
     const code = block("nixosConfigurations");
     expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(30);
     const rendered = evaluation.value(`((${code.replace("./configuration.nix", "{ }")}).outputs {
@@ -47,17 +47,17 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     expect(evaluation.config(rendered, "vaultwarden-secrets.service")).toHaveProperty("secrets", { ADMIN_TOKEN: {} });
   });
 
-  test("the flake is what `nix flake init` writes", () => {
+  test("`nix flake init` writes the flake", () => {
     const template = readFileSync(join(project, "nix/template/flake.nix"), "utf8");
     expect(`${block("nixosConfigurations").trim()}\n`).toBe(template);
   });
 
-  test("what a program's own configuration names is at the path of the running service", () => {
+  test("a program's own configuration names a path in the running service", () => {
     const rendered = units(block("$__file{"), `{ secretsStore.folder.secretsDir = "/s"; }`);
     expect(rendered["grafana.service"]?.text).toContain("$__file{/run/credentials/grafana.service/secret_key}");
   });
 
-  test("the machine to look at has a service with a sidecar", () => {
+  test("the demo machine has a service with a sidecar", () => {
     const rendered = evaluation.value(`(host [
       (nix + "/modules/secrets-store.nix")
       ({ lib, ... }: {
@@ -78,7 +78,7 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     expect(evaluation.read(script)).toContain("cat /run/credentials/hello.service/greeting");
   });
 
-  test("without flakes the module is the same, and needs no package set", () => {
+  test("the module works the same without flakes, and needs no package set", () => {
     const rendered = evaluation.value(`(host [
       (import (nix + "/../default.nix") { pkgs = throw "nobody asks for packages"; inherit lib; }).nixosModules.default
       { secretsStore.enable = true; systemd.services.web = { };
@@ -100,12 +100,12 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
       "container-web-secrets.service",
     ],
     ["passwordFile.request", "{ }", "secret-file-stash-password.service"],
-  ])("the one with %s", (has, more, sidecar) => {
+  ])("renders the one with %s", (has, more, sidecar) => {
     const rendered = units(block(has), more);
     expect(rendered[sidecar]?.text).toContain("[Service]");
   });
 
-  test("the module", () => {
+  test("renders the module", () => {
     const code = block("secretsBackendOption").replace("./nix/lib/secrets.nix", '(nix + "/lib/secrets.nix")');
     const rendered = units(
       code,
@@ -129,7 +129,7 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     expect(Object.values(config.secrets).map(({ env }) => env)).toEqual(expect.arrayContaining(variables));
   });
 
-  test("docs/how-to/sops.md: its service has the variable, and its sidecar reads what sops-nix decrypts", () => {
+  test("docs/how-to/sops.md: its service gets the variable, and its sidecar reads secrets that sops-nix decrypts", () => {
     const rendered = units(
       blockWith("docs/how-to/sops.md", "nix", "sops.secrets").code,
       `{ systemd.services.app = { }; systemd.services.sops-install-secrets = { }; }`,
@@ -141,7 +141,7 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     expect(setting(rendered, "app-secrets.service", "After").join(" ")).toContain("sops-install-secrets.service");
   });
 
-  test("there are no others", () => {
+  test("has no other examples", () => {
     expect(blocksOf(page, "nix")).toHaveLength(11);
   });
 });

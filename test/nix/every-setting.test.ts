@@ -64,7 +64,7 @@ needs("nix").describe("every setting", () => {
     systemd.services.app.serviceConfig.ExecStart = "/bin/true";
   }`;
 
-  test.each(services)("of a service with %s %j", (backend, settings) => {
+  test.each(services)("of a service with %s %j reaches the configuration", (backend, settings) => {
     const units = evaluation.units(host("", app(backend, nixValue(settings))));
     // Vault has defaults of its own for the host.
     const defaults = backend === "vault" ? { mount: "secret" } : {};
@@ -72,7 +72,7 @@ needs("nix").describe("every setting", () => {
     expect(check(evaluation.physical(configPath(units, "app-secrets.service")))).toEqual({ status: 0, stderr: "" });
   });
 
-  test("of a host says the same", () => {
+  test("of a host does the same", () => {
     for (const [backend, settings] of services.filter(([name], index) => services[index - 1]?.[0] !== name)) {
       const units = evaluation.units(host(`${backend} = ${nixValue(settings)};`, app(backend, "{ }")));
       expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("config", settings);
@@ -89,7 +89,7 @@ needs("nix").describe("every setting", () => {
       let sub = (import (nix + "/lib/backends.nix") { inherit lib; }).backends.vault.settings.${section}.type.getSubOptions [ ];
       in builtins.attrNames (removeAttrs sub [ "_module" ])`) as readonly string[];
 
-  test("is in one of these", () => {
+  test("is in one of these tests", () => {
     const table = tables();
     const said = (store: string) =>
       services.flatMap(([name, settings]) => (name === store ? Object.keys(settings) : []));
@@ -104,7 +104,7 @@ needs("nix").describe("every setting", () => {
       expect(inside(section).filter((name) => !saidInside(section).includes(name))).toEqual([]);
   });
 
-  test("is one that the program knows, and those are all there", () => {
+  test("is one of the program's, and none is missing", () => {
     /** The keys of an object in the program's own schemas. */
     const known = (options: readonly Option[], object: string) => {
       const paths = options.map(({ path }) => path).filter((path) => path.startsWith(`${object}.`));
@@ -137,7 +137,7 @@ needs("nix").describe("every setting", () => {
     expect(evaluation.complaint(scope)).toContain(`\`${option}' does not exist`);
   });
 
-  test("what a container cannot have is what comes nearest: a reload is a restart", () => {
+  test("of a container is adapted: a reload becomes a restart", () => {
     const units = evaluation.units(`{
       secretsStore = { enable = true; folder.secretsDir = "/s"; };
       secretsStore.containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; onChange.action = "reload"; };
@@ -146,7 +146,7 @@ needs("nix").describe("every setting", () => {
     expect(evaluation.config(units, "container-web-secrets.service")).toHaveProperty("onChange.action", "restart");
   });
 
-  test("of a service that a switch must not restart: its sidecar is not restarted either", () => {
+  test("of a service that a switch must not restart: its sidecar does not restart either", () => {
     const units = evaluation.units(`({ config, lib, pkgs, ... }: {
       secretsStore = { enable = true; folder.secretsDir = "/s"; };
       secretsStore.services.app = { secrets.a = { }; secretsConfig.backend = "folder"; };

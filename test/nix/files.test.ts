@@ -13,7 +13,7 @@ needs("nix").describe("secretsStore.files", () => {
       `({ config, ... }: { ${store} secretsStore.files."${name}" = { secretsConfig.backend = "folder"; ${options} }; })`,
     );
 
-  test("a file has the mode, owner and group that were asked for, and stays without a consumer", () => {
+  test("a file has the requested mode, owner and group, and stays without a consumer", () => {
     const units = file("stash/password", `request = { mode = "0440"; owner = "stash"; group = "web"; };`);
     const unit = "secret-file-stash-password.service";
     expect(namesOf(units)).toEqual([unit]);
@@ -37,7 +37,7 @@ needs("nix").describe("secretsStore.files", () => {
     ]);
   });
 
-  test("its consumers wait for it and get the action", () => {
+  test("consumers wait for the file and get the action", () => {
     const units = file("a", `consumers = [ "x.service" "y.service" ]; onChange.action = "reload"; id = "b";`);
     const unit = "secret-file-a.service";
     expect(setting(units, unit, "Before")).toEqual(["x.service y.service shutdown.target"]);
@@ -76,7 +76,7 @@ needs("nix").describe("secretsStore.files", () => {
       `secretsStore.files."greeter/greeting" = { inherit (config.services.greeter.greetingFile) mode owner group; };
        services.greeter.greetingFile.path = config.secretsStore.files."greeter/greeting".path;`,
     ],
-  ])("consumer and provider fit together by %s", (_, link) => {
+  ])("consumer and provider connect by %s", (_, link) => {
     const units = wired(link);
     expect(setting(units, "greeter.service", "LoadCredential")).toEqual([
       "GREETING:/run/secret-files/greeter-greeting/greeting",
@@ -90,7 +90,7 @@ needs("nix").describe("secretsStore.files", () => {
     });
   });
 
-  test("the provider for tests of consumers is there before any unit, by activation, and needs no store", () => {
+  test("activation creates the test provider's file before any unit, without a store", () => {
     const { units, script } = evaluation.value(`let it = host [
       (nix + "/modules/hardcoded-secrets.nix")
       ${consumer}
@@ -114,14 +114,14 @@ needs("nix").describe("secretsStore.files", () => {
     expect(script.text).toContain(String.raw`printf %s 'it'\''s ${"$"}{from} the store' > `);
   });
 
-  test("one that says which units to restart has them as consumers", () => {
+  test("the units listed to restart become consumers", () => {
     const units = file("a", `request.restartUnits = [ "x.service" ]; consumers = [ "y.service" ];`);
     expect(evaluation.config(units, "secret-file-a.service")).toHaveProperty("service", ["y.service", "x.service"]);
     expect(setting(units, "secret-file-a.service", "Before")).toEqual(["y.service x.service shutdown.target"]);
   });
 
   const early = "secret-files.service";
-  test("a file of a local store is there before services start, at boot and at a switch", () => {
+  test("a local store's file exists before services start, at boot and at a switch", () => {
     const units = file("a", "");
     const unit = "secret-file-a.service";
     expect(units[early]?.links).toEqual([`basic.target.wants/${early}`, `sysinit-reactivation.target.wants/${early}`]);
@@ -155,7 +155,7 @@ needs("nix").describe("secretsStore.files", () => {
     expect(setting(units, "secret-file-a.service", "DefaultDependencies")).toEqual([]);
   });
 
-  test("a boot waits for a file whose owner the host itself has", () => {
+  test("a boot waits for a file whose owner the host itself defines", () => {
     const owned = `({ lib, ... }: { ${store}
       options.users = lib.mkOption { type = lib.types.attrsOf lib.types.anything; };
       config.users = { users.stash = { }; groups.web = { }; };
@@ -168,7 +168,7 @@ needs("nix").describe("secretsStore.files", () => {
     expect(setting(units, "secret-file-a.service", "After").join()).not.toContain("nss-user-lookup");
   });
 
-  test("a file that comes over the network cannot be early, and the message says what to do", () => {
+  test("refuses an early file that comes over the network, with advice", () => {
     const late = `secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t"; early = true;`;
     const module = `({ lib, ... }: { ${store} secretsStore.files.a = { ${late} }; })`;
     expect(evaluation.complaint(module)).toContain(
@@ -193,7 +193,7 @@ needs("nix").describe("secretsStore.files", () => {
       `"mode" "owner" "group" "restartUnits"`,
       `services.theirs.passwordFile.request.restartUnits = [ "theirs.service" ];`,
     ],
-  ])("a consumer as %s has it takes either provider", (_, names, more) => {
+  ])("a consumer with %s accepts either provider", (_, names, more) => {
     const path = (provider: string, has: string) =>
       evaluation.value(`(host [
         (nix + "/modules/secrets-store.nix") (nix + "/modules/hardcoded-secrets.nix")
@@ -208,7 +208,7 @@ needs("nix").describe("secretsStore.files", () => {
     expect(path("secretsStore.files", `secretsConfig.backend = "folder";`)).toBe("/run/secret-files/pass/pass");
   });
 
-  test("a consumer of ours takes a provider as nixpkgs has it, which knows no restartUnits", () => {
+  test("our consumer accepts nixpkgs' provider, which has no restartUnits", () => {
     const request = (defaults: string) =>
       evaluation.value(`(host [
         { options.testing.secret = lib.mkOption { type = lib.types.submodule { options.request = ${strict(`"mode" "owner" "group"`)}; }; };
@@ -223,7 +223,7 @@ needs("nix").describe("secretsStore.files", () => {
   test.each([
     ["hardcodedSecrets", `content = "x";`, "/run/hardcoded-secrets/my-secret"],
     ["secretsStore.files", `secretsConfig.backend = "folder";`, "/run/secret-files/my-secret/secret"],
-  ])("%s answers by every name of the contract, by whichever it is asked", (provider, has, path) => {
+  ])("%s answers by every name of the contract, whichever one is asked", (provider, has, path) => {
     const asked = `{ owner = "user"; group = "group"; mode = "640"; }`;
     const of = (question: string) =>
       evaluation.value(`let it = (host [
@@ -238,7 +238,7 @@ needs("nix").describe("secretsStore.files", () => {
       expect(of(question)).toEqual(answer);
   });
 
-  test("one sidecar keeps several files, and what they say must fit together", () => {
+  test("one sidecar keeps several files, whose settings must be compatible", () => {
     const both = (a: string, b: string) =>
       `{ ${store} secretsStore.files = {
         "web/cert" = { sidecar = "web-files"; secretsConfig.backend = "folder"; consumers = [ "x.service" ]; ${a} };
@@ -265,7 +265,7 @@ needs("nix").describe("secretsStore.files", () => {
     );
   });
 
-  test("two names that would share a unit are refused, and so is what the contract has not", () => {
+  test("refuses two names that would share a unit, and settings that the contract lacks", () => {
     expect(
       evaluation.complaint(
         `{ ${store} secretsStore.files = { "a/b".secretsConfig.backend = "folder"; a-b.secretsConfig.backend = "folder"; }; }`,

@@ -50,13 +50,13 @@ needs("nix", "nix-newer").describe("nix flake check", () => {
     return run(command, ["flake", "check", `path:${place}/source`, "--no-build", ...input, ...flags]);
   }
 
-  test("accepts the flake, by an older Nix", () => {
+  test("accepts the flake, with an older Nix", () => {
     const { errors } = check(nix);
     // It comes last. 2.8 looks for the template in the host's own store, not in the one that it is given.
     expect(errors.filter((error) => error !== "error: template '%s' has a bad 'path' attribute")).toEqual([]);
   });
 
-  test("accepts the flake, by a newer one, for every system", () => {
+  test("accepts the flake, with a newer one, for every system", () => {
     const { stderr, ...outcome } = check(newerNix() ?? [], "--all-systems");
     expect(outcome).toEqual({ status: 0, errors: [] });
     for (const system of ["x86_64-linux", "aarch64-linux"])
@@ -64,7 +64,7 @@ needs("nix", "nix-newer").describe("nix flake check", () => {
         expect(stderr).toContain(output);
   });
 
-  test("its template is what `nix flake init -t` writes, and there is one nixpkgs for both", () => {
+  test("`nix flake init -t` writes its template, and both use the same nixpkgs", () => {
     const newer = newerNix() ?? [];
     // A lock as a user has it, with nixpkgs' place on this machine: nothing is fetched.
     const lock = join(place, "source/flake.lock");

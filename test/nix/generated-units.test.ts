@@ -84,7 +84,7 @@ const cases: Readonly<Record<string, Settings>> = {
 
 const sections: Readonly<Record<string, "Path" | "Timer">> = { ".path": "Path", ".timer": "Timer" };
 
-needs("nix").describe("of the same settings, the generator and the NixOS module make the same units:", () => {
+needs("nix").describe("the generator and the NixOS module make the same units from the same settings:", () => {
   const evaluation = new Evaluation();
 
   async function generated(name: string, settings: Settings): Promise<Readonly<Record<string, string>>> {
@@ -147,7 +147,7 @@ needs("nix").describe("of the same settings, the generator and the NixOS module 
     }
   });
 
-  test("and these are whole", async () => {
+  test("and their files are complete", async () => {
     const text = (await generated("hello", { secrets: { a: {} }, delivery: "private-tmp" }))["hello-secrets.service"];
     expect(normal(text ?? "", "Service").length).toBeGreaterThan(45);
   });

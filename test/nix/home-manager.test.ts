@@ -29,7 +29,7 @@ needs("nix").describe("home-manager", () => {
   const units = (module: string) => evaluation.value(`${home(module)}.units`) as RenderedUnits;
   const failed = (module: string) => (evaluation.value(`${home(module)}.failed`) as string[]).join("\n");
 
-  test("a service has its secrets as credentials, and is ordered by the sidecar's unit alone", () => {
+  test("a service gets its secrets as credentials, and depends only on the sidecar's unit", () => {
     const rendered = units(mail('secrets.imap = { }; consumers = [ "sync.service" ];'));
     expect(Object.keys(rendered).sort()).toEqual(["mail-secrets.service", "mail.service"]);
     const of = (unit: string, key: string) => setting(rendered, `${unit}.service`, key);
@@ -54,7 +54,7 @@ needs("nix").describe("home-manager", () => {
     );
   });
 
-  test("with files it has paths that follow a rotation, and variables by a file that systemd reads", () => {
+  test("with files, it gets paths that follow a rotation, and variables from a file that systemd reads", () => {
     const rendered = units(
       mail(`delivery = "files"; environment.IMAP = "imap"; secrets = { imap = { }; smtp = { }; }; templates."rc".text = "{{smtp}}";
         secretsConfig = { backend = "folder"; config.reloadOnChange = true; }; onChange.action = "reload";`),
@@ -72,7 +72,7 @@ needs("nix").describe("home-manager", () => {
     });
   });
 
-  test("the sidecar waits for what fills a folder of sops-nix or agenix, where the home has it", () => {
+  test("the sidecar waits for the unit that fills a folder of sops-nix or agenix, if the home has one", () => {
     const after = (more: string) => setting(units(mail("secrets.imap = { };", more)), "mail-secrets.service", "After");
     expect(after("")).toEqual([]);
     for (const name of ["sops-nix", "agenix"])
@@ -114,14 +114,14 @@ needs("nix").describe("home-manager", () => {
       `systemd.user.services.mail.Service.EnvironmentFile = [ "%d/imap" ];`,
       "use `hostPath' instead of `path'",
     ],
-  ])("%s%s stops the build, and the message says what to do", (options, more, message) => {
+  ])("%s%s stops the build, with advice", (options, more, message) => {
     const module = mail(options, more);
     // A sidecar's name that is taken would be in conflict before an assertion is read.
     if (message.includes("its sidecar")) expect(() => units(module)).toThrow(/mail-secrets/);
     else expect(failed(module)).toContain(message);
   });
 
-  test("without enable nothing is left out in silence", () => {
+  test("a missing enable stops the build, and false leaves all out", () => {
     const unset = (enable: string) => mail("secrets.imap = { };").replace("secretsStore.enable = true;", enable);
     expect(failed(unset(""))).toContain("secretsStore.enable is not set: set it to true, or to false");
     const off = units(unset("secretsStore.enable = false;"));
@@ -130,9 +130,9 @@ needs("nix").describe("home-manager", () => {
 
   test.each([
     ["credentials of a folder", { delivery: "credentials", secrets: { a: {}, b: { optional: true } } }],
-    ["files that follow", { delivery: "files", secrets: { a: {} }, config: { reloadOnChange: true } }],
+    ["files that follow rotations", { delivery: "files", secrets: { a: {} }, config: { reloadOnChange: true } }],
     [
-      "variables, without a process that stays",
+      "variables, without a resident process",
       { delivery: "files", environment: true, secrets: { a: {} }, resident: false },
     ],
     [
@@ -144,7 +144,7 @@ needs("nix").describe("home-manager", () => {
         config: { tokenPath: "/home/ann/t", path: "a" },
       },
     ],
-  ] as const)("its units are those that the generator makes for a user: %s", async (_, settings) => {
+  ] as const)("a home's units equal those that the generator makes for a user: %s", async (_, settings) => {
     const { path: directory, dispose } = await temporary();
     const { backend = "folder", config = {}, ...service } = { backend: undefined, config: undefined, ...settings };
     const whole = { ...(backend === "folder" ? { secretsDir: "/home/ann/s" } : {}), ...config };
@@ -185,7 +185,7 @@ needs("nix").describe("home-manager", () => {
     expect(normal(rendered["hello.service"]?.text ?? "", "Service")).toEqual(target);
   });
 
-  test("the documented one is whole", () => {
+  test("the documented example evaluates", () => {
     const { code } = blockWith("docs/how-to/user-units.md", "nix", "homeModules");
     const body = /\(\{ config, \.\.\. \}: \{[^]*\n {8}\}\)/.exec(code)?.[0] ?? "";
     const rendered = units(

@@ -15,7 +15,7 @@ needs("nix").describe("secretsStore.services", () => {
   })`;
   const complaint = (options: string, service = "", more = "") => evaluation.complaint(host(options, service, more));
 
-  test("a service that no module defines stops the build, and one with a like name is named", () => {
+  test("an undefined service stops the build, and the message suggests a similar name", () => {
     const wrong = `{ ${store} systemd.services.grafana.script = "g";
       secretsStore.services.grafanna = { secrets.a = { }; secretsConfig.backend = "folder"; }; }`;
     expect(evaluation.complaint(wrong)).toContain(
@@ -30,7 +30,7 @@ needs("nix").describe("secretsStore.services", () => {
   });
 
   test.each(["services.app", "files.f", "containers.web"])(
-    "%s without enable stops the build, and is left out where enable is false",
+    "%s without enable stops the build, and does nothing where enable is false",
     (option) => {
       const secrets = option.startsWith("files") ? "" : "secrets.a = { };";
       const unset = (enable: string) =>
@@ -49,7 +49,7 @@ needs("nix").describe("secretsStore.services", () => {
     ["private-tmp", "LoadCredentialEncrypted", "x:/tmp/key"],
     ["credentials", "StandardInput", "file:/run/credentials/%n/key"],
     ["credentials", "LoadCredential", "x:/run/credentials/%N.service/key"],
-  ])("the path of delivery %s stops the build in the service's own %s", (delivery, name, value) => {
+  ])("the path of delivery %s in the service's own %s stops the build", (delivery, name, value) => {
     expect(
       complaint(`delivery = "${delivery}";`, "", `systemd.services.app.serviceConfig.${name} = "${value}";`),
     ).toContain(
@@ -57,7 +57,7 @@ needs("nix").describe("secretsStore.services", () => {
     );
   });
 
-  test("an option of a module that ends in an EnvironmentFile takes `hostPath`, and not `path`", () => {
+  test("an option of a module that ends in an EnvironmentFile accepts `hostPath`, not `path`", () => {
     const given = (path: string) => host("", "", `systemd.services.app.serviceConfig.EnvironmentFile = ${path};`);
     expect(
       evaluation.complaint(
@@ -74,7 +74,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(setting(units, "app.service", "EnvironmentFile")).toEqual(["/run/app-secrets/pub/key"]);
   });
 
-  test("another unit that reads them must be a consumer: then it waits for them and gets the action", () => {
+  test("another unit that reads secrets must be a consumer, which waits for them and gets the action", () => {
     const reads = `serviceConfig.LoadCredential = [ "k:/run/app-secrets/pub/key" ];`;
     expect(complaint("", reads)).toContain(
       'nothing orders it after the secrets: add "other.service" to secretsStore.services.app.consumers',
@@ -86,7 +86,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("service", ["app.service", "other.service"]);
   });
 
-  test("a unit that reads secrets.env where nobody makes it stops the build", () => {
+  test("a unit that reads a secrets.env that no unit makes stops the build", () => {
     const reads = `systemd.services.app.serviceConfig.EnvironmentFile = "/run/app-secrets/pub/secrets.env";`;
     expect(complaint("", "", reads)).toContain("set secretsStore.services.app.environmentFile.enable = true");
     const units = evaluation.units(host("environmentFile.enable = true;", "", reads));
@@ -97,7 +97,7 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
-  test("the files of the host are root's own, or as each says", () => {
+  test("host files belong to root, or to the owner of each", () => {
     const units = evaluation.units(host(`delivery = "files"; secrets.tls.owner = "web"; onChange.action = "reload";`));
     expect(setting(units, "app-secrets.service", "RuntimeDirectoryMode")).toEqual(["0755"]);
     expect(setting(units, "app.service", "LoadCredential")).toEqual([]);
@@ -116,14 +116,14 @@ needs("nix").describe("secretsStore.services", () => {
   test.each([
     ["LoadCredential", `systemd.services.app.serviceConfig.LoadCredential = lib.mkForce [ "own:/etc/own" ];`],
     ["requires and after", `systemd.services.app.after = lib.mkForce [ ];`],
-  ])("a mkForce that takes our lines away stops the build: %s", (name, more) => {
+  ])("a mkForce that removes our lines stops the build: %s", (name, more) => {
     const forced = host("").replace("imports = [ {  } ];", more);
     expect(evaluation.complaint(forced)).toContain("systemd.services.app.");
     expect(evaluation.complaint(forced)).toContain(name);
     expect(evaluation.complaint(forced)).toContain("mkForce");
   });
 
-  test("so does an empty line that is put behind them", () => {
+  test("an empty line after them does, too", () => {
     const erased = `systemd.services.app.serviceConfig.LoadCredential = lib.mkOrder 2000 [ "" ];`;
     expect(complaint("", "", erased)).toContain("serviceConfig.LoadCredential has lost the lines");
   });
@@ -137,7 +137,7 @@ needs("nix").describe("secretsStore.services", () => {
     ["DefaultDependencies", `unitConfig.DefaultDependencies = false;`, "DefaultDependencies is false"],
     ["ExecStartPre", `serviceConfig.ExecStartPre = "+/bin/a";`, "has a command with the prefix `+'"],
   ])(
-    "another module's %s for a service of a secrets scope stops the build where it breaks it: %s",
+    "another module's %s that breaks a service of a secrets scope stops the build: %s",
     (name, other, said) => {
       const scope = `({ config, pkgs, ... }: { imports = [ { systemd.services.app = { ${other} }; } ];
       systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
@@ -157,13 +157,13 @@ needs("nix").describe("secretsStore.services", () => {
       `systemd.services."container@web".after = lib.mkForce [ ];`,
       "must have container-web-secrets.service",
     ],
-  ])("a mkForce that takes %s of a container away stops the build", (_, more, said) => {
+  ])("a mkForce that removes %s from a container stops the build", (_, more, said) => {
     const container = `{ ${more} containers.web.config.system.stateVersion = "26.05";
       secretsStore.containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; }; }`;
     expect(failures([container, container.replace(more, "")])).toEqual([[expect.stringContaining(said)], []]);
   });
 
-  test("an empty line of another module takes nothing of ours away: ours come last", () => {
+  test("another module's empty line removes none of our lines, because ours come last", () => {
     const units = evaluation.units(
       host("", "", `systemd.services.app.serviceConfig.LoadCredential = [ "a:/etc/a" "" ];`),
     );
@@ -171,7 +171,7 @@ needs("nix").describe("secretsStore.services", () => {
   });
 
   test.each(["LoadCredential", "LoadCredentialEncrypted"])(
-    "a credential that is there by %s already stops the build",
+    "a credential already defined by %s stops the build",
     (name) => {
       expect(complaint("", "", `systemd.services.app.serviceConfig.${name} = [ "key:/etc/key" ];`)).toContain(
         'systemd.services.app loads the credential "key" by a line of its own, and by secretsStore.services.app',
@@ -179,7 +179,7 @@ needs("nix").describe("secretsStore.services", () => {
     },
   );
 
-  test("a service that starts before what its sidecar waits for stops the build", () => {
+  test("a service that starts before something its sidecar waits for stops the build", () => {
     const before = (target: string) => `systemd.services.app.before = [ "${target}" ];`;
     const vault = `secretsConfig.backend = "vault"; secretsConfig.config.tokenPath = "/t";`;
     expect(complaint(vault, "", before("network.target"))).toContain(
@@ -212,7 +212,7 @@ needs("nix").describe("secretsStore.services", () => {
       `systemd.services = { led = { }; follows = { after = [ "led.service" ]; before = [ "b.service" ]; }; b.before = [ "network.target" ]; };`,
       "network.target",
     ],
-  ])("a store on the network is none for %s, for every delivery", (name, services, target) => {
+  ])("a network store for %s stops the build, for every delivery", (name, services, target) => {
     const of = (more: string) => `{ ${services} secretsStore.services.${name} = { secrets.key = { }; ${more} }; }`;
     const said = [
       expect.stringContaining(
@@ -238,7 +238,7 @@ needs("nix").describe("secretsStore.services", () => {
     ["early", `early = { before = [ "sysinit.target" ]; unitConfig.DefaultDependencies = false; };`, "sysinit.target"],
     ["systemd-timesyncd", `systemd-timesyncd = { };`, "sysinit.target"],
     ["sock", `sock = { before = [ "sockets.target" ]; unitConfig.DefaultDependencies = false; };`, "sockets.target"],
-  ])("a service that starts before basic.target has no sidecar: %s", (name, service, target) => {
+  ])("a service that starts before basic.target gets no sidecar: %s", (name, service, target) => {
     const folder = `secretsConfig.backend = "folder";`;
     const of = (delivery: string) => `{ systemd.services.${service}
       secretsStore.services.${name} = { secrets.key = { }; ${folder} delivery = "${delivery}"; }; }`;
@@ -249,7 +249,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(failures([file])).toEqual([target === "sockets.target" ? [] : said]);
   });
 
-  test("a service without default dependencies that starts before nothing has secrets by every delivery that can be", () => {
+  test("a service without default dependencies and Before= accepts every possible delivery", () => {
     const of = (delivery: string) =>
       host(`delivery = "${delivery}";`, "", `systemd.services.app.unitConfig.DefaultDependencies = false;`);
     for (const delivery of ["credentials", "files"])
@@ -257,14 +257,14 @@ needs("nix").describe("secretsStore.services", () => {
     expect(evaluation.complaint(of("private-tmp"))).toContain("DefaultDependencies is false");
   });
 
-  test("a container that starts before the network has no store there", () => {
+  test("a container that starts before the network gets no store there", () => {
     const container = `{ ${store} containers.web.config.system.stateVersion = "26.05";
       systemd.services."container@web".before = [ "network.target" ];
       secretsStore.containers.web = { secrets.a = { }; ${network} }; }`;
     expect(evaluation.complaint(container)).toContain("container@web starts before network.target");
   });
 
-  test("a secrets scope without enable stops the build, and is left out where enable is false", () => {
+  test("a secrets scope without enable stops the build, and does nothing where enable is false", () => {
     const scope = (enable: string) => `({ config, pkgs, ... }: { ${enable}
       systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
         loadSecrets = [ "key" ]; backendConfig = { backend = "folder"; config.secretsDir = "/s"; };
@@ -276,7 +276,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(Object.keys(evaluation.units(scope("secretsStore.enable = true;")))).toContain("app.service");
   });
 
-  test("the sidecar joins no network namespace that the service joins, and a /tmp that it joins", () => {
+  test("the sidecar joins a shared /tmp of its service, but not a shared network namespace", () => {
     const joined = (other: string) =>
       setting(
         evaluation.units(
@@ -293,7 +293,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(joined("serviceConfig.PrivateTmp = true;")).toEqual(["netns@a.service"]);
   });
 
-  test("the sidecar waits for what fills a folder of sops-nix or agenix, where the host has it", () => {
+  test("the sidecar waits for the unit that fills a folder of sops-nix or agenix, if the host has one", () => {
     const after = (units: ReturnType<Evaluation["units"]>) => waitsFor(units, "app-secrets.service", "After");
     expect(after(evaluation.units(host("")))).toEqual([]);
     for (const name of ["sops-install-secrets", "agenix", "agenix-install-secrets"])

@@ -18,7 +18,7 @@ needs("nix").describe("a sidecar", () => {
     [String.raw`foo\\x2dbar`, String.raw`foo\x2dbar`, "foo-x2dbar-secrets"],
     [String.raw`app@a\\x2db`, String.raw`app@a\x2db`, "app-a-x2db-secrets"],
     ["a:b", "a:b", "a-b-secrets"],
-  ])("of %s has no character in its paths that means something in a unit file", (nix, name, sidecar) => {
+  ])("of %s has no special characters of unit files in its paths", (nix, name, sidecar) => {
     for (const delivery of ["credentials", "private-tmp"]) {
       const units = evaluation.units(host(service(nix, `delivery = "${delivery}";`), started(nix)));
       expect(namesOf(units).sort()).toEqual([`${sidecar}.service`, `${name}.service`].sort());
@@ -38,7 +38,7 @@ needs("nix").describe("a sidecar", () => {
     }
   });
 
-  test("two services whose sidecars would be called alike are told", () => {
+  test("that shares its name with another service's stops the build", () => {
     const both = `${service("a:b")} ${service("a-b")}`;
     expect(evaluation.complaint(host(both, `${started("a:b")} ${started("a-b")}`))).toContain(
       "secretsStore.services: a-b and a:b would share the unit a-b-secrets.service",
@@ -46,7 +46,7 @@ needs("nix").describe("a sidecar", () => {
   });
 
   const taken = `${started("forgejo")} ${started("forgejo-secrets")}`;
-  test("that has the name of another module's unit is told, with the option that names it", () => {
+  test("that has the name of another module's unit stops the build, and the message names the option to set", () => {
     expect(evaluation.complaint(host(service("forgejo"), taken))).toContain(
       "secretsStore.services.forgejo: its sidecar would be forgejo-secrets.service",
     );
@@ -60,7 +60,7 @@ needs("nix").describe("a sidecar", () => {
     );
   });
 
-  test("gets the name that the option says, everywhere", () => {
+  test("uses the option's name everywhere", () => {
     const units = evaluation.units(host(service("forgejo", `sidecar = "forgejo-store";`), taken));
     expect(namesOf(units).sort()).toEqual(["forgejo-secrets.service", "forgejo-store.service", "forgejo.service"]);
     expect(setting(units, "forgejo.service", "LoadCredential")).toEqual(["a:/run/forgejo-store/pub/a"]);
@@ -71,17 +71,17 @@ needs("nix").describe("a sidecar", () => {
     expect(setting(ofContainer, "container@web.service", "Requires")).toEqual(["web-store.service"]);
   });
 
-  test("may get settings from another module, which is no collision", () => {
+  test("accepts another module's settings without a conflict", () => {
     const more = `${started("app")} systemd.services.app-secrets.serviceConfig.Nice = 5;`;
     expect(setting(evaluation.units(host(service("app"), more)), "app-secrets.service", "Nice")).toEqual(["5"]);
   });
 
-  test("with a name that is too long for systemd is told", () => {
+  test("with a name too long for systemd stops the build", () => {
     const name = "n".repeat(180);
     expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 183 characters");
   });
 
-  test("in a secrets scope is named in the service", () => {
+  test("in a secrets scope gets its name from the service", () => {
     const units = evaluation.units(`({ config, lib, pkgs, ... }: {
       secretsStore = { enable = true; folder.secretsDir = "/s"; };
       systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope
@@ -93,7 +93,7 @@ needs("nix").describe("a sidecar", () => {
     expect(setting(units, "app-store.service", "X-ReloadIfChanged")).toEqual(["true"]);
   });
 
-  test("of a service that a switch reloads is reloaded, too, where a process is there for it", () => {
+  test("of a service that a switch reloads reloads too, if it has a process", () => {
     const reloaded = (options: string) => {
       const more = `${started("app")} systemd.services.app.reloadIfChanged = true;`;
       return setting(evaluation.units(host(service("app", options), more)), "app-secrets.service", "X-ReloadIfChanged");
@@ -115,7 +115,7 @@ needs("nix").describe("a sidecar", () => {
       expect(evaluation.config(units, sidecar), sidecar).toHaveProperty("startTimeout", 7);
   });
 
-  test("waits for users from elsewhere where a file is given to one, and not where it is root's", () => {
+  test("waits for users from elsewhere if one gets a file, and not for root", () => {
     const after = (secret: string) =>
       waitsFor(
         evaluation.units(host(service("app", `secrets.b = { ${secret} };`), started("app"))),

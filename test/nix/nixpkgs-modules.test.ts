@@ -285,7 +285,7 @@ const modules: Readonly<Record<string, Module>> = {
   },
 };
 
-needs("nix").describe("a service as nixpkgs has it", () => {
+needs("nix").describe("a service of nixpkgs", () => {
   const evaluation = new Evaluation();
   const host = ({ units, host: written }: Pick<Module, "units" | "host">) => `(host [
     (nix + "/modules/secrets-store.nix")
@@ -300,7 +300,7 @@ needs("nix").describe("a service as nixpkgs has it", () => {
     })
   ])`;
 
-  test.each(Object.entries(modules))("%s takes a path of ours, and the units are whole", (_, module) => {
+  test.each(Object.entries(modules))("%s accepts a path of ours, and the units are complete", (_, module) => {
     const units = evaluation.value(`${host(module)}.units`) as RenderedUnits;
     for (const [unit, name, value] of module.lines)
       expect(setting(units, `${unit}.service`, name), `${unit}: ${name}`).toContain(value);
@@ -308,7 +308,7 @@ needs("nix").describe("a service as nixpkgs has it", () => {
 
   test.each(
     Object.entries(modules).flatMap(([name, module]) => module.wrong.map((wrong) => [name, wrong, module] as const)),
-  )("%s: a mistake stops the build, and the message says what to do: %j", (_, [part, instead, message], module) => {
+  )("%s: a mistake stops the build, with advice: %j", (_, [part, instead, message], module) => {
     expect(module.host).toContain(part);
     const failed = evaluation.value(`${host({ ...module, host: module.host.replaceAll(part, instead) })}.failed`);
     expect((failed as string[]).join("\n")).toContain(message);

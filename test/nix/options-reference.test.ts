@@ -37,7 +37,7 @@ needs("nix", "nixpkgs-lib").describe("the option reference", () => {
     ["program", ""],
     ["secret", "secrets.<name>."],
     ["template", "templates.<name>."],
-  ])("what %s means is said in the program's own words", (path, prefix) => {
+  ])("describes %s in the program's own words", (path, prefix) => {
     const said = new Map(options.map(({ name, description }) => [name, description]));
     const settings = Object.entries(sectionAt(path)).filter(
       ([key, { type }]) => type !== "section" && key !== "template",

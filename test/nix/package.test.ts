@@ -8,7 +8,7 @@ import { markdownFiles } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { Evaluation, project } from "./evaluation.ts";
 
-test("the hashes of the dependencies are those of this package-lock.json: scripts/npm-deps-hash.sh", () => {
+test("the dependencies' hashes match this package-lock.json: scripts/npm-deps-hash.sh", () => {
   const lock = createHash("sha256")
     .update(readFileSync(join(project, "package-lock.json")))
     .digest("base64");
@@ -24,7 +24,7 @@ function packedPaths(): readonly string[] {
   return packed.files.map(({ path }) => path);
 }
 
-test("npm's package has what the documents take from it", () => {
+test("npm's package contains what the documentation takes from it", () => {
   const paths = packedPaths();
   const taken = markdownFiles().flatMap((file) =>
     [...readFileSync(join(project, file), "utf8").matchAll(/\$\(npm root -g\)\/secrets-sidecar\/([\w./@-]+)/g)].map(
@@ -36,7 +36,7 @@ test("npm's package has what the documents take from it", () => {
   expect(paths).toEqual(expect.arrayContaining(["dist/fetcher.js", "dist/with-secrets", "dist/types/backend.d.ts"]));
 });
 
-test("a document in npm's package links to nothing that is not in it", () => {
+test("a document in npm's package links only to files in it", () => {
   const paths = packedPaths();
   const isThere = (path: string) => paths.some((packed) => packed === path || packed.startsWith(`${path}/`));
   const links = paths
@@ -67,7 +67,7 @@ needs("nix").describe("evaluation", () => {
     systemd = "/systemd"; cacert = "/cacert"; makeBinaryWrapper = "/wrapper"; python3 = "/python"; util-linux = "/util-linux";
   })`;
 
-  test("the package is one executable of nixpkgs' Bun that nothing cuts off, and names no Node", () => {
+  test("the package is one unstripped executable with nixpkgs' Bun, and refers to no Node", () => {
     const value = evaluation.value(`
       let package = ${built("aarch64-linux", "arm64")}; in {
         inherit (package) pname buildInputs buildPhase installPhase dontStrip dontPatchELF disallowedReferences;
@@ -86,7 +86,7 @@ needs("nix").describe("evaluation", () => {
     expect(value["installPhase"]).not.toMatch(/\/(?:slim|node|bun)\b/);
   });
 
-  test("the addresses of the project and of its changes follow from the repository that package.json names", () => {
+  test("the links to the project and its changes follow from package.json's repository", () => {
     const metaWith = (repository: string) =>
       evaluation.value(`
         let
@@ -101,7 +101,7 @@ needs("nix").describe("evaluation", () => {
     expect(metaWith("")).toMatchObject({ changelog: null });
   });
 
-  test("with an older Bun than the one that was tried, it is the package on Node", () => {
+  test("with a Bun older than the tested one, the package uses Node", () => {
     const { devDependencies } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
       devDependencies: { bun: string };
     };
@@ -115,7 +115,7 @@ needs("nix").describe("evaluation", () => {
     expect(withBun(devDependencies.bun)).toEqual({ pname: "secrets-sidecar" });
   });
 
-  test("the package on Node builds the addon against systemd, with the dependencies of its own system", () => {
+  test("the package on Node builds the addon against systemd, with its own system's dependencies", () => {
     const value = evaluation.value(`
       let package = ${built("aarch64-linux", "arm64", "withNode = true;")}; in {
         inherit (package) pname version buildInputs configurePhase installPhase passthru;
@@ -164,7 +164,7 @@ needs("nix").describe("evaluation", () => {
         flake = ${flake.replaceAll("nixpkgs; }", "; nixpkgs = standIn; }")};
       in ${expression}`);
 
-  test("the flake has what its users name", () => {
+  test("the flake has the outputs that users refer to", () => {
     expect(
       withStandIn(`{
         names = builtins.attrNames flake;

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 
-needs("nix").describe("a sidecar that does not stay", () => {
+needs("nix").describe("a non-resident sidecar", () => {
   const evaluation = new Evaluation();
   const folder = `secretsConfig.backend = "folder";`;
   /** One host with a sidecar of each kind; `also` goes into each of them but `ofScope`, `reload` beside what says where secrets are. */
@@ -34,7 +34,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
   let once: RenderedUnits | undefined;
   let staying: RenderedUnits | undefined;
   test.each(sidecars)(
-    "of %s is a oneshot that counts as active, and is tried again only where it failed",
+    "of %s is a oneshot that counts as active, and restarts only on failure",
     (_, sidecar) => {
       once ??= evaluation.units(host("resident = false;"));
       const of = (name: string) => setting(once ?? {}, sidecar, name);
@@ -48,7 +48,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
     },
   );
 
-  test.each(sidecars)("of %s: it stays where that is said", (_, sidecar) => {
+  test.each(sidecars)("of %s: stays when told to", (_, sidecar) => {
     staying ??= evaluation.units(host("resident = true;"));
     const of = (name: string) => setting(staying ?? {}, sidecar, name);
     expect([of("Type"), of("RemainAfterExit"), of("Restart")]).toEqual([["notify"], [], ["always"]]);
@@ -56,7 +56,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
     expect(evaluation.config(staying, sidecar)).not.toHaveProperty("resident");
   });
 
-  test('with "on-change" systemd looks for it, of services and of scopes; without reloadOnChange that is refused', () => {
+  test('with "on-change" systemd watches for it, for services and scopes; it needs reloadOnChange', () => {
     const looking = evaluation.units(`({ config, lib, pkgs, ... }: {
       secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
       secretsStore.services.app = {
@@ -92,7 +92,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
     );
   });
 
-  test("only of a file it is the default, and there until changes are followed or leases are renewed", () => {
+  test("is the default for a file only, as long as it neither follows changes nor renews leases", () => {
     const types = (reload: string) => {
       const units = evaluation.units(host("", reload));
       return sidecars.map(([, sidecar]) => setting(units, sidecar, "Type")[0]);
@@ -101,7 +101,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
     expect(types("reloadOnChange = true;")).toEqual(["notify", "notify", "notify", "notify"]);
   });
 
-  test("nothing else in the units differs", () => {
+  test("changes nothing else in the units", () => {
     const rest = (units: RenderedUnits | undefined, sidecar: string) =>
       (units?.[sidecar]?.text ?? "")
         .split("\n")
@@ -112,7 +112,7 @@ needs("nix").describe("a sidecar that does not stay", () => {
     }
   });
 
-  test("cannot follow changes: the evaluation says which option, and the way out", () => {
+  test("cannot follow changes: the evaluation names the option, and the way out", () => {
     const assertions = evaluation.complaint(host("resident = false;", "reloadOnChange = true;", ""));
     for (const option of ["services.app", "files.file", "containers.web"])
       expect(assertions).toContain(

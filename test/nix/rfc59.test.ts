@@ -12,7 +12,7 @@ needs("nix").describe("the examples of RFC 59", () => {
       `(host [ (nix + "/modules/secrets-store.nix") ${rfc59("modules/test_service.nix")} ${over} ]).units`,
     ) as RenderedUnits;
 
-  test("the module and the configuration of its text make the pair that it describes", () => {
+  test("the RFC's module and configuration make the pair that it describes", () => {
     const units = example(rfc59("config.nix"));
     expect(namesOf(units)).toEqual(["secrets_test_file-secrets.service", "secrets_test_file.service"]);
     expect(units["secrets_test_file.service"]?.text).toBe(
@@ -43,7 +43,7 @@ PrivateTmp=true
     expect(setting(units, "secrets_test_file-secrets.service", "PartOf")).toEqual([]);
   });
 
-  test("the other store of its text is one word away, with the host's settings below the service's", () => {
+  test("its other store is one word away, and the service's settings override the host's", () => {
     const units = example(`{
       imports = [ (removeAttrs (import ${rfc59("config.nix")}) [ "services" ]) ];
       services.secrets_test = {
@@ -71,7 +71,7 @@ PrivateTmp=true
     });
   });
 
-  test("the older name refreshInterval, from the host or from the service", () => {
+  test("accepts the older name refreshInterval, from the host or from the service", () => {
     const config = (text: string) =>
       evaluation.config(
         example(`{
@@ -99,11 +99,11 @@ PrivateTmp=true
     );
   });
 
-  test("a host that has the store switched off gets no unit", () => {
+  test("a host with the store turned off gets no unit", () => {
     expect(example(`{ imports = [ ${rfc59("config.nix")} ]; secretsStore.enable = lib.mkForce false; }`)).toEqual({});
   });
 
-  test("an id that was not loaded stops the evaluation", () => {
+  test("an id that is not loaded stops the evaluation", () => {
     const scope = `(import (nix + "/lib/secrets.nix") { inherit pkgs lib; config = { }; }).serviceSecretsScope {
       loadSecrets = [ "secret1" ];
       backendConfig = { backend = "folder"; config.secretsDir = "/etc/secrets"; };

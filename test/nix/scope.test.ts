@@ -29,7 +29,7 @@ needs("nix").describe("a secrets scope", () => {
   const exec = (value: string) =>
     setting(units(`{ serviceConfig.ExecStart = ${value}; }`), "NAME.service", "ExecStart");
 
-  test("the command stays as it was, behind with-secrets: words, quotes, specifiers, variables", () => {
+  test("keeps the command behind with-secrets unchanged: words, quotes, specifiers, variables", () => {
     const command = String.raw`/bin/prog --user "%u %%" 'a b' $HOME \"x\" "\x41;" a;b %h`;
     expect(exec(`''${command}''`)).toEqual([`/usr/local/bin/with-secrets ${command}`]);
     expect(exec(`"\\n  /bin/a --long \\\\\\n  --line"`)[0]).toBe("/usr/local/bin/with-secrets /bin/a --long \\");
@@ -41,15 +41,15 @@ needs("nix").describe("a secrets scope", () => {
     [`/bin/a ';' " ; " ' " ; ' \\; a; ;b`, `W /bin/a ';' " ; " ' " ; ' \\; a; ;b`],
     [`/bin/sh -c '/bin/a ; /bin/b'`, `W /bin/sh -c '/bin/a ; /bin/b'`],
     [`/bin/a 'it\\' ; ' ; /bin/b`, `W /bin/a 'it\\' ; ' ; W /bin/b`],
-  ])("%j: each of several commands on one line is wrapped, and no other `;` is between two", (line, wrapped) => {
+  ])("%j: wraps each of several commands on one line, and takes no other `;` for a separator", (line, wrapped) => {
     expect(exec(JSON.stringify(line))).toEqual([wrapped.replaceAll("W", "/usr/local/bin/with-secrets")]);
   });
 
-  test.each(["-", ":", "!", "!!", "-:", ":!!", "!!-:"])("the prefix %s stays in front", (prefix) => {
+  test.each(["-", ":", "!", "!!", "-:", ":!!", "!!-:"])("keeps the prefix %s in front", (prefix) => {
     expect(exec(`"${prefix}/bin/prog a"`)).toEqual([`${prefix}/usr/local/bin/with-secrets /bin/prog a`]);
   });
 
-  test("each command of a list is wrapped, and what resets the list is not", () => {
+  test("wraps each command of a list, and not the line that resets it", () => {
     expect(exec(`[ "" "/bin/a" "-/bin/b" ]`)).toEqual([
       "",
       "/usr/local/bin/with-secrets /bin/a",
@@ -57,7 +57,7 @@ needs("nix").describe("a secrets scope", () => {
     ]);
   });
 
-  test("definitions with conditions and priorities stay what they are", () => {
+  test("keeps definitions with conditions and priorities", () => {
     const rendered = units(
       `{
         serviceConfig = lib.mkMerge [
@@ -75,7 +75,7 @@ needs("nix").describe("a secrets scope", () => {
     expect(setting(rendered, "NAME.service", "PrivateTmp")).toEqual(["true"]);
   });
 
-  test("a list that is forced, or whose condition is false, has the sidecar in it", () => {
+  test("adds the sidecar to a forced list, or one whose condition is false", () => {
     const rendered = units(
       `{
         serviceConfig.ExecStart = "/bin/a";
@@ -91,7 +91,7 @@ needs("nix").describe("a secrets scope", () => {
     ]);
   });
 
-  test("a section that is forced keeps the wiring, and nothing of what other modules say", () => {
+  test("adds the wiring to a forced section, and nothing of other modules", () => {
     const rendered = units(
       `{
         serviceConfig = lib.mkMerge [ (lib.mkForce { ExecStart = "/bin/a"; User = "a"; }) { Group = "lost"; } ];
@@ -130,14 +130,14 @@ needs("nix").describe("a secrets scope", () => {
     [`serviceConfig = lib.optionalAttrs (config.systemd.services ? other) { User = "x"; };`, "User", "x"],
     [`serviceConfig.User = config.systemd.services.other.serviceConfig.User;`, "User", "somebody"],
     [`script = lib.mkIf (config.systemd.services ? other) "a";`, "ExecStart", "unit-script-NAME-start"],
-  ])("a service may look at others: %s", (definition, name, value) => {
+  ])("lets a service refer to others: %s", (definition, name, value) => {
     const other = `{ environment.A = "b"; after = [ "x.service" ]; serviceConfig = { User = "somebody"; ExecStart = "/bin/x"; }; }`;
     const rendered = units(`{ ${definition} }`, `systemd.services.other = ${other};`);
     expect(setting(rendered, "NAME.service", name).join("\n")).toContain(value);
     expect(setting(rendered, "NAME.service", "Requires")).toEqual(["NAME-secrets.service"]);
   });
 
-  test("a list that is forced inside of a section is, with the wiring", () => {
+  test("keeps a forced list inside a section, with the wiring", () => {
     const rendered = units(
       `{ serviceConfig = { ExecStart = "/bin/a"; BindReadOnlyPaths = lib.mkForce [ "/srv" ]; }; }`,
       `systemd.services.NAME.serviceConfig.BindReadOnlyPaths = [ "/lost" ];`,
@@ -148,7 +148,7 @@ needs("nix").describe("a secrets scope", () => {
     ]);
   });
 
-  test("a script begins with with-secrets, and keeps what other modules append", () => {
+  test("starts a script with with-secrets, and keeps what other modules append", () => {
     const rendered = units(
       `{ script = "cat \${secrets.one}"; scriptArgs = "%i"; }`,
       `systemd.services.NAME.script = lib.mkAfter "echo appended";`,
@@ -168,7 +168,7 @@ echo appended
 `);
   });
 
-  test("a script of several definitions is started behind with-secrets once, and each of them runs once", () => {
+  test("starts a script of several definitions behind with-secrets once, and runs each of them once", () => {
     const rendered = units(
       `{ script = lib.mkMerge [ "echo a" (lib.mkBefore "echo before") (lib.mkIf false "echo never") "sh -c 'echo b:\\$WITH_SECRETS'" ]; }`,
     );
@@ -183,7 +183,7 @@ echo appended
     expect({ stdout, signal }).toEqual({ stdout: "wrapped\nbefore\na\nb:\n", signal: null });
   });
 
-  test("other commands are left alone: they see the files as they are", () => {
+  test("leaves other commands alone, which see the plain files", () => {
     const rendered = units(
       `{ serviceConfig = { ExecStart = "/bin/a"; ExecStartPre = "/bin/cat \${secrets.one}"; ExecReload = "!/bin/b"; }; }`,
     );
@@ -191,7 +191,7 @@ echo appended
     expect(setting(rendered, "NAME.service", "ExecReload")).toEqual(["!/bin/b"]);
   });
 
-  test("ids with dots, dashes and spaces are files in /tmp", () => {
+  test("turns ids with dots, dashes and spaces into files in /tmp", () => {
     const rendered = units(`{ serviceConfig.ExecStart = "/bin/a \${secrets."two.key"} '\${secrets."and three"}'"; }`);
     expect(setting(rendered, "NAME.service", "ExecStart")).toEqual([
       "/usr/local/bin/with-secrets /bin/a /tmp/two.key '/tmp/and three'",
@@ -203,7 +203,7 @@ echo appended
     });
   });
 
-  test("ids need not be the names of files and variables", () => {
+  test("accepts ids that are not the names of files and variables", () => {
     const rendered = units(
       `{ serviceConfig.ExecStart = "/bin/a \${secrets.tls}"; }`,
       "",
@@ -219,7 +219,7 @@ echo appended
     });
   });
 
-  test("a service that names its secrets gets no others, and one that names none has no sidecar", () => {
+  test("gives a service only the secrets that it lists, and no sidecar if it lists none", () => {
     const some = units(`{ secrets = [ "one" ]; serviceConfig.ExecStart = "/bin/a"; }`);
     expect(evaluation.config(some, "NAME-secrets.service")).toHaveProperty("secrets", { one: {} });
     const none = units(`{ secrets = [ ]; serviceConfig.ExecStart = "/bin/a"; }`);
@@ -230,7 +230,7 @@ echo appended
     );
   });
 
-  test("a service that shares a namespace already goes on doing so, and its sidecar joins in", () => {
+  test("keeps a namespace that a service already shares, and adds its sidecar", () => {
     for (const joins of [
       `"a.service b.service"`,
       `[ "a.service" "b.service" ]`,
@@ -243,7 +243,7 @@ echo appended
     }
   });
 
-  test("mounts that the service binds already stay", () => {
+  test("keeps mounts that the service already binds", () => {
     const rendered = units(`{ serviceConfig = { ExecStart = "/bin/a"; BindReadOnlyPaths = [ "/srv" ]; }; }`);
     expect(setting(rendered, "NAME.service", "BindReadOnlyPaths")).toEqual([
       "/srv",
@@ -251,7 +251,7 @@ echo appended
     ]);
   });
 
-  test("an instance of a template has a sidecar that is none", () => {
+  test("gives a template's instance a sidecar that is not a template", () => {
     const rendered = evaluation.units(module("{ }").replace("{ NAME =", `{ "a@b" =`));
     expect(namesOf(rendered)).toEqual(["a-b-secrets.service", "a@b.service"]);
     expect(setting(rendered, "a-b-secrets.service", "Before")).toEqual(["a@b.service"]);
@@ -264,7 +264,7 @@ echo appended
     [`{ serviceConfig.ExecStart = "/bin/a"; }`, "asDropinIfExists"],
     [`{ script = "a"; }`, "asDropinIfExists"],
     [`{ overrideStrategy = "asDropinIfExists"; }`, "asDropinIfExists"],
-  ])("an instance %s is rendered %s: no unit hides its template", (service, strategy) => {
+  ])("renders an instance %s as %s: no unit hides its template", (service, strategy) => {
     const instance = module(service, `systemd.services."a@".serviceConfig.ExecStart = "/bin/a %i";`);
     expect(
       evaluation.value(
@@ -274,7 +274,7 @@ echo appended
     ).toBe(strategy);
   });
 
-  test("two services whose sidecars would be one are refused: each would have the other's secrets", () => {
+  test("refuses two services with the same sidecar: each would get the other's secrets", () => {
     const two = (other: string) => module("{ }").replace("{ NAME =", `{ "a@b" = { }; a-b = ${other}; NAME =`);
     expect(evaluation.complaint(two("{ }"))).toContain(
       "systemd.services: a-b and a@b would share the unit a-b-secrets.service: rename one",
@@ -298,19 +298,19 @@ echo appended
     [`{ requires = lib.mkDefault [ "a.service" ]; }`, "requires has mkDefault around the whole of it"],
     [`{ serviceConfig = lib.mkIf true (lib.mkDefault { User = "a"; }); }`, "put it on the settings inside"],
     [`lib.mkIf true { }`, "put mkIf around the scope"],
-  ])("%s stops the evaluation, and the message says what to do", (service, message) => {
+  ])("%s stops the evaluation, with advice", (service, message) => {
     const complaint = evaluation.complaint(module(service));
     expect(complaint).toContain(message);
     expect(complaint).toContain("systemd.services.NAME");
   });
 
-  test.each(["", ".", "..", "a/b", ".fetcher-a"])("no id: %j", (id) => {
+  test.each(["", ".", "..", "a/b", ".fetcher-a"])("refuses %j as an id", (id) => {
     expect(evaluation.complaint(module("{ }", "", `} // { loadSecrets = [ ${JSON.stringify(id)} ];`))).toContain(
       "is not a secret id",
     );
   });
 
-  test("onChange and startTimeout are there for a scope, too", () => {
+  test("supports onChange and startTimeout", () => {
     const rendered = units(
       "{ }",
       "",

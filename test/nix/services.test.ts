@@ -20,7 +20,7 @@ needs("nix").describe("secretsStore.services", () => {
   const units = (options: string, more = folder) => evaluation.units(module(options, more));
   const config = (options: string) => evaluation.config(units(options), "app-secrets.service");
 
-  test("by default they are credentials, and the service's own lines stay as they are", () => {
+  test("passes credentials by default, and keeps the service's own lines", () => {
     const rendered = units(`secrets = { password = { }; "tls.key" = { }; "100 %" = { }; };`);
     expect(setting(rendered, "app.service", "LoadCredential")).toEqual([
       "own:/etc/own",
@@ -40,18 +40,18 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
-  test("an optional secret is a newline where the store has none", () => {
+  test("makes an optional secret a newline when the store has none", () => {
     const rendered = units("secrets = { a = { }; b.optional = true; };");
     expect(setting(rendered, "app.service", "SetCredential")).toEqual([String.raw`b:\n`]);
     expect(setting(rendered, "app.service", "LoadCredential")).toContain("b:/run/app-secrets/pub/b");
   });
 
-  test("the credential has the file's name", () => {
+  test("names the credential like the file", () => {
     const rendered = units(`secrets.tls = { file = "key.pem"; source.file = "web/key"; };`);
     expect(setting(rendered, "app.service", "LoadCredential")).toContain("key.pem:/run/app-secrets/pub/key.pem");
   });
 
-  test("variables are read by systemd itself, all of them or those that are named", () => {
+  test("systemd itself reads variables, all or only the listed ones", () => {
     const all = units(`environment = true; secrets = { a = { }; b.env = "B"; c.env = null; };`);
     expect(setting(all, "app.service", "EnvironmentFile")).toEqual(["/run/app-secrets/pub/secrets.env"]);
     expect(evaluation.config(all, "app-secrets.service")).toMatchObject({
@@ -64,7 +64,7 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
-  test("in a private /tmp they are links to files that follow a rotation", () => {
+  test("uses links in a private /tmp to files that follow a rotation", () => {
     const rendered = units(`delivery = "private-tmp"; environment = true; secrets.a = { };`);
     expect(setting(rendered, "app.service", "PrivateTmp")).toEqual(["true"]);
     expect(setting(rendered, "app.service", "JoinsNamespaceOf")).toEqual(["app-secrets.service"]);
@@ -78,7 +78,7 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
-  test("the sidecar joins what the service joins already", () => {
+  test("the sidecar joins the namespaces that the service joins already", () => {
     const rendered = units(
       `delivery = "private-tmp"; secrets.a = { };`,
       `${folder} systemd.services.app.unitConfig.JoinsNamespaceOf = [ "other.service" ];`,
@@ -90,7 +90,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(setting(rendered, "app-secrets.service", "JoinsNamespaceOf")).toEqual(["other.service"]);
   });
 
-  test("other options can say where a secret is", () => {
+  test("other options can use the path of a secret", () => {
     const path = (delivery: string) =>
       evaluation.value(
         `(host [ (nix + "/modules/secrets-store.nix") (${module(`delivery = "${delivery}"; secrets.a.file = "x";`)}) ])
@@ -100,13 +100,13 @@ needs("nix").describe("secretsStore.services", () => {
     expect(path("private-tmp")).toBe("/tmp/x");
   });
 
-  test("what reload would not show a service with credentials, a restart does", () => {
+  test("turns a reload into a restart for a service with credentials, which it would not show", () => {
     const reload = `secrets.a = { }; onChange.action = "reload";`;
     expect(config(reload)).toHaveProperty("onChange.action", "restart");
     expect(config(`${reload} delivery = "private-tmp";`)).toHaveProperty("onChange.action", "reload");
   });
 
-  test("all that onChange says arrives", () => {
+  test("passes on all of onChange", () => {
     expect(
       config(`secrets.a = { }; startTimeout = 60; delivery = "private-tmp"; onChange = {
         action = "signal"; signal = "SIGUSR1"; settle = 1; minInterval = 10; splay = 0.5;
@@ -125,7 +125,7 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
-  test("the sidecar's own unit is there for more: credentials that are encrypted for this host", () => {
+  test("the sidecar's own unit accepts more settings: credentials encrypted for this host", () => {
     const rendered = units(
       `secrets.a = { }; secretsConfig.backend = "credentials";`,
       `systemd.services.app-secrets.serviceConfig.LoadCredentialEncrypted = [ "a:/etc/credstore.encrypted/a" ];`,
@@ -139,7 +139,7 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
-  test("switched off, nothing is there", () => {
+  test("does nothing when turned off", () => {
     const rendered = units("secrets.a = { };", `${folder} secretsStore.enable = lib.mkForce false;`);
     expect(Object.keys(rendered)).toEqual(["app.service"]);
     expect(rendered["app.service"]?.text).not.toContain("secrets");
@@ -170,11 +170,11 @@ needs("nix").describe("secretsStore.services", () => {
       `systemd.services.app.serviceConfig.ExecStartPre = [ "-+/bin/a" ];`,
       "ExecStartPre has a command with the prefix `+'",
     ],
-  ])("%s%s stops the evaluation, and the message says what to do", (options, more, message) => {
+  ])("%s%s stops the evaluation, with advice", (options, more, message) => {
     expect(evaluation.complaint(module(options, `${folder} ${more}`))).toContain(message);
   });
 
-  test("a template is refused", () => {
+  test("refuses a template", () => {
     expect(
       evaluation.complaint(
         `{ secretsStore.enable = true; secretsStore.services."a@" = { secrets.a = { }; secretsConfig.backend = "vault"; }; }`,
@@ -182,7 +182,7 @@ needs("nix").describe("secretsStore.services", () => {
     ).toContain(`secretsStore.services.a@: a template cannot have secrets`);
   });
 
-  test("two services whose sidecars would be one are refused", () => {
+  test("refuses two services with the same sidecar", () => {
     expect(
       evaluation.complaint(
         `({ lib, ... }: { secretsStore.enable = true; secretsStore.services = lib.genAttrs [ "a@b" "a-b" "c" ] (_: {
@@ -197,7 +197,7 @@ needs("nix").describe("secretsStore.services", () => {
     ["a command", `"a@b".serviceConfig.ExecStart = "/bin/a";`, "asDropinIfExists"],
     ["a script", `"a@b".script = "a";`, "asDropinIfExists"],
     ["another strategy", `"a@b".overrideStrategy = "asDropinIfExists";`, "asDropinIfExists"],
-  ])("of an instance that has %s, no unit hides the template", (_, services, strategy) => {
+  ])("for an instance that has %s, no unit hides the template", (_, services, strategy) => {
     const strategies = evaluation.value(`lib.mapAttrs (_: service: service.overrideStrategy) (host [
       (nix + "/modules/secrets-store.nix")
       {
@@ -209,7 +209,7 @@ needs("nix").describe("secretsStore.services", () => {
     expect(strategies).toMatchObject({ "a@b": strategy, "a-b-secrets": "asDropinIfExists" });
   });
 
-  test.each(["+/bin/a", "@/bin/a b"])("credentials know no wrong command: %s", (command) => {
+  test.each(["+/bin/a", "@/bin/a b"])("credentials accept any command: %s", (command) => {
     const rendered = units(
       "secrets.a = { };",
       `${folder} systemd.services.app = { script = lib.mkForce ""; serviceConfig.ExecStart = "${command}"; };`,

@@ -34,7 +34,7 @@ needs("nix").describe("settings", () => {
     [`backend = "vault"; config.auth.methd = "token";`, "secretsStore.services.app.secretsConfig.config.auth.methd"],
     [`backend = "command"; config.command = [ ];`, "secretsStore.services.app.secretsConfig.config.command"],
     [`backend = "folder"; other = 1;`, "secretsStore.services.app.secretsConfig.other"],
-  ])("%s is an error that names the option", (secretsConfig, path) => {
+  ])("%s: the error names the option", (secretsConfig, path) => {
     expect(evaluation.complaint(module(secretsConfig, `folder.secretsDir = "/s";`))).toContain(`\`${path}'`);
   });
 
@@ -43,7 +43,7 @@ needs("nix").describe("settings", () => {
     ["volt.url = 1;", "secretsStore.volt"],
     ["vault.url = 1;", "secretsStore.vault.url"],
     ["folder.refreshInterval = -1;", "secretsStore.folder.refreshInterval"],
-  ])("so is %s of the host", (store, path) => {
+  ])("%s of the host: the error names the option too", (store, path) => {
     const backend = store.startsWith("folder") ? "folder" : "vault";
     expect(evaluation.complaint(module(`backend = "${backend}";`, store))).toContain(`\`${path}'`);
   });
@@ -53,7 +53,7 @@ needs("nix").describe("settings", () => {
     [`file = "a/b";`, "secrets.a.file"],
     [`owner = -1;`, "secrets.a.owner"],
     [`optionl = true;`, "secrets.a.optionl"],
-  ])("and %s of a secret", (secret, path) => {
+  ])("%s of a secret: the error names the option too", (secret, path) => {
     expect(evaluation.complaint(module(`backend = "vault";`, "", `secrets.a = { ${secret} };`))).toContain(
       `\`secretsStore.services.app.${path}'`,
     );
@@ -71,7 +71,7 @@ needs("nix").describe("settings", () => {
     `vault.auth.secretIdPath = builtins.toFile "id" "s3cret";`,
     `vault.tls.keyFile = ./key.pem;`,
     `nixops.keysDir = builtins.toFile "keys" "s3cret";`,
-  ])("a secret's place is a path outside the store, as a string: not %s", (store) => {
+  ])("accepts a secret's place only as a path outside the store, as a string: not %s", (store) => {
     const complaint = evaluation.complaint(module(`backend = "${store.split(".")[0] ?? ""}";`, store));
     expect(complaint).toContain("is not of type");
     expect(complaint).toContain("absolute path outside the Nix store, as a string");
@@ -81,18 +81,18 @@ needs("nix").describe("settings", () => {
     [`backend = "folder";`, "secretsConfig.config.secretsDir is not set, nor is `secretsStore.folder.secretsDir'"],
     [`backend = "static"; config.values = { };`, "secretsConfig.config.allowInsecure is not set"],
     [`backend = "vault"; config = { pollingInterval = 1; refreshInterval = 1; };`, "set one of them"],
-  ])("%s lacks something, and the message says where it can be set", (secretsConfig, message) => {
+  ])("%s lacks a setting, and the message says where to set it", (secretsConfig, message) => {
     expect(evaluation.complaint(module(secretsConfig))).toContain(message);
   });
 
-  test("a host that only has a folder says nothing about the others", () => {
+  test("a host with only a folder renders no settings of other stores", () => {
     expect(config(`backend = "folder";`, `folder.secretsDir = "/etc/secrets";`)).toEqual({
       secretsDir: "/etc/secrets",
       reloadOnChange: false,
     });
   });
 
-  test("the service's settings win over the host's, one by one", () => {
+  test("the service's settings override the host's, one by one", () => {
     expect(
       config(
         `backend = "vault"; config = { url = "https://b"; namespace = "n"; };`,
@@ -109,7 +109,7 @@ needs("nix").describe("settings", () => {
     });
   });
 
-  test("also inside tls: with its own certificate it trusts whom the host trusts", () => {
+  test("so do those inside tls: with its own certificate it trusts the host's authorities", () => {
     expect(
       config(
         `backend = "vault"; config.tls = { certFile = "/c"; keyFile = "/k"; serverName = "b"; };`,
@@ -118,7 +118,7 @@ needs("nix").describe("settings", () => {
     ).toHaveProperty("tls", { caFile: "/ca", certFile: "/c", keyFile: "/k", serverName: "b" });
   });
 
-  test("a service that logs in by itself does not get the host's token, nor the other way round", () => {
+  test("a service that logs in itself does not get the host's token, nor the other way round", () => {
     const auth = `auth = { method = "approle"; roleId = "r"; secretIdPath = "/etc/secrets/id"; };`;
     expect(config(`backend = "vault"; config.${auth}`, `vault.tokenPath = "/t";`)).toMatchObject({
       auth: { method: "approle", roleId: "r", secretIdPath: "/etc/secrets/id" },
@@ -146,7 +146,7 @@ needs("nix").describe("settings", () => {
     expect(config(`backend = "credentials";`)).toEqual({ reloadOnChange: false });
   });
 
-  test("a store of somebody else's is a path, and takes what it likes", () => {
+  test("a third party's store is a path, and accepts any settings", () => {
     expect(config(`backend = "/etc/fetcher/my.mjs"; config = { any.thing = [ 1 ]; reloadOnChange = true; };`)).toEqual({
       any: { thing: [1] },
       reloadOnChange: true,
@@ -158,7 +158,7 @@ needs("nix").describe("settings", () => {
     );
   });
 
-  test("units wait for what their store needs", () => {
+  test("units wait for the units that their store needs", () => {
     const lines = (secretsConfig: string, more?: string) => {
       const units = evaluation.units(module(secretsConfig, `folder.secretsDir = "/run/my secrets/100%";`, more));
       const unit = "app-secrets.service";
@@ -205,7 +205,7 @@ needs("nix").describe("settings", () => {
       `config = { path = "app"; namespace = "n"; kvVersion = 2; revokeOnStop = true;
          auth = { method = "approle"; roleIdPath = "/etc/role"; secretIdPath = "/etc/id"; wrapped = true; }; };`,
     ],
-  ])("the program accepts what is rendered for %s, with everything that can be set", (backend, store, settings) => {
+  ])("the program accepts the rendered configuration for %s, with every possible setting", (backend, store, settings) => {
     const more = `delivery = "private-tmp"; startTimeout = 60; environment = true; secrets = {
       a = { };
       "b c" = { file = "d.e"; env = "B"; mode = "0440"; owner = "root"; group = 0; optional = true; empty = true; };
@@ -215,14 +215,14 @@ needs("nix").describe("settings", () => {
     expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
   });
 
-  test("a command may be that of each secret", () => {
+  test("each secret may have its own command", () => {
     const secrets = `secrets.a.source.command = [ "/bin/a" ];`;
     const units = evaluation.units(module(`backend = "command";`, "", secrets));
     expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("secrets.a.source.command", ["/bin/a"]);
     expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
   });
 
-  test("what types cannot see, the program refuses before a host is built", () => {
+  test("the program refuses what types cannot see, before a host is built", () => {
     const units = evaluation.units(
       module(`backend = "folder";`, `folder.secretsDir = "/s";`, `secrets = { a.file = "x"; b.file = "x"; };`),
     );

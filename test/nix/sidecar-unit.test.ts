@@ -114,7 +114,7 @@ needs("nix").describe("a rendered sidecar", () => {
     ["/var/lib/app/secrets/", ["/run:ro", "/var:ro"], ["-/var/lib/app"]],
     ["/var/secrets//", ["/run:ro"], []],
   ] as const)
-    test(`a folder ${place} can be seen, also when it is replaced`, () => {
+    test(`can see a folder ${place}, even after its replacement`, () => {
       const text = units(`secretsDir = "${place}";`)["NAME-secrets.service"]?.text ?? "";
       expect(values(text, "TemporaryFileSystem")).toEqual(hidden);
       const credentials = values(text, "InaccessiblePaths").includes("-/run/credentials");
@@ -138,7 +138,7 @@ needs("nix").describe("a rendered sidecar", () => {
       ["/run:ro", "/var:ro"],
       ["-/var/lib/token"],
     ],
-  ])("what a Vault needs can be seen: %s", (settings, hidden, bound) => {
+  ])("can see what Vault needs: %s", (settings, hidden, bound) => {
     const text = units(settings, "vault")["NAME-secrets.service"]?.text ?? "";
     expect(values(text, "TemporaryFileSystem")).toEqual(hidden);
     expect(values(text, "BindReadOnlyPaths").filter((path) => path.includes("/var/"))).toEqual(bound);
@@ -152,20 +152,20 @@ needs("nix").describe("a rendered sidecar", () => {
     ["vault", `tls = { certFile = "/etc/ssl/c.pem"; keyFile = "/etc/ssl/private/k.pem"; };`, ["/etc/ssl/private"]],
     ["command", `command = [ "age" "-d" ];`, ["/etc/ssh"]],
     ["/etc/fetcher/my.mjs", "", ["/etc/ssh"]],
-  ])("of the places that are closed, those that its store needs are not: %s %s", (backend, settings, open) => {
+  ])("opens, of the closed places, only those that its store needs: %s %s", (backend, settings, open) => {
     const text = units(settings, backend)["NAME-secrets.service"]?.text ?? "";
     const places = values(text, "InaccessiblePaths").map((path) => path.slice(1));
     expect(closed.filter((place) => !places.includes(place))).toEqual(open);
   });
 
-  test("without reloadOnChange also the drop-in fetch-on-restart.conf", () => {
+  test("without reloadOnChange, includes the drop-in fetch-on-restart.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/fetch-on-restart.conf"), "utf8");
     const text = units("")["NAME-secrets.service"]?.text ?? "";
     expect(normal(text, "Unit")).toEqual(expect.arrayContaining(normal(dropIn, "Unit")));
     expect(normal(dropIn, "Unit")).toEqual(["PartOf=NAME.service"]);
   });
 
-  test("without a process that stays, what the drop-in no-resident.conf says", () => {
+  test("without a resident process, follows the drop-in no-resident.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/no-resident.conf"), "utf8");
     const rendered = evaluation.units(`{
       secretsStore = { enable = true; folder.secretsDir = "/etc/secrets"; };
@@ -180,7 +180,7 @@ needs("nix").describe("a rendered sidecar", () => {
     expect(text).not.toContain("ExecReload=");
   });
 
-  test("of a package that runs without Node also the drop-in executable.conf", () => {
+  test("of a package without Node, includes the drop-in executable.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/executable.conf"), "utf8");
     const of = (isExecutable: boolean) =>
       evaluation.units(`{
@@ -205,7 +205,7 @@ needs("nix").describe("a rendered sidecar", () => {
     );
   });
 
-  test("the target's half is that of the example", () => {
+  test("gives the target the example's half", () => {
     const text = units("")["NAME.service"]?.text ?? "";
     const secrets = readFileSync(join(project, "examples/systemd/hello.service.d/secrets.conf"), "utf8")
       .replaceAll("%N", "NAME")

@@ -13,7 +13,7 @@ import { nix } from "./programs.ts";
 import { files } from "./text.ts";
 
 /** Without nixpkgs every other test here would fail for a name that the stand-in has not. */
-needs("nix").test("the stand-in has every name of the library that the modules use", () => {
+needs("nix").test("the stand-in has every library function that the modules use", () => {
   const texts = files
     .filter((file) =>
       /^nix\/(?:lib|modules|tests)\/|^nix\/(?:home-manager|outputs)\.nix$|^test\/nix\/stand-in\/[a-z-]+\.nix$/.test(
@@ -47,19 +47,19 @@ needs("nix", "nixpkgs-lib").describe("the stand-in for nixpkgs' library", () => 
   });
 
   test.each([
-    ["an option that is not there", `secretsStore.volt.url = "x";`, "secretsStore.volt"],
+    ["an unknown option", `secretsStore.volt.url = "x";`, "secretsStore.volt"],
     ["one within a set", `secretsStore.vault.tls.ca = "/x";`, "secretsStore.vault.tls.ca"],
     ["a value of another type", `secretsStore.vault.kvVersion = "2";`, "secretsStore.vault.kvVersion"],
     ["null where there can be none", `secretsStore.vault.url = null;`, "secretsStore.vault.url"],
     ["two values", `imports = [ { secretsStore.vault.mount = "a"; } { secretsStore.vault.mount = "b"; } ];`, "mount"],
-    ["a value that is missing", `secretsStore.services.a.secrets.x = { };`, "`backend' was accessed but has no value"],
+    ["a missing value", `secretsStore.services.a.secrets.x = { };`, "`backend' was accessed but has no value"],
     [
-      "what can only be read",
+      "a read-only option",
       `secretsStore.services.a.secrets.x.path = "/x";`,
       "secretsStore.services.a.secrets.x.path",
     ],
     ["an empty list", `secretsStore.command.command = [ ];`, "secretsStore.command.command"],
-    ["a condition that is none", `secretsStore.vault.url = lib.mkIf "yes" "x";`, "Boolean"],
+    ["an invalid condition", `secretsStore.vault.url = lib.mkIf "yes" "x";`, "Boolean"],
   ])("refuses %s, and names the option", (_, wrong, named) => {
     const module = `({ lib, ... }: { config = { ${store} }; imports = [ { ${wrong} } ]; })`;
     // All of them are looked at, not only those that a unit is made of.

@@ -20,7 +20,7 @@ needs("nix").describe("templates", () => {
     secretsStore.services.app = { secrets.a = { }; secretsConfig.backend = "folder"; ${options} };
   })`;
 
-  test("of a service are delivered as its secrets are, with the mode and owner that are asked for", () => {
+  test("of a service arrive as its secrets do, with the requested mode and owner", () => {
     const units = evaluation.units(
       service(`templates."app.ini" = { text = "password = {{a}}\\n"; mode = "0440"; owner = "app"; group = 12; };`),
     );
@@ -35,12 +35,12 @@ needs("nix").describe("templates", () => {
     expect(content(config, "app.ini")).toBe("password = {{a}}\n");
   });
 
-  test("of a service without any are not in its configuration at all", () => {
+  test("of a service without any are absent from its configuration", () => {
     const units = evaluation.units(service(""));
     expect(evaluation.config(units, "app-secrets.service")).not.toHaveProperty("templates");
   });
 
-  test("are found by other options at their path", () => {
+  test("have a path that other options can use", () => {
     const path = (delivery: string) =>
       evaluation.value(
         `(host [ (nix + "/modules/secrets-store.nix") (${service(`delivery = "${delivery}"; templates.x.text = "";`)}) ])
@@ -50,7 +50,7 @@ needs("nix").describe("templates", () => {
     expect(path("private-tmp")).toBe("/tmp/x");
   });
 
-  test("can be files: a path of Nix goes to the store, what is in the store stays where it is", () => {
+  test("can be files: a Nix path is copied to the store, and a file in the store stays in place", () => {
     const config = evaluation.config(
       evaluation.units(
         service(`templates = {
@@ -74,7 +74,7 @@ needs("nix").describe("templates", () => {
     } (${services});
   })`;
 
-  test("of a scope are arguments, and a service that names its secrets gets none that it does not name", () => {
+  test("of a scope are arguments, and a service that lists its secrets gets no others", () => {
     const units = evaluation.units(
       scope(
         `templates = { "app.ini".text = "{{a}}"; other.text = "{{b}}"; };`,
@@ -102,7 +102,7 @@ needs("nix").describe("templates", () => {
     secretsStore.files."app/app.ini" = { secretsConfig.backend = "folder"; ${options} };
   }`;
 
-  test("are read by the program when the host is built: a name that is no secret never reaches the host", () => {
+  test("are checked by the program at build time: an unknown secret never reaches the host", () => {
     const check = (text: string) => {
       const units = evaluation.units(
         service(`templates."app.ini" = { text = "${text}"; mode = "0440"; group = 12; };`),
@@ -164,7 +164,7 @@ needs("nix").describe("templates", () => {
       `systemd.services.x.templates: "z" is not in templates ("y")`,
       scope(`templates.y.text = "";`, `_: { x = { templates = [ "z" ]; script = "x"; }; }`),
     ],
-  ])("it stops the evaluation, and the message says what to do: %s", (message, module) => {
+  ])("%s: stops the evaluation, with advice", (message, module) => {
     expect(evaluation.complaint(module)).toContain(message);
   });
 });

@@ -9,7 +9,7 @@ import { files, foreign } from "./text.ts";
 
 const ours = files.filter((file) => !foreign(file));
 
-needs("nixfmt").test("all of them are as nixfmt has them", () => {
+needs("nixfmt").test("nixfmt leaves all of them unchanged", () => {
   const { status, stdout, stderr } = spawnSync(findNixfmt() ?? "", ["--check", ...ours], {
     cwd: project,
     encoding: "utf8",
@@ -27,6 +27,6 @@ test.each(ours)("%s: two spaces, no tab, no line over 120, no `with lib;`", (fil
   expect(text.endsWith("\n") && !text.endsWith("\n\n")).toBe(true);
 });
 
-test("they are all there", () => {
+test("the list has all files", () => {
   expect(ours.length).toBeGreaterThan(10);
 });

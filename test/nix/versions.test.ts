@@ -24,7 +24,7 @@ needs("nix", "nix-newer").describe("an older and a newer Nix", () => {
   const [older, other] = [new Evaluation(), new Evaluation(newer)];
   const version = (evaluation: Evaluation) => evaluation.value("builtins.nixVersion") as string;
 
-  test("are two versions, the newer one 2.26 at least", () => {
+  test("are two versions, the newer one at least 2.26", () => {
     expect(version(older)).not.toBe(version(other));
     expect(other.value(`builtins.compareVersions builtins.nixVersion "2.26" >= 0`)).toBe(true);
   });
@@ -35,7 +35,7 @@ needs("nix", "nix-newer").describe("an older and a newer Nix", () => {
     expect(ours.files.length).toBeGreaterThan(0);
   });
 
-  needs("nixpkgs-lib").test("say the same of every option", () => {
+  needs("nixpkgs-lib").test("describe every option the same way", () => {
     const options = `import (nix + "/options.nix") { inherit lib; }`;
     expect(other.value(options)).toEqual(older.value(options));
   });

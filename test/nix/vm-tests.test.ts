@@ -18,7 +18,7 @@ needs("nix").describe("the tests in virtual machines", () => {
   const scripts = () =>
     evaluation.value(`lib.mapAttrs (_: test: test.testScript) ${tests}`) as Readonly<Record<string, string>>;
 
-  test("are there for each scenario of the matrix, every delivery, and upgrades", () => {
+  test("exist for each scenario of the matrix, every delivery, and upgrades", () => {
     expect(Object.keys(scripts())).toEqual([
       ...[
         "container",
@@ -43,7 +43,7 @@ needs("nix").describe("the tests in virtual machines", () => {
     ]);
   });
 
-  test("boot hosts that can be evaluated, each with the unit that its script starts, and a sidecar", () => {
+  test("boot hosts that evaluate, each with the unit that its script starts, and a sidecar", () => {
     const hosts = evaluation.value(`
       lib.mapAttrs (_: test: (host [
         ${nixPath(import.meta.dirname, "stand-in/elsewhere.nix")}
@@ -57,7 +57,7 @@ needs("nix").describe("the tests in virtual machines", () => {
     }
   });
 
-  needs("python").test("have scripts in which every name is defined", () => {
+  needs("python").test("have scripts that define every name they use", () => {
     const checked = (given: Readonly<Record<string, string>>): unknown => {
       const checker = join(import.meta.dirname, "vm-scripts.py");
       const { stdout, stderr } = spawnSync("python3", [checker], { input: JSON.stringify(given), encoding: "utf8" });
@@ -73,7 +73,7 @@ needs("nix").describe("the tests in virtual machines", () => {
   });
 });
 
-test("they wait for states, never for a time", () => {
+test("wait for states, never for a time", () => {
   const { stdout } = spawnSync("grep", ["-rnE", "sleep\\([0-9]|time\\.sleep", join(project, "nix/tests")]);
   expect(stdout.toString()).toBe("");
 });

@@ -14,8 +14,8 @@ async function killedAfterReady(secrets: Readonly<Record<string, string>>, confi
   return place;
 }
 
-describe("a published set is adopted while the store is away", () => {
-  test("READY comes with the old set, untouched, and the store's return is noticed", async () => {
+describe("a sidecar adopts a published set during an outage", () => {
+  test("is READY with the old set, untouched, and notices the store's return", async () => {
     const place = await killedAfterReady({ a: "one", b: "one" });
     const before = place.published();
     const inode = fs.statSync(join(place.output, "a")).ino;
@@ -33,7 +33,7 @@ describe("a published set is adopted while the store is away", () => {
     expect(place.read("b")).toBe("one");
   });
 
-  test("one secret that is gone is adopted at once, the others are fresh", async () => {
+  test("adopts a single missing secret at once, and publishes the others fresh", async () => {
     const place = await killedAfterReady({ gone: "old", fresh: "old" });
     fs.rmSync(join(place.store, "gone"));
     place.age();
@@ -43,7 +43,7 @@ describe("a published set is adopted while the store is away", () => {
     expect(place.published()).toMatchObject({ gone: "old", fresh: "new" });
   });
 
-  test("an optional secret that never was there is no obstacle", async () => {
+  test("adopts a set although an optional secret never existed", async () => {
     const config = (place: Place) => place.config({ id: {}, spare: { optional: true } });
     const place = await killedAfterReady({ id: "one" }, config);
     fs.rmSync(join(place.store, "id"));
@@ -52,7 +52,7 @@ describe("a published set is adopted while the store is away", () => {
     expect(place.read("id")).toBe("one");
   });
 
-  needs("root").test("files that belong to the owner they were given are ours", async () => {
+  needs("root").test("recognizes its own files by their configured owner", async () => {
     const config = (place: Place) => place.config({ id: { owner: "daemon" } });
     const place = await killedAfterReady({ id: "one" }, config);
     fs.rmSync(join(place.store, "id"));
@@ -62,7 +62,7 @@ describe("a published set is adopted while the store is away", () => {
   });
 });
 
-describe("what is not a complete set of our own making is not adopted", () => {
+describe("a sidecar does not adopt an incomplete or foreign set", () => {
   test("a new secret in the configuration", async () => {
     const place = await killedAfterReady({ a: "one" });
     fs.rmSync(join(place.store, "a"));
@@ -72,7 +72,7 @@ describe("what is not a complete set of our own making is not adopted", () => {
 
   test.each<[string, (file: string, place: Place) => void]>([
     [
-      "a file that is missing",
+      "a missing file",
       (file) => {
         fs.rmSync(file);
       },
@@ -111,7 +111,7 @@ describe("what is not a complete set of our own making is not adopted", () => {
     ["of another shape", '{"files":{"a":1},"pending":7}'],
     ["null", "null"],
     ["empty", ""],
-  ])("a state file that is %s: the start fetches as if nothing were there", async (_, state) => {
+  ])("fetches as on a first start when the state file is %s", async (_, state) => {
     const place = await killedAfterReady({ a: "one" });
     fs.writeFileSync(join(place.output, ".fetcher-state"), state);
     place.put({ a: "two" });
@@ -120,7 +120,7 @@ describe("what is not a complete set of our own making is not adopted", () => {
   });
 });
 
-test("a secret that is configured no more is removed from the output, its link too", async () => {
+test("a removed secret leaves the output, with its link", async () => {
   const config = (ids: string[]) => (place: Place) => place.config(ids, { output: { links: place.path("links") } });
   const place = await killedAfterReady({ stays: "one", goes: "one" }, config(["stays", "goes"]));
   expect(fs.readdirSync(place.path("links")).sort()).toEqual(["goes", "secrets.env", "stays"]);
@@ -130,10 +130,10 @@ test("a secret that is configured no more is removed from the output, its link t
   expect(place.read("secrets.env")).not.toContain("goes");
 });
 
-describe("an action that a crash kept from being done is done by the next start", () => {
+describe("the next start does an action that a crash prevented", () => {
   const more = { service: "target.service", onChange: { minInterval: 0 } };
 
-  test("killed between publish and action", async () => {
+  test("after a kill between publish and action", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const systemctl = fakeSystemctl(place, join(place.output, "id"));
@@ -156,7 +156,7 @@ describe("an action that a crash kept from being done is done by the next start"
     expect(systemctl.calls().slice(1)).toEqual([expect.stringMatching(/-> three$/)]);
   });
 
-  test("killed between publish and action, and the store is away: adopted, and done", async () => {
+  test("after a kill between publish and action, during an outage: it adopts the set and acts", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const systemctl = fakeSystemctl(place, join(place.output, "id"));
@@ -173,7 +173,7 @@ describe("an action that a crash kept from being done is done by the next start"
     expect(systemctl.calls()).toEqual([expect.stringMatching(/-> two$/)]);
   });
 
-  test("not where the target has started since by itself", async () => {
+  test("not when the target has started since", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const systemctl = fakeSystemctl(place, join(place.output, "id"));
@@ -190,7 +190,7 @@ describe("an action that a crash kept from being done is done by the next start"
     expect(systemctl.calls()).toEqual([]);
   });
 
-  test("a change while the daemon was dead is published and acted on with reloadOnChange, else only published", async () => {
+  test("publishes a change from its downtime, and acts on it only with reloadOnChange", async () => {
     for (const reloadOnChange of [true, false]) {
       const place = new Place();
       place.put({ id: "one" });
@@ -213,7 +213,7 @@ describe("an action that a crash kept from being done is done by the next start"
     }
   });
 
-  test("a first start acts on nothing: the target has not started yet", async () => {
+  test("a first start does no action: the target has not started yet", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const systemctl = fakeSystemctl(place, join(place.output, "id"));

@@ -58,7 +58,7 @@ const whole: readonly [shape: string, Shape, closes?: boolean][] = [
   ["in packets of a byte", (body) => Array.from(chunked(body))],
   ["with a length, in packets of a byte", (body) => Array.from(withLength(body))],
   ["until the connection ends", (body) => `${head}\r\n${body}`, true],
-  ["as HTTP/1.0 has it", (body) => `${head.replace("1.1", "1.0")}\r\n${body}`, true],
+  ["by HTTP/1.0", (body) => `${head.replace("1.1", "1.0")}\r\n${body}`, true],
   [
     "with a length, and the connection ends",
     (body) => withLength(body).replace("\r\n", "\r\nconnection: close\r\n"),
@@ -69,13 +69,13 @@ const whole: readonly [shape: string, Shape, closes?: boolean][] = [
     (body) => `HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n${withLength(body)}`,
   ],
   [
-    "with names of headers in capitals, and no reason",
+    "with header names in capitals, and no reason",
     (body) => withLength(body).replace("200 OK", "200 ").replace("content-length", "CONTENT-LENGTH"),
   ],
   ["with 8 KiB of cookies", (body) => withLength(body).replace("\r\n", `\r\nset-cookie: a=${"b".repeat(8192)}\r\n`)],
 ];
 
-test.each(whole)("an answer %s is whole, poll after poll", async (_, shape, closes = false) => {
+test.each(whole)("reads an answer %s as complete, poll after poll", async (_, shape, closes = false) => {
   const place = new Place();
   let polls = 0;
   const counting: Shape = (body) => {
@@ -90,19 +90,19 @@ test.each(whole)("an answer %s is whole, poll after poll", async (_, shape, clos
 });
 
 const broken: readonly [shape: string, Shape, says: RegExp][] = [
-  ["in chunks without the last of them", (body) => chunked(body, ""), /the answer breaks off|connection reset/],
+  ["in chunks, without the last of them", (body) => chunked(body, ""), /the answer breaks off|connection reset/],
   [
-    "in chunks that ends in the midst of one",
+    "in chunks, the last one cut off",
     (body) => chunked(body).slice(0, -20),
     /the answer breaks off|connection reset/,
   ],
   [
-    "that is shorter than its length",
+    "shorter than its length",
     (body) => withLength(body).slice(0, -5),
     /the answer breaks off|connection reset/,
   ],
   [
-    "until the connection ends, without its end",
+    "until the connection ends, cut off",
     (body) => `${head}\r\n${body.slice(0, -5)}`,
     /the answer is not from Vault or OpenBao/,
   ],
@@ -117,13 +117,13 @@ const broken: readonly [shape: string, Shape, says: RegExp][] = [
     /the answer is not HTTP/,
   ],
   [
-    "with a size of a chunk that is none",
+    "with a chunk size that is not a number",
     (body) => chunked(body).replace("\r\n\r\n9\r\n", "\r\n\r\nzz\r\n"),
     /the answer is not HTTP/,
   ],
 ];
 
-test.each(broken)("an answer %s is none", async (_, shape, says) => {
+test.each(broken)("refuses an answer %s", async (_, shape, says) => {
   const place = new Place();
   const port = await vaultThatSays(shape, true);
   await refuses(place, vaultAt(place, `http://127.0.0.1:${port}`), says);

@@ -32,7 +32,7 @@ afterAll(() => {
   rmSync(place, { recursive: true, force: true });
 });
 
-test("is made ready once, without npm, and again where something of the build changes", () => {
+test("is set up once, without npm, and again when part of the build changes", () => {
   expect(run("scripts/setup.mjs")).toMatchObject({ status: 0, stdout: "building dist/fetcher.js ...\n", stderr: "" });
   expect(existsSync(npmRan)).toBe(false);
   expect(run("dist/fetcher.js", "--version")).toMatchObject({ status: 0, stderr: "" });
@@ -47,7 +47,7 @@ test("is made ready once, without npm, and again where something of the build ch
   }
 }, 300_000);
 
-test("can be tried with npm start", () => {
+test("runs its demo with npm start", () => {
   const { status, stdout } = run("scripts/demo.mjs");
   expect(stdout).toContain("nothing is left");
   expect(status).toBe(0);
@@ -70,7 +70,7 @@ test("runs tests that import packages", () => {
   });
 });
 
-test("asks npm where a package is missing, and says so where npm fails", () => {
+test("asks npm for a missing package, and reports npm's failure", () => {
   rmSync(join(checkout, "node_modules/valibot"), { recursive: true });
   const { status, stderr } = run("scripts/setup.mjs");
   expect(status).toBe(1);

@@ -23,12 +23,12 @@ describe("help", () => {
       expect(stdout).toContain(word);
   });
 
-  test("--version is that of the package", async () => {
+  test("--version prints the package's version", async () => {
     expect(await new Place().run(["--version"])).toMatchObject({ code: 0, stdout: `fetcher ${version}\n`, stderr: "" });
   });
 });
 
-describe("a wrong command line is 64 and one line that names the option", () => {
+describe("a wrong command line exits 64, and one line names the option", () => {
   test.each([
     [["--frobnicate"], "--frobnicate"],
     [["--once", "--check"], "only one of --once, --check"],
@@ -45,11 +45,11 @@ describe("a wrong command line is 64 and one line that names the option", () => 
   });
 });
 
-describe("the folder does not deliver: the exit code tells systemd whether to try again", () => {
+describe("an exit code tells systemd whether to retry when the folder does not deliver", () => {
   const modes = [["--once"], ["--check"]] as const;
 
   test.each(modes)(
-    "%s: a secret that does not exist is 66, with its id and path, and nothing is published",
+    "%s: a missing secret exits 66 with its id and path, and publishes nothing",
     async (mode) => {
       const place = new Place();
       place.put({ there: "value" });
@@ -67,7 +67,7 @@ describe("the folder does not deliver: the exit code tells systemd whether to tr
     },
   );
 
-  test.each(modes)("%s: a directory that does not exist is 69", async (mode) => {
+  test.each(modes)("%s: a missing directory exits 69", async (mode) => {
     const place = new Place();
     fs.rmdirSync(place.store);
     const { code, stderr } = await place.run([mode, ...folder(place), "id"]);
@@ -75,7 +75,7 @@ describe("the folder does not deliver: the exit code tells systemd whether to tr
     expect(stderr).toContain(place.store);
   });
 
-  test.each(modes)("%s: a file that may not be read is 77", async (mode) => {
+  test.each(modes)("%s: an unreadable file exits 77", async (mode) => {
     const place = new Place(undefined, ordinary);
     place.put({ id: "value" });
     fs.chmodSync(join(place.store, "id"), 0);
@@ -84,7 +84,7 @@ describe("the folder does not deliver: the exit code tells systemd whether to tr
     expect(stderr).toContain('secret "id"');
   });
 
-  test("the most serious failure wins: what a person must mend", async () => {
+  test("the most serious failure decides: the one a person must fix", async () => {
     const place = new Place(undefined, ordinary);
     place.put({ refused: "value" });
     fs.chmodSync(join(place.store, "refused"), 0);
@@ -95,12 +95,12 @@ describe("the folder does not deliver: the exit code tells systemd whether to tr
   });
 });
 
-describe("where secrets must not go", () => {
+describe("a place where secrets must not go", () => {
   test.each([
     ["--output /tmp", ["--output", "/tmp"]],
     ["--output /tmp/", ["--output", "/tmp/"]],
     ["--output /var/tmp", ["--output", "/var/tmp"]],
-  ])("%s: the shared temporary directory is refused with 78, by --once too", async (_, args) => {
+  ])("%s: refuses the shared temporary directory with 78, for --once too", async (_, args) => {
     const place = new Place();
     const id = `fetcher-test-${process.pid}`;
     place.put({ [id]: "value" });
@@ -113,7 +113,7 @@ describe("where secrets must not go", () => {
     expect(fs.existsSync(`/var/tmp/${id}`)).toBe(false);
   });
 
-  test("links in the shared /tmp are refused too", async () => {
+  test("refuses links in the shared /tmp too", async () => {
     const place = new Place();
     place.put({ id: "value" });
     const exit = await place.start(place.config(["id"], { output: { links: "/tmp" } })).exit;
@@ -121,7 +121,7 @@ describe("where secrets must not go", () => {
     expect(onlyLine(exit.stderr)).toContain("/tmp");
   });
 
-  test("a daemon without an output is refused with 78, and is told of --once", async () => {
+  test("refuses a daemon without an output with 78, and points to --once", async () => {
     const place = new Place();
     place.put({ id: "value" });
     const { code, stderr } = await place.run([...folder(place), "id"]);
@@ -129,7 +129,7 @@ describe("where secrets must not go", () => {
     expect(onlyLine(stderr)).toMatch(/output: .*--once/);
   });
 
-  test("an output below a file is 73", async () => {
+  test("exits 73 for an output below a file", async () => {
     const place = new Place();
     place.put({ id: "value" });
     fs.writeFileSync(place.path("file"), "");
@@ -140,7 +140,7 @@ describe("where secrets must not go", () => {
     }
   });
 
-  test("an output in a directory that we may not write to is 73", async () => {
+  test("exits 73 for an output in a directory that it may not write to", async () => {
     const place = new Place(undefined, ordinary);
     place.put({ id: "value" });
     fs.mkdirSync(place.path("closed"), { mode: 0o555 });

@@ -32,7 +32,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
   return stdout.split("\n").filter((word) => word !== "");
 }
 
-needs("bash").test("the first word is a command or any option of --help", () => {
+needs("bash").test("offer a command or any option of --help as the first word", () => {
   const first = offered("");
   for (const [words] of commandTexts) {
     const name = words.split(" ")[1] ?? "";
@@ -43,7 +43,7 @@ needs("bash").test("the first word is a command or any option of --help", () => 
       expect(first).toContain(name.replace(",", ""));
 });
 
-needs("bash").test("then come what the command has, and what an option takes", () => {
+needs("bash").test("then offer the command's options, and each option's values", () => {
   expect(offered("sta")).toEqual(["status"]);
   expect(offered("--check", "")).not.toContain("status");
   expect(offered("status", "--j")).toEqual(["--json"]);
@@ -68,7 +68,7 @@ for (const [shell, file] of [
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
 
-test("no completion has what a shell would run while it reads it", async () => {
+test("contain nothing that a shell would run while it reads them", async () => {
   const { completions } = await import("../../scripts/docs/completions.ts");
   // Texts of --help are in single quotes alone.
   for (const [name, text] of completions()) if (name !== "fetcher.bash") expect(text).not.toMatch(/"[^"\n]*`/);

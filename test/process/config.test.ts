@@ -32,14 +32,14 @@ const good = {
   output: { directory: "/not-there/out" },
 };
 
-test("a good configuration passes --check=config without a store, an output or an owner", async () => {
+test("--check=config accepts a good configuration without a store, an output or an owner", async () => {
   const place = new Place();
   const path = place.writeConfig({ ...good, secrets: { id: { owner: "no-such-user-here" } } });
   const exit = await place.run(["--config", path, "--check=config"]);
   expect(exit).toMatchObject({ code: 0, stdout: "the configuration is good\n", stderr: "" });
 });
 
-describe("what is wrong is named by its path, and what was found there is not shown", () => {
+describe("names what is wrong by its path, and does not show the value there", () => {
   test.each<[string, unknown]>([
     ["secretz", { ...good, secretz: { id: CANARY } }],
     ["secrets.id.modes", { ...good, secrets: { id: { modes: CANARY } } }],
@@ -92,12 +92,12 @@ describe("what is wrong is named by its path, and what was found there is not sh
     ["null", null],
     ["a string", JSON.stringify(CANARY)],
     ["a number", 5],
-  ])("%s in the place of the whole", async (_, config) => {
+  ])("refuses %s in place of the whole configuration", async (_, config) => {
     expect(await refusal(config)).toMatch(/^configuration: /);
   });
 });
 
-describe("two secrets that would overwrite each other are refused, and both are named", () => {
+describe("refuses two secrets that would overwrite each other, and names both", () => {
   test("one file", async () => {
     const message = await refusal({ ...good, secrets: { a: { file: "same" }, b: { file: "same" } } });
     expect(message).toContain("secrets.b.file");
@@ -116,10 +116,10 @@ describe("two secrets that would overwrite each other are refused, and both are 
   });
 });
 
-describe("a file that is no JSON", () => {
+describe("a file that is not JSON", () => {
   const broken = `{\n  "backend": "folder",\n  "config": { "password": "${CANARY}" "secretsDir" }\n}`;
 
-  test("says line and column, and does not quote the text", async () => {
+  test("reports line and column, and does not quote the text", async () => {
     expect(await refusal(broken)).toMatch(/config\.json is not JSON at line 3, column 4\d$/);
   });
   test.each([
@@ -132,7 +132,7 @@ describe("a file that is no JSON", () => {
   ])("%s", async (_, text) => {
     expect(await refusal(text)).toMatch(/config\.json is not JSON/);
   });
-  test("that is not there or a directory: says so, with its path", async () => {
+  test("reports a missing file or a directory, with its path", async () => {
     const place = new Place();
     for (const [path, code] of [
       [place.path("absent.json"), "no such file or directory (ENOENT)"],
@@ -145,7 +145,7 @@ describe("a file that is no JSON", () => {
   });
 });
 
-describe("what is no file of text is told in one line, at once and without the memory for it", () => {
+describe("refuses in one line a file that is not text, at once and without reading it into memory", () => {
   const hostile: Readonly<Record<string, (path: string) => void>> = {
     "a fifo": (path) => execFileSync("mkfifo", [path]),
     "a link to /dev/zero": (path) => {
@@ -178,7 +178,7 @@ describe("what is no file of text is told in one line, at once and without the m
     });
   });
 
-  test("nor is a directory that cannot be listed a bug", async () => {
+  test("reports a directory that it cannot list without calling it a bug", async () => {
     const place = new Place();
     const directory = place.path("units");
     mkdirSync(directory);
@@ -196,7 +196,7 @@ describe("what is no file of text is told in one line, at once and without the m
     expect(code).toBe(74);
   });
 
-  test("but a pipe that a shell makes is read", async () => {
+  test("reads a pipe that a shell makes", async () => {
     const place = new Place();
     const config = { backend: "folder", config: { secretsDir: place.store }, secrets: { a: {} } };
     const shell = ["sh", "-c", `printf %s "$CONFIG" | "$@"`, "sh"];
@@ -210,8 +210,8 @@ describe("what is no file of text is told in one line, at once and without the m
   });
 });
 
-describe("flags win over the file", () => {
-  test("--set takes JSON values as such, and descends at dots", async () => {
+describe("flags override the file", () => {
+  test("--set takes JSON values as they are, and descends at dots", async () => {
     const module = new Place();
     const backend = module.path("shows.mjs");
     writeFileSync(backend, showingBackend);
@@ -232,15 +232,15 @@ describe("flags win over the file", () => {
     expect(exit.stdout).toContain('{"a":{"b":{"c":1,"d":[true]}},"s":"plain","q":"a=b"}');
   });
 
-  test("--set cannot descend into what is no object", async () => {
+  test("--set does not descend into a value that is not an object", async () => {
     expect(await refusal(good, ["--set", "secretsDir.x=1"])).toMatch(/^configuration: config\.secretsDir: /);
   });
 
-  test("--set can break a good file, and the path says where", async () => {
+  test("--set can break a good file, and the error gives the path", async () => {
     expect(await refusal(good, ["--set", "pollingInterval=soon"])).toMatch(/^configuration: config\.pollingInterval: /);
   });
 
-  test("ids as arguments are added to the table, whose settings of the same id stay", async () => {
+  test("ids as arguments extend the table, and keep its settings of the same id", async () => {
     const place = new Place();
     place.put({ renamed: "one", second: "two" });
     const config = place.config({ first: { source: { file: "renamed" } } });
@@ -258,11 +258,11 @@ describe("flags win over the file", () => {
     expect(place.published()).toMatchObject({ first: "one", second: "two" });
   });
 
-  test("an id as argument is checked like one in the table", async () => {
+  test("checks an id given as an argument like one in the table", async () => {
     expect(await refusal(good, ["a/b"])).toMatch(/^configuration: secrets\["a\/b"\]: /);
   });
 
-  test("--output wins, and the names under it are the same", async () => {
+  test("--output overrides the directory, and the file names in it stay the same", async () => {
     const place = new Place();
     place.put({ id: "value" });
     const path = place.writeConfig({

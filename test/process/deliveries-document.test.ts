@@ -19,7 +19,7 @@ function withoutComments(text: string): string {
     .join("\n");
 }
 
-test("each unit file in it is an example, line by line; two are drop-ins that the sandbox's test has", () => {
+test("each unit file on the page is an example, line by line; the sandbox's test covers two as drop-ins", () => {
   const units = [...document.matchAll(/^```ini\n([\s\S]*?)^```/gm)].map(([, text = ""]) => withoutComments(text));
   expect(units).toHaveLength(5);
   const known = files.map((file) => withoutComments(readFileSync(file, "utf8")));
@@ -32,7 +32,7 @@ test("each unit file in it is an example, line by line; two are drop-ins that th
   expect(others.map((text) => text.split("\n").slice(0, 2))).toEqual([["[Service]", "InaccessiblePaths="]]);
 });
 
-test("each file that it names is there", () => {
+test("each file that the page names exists", () => {
   const links = [...document.matchAll(/\]\((?!http)([^)#]+)/g)].map(([, path = ""]) => join(root, "docs/how-to", path));
   expect(links.length).toBeGreaterThan(4);
   for (const path of links) expect(() => readFileSync(path)).not.toThrow();

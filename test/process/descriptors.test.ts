@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { programCommand } from "../program.ts";
 
-test("200 secrets under LimitNOFILE=40", () => {
+test("publishes 200 secrets under LimitNOFILE=40", () => {
   const place = mkdtempSync(join(tmpdir(), "fetcher-descriptors-"));
   onTestFinished(() => {
     rmSync(place, { recursive: true });

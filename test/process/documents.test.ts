@@ -132,7 +132,7 @@ needs("systemd-analyze").describe("a part of a unit", () => {
     expect(added).toEqual([]);
   });
 
-  test("is seen to be wrong where it is", () => {
+  test("fails the check when it is wrong", () => {
     expect(complaints("[Service]\nExecStrat=/bin/true\n")).toContainEqual(expect.stringContaining("ExecStrat"));
   });
 });
@@ -153,7 +153,7 @@ function complaints(dropIn?: string): string[] {
   return lines.map((line) => line.replaceAll(directory, ""));
 }
 
-test.each(of("mermaid"))("a picture: %s", (_, { code }) => {
+test.each(of("mermaid"))("a diagram: %s", (_, { code }) => {
   const [kind = "", ...lines] = code.split("\n");
   expect(["sequenceDiagram", "stateDiagram-v2", "flowchart LR", "flowchart TD"]).toContain(kind);
   if (kind !== "sequenceDiagram") return;
@@ -162,7 +162,7 @@ test.each(of("mermaid"))("a picture: %s", (_, { code }) => {
   expect(new Set(used)).toEqual(new Set(known));
 });
 
-test("every block says what it is, and there is a test for that", () => {
+test("every block names its language, and a test covers it", () => {
   const tried = [
     "json",
     "sh",
@@ -182,7 +182,7 @@ test("every block says what it is, and there is a test for that", () => {
   expect(others.map(titleOf)).toEqual([]);
 });
 
-test("no block is hidden from these tests by its indentation", () => {
+test("no block escapes these tests by its indentation", () => {
   for (const file of markdownFiles()) {
     const lines = readFileSync(join(project, file), "utf8").split("\n");
     const inFence = new Set(blocksOf(file).flatMap(({ line, code }) => code.split("\n").map((_, at) => line + at)));

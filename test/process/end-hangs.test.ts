@@ -13,7 +13,7 @@ import { type Daemon, eventually, Place } from "./daemon.ts";
 const asInTheUnit = runsOnNode ? {} : environmentOfExecutable;
 
 needs("gcc").test(
-  "a start that is given up, or stopped, ends while a name look-up hangs",
+  "ends a start on SIGTERM or startTimeout while a name look-up hangs",
   async () => {
     const place = new Place();
     // A fake of dead DNS: getaddrinfo(3) that never returns.
@@ -44,7 +44,7 @@ needs("gcc").test(
   20_000,
 );
 
-needs("fuse").describe("while a file system hangs, an end does not", () => {
+needs("fuse").describe("a sidecar whose file system hangs ends in time", () => {
   const script = join(import.meta.dirname, "hung-file-system.py");
   /** A place with a file system that hangs at `hung`, and what a program is run by that sees it. */
   function hangingPlace() {
@@ -79,7 +79,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
   const hangs = (daemon: Daemon) =>
     eventually("a thread that hangs", () => systemCalls(daemon.pid).some((name) => /fuse|request_wait/.test(name)));
   test.each(Object.entries(configs))(
-    "a start that is stopped: %s",
+    "on a stop during its start: %s",
     async (name, config) => {
       const { place, hung, by } = hangingPlace();
       const daemon = place.start(config(place, hung), { wrapper: by });
@@ -92,7 +92,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
   );
 
   test.each(["a folder of secrets", "a third party's module", "a template"])(
-    "a start that is given up after startTimeout: %s",
+    "after startTimeout: %s",
     async (name) => {
       const { place, hung, by } = hangingPlace();
       const daemon = place.start({ ...configs[name]?.(place, hung), startTimeout: 1 }, { wrapper: by });
@@ -104,7 +104,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
   );
 
   test.each(["--once", "--check"])(
-    "%s, stopped",
+    "%s, on a stop",
     async (flag) => {
       const { place, hung, by } = hangingPlace();
       const run = place.start(place.config(["a"], { config: { secretsDir: hung } }), {
@@ -125,7 +125,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     fs.renameSync(`${file}.new`, file);
   }
 
-  test("a template that is reloaded: the one of before stays, and rotations and signals go on", async () => {
+  test("keeps the earlier template when a reload hangs, and still follows rotations and signals", async () => {
     const { place, hung, by } = hangingPlace();
     place.put({ a: "a1" });
     const template = place.path("template");
@@ -148,7 +148,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     expect(place.published()).toEqual({});
   }, 60_000);
 
-  test("a secret of several: the others are published", async () => {
+  test("publishes the other secrets when one of several hangs", async () => {
     const { place, hung, by } = hangingPlace();
     place.put({ a: "a1", b: "b1" });
     const config = place.config(["a", "b"]);
@@ -162,7 +162,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
     expect(await daemon.end()).toMatchObject({ code: 0, signal: null });
   }, 60_000);
 
-  test("a configuration that cannot be read, stopped", async () => {
+  test("on a stop while it reads the configuration", async () => {
     const { place, hung, by } = hangingPlace();
     const daemon = place.spawn(["--config", join(hung, "config.json")], { wrapper: by });
     await hangs(daemon);
@@ -170,7 +170,7 @@ needs("fuse").describe("while a file system hangs, an end does not", () => {
   }, 20_000);
 });
 
-describe("a third party's store that never opens", () => {
+describe("a third party's store whose open() hangs", () => {
   const start = (startTimeout: number | null) => {
     const place = new Place();
     const module = place.path("never.mjs");
@@ -183,7 +183,7 @@ describe("a third party's store that never opens", () => {
     return place.start({ ...place.config(["a"]), backend: module, config: {}, startTimeout });
   };
 
-  test("a stop is a stop", async () => {
+  test("does not delay a stop", async () => {
     const daemon = start(null);
     await eventually("open()", () => daemon.stderr.includes("OPENING"));
     const { code, stderr } = await daemon.end();
@@ -192,7 +192,7 @@ describe("a third party's store that never opens", () => {
   });
 
   test.each(["SIGHUP", "SIGUSR2", "SIGUSR1", "SIGWINCH", "SIGPIPE", "SIGTSTP"] as const)(
-    "%s, for which it has no use yet, does not end the start",
+    "keeps the start alive on %s, which it does not use yet",
     async (signal) => {
       const daemon = start(null);
       await eventually("open()", () => daemon.stderr.includes("OPENING"));
@@ -210,7 +210,7 @@ describe("a third party's store that never opens", () => {
     },
   );
 
-  test("one that never closes is left", async () => {
+  test("does not delay a stop by a close() that hangs", async () => {
     const place = new Place();
     const module = place.path("open.mjs");
     const text = `export default {
@@ -229,7 +229,7 @@ describe("a third party's store that never opens", () => {
     expect(place.published()).toEqual({});
   });
 
-  test("a start that is given up says so", async () => {
+  test("ends the start after startTimeout, and the error says so", async () => {
     const { code, stderr } = await start(0.5).exit;
     expect(stderr).toContain("the store or a template does not open (gave up after startTimeout, 0.5 s)");
     expect(code).toBe(69);

@@ -78,14 +78,14 @@ needs("executable").describe("the environment", () => {
     expect(fs.existsSync(place.path("written"))).toBe(false);
   });
 
-  test.each(["=UN_BE_BUN", "UN_BE_BUN", ""])("nor does one of the name %j bring anything of that back", (name) => {
+  test.each(["=UN_BE_BUN", "UN_BE_BUN", ""])("ignores a variable of the name %j too", (name) => {
     const [program] = programCommand();
     const { stdout } = spawnSync(program, ["--version"], { encoding: "utf8", env: { [name]: "1" } });
     expect(stdout).toMatch(/^fetcher \d/);
   });
 });
 
-needs("executable").test("files of the working directory and of the home change nothing", async () => {
+needs("executable").test("ignores files of the working directory and of the home directory", async () => {
   const place = new Place();
   place.put({ id: "value" });
   for (const directory of [place.path("cwd"), place.root]) {
@@ -133,7 +133,7 @@ export default {
 
   for (const [kind, types] of [...kinds, ...typed])
     (types ? needs("executable") : { test }).test(
-      `${kind}, with a package, is loaded, and nothing is kept of it`,
+      `loads ${kind}, with a package, and leaves no trace of it on disk`,
       async () => {
         const place = new Place();
         const home = place.path("home");
@@ -153,7 +153,7 @@ export default {
     );
 });
 
-needs("python").describe("what is said to systemd", () => {
+needs("python").describe("a message to systemd", () => {
   /** A fake of systemd's end of $NOTIFY_SOCKET: prints each message, and the process that the kernel says has sent it. */
   const server = `
 import socket, struct, sys
@@ -196,7 +196,7 @@ while True:
     });
 
   needs("executable", "root", "mount-namespace").test(
-    "comes by systemd-notify where all that can be written to is mounted noexec",
+    "comes from systemd-notify where all writable file systems are mounted noexec",
     async () => {
       const place = new Place();
       place.put({ id: "value" });
@@ -223,7 +223,7 @@ while True:
 });
 
 needs("executable").test(
-  "as its units run it, an idle sidecar has little memory, and does not look through it at every poll",
+  "as its units run it, an idle sidecar uses little memory, and does not scan it at every poll",
   async () => {
     const standIn = await StandIn.start();
     standIn.data = { id: "value" };
@@ -252,7 +252,7 @@ needs("executable").test(
   },
 );
 
-test("the clock is CLOCK_MONOTONIC, whatever the runtime's own is: systemd's times are compared with it", async () => {
+test("uses CLOCK_MONOTONIC, whatever clock the runtime uses, because it compares with systemd's times", async () => {
   const place = new Place();
   place.put({ id: "first" });
   const bin = place.path("fake-bin");

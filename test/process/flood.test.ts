@@ -30,7 +30,7 @@ async function usual(): Promise<number> {
 const twenty = Array.from({ length: 20 }, (_, index) => `s${index}`);
 const optional = (ids: readonly string[]) => Object.fromEntries(ids.map((id) => [id, { optional: true }]));
 
-test("a Vault that answers twenty times 31 MiB costs no more than a small multiple of the limit for all answers", async () => {
+test("limits memory to a small multiple of the answer limit when Vault sends 31 MiB twenty times", async () => {
   const hostile = await Vault.start();
   // What the parser would make objects of is the worst, so half is that.
   const halves = `"more":[${"{},".repeat(5 * MIB)}{}],"text":"${"x".repeat(16 * MIB)}"`;
@@ -54,7 +54,7 @@ test("a Vault that answers twenty times 31 MiB costs no more than a small multip
   expect(peak(daemon) - (await usual())).toBeLessThan((2 * MAX_TRAFFIC) / MIB);
 }, 120_000);
 
-test("a Secrets Manager whose answers have no end costs no more than some of the largest that it may give", async () => {
+test("limits memory to a few of the largest allowed answers when Secrets Manager answers without end", async () => {
   const endless: Reply = { body: '{"SecretString":"', floods: true };
   const hostile = await SecretsManager.start(({ body }) =>
     body["SecretId"] === "good" ? { body: { Name: "good", SecretString: "value", VersionId: "1" } } : endless,
@@ -76,7 +76,7 @@ test("a Secrets Manager whose answers have no end costs no more than some of the
   await hostile.close();
 }, 120_000);
 
-test("a Vault whose four values of nearly 16 MiB are all replaced at once costs less than the unit's MemoryMax=, with the files", async () => {
+test("stays below the unit's MemoryMax=, files included, when four Vault values of nearly 16 MiB change at once", async () => {
   const store = await Vault.start();
   let letter = "a";
   store.answering = ({ path }, response) => {

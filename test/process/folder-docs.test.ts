@@ -6,7 +6,7 @@ import { Place } from "./daemon.ts";
 
 const page = "docs/how-to/folder.md";
 
-test("docs/how-to/folder.md: the commands make a secret that the configuration beside them finds", async () => {
+test("docs/how-to/folder.md: the commands create a secret that the configuration beside them finds", async () => {
   const place = new Place();
   const own = "A directory of your own";
   const [commands = ""] = codeUnder(page, own, "sh");

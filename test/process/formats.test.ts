@@ -6,7 +6,7 @@ import { Place } from "./daemon.ts";
 
 const VALUE = "canary-formats-7e";
 
-test("base64 and an array of blocks are published as what they stand for, and rotate", async () => {
+test("publishes decoded base64 and joined blocks, and rotates them", async () => {
   const place = new Place();
   place.put({
     blob: Buffer.from(`${VALUE}\0`).toString("base64"),
@@ -28,7 +28,7 @@ test("base64 and an array of blocks are published as what they stand for, and ro
   expect(daemon.stderr).not.toContain(VALUE);
 });
 
-test("all keys of an object are files and variables; new ones come, removed ones go, and the whole stays where it vanishes", async () => {
+test("publishes all keys of an object as files and variables, follows added and removed keys, and keeps the set when the object vanishes", async () => {
   const place = new Place();
   const whole = (keys: object) => {
     place.put({ app: JSON.stringify(keys) });
@@ -64,7 +64,7 @@ test("all keys of an object are files and variables; new ones come, removed ones
   expect(daemon.stderr).not.toContain(VALUE);
 });
 
-test("what does not go together is refused with the option's path", async () => {
+test("refuses incompatible options with the option's path", async () => {
   const place = new Place();
   place.put({ a: "{}" });
   for (const [secret, message] of [

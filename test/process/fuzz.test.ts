@@ -45,7 +45,7 @@ function expectGoodEnd({ code, signal, said }: Awaited<ReturnType<typeof run>>):
 }
 
 test(
-  "a configuration file is good, or is refused in words",
+  "accepts a configuration file or refuses it in words",
   async () => {
     const place = new Place();
     const file = place.path("arbitrary.json");
@@ -74,7 +74,7 @@ afterAll(() => {
 });
 
 test(
-  "whatever a Vault answers, there are files, or words that show nothing of it",
+  "whatever a Vault answers: publishes files, or reports an error that shows nothing of the answer",
   async () => {
     const place = new Place();
     const fuzzed = target({

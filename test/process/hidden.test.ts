@@ -18,7 +18,7 @@ function readable(pid: number, ...names: readonly string[]): readonly string[] {
 
 const names = ["environ", "maps", "root/etc/passwd", "status"];
 
-needs("root").test("a sidecar's memory, variables and files are closed to one with the same capabilities", async () => {
+needs("root").test("a sidecar hides its memory, variables and files from a process with the same capabilities", async () => {
   const place = new Place();
   place.put({ password: "canary-0b1d" });
   const daemon = place.start(place.config(["password"]), { wrapper: ["setpriv", narrow] });
@@ -29,7 +29,7 @@ needs("root").test("a sidecar's memory, variables and files are closed to one wi
   expect((await daemon.exit).code).toBe(0);
 });
 
-needs("root").test("one that does not close itself would be seen", async () => {
+needs("root").test("a process that does not hide itself is readable in this test", async () => {
   const open = spawn("setpriv", [narrow, "sleep", "1000"], { stdio: "ignore" });
   await eventually("it sleeps", () => fs.readFileSync(`/proc/${String(open.pid)}/comm`, "utf8") === "sleep\n");
   expect(readable(Number(open.pid), ...names)).toEqual(names);

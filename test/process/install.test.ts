@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { blocksOf, project } from "../markdown.ts";
 import { Place } from "./daemon.ts";
 
-test("what npm packs installs the commands, and they work", () => {
+test("npm's package installs the commands, and they work", () => {
   const [block] = blocksOf("README.md", "sh").filter(({ heading }) => heading === "Install");
   expect(block?.code).toContain("\nnpm ci && npm pack && npm install -g ./secrets-sidecar-*.tgz\n");
   const place = new Place();

@@ -6,7 +6,7 @@ import { needs } from "../requirements.ts";
 import { countingBackend } from "./counting-backend.ts";
 import { eventually, forHelper, Place } from "./daemon.ts";
 
-test("SIGUSR1 opens no debugger's port, where any local user could read the secrets", async () => {
+test("SIGUSR1 does not open a debugger's port, where any local user could read the secrets", async () => {
   const place = new Place();
   place.put({ a: "one" });
   const daemon = await place.start(place.config(["a"])).ready();
@@ -22,7 +22,7 @@ function catchesUsr1(pid: number): boolean {
   return (BigInt(`0x${mask}`) & (1n << BigInt(constants.signals.SIGUSR1 - 1))) !== 0n;
 }
 
-needs("node").test("nor does it as soon as Node could hear it", async () => {
+needs("node").test("SIGUSR1 does not open one even as soon as Node could hear it", async () => {
   const place = new Place();
   place.put({ a: "one" });
   let early = 0;
@@ -42,7 +42,7 @@ needs("node").test("nor does it as soon as Node could hear it", async () => {
   expect(early).toBeGreaterThan(0);
 });
 
-test("a PATH that leads in circles keeps nobody from the secrets", async () => {
+test("starts with a circular link in PATH", async () => {
   const place = new Place();
   place.put({ a: "one" });
   const loop = place.path("loop");
@@ -57,7 +57,7 @@ test("a PATH that leads in circles keeps nobody from the secrets", async () => {
 });
 
 describe("start", () => {
-  test("READY is said when every file is there, complete", async () => {
+  test("says READY when every file is there, complete", async () => {
     const place = new Place();
     place.put({ a: "one", b: "it's $two\n" });
     const daemon = place.start(place.config(["a", "b"]));
@@ -68,7 +68,7 @@ describe("start", () => {
     expect(line.message).toContain("2 secrets from folder");
   });
 
-  test("an optional secret that is missing holds up nothing, is named, and is published when it comes", async () => {
+  test("starts without a missing optional secret, names it, and publishes it when it comes", async () => {
     const place = new Place();
     place.put({ must: "one" });
     const daemon = await place.start(place.config({ must: {}, may: { optional: true } })).ready();
@@ -79,7 +79,7 @@ describe("start", () => {
     expect(place.read("must")).toBe("one");
   });
 
-  test("files in a directory that others can reach are 0400, unless a mode is given; the directory can be entered", async () => {
+  test("files have mode 0400 by default in a directory that others can reach; the directory can be entered", async () => {
     const place = new Place("/dev/shm");
     fs.chmodSync(place.root, 0o755);
     place.put({ plain: "1", open: "2" });
@@ -88,7 +88,7 @@ describe("start", () => {
     expect(fs.statSync(place.output).mode & 0o7777).toBe(0o755);
   });
 
-  test("files that only root and the target's mount can reach are 0444, for a user without a name in advance", async () => {
+  test("files have mode 0444 where only root and the target's mount can reach them, for a dynamic user", async () => {
     const place = new Place("/dev/shm");
     place.put({ plain: "1", strict: "2" });
     await place.start(place.config({ plain: {}, strict: { mode: "0400" } })).ready();
@@ -98,14 +98,14 @@ describe("start", () => {
     expect(place.read("secrets.env")).not.toContain("strict=");
   });
 
-  test("files below /tmp are sticky, so that systemd-tmpfiles does not age them away", async () => {
+  test("files below /tmp have the sticky bit, so systemd-tmpfiles does not remove them", async () => {
     const place = new Place("/tmp");
     place.put({ id: "1" });
     await place.start(place.config(["id"])).ready();
     expect(modes(place)).toMatchObject({ id: "1444", "secrets.env": "1444" });
   });
 
-  needs("root").test("owner, group and mode are final, by name and by number", async () => {
+  needs("root").test("files have their final owner, group and mode at once, by name and by number", async () => {
     const place = new Place("/dev/shm");
     place.put({ named: "1", numbered: "2", grouped: "3" });
     const secrets = {
@@ -130,7 +130,7 @@ describe("start", () => {
 });
 
 describe("rotation", () => {
-  test("secrets that change together go out in one publish", async () => {
+  test("publishes secrets that change together at once", async () => {
     const place = new Place();
     const ids = ["a", "b", "c", "d"];
     place.put(Object.fromEntries(ids.map((id) => [id, "old"])));
@@ -143,7 +143,7 @@ describe("rotation", () => {
     expect(place.published()).toMatchObject(Object.fromEntries(ids.map((id) => [id, "new"])));
   });
 
-  test("only bytes count: the same bytes written anew publish nothing", async () => {
+  test("compares only bytes: the same bytes written again publish nothing", async () => {
     const place = new Place();
     place.put({ id: "one", other: "one" });
     const daemon = await place.start(place.config(["id", "other"])).ready();
@@ -154,7 +154,7 @@ describe("rotation", () => {
     expect(fs.statSync(join(place.output, "id")).ino).toBe(inode);
   });
 
-  test("without reloadOnChange nothing is polled or watched, until SIGHUP publishes what has changed", async () => {
+  test("without reloadOnChange it neither polls nor watches, until SIGHUP publishes the changes", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const { backend, fetches } = countingBackend(place);
@@ -179,7 +179,7 @@ describe("rotation", () => {
     expect(place.read("id")).toBe("two");
   });
 
-  test("SIGHUP that finds nothing new says so, and touches nothing", async () => {
+  test("SIGHUP reports that nothing is new, and touches nothing", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const daemon = await place.start(place.config(["id"])).ready();
@@ -189,7 +189,7 @@ describe("rotation", () => {
     expect(fs.statSync(join(place.output, "id"))).toMatchObject({ ino, mtimeMs });
   });
 
-  test("a reader that holds the old file open keeps the old bytes whole", async () => {
+  test("a reader with the old file open keeps the old bytes whole", async () => {
     const place = new Place();
     place.put({ id: "x".repeat(100_000) });
     const daemon = await place.start(place.config(["id"])).ready();
@@ -200,7 +200,7 @@ describe("rotation", () => {
     fs.closeSync(fd);
   });
 
-  test("links lead to each file, are mended on SIGHUP, and go with their secret", async () => {
+  test("links lead to each file, SIGHUP repairs them, and each goes with its secret", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const links = place.path("links");
@@ -217,7 +217,7 @@ describe("rotation", () => {
 
 describe("stop", () => {
   test.each(["SIGTERM", "SIGINT"] as const)(
-    "%s ends a daemon in a terminal with 0, and its files go",
+    "%s ends a daemon in a terminal with 0, and removes its files",
     async (signal) => {
       const place = new Place();
       place.put({ id: "one" });
@@ -227,7 +227,7 @@ describe("stop", () => {
     },
   );
 
-  test("files of others in the output stay", async () => {
+  test("keeps other programs' files in the output", async () => {
     const place = new Place();
     place.put({ id: "one" });
     fs.mkdirSync(place.output);
@@ -237,7 +237,7 @@ describe("stop", () => {
     expect(fs.readdirSync(place.output)).toEqual(["note"]);
   });
 
-  test("in a shell of a unit, which has the unit's $INVOCATION_ID, the files go all the same", async () => {
+  test("removes the files in a shell of a unit too, which has the unit's $INVOCATION_ID", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const other = place.path("other");
@@ -251,7 +251,7 @@ describe("stop", () => {
     expect(place.published()).toEqual({});
   });
 
-  test("under systemd ($INVOCATION_ID) the files stay: a restart of the sidecar must not take them from the target", async () => {
+  test("keeps the files under systemd ($INVOCATION_ID), because the target still needs them when the sidecar restarts", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const daemon = await place.start(place.config(["id"]), { env: { INVOCATION_ID: "0".repeat(32) } }).ready();
@@ -259,7 +259,7 @@ describe("stop", () => {
     expect(place.published()).toMatchObject({ id: "one" });
   });
 
-  test("stopped while it waits for the store: 0 at once, and nothing is published", async () => {
+  test("exits 0 at once on a stop while it waits for the store, and publishes nothing", async () => {
     const place = new Place();
     fs.rmdirSync(place.store);
     const daemon = place.start(place.config(["id"]));

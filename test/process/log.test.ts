@@ -17,7 +17,7 @@ async function untilSaid(daemon: Daemon, text: string): Promise<void> {
   expect(daemon.stderr).toContain(text);
 }
 
-test("in the journal a start, a rotation, an outage and a stop are lines of text with their priority", async () => {
+test("logs a start, a rotation, an outage and a stop in the journal as text lines with their priority", async () => {
   const place = new Place();
   place.put({ a: "1", b: "1" });
   const daemon = place.start(place.config(["a", "b"]), { env: asText, wrapper: inJournal });
@@ -36,7 +36,7 @@ test("in the journal a start, a rotation, an outage and a stop are lines of text
   ]);
 });
 
-test("an error that ends a start is a line of priority 3 there", async () => {
+test("logs there an error that ends a start with priority 3", async () => {
   const place = new Place();
   const { code, stderr } = await place.run(["--frobnicate"], { env: asText, wrapper: inJournal });
   expect({ code, stderr }).toEqual({
@@ -45,7 +45,7 @@ test("an error that ends a start is a line of priority 3 there", async () => {
   });
 });
 
-test("standard error that is not the journal's, although systemd has set JOURNAL_STREAM, has no priorities", async () => {
+test("writes no priorities to a standard error that is not the journal's, although systemd has set JOURNAL_STREAM", async () => {
   const place = new Place();
   place.put({ a: "1" });
   const env = { ...asText, JOURNAL_STREAM: "8:1234" };
@@ -68,7 +68,7 @@ const halfHours = [
   ["XXX3:30", -210, "-03:30"],
 ] as const;
 test.each(runsOnNode ? zones : [...zones, ...halfHours])(
-  "times are those of the zone of the process: TZ=%s",
+  "shows times in the process's time zone: TZ=%s",
   async (TZ, minutes, zone) => {
     const place = new Place();
     place.put({ a: "1" });
@@ -102,7 +102,7 @@ test.each([
   ],
   ["check --x", 64, "error: check: expected the NAME of a service with a sidecar; options belong to fetcher --check\n"],
 ])(
-  "%s off a terminal says what is wrong in text, and with --log-format json in objects alone",
+  "%s off a terminal reports errors in text, and with --log-format json as objects only",
   async (words, status, said) => {
     const place = new Place();
     const common = words.startsWith("--") && status === 66 ? [...folder(place), 'no"pe'] : [];
@@ -119,7 +119,7 @@ test.each([
   },
 );
 
-test("an unknown format is one line, and nothing is begun", async () => {
+test("refuses an unknown format in one line, and does nothing else", async () => {
   const place = new Place();
   place.put({ id: "canary-1" });
   const args = ["--once", ...folder(place), "id"];
@@ -133,7 +133,7 @@ test("an unknown format is one line, and nothing is begun", async () => {
   }
 });
 
-needs("script").test("in a terminal the word before an error has a colour, but not where that is unwanted", () => {
+needs("script").test("colours the word before an error in a terminal, unless colour is turned off", () => {
   const program = programCommand()
     .map((word) => `"${word}"`)
     .join(" ");

@@ -15,7 +15,7 @@ const asInTheUnit = environmentOfExecutable;
 
 const loud = 'head -c 20000000 /dev/zero; echo x >>"$1"';
 
-test("a program that prints more than a secret may have leaves nothing behind in memory, however often", async () => {
+test("leaves nothing in memory of a program that prints more than a secret may have, however often", async () => {
   const place = new Place();
   const runs = place.path("runs");
   place.put({ token: "good" });
@@ -42,7 +42,7 @@ test("a program that prints more than a secret may have leaves nothing behind in
   expect(privateMemory(daemon.pid) - before).toBeLessThan(runsOnNode ? 8 : 24);
 });
 
-test("hundreds of rotations leave nothing behind in memory", async () => {
+test("leaves nothing in memory after hundreds of rotations", async () => {
   const place = new Place();
   const [backend, count] = [place.path("changing.mjs"), place.path("count")];
   fs.writeFileSync(count, "0");
@@ -108,7 +108,7 @@ for (const [bytes, milliseconds] of JSON.parse(process.argv[2])) kept.push(await
 console.log(JSON.stringify(kept));
 `;
 
-test("much unused memory is collected at once, a little within about a minute", async () => {
+test("collects much unused memory at once, a little within about a minute", async () => {
   const place = new Place();
   const script = place.path("collector.mjs");
   await build({

@@ -37,7 +37,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-test("the value arrives, by requests that are signed", async () => {
+test("publishes the value with signed requests", async () => {
   const standIn = await startWithValue();
   const place = new Place();
   await publishes(place, awsAt(place, standIn.url), awsKeys);
@@ -45,16 +45,16 @@ test("the value arrives, by requests that are signed", async () => {
 });
 
 test.each([
-  ["is never answered", () => undefined, "no answer in time"],
-  ["is answered by half", () => ({ body: secret, stalls: true }), "no answer in time"],
+  ["never gets an answer", () => undefined, "no answer in time"],
+  ["gets half an answer", () => ({ body: secret, stalls: true }), "no answer in time"],
   [
-    "is answered without an end",
+    "gets an endless answer",
     () => ({ body: '{"SecretString":"canary', floods: true }),
     "the answer is larger than",
   ],
-  ["is answered with a page", () => ({ body: "<p>canary</p>" }), "the answer is not JSON"],
-  ["meets a gateway that fails", () => ({ status: 502, body: "canary" }), "HTTP status 502"],
-])("a start whose request %s ends, and says so", async (_, answer, says) => {
+  ["gets a page", () => ({ body: "<p>canary</p>" }), "the answer is not JSON"],
+  ["meets a failing gateway", () => ({ status: 502, body: "canary" }), "HTTP status 502"],
+])("ends a start whose request %s, and says so", async (_, answer, says) => {
   const standIn = await start(answer);
   const place = new Place();
   const config = awsAt(place, standIn.url, { timeout: 3 });
@@ -62,7 +62,7 @@ test.each([
   expect(standIn.calls.length).toBeGreaterThan(0);
 });
 
-test("a service that resets connections, speaks something else, or is not there, is told of", async () => {
+test("reports a service that resets connections, speaks another protocol, or is not there", async () => {
   const place = new Place();
   const at = async (serve: (socket: net.Socket) => void) =>
     `http://127.0.0.1:${await listener((socket) => {
@@ -80,7 +80,7 @@ test("a service that resets connections, speaks something else, or is not there,
     await refuses(place, awsAt(place, endpoint), says, awsKeys);
 });
 
-test("a redirect gets no signed request", async () => {
+test("sends no signed request to a redirect", async () => {
   const thief = await start(() => ({ body: secret }));
   const standIn = await start(() => ({ status: 307, headers: { location: thief.url }, body: "" }));
   const place = new Place();
@@ -88,7 +88,7 @@ test("a redirect gets no signed request", async () => {
   expect(thief.calls).toEqual([]);
 });
 
-test("no proxy of the environment is asked", async () => {
+test("ignores a proxy of the environment", async () => {
   const standIn = await startWithValue();
   const { env, asked } = await proxy();
   const place = new Place();
@@ -96,14 +96,14 @@ test("no proxy of the environment is asked", async () => {
   expect(asked).toEqual([]);
 });
 
-needs("ipv6").test("a service with an IPv6 address is asked", async () => {
+needs("ipv6").test("reaches a service at an IPv6 address", async () => {
   const standIn = await startWithValue();
   const port = await listener(passOn(standIn.url), "::1");
   const place = new Place();
   await publishes(place, awsAt(place, `http://[::1]:${port}`), awsKeys);
 });
 
-test("a machine's role whose metadata service comes late, and has no role at first, is waited for", async () => {
+test("waits for a machine's role when the metadata service comes late, and when it has no role yet", async () => {
   const standIn = await startWithValue();
   const role = { AccessKeyId: "AKIAROLE", SecretAccessKey: "canary-role-key", Token: "canary-session" };
   const expiration = new Date(Date.now() + 3_600_000).toISOString();

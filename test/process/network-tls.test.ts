@@ -42,14 +42,14 @@ needs("openssl").describe("Vault over TLS", () => {
   const secured = (certificate: string, standIn: StandIn, more: object = {}) =>
     tlsListener({ ...certificates.pair(certificate), ...more }, passOn(standIn.url));
 
-  test("a server with the authority's certificate for its name is asked", async () => {
+  test("trusts a server whose certificate the authority issued for its name", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const port = await secured("good", standIn);
     await publishes(place, vaultAt(place, `https://localhost:${port}`, { tls: { caFile: pem("ours") } }));
   });
 
-  test("tls.serverName says which name is right, where the address has another", async () => {
+  test("checks the name in tls.serverName when the address has another name", async () => {
     const standIn = await standInWithValue();
     const [place, other] = [new Place(), new Place()];
     const url = `https://127.0.0.1:${await secured("good", standIn)}`;
@@ -67,10 +67,10 @@ needs("openssl").describe("Vault over TLS", () => {
     ["another name, whatever the environment says", "good", "https://127.0.0.1", "ours", trusting, otherName],
     ["an unknown authority", "strange", "https://localhost", "ours", {}, unknown],
     ["an unknown authority, whatever the environment says", "strange", "https://localhost", "ours", trusting, unknown],
-    ["no authority that this machine knows", "good", "https://localhost", undefined, {}, unknown],
+    ["no authority known to this machine", "good", "https://localhost", undefined, {}, unknown],
     ["no authority, whatever the environment says", "good", "https://localhost", undefined, trusting, unknown],
     ["long ago", "expired", "https://localhost", "ours", {}, "the server's certificate has expired"],
-  ])("a certificate of %s is refused before anything is sent", async (_, server, url, authority, env, says) => {
+  ])("refuses a certificate of %s before it sends anything", async (_, server, url, authority, env, says) => {
     const standIn = await standInWithValue();
     const place = new Place();
     const port = await secured(server, standIn);
@@ -79,7 +79,7 @@ needs("openssl").describe("Vault over TLS", () => {
     expect(standIn.asked).toEqual([]);
   });
 
-  needs("fake-clock").test("a start with a clock that is behind waits, and goes on once it is set", async () => {
+  needs("fake-clock").test("waits while the clock is behind, and continues once it is set", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const clock = place.path("clock");
@@ -97,7 +97,7 @@ needs("openssl").describe("Vault over TLS", () => {
     expect(place.read("id")).toBe(value);
   });
 
-  test.each(["SSL_CERT_FILE", "SSL_CERT_DIR"])("what $%s names is not trusted", async (name) => {
+  test.each(["SSL_CERT_FILE", "SSL_CERT_DIR"])("does not trust the authorities in $%s", async (name) => {
     const standIn = await standInWithValue();
     const place = new Place();
     const port = await secured("good", standIn);
@@ -106,14 +106,14 @@ needs("openssl").describe("Vault over TLS", () => {
     expect(standIn.asked).toEqual([]);
   });
 
-  test("what $NODE_EXTRA_CA_CERTS names is trusted", async () => {
+  test("trusts the authorities in $NODE_EXTRA_CA_CERTS", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const port = await secured("good", standIn);
     await publishes(place, vaultAt(place, `https://localhost:${port}`), { NODE_EXTRA_CA_CERTS: pem("ours") });
   });
 
-  test("verification is off only by the option that says so, with a warning", async () => {
+  test("turns verification off only by its option, with a warning", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const tls = { insecureDoNotVerifyServer: true };
@@ -124,7 +124,7 @@ needs("openssl").describe("Vault over TLS", () => {
     expect((await daemon.says(/tls\.insecureDoNotVerifyServer is set/)).level).toBe("warn");
   });
 
-  test("a server with nothing newer than TLS 1.1 gets no token", async () => {
+  test("sends no token to a server with nothing newer than TLS 1.1", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const old = { minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "DEFAULT@SECLEVEL=0" };
@@ -134,7 +134,7 @@ needs("openssl").describe("Vault over TLS", () => {
     expect(standIn.asked).toEqual([]);
   });
 
-  test("an https URL of a server without TLS is said to be that", async () => {
+  test("reports that a server speaks no TLS at an https URL", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const config = vaultAt(place, standIn.url.replace("http:", "https:"));
@@ -142,14 +142,14 @@ needs("openssl").describe("Vault over TLS", () => {
     expect(standIn.asked).toEqual([]);
   });
 
-  test("a server that falls silent in the handshake is given up after connectTimeout", async () => {
+  test("gives up a silent TLS handshake after connectTimeout", async () => {
     const place = new Place();
     const port = await listener(() => undefined);
     const config = vaultAt(place, `https://localhost:${port}`, { connectTimeout: 0.4 });
     await refuses(place, config, "no connection within 0.4 s");
   });
 
-  test("a server that wants a client's certificate gets ours, and its word where there is none", async () => {
+  test("sends a client certificate to a server that asks for one, and reports the server's refusal without one", async () => {
     const standIn = await standInWithValue();
     const mutual = { requestCert: true, rejectUnauthorized: true, ca: fs.readFileSync(pem("ours")) };
     const url = `https://localhost:${await secured("good", standIn, mutual)}`;
@@ -162,7 +162,7 @@ needs("openssl").describe("Vault over TLS", () => {
     await refuses(without, vaultAt(without, url, { tls }), "the server wants a client certificate");
   });
 
-  test("files of a client's certificate that are no pair are waited for", async () => {
+  test("waits while the client certificate and its key do not match", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const port = await secured("good", standIn);
@@ -174,7 +174,7 @@ needs("openssl").describe("Vault over TLS", () => {
     );
   });
 
-  test("an authority that comes into its file later is trusted from then on, one that goes is not", async () => {
+  test("trusts an authority added to its file later, and stops trusting one removed from it", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const caFile = place.path("ca.pem");
@@ -194,7 +194,7 @@ needs("openssl").describe("Vault over TLS", () => {
     await daemon.says(/unknown authority/, from);
   });
 
-  test("AWS: a server that no known authority vouches for gets no request, one that $NODE_EXTRA_CA_CERTS names does", async () => {
+  test("AWS: sends no request to a server with an unknown authority, and trusts those in $NODE_EXTRA_CA_CERTS", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
     const port = await secured("good", standIn);

@@ -11,14 +11,14 @@ import { needs } from "../requirements.ts";
 import { eventually, Place } from "./daemon.ts";
 import { listener, passOn, proxy, publishes, refuses, standInWithValue, token, vaultAt, value } from "./network.ts";
 
-test("the value arrives, with the token and by one way only", async () => {
+test("publishes the value, and sends the token over one route only", async () => {
   const standIn = await standInWithValue();
   const place = new Place();
   await publishes(place, vaultAt(place, standIn.url));
   expect(standIn.asked.at(-1)?.headers["x-vault-token"]).toBe(token);
 });
 
-test("a redirect to another origin gets no token, and no answer of it counts", async () => {
+test("sends no token to a redirect to another origin, and ignores its answer", async () => {
   const [standIn, thief] = [await standInWithValue(), await standInWithValue()];
   standIn.answering = ({ path }, response) => {
     response.writeHead(307, { location: thief.url + path }).end();
@@ -33,7 +33,7 @@ test("a redirect to another origin gets no token, and no answer of it counts", a
   expect(thief.asked).toEqual([]);
 });
 
-test("a redirect to the same origin is followed with the token, but not in a circle", async () => {
+test("follows a redirect to the same origin with the token, but not in a circle", async () => {
   const standIn = await standInWithValue();
   const [place, other] = [new Place(), new Place()];
   standIn.answering = ({ path }, response) => {
@@ -78,7 +78,7 @@ test.each<readonly [string, (socket: net.Socket) => void, string]>([
     "connection reset",
   ],
   ["speaks something else", (socket) => socket.end("220 canary ESMTP\r\n"), "the answer is not HTTP"],
-])("a server that %s is given up, and is told of", async (_, serve, says) => {
+])("gives up and reports a server that %s", async (_, serve, says) => {
   const place = new Place();
   const url = `http://127.0.0.1:${await listener((socket) => {
     socket.once("data", () => {
@@ -89,7 +89,7 @@ test.each<readonly [string, (socket: net.Socket) => void, string]>([
   await refuses(place, vaultAt(place, url, limits), `${url}: ${says}`);
 });
 
-test("a page with status 200 is no answer", async () => {
+test("rejects a page with status 200", async () => {
   const standIn = await standInWithValue();
   standIn.answering = ({ path }, response) => {
     if (!path.includes("/data/")) return false;
@@ -100,7 +100,7 @@ test("a page with status 200 is no answer", async () => {
   await refuses(place, vaultAt(place, standIn.url), "the answer is not from Vault or OpenBao (status 200, text/html)");
 });
 
-test("an answer without an end does not fill the memory", async () => {
+test("limits the memory for an answer without an end", async () => {
   const standIn = await standInWithValue();
   standIn.answering = (_, response) => {
     response.writeHead(200, { "content-type": "application/json" });
@@ -115,7 +115,7 @@ test("an answer without an end does not fill the memory", async () => {
   await refuses(place, vaultAt(place, standIn.url), /MiB/);
 });
 
-test("no proxy of the environment is asked", async () => {
+test("ignores a proxy of the environment", async () => {
   const standIn = await standInWithValue();
   const { env, asked } = await proxy();
   const place = new Place();
@@ -123,7 +123,7 @@ test("no proxy of the environment is asked", async () => {
   expect(asked).toEqual([]);
 });
 
-test("where nobody listens, and where there is no such host or socket, the line says so", async () => {
+test("reports a closed port, an unknown host or a missing socket", async () => {
   const closed = createServer();
   await new Promise<void>((resolve) => closed.listen(0, "127.0.0.1", resolve));
   const { port } = closed.address() as net.AddressInfo;
@@ -139,7 +139,7 @@ test("where nobody listens, and where there is no such host or socket, the line 
   }
 });
 
-test("a server on a socket of this machine is asked", async () => {
+test("reaches a server on a Unix socket", async () => {
   const standIn = await standInWithValue();
   const place = new Place();
   const path = place.path("vault.sock");
@@ -149,7 +149,7 @@ test("a server on a socket of this machine is asked", async () => {
   await publishes(place, vaultAt(place, `unix:${path}`));
 });
 
-needs("ipv6").test("a server with an IPv6 address is asked", async () => {
+needs("ipv6").test("reaches a server at an IPv6 address", async () => {
   const standIn = await standInWithValue();
   const port = await listener(passOn(standIn.url), "::1");
   const place = new Place();
@@ -162,7 +162,7 @@ for (const [listening, silent] of [
   ["127.0.0.1", "::1"],
 ] as const)
   needs("ipv6", "mount-namespace").test(
-    `a name that has ${silent} too is asked at ${listening}, where the server is`,
+    `reaches the server at ${listening} when its name also has ${silent}`,
     async () => {
       const standIn = await standInWithValue();
       const port = await listener(passOn(standIn.url), listening);
@@ -182,7 +182,7 @@ for (const [listening, silent] of [
     },
   );
 
-test("the requests of one poll have one connection, which ends with it", async () => {
+test("uses one connection for all requests of a poll, and closes it afterwards", async () => {
   const standIn = await standInWithValue();
   const sockets = new Map<net.Socket, string[]>();
   standIn.answering = ({ path }, _, socket) => {
@@ -200,7 +200,7 @@ test("the requests of one poll have one connection, which ends with it", async (
   for (const requests of rest) expect(requests).toEqual(["/v1/secret/data/app"]);
 });
 
-test("a connection that the server closes just as it is used again fails no poll", async () => {
+test("no poll fails when the server closes a connection just as it is reused", async () => {
   const standIn = await standInWithValue();
   let closed = 0;
   standIn.answering = ({ path }, _, socket) => {
@@ -217,7 +217,7 @@ test("a connection that the server closes just as it is used again fails no poll
   expect(daemon.stderr).not.toContain("connection reset");
 });
 
-test("a server that is away and comes back is told of once each way, and what changed meanwhile is published", async () => {
+test("reports an outage and its end once each, and publishes what changed meanwhile", async () => {
   const standIn = await standInWithValue();
   const place = new Place();
   const daemon = await publishes(place, vaultAt(place, standIn.url, { pollingInterval: 0.2 }));
@@ -232,7 +232,7 @@ test("a server that is away and comes back is told of once each way, and what ch
 });
 
 needs("root", "mount-namespace").test(
-  "a name that does not resolve at a start is asked for again, of a name server that comes later",
+  "resolves a name again when its name server comes after the start",
   async () => {
     const standIn = await standInWithValue();
     const place = new Place();

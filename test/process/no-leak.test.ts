@@ -25,7 +25,7 @@ function fakeHelpers(place: Place): { readonly bin: string; readonly seen: strin
   return { bin, seen };
 }
 
-test("a whole life: load, rotation, action, refusal, outage, recovery, crash, adoption, stop", async () => {
+test("during a whole life: load, rotation, action, refusal, outage, recovery, crash, adoption, stop", async () => {
   const canaries = new Canaries();
   const place = new Place();
   const values = ["one", "two", "three"].map((name) => canaries.value(name));
@@ -145,13 +145,13 @@ describe("failures", () => {
     ),
   );
 
-  test("a required secret missing beside one that is there", () =>
+  test("a missing required secret beside an existing one", () =>
     fails(66, (place, value) => {
       place.put({ id: value });
       return place.config(["id", "absent"]);
     }));
 
-  test("a configuration that is no JSON", () =>
+  test("a configuration that is not JSON", () =>
     fails(78, (_, value) => `${JSON.stringify({ values: { id: value } }).slice(0, -1)} "${value}"`));
 
   test.each<[string, (value: string) => object]>([
@@ -184,15 +184,15 @@ export default {
     };
     test("thrown from fetch", () => fails(69, (place, value) => backend(place, value, "throw new Odd()", 0.1)));
     test("as no error at all", () => fails(69, (place, value) => backend(place, value, "throw value", 0.1)));
-    test("thrown behind its back: a bug, 70", () =>
+    test("thrown outside the call: a bug, 70", () =>
       fails(70, (place, value) =>
         backend(place, value, "setImmediate(() => { throw new Odd(); }); await new Promise(() => {})"),
       ));
-    test("rejected behind its back: a bug, 70", () =>
+    test("rejected outside the call: a bug, 70", () =>
       fails(70, (place, value) =>
         backend(place, value, "void Promise.reject(new Odd()); await new Promise(() => {})"),
       ));
-    test("as an outcome of no known shape", () =>
+    test("as an outcome of an unknown shape", () =>
       fails(78, (place, value) => backend(place, value, 'return new Map([["id", { value }]])')));
   });
 

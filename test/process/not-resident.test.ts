@@ -5,7 +5,7 @@ import { eventually, Place } from "./daemon.ts";
 
 const oneshot = { resident: false, config: { reloadOnChange: false } };
 
-test("it exits 0 by itself when all is published, and leaves the files", async () => {
+test("exits 0 after it has published all secrets, and leaves the files", async () => {
   const place = new Place();
   place.put({ a: "1" });
   const exit = await place.start(place.config(["a"], oneshot)).exit;
@@ -14,7 +14,7 @@ test("it exits 0 by itself when all is published, and leaves the files", async (
   expect(place.leftovers()).toEqual([]);
 });
 
-test("SIGTERM while it waits for the store is 143, and nothing is published", async () => {
+test("exits 143 on SIGTERM while it waits for the store, and publishes nothing", async () => {
   const place = new Place();
   fs.rmdirSync(place.store);
   const daemon = place.start(place.config(["a"], oneshot), { args: ["--log-level", "debug"] });
@@ -23,7 +23,7 @@ test("SIGTERM while it waits for the store is 143, and nothing is published", as
   expect(place.published()).toEqual({});
 });
 
-test("what only a person can mend ends it at once, with the usual code", async () => {
+test("exits at once with the usual code for an error that only a person can fix", async () => {
   const place = new Place();
   place.age();
   expect((await place.start(place.config(["a"], oneshot)).exit).code).toBe(66);

@@ -6,7 +6,7 @@ import { ordinary, Place } from "./daemon.ts";
 
 const VALUE = "canary-once-51c0";
 
-test("--once publishes into a fresh directory that nobody else can enter, says where, and leaves it", async () => {
+test("--once publishes into a new private directory, prints its path, and leaves it there", async () => {
   const place = new Place(undefined, ordinary);
   place.put({ db_password: VALUE, "with space": `${VALUE}\n` });
   const exit = await place.run(["--once", ...folder(place), "db_password", "with space"], ordinary);
@@ -23,7 +23,7 @@ test.each([
   ["not set", undefined],
   ["empty", ""],
 ])(
-  "--once: each run has a directory of its own, in $TMPDIR where $XDG_RUNTIME_DIR is %s",
+  "--once: each run creates its own directory, in $TMPDIR where $XDG_RUNTIME_DIR is %s",
   async (_, XDG_RUNTIME_DIR) => {
     const place = new Place();
     place.put({ id: VALUE });
@@ -36,7 +36,7 @@ test.each([
   },
 );
 
-needs("root").test("--once: a $XDG_RUNTIME_DIR of another user's (as after su) gets no secrets", async () => {
+needs("root").test("--once puts no secrets into another user's $XDG_RUNTIME_DIR (as after su)", async () => {
   const place = new Place();
   place.put({ id: VALUE });
   const others = place.path("others");
@@ -48,7 +48,7 @@ needs("root").test("--once: a $XDG_RUNTIME_DIR of another user's (as after su) g
   expect(fs.readdirSync(others)).toEqual([]);
 });
 
-test("--once: a $XDG_RUNTIME_DIR that does not exist (as after su) is one line and 73", async () => {
+test("--once exits 73 with one line when $XDG_RUNTIME_DIR does not exist (as after su)", async () => {
   const place = new Place();
   place.put({ id: VALUE });
   const exit = await place.run(["--once", ...folder(place), "id"], { env: { XDG_RUNTIME_DIR: place.path("absent") } });
@@ -56,7 +56,7 @@ test("--once: a $XDG_RUNTIME_DIR that does not exist (as after su) is one line a
   expect(exit.stderr).toContain(place.path("absent"));
 });
 
-test("--once keeps out of the output of the configuration, where a sidecar may be at work", async () => {
+test("--once does not write to the configured output, where a sidecar may be at work", async () => {
   const place = new Place();
   place.put({ id: "one" });
   await place.start(place.config(["id"], { config: { reloadOnChange: false } })).ready();
@@ -97,7 +97,7 @@ test("--once shows id, file, variable, size, version and origin of every secret,
 });
 
 test.each(["--once", "--check"])(
-  "%s does without an optional secret that is no good, as the daemon does, and says so",
+  "%s continues without a bad optional secret, as the daemon does, and says so",
   async (flag) => {
     const place = new Place();
     place.put({ plain: VALUE });
@@ -118,7 +118,7 @@ test.each(["--once", "--check"])(
   },
 );
 
-test("--once keeps what an optional secret had before, unless the store says that it is gone", async () => {
+test("--once keeps the earlier value of an optional secret, unless the store says that it is gone", async () => {
   const place = new Place();
   place.put({ plain: "one", spare: VALUE });
   const config = place.writeConfig(place.config({ plain: {}, spare: { optional: true } }));
@@ -136,7 +136,7 @@ test("--once keeps what an optional secret had before, unless the store says tha
   expect(Object.keys(place.published())).toEqual(["plain", "secrets.env"]);
 });
 
-test("--once keeps what a secret had before that is empty now, and says so", async () => {
+test("--once keeps the earlier value of a secret that is empty now, and says so", async () => {
   const place = new Place();
   place.put({ plain: "one", spare: "one" });
   const config = place.writeConfig(place.config({ plain: {}, spare: { empty: true } }));
@@ -149,7 +149,7 @@ test("--once keeps what a secret had before that is empty now, and says so", asy
   expect(place.published()).toMatchObject({ plain: "one", spare: "" });
 });
 
-test("--once says which secret a shell could not read, and publishes its file all the same", async () => {
+test("--once names a secret that a shell could not read, and still publishes its file", async () => {
   const place = new Place();
   place.put({ binary: Buffer.from([0, 1, 2]), text: VALUE });
   const exit = await place.run([
@@ -164,7 +164,7 @@ test("--once says which secret a shell could not read, and publishes its file al
   expect(fs.readFileSync(join(place.output, "binary"))).toEqual(Buffer.from([0, 1, 2]));
 });
 
-test("--once: a value that cannot be the variable that was asked for by name publishes nothing, 78", async () => {
+test("--once exits 78 and publishes nothing when a value does not fit its explicit variable", async () => {
   const place = new Place();
   place.put({ binary: Buffer.concat([Buffer.from(VALUE), Buffer.from([0])]) });
   const exit = await place.run([
@@ -180,7 +180,7 @@ test("--once: a value that cannot be the variable that was asked for by name pub
   expect(place.published()).toEqual({});
 });
 
-test("--once leaves a set that is there whole when the store fails", async () => {
+test("--once keeps an existing set whole when the store fails", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const args = ["--once", ...folder(place), "--output", place.output, "id"];
@@ -194,7 +194,7 @@ test("--once leaves a set that is there whole when the store fails", async () =>
   expect(place.read("id")).toBe("two");
 });
 
-test("--check says of every secret whether it is there, prints no value and writes nothing", async () => {
+test("--check reports for every secret whether it is there, prints no value and writes nothing", async () => {
   const place = new Place();
   place.put({ there: VALUE });
   const config = place.config({ there: {}, absent: {}, spare: { optional: true } });
@@ -212,7 +212,7 @@ test("--check says of every secret whether it is there, prints no value and writ
   for (const directory of ["tmp", "runtime", "cwd"]) expect(fs.readdirSync(place.path(directory))).toEqual([]);
 });
 
-test("--check with all there is 0", async () => {
+test("--check exits 0 when all secrets are there", async () => {
   const place = new Place();
   place.put({ id: VALUE });
   expect(await place.run(["--check", ...folder(place), "id"])).toMatchObject({ code: 0, stderr: "" });
@@ -227,7 +227,7 @@ test("--check finds an owner that does not exist", async () => {
   expect(exit.stderr).toContain("secrets.id.owner");
 });
 
-test("an id that would move the cursor is refused, and not shown as it is", async () => {
+test("refuses an id that would move the cursor, and does not print it raw", async () => {
   const place = new Place();
   place.put({ "\u009b31mred": VALUE });
   const exit = await place.run(["--check", ...folder(place), "\u009b31mred"]);

@@ -29,7 +29,7 @@ needs("mount-namespace").describe("a full output", () => {
     ["bytes", "size=64k", 74],
     ["inodes", "nr_inodes=2", 73],
   ])("before READY, no %s left", (_, options, exitCode) => {
-    needs("mount-namespace").test("one line that says so, and nothing is left of the attempt", async () => {
+    needs("mount-namespace").test("reports it in one line, and leaves nothing of the attempt", async () => {
       const place = smallPlace(options);
       place.put({ large: large("1"), other: "one" });
       if (exitCode === 73) fs.mkdirSync(place.path("small", "out"));
@@ -44,7 +44,7 @@ needs("mount-namespace").describe("a full output", () => {
   });
 
   needs("mount-namespace").test(
-    "a sidecar that was killed starts all the same, with the set of its earlier life, and publishes when there is space",
+    "starts after a kill with the earlier set, and publishes when there is space",
     async () => {
       const place = smallPlace("size=1m");
       place.put({ large: large("1"), other: "one" });
@@ -61,7 +61,7 @@ needs("mount-namespace").describe("a full output", () => {
   );
 
   needs("mount-namespace").test(
-    "a set that has no room beside the old one is not begun, and says how much it needs",
+    "does not begin a set without room beside the old one, and says how much it needs",
     async () => {
       const place = smallPlace("size=1m");
       place.put({ large: large("1").repeat(3), other: "one" });
@@ -82,7 +82,7 @@ needs("mount-namespace").describe("a full output", () => {
   );
 
   needs("mount-namespace").test(
-    "after READY: the old set stays whole, and the new one comes when there is space",
+    "after READY: keeps the old set whole, and publishes the new one when there is space",
     async () => {
       const place = smallPlace("size=1m");
       place.put({ large: large("1"), other: "one" });
@@ -110,7 +110,7 @@ needs("mount-namespace").describe("a read-only output", () => {
     execFileSync("mount", ["-o", `remount,${mode}`, place.path("small")]);
   };
 
-  needs("mount-namespace").test("before READY: one line that says so, and 73", async () => {
+  needs("mount-namespace").test("before READY: reports it in one line, and exits 73", async () => {
     for (const made of [true, false]) {
       const place = smallPlace("size=1m");
       place.put({ large: large("1"), other: "one" });
@@ -125,7 +125,7 @@ needs("mount-namespace").describe("a read-only output", () => {
   });
 
   needs("mount-namespace").test(
-    "after READY: the old set stays, the daemon too, and the new set comes when it can be written",
+    "after READY: keeps running with the old set, and publishes the new one when it can write",
     async () => {
       const place = smallPlace("size=2m");
       place.put({ large: large("1"), other: "one" });
@@ -140,7 +140,7 @@ needs("mount-namespace").describe("a read-only output", () => {
     },
   );
 
-  needs("mount-namespace").test("while verify runs: refused or not, the daemon goes on", async () => {
+  needs("mount-namespace").test("while verify runs: keeps running, whether verify refuses or not", async () => {
     const place = smallPlace("size=2m");
     place.put({ large: large("1"), other: "one" });
     const go = place.path("go");

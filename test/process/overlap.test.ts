@@ -20,15 +20,15 @@ async function refused(place: Place, output: Readonly<Record<string, unknown>>, 
   return messages[0]?.replace("configuration: ", "");
 }
 
-describe("an output among the secrets' originals is refused, and nothing is touched", () => {
-  test("the same directory", async () => {
+describe("refuses an output among the secrets' originals, and touches nothing", () => {
+  test("in the same directory", async () => {
     const place = new Place();
     expect(await refused(place, { directory: place.store })).toBe(
       `output.directory: is where the secrets come from (${place.store}): name another directory`,
     );
   });
 
-  test("the same by --output, and by --check=config", async () => {
+  test("in the same directory by --output, and by --check=config", async () => {
     const place = new Place();
     expect(await refused(place, {}, ["--output", place.store])).toContain("is where the secrets come from");
     const other = new Place();
@@ -37,21 +37,21 @@ describe("an output among the secrets' originals is refused, and nothing is touc
     );
   });
 
-  test("the same through a symbolic link above it", async () => {
+  test("in the same directory through a symbolic link above it", async () => {
     const place = new Place();
     fs.symlinkSync(join(place.store, ".."), place.path("way"));
     const directory = join(place.path("way"), place.store.split("/").at(-1) ?? "");
     expect(await refused(place, { directory })).toContain("output.directory: is where the secrets come from");
   });
 
-  test("below it, where nothing is yet, and around it", async () => {
+  test("below the directory, where nothing exists yet, and around it", async () => {
     const place = new Place();
     expect(await refused(place, { directory: join(place.store, "new", "pub") })).toContain("output.directory: lies in");
     const other = new Place();
     expect(await refused(other, { directory: join(other.store, "..") })).toContain("output.directory: holds");
   });
 
-  needs("mount-namespace").test("the same through a bind mount", async () => {
+  needs("mount-namespace").test("in the same directory through a bind mount", async () => {
     const place = new Place();
     const way = place.path("way");
     fs.mkdirSync(way);
@@ -63,13 +63,13 @@ describe("an output among the secrets' originals is refused, and nothing is touc
     }
   });
 
-  test("links in it", async () => {
+  test("with links in the directory", async () => {
     const place = new Place();
     expect(await refused(place, { links: place.store })).toContain("output.links: is where the secrets come from");
   });
 });
 
-describe("what opens the store, and templates, are refused in the output and at the name of a link", () => {
+describe("refuses the store's key files and templates in the output or at the name of a link", () => {
   test.each([
     ["output.directory: holds", { directory: "keys" }],
     ["output.links: would put a link in the place of", { directory: "out", links: "keys" }],
@@ -120,7 +120,7 @@ describe("what opens the store, and templates, are refused in the output and at 
     }
   });
 
-  test("beside the links under another name they are no obstacle", async () => {
+  test("accepts them beside the links under another name", async () => {
     const place = new Place();
     place.put({ id: "one" });
     fs.mkdirSync(place.path("etc"));
@@ -131,7 +131,7 @@ describe("what opens the store, and templates, are refused in the output and at 
   });
 });
 
-test("a secret at the name of the mount point beside the links fails in --check=config already", async () => {
+test("--check=config already refuses a secret named like the mount point beside the links", async () => {
   const place = new Place();
   const output = { links: "/tmp" };
   const path = place.writeConfig(place.config({ id: { file: ".secrets" } }, { output }));

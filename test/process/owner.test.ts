@@ -9,7 +9,7 @@ import { Place, withoutLibraries } from "./daemon.ts";
 const inUse = (place: Place, pid: number) =>
   new RegExp(`output: ${place.output} is in use by .*\\bprocess ${pid}\\)?: stop that first`);
 
-test("a second daemon is refused with the other's name, and touches nothing of what is published", async () => {
+test("refuses a second daemon with the first one's name, and touches nothing published", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const first = await place.start(place.config(["id"])).ready();
@@ -23,7 +23,7 @@ test("a second daemon is refused with the other's name, and touches nothing of w
   expect(place.read("id")).toBe("two");
 });
 
-test("neither --once nor a daemon that does not stay writes where a sidecar is at work", async () => {
+test("neither --once nor a non-resident daemon writes where a sidecar is at work", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const first = await place.start(place.config(["id"])).ready();
@@ -37,7 +37,7 @@ test("neither --once nor a daemon that does not stay writes where a sidecar is a
   expect(Object.keys(place.published())).toEqual(["id", "secrets.env"]);
 });
 
-test("one that is killed leaves nothing that stops the next: it adopts at once", async () => {
+test("a killed daemon does not stop the next one, which adopts at once", async () => {
   const place = new Place();
   place.put({ id: "one" });
   await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
@@ -46,7 +46,7 @@ test("one that is killed leaves nothing that stops the next: it adopts at once",
   expect(place.read("id")).toBe("one");
 });
 
-test("a lock of a dead process, a link and a fifo in its place stop nobody", async () => {
+test("starts despite a dead process's lock, or a link or a fifo in its place", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const lock = join(place.output, ".fetcher-lock");
@@ -88,7 +88,7 @@ test("--once leaves no lock behind", async () => {
   expect(fs.existsSync(join(place.output, ".fetcher-lock"))).toBe(false);
 });
 
-needs("mount-namespace").test("other network and process namespaces are no way around it", async () => {
+needs("mount-namespace").test("refuses a second daemon in other network and process namespaces too", async () => {
   const place = new Place();
   place.put({ id: "one" });
   await place.start(place.config(["id"])).ready();
@@ -97,7 +97,7 @@ needs("mount-namespace").test("other network and process namespaces are no way a
   expect(exit.stderr).toContain("is in use by");
 });
 
-needs("node").test("where its library cannot be loaded, flock(1) takes the lock", async () => {
+needs("node").test("takes the lock with flock(1) where its library cannot be loaded", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const env = withoutLibraries(place);
@@ -111,7 +111,7 @@ needs("node").test("where its library cannot be loaded, flock(1) takes the lock"
 });
 
 needs("node").test(
-  "with neither that library nor flock(1) it starts all the same, and says what that means",
+  "starts without that library and flock(1) too, and warns about it",
   async () => {
     const { place, env } = withoutPrograms();
     const daemon = await place.start(place.config(["id"]), { env: { ...env, ...withoutLibraries(place) } }).ready();
@@ -119,7 +119,7 @@ needs("node").test(
   },
 );
 
-test("the lock needs no flock(1), and is the one that flock(1) takes", async () => {
+test("takes the same lock as flock(1), without needing that program", async () => {
   const { place, env } = withoutPrograms();
   const daemon = await place.start(place.config(["id"]), { env }).ready();
   expect(daemon.stderr).not.toContain("cannot lock the output against a second fetcher");

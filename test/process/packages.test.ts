@@ -49,7 +49,7 @@ needs("packages", "package-tools").describe("the packages", () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  test("are made for the other processor too, of what is built for that", () => {
+  test("are built for the other processor too, from that processor's files", () => {
     const other = process.arch === "x64" ? "arm64" : "x64";
     const [deb, rpm] = { arm64: ["arm64", "aarch64"], x64: ["amd64", "x86_64"] }[other];
     const executable = join(project, `dist/fetcher-${other}`);
@@ -93,7 +93,7 @@ needs("packages", "package-tools").describe("the packages", () => {
     expect(stdout).toMatch(/^W: /m);
   }, 300_000);
 
-  test("the .deb has all files, none that others may write to, and fits its processor", () => {
+  test("the .deb has all files, none of them writable for others, and fits its processor", () => {
     const list = execFileSync("dpkg-deb", ["-c", file(".deb")], { encoding: "utf8" });
     for (const path of [...files, "share/zsh/vendor-completions/_fetcher", "share/doc/secrets-sidecar/copyright"])
       expect(list).toContain(`./usr/${path}`);
@@ -123,7 +123,7 @@ needs("packages", "package-tools").describe("the packages", () => {
     rpm("-K", "--nosignature");
   });
 
-  test("rpm installs, upgrades and removes it in a tree that no systemd runs in, and leaves nothing", () => {
+  test("rpm installs, upgrades and removes it in a tree without systemd, and leaves nothing", () => {
     const root = join(directory, "root");
     mkdirSync(root);
     const flags = ["--root", "/mnt/root", "--nosignature", "--nodeps", "--noscripts"];
@@ -148,7 +148,7 @@ needs("packages", "package-tools").describe("the packages", () => {
     expect(execFileSync(join(prefix, "bin/fetcher"), ["--version"], { encoding: "utf8" })).toBe(`fetcher ${version}\n`);
   });
 
-  test("the licences of all that is in the executable are with it", () => {
+  test("include the licences of everything in the executable", () => {
     const prefix = join(directory, "licences");
     mkdirSync(prefix);
     copyFileSync(file(".tar.gz"), join(prefix, "x.tar.gz"));

@@ -58,11 +58,11 @@ function canonical(text: string): string {
     .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)/g, "TIME");
 }
 
-test("the guide to a pair of units has the configuration that stands in the example", () => {
+test("the guide to a pair of units shows the example's configuration", () => {
   const example: unknown = JSON.parse(readFileSync(join(project, "examples/systemd/hello.json"), "utf8"));
   expect(blocksOf(guide, "json").map(({ code }) => JSON.parse(code) as unknown)).toContainEqual(example);
 });
 
-test("--help names every exit code that the program has", () => {
+test("--help names every exit code of the program", () => {
   for (const code of Object.values(ExitCode)) expect(helpText).toMatch(new RegExp(`\\b${code}\\b`));
 });

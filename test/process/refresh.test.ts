@@ -68,7 +68,7 @@ class Looks {
   }
 }
 
-test("a start leaves a note, so that nothing is lost before systemd watches the store; a look takes it, and publishes what differs", async () => {
+test("a start leaves a note so that no change gets lost before systemd watches; a look takes the note, and publishes changes", async () => {
   const looks = new Looks();
   await looks.start();
   expect(looks.notes).toHaveLength(1);
@@ -86,7 +86,7 @@ test("a start leaves a note, so that nothing is lost before systemd watches the 
   expect([looks.state.pending, looks.asked]).toEqual([null, []]);
 });
 
-test("an action that nobody has done is asked for again by each look, under the same name", async () => {
+test("each look asks again for an undone action, under the same name", async () => {
   const looks = new Looks();
   await looks.start();
   looks.place.put({ token: "two" });
@@ -99,7 +99,7 @@ test("an action that nobody has done is asked for again by each look, under the 
   expect(looks.asked).toEqual([asked]);
 });
 
-test("a look says that nobody has begun with the action for which one before has asked", async () => {
+test("a look reports that no unit has begun an action that an earlier look asked for", async () => {
   const looks = new Looks();
   await looks.start();
   looks.place.put({ token: "two" });
@@ -118,7 +118,7 @@ test("a look says that nobody has begun with the action for which one before has
   expect((await looks.look()).stderr).not.toContain("has not begun");
 });
 
-test("what is noted while a look is in progress is for the next, also where it is killed", async () => {
+test("keeps notes that arrive during a look for the next one, even if the look is killed", async () => {
   const looks = new Looks({ onChange: { settle: 1 } });
   await looks.start();
   await looks.look();
@@ -137,7 +137,7 @@ test("what is noted while a look is in progress is for the next, also where it i
   expect([looks.notes, looks.published]).toEqual([[], "two"]);
 });
 
-test("what a look that is terminated has not seen is for the next", async () => {
+test("keeps for the next look what a terminated one has not seen", async () => {
   const looks = new Looks({ onChange: { settle: 5 } });
   await looks.start();
   const before = looks.notes;
@@ -151,7 +151,7 @@ test("what a look that is terminated has not seen is for the next", async () => 
   expect([looks.notes, looks.published]).toEqual([[], "two"]);
 });
 
-test("a look that lasts says that it is alive, where systemd watches over that", async () => {
+test("a long look reports to systemd's watchdog that it is alive", async () => {
   const looks = new Looks({ onChange: { settle: 2 } });
   await looks.start();
   const [programs, said] = [looks.place.path("programs"), looks.place.path("said")];
@@ -162,7 +162,7 @@ test("a look that lasts says that it is alive, where systemd watches over that",
   expect(fs.readFileSync(said, "utf8")).toContain("WATCHDOG=1");
 });
 
-test("an outage is told once, by whichever look; the set stays, and the recovery is told", async () => {
+test("reports an outage once across looks, keeps the set, and reports the recovery", async () => {
   const looks = new Looks();
   await looks.start();
   fs.renameSync(looks.place.store, `${looks.place.store}.away`);
@@ -181,7 +181,7 @@ test("an outage is told once, by whichever look; the set stays, and the recovery
   expect((await looks.look()).stderr).toContain("answers again");
 });
 
-test("a set that verify refuses is tried once, and is told once, until another comes", async () => {
+test("tries and reports a set that verify refuses once, until another comes", async () => {
   const tries = new Place().path("tries");
   const command = ["sh", "-c", `echo x >> ${tries}; [ "$(cat $SECRETS_DIRECTORY/token)" != bad ]`];
   const looks = new Looks({ onChange: { verify: { command } } });
@@ -198,7 +198,7 @@ test("a set that verify refuses is tried once, and is told once, until another c
   expect([count(), looks.published, looks.asked.length]).toEqual([2, "good", 1]);
 });
 
-test("what somebody removed of the set is there again, with the values that the store has", async () => {
+test("restores removed files, with the store's current values", async () => {
   const looks = new Looks();
   await looks.start();
   fs.rmSync(join(looks.runtime, "pub/token"));
@@ -206,7 +206,7 @@ test("what somebody removed of the set is there again, with the values that the 
   expect(looks.published).toBe("one");
 });
 
-test("a link that cannot be made is told until it can", async () => {
+test("reports a link that it cannot create until it can", async () => {
   const links = new Place().path("links");
   fs.mkdirSync(links);
   const looks = new Looks();
@@ -224,7 +224,7 @@ test("a link that cannot be made is told until it can", async () => {
   expect(fs.readFileSync(join(links, "token"), "utf8")).toBe("one");
 });
 
-test("a wrong configuration ends a look with one line, loses nothing, and leaves no note that would start it for ever", async () => {
+test("a wrong configuration ends a look with one line, loses nothing, and leaves no note that would restart it for ever", async () => {
   const looks = new Looks();
   await looks.start();
   looks.note();
@@ -233,7 +233,7 @@ test("a wrong configuration ends a look with one line, loses nothing, and leaves
   expect([looks.notes, looks.published]).toEqual([[], "one"]);
 });
 
-test("systemd is told of links on the way, beside which another generation comes", async () => {
+test("tells systemd about the links on the path, beside which a new generation appears", async () => {
   const looks = new Looks();
   const { store } = looks.place;
   fs.renameSync(store, `${store}.1`);
@@ -250,7 +250,7 @@ test("systemd is told of links on the way, beside which another generation comes
   expect(ways()).toEqual([]);
 });
 
-test("without the units that start the looks there is no start: a rotation would never come", async () => {
+test("refuses to start without the units that start the looks: a rotation would never arrive", async () => {
   const place = new Place();
   place.put({ token: "one" });
   const { code, stderr } = await place.start(place.config(["token"], { resident: "on-change" })).exit;
@@ -258,7 +258,7 @@ test("without the units that start the looks there is no start: a rotation would
   expect(place.published()).toEqual({});
 });
 
-test.each(["-act", "-refresh"])("whose sidecar stops before it begins, without %s, ends as it should", async (end) => {
+test.each(["-act", "-refresh"])("ends properly when its sidecar stops before it begins, without %s", async (end) => {
   const looks = new Looks();
   await looks.start();
   fs.rmSync(`${looks.runtime}-refresh`, { recursive: true });
@@ -268,7 +268,7 @@ test.each(["-act", "-refresh"])("whose sidecar stops before it begins, without %
   expect(stderr).toContain("stopped together with the sidecar");
 });
 
-test("whose sidecar stops while the store is asked ends as it should, and leaves nothing", async () => {
+test("ends properly when its sidecar stops while it asks the store, and leaves nothing", async () => {
   const looks = new Looks();
   await looks.start();
   looks.note();

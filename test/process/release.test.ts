@@ -47,7 +47,7 @@ afterEach(() => {
   rmSync(place, { recursive: true });
 });
 
-test("makes tarballs, checksums, provenance, notes and a tag", () => {
+test("creates tarballs, checksums, provenance, notes and a tag", () => {
   const { status, stdout, stderr } = release();
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   expect(stdout).toContain("git push origin v1.2.0");
@@ -77,7 +77,7 @@ test("makes tarballs, checksums, provenance, notes and a tag", () => {
 
 test.each([
   [
-    "what is not committed",
+    "uncommitted changes",
     () => {
       write("a.txt", "b\n");
     },
@@ -97,7 +97,7 @@ test.each([
     },
     'the section for 1.2.0 in CHANGELOG.md has no date: "## 1.2.0 - YYYY-MM-DD"',
   ],
-])("refuses %s, and makes nothing", (_, change, why) => {
+])("refuses %s, and creates nothing", (_, change, why) => {
   change();
   const { status, stderr } = release();
   expect({ status, stderr }).toEqual({ status: 1, stderr: `release: ${why}\n` });

@@ -24,7 +24,7 @@ async function started(prepare: (runtime: string) => void = () => undefined) {
 }
 
 describe("fetcher reload", () => {
-  test("returns when the new set is published; one process, and no value in its log", async () => {
+  test("returns once the new set is published; the process stays the same, and no value is in its log", async () => {
     const { place, daemon, configure, reload } = await started();
     configure(place.config({ b: { file: "b.key" } }));
     expect(await reload(daemon)).toMatchObject({ code: 0, stdout: "", stderr: "" });
@@ -43,10 +43,10 @@ describe("fetcher reload", () => {
 
   test.each([
     ["no JSON", "{", 78, /config\.json is not JSON/],
-    ["an owner that does not exist", { secrets: { a: { owner: "nobody-here-7" } } }, 78, /secrets\.a\.owner/],
-    ["a backend that does not exist", { backend: "/nowhere.mjs" }, 78, /backend/],
+    ["an unknown owner", { secrets: { a: { owner: "nobody-here-7" } } }, 78, /secrets\.a\.owner/],
+    ["an unknown backend", { backend: "/nowhere.mjs" }, 78, /backend/],
     ["an output among the sources", undefined, 78, /output\.directory/],
-  ])("%s: ends with its status, the daemon says why, once, and goes on", async (_, change, code, message) => {
+  ])("%s: exits with its status; the daemon says why, once, and keeps running", async (_, change, code, message) => {
     const { place, daemon, configure, reload } = await started();
     const wrong =
       typeof change === "string"
@@ -63,7 +63,7 @@ describe("fetcher reload", () => {
     await eventually("the store is followed", () => place.read("a") === "a2");
   });
 
-  test("a file that is not there: said, and fetched all the same", async () => {
+  test("reports a missing file, and still fetches", async () => {
     const { place, daemon, reload, file } = await started();
     fs.rmSync(file);
     expect((await reload(daemon)).code).toBe(78);
@@ -72,7 +72,7 @@ describe("fetcher reload", () => {
     expect(place.read("a")).toBe("a1");
   });
 
-  test("a store that is away: 69, what is published stays", async () => {
+  test("exits 69 during an outage, and the published set stays", async () => {
     const { place, daemon, reload, configure } = await started();
     fs.writeFileSync(place.path("token"), "t");
     const config = { url: "http://127.0.0.1:1", mount: "secret", path: "app", tokenPath: place.path("token") };
@@ -81,7 +81,7 @@ describe("fetcher reload", () => {
     expect(place.read("a")).toBe("a1");
   });
 
-  test("a daemon of an earlier version is signalled, and that it takes nothing over is said", async () => {
+  test("signals a daemon of an earlier version, and warns that it takes nothing over", async () => {
     const { daemon, reload, runtime } = await started();
     fs.rmSync(`${runtime}/.fetcher-reload`, { recursive: true });
     const { code, stderr } = await reload(daemon);
@@ -89,7 +89,7 @@ describe("fetcher reload", () => {
     await daemon.says(/^fetched again/);
   });
 
-  test("a daemon that has ended: 69, with words", async () => {
+  test("exits 69 with a reason when the daemon has ended", async () => {
     const { daemon, reload } = await started();
     await daemon.end("SIGKILL");
     const { code, stderr } = await reload(daemon);
@@ -99,13 +99,13 @@ describe("fetcher reload", () => {
   test.each([
     ["without a daemon", {}, ["--config", "x"], "systemctl reload"],
     ["without a file", { MAINPID: "2" }, [], "expected --config FILE"],
-  ])("%s: 64, with what to do", async (_, env, words, says) => {
+  ])("%s: exits 64 and says what to do", async (_, env, words, says) => {
     const { code, stderr } = await new Place().run(["reload", ...words], { env });
     expect([code, stderr]).toEqual([64, expect.stringContaining(says)]);
   });
 });
 
-test("SIGHUP alone takes it over where the file can be seen, also one that is named by a relative path", async () => {
+test("SIGHUP alone takes over a visible file, even one at a relative path", async () => {
   const { place, daemon, configure } = await started();
   configure(place.config(["a", "b"]));
   daemon.signal("SIGHUP");
@@ -134,7 +134,7 @@ needs("mount-namespace").describe("fetcher reload on a full disk", () => {
     };
   };
 
-  test("says that nothing is reloaded, and works when there is room", async () => {
+  test("reports that nothing is reloaded, and works once there is room", async () => {
     const { place, daemon, configure, reload, runtime } = await started(small);
     configure(place.config(["b"]));
     const empty = fill(runtime);
@@ -149,7 +149,7 @@ needs("mount-namespace").describe("fetcher reload on a full disk", () => {
     expect(place.read("b")).toBe("b1-canary");
   });
 
-  test("that was full after the request has its result all the same", async () => {
+  test("returns its result even if the disk fills after the request", async () => {
     const { place, daemon, configure, reload, runtime } = await started(small);
     configure(place.config(["b"]));
     daemon.signal("SIGSTOP");

@@ -37,9 +37,9 @@ async function until(run: Daemon, place: RunPlace, name: string): Promise<string
 }
 
 test.each([
-  ["root or whoever runs the tests", {}],
+  ["the tests' own user", {}],
   ["an ordinary user", ordinary],
-])("%s: the command has variables and a private directory, and nothing is left", async (_, owner) => {
+])("%s: gives the command variables and a private directory, and leaves nothing", async (_, owner) => {
   const place = new RunPlace(owner);
   const script = `
 test "$password" = ${CANARY} && test "$(cat "$SECRETS_DIRECTORY/password")" = ${CANARY} || exit 1
@@ -53,7 +53,7 @@ echo to-stderr >&2; exit 7`;
   expect(place.left()).toEqual([]);
 });
 
-needs("root").test("a container's user that has a number alone, and no $HOME, is one", async () => {
+needs("root").test("accepts a container's user without a name and $HOME", async () => {
   const owner = { uid: 54321, gid: 54321 };
   const place = new RunPlace(owner);
   const exit = await place.runs('echo "$password"', owner).exit;
@@ -61,7 +61,7 @@ needs("root").test("a container's user that has a number alone, and no $HOME, is
   expect(place.left()).toEqual([]);
 });
 
-test("the command has the umask and the standard input of whoever called", async () => {
+test("passes the caller's umask and standard input to the command", async () => {
   const place = new RunPlace();
   const wrapper = ["sh", "-c", 'umask 027; echo typed | "$@"', "sh"];
   expect(await place.runs("umask; cat", { wrapper }).exit).toMatchObject({ code: 0, stdout: "0027\ntyped\n" });
@@ -74,14 +74,14 @@ describe("the exit status", () => {
       ...command,
     ]).exit;
 
-  test("is the command's, and 128 and the signal's number where one ended it", async () => {
+  test("is the command's, or 128 plus the number of the signal that ended it", async () => {
     const place = new RunPlace();
     expect((await word(place, "true")).code).toBe(0);
     expect((await word(place, "sh", "-c", "kill -KILL $$")).code).toBe(137);
     expect(place.left()).toEqual([]);
   });
 
-  test("is 127 or 126 where the command cannot be run, as a shell has it", async () => {
+  test("is 127 or 126 when the command cannot be executed, as in a shell", async () => {
     const place = new RunPlace();
     const text = place.path("text");
     fs.writeFileSync(text, "no program", { mode: 0o644 });
@@ -98,7 +98,7 @@ describe("the exit status", () => {
 
   test.each([
     [
-      "a secret that is not there",
+      "a missing secret",
       66,
       'folder: secret "password": no file STORE/password',
       (place: RunPlace) => {
@@ -108,7 +108,7 @@ describe("the exit status", () => {
       [],
     ],
     [
-      "a store that is away",
+      "a store in an outage",
       69,
       "no directory STORE",
       (place: RunPlace) => {
@@ -117,7 +117,7 @@ describe("the exit status", () => {
       ["--config", "short"],
     ],
     ["a wrong option", 78, "configuration: config.nope: unknown option", () => undefined, ["--set", "nope=1"]],
-  ] as const)("%s: one line, its own status, and the command is not begun", async (_, code, message, break_, flags) => {
+  ] as const)("%s: reports it in one line with its own status, and does not start the command", async (_, code, message, break_, flags) => {
     const place = new RunPlace();
     break_(place);
     const short = place.writeConfig({ startTimeout: 0.3 });
@@ -154,7 +154,7 @@ describe("signals", () => {
   });
 
   test.each(["TERM", "INT", "HUP"] as const)(
-    "SIG%s ends a command that has no handler, and nothing is left",
+    "SIG%s ends a command without a handler, and nothing is left",
     async (name) => {
       const place = new RunPlace();
       const run = place.runs(`touch ${place.path("up")}; exec sleep 1000`);
@@ -165,7 +165,7 @@ describe("signals", () => {
     },
   );
 
-  test("before the command is begun one ends the wait for the store", async () => {
+  test("a signal before the command begins ends the wait for the store", async () => {
     const place = new RunPlace();
     fs.renameSync(place.store, place.path("away"));
     const run = place.runs(`touch ${place.path("begun")}`);
@@ -176,7 +176,7 @@ describe("signals", () => {
     expect(place.left()).toEqual([]);
   });
 
-  needs("root").test("as PID 1, which a container's is, signals and the status are handed on", async () => {
+  needs("root").test("as PID 1, as in a container, it forwards signals and the status", async () => {
     const place = new RunPlace();
     const wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--forward-signals"];
     const script = `trap 'exit 5' TERM; echo $PPID > ${place.path("parent")}; mv ${place.path("parent")} ${place.path("up")}; while :; do sleep 0.05; done`;
@@ -214,7 +214,7 @@ say started; while :; do sleep 0.05; done`;
     return lines(place);
   };
 
-  test("a rotation stops the command by SIGTERM and starts it with the new values", async () => {
+  test("stops the command by SIGTERM at a rotation, and starts it with the new values", async () => {
     const place = new RunPlace();
     const run = place.runs(script(place), { flags: flags(place, {}) });
     const [first] = await untilLines(place, run, 1);
@@ -224,7 +224,7 @@ say started; while :; do sleep 0.05; done`;
     expect(stopped).toEqual(["stopped", CANARY, "two", first?.[3]]);
     expect(second?.slice(0, 3)).toEqual(["started", "two", "two"]);
     expect(second?.[3]).not.toBe(first?.[3]);
-    await eventually("it is told", () => run.stderr.includes("sh: restart for the new secrets"));
+    await eventually("the command hears of it", () => run.stderr.includes("sh: restart for the new secrets"));
     run.signal("SIGTERM");
     expect((await run.exit).code).toBe(0);
     expect(place.left()).toEqual([]);
@@ -233,7 +233,7 @@ say started; while :; do sleep 0.05; done`;
   test.each([
     [{ action: "reload" }, "reloaded"],
     [{ action: "signal", signal: "SIGUSR1" }, "usr1"],
-  ])("%j: the same process hears of new files", async (onChange, word) => {
+  ])("%j: tells the same process about new files", async (onChange, word) => {
     const place = new RunPlace();
     const run = place.runs(script(place), { flags: flags(place, onChange) });
     const [first] = await untilLines(place, run, 1);
@@ -245,7 +245,7 @@ say started; while :; do sleep 0.05; done`;
     expect(place.left()).toEqual([]);
   });
 
-  test("a command that ends by itself ends the run, with its status", async () => {
+  test("ends with the command's status when the command ends by itself", async () => {
     const place = new RunPlace();
     const run = place.runs(
       `touch ${place.path("up")}; while [ ! -e ${place.path("end")} ]; do sleep 0.05; done; exit 9`,
@@ -259,7 +259,7 @@ say started; while :; do sleep 0.05; done`;
     expect(place.left()).toEqual([]);
   });
 
-  test("an end that is asked for while it is being restarted is an end", async () => {
+  test("ends when asked to during a restart of the command", async () => {
     const place = new RunPlace();
     const slow = `trap 'touch ${place.path("stopping")}; while [ ! -e ${place.path("go")} ]; do sleep 0.05; done; exit 4' TERM
 echo >> ${place.path("starts")}; while :; do sleep 0.05; done`;
@@ -276,7 +276,7 @@ echo >> ${place.path("starts")}; while :; do sleep 0.05; done`;
 });
 
 needs("root", "mount-namespace").test(
-  "where no memory can be written to, the disk is used, and that is told",
+  "uses the disk and warns where no memory file system is writable",
   async () => {
     const place = new RunPlace();
     const disk = place.path("disk");
@@ -314,7 +314,7 @@ needs("root", "mount-namespace").test(
 );
 
 /** What Docker makes of the recipe, without Docker: the words are run as PID 1, with no file system but /dev/shm to write to. */
-needs("root", "mount-namespace").test("the image of the recipe gets its secrets and its stop", async () => {
+needs("root", "mount-namespace").test("the recipe's image gets its secrets and stops properly", async () => {
   const inMemory = () => fs.readdirSync("/dev/shm").filter((name) => name.startsWith("fetcher-run-"));
   const before = new Set(inMemory());
   const page = "docs/how-to/containers.md";
@@ -348,7 +348,7 @@ needs("root", "mount-namespace").test("the image of the recipe gets its secrets 
   expect(inMemory().filter((name) => !before.has(name))).toEqual([]);
 });
 
-needs("python").test("the compose file of the recipe is one", () => {
+needs("python").test("the recipe's compose file is valid", () => {
   const { code } = blockWith("docs/how-to/containers.md", "yaml", "services:");
   const script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))";
   const { stdout, status } = spawnSync("python3", ["-c", script], { input: code, encoding: "utf8" });
@@ -357,7 +357,7 @@ needs("python").test("the compose file of the recipe is one", () => {
   expect(services.app.secrets).toEqual(Object.keys(secrets));
 });
 
-needs("script").test("a key of the terminal reaches the command once", async () => {
+needs("script").test("passes a key of the terminal to the command once", async () => {
   const place = new RunPlace();
   const [program, ...words] = programCommand();
   const script = `trap 'echo >> ${place.path("got")}; exit 3' INT; touch ${place.path("up")}; while :; do sleep 0.05; done`;

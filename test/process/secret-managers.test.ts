@@ -96,7 +96,7 @@ const managers: readonly (readonly [name: string, directory: string, activate: A
 for (const [name, directory, activate] of managers) {
   const generation = (n: number) => (id: string) => `${id} of ${n}`;
 
-  needs("mount-namespace").test(`${name}: each activation is seen without a poll, and none is mixed`, async () => {
+  needs("mount-namespace").test(`${name}: sees each activation without a poll, and mixes none`, async () => {
     const place = new Place();
     const secrets = new Secrets(place, directory);
     activate(secrets, generation(1));
@@ -119,7 +119,7 @@ for (const [name, directory, activate] of managers) {
     expect(daemon.lines.filter(({ level }) => level === "error")).toEqual([]);
   });
 
-  needs("mount-namespace").test(`${name}: an activation that changes no value is no rotation`, async () => {
+  needs("mount-namespace").test(`${name}: does not count an activation with equal values as a rotation`, async () => {
     const place = new Place();
     const secrets = new Secrets(place, directory);
     activate(secrets, generation(1));
@@ -131,7 +131,7 @@ for (const [name, directory, activate] of managers) {
     expect(daemon.lines.filter(({ message }) => message.startsWith("published "))).toHaveLength(1);
   });
 
-  needs("mount-namespace").test(`${name}: the first activation may come after the sidecar's start`, async () => {
+  needs("mount-namespace").test(`${name}: waits for a first activation after the sidecar's start`, async () => {
     const place = new Place();
     const secrets = new Secrets(place, directory);
     const daemon = place.start(config(place, secrets));

@@ -38,7 +38,7 @@ const faults: Readonly<Record<string, Fault>> = {
       fs.writeFileSync(join(place.store, "a"), "two");
     },
   },
-  "an in-place write whose mtime is put back": {
+  "an in-place write with a restored mtime": {
     prepare: plain,
     change: (place) => {
       const { atime, mtime } = fs.statSync(join(place.store, "a"));
@@ -74,7 +74,7 @@ const faults: Readonly<Record<string, Fault>> = {
       swapLink(join(place.store, "a"), place.path("v2"));
     },
   },
-  "the link that is secretsDir (sops-nix, agenix)": {
+  "secretsDir is a link (sops-nix, agenix)": {
     prepare: (place) => {
       swapLink(place.path("current"), directory(place, "generations/1", "one"));
       return place.path("current");
@@ -97,7 +97,7 @@ const faults: Readonly<Record<string, Fault>> = {
       fs.rmSync(join(place.store, "..2026_1"), { recursive: true });
     },
   },
-  "the link that is its grand-parent": {
+  "its grandparent is a link": {
     prepare: (place) => {
       directory(place, "generations/1/etc/secrets", "one");
       swapLink(place.path("system"), "generations/1");
@@ -118,7 +118,7 @@ const faults: Readonly<Record<string, Fault>> = {
       swapLink(place.path("current"), directory(place, "generations/2", "two"));
     },
   },
-  "a directory that is replaced": {
+  "a replaced directory": {
     prepare: plain,
     change: (place) => {
       directory(place, "new", "two");
@@ -126,7 +126,7 @@ const faults: Readonly<Record<string, Fault>> = {
       fs.renameSync(place.path("new"), place.store);
     },
   },
-  "a directory that is deleted and made anew, file by file": {
+  "a directory deleted and created again, file by file": {
     prepare: plain,
     change: (place) => {
       fs.rmSync(place.store, { recursive: true });
@@ -136,7 +136,7 @@ const faults: Readonly<Record<string, Fault>> = {
   },
 };
 
-describe("a rotation is published without a poll", () => {
+describe("publishes a rotation without a poll", () => {
   test.each(Object.entries(faults))("%s", async (_, { prepare, change }) => {
     const place = new Place();
     const secretsDir = prepare(place);
@@ -149,7 +149,7 @@ describe("a rotation is published without a poll", () => {
   });
 });
 
-test("a directory that vanishes for a while keeps what is published, and its return is seen without a poll", async () => {
+test("keeps the published set while a directory is gone, and sees its return without a poll", async () => {
   const place = new Place();
   place.put({ a: "one" });
   const daemon = await place.start(place.config(["a"], { config: { pollingInterval: NEVER } })).ready();
@@ -162,7 +162,7 @@ test("a directory that vanishes for a while keeps what is published, and its ret
   await eventually("the return", () => place.read("a") === "two");
 });
 
-test("whole generations that are swapped quickly are never mixed", async () => {
+test("never mixes generations that change quickly", async () => {
   const place = new Place();
   const ids = ["a", "b", "c", "d"];
   const generation = (n: number) => {
@@ -213,7 +213,7 @@ function inotifyWatches(pid: number): number {
     .reduce((sum, count) => sum + count, 0);
 }
 
-test("a file that is written in place in many steps is one publish, of all of it", async () => {
+test("publishes a file written in place in many steps once, whole", async () => {
   const place = new Place();
   place.put({ id: "before" });
   const daemon = await place.start(place.config(["id"], { onChange: { settle: 1 } })).ready();
@@ -229,7 +229,7 @@ test("a file that is written in place in many steps is one publish, of all of it
   expect(place.read("id")).toMatch(/^line 1\n/);
 });
 
-test("a start without reloadOnChange waits until a file that is being written is whole", async () => {
+test("a start without reloadOnChange waits until a file being written is whole", async () => {
   const place = new Place();
   place.put({ id: "before" });
   const descriptor = fs.openSync(join(place.store, "id"), "w");
@@ -244,7 +244,7 @@ test("a start without reloadOnChange waits until a file that is being written is
   expect(place.read("id")).toMatch(/line 15\n$/);
 });
 
-describe("whatever writes a file, all of it is published, and never a part", () => {
+describe("publishes all of a file, and never a part, whichever program writes it", () => {
   const size = 3 << 20;
   test.each([
     ["cat, over the file", 'cat "$1" >"$2"'],

@@ -48,7 +48,7 @@ function drain(descriptor: number): string {
   }
 }
 
-test("a pipe that is full, with a reader that hangs, holds up no rotation and loses no line", async () => {
+test("a full pipe with a hanging reader delays no rotation and loses no line", async () => {
   const place = new Place();
   place.put({ id: "first" });
   const { path, descriptor } = openPipe(place, O_RDWR);
@@ -62,7 +62,7 @@ test("a pipe that is full, with a reader that hangs, holds up no rotation and lo
   await eventually("published", () => place.read("id") === "first");
   // Seen before the watch is there, or by it.
   place.put({ id: "second" });
-  await eventually("published anew", () => {
+  await eventually("published again", () => {
     if (place.read("id") === "first") daemon.signal("SIGHUP");
     return place.read("id") === "second";
   });
@@ -76,7 +76,7 @@ test("a pipe that is full, with a reader that hangs, holds up no rotation and lo
 });
 
 // Node takes O_NONBLOCK away from what it hands on.
-needs("python").test("a full socket that does not block loses no line", async () => {
+needs("python").test("a full non-blocking socket loses no line", async () => {
   const place = new Place();
   place.put({ id: "first" });
   const config = place.writeConfig(place.config(["id"]));
@@ -111,7 +111,7 @@ sys.exit(daemon.wait())
 
 // As the journal's, while journald hangs.
 needs("python").test(
-  "a socket that blocks, and that nobody reads, holds up no rotation and no signal",
+  "a blocking socket without a reader delays no rotation and no signal",
   async () => {
     const place = new Place();
     place.put({ id: "0" });
@@ -153,7 +153,7 @@ async function expectRotation(place: Place, daemon: Daemon): Promise<void> {
   expect((await daemon.end()).code).toBe(0);
 }
 
-test("a pipe that nobody reads any more ends nothing", async () => {
+test("a pipe whose reader is gone does not end the daemon", async () => {
   const place = new Place();
   place.put({ id: "first" });
   const { path, descriptor } = openPipe(place, O_RDONLY);
@@ -165,7 +165,7 @@ test("a pipe that nobody reads any more ends nothing", async () => {
   await expectRotation(place, daemon);
 });
 
-test("a socket that nobody reads any more ends nothing", async () => {
+test("a socket whose reader is gone does not end the daemon", async () => {
   const place = new Place();
   place.put({ id: "first" });
   const daemon = await place.start(place.config(["id"])).ready();

@@ -42,7 +42,7 @@ function watched(place: Place) {
   };
 }
 
-needs("node").test("a sidecar of a folder loads no other backend, and nothing of Node's for a network", async () => {
+needs("node").test("a folder's sidecar loads no other backend, and none of Node's network modules", async () => {
   const place = new Place();
   place.put({ token: "good" });
   const { env, loaded } = watched(place);
@@ -58,7 +58,7 @@ needs("node").test("a sidecar of a folder loads no other backend, and nothing of
   expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
 });
 
-needs("node").test("fetching once also loads no watch", async () => {
+needs("node").test("--once loads no watcher either", async () => {
   const place = new Place();
   place.put({ token: "good" });
   const { env, loaded } = watched(place);
@@ -67,7 +67,7 @@ needs("node").test("fetching once also loads no watch", async () => {
   expect(loaded().files).toEqual(["chunk", "debug", "fetcher", "folder", "main"]);
 });
 
-needs("node").test("as a generator it loads what makes units, and nothing of a sidecar: each boot waits for it", () => {
+needs("node").test("the generator loads only what it needs to write units, because each boot waits for it", () => {
   const place = new Place();
   const { env, loaded } = watched(place);
   const generator = place.path("system-generators/fetcher");
@@ -82,7 +82,7 @@ needs("node").test("as a generator it loads what makes units, and nothing of a s
   expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
 });
 
-needs("node").test("each file of the program asks for a library of Node once", () => {
+needs("node").test("each file of the program requires a Node module only once", () => {
   const chunks = join(dirname(programFile), "chunks");
   const files = fs.readdirSync(chunks).map((name) => fs.readFileSync(join(chunks, name), "utf8"));
   const asked = files.map((text) => [...text.matchAll(/\brequire\("(node:[^"]+)"\)/g)].map(([, name]) => name));
@@ -92,7 +92,7 @@ needs("node").test("each file of the program asks for a library of Node once", (
     for (const name of names) expect(names.filter((other) => other === name).length).toBeLessThan(3);
 });
 
-needs("node").test("the program carries no text of an option: those are for the documents", () => {
+needs("node").test("the program carries no option texts, which only the documentation needs", () => {
   const options = [...programSections, ...backendSections, ...backendSections.flatMap(({ cases }) => cases)];
   const texts = options.flatMap((section) => section.options.map(({ about }) => about.text ?? ""));
   const files = fs.readdirSync(join(project, "dist"), { recursive: true, encoding: "utf8" });

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { eventually, logLines, ordinary, Place } from "./daemon.ts";
 
 describe("before READY", () => {
-  test("a folder that comes late is waited for, and then published at once", async () => {
+  test("waits for a late folder, and then publishes at once", async () => {
     const place = new Place();
     fs.rmdirSync(place.store);
     const daemon = place.start(place.config(["id"]));
@@ -17,7 +17,7 @@ describe("before READY", () => {
     expect(place.read("id")).toBe("one");
   });
 
-  test("a NixOps key that is uploaded late is waited for, half-made files are not taken", async () => {
+  test("waits for a late NixOps key, and does not take half-made files", async () => {
     const place = new Place();
     const keysDir = place.path("keys");
     const config = { ...place.config(["key"]), backend: "nixops", config: { keysDir } };
@@ -31,7 +31,7 @@ describe("before READY", () => {
     expect(place.read("key")).toBe("uploaded");
   });
 
-  test("a required secret that is missing ends the start at once with 66 and the one line that says why", async () => {
+  test("ends the start at once with 66 when a required secret is missing, and one line says why", async () => {
     const place = new Place();
     place.put({ there: "one" });
     place.age();
@@ -45,7 +45,7 @@ describe("before READY", () => {
     expect(place.published()).toEqual({});
   });
 
-  test("a file is waited for while others come into its folder: what decrypts them writes one after the other", async () => {
+  test("waits for a file while others appear in its folder, because a decrypting program writes them one by one", async () => {
     const place = new Place();
     place.put({ one: "1" });
     const daemon = place.start(place.config(["one", "two", "three"]));
@@ -56,7 +56,7 @@ describe("before READY", () => {
     expect(place.published()).toMatchObject({ one: "1", two: "2", three: "3" });
   });
 
-  test("a file that does not come ends the start with 66 once its folder has been quiet for half a minute", async () => {
+  test("ends the start with 66 once the folder of a missing file has been quiet for half a minute", async () => {
     const place = new Place();
     place.put({ there: "one" });
     place.age(29);
@@ -68,7 +68,7 @@ describe("before READY", () => {
     expect(ends).toMatchObject({ level: "error", message: why.replace(" no", ' secret "absent": no') });
   });
 
-  test("a refused secret ends the start at once with 77", async () => {
+  test("ends the start at once with 77 when the store refuses a secret", async () => {
     const place = new Place(undefined, ordinary);
     place.put({ id: "one" });
     fs.chmodSync(join(place.store, "id"), 0);
@@ -77,7 +77,7 @@ describe("before READY", () => {
     expect(logLines(exit.stderr)).toHaveLength(1);
   });
 
-  test("startTimeout ends the wait with 69, and the line names the store's last answer", async () => {
+  test("ends the wait with 69 after startTimeout, and names the store's last answer", async () => {
     const place = new Place();
     fs.rmdirSync(place.store);
     const exit = await place.start({ ...place.config(["id"]), startTimeout: 0.2 }).exit;
@@ -86,8 +86,8 @@ describe("before READY", () => {
   });
 });
 
-describe("after READY nothing that the store does ends the daemon or takes a file away", () => {
-  test("the folder goes and comes back with new values: said once each, old files meanwhile, then the new ones", async () => {
+describe("after READY a store's failure neither ends the daemon nor removes a file", () => {
+  test("reports that the folder is gone and back once each, keeps the old files meanwhile, then publishes the new values", async () => {
     const place = new Place();
     place.put({ a: "one", b: "one" });
     const daemon = await place.start(place.config(["a", "b"])).ready();
@@ -105,7 +105,7 @@ describe("after READY nothing that the store does ends the daemon or takes a fil
     expect(daemon.running).toBe(true);
   });
 
-  test("a secret that was deleted keeps its last value, while the others rotate", async () => {
+  test("keeps the last value of a deleted secret, while the others rotate", async () => {
     const place = new Place();
     place.put({ kept: "one", rotates: "one" });
     const daemon = await place.start(place.config(["kept", "rotates"])).ready();
@@ -117,7 +117,7 @@ describe("after READY nothing that the store does ends the daemon or takes a fil
     expect(place.read("secrets.env")).toContain("kept='one'");
   });
 
-  test("a value that can be no variable any more keeps its last one, holds up no other, and the next one is published", async () => {
+  test("keeps the last value when a new one does not fit its variable, holds up no other, and publishes the next one", async () => {
     const place = new Place();
     place.put({ id: "one", other: "one" });
     const daemon = await place.start(place.config({ id: { env: "ID" }, other: {} })).ready();

@@ -36,9 +36,9 @@ async function rotates(place: Place, value: string): Promise<void> {
   await eventually(value, () => place.read("a") === value);
 }
 
-describe("a limit that is reached after READY costs no sidecar, and no half of a set", () => {
+describe("survives a limit reached after READY, and publishes no partial set", () => {
   // Not even the file of /proc by which memory is measured can be opened.
-  test("of descriptors", async () => {
+  test("on descriptors", async () => {
     const place = new Place();
     const daemon = await started(place);
     const lift = limit(daemon.pid, "nofile", "0");
@@ -52,7 +52,7 @@ describe("a limit that is reached after READY costs no sidecar, and no half of a
     expect((await daemon.end()).code).toBe(0);
   });
 
-  test("of a file's size: the set is told with its file, and comes when it may be as large", async () => {
+  test("on file size: names the set and its file, and publishes once the file may be as large", async () => {
     const place = new Place();
     const daemon = await started(place);
     const lift = limit(daemon.pid, "fsize", "2048");
@@ -66,7 +66,7 @@ describe("a limit that is reached after READY costs no sidecar, and no half of a
   });
 
   needs("root", "node").test(
-    "of processes: a verify that cannot be run keeps the old set, and a later one takes the new",
+    "on processes: keeps the old set when verify cannot run, and publishes a later one",
     async () => {
       const place = new Place("/dev/shm", ordinary);
       place.put({ a: "one" });
@@ -83,7 +83,7 @@ describe("a limit that is reached after READY costs no sidecar, and no half of a
   );
 });
 
-test("a file size of nothing at the start: one line, 74, and nothing is left", async () => {
+test("exits 74 at the start under a file size limit of 0, with one line, and leaves nothing", async () => {
   const place = new Place();
   place.put({ a: CANARY });
   const exit = await place.start(place.config(["a"]), { wrapper: ["prlimit", "--fsize=0"] }).exit;
@@ -93,7 +93,7 @@ test("a file size of nothing at the start: one line, 74, and nothing is left", a
   expect(place.published()).toEqual({});
 });
 
-needs("node").test("an error of a library that nobody waits for ends no sidecar that is READY", async () => {
+needs("node").test("survives an uncaught error of a library after READY", async () => {
   const place = new Place();
   // Stands for a library whose callback throws.
   const hook = place.path("library.cjs");
@@ -105,9 +105,9 @@ needs("node").test("an error of a library that nobody waits for ends no sidecar 
   expect((await daemon.end()).code).toBe(0);
 });
 
-describe("descriptors that are closed at the start", () => {
+describe("descriptors closed at the start", () => {
   test.each(["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])(
-    "%s: no line of the log is in a file of the program's",
+    "%s: no log line ends up in one of the program's files",
     async (closed) => {
       const place = new Place();
       place.put({ a: `${CANARY}-1`, b: "b" });
@@ -131,7 +131,7 @@ describe("descriptors that are closed at the start", () => {
   );
 });
 
-test("a working directory that is removed, and variables that lead nowhere, hold up nothing", async () => {
+test("works with a removed working directory, and with variables that lead nowhere", async () => {
   const place = new Place();
   const env = {
     ...{ HOME: undefined, LANG: "xx_YY", LC_ALL: "\n", TZ: "Nowhere/Bad", TMPDIR: place.path("none") },
@@ -146,7 +146,7 @@ test("a working directory that is removed, and variables that lead nowhere, hold
   expect((await daemon.end()).code).toBe(0);
 });
 
-needs("node").test("a relative path in a working directory that was removed is one line that says so", async () => {
+needs("node").test("reports a relative path in a removed working directory in one line", async () => {
   const place = new Place();
   const script = `rmdir "$PWD"; exec "$@"`;
   const { code, stderr } = await place.run(["--config", "app.json"], { wrapper: ["sh", "-c", script, "sh"] });
@@ -156,7 +156,7 @@ needs("node").test("a relative path in a working directory that was removed is o
   ]);
 });
 
-needs("mount-namespace", "node").test("a /proc that is not there ends no start, and no sidecar", async () => {
+needs("mount-namespace", "node").test("starts and keeps running without /proc", async () => {
   const place = new Place();
   const script = 'mount -t tmpfs none /proc && exec "$@"';
   const daemon = await started(place, {}, { wrapper: ["unshare", "--mount", "sh", "-c", script, "sh"] });
@@ -166,7 +166,7 @@ needs("mount-namespace", "node").test("a /proc that is not there ends no start, 
   expect((await daemon.end()).code).toBe(0);
 });
 
-needs("fake-clock").test("a clock that is set by hours and by decades keeps nothing from being published", async () => {
+needs("fake-clock").test("keeps publishing when the clock jumps by hours and by decades", async () => {
   const place = new Place();
   const file = place.path("clock");
   fs.writeFileSync(file, "+0\n");
@@ -183,7 +183,7 @@ needs("fake-clock").test("a clock that is set by hours and by decades keeps noth
   expect((await daemon.end()).code).toBe(0);
 });
 
-describe("standard output that takes nothing", () => {
+describe("a standard output that accepts nothing", () => {
   const commands = ["--version", "--help", "--print-schema", "--once", "--check", "--check-config", "status"];
   test.each(commands)("%s fails with 74, and says why", async (word) => {
     const place = new Place();
@@ -197,7 +197,7 @@ describe("standard output that takes nothing", () => {
     expect([code, stderr.includes(CANARY)]).toEqual([74, false]);
   });
 
-  test("a reader that has enough is none", async () => {
+  test("accepts a reader that closes early", async () => {
     const place = new Place();
     const script = `{ "$@"; echo "$?" >&2; } | true`;
     const { stderr } = await place.run(["--print-schema"], { wrapper: ["sh", "-c", script, "sh"] });

@@ -16,7 +16,7 @@ function withTemplate(text: string, more: object = {}) {
 }
 
 describe("a rendered file", () => {
-  test("is in the set that verify sees, in the links, and is rendered anew with a rotation before the action", async () => {
+  test("is in the set that verify sees and in the links, and follows a rotation before the action", async () => {
     const { place, templates } = withTemplate("p={{a}} q={{b}}\n");
     place.put({ a: "1", b: "2" });
     const systemctl = fakeSystemctl(place, join(place.output, "app.ini"));
@@ -39,7 +39,7 @@ describe("a rendered file", () => {
     expect(fs.readdirSync(place.path("links"))).toEqual([]);
   });
 
-  test("is removed when the configuration has it no more", async () => {
+  test("is removed when the configuration no longer has it", async () => {
     const { place, templates } = withTemplate("{{a}}");
     place.put({ a: "1" });
     const output = { links: place.path("links") };
@@ -50,7 +50,7 @@ describe("a rendered file", () => {
     expect(fs.readdirSync(place.path("links")).sort()).toEqual(["a", "secrets.env"]);
   });
 
-  test("is there after a crash while the store is away, and one whose template changed by then gets its action", async () => {
+  test("survives a crash during an outage; one whose template changed meanwhile gets its action", async () => {
     const { place, template, templates } = withTemplate("p={{a}}\n");
     place.put({ a: "1" });
     const systemctl = fakeSystemctl(place, join(place.output, "app.ini"));
@@ -63,7 +63,7 @@ describe("a rendered file", () => {
     await daemon.says(/restart done/);
   });
 
-  test("follows its template on SIGHUP, with the action; one that is wrong by then changes nothing and is said", async () => {
+  test("follows its template on SIGHUP, with the action; a wrong template changes nothing, and the log says so", async () => {
     const { place, template, templates } = withTemplate("p={{a}}\n");
     place.put({ a: "1" });
     const systemctl = fakeSystemctl(place, join(place.output, "app.ini"));
@@ -86,7 +86,7 @@ describe("a rendered file", () => {
     expect(systemctl.calls().at(-1)).toMatch(/-> new=2$/);
   });
 
-  test("cannot take a value that is no text: that secret waits, the others rotate", async () => {
+  test("keeps its value when a secret is not text: that secret waits, the others rotate", async () => {
     const { place, templates } = withTemplate("{{a}}\n");
     place.put({ a: "1", b: "1" });
     const daemon = await place.start(place.config(["a", "b"], { templates })).ready();
@@ -99,7 +99,7 @@ describe("a rendered file", () => {
     await eventually("a text again", () => place.read("app.ini") === "3\n");
   });
 
-  needs("root").test("belongs to whom its secret belongs, and nobody else reads it", async () => {
+  needs("root").test("belongs to its secret's owner, and no other user can read it", async () => {
     const { place, templates } = withTemplate("{{a}}{{b}}");
     place.put({ a: "1", b: "2" });
     await place.start(place.config({ a: { owner: 4321 }, b: { mode: "0444" } }, { templates })).ready();
@@ -109,7 +109,7 @@ describe("a rendered file", () => {
 });
 
 describe("in a terminal", () => {
-  test("--once shows and publishes it, --check says whether it can be rendered, and no value is shown", async () => {
+  test("--once shows and publishes it, --check tests it, and neither shows a value", async () => {
     const canaries = new Canaries();
     const { place, template, templates } = withTemplate("p={{a}}\n");
     const value = canaries.value("a");
@@ -140,9 +140,9 @@ describe("in a terminal", () => {
   });
 
   test.each([
-    ["a name that is not declared", "x\n{{dp_password}}", /app\.mustache line 2: there is no secret .*dp_password/],
+    ["an undeclared name", "x\n{{dp_password}}", /app\.mustache line 2: there is no secret .*dp_password/],
     ["a section without an end", "{{#a}}", /app\.mustache line 1: the section .*a.* is not closed/],
-    ["a file that is not there", undefined, /app\.mustache cannot be read: no such file or directory \(ENOENT\)/],
+    ["a missing file", undefined, /app\.mustache cannot be read: no such file or directory \(ENOENT\)/],
   ])("--check=config, and the daemon, refuse %s", async (_, text, message) => {
     const { place, template, templates } = withTemplate(text ?? "");
     if (text === undefined) fs.rmSync(template);
@@ -156,7 +156,7 @@ describe("in a terminal", () => {
   });
 });
 
-test("the page on templates works as it is written", async () => {
+test("the page on templates works as written", async () => {
   const page = fs.readFileSync(join(import.meta.dirname, "../../docs/how-to/templates.md"), "utf8");
   const block = (language: string) => new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "s").exec(page)?.[1] ?? "";
   const place = new Place();

@@ -7,7 +7,7 @@ import { expect, onTestFinished } from "vitest";
 import { programCommand } from "../program.ts";
 import { needs } from "../requirements.ts";
 
-needs("script").test("--check shows in a terminal what it waits for, and takes that away again", () => {
+needs("script").test("--check shows in a terminal what it waits for, and removes that line afterwards", () => {
   const directory = mkdtempSync(join(tmpdir(), "fetcher-terminal-"));
   onTestFinished(() => {
     rmSync(directory, { recursive: true });

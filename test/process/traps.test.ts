@@ -58,10 +58,10 @@ const trapNames = Object.keys(traps) as (keyof typeof traps)[];
 /** With an owner and a mode where we may give them: chown and chmod must not follow a link either. */
 const secrets = { id: isRoot ? { owner: 1, mode: "0444", env: "ID" } : { mode: "0444", env: "ID" } };
 
-describe("what somebody else put at a secret's name is not replaced, nor is what it leads to touched", () => {
+describe("keeps a stranger's file at a secret's name, and does not touch its target", () => {
   describe.each(["id", "secrets.env"])("at %s", (name) => {
     test.each(trapNames)(
-      "%s before the start: 73, nothing is published, and it goes on when it is moved away",
+      "%s before the start: exits 73, publishes nothing, and works once the file is moved away",
       async (trap) => {
         const place = new Place();
         const { path, look } = victim(place);
@@ -85,7 +85,7 @@ describe("what somebody else put at a secret's name is not replaced, nor is what
     );
   });
 
-  test("a new secret's name is taken: the old set stays in use, and the new one comes when it is moved away", async () => {
+  test("keeps the old set in use while a new secret's name is taken, and publishes once the file is moved away", async () => {
     const place = new Place();
     place.put({ id: "one" });
     await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
@@ -101,7 +101,7 @@ describe("what somebody else put at a secret's name is not replaced, nor is what
     expect(place.read("late")).toBe("one");
   });
 
-  test("nor does the end remove it", async () => {
+  test("keeps it at its end too", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const daemon = await place.start(place.config({ id: {}, spare: { optional: true } })).ready();
@@ -111,7 +111,7 @@ describe("what somebody else put at a secret's name is not replaced, nor is what
   });
 });
 
-describe("a trap in the output at a name that was ours is replaced, and what it leads to is not touched", () => {
+describe("replaces a trap at a name of ours in the output, and does not touch its target", () => {
   describe.each(["id", "secrets.env", ".fetcher-state"])("at %s", (name) => {
     test.each(trapNames)("%s", async (trap) => {
       const place = new Place();
@@ -139,8 +139,8 @@ describe("a trap in the output at a name that was ours is replaced, and what it 
   });
 });
 
-describe("a directory at a name of ours is an error that names it, and stays with what is in it", () => {
-  test.each(["id", "secrets.env", ".fetcher-state"])("at %s before the start: 73", async (name) => {
+describe("reports a directory at a name of ours, and keeps it with its content", () => {
+  test.each(["id", "secrets.env", ".fetcher-state"])("at %s before the start: exits 73", async (name) => {
     const place = new Place();
     place.put({ id: "one", other: "one" });
     const inside = join(place.output, name, "inside");
@@ -155,7 +155,7 @@ describe("a directory at a name of ours is an error that names it, and stays wit
     expect(fs.existsSync(join(place.output, "other"))).toBe(false);
   });
 
-  test("at a secret's name after READY: said once, the rest of the old set stays whole, and it heals when it is removed", async () => {
+  test("at a secret's name after READY: reports it once, keeps the old set whole, and publishes once it is removed", async () => {
     const place = new Place();
     place.put({ id: "one", other: "one" });
     const daemon = await place.start(place.config(["other", "id"])).ready();
@@ -173,7 +173,7 @@ describe("a directory at a name of ours is an error that names it, and stays wit
   });
 });
 
-describe("a trap at a temporary name is not followed", () => {
+describe("does not follow a trap at a temporary name", () => {
   describe.each([".fetcher-stage-0123456789ab", ".fetcher-commit-0123456789ab"])("at %s", (name) => {
     test.each(trapNames)("%s", async (trap) => {
       const place = new Place();
@@ -189,7 +189,7 @@ describe("a trap at a temporary name is not followed", () => {
   });
 
   needs("root").test(
-    "a stranger's commit directory is not carried out: its files would be taken for ours",
+    "does not complete a stranger's commit directory, whose files would look like ours",
     async () => {
       const place = new Place();
       place.put({ id: "one" });
@@ -204,7 +204,7 @@ describe("a trap at a temporary name is not followed", () => {
     },
   );
 
-  test("a stage that holds links is thrown away without following them", async () => {
+  test("discards a stage that holds links without following them", async () => {
     const place = new Place();
     const { path, look } = victim(place);
     place.put({ id: "one" });
@@ -218,12 +218,12 @@ describe("a trap at a temporary name is not followed", () => {
   });
 });
 
-describe("what somebody else put at a link's name", () => {
+describe("a stranger's file at a link's name", () => {
   const config = (place: Place) =>
     place.config({ ...secrets, id: { env: "ID" } }, { output: { links: place.path("links") } });
 
   describe.each(["id", "secrets.env"])("at %s", (name) => {
-    test.each(trapNames)("%s before the first start: 73, and it is not replaced", async (trap) => {
+    test.each(trapNames)("%s before the first start: exits 73, and keeps it", async (trap) => {
       const place = new Place();
       const { path, look } = victim(place);
       place.put({ id: "one" });
@@ -238,7 +238,7 @@ describe("what somebody else put at a link's name", () => {
       expect(place.published()).toEqual({});
     });
 
-    test("a directory is an error that names it", async () => {
+    test("names a directory in the error", async () => {
       const place = new Place();
       place.put({ id: "one" });
       fs.mkdirSync(place.path("links", name), { recursive: true });
@@ -249,7 +249,7 @@ describe("what somebody else put at a link's name", () => {
   });
 
   test.each(["a directory", "a regular file"])(
-    "%s after READY: said once, published and acted on all the same, and the other links are mended",
+    "%s after READY: reports it once, still publishes and acts, and repairs the other links",
     async (what) => {
       const place = new Place();
       place.put({ id: "one", other: "one" });
@@ -287,7 +287,7 @@ describe("what somebody else put at a link's name", () => {
     },
   );
 
-  test("is not removed at the stop", async () => {
+  test("stays at the stop", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const daemon = await place.start(config(place)).ready();
@@ -298,7 +298,7 @@ describe("what somebody else put at a link's name", () => {
   });
 });
 
-describe("an output that somebody else can replace is refused with 73, before any secret is fetched", () => {
+describe("refuses with 73, before it fetches a secret, an output that somebody else can replace", () => {
   async function refused(place: Place, output: string, options = {}): Promise<string> {
     const exit = await place.start({ ...place.config(["id"]), output: { directory: output } }, options).exit;
     expect(exit.code).toBe(73);
@@ -326,7 +326,7 @@ describe("an output that somebody else can replace is refused with 73, before an
     expect(await refused(place, place.output)).toContain(who);
   });
 
-  test("below a directory that everybody can change", async () => {
+  test("below a directory that any user can change", async () => {
     const place = new Place();
     const above = place.path("above");
     fs.mkdirSync(above);

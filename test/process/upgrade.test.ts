@@ -10,7 +10,7 @@ import { eventually, logLines, Place } from "./daemon.ts";
 const newest = runsOnNode ? nodeFor("trixie") : undefined;
 const canExec = newest === undefined || newest !== process.execPath || Number(process.versions.node.split(".")[0]) > 22;
 
-test("SIGUSR2 goes on with the program that is installed, or says that it cannot, and stays", async () => {
+test("SIGUSR2 continues with the installed program, or reports that it cannot, and keeps running", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const wrapper = newest === undefined ? [] : ["sh", "-c", 'shift; exec "$0" "$@"', newest];

@@ -13,7 +13,7 @@ function script(place: Place, body: string, more: object = {}) {
   return { verify: { command: ["sh", path], ...more } };
 }
 
-test("it sees the whole new set as files and variables, and the published one is still the old one", async () => {
+test("verify sees the whole new set as files and variables, while the old one is still published", async () => {
   const place = new Place();
   place.put({ a: "one", "b c": "same\n", hidden: "one" });
   const out = place.path("seen");
@@ -28,7 +28,7 @@ test("it sees the whole new set as files and variables, and the published one is
   expect(fs.readFileSync(out, "utf8")).toBe("two same one two same unset one\n");
 });
 
-test("it gets nothing of the daemon's environment", async () => {
+test("verify inherits nothing of the daemon's environment", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const out = place.path("environment");
@@ -41,7 +41,7 @@ test("it gets nothing of the daemon's environment", async () => {
   expect(fs.readFileSync(out, "utf8")).not.toContain(CANARY);
 });
 
-test("a set that it refuses is not published, the reason is logged once without its output, and the next set is published", async () => {
+test("does not publish a refused set, logs the reason once without verify's output, and publishes the next set", async () => {
   const place = new Place();
   place.put({ id: "good 1" });
   const onChange = script(
@@ -64,7 +64,7 @@ test("a set that it refuses is not published, the reason is logged once without 
   expect(daemon.stderr).not.toContain("good 2");
 });
 
-test("a refused set is asked about again only by SIGHUP", async () => {
+test("asks verify about a refused set again only on SIGHUP", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const count = place.path("count");
@@ -88,7 +88,7 @@ test("a refused set is asked about again only by SIGHUP", async () => {
   expect(place.read("id")).toBe("two");
 });
 
-test("one that hangs is killed after its timeout, with its children, and the old set stays", async () => {
+test("kills a hanging verify after its timeout, with its children, and keeps the old set", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const pids = place.path("pids");
@@ -103,7 +103,7 @@ test("one that hangs is killed after its timeout, with its children, and the old
   await eventually("the next set", () => place.read("id") === "quick");
 });
 
-test("one that does not exist publishes nothing and says so", async () => {
+test("publishes nothing when verify does not exist, and says so", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const onChange = { verify: { command: [place.path("absent")] } };
@@ -113,7 +113,7 @@ test("one that does not exist publishes nothing and says so", async () => {
   expect(place.read("id")).toBe("one");
 });
 
-test("a stop while it runs ends both at once, and leaves no staged secrets", async () => {
+test("a stop during verify ends both at once, and leaves no staged secrets", async () => {
   const place = new Place();
   place.put({ id: "one" });
   const started = place.path("started");
@@ -137,7 +137,7 @@ function isRunning(pid: string): boolean {
   }
 }
 
-test("a sidecar that was killed does not publish what the command refuses: the set of its earlier life stays", async () => {
+test("does not publish, after a kill, what verify refuses: the earlier set stays", async () => {
   const place = new Place();
   place.put({ id: "good 1", "sometimes there": "good" });
   const onChange = script(place, 'case "$id$sometimes_there" in *bad*) exit 3; esac');

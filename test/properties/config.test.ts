@@ -94,7 +94,7 @@ function secret() {
   return fc.array(fc.tuple(fc.constantFrom(...more, ...last), json), { maxLength: 3 }).map(object);
 }
 
-test("whatever the file holds, it is a configuration or one line that names the option and shows no value", () => {
+test("any file is a valid configuration, or causes one line that names the option and shows no value", () => {
   const seen = { accepted: 0, refused: 0 };
   // What a backend says of its own settings is not looked at here.
   const validate = new Ajv({ strict: false }).compile({ ...configurationSchema(), allOf: [true] });
@@ -125,7 +125,7 @@ test("whatever the file holds, it is a configuration or one line that names the 
   expect(seen.refused).toBeGreaterThan(1000);
 });
 
-test("depth is no danger: no recursion over what the backend will look at", () => {
+test("accepts deep nesting: no recursion over the backend's settings", () => {
   const depth = 200_000;
   const deep = JSON.parse(`${'{"a":'.repeat(depth)}1${"}".repeat(depth)}`) as unknown;
   const flags = { ...noFlags, set: [{ path: ["b"], value: 1 }] };

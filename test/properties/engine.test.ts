@@ -75,7 +75,7 @@ const known: [Options, Event[], Ending][] = [
   ],
 ];
 
-test("whatever went wrong, once nothing stands in the way the service gets what the store holds, without help", async () => {
+test("whatever went wrong, the service gets the store's values without help once no obstacle is left", async () => {
   await fc.assert(fc.asyncProperty(options, fc.array(event, { minLength: 1, maxLength: 25 }), ending, live), {
     numRuns: 150,
     examples: known,

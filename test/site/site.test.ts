@@ -8,7 +8,7 @@ import { needs } from "../requirements.ts";
 const site = (script: string, ...flags: readonly string[]) =>
   spawnSync(process.execPath, [join(project, "site", script), ...flags], { cwd: project, encoding: "utf8" });
 
-needs("site", "chromium").test("every page shows in Chromium, in both colour schemes, on a desk and on a phone", () => {
+needs("site", "chromium").test("Chromium shows every page, in both colour schemes, on a desktop and on a phone", () => {
   const built = site("build.mjs");
   expect(built.stdout + built.stderr, "the build").toMatch(/build complete/);
   const { stdout, stderr, status } = site("check.mjs", "--brief");

@@ -16,7 +16,7 @@ const seconds = Number(process.env["FETCHER_SOAK_SECONDS"] ?? 120);
 const seed = Number(process.env["FETCHER_SOAK_SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 
 needs("root", "guest-trixie", "vault-server", "fake-clock").test(
-  `${seconds} s of anything that can happen, and every service runs with what its store holds`,
+  `${seconds} s of random events, and every service runs with its store's values`,
   async () => {
     const guest = await Guest.boot({ tree: "trixie" });
     const soak = new Soak(guest, new Seeded(seed));

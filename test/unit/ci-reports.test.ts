@@ -32,7 +32,7 @@ function reports(...args: readonly string[]) {
   return { status, lines: stdout.trimEnd().split("\n") };
 }
 
-test("all phases are counted together", () => {
+test("counts all phases together", () => {
   const place = directory({
     first: { files: [file("test/unit/a.test.ts")], unhandled: [] },
     second: { files: [file("test/unit/a.test.ts"), file("test/unit/b.test.ts")], unhandled: [] },
@@ -43,7 +43,7 @@ test("all phases are counted together", () => {
   });
 });
 
-test("what failed at first is told, and counts as it was when it ran once more", () => {
+test("reports a first failure, and counts the first result when it ran again", () => {
   const place = directory({
     first: { files: [file("test/unit/a.test.ts", broken)], unhandled: [] },
     "first.again": { files: [file("test/unit/a.test.ts")], unhandled: [] },
@@ -53,7 +53,7 @@ test("what failed at first is told, and counts as it was when it ran once more",
   expect({ status, last: lines.at(-1) }).toEqual({ status: 0, last: "2 passed, 0 failed, 1 skipped" });
 });
 
-test("what fails, in a test or outside of all, fails the run", () => {
+test("fails the run for a failure, in a test or outside of all", () => {
   const place = directory({
     first: { files: [file("test/unit/a.test.ts", broken)], unhandled: ["Error: thrown later"] },
   });
@@ -63,7 +63,7 @@ test("what fails, in a test or outside of all, fails the run", () => {
   expect({ status, last: lines.at(-1) }).toEqual({ status: 1, last: "2 passed, 2 failed, 1 skipped" });
 });
 
-test("a phase that was ended before it could report fails the run, and the others are told of", () => {
+test("fails the run for a phase that ended without a report, and lists the others", () => {
   const place = directory({ second: { files: [file("test/unit/a.test.ts")], unhandled: [] } });
   expect(reports("to-repeat", join(place, "first.json"))).toEqual({ status: 1, lines: [""] });
   const { status, lines } = reports("sum", place, "first", "second");
@@ -71,7 +71,7 @@ test("a phase that was ended before it could report fails the run, and the other
   expect({ status, last: lines.at(-1) }).toEqual({ status: 1, last: "2 passed, 1 failed, 1 skipped" });
 });
 
-test("nothing random is run once more: another try would be another test", () => {
+test("does not repeat a random test, because another run would be another test", () => {
   const unhandled: readonly string[] = [];
   const once = directory({ first: { files: [file("test/unit/a.test.ts", broken), file("b")], unhandled } });
   expect(reports("to-repeat", join(once, "first.json"))).toEqual({ status: 0, lines: ["test/unit/a.test.ts"] });

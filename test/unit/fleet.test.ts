@@ -17,7 +17,7 @@ const course = (jitter: boolean): Promise<Course> =>
 /** Requests in the worst second, as a multiple of the mean. */
 const peak = ({ perSecond }: Course, from: number, to: number) => Math.max(...perSecond.slice(from, to)) / mean;
 
-test("sidecars that start together poll at random phases, and come back from an outage one by one", async () => {
+test("sidecars that start together poll at random phases, and recover from an outage one by one", async () => {
   const jittered = await course(true);
   expect(peak(jittered, 10, 60)).toBeLessThanOrEqual(2);
   expect(peak(jittered, 80, 120)).toBeLessThanOrEqual(3);

@@ -23,7 +23,7 @@ async function shell(commands: string): Promise<number> {
   return pid;
 }
 
-test("processor time is that of children too: of those that run, and of those that ended", async () => {
+test("processor time includes children, both running and ended", async () => {
   const waiting = 'console.log("ready"); setInterval(() => {}, 1 << 30)'.replaceAll('"', "`");
   const running = await shell(`${quoted(`${busy} ${waiting}`)} & wait`);
   const ended = await shell(`${quoted(busy)}; echo ready; sleep 1000 & wait`);
@@ -44,7 +44,7 @@ test("memory is that of all processes in the group, and anonymous memory is a pa
   expect(memoryOfGroups([])).toEqual({ anonymous: 0, pss: 0 });
 });
 
-test("a program whose name looks like the fields after it is counted all the same", async () => {
+test("counts a program whose name looks like the fields after it", async () => {
   const name = "a) S 1 2 3 (b";
   const renamed = `process.title = "${name}"; console.log(1); setInterval(() => {}, 1 << 30)`;
   const group = await shell(`${quoted(renamed)} & wait`);

@@ -9,7 +9,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-test("a program is one that can be run, and the first of these on the path", () => {
+test("finds the first executable file on the path", () => {
   const [first, second] = [freshDirectory(), freshDirectory()];
   vi.stubEnv("PATH", [first, second].join(delimiter));
   const put = (name: string, text: string, mode = 0o755) => {

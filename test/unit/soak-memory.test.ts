@@ -15,15 +15,15 @@ function slopeOf(keptPerHour: number): number {
   return series.slope(100)?.own ?? NaN;
 }
 
-test("garbage that comes and goes is no growth", () => {
+test("does not count temporary garbage as growth", () => {
   expect(Math.abs(slopeOf(0))).toBeLessThan(0.5);
 });
 
-test.each([1.5, 3, 30])("%s MiB per hour that stay are told below the garbage", (kept) => {
+test.each([1.5, 3, 30])("finds a growth of %s MiB per hour below the garbage", (kept) => {
   expect(Math.abs(slopeOf(kept) - kept)).toBeLessThan(0.5 + kept / 20);
 });
 
-test("too short a life tells nothing", () => {
+test("says nothing about too short a life", () => {
   const series = new MemorySeries();
   for (let at = 0; at < 200; at += 1) series.add(1, at, { own: at, uss: at });
   expect(series.slope(0)).toBeUndefined();

@@ -53,7 +53,7 @@ function run(name = "vault-server.sh") {
 const built = () => readFileSync(at("cache/vault/vault"), "utf8");
 const upToDate = { status: 0, stdout: expect.stringContaining("is up to date") as string };
 
-test("it is built once, with our plugins, and again when its sources change", () => {
+test("builds the server once, with our plugins, and again when its sources change", () => {
   expect(run()).toMatchObject({ status: 0, stderr: "" });
   expect(built()).toContain("credentialBackends");
   expect(readdirSync(at("cache/vault")).sort()).toEqual(["stamp", "vault"]);
@@ -66,7 +66,7 @@ test("it is built once, with our plugins, and again when its sources change", ()
   expect(built()).toContain("// changed");
 });
 
-test("a build that fails leaves the server that was there, and the next run tries again", () => {
+test("keeps the server after a failed build, and tries again on the next run", () => {
   run();
   const before = built();
   writeFileSync(at("project/test/vault/server/go.sum"), "changed\n", { flag: "a" });
@@ -79,7 +79,7 @@ test("a build that fails leaves the server that was there, and the next run trie
   expect(run()).toMatchObject(upToDate);
 });
 
-test("a Go that is too old is named, with what is wanted, and nothing is fetched", () => {
+test("names a too old Go, and the required version, and downloads nothing", () => {
   fakeGo("go1.19.8");
   const { status, stderr } = run();
   expect(status).toBe(69);
@@ -89,7 +89,7 @@ test("a Go that is too old is named, with what is wanted, and nothing is fetched
   expect(existsSync(at("cache"))).toBe(false);
 });
 
-test("consul-template is built once, and again when its sources change", () => {
+test("builds consul-template once, and again when its sources change", () => {
   const program = at("cache/consul-template/consul-template");
   expect(run("consul-template.sh")).toMatchObject({ status: 0, stderr: "" });
   expect(readFileSync(program, "utf8")).toMatch(/^tool github\.com\/hashicorp\/consul-template$/m);

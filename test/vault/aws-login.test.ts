@@ -50,7 +50,7 @@ test.each([
   [undefined, "us-east-1", "sts.amazonaws.com"],
   ["eu-west-1", "eu-west-1", "sts.eu-west-1.amazonaws.com"],
 ])(
-  "region %s: a request that AWS would accept as ours goes to Vault, and the key does not",
+  "region %s: sends Vault a request that AWS would accept as ours, and not the key",
   async (given, region, host) => {
     environment({ AWS_ACCESS_KEY_ID: "AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: "session" });
     const token = canaries.add(`token-${randomBytes(12).toString("hex")}`);
@@ -88,7 +88,7 @@ test.each([
   },
 );
 
-test("credentials that are not there yet are waited for: at boot the instance's role comes late", async () => {
+test("waits for credentials at boot, when the instance's role comes late", async () => {
   environment({ AWS_EC2_METADATA_DISABLED: "true", AWS_CONFIG_FILE: "/none", AWS_SHARED_CREDENTIALS_FILE: "/none" });
   const vault = await openVault({ url: server.url, path: "app", auth: { method: "aws" } }, canaries);
   expect(await vault.outage("db")).toMatchObject({
@@ -97,7 +97,7 @@ test("credentials that are not there yet are waited for: at boot the instance's 
   });
 });
 
-test("a credentials file that comes late, and is replaced later, counts from the next login", async () => {
+test("reads a credentials file that comes late or changes at the next login", async () => {
   const { path: directory, dispose } = await temporary();
   onTestFinished(dispose);
   const credentials = join(directory, "credentials");

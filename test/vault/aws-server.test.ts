@@ -91,11 +91,11 @@ needs("vault-aws-login").describe("login with AWS IAM at a real server", () => {
       canaries,
     );
 
-  test.each([undefined, "eu-west-1"])("region %s: the user's signature leads to the secrets", async (region) => {
+  test.each([undefined, "eu-west-1"])("region %s: logs in with the user's signature, and reads the secrets", async (region) => {
     expect(await textOf(await open(region === undefined ? {} : { region }), "db")).toBe(secret);
   });
 
-  test("the role named as the user is the default: none is given", async () => {
+  test("uses the role named like the user by default", async () => {
     const vault = await openVault(
       { url: server.url, path: "app", auth: { method: "aws", serverId: "vault.test" } },
       canaries,
@@ -105,11 +105,11 @@ needs("vault-aws-login").describe("login with AWS IAM at a real server", () => {
 
   test.each<[string, () => object]>([
     ["another's secret key", () => (credentials({ ...key, SecretAccessKey: "wrong".repeat(8) }), {})],
-    ["an access key that is not of AWS", () => (credentials({ ...key, AccessKeyId: "AKIDUNKNOWN" }), {})],
+    ["an access key that AWS does not know", () => (credentials({ ...key, AccessKeyId: "AKIDUNKNOWN" }), {})],
     ["another user's role", () => ({ role: "other" })],
-    ["a role that is not there", () => ({ role: "none" })],
+    ["an unknown role", () => ({ role: "none" })],
     ["another server's id", () => ({ serverId: "vault.other" })],
-  ])("%s is refused, and nothing of it is said", async (_, prepare) => {
+  ])("refuses %s, and shows nothing of it", async (_, prepare) => {
     const vault = await open(prepare());
     expect(await vault.outage("db")).toMatchObject({
       kind: "denied",

@@ -31,7 +31,7 @@ function put(name: string, mode = 0o755): string {
   return path;
 }
 
-test("none: the tests are skipped and say so", () => {
+test("none: the tests are skipped, with the reason", () => {
   expect(serversHere()).toEqual([]);
   expect(serverBinary()).toBeUndefined();
   expect(missing("vault-server")).toBe("vault-server: neither bao nor vault is installed");
@@ -41,14 +41,14 @@ test("none: the tests are skipped and say so", () => {
   );
 });
 
-test("of each product the one on PATH, else the one in the tests' cache", () => {
+test("takes each product from PATH, otherwise from the tests' cache", () => {
   const inCache = [put("cache/bao/bao"), put("cache/vault/vault")];
   expect([serverBinary("bao"), serverBinary("vault")]).toEqual(inCache);
   const onPath = [put("second/bao"), put("first/vault")];
   expect([serverBinary("bao"), serverBinary("vault")]).toEqual(onPath);
 });
 
-test("both: the suites run against each, and what needs just one takes vault", () => {
+test("both: the suites run against each, and tests that need just one take vault", () => {
   const bao = put("second/bao");
   expect(serversHere()).toEqual(["bao"]);
   expect(serverBinary()).toBe(bao);
@@ -58,13 +58,13 @@ test("both: the suites run against each, and what needs just one takes vault", (
   expect(missing("vault-server", "vault-namespaces")).toBeUndefined();
 });
 
-test("one is enough for what both have, and each has what the other lacks", () => {
+test("one is enough for features of both, and each has features that the other lacks", () => {
   put("first/vault");
   expect(missing("vault-server")).toBeUndefined();
   expect(missing("vault-namespaces")).toBeDefined();
 });
 
-test("what only has the name is passed over: a directory, a file that nobody may run", () => {
+test("ignores a directory or a non-executable file of that name", () => {
   mkdirSync(join(root, "first/bao"));
   put("second/bao", 0o644);
   expect(serverBinary("bao")).toBeUndefined();

@@ -14,7 +14,7 @@ const HOUR = 3600;
 test.each([
   ["two hours ahead", 2 * HOUR],
   ["two hours behind", -2 * HOUR],
-])("a clock that is %s at boot: a certificate of an hour is replaced once in its time", async (_, wrong) => {
+])("replaces an hour's certificate once, on time, when the clock is %s at boot", async (_, wrong) => {
   const { path, dispose } = await temporary();
   onTestFinished(dispose);
   const tokenPath = join(path, "token");

@@ -60,7 +60,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
   };
   const published = (name: string) => eventually(`${name} is published`, () => place.read("db") === name);
 
-  test("a server that comes after the service was started is waited for", async () => {
+  test("waits for a server that comes after the service was started", async () => {
     const value = await put("late");
     await forwarder.down();
     const daemon = start();
@@ -70,7 +70,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     expect(place.read("db")).toBe(value);
   });
 
-  test("a new version is published; an outage touches nothing, and what changed in it is published after it", async () => {
+  test("publishes a new version; an outage touches nothing, and its changes are published afterwards", async () => {
     const first = await put("1");
     const daemon = await start().ready();
     expect(place.read("db")).toBe(first);
@@ -86,7 +86,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     await published(last);
   });
 
-  test("a revoked token touches nothing; the token that is put in its place goes on", async () => {
+  test("keeps the published set when the token is revoked, and continues with the next token in its file", async () => {
     const first = await put("1");
     const daemon = await start().ready();
     await server.write("auth/token/revoke", { token: readFileSync(place.path("token"), "utf8") });
@@ -99,7 +99,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     await published(last);
   });
 
-  test("token and values are in no log at any level, no argument and no variable of the process", async () => {
+  test("shows token and values in no log at any level, no argument and no variable of the process", async () => {
     await put("1");
     const daemon = await start().ready();
     const proc = (name: string) => readFileSync(`/proc/${daemon.pid}/${name}`, "utf8");
@@ -109,7 +109,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     expect(code).toBe(0);
   });
 
-  test("role, wrapped secret id and the token of a login are in no log either; with revokeOnStop the token ends", async () => {
+  test("shows role, wrapped secret id and the login's token in no log either; with revokeOnStop the token ends", async () => {
     const value = await put("1");
     await server.write("sys/auth/approle", { type: "approle" });
     await server.write("sys/policies/acl/app", { policy: 'path "secret/*" { capabilities = ["read"] }' });
@@ -139,7 +139,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     expect(opened.stderr).toContain("if nobody here opened it, it may have been stolen");
   });
 
-  test("a missing secret ends the start with 66, a refused one with 77, and each says where", async () => {
+  test("ends the start with 66 for a missing secret and 77 for a refused one, and says where each is", async () => {
     await put("1");
     const missing = await start({ absent: {} }).exit;
     expect(missing.code).toBe(66);
@@ -149,7 +149,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     expect(refused.stderr).toContain("permission denied (status 403)");
   });
 
-  test("a certificate is published anew while the old one is valid; polls, SIGHUP and other secrets' changes make none", async () => {
+  test("renews a certificate while the old one is valid, and not at polls, SIGHUP and other secrets' changes", async () => {
     await put("1");
     const source = { mount: "pki", path: "issue/app", data: { common_name: "app.test", ttl: "9s" } };
     const daemon = await start({

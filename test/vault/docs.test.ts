@@ -15,7 +15,7 @@ import { onEachServer } from "./servers.ts";
 const commands = numbered(blockWith("docs/how-to/vault.md", "sh", "bao server").code);
 
 onEachServer("the ten commands of the documentation", ["bash"], (product) => {
-  test("they lead to secrets that rotate", async () => {
+  test("lead to secrets that rotate", async () => {
     expect(commands).toHaveLength(10);
     const place = new Place();
     const port = await freePort();

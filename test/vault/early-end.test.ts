@@ -90,7 +90,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     return { auth: { method: "approle", roleId: (body["data"] as { role_id: string }).role_id } };
   }
 
-  test("a lease of an hour that somebody revoked is replaced within three minutes", async () => {
+  test("replaces a revoked lease of an hour within three minutes", async () => {
     const vault = await open(await tokenFile(server.rootToken));
     const first = await visit(vault, HOUR / 4);
     expect(asked(`/creds/${role}`)).toBe(1);
@@ -105,7 +105,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     );
   });
 
-  test("a login's token that somebody revoked is replaced within three minutes, and so are its leases", async () => {
+  test("replaces a login's revoked token within three minutes, with its leases", async () => {
     const vault = await open(await appRole());
     const first = await pairOf(vault);
     await server.write("sys/leases/revoke-prefix/auth/approle/login");
@@ -115,7 +115,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     expect(asked("/auth/approle/login")).toBe(2);
   });
 
-  test("a token of a file that somebody revoked is said within three minutes, and another one is taken", async () => {
+  test("reports a revoked token of a file within three minutes, and takes the next one", async () => {
     const rules = 'path "database/*" { capabilities = ["read"] }';
     const token = await server.token(rules, { ttl: "24h" });
     const vault = await open(await tokenFile(token));
@@ -132,7 +132,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     expect(postgres.letsIn(second.user, second.password)).toBe(true);
   });
 
-  test("who may not look leases up keeps them, and no logins are spent on it", async () => {
+  test("keeps leases that it may not look up, and spends no logins on them", async () => {
     const vault = await open(await appRole({ token_no_default_policy: true }));
     const first = await pairOf(vault);
     const later = await visit(vault, HOUR / 2);
@@ -142,7 +142,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     expect(asked("/auth/approle/login")).toBeLessThan(3);
   });
 
-  test("while the server is away a lease is not given up", async () => {
+  test("does not give up a lease during an outage", async () => {
     const vault = await open(await tokenFile(server.rootToken));
     const first = await pairOf(vault);
     await forwarder.down();
@@ -153,7 +153,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     expect(asked(`/creds/${role}`)).toBe(1);
   });
 
-  test("after a night asleep everything is asked for anew at the first look, with another login", async () => {
+  test("fetches everything again at the first look after a night asleep, with another login", async () => {
     const vault = await open(await appRole({ token_ttl: "2h" }));
     const first = await pairOf(vault);
     now += 8 * HOUR;
@@ -162,7 +162,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     expect(asked("/auth/approle/login")).toBe(2);
   });
 
-  test("a static role's password is fetched when the server changes it, without a poll", async () => {
+  test("fetches a static role's password when the server changes it, without a poll", async () => {
     const user = `static_${randomBytes(4).toString("hex")}`;
     postgres.run(`create role ${user} login`);
     await server.write(`database/static-roles/${user}`, { db_name: "db", username: user, rotation_period: "5s" });

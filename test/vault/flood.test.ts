@@ -40,19 +40,19 @@ test.each([
   ["1,000,000 objects", v2(`[${"{},".repeat(1_000_000)}{}]`), "JSON of more than 100000 members"],
   ["a number of a million digits", v2("1".repeat(1_000_000)), "a number of more than 1000 characters"],
   [
-    "bytes that are no UTF-8",
+    "invalid UTF-8",
     Buffer.concat([Buffer.from('{"data":{"data":{"key":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}}}')]),
     "the answer is not UTF-8",
   ],
   ["more than 32 MiB", v2(`"${"x".repeat(33 * MIB)}"`), "the answer is larger than 32 MiB"],
-])("%s at one path are the matter of its own secrets", async (_, body, message) => {
+])("%s at one path affect only its own secrets", async (_, body, message) => {
   const vault = await opened(body);
   const outcomes = await vault.fetch("good", "bad");
   expect(outcomes.get("bad")).toMatchObject({ kind: "invalid", message: `secret/data/bad: ${message}` });
   expect(outcomes.get("good")).toMatchObject({ status: "value", value: Buffer.from("value") });
 });
 
-test("an error status stays what it is, whatever comes with it: an outage ends no start", async () => {
+test("keeps the meaning of an error status, whatever its body: an outage ends no start", async () => {
   const vault = await opened(undefined, (_, response) => {
     response.writeHead(503, { "content-type": "application/json" }).end("[".repeat(5000));
     return true;
@@ -60,7 +60,7 @@ test("an error status stays what it is, whatever comes with it: an outage ends n
   expect((await vault.fetch("bad")).get("bad")).toMatchObject({ kind: "unavailable" });
 });
 
-test("half of a surrogate pair is refused, never replaced, and the other keys of the path are there", async () => {
+test("refuses half of a surrogate pair, never replaces it, and reads the path's other keys", async () => {
   const vault = await opened(v2('"\\ud800x"'));
   expect((await vault.fetch("bad")).get("bad")).toMatchObject({
     kind: "invalid",
@@ -77,18 +77,18 @@ test.each([
   "0.12345678901234567890123",
   '{"a":[1.0,{"__proto__":2.50}]}',
   '[1.10,"1.10"]',
-])("%s is published as the store has it", async (literal) => {
+])("publishes %s exactly as stored", async (literal) => {
   expect(await textOf(await opened(v2(literal)), "bad")).toBe(literal);
 });
 
-test("null is no value", async () => {
+test("takes null for no value", async () => {
   expect((await (await opened(v2("null"))).fetch("bad")).get("bad")).toEqual({
     status: "missing",
     where: 'no value: key "key" in secret/data/bad is null',
   });
 });
 
-test("a redirect's host name is shortened", async () => {
+test("shortens a redirect's host name", async () => {
   const host = `${"a".repeat(60)}.${"b".repeat(60)}.${"c".repeat(60)}`;
   const vault = await opened(undefined, (_, response) => {
     response.writeHead(307, { location: `https://${host}/` }).end();
@@ -100,7 +100,7 @@ test("a redirect's host name is shortened", async () => {
   expect(message).not.toContain("ccc");
 });
 
-test("more than 32 MiB behind a redirect to what is no encoded text: the place is named, and nothing ends", async () => {
+test("names the place of more than 32 MiB behind a redirect to badly encoded text, and does not crash", async () => {
   const vault = await opened(undefined, ({ path }, response) => {
     if (!path.includes("%ff")) response.writeHead(307, { location: "/v1/secret/data/bad%ff" }).end();
     else response.writeHead(200, { "content-type": "application/json" }).end(v2(`"${"x".repeat(33 * MIB)}"`));
@@ -114,7 +114,7 @@ test("more than 32 MiB behind a redirect to what is no encoded text: the place i
   expect(outcomes.get("good")).toMatchObject({ status: "value" });
 });
 
-test("of nine answers of 31 MiB, which come in one after the other, eight get their own refusal, and 256 MiB are the end", async () => {
+test("refuses each of eight answers of 31 MiB alone, and stops at 256 MiB in total with the ninth", async () => {
   const { path, dispose } = await temporary();
   onTestFinished(dispose);
   const tokenPath = join(path, "token");

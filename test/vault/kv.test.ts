@@ -45,7 +45,7 @@ onEachServer("KV at a real server", [], (product) => {
     forwarder.requests.map((line) => line.split(" ")[1] ?? "").filter((path) => !path.includes("/auth/token/"));
   const clear = () => forwarder.requests.splice(0);
 
-  test("several paths and mounts of both versions in one scope, each with one request, at the start and at every poll", async () => {
+  test("reads several paths and mounts of both versions in one scope with one request each, at the start and at every poll", async () => {
     await server.write("secret/data/app", { data: { db: `${secret}-db`, api: `${secret}-api` } });
     await server.write("old/some/where", { user: `${secret}-user`, password: `${secret}-password` });
     await server.write("team/deep/data/tls", { data: { key: `${secret}-key` } });
@@ -70,14 +70,14 @@ onEachServer("KV at a real server", [], (product) => {
     expect(asked().sort()).toEqual(reads);
   });
 
-  test("with kvVersion, the very first fetch is one request", async () => {
+  test("needs one request for the first fetch with kvVersion", async () => {
     await server.write("secret/data/app", { data: { db: secret } });
     const vault = await open({ path: "app", kvVersion: 2 });
     expect(await textOf(vault, "db")).toBe(secret);
     expect(asked()).toEqual(["/v1/secret/data/app"]);
   });
 
-  test("a pinned version stays, whatever is written after it", async () => {
+  test("keeps a pinned version, whatever is written after it", async () => {
     for (const round of [1, 2, 3]) await server.write("secret/data/pinned", { data: { db: `${secret}-${round}` } });
     const vault = await open({ path: "pinned" }, { then: { key: "db", version: 2 }, now: { key: "db" } });
     expect((await vault.value("then")).value.toString()).toBe(`${secret}-2`);
@@ -94,7 +94,7 @@ onEachServer("KV at a real server", [], (product) => {
     });
   });
 
-  test("deleted, destroyed, not there, no such key: each is missing, and says which", async () => {
+  test("reports why a secret is missing: deleted, destroyed, never written, or without that key", async () => {
     const vault = await open({ path: "gone" });
     expect(await vault.outcome("db")).toMatchObject({ where: "nothing at secret/data/gone" });
     await server.write("secret/data/gone", { data: { api: secret } });
@@ -111,7 +111,7 @@ onEachServer("KV at a real server", [], (product) => {
     });
   });
 
-  test("what is to be deleted later is there until then, by the server's clock and not by ours", async () => {
+  test("keeps a secret until its later deletion, by the server's clock and not by ours", async () => {
     await server.write("secret/metadata/later", { delete_version_after: "1h" });
     await server.write("secret/data/later", { data: { db: secret } });
     const vault = await open({ path: "later" });
@@ -125,7 +125,7 @@ onEachServer("KV at a real server", [], (product) => {
     expect(await vault.outcome("db")).toMatchObject({ where: "version 2 of secret/data/later is deleted" });
   });
 
-  test("a mount that may not be asked for its version is refused, never taken for version 1", async () => {
+  test("refuses a mount whose version it may not read, and never takes it for version 1", async () => {
     await writeFile(tokenPath, canaries.add(await server.token('path "cubbyhole/*" { capabilities = ["read"] }')));
     const vault = await open({ path: "app" });
     expect(await vault.outcome("db")).toMatchObject({
@@ -136,7 +136,7 @@ onEachServer("KV at a real server", [], (product) => {
     expect(asked().every((path) => path === "/v1/sys/internal/ui/mounts/secret")).toBe(true);
   });
 
-  test("a refusal names the path that a policy must allow: of KV version 1, of version 2, and of another engine", async () => {
+  test("names the path that a policy must allow: for KV version 1, version 2, and another engine", async () => {
     const rules = 'path "secret/data/other" { capabilities = ["read"] } path "old/other" { capabilities = ["read"] }';
     await writeFile(tokenPath, canaries.add(await server.token(rules)));
     const said = async (settings: object) => {
@@ -149,7 +149,7 @@ onEachServer("KV at a real server", [], (product) => {
     expect(await said({ path: "app", kvVersion: 1 })).toBe("secret/app: permission denied (status 403)");
   });
 
-  test("a path that begins with the mount, with data/ or /v1, and a mount that has a piece of the path: each is told", async () => {
+  test("corrects a path that begins with the mount, with data/ or /v1, and a mount that includes part of the path", async () => {
     await server.write("secret/data/hello", { data: { db: secret } });
     const said = async (settings: object) => {
       const outcome = await (await open(settings)).outcome("db");
@@ -182,7 +182,7 @@ onEachServer("KV at a real server", [], (product) => {
   });
 
   test.each(['"TOKEN"', "VAULT_TOKEN=TOKEN", '{"client_token":"TOKEN"}'])(
-    "a token file that has more than the token in it is told, and not shown: %s",
+    "reports a token file with more than the token in it, without showing it: %s",
     async (form) => {
       await writeFile(tokenPath, canaries.add(form.replace("TOKEN", server.rootToken)));
       const outcome = await (await open({ path: "hello" })).outcome("db");
@@ -193,19 +193,19 @@ onEachServer("KV at a real server", [], (product) => {
     },
   );
 
-  test("a url that ends in /v1 is the server's", async () => {
+  test("accepts a url that ends in /v1", async () => {
     await server.write("secret/data/hello", { data: { db: secret } });
     for (const end of ["/v1", "/v1/"])
       expect(await textOf(await open({ url: `${forwarder.url}${end}`, path: "hello" }), "db")).toBe(secret);
   });
 
-  test("a byte order mark before a token counts for nothing, and is a part of a value", async () => {
+  test("ignores a byte order mark before a token, and keeps it in a value", async () => {
     await writeFile(tokenPath, `\ufeff${server.rootToken}\r\n`);
     await server.write("secret/data/hello", { data: { db: `\ufeff${secret}` } });
     expect(await textOf(await open({ path: "hello" }), "db")).toBe(`\ufeff${secret}`);
   });
 
-  test("all keys of a path are one JSON object, with the numbers of the store", async () => {
+  test("publishes all keys of a path as one JSON object, with the store's numbers", async () => {
     await server.write("old/whole", { user: secret, port: 0.5, nothing: null });
     const module = await loadBackend("vault", "/");
     const settings = module.parseSettings({ url: forwarder.url, tokenPath, mount: "old", path: "whole" });
@@ -221,7 +221,7 @@ onEachServer("KV at a real server", [], (product) => {
     await backend.close?.();
   });
 
-  test("strings are published as their bytes, everything else as its JSON", async () => {
+  test("publishes strings as their bytes, everything else as its JSON", async () => {
     const data = {
       text: "ä\n",
       number: 8,
@@ -250,7 +250,7 @@ onEachServer("KV at a real server", [], (product) => {
     expect(await vault.outcome("toString")).toMatchObject({ status: "missing" });
   });
 
-  test("a number that KV version 2 has altered is refused: an id would be another's; version 1 keeps its text", async () => {
+  test("refuses a number that KV version 2 has altered, and keeps its text with version 1", async () => {
     const numbers = '"id": 12345678901234567890, "deep": { "ids": [1, 12345678901234567890] }, "huge": 1e21';
     const put = { method: "POST", headers: { "x-vault-token": server.rootToken } };
     await fetch(`${server.url}/v1/secret/data/numbers`, {
@@ -278,7 +278,7 @@ onEachServer("KV at a real server", [], (product) => {
     expect(await textOf(vault, "half")).toBe("1.5");
   });
 
-  test("paths and keys of any characters arrive at the server as they are", async () => {
+  test("sends paths and keys of any characters to the server unchanged", async () => {
     const path = "a b/ä%2e%2e/q?x=#y&/+";
     await server.write(`secret/data/${path.split("/").map(encodeURIComponent).join("/")}`, {
       data: { "k/e y": secret },
@@ -287,7 +287,7 @@ onEachServer("KV at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("without a watch or a change, a poll is one request on a connection of its own, and 60 s is its interval", async () => {
+  test("polls every 60 s with one request on its own connection, without a watch or a change", async () => {
     await server.write("secret/data/app", { data: { db: secret } });
     const vault = await open({ path: "app", kvVersion: 2 });
     expect(vault.module.defaultPollingInterval).toBe(60);

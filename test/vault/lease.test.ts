@@ -93,7 +93,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     return await open(settings, { user: { ...place, key: "username" }, password: { ...place, key: "password" } });
   }
 
-  test("user and password are of one lease, work, and polling or reloading makes no others", async () => {
+  test("takes user and password from one lease, and polling or reloading creates no others", async () => {
     const vault = await credentials("60s", "1h");
     const first = await pairOf(vault);
     canaries.add(first.password);
@@ -106,7 +106,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     expect(await leases(`database/creds/${role}`)).toBe(1);
   });
 
-  test("renewed in time, the same credentials live on beyond their first end", async () => {
+  test("renews credentials in time, which stay valid beyond their first end", async () => {
     const vault = await credentials("6s", "1h");
     const first = await pairOf(vault);
     canaries.add(first.password);
@@ -121,7 +121,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     expect(postgres.letsIn(first.user, first.password)).toBe(true);
   });
 
-  test("before the longest life ends others come; the old ones work until the target has the new ones, and end then", async () => {
+  test("replaces credentials before their maximum life; the old ones work until the target has the new ones, then end", async () => {
     const vault = await credentials("9s", "13s");
     const first = await pairOf(vault);
     canaries.add(first.password);
@@ -142,7 +142,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     expect(postgres.letsIn(second.user, second.password)).toBe(true);
   });
 
-  test("a lease that somebody revoked is replaced at its renewal", async () => {
+  test("replaces a revoked lease at its renewal", async () => {
     const vault = await credentials("3s", "1h");
     const first = await pairOf(vault);
     await server.write(`sys/leases/revoke-prefix/database/creds/${role}`);
@@ -152,7 +152,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     expect(postgres.letsIn(second.user, second.password)).toBe(true);
   });
 
-  test("while the server is away at a renewal nothing new is made, and the renewal is caught up with", async () => {
+  test("creates nothing new when the server is away at a renewal, and renews later", async () => {
     const vault = await credentials("6s", "1h");
     const first = await pairOf(vault);
     await delay(first.refreshAfter * 1000);
@@ -163,7 +163,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     expect(asked(`/creds/${role}`)).toBe(1);
   });
 
-  test("when the token is revoked its leases end with it: the next look finds others", async () => {
+  test("replaces leases that end with their revoked token at the next look", async () => {
     await server.write("sys/auth/approle", { type: "approle" }, { any: true });
     await server.write("sys/policies/acl/creds", {
       policy: 'path "database/creds/*" { capabilities = ["read"] } path "sys/leases/*" { capabilities = ["update"] }',
@@ -193,7 +193,7 @@ onEachServer("database credentials of a real server and a real PostgreSQL", ["po
     expect(postgres.letsIn(second.user, second.password)).toBe(true);
   });
 
-  test("on stop, leases end where revokeOnStop is set, and live on where it is not", async () => {
+  test("ends leases on stop with revokeOnStop, and keeps them without", async () => {
     for (const revokeOnStop of [true, false]) {
       const vault = await credentials("60s", "1h", { revokeOnStop });
       const { user, password } = await pairOf(vault);
@@ -224,7 +224,7 @@ onEachServer("certificates of a real server's PKI", [], (product) => {
   beforeEach(eachTest);
 
   for (const role of ["leased", "plain"])
-    test(`written once and kept until two thirds of its life are over (${role})`, async () => {
+    test(`writes a certificate once, and keeps it for two thirds of its life (${role})`, async () => {
       const place = { mount: "pki", path: `issue/${role}`, data: { common_name: "app.test", ttl: "9s" } };
       const vault = await open({}, { cert: { ...place, key: "certificate" }, key: { ...place, key: "private_key" } });
       const outcomes = await vault.fetch("cert", "key");
@@ -246,7 +246,7 @@ onEachServer("certificates of a real server's PKI", [], (product) => {
       expect(asked("/pki/issue/")).toBe(2);
     });
 
-  test("what the server does not accept in `data` is said, without the data", async () => {
+  test("reports `data` that the server does not accept, without showing it", async () => {
     const canary = canaries.add(`canary-${randomBytes(8).toString("hex")}`);
     const vault = await open(
       {},

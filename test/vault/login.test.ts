@@ -109,7 +109,7 @@ onEachServer("login at a real server", [], (product) => {
     return { socket, agent };
   }
 
-  test("a token file that comes late, empty at first, is waited for: a boot survives a late agent", async () => {
+  test("waits for a late token file, empty at first: a boot survives a late agent", async () => {
     const tokenPath = join(directory, "token");
     const vault = await open({ tokenPath });
     expect(await vault.outage("db")).toMatchObject({
@@ -125,7 +125,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("a token file that holds no token is named, and nothing of it is shown or sent", async () => {
+  test("names a token file without a token, and neither shows nor sends any of it", async () => {
     const tokenPath = await file("token", `${secret}\nhttp: ${secret}`);
     expect(await (await open({ tokenPath })).outage("db")).toMatchObject({
       kind: "invalid",
@@ -134,7 +134,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(forwarder.requests).toEqual([]);
   });
 
-  test("a token file is read again: the token that an agent puts there counts from the next poll", async () => {
+  test("reads a token file again: an agent's new token counts from the next poll", async () => {
     const first = await token();
     const tokenPath = await file("token", first);
     const vault = await open({ tokenPath });
@@ -148,7 +148,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("a token that the policy keeps from a path is told from one that is not valid", async () => {
+  test("tells a token that the policy keeps from a path from an invalid one", async () => {
     const vault = await open({ tokenPath: await file("token", await token()) }, { other: { path: "denied" } });
     const outcomes = await vault.fetch("db", "other");
     expect(outcomes.get("db")).toMatchObject({ status: "value" });
@@ -158,7 +158,7 @@ onEachServer("login at a real server", [], (product) => {
     });
   });
 
-  test("a login that is mounted elsewhere is told from one that is refused", async () => {
+  test("tells a login mounted elsewhere from a refused one", async () => {
     const auth = { method: "approle", roleId: "nobody", secretIdPath: await file("secret-id", "none") };
     const said = async (more: object) => (await (await open({ auth: { ...auth, ...more } })).outage("db"))?.message;
     for (const mount of ["nosuch", "auth/approle"])
@@ -168,14 +168,14 @@ onEachServer("login at a real server", [], (product) => {
     expect(await said({})).not.toContain("auth.mount");
   });
 
-  test("a token in the file is renewed for as long as the sidecar runs", async () => {
+  test("renews a token in the file for as long as the sidecar runs", async () => {
     const vault = await open({ tokenPath: await file("token", await token({ period: "5s" })) });
     expect(await textOf(vault, "db")).toBe(secret);
     await until(() => requests("renew-self") >= 3);
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("a failed renewal is tried again until the token has really ended", async () => {
+  test("retries a failed renewal until the token has really ended", async () => {
     const vault = await open({ tokenPath: await file("token", await token({ period: "24s" })) });
     await textOf(vault, "db");
     await until(() => requests("lookup-self") >= 1 && forwarder.answers === forwarder.requests.length);
@@ -188,7 +188,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("a token that cannot live on is announced before it ends: the operator has time to replace it", async () => {
+  test("announces the end of a non-renewable token in time for the operator to replace it", async () => {
     const tokenPath = await file("token", await token({ ttl: "10s", renewable: false }));
     const vault = await open({ tokenPath });
     await textOf(vault, "db");
@@ -197,7 +197,7 @@ onEachServer("login at a real server", [], (product) => {
     );
   });
 
-  test("AppRole: role id and secret id lead to the secrets with one login", async () => {
+  test("AppRole: reads the secrets with role id and secret id, with one login", async () => {
     const { roleId, secretId } = await role("plain");
     const secretIdPath = await file("secret-id", await secretId());
     const roleIdPath = await file("role-id", roleId);
@@ -209,7 +209,7 @@ onEachServer("login at a real server", [], (product) => {
     }
   });
 
-  test("AppRole: a wrong secret id is refused with the file's name; the right one counts at the next try", async () => {
+  test("AppRole: names the file of a wrong secret id; the right one counts at the next attempt", async () => {
     const { roleId, secretId } = await role("wrong");
     const secretIdPath = await file("secret-id", canaries.add("wrong-secret-id-canary"));
     const vault = await open({ auth: { method: "approle", roleId, secretIdPath } });
@@ -221,7 +221,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("AppRole: a token that is revoked is replaced by one login, and no poll fails", async () => {
+  test("AppRole: replaces a revoked token with one login, and no poll fails", async () => {
     const { roleId, secretId } = await role("revoked");
     const vault = await open({
       auth: { method: "approle", roleId, secretIdPath: await file("secret-id", await secretId()) },
@@ -232,7 +232,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(requests("auth/approle/login")).toBe(2);
   });
 
-  test("AppRole: beyond the token's longest life it logs in again, and no poll fails", async () => {
+  test("AppRole: logs in again beyond the token's longest life, and no poll fails", async () => {
     const { roleId, secretId } = await role("short", { token_ttl: "2s", token_max_ttl: "4s" });
     const vault = await open({
       auth: { method: "approle", roleId, secretIdPath: await file("secret-id", await secretId()) },
@@ -243,7 +243,7 @@ onEachServer("login at a real server", [], (product) => {
     });
   });
 
-  test("AppRole: tokens of two uses are used twice, and no poll fails", async () => {
+  test("AppRole: uses tokens of two uses twice, and no poll fails", async () => {
     const { roleId, secretId } = await role("limited", { token_num_uses: 2 });
     const auth = { method: "approle", roleId, secretIdPath: await file("secret-id", await secretId()) };
     const vault = await open({ auth, kvVersion: 2 });
@@ -252,7 +252,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(requests("renew-self") + requests("lookup-self")).toBe(0);
   });
 
-  test("AppRole: tokens of one use serve several paths that are fetched at once", async () => {
+  test("AppRole: reads several paths at once with tokens of one use", async () => {
     const { roleId, secretId } = await role("single", { token_num_uses: 1 });
     const auth = { method: "approle", roleId, secretIdPath: await file("secret-id", await secretId()) };
     const ids = ["one", "two", "three", "four", "five"];
@@ -264,7 +264,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(requests("secret/data/many/"), "none is refused").toBe(10);
   });
 
-  test("AppRole: a path that is refused at every poll leads to no storm of logins", async () => {
+  test("AppRole: a path refused at every poll causes no storm of logins", async () => {
     const { roleId, secretId } = await role("refused");
     const auth = { method: "approle", roleId, secretIdPath: await file("secret-id", await secretId()) };
     const vault = await open({ auth }, { other: { path: "denied" } });
@@ -272,7 +272,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(requests("auth/approle/login")).toBe(1);
   });
 
-  test("AppRole: a wrapped secret id is opened once, and serves every later login", async () => {
+  test("AppRole: opens a wrapped secret id once, and uses it for every later login", async () => {
     const { roleId } = await role("wrapped", { token_num_uses: 1 });
     const secretIdPath = await file("wrapped", await wrapped("auth/approle/role/wrapped/secret-id"));
     const vault = await open({
@@ -284,7 +284,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(requests("auth/approle/login")).toBe(3);
   });
 
-  test("AppRole: a wrapped secret id that somebody opened before is reported as a possible theft", async () => {
+  test("AppRole: reports a wrapped secret id opened before as a possible theft", async () => {
     const { roleId } = await role("stolen");
     const wrappingToken = await wrapped("auth/approle/role/stolen/secret-id");
     await server.write("sys/wrapping/unwrap", {}, { token: wrappingToken });
@@ -296,7 +296,7 @@ onEachServer("login at a real server", [], (product) => {
     });
   });
 
-  test("AppRole: a wrapping token that was not made for this role's secret ids is not opened", async () => {
+  test("AppRole: does not open a wrapping token made for another purpose", async () => {
     const { roleId } = await role("mine");
     await role("others");
     const forged = { secret_id: secret };
@@ -316,7 +316,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(requests("sys/wrapping/unwrap")).toBe(0);
   });
 
-  test("JWT: a token file that is replaced serves the next login", async () => {
+  test("JWT: uses a replaced token file at the next login", async () => {
     const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     await server.write("sys/auth/jwt-app", { type: "jwt" });
     await server.write("auth/jwt-app/config", {
@@ -350,7 +350,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("Kubernetes: the pod's service account token leads to the secrets", async () => {
+  test("Kubernetes: reads the secrets with the pod's service account token", async () => {
     const pod = canaries.add(["e30", "e30", randomBytes(12).toString("hex")].join("."));
     const url = await fakeTokenReview(pod);
     await server.write("sys/auth/kubernetes", { type: "kubernetes" });
@@ -374,7 +374,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("an agent's socket needs no login, and its token is the agent's affair", async () => {
+  test("needs no login with an agent's socket, and leaves the token to the agent", async () => {
     const { roleId, secretId } = await role("agent");
     const { socket, agent } = await agentWith(roleId, await file("agent-secret", await secretId()));
     const vault = await openVault({ url: `unix:${socket}`, path: "app" }, canaries);
@@ -382,7 +382,7 @@ onEachServer("login at a real server", [], (product) => {
     expect(await textOf(vault, "db"), agent.log).toBe(secret);
   });
 
-  test("an agent that has not logged in yet is waited for; a policy's refusal is told from that", async () => {
+  test("waits for an agent that has not logged in yet; tells a policy's refusal from that", async () => {
     const { roleId, secretId } = await role("late-agent");
     const { socket, agent } = await agentWith(roleId, join(directory, "agent-secret"));
     const vault = await openVault({ url: `unix:${socket}`, path: "app" }, canaries, { other: { path: "denied" } });

@@ -8,7 +8,7 @@ import { needs } from "../requirements.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
 import { VaultServer } from "./server.ts";
 
-needs("vault-namespaces").test("a namespace of its own: login, mount and secret are looked for there", async () => {
+needs("vault-namespaces").test("uses its own namespace for login, mount and secret", async () => {
   const server = await VaultServer.dev("bao");
   const { path: directory, dispose } = await temporary();
   onTestFinished(async () => {

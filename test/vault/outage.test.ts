@@ -88,12 +88,12 @@ describe("a stand-in server", () => {
     "Error assuming role: Throttling: Rate exceeded",
     "lookup db.internal: no such host",
     "unexpected EOF",
-  ])("a 400 that is about what is behind the server is waited out: %s", async (text) => {
+  ])("waits out a 400 about a service behind the server: %s", async (text) => {
     const answer: Answering = (_, response) => (reply(response, 400, { errors: [`${text} ${secret}`] }), true);
     expect(await failing(answer)).toEqual({ kind: "unavailable", message: behind });
   });
 
-  test.each([400, 401, 403, 404, 405])("a %i in a gateway's own JSON says nothing of the secret", async (status) => {
+  test.each([400, 401, 403, 404, 405])("does not take a %i in a gateway's own JSON for an answer about the secret", async (status) => {
     const answer: Answering = (_, response) => (reply(response, status, { message: `Forbidden ${secret}` }), true);
     expect(await failing(answer)).toEqual({
       kind: "unavailable",
@@ -102,7 +102,7 @@ describe("a stand-in server", () => {
   });
 
   test.each([503, 412, 429])(
-    "a token whose look-up met a %i is looked up again, and so renewed: else it would end one day",
+    "looks up a token again after a %i, and so renews it before it ends",
     async (status) => {
       const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
       server.answering = ({ path }, response) => {
@@ -127,7 +127,7 @@ describe("a stand-in server", () => {
     },
   );
 
-  test("a look-up that failed is tried again where nothing is polled, too", async () => {
+  test("repeats a failed look-up even without polls", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     onTestFinished(() => void vi.useRealTimers());
     let lookUps = 0;
@@ -143,7 +143,7 @@ describe("a stand-in server", () => {
     await until(() => lookUps === 2);
   });
 
-  test("a KV engine that is being upgraded to version 2, as the real one says it", async () => {
+  test("waits while a KV engine is upgraded to version 2, as the real server reports it", async () => {
     const errors = [
       "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period and will resume service shortly.",
     ];
@@ -153,7 +153,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("403 where no other token is to be had", async () => {
+  test("reports a 403 without another token as a refusal", async () => {
     expect(await failing((_, response) => saying(response, 403))).toEqual({
       kind: "denied",
       message: `the token in ${tokenPath} is not valid (any more), or may neither read this nor look itself up`,
@@ -161,9 +161,9 @@ describe("a stand-in server", () => {
   });
 
   test.each([
-    ["without a token, before a server that says 400 to that", 400, "missing client token"],
-    ["whose token may neither read the place nor look itself up", 403, "permission denied"],
-  ])("an agent %s", async (_, status, error) => {
+    ["without a token, at a server that answers 400", 400, "missing client token"],
+    ["with a token that may neither read the place nor look itself up", 403, "permission denied"],
+  ])("reports an agent %s", async (_, status, error) => {
     const vault = await openVault({ url: server.url, path: "app", auth: { method: "none" } }, canaries);
     server.answering = (_asked, response) => (reply(response, status, { errors: [error] }), true);
     expect(await vault.outage("db")).toMatchObject({
@@ -180,7 +180,7 @@ describe("a stand-in server", () => {
     ["99999999", 3600],
     ["Thu, 01 Jan 1970 00:00:00 GMT", 0],
     ["soon", undefined],
-  ])("Retry-After: %s is passed on as %s seconds", async (header, seconds) => {
+  ])("passes on Retry-After: %s as %s seconds", async (header, seconds) => {
     const message = "URL: the server limits how often it is asked (status 429)";
     expect(await failing((_, response) => saying(response, 429, { "retry-after": header }))).toEqual({
       kind: "unavailable",
@@ -189,7 +189,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("Retry-After is passed on, too, where it is the question about a refused token that is put off", async () => {
+  test("passes on Retry-After too when the server delays the look-up of a refused token", async () => {
     const busy: Answering = ({ path }, response) =>
       path.endsWith("lookup-self") ? saying(response, 429, { "retry-after": "7" }) : saying(response, 403);
     expect(await failing(busy)).toEqual({
@@ -211,14 +211,14 @@ describe("a stand-in server", () => {
     message: `URL: the answer is not from Vault or OpenBao (status ${status}, ${type})`,
   });
 
-  test("a page of HTML with status 200, 403 or 404 is neither a secret nor a missing one", async () => {
+  test("takes a page of HTML with status 200, 403 or 404 for neither a secret nor a missing one", async () => {
     for (const status of [200, 403, 404])
       expect(await failing(page(status, "text/html; charset=utf-8", `<h1>${secret}</h1>`))).toEqual(
         strange(status, "text/html"),
       );
   });
 
-  test("nor is an error without a text: a proxy that has lost its way to the server knows of no secret", async () => {
+  test("takes an error without a text for neither: a lost proxy knows of no secret", async () => {
     for (const status of [400, 403, 404])
       expect(await failing(page(status, undefined, ""))).toEqual(strange(status, "no content type"));
     expect(await failing(page(429, undefined, ""))).toMatchObject({
@@ -226,13 +226,13 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("what is no JSON, no object, or has no type is no answer", async () => {
+  test("rejects an answer that is not JSON, not an object, or has no type", async () => {
     for (const text of [`{"data": {"data": {"db": "${secret}"`, `["${secret}"]`, `"${secret}"`, "null"])
       expect(await failing(page(200, "application/json", text))).toEqual(strange(200, "application/json"));
     expect(await failing(page(200, undefined, `{"data":{}}`))).toEqual(strange(200, "no content type"));
   });
 
-  test("JSON of another shape is no answer", async () => {
+  test("rejects JSON of another shape", async () => {
     const bodies: [unknown, string][] = [
       [{}, "no data in the answer"],
       [{ data: secret }, "no data in the answer"],
@@ -247,7 +247,7 @@ describe("a stand-in server", () => {
       });
   });
 
-  test("an answer that the token's policy wraps is said to be that", async () => {
+  test("reports an answer that the token's policy wraps", async () => {
     const wrap_info = { token: secret, ttl: 60 };
     expect(
       await failing((_, response) => (reply(response, 200, { wrap_info, data: null }), true), { kvVersion: 2 }),
@@ -257,7 +257,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("nor is what a proxy has compressed, or has put into another encoding", async () => {
+  test("rejects an answer that a proxy has compressed or re-encoded", async () => {
     for (const body of [
       gzipSync(`{"data":{"data":{"db":"${secret}"}}}`),
       Buffer.from(`{"data":"${secret}"}`, "utf16le").swap16(),
@@ -265,7 +265,7 @@ describe("a stand-in server", () => {
       expect(await failing(page(200, "application/json", body))).toEqual(strange(200, "application/json"));
   });
 
-  test("interim answers without an end are given up before any time limit", async () => {
+  test("gives up endless interim answers before any time limit", async () => {
     const flood = (_: unknown, __: unknown, socket: Socket) => {
       socket.write("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000));
       return true;
@@ -276,14 +276,14 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("garbage instead of HTTP", async () => {
+  test("reports garbage instead of HTTP", async () => {
     expect(await failing((_, __, socket) => socket.end(`${secret}\r\n\r\n`).destroyed || true)).toEqual({
       kind: "unavailable",
       message: "URL: the answer is not HTTP",
     });
   });
 
-  test("a connection that breaks before or within the answer", async () => {
+  test("reports a connection that breaks before or within the answer", async () => {
     expect(await failing((_, __, socket) => socket.destroy().destroyed)).toEqual({
       kind: "unavailable",
       message: "URL: connection reset",
@@ -299,7 +299,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("a half-open connection, and an answer that stops in the middle, are given up after responseTimeout", async () => {
+  test("gives up a half-open connection, and an answer that stops in the middle, after responseTimeout", async () => {
     const givenUp = { kind: "unavailable", message: "URL: no answer within 1 s" };
     expect(await failing(() => true, { responseTimeout: 1 })).toEqual(givenUp);
     const stopping: Answering = (_, response) => {
@@ -310,7 +310,7 @@ describe("a stand-in server", () => {
     expect(await failing(stopping, { responseTimeout: 1 })).toEqual(givenUp);
   });
 
-  test("a request that waits for a connection, and then for its answer, is not said to have no connection", async () => {
+  test("does not report a missing connection for a request that waited for one and then for its answer", async () => {
     const places = Array.from({ length: 12 }, (_, index) => `place-${index}`);
     const sources = Object.fromEntries(places.map((id) => [id, { path: id, key: "db" }]));
     const vault = await openVault({ url: server.url, tokenPath, kvVersion: 2, connectTimeout: 5 }, canaries, sources);
@@ -332,7 +332,7 @@ describe("a stand-in server", () => {
       for (const outcome of outcomes.values()) expect(outcome).toMatchObject({ status: "value" });
   });
 
-  test("an answer that drips for ever is given up after requestTimeout", async () => {
+  test("gives up an endlessly dripping answer after requestTimeout", async () => {
     const dripping: Answering = (_, response) => {
       response.writeHead(200, { "content-type": "application/json" });
       const drip = setInterval(() => response.write(" "), 20);
@@ -347,7 +347,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("an answer without an end does not fill the memory", async () => {
+  test("limits the memory for an answer without an end", async () => {
     const flooding: Answering = (_, response) => {
       response.writeHead(200, { "content-type": "application/json" });
       const chunk = Buffer.alloc(1024 * 1024, " ");
@@ -364,7 +364,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("a redirect to the same origin is followed with the token, one to another origin gets nothing", async () => {
+  test("follows a redirect to the same origin with the token, and sends another origin nothing", async () => {
     const other = await StandIn.start();
     const to =
       (location: string, status = 307): Answering =>
@@ -397,7 +397,7 @@ describe("a stand-in server", () => {
     });
   });
 
-  test("no proxy, token, namespace or debugging comes from the environment", async () => {
+  test("takes no proxy, token, namespace or debugging from the environment", async () => {
     const proxy = await StandIn.start();
     const said: string[] = [];
     const write = process.stderr.write.bind(process.stderr);
@@ -429,7 +429,7 @@ describe("a stand-in server", () => {
     }
   });
 
-  test("a login carries no token, and no request carries the token of before", async () => {
+  test("sends no token with a login, and no earlier token with a request", async () => {
     server.answering = ({ path }, response) => {
       if (path !== "/v1/auth/approle/login") return false;
       reply(response, 200, { auth: { client_token: `${token}-of-login`, lease_duration: 60, renewable: true } });
@@ -447,7 +447,7 @@ describe("a stand-in server", () => {
     ]);
   });
 
-  test("a lease whose renewal meets a sealed server is kept, not made anew", async () => {
+  test("keeps a lease whose renewal meets a sealed server", async () => {
     let issued = 0;
     let sealed = true;
     server.answering = ({ path }, response) => {
@@ -473,7 +473,7 @@ describe("a stand-in server", () => {
     expect(issued).toBe(1);
   });
 
-  test("what a server says to a refused login, unwrapping or renewal is passed on to nobody: it may echo what it got", async () => {
+  test("hides a server's text about a refused login, unwrapping or renewal, which may echo the request", async () => {
     const approle = { method: "approle", roleId: "role", secretIdPath: tokenPath };
     const cases = [
       [approle, "/v1/auth/approle/login", 400, "denied"],
@@ -500,7 +500,7 @@ describe("a stand-in server", () => {
     }
   });
 
-  test("who gives up while a wrapped secret id is opened finds it opened at the next try, and no theft", async () => {
+  test("after an aborted unwrapping uses the opened secret id at the next attempt, and reports no theft", async () => {
     const abort = new AbortController();
     let opened = 0;
     server.answering = ({ path }, response) => {
@@ -524,7 +524,7 @@ describe("a stand-in server", () => {
     expect(opened).toBe(1);
   });
 
-  test("a login that is answered strangely, or wants a second factor", async () => {
+  test("reports a malformed login answer, or a required second factor", async () => {
     const vault = await openVault(
       { url: server.url, path: "app", auth: { method: "approle", roleId: "role", secretIdPath: tokenPath } },
       canaries,
@@ -546,7 +546,7 @@ describe("a stand-in server", () => {
     }
   });
 
-  test("an idle connection that the server closes just as it is used does not fail a poll", async () => {
+  test("a poll survives an idle connection that the server closes just as it is used", async () => {
     // The question before is what engine is at that place. No token is looked up meanwhile, on that connection.
     const vault = await openVault({ url: server.url, path: "app", auth: { method: "none" } }, canaries);
     let closed = 0;
@@ -561,7 +561,7 @@ describe("a stand-in server", () => {
 });
 
 describe("no server", () => {
-  test("nobody listens, no such host, no such socket", async () => {
+  test("reports a closed port, an unknown host, a missing socket", async () => {
     const url = `http://127.0.0.1:${await freePort()}`;
     const directory = await mkdtemp(join(tmpdir(), "fetcher-socket-"));
     onTestFinished(() => rm(directory, { recursive: true }));
@@ -619,7 +619,7 @@ for (const storage of ["file", "raft"] as const)
         expect(await textOf(vault, "db")).toBe(secret);
       }
 
-      test("not initialized yet, then sealed, and at last there", async () => {
+      test("waits until the server is initialized, unsealed and ready", async () => {
         vault = await connect();
         expect(await vault.outage("db")).toMatchObject({
           kind: "unavailable",
@@ -632,7 +632,7 @@ for (const storage of ["file", "raft"] as const)
         expect(await textOf(vault, "db")).toBe(secret);
       });
 
-      test("sealed, and unsealed again", async () => {
+      test("waits while the server is sealed", async () => {
         await working();
         await server.call("PUT", "sys/seal");
         expect(await vault.outage("db")).toMatchObject(sealed());
@@ -640,7 +640,7 @@ for (const storage of ["file", "raft"] as const)
         expect(await textOf(vault, "db")).toBe(secret);
       });
 
-      test("killed, started again on the same storage, sealed as after every boot, and unsealed later", async () => {
+      test("waits while the server is killed, restarts sealed, and is unsealed later", async () => {
         await working();
         await server.stop();
         expect(await vault.outage("db")).toMatchObject({
@@ -653,7 +653,7 @@ for (const storage of ["file", "raft"] as const)
         expect(await textOf(vault, "db")).toBe(secret);
       });
 
-      test("stopped by a signal: it takes connections and does not answer", async () => {
+      test("waits while the server is stopped by a signal: it takes connections and does not answer", async () => {
         await working({ connectTimeout: 1, responseTimeout: 1 });
         // Also where this fails: the next test speaks to the same server.
         onTestFinished(() => {
@@ -669,7 +669,7 @@ for (const storage of ["file", "raft"] as const)
         expect(await textOf(vault, "db")).toBe(secret);
       });
 
-      test("a rate limit of its own", async () => {
+      test("respects the server's rate limit", async () => {
         await working();
         await server.write("sys/quotas/rate-limit/slow", { rate: 1, interval: "1h", path: "secret/" });
         onTestFinished(async () => {

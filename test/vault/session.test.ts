@@ -79,7 +79,7 @@ const open = (settings: object = {}, ids: Record<string, Record<string, unknown>
     () => now,
   );
 
-test("places that are refused together are read together with the one token of the next login", async () => {
+test("reads places that were refused together with the one token of the next login", async () => {
   const vault = await open();
   await vault.fetch("one", "two", "three");
   mayDo = (token) => token > 1;
@@ -99,7 +99,7 @@ const usedFor = (path: string) =>
 test.each([
   ["may look itself up", () => true],
   ["may not: token_no_default_policy", (path: string) => !path.startsWith("auth/token/")],
-])("a place that is refused for good costs a service no credentials, where the token %s", async (_, mayUse) => {
+])("a permanently refused place costs a service no credentials, where the token %s", async (_, mayUse) => {
   mayDo = (_token, path) => path !== "secret/data/one" && mayUse(path);
   const vault = await open();
   for (let poll = 0; poll < 40; poll++, now += 60) {
@@ -118,7 +118,7 @@ test.each([
   expect(usedFor("auth/token/revoke-self"), "none is left behind").toEqual(tried);
 });
 
-test("a token that may not look itself up is replaced when it has died: a place that it could read tells", async () => {
+test("replaces a dead token that may not look itself up, once a place that it could read is refused", async () => {
   mayDo = (_, path) => !path.startsWith("auth/token/");
   const vault = await open();
   await vault.fetch("one");
@@ -128,7 +128,7 @@ test("a token that may not look itself up is replaced when it has died: a place 
   expect(tokens).toHaveLength(2);
 });
 
-test("a policy that a role was given later is found, with one login", async () => {
+test("finds a role's later policy with one login", async () => {
   mayDo = (token, path) => token > 1 || path !== "secret/data/one";
   const vault = await open();
   expect((await vault.fetch("one", "two")).get("one")).toMatchObject({ kind: "denied" });
@@ -140,9 +140,9 @@ test("a policy that a role was given later is found, with one login", async () =
 });
 
 test.each([
-  ["the role gets a policy after a trial in vain", () => true],
-  ["it dies, and may not look itself up", (path: string) => !path.startsWith("auth/token/")],
-])("a token of a day is replaced within the hour: %s", async (_, mayUse) => {
+  ["the role gets a policy after a failed attempt", () => true],
+  ["the token dies, and may not look itself up", (path: string) => !path.startsWith("auth/token/")],
+])("replaces a token of a day within the hour: %s", async (_, mayUse) => {
   let allowed = 1;
   mayDo = (token, path) => mayUse(path) && (path !== "secret/data/one" || token >= allowed);
   const vault = await open();
@@ -160,7 +160,7 @@ test.each([
   expect(await vault.value("one")).toMatchObject({ status: "value" });
 });
 
-test("many places that are refused for good cost as few logins as one", async () => {
+test("many permanently refused places cost no more logins than one", async () => {
   mayDo = (_, path) => !path.startsWith("secret/data/");
   const ids = Array.from({ length: 15 }, (_, number) => `place-${number}`);
   const vault = await open({}, Object.fromEntries(ids.map((id) => [id, kv(id)])));
@@ -168,7 +168,7 @@ test("many places that are refused for good cost as few logins as one", async ()
   expect(tokens.length, "in two hours").toBeLessThan(12);
 });
 
-test.each(["one", "two", "three"] as const)("among places that are refused for good, %s gets its turn", async (id) => {
+test.each(["one", "two", "three"] as const)("gives %s its turn among permanently refused places", async (id) => {
   let granted = Infinity;
   mayDo = (token, path) => !path.startsWith("secret/data/") || (path === `secret/data/${id}` && token >= granted);
   const vault = await open();
@@ -184,7 +184,7 @@ test.each(["one", "two", "three"] as const)("among places that are refused for g
   expect(tokens.length, "the first again at the latest after the two others").toBeLessThanOrEqual(5);
 });
 
-test("a place that is not refused any more keeps no turn from others", async () => {
+test("a place that is no longer refused takes no turn from others", async () => {
   let refused = ["one", "two"];
   mayDo = (_, path) => !refused.some((id) => path === `secret/data/${id}`);
   const vault = await open();
@@ -199,7 +199,7 @@ test("a place that is not refused any more keeps no turn from others", async () 
   expect(tokens, "tried with one again").toHaveLength(3);
 });
 
-test("a token that may not look itself up is replaced at once when it dies, whatever was refused in vain before", async () => {
+test("replaces a dead token at once that may not look itself up, whatever was refused before", async () => {
   let isDead = false;
   mayDo = (token, path) => !path.startsWith("auth/token/") && path !== "secret/data/one" && !(isDead && token === 1);
   const vault = await open();
@@ -208,7 +208,7 @@ test("a token that may not look itself up is replaced at once when it dies, what
   expect(await vault.value("two")).toMatchObject({ status: "value" });
 });
 
-test("a login that is refused leaves the answer as it was: the token is good, and its place may not be read", async () => {
+test("a refused login does not change the answer: the token is good, and its place may not be read", async () => {
   mayDo = (_, path) => path !== "secret/data/one";
   const vault = await open();
   await vault.fetch("one", "two");
@@ -221,7 +221,7 @@ test("a login that is refused leaves the answer as it was: the token is good, an
   expect(await vault.value("two")).toMatchObject({ status: "value" });
 });
 
-test("an outage in the middle of such a login is no answer: the old token stays, and the new one ends", async () => {
+test("an outage during such a login is no answer: the old token stays, and the new one ends", async () => {
   mayDo = (token, path) => token > 1 || path !== "secret/data/one";
   const vault = await open();
   await vault.fetch("password", "one", "two");
@@ -251,7 +251,7 @@ const failing = () => {
   };
 };
 
-test("a dead token is replaced in an outage of what is read with it, by one login and not by one per attempt", async () => {
+test("replaces a dead token during an outage of its store, by one login and not by one per attempt", async () => {
   const vault = await open();
   await vault.value("one");
   mayDo = (token) => token > 1;
@@ -263,7 +263,7 @@ test("a dead token is replaced in an outage of what is read with it, by one logi
   expect(await vault.value("password"), "what is not down").toMatchObject({ status: "value" });
 });
 
-test("while an outage hides whether a token is dead, logins are few, and nothing is reported as refused", async () => {
+test("logs in rarely while an outage hides whether a token is dead, and reports nothing as refused", async () => {
   mayDo = (_, path) => !path.startsWith("auth/token/");
   const vault = await open();
   await vault.fetch("one", "two");
@@ -283,7 +283,7 @@ test("while an outage hides whether a token is dead, logins are few, and nothing
   expect(await vault.value("one"), "with the token of whichever had its turn").toMatchObject({ status: "value" });
 });
 
-test("a lease that may not be revoked does not cost the lease after it", async () => {
+test("a lease that may not be revoked does not affect the next lease", async () => {
   mayDo = (_, path) => path !== "sys/leases/revoke";
   renewable = false;
   const vault = await open();
@@ -297,7 +297,7 @@ test("a lease that may not be revoked does not cost the lease after it", async (
   expect(vault.said.filter((line) => line.includes("cannot be revoked (status 403)"))).toHaveLength(1);
 });
 
-test("at a stop with revokeOnStop the token that the leases hang on ends, whatever else is refused", async () => {
+test("ends the leases' token at a stop with revokeOnStop, whatever else is refused", async () => {
   mayDo = (_, path) => path !== "sys/leases/revoke";
   const vault = await open({ revokeOnStop: true });
   await vault.value("password");
@@ -307,7 +307,7 @@ test("at a stop with revokeOnStop the token that the leases hang on ends, whatev
   expect(tokens).toHaveLength(1);
 });
 
-test("an outage of the login after a token has died is one for all places, and no refusal", async () => {
+test("reports an outage of the login after a token's death once for all places, and as no refusal", async () => {
   const vault = await open();
   await vault.fetch("one", "two", "three");
   mayDo = (token) => token > 1;

@@ -83,7 +83,7 @@ describe("settings", () => {
     expect(problem(() => vault.parseSettings(settings))).toBe(message);
   });
 
-  test("what needs no more", () => {
+  test("accepts the minimum", () => {
     for (const settings of [
       token,
       { auth: approle },
@@ -114,14 +114,14 @@ describe("sources", () => {
     expect(problem(() => vault.parseSource("id", source, settings))).toBe(message);
   });
 
-  test("a path is required somewhere", () => {
+  test("requires a path somewhere", () => {
     const bare = vault.parseSettings(token);
     expect(problem(() => vault.parseSource("id", {}, bare))).toBe(
       "path: is required, here or in the settings (config.path)",
     );
   });
 
-  test("the place of a secret, for people", () => {
+  test("describes the place of a secret for people", () => {
     const place = (source: Record<string, unknown>, of = settings) =>
       vault.describe(vault.parseSource("id", source, of), of);
     expect(place({})).toBe('secret/app, key "id"');
@@ -132,7 +132,7 @@ describe("sources", () => {
   });
 });
 
-test("who gets the token in the clear is warned, but for the machine itself", async () => {
+test("warns about each address that gets the token in the clear, except the machine itself", async () => {
   const said = async (settings: object) => {
     const lines: string[] = [];
     const log = (level: string, message: string) => void lines.push(`${level}: ${message}`);

@@ -68,7 +68,7 @@ onEachServer("TLS to a real server", [], (product) => {
       canaries,
     );
 
-  test("an authority of one's own is named by a file or by a directory", async () => {
+  test("trusts an authority of one's own, in a file or a directory", async () => {
     const caFile = await file("ca.pem", authority.certificate);
     expect(await textOf(await open({ tls: { caFile } }), "db")).toBe(secret);
     const caDirectory = join(directory, "authorities");
@@ -78,7 +78,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await textOf(await open({ tls: { caDirectory } }), "db")).toBe(secret);
   });
 
-  test("the issuing authority alone, or the server's own certificate, is trust enough; its name still counts", async () => {
+  test("trusts the issuing authority alone, or the server's own certificate, and still checks its name", async () => {
     const issuer = await authority.intermediate();
     const { certificate, key } = await issuer.issue("127.0.0.1");
     const url = await tlsServer({ cert: `${certificate}\n${issuer.certificate}`, key });
@@ -101,7 +101,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await (await open({ url, tls: { caFile } })).outage("db")).toMatchObject({ kind: "unavailable" });
   });
 
-  test("a server of an unknown authority gets no token, until the right authority is in the file", async () => {
+  test("sends no token to a server of an unknown authority, until the right authority is in the file", async () => {
     const caFile = await file("ca.pem", strangers.certificate);
     const vault = await open({ tls: { caFile } });
     expect(await vault.outage("db")).toMatchObject({
@@ -112,7 +112,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("without tls, only public authorities are trusted; NODE_TLS_REJECT_UNAUTHORIZED=0 changes nothing", async () => {
+  test("trusts only public authorities without tls, whatever NODE_TLS_REJECT_UNAUTHORIZED=0 says", async () => {
     process.env["NODE_TLS_REJECT_UNAUTHORIZED"] = "0";
     onTestFinished(() => {
       delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
@@ -120,7 +120,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await (await open({})).outage("db")).toMatchObject({ kind: "unavailable" });
   });
 
-  test("a certificate for another name is refused; tls.serverName says which name is right", async () => {
+  test("refuses a certificate for another name, and names tls.serverName as the remedy", async () => {
     const caFile = await file("ca.pem", authority.certificate);
     expect(await (await open({ tls: { caFile, serverName: "other.test" } })).outage("db")).toMatchObject({
       kind: "unavailable",
@@ -129,7 +129,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await textOf(await open({ tls: { caFile, serverName: "server.test" } }), "db")).toBe(secret);
   });
 
-  test("verification is off only by the option that says so, with a warning", async () => {
+  test("turns verification off only by its option, with a warning", async () => {
     const vault = await open({ tls: { insecureDoNotVerifyServer: true } });
     expect(await textOf(vault, "db")).toBe(secret);
     expect(vault.said[0]).toMatch(
@@ -137,7 +137,7 @@ onEachServer("TLS to a real server", [], (product) => {
     );
   });
 
-  test("an expired certificate of the server is an outage, which a renewal mends", async () => {
+  test("treats a server's expired certificate as an outage, which a renewal ends", async () => {
     const { certificate, key } = await authority.issue("127.0.0.1", "1s");
     const url = await tlsServer({ cert: certificate, key });
     const caFile = await file("ca.pem", authority.certificate);
@@ -149,7 +149,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await vault.outage("db")).toMatchObject({ kind: "unavailable" });
   });
 
-  test("a server with nothing newer than TLS 1.1 gets no token", async () => {
+  test("sends no token to a server with nothing newer than TLS 1.1", async () => {
     const { certificate, key } = await authority.issue("127.0.0.1");
     const old = { minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "DEFAULT@SECLEVEL=0" } as const;
     const url = await tlsServer({ cert: certificate, key, ...old });
@@ -160,7 +160,7 @@ onEachServer("TLS to a real server", [], (product) => {
     });
   });
 
-  test("an https URL of a server without TLS is said to be that", async () => {
+  test("reports that a server speaks no TLS at an https URL", async () => {
     const url = maker.url.replace("http:", "https:");
     expect(await (await open({ url })).outage("db")).toMatchObject({
       kind: "unavailable",
@@ -168,7 +168,7 @@ onEachServer("TLS to a real server", [], (product) => {
     });
   });
 
-  test("files that are missing are waited for, files that are no PEM are named by their option", async () => {
+  test("waits for missing files, and names the option of a file that is not PEM", async () => {
     const caFile = join(directory, "late.pem");
     const vault = await open({ tls: { caFile } });
     expect(await vault.outage("db")).toMatchObject({ kind: "unavailable", message: `no file ${caFile} (yet)` });
@@ -183,7 +183,7 @@ onEachServer("TLS to a real server", [], (product) => {
     });
   });
 
-  test("a certificate whose key is not there yet, in the middle of a renewal, is waited for", async () => {
+  test("waits for a missing key in the middle of a certificate's renewal", async () => {
     const caFile = await file("ca.pem", authority.certificate);
     const [before, after] = [await authority.issue("app.test"), await authority.issue("app.test")];
     const certFile = await file("client.pem", after.certificate);
@@ -202,7 +202,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("certificate login; a client certificate that is replaced serves the next login", async () => {
+  test("logs in by certificate, and uses a replaced client certificate at the next login", async () => {
     const caFile = await file("ca.pem", authority.certificate);
     const put = async (name: string) => {
       const { certificate, key } = await authority.issue(name);
@@ -223,7 +223,7 @@ onEachServer("TLS to a real server", [], (product) => {
     expect(await textOf(vault, "db")).toBe(secret);
   });
 
-  test("a server that falls silent in the handshake is given up after connectTimeout", async () => {
+  test("gives up a silent TLS handshake after connectTimeout", async () => {
     const forwarder = await Forwarder.to(server.url);
     onTestFinished(() => forwarder.down());
     forwarder.silent();

@@ -38,8 +38,8 @@ async function writeCredentials(accessKey: string, profile = "default"): Promise
 const value: Reply = { body: { Name: "a", SecretString: "the value", VersionId: "v1" } };
 const text = async (observed: Observed) => asValue(await observed.outcome("a")).value.toString();
 
-describe("credentials of the machine", () => {
-  test("that are late at boot are waited for, and found in their file when it comes", async () => {
+describe("the machine's credentials", () => {
+  test("may be late at boot: the backend waits, and finds them in their file when it appears", async () => {
     const { observed, standIn } = await openAws(() => value);
     for (let attempt = 0; attempt < 2; attempt += 1)
       expect(await observed.outcome("a")).toMatchObject({
@@ -51,7 +51,7 @@ describe("credentials of the machine", () => {
     expect(standIn.calls.at(-1)?.accessKey).toBe("late");
   });
 
-  test("have the region that their profile has, where nothing else names one", async () => {
+  test("use their profile's region where no other setting names one", async () => {
     for (const name of ["AWS_REGION", "AWS_DEFAULT_REGION"]) vi.stubEnv(name, undefined);
     await writeCredentials("app", "app");
     await writeFile(
@@ -72,7 +72,7 @@ describe("credentials of the machine", () => {
     });
   });
 
-  test("of a profile that is not there are waited for, and the line names it", async () => {
+  test("of a missing profile: the backend waits, and the line names the profile", async () => {
     await writeCredentials("other", "other");
     const { observed, standIn } = await openAws(() => value, { profile: "app" });
     expect(await observed.outcome("a")).toMatchObject({
@@ -86,7 +86,7 @@ describe("credentials of the machine", () => {
   test.each([
     ["ExpiredTokenException", "unavailable", "the credentials have expired"],
     ["UnrecognizedClientException", "denied", "AWS does not know the access key"],
-  ])("that are refused (%s) are read again at the next fetch", async (code, kind, why) => {
+  ])("that AWS refuses (%s) are read again at the next fetch", async (code, kind, why) => {
     await writeCredentials("old");
     const { observed, standIn } = await openAws((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
     expect(await observed.outcome("a")).toMatchObject({ kind, message: `${standIn.url}: ${why}` });
@@ -95,7 +95,7 @@ describe("credentials of the machine", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("that are refused for a batch do not switch batches off", async () => {
+  test("that AWS refuses for a batch do not turn batches off", async () => {
     await writeCredentials("old");
     const values = ["a", "b"].map((Name) => ({ Name, SecretString: `value of ${Name}`, VersionId: "v1" }));
     const { observed, standIn } = await openAws((call) =>
@@ -113,7 +113,7 @@ describe("credentials of the machine", () => {
 describe("a role", () => {
   const answer = (call: Call): Reply => (call.operation === "AssumeRole" ? assumed("temporary") : value);
 
-  test("is assumed with the machine's own credentials, once, and its own are used", async () => {
+  test("is assumed once, with the machine's own credentials, and its own are used", async () => {
     await writeCredentials("own");
     const { observed, standIn } = await openAws(answer, { roleArn, externalId: "for-us" });
     for (let round = 0; round < 2; round += 1) expect(await text(observed)).toBe("the value");
@@ -129,7 +129,7 @@ describe("a role", () => {
     ]);
   });
 
-  test("that does not trust us is denied: the line names it, and what is missing", async () => {
+  test("that does not trust us is denied: the line names it, and the missing permission", async () => {
     await writeCredentials("own");
     const { observed, standIn } = await openAws(() => notAssumed("AccessDenied", `${canary} is not authorized`), {
       roleArn,
@@ -145,7 +145,7 @@ describe("a role", () => {
     ["Throttling", "throttled"],
     ["RequestThrottled", "throttled"],
     ["IDPCommunicationError", "the identity provider does not answer"],
-  ])("is waited for where STS says %s with status 400, as when a whole fleet boots", async (code, why) => {
+  ])("is retried when STS says %s with status 400, as when a whole fleet boots", async (code, why) => {
     await writeCredentials("own");
     const { observed, standIn } = await openAws(() => notAssumed(code, canary, 400), { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
@@ -155,7 +155,7 @@ describe("a role", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("is waited for while the machine has no credentials, and assumed when they come", async () => {
+  test("is assumed once the machine's credentials exist", async () => {
     const { observed, standIn } = await openAws(answer, { roleArn });
     expect(await observed.outcome("a")).toMatchObject({
       kind: "unavailable",
@@ -165,7 +165,7 @@ describe("a role", () => {
     expect(await text(observed)).toBe("the value");
   });
 
-  test("whose service answers without an end is waited for", async () => {
+  test("is retried when its service answers without an end", async () => {
     await writeCredentials("own");
     const { observed, standIn } = await openAws(
       (call) => ({ ...answer(call), floods: call.operation === "AssumeRole" }),
@@ -179,7 +179,7 @@ describe("a role", () => {
     });
   });
 
-  test("whose service stalls in its answer is asked again at the next fetch", async () => {
+  test("is requested again at the next fetch when its service stalls", async () => {
     await writeCredentials("own");
     let stalls = true;
     const { observed, standIn } = await openAws(
@@ -197,7 +197,7 @@ describe("a role", () => {
     expect(await text(observed)).toBe("the value");
   });
 
-  test("whose service never answers does not hold up the sidecar's stop", async () => {
+  test("does not delay the sidecar's stop when its service never answers", async () => {
     await writeCredentials("own");
     const { observed, standIn } = await openAws(() => undefined, { roleArn, timeout: 100 });
     const abort = new AbortController();

@@ -29,7 +29,7 @@ const single =
     return body["SecretId"] === "bad" ? reply : { body: secretOf(String(body["SecretId"])) };
   };
 
-describe("one secret's answer is the matter of that secret", () => {
+describe("a bad answer affects only its own secret", () => {
   test.each<[string, Reply, string, string]>([
     ["has no end", { body: `{"SecretString":"${canary}`, floods: true }, "invalid", "the answer is larger than 1 MiB"],
     [
@@ -83,7 +83,7 @@ describe("one secret's answer is the matter of that secret", () => {
 });
 
 describe("a batch", () => {
-  test("without an end is given up, and each secret is asked for by itself", async () => {
+  test("without an end is given up, and each secret is requested alone", async () => {
     const { observed, standIn } = await openAws((call) =>
       call.operation === "BatchGetSecretValue"
         ? { body: `{"SecretValues":[{"SecretString":"${canary}`, floods: true }
@@ -97,7 +97,7 @@ describe("a batch", () => {
   test.each([
     ["always another", 40, (count: number) => `token-${count}`],
     ["always the same", 2, () => "token"],
-  ])("whose pages go on for ever, the token being %s, is left after %i", async (_, pages, tokenOf) => {
+  ])("whose pages never end, with the token %s, stops after %i", async (_, pages, tokenOf) => {
     let count = 0;
     const { observed, standIn } = await openAws((call) => {
       if (call.operation === "GetSecretValue") return { body: secretOf(String(call.body["SecretId"])) };
@@ -111,7 +111,7 @@ describe("a batch", () => {
     expect(standIn.count("GetSecretValue")).toBe(1);
   });
 
-  test("of more values than were asked for, on pages without an end, ends with the first page that is full", async () => {
+  test("with more values than requested, on endless pages, ends with the first full page", async () => {
     const { observed, standIn } = await openAws((call) => ({
       body: { SecretValues: Array.from({ length: 1000 }, () => secretOf("other")), NextToken: String(Math.random()) },
       ...(call.operation === "GetSecretValue" && { body: secretOf(String(call.body["SecretId"])) }),
@@ -122,7 +122,7 @@ describe("a batch", () => {
   });
 });
 
-test("all secrets together are 64 MiB at most: those that fit are published", async () => {
+test("publishes the secrets that fit into 64 MiB in total", async () => {
   const ids = Array.from({ length: 70 }, (_, index) => `s${index}`);
   const text = "x".repeat(MIB - 1024);
   const { observed } = await openAws((call) =>

@@ -19,7 +19,7 @@ afterEach(() => {
 const found = ({ body }: Call): Reply => ({ body: secretOf(String(body["SecretId"])) });
 
 describe("a batch", () => {
-  test("of 45 secrets is three requests, and asks for no stage: a pending rotation is never handed out", async () => {
+  test("of 45 secrets takes three requests without a stage, so a pending rotation never gets out", async () => {
     const ids = Array.from({ length: 45 }, (_, index) => `s${index}`);
     const { observed, standIn } = await openAws((call) => ({
       body: { SecretValues: idsOf(call).map((id) => secretOf(id)), Errors: [] },
@@ -30,7 +30,7 @@ describe("a batch", () => {
     expect(JSON.stringify(standIn.calls)).not.toMatch(/Stage/);
   });
 
-  test("that fails for one secret asks for that one alone, and gives the others", async () => {
+  test("that fails for one secret requests that one alone, and returns the others", async () => {
     const { observed } = await openAws((call) => {
       if (call.operation === "GetSecretValue") return refusal("AccessDeniedException", `no, ${canary}`);
       const Errors = [{ SecretId: "b", ErrorCode: "AccessDeniedException", Message: canary }];
@@ -46,7 +46,7 @@ describe("a batch", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("that the role may not ask for is not asked for again: its permission is one of its own", async () => {
+  test("that the role may not request is not tried again: it needs its own permission", async () => {
     const { observed, standIn } = await openAws((call) =>
       call.operation === "GetSecretValue" ? found(call) : refusal("AccessDeniedException", "no"),
     );
@@ -58,7 +58,7 @@ describe("a batch", () => {
   });
 });
 
-test("two keys of one secret cost one request", async () => {
+test("reads two keys of one secret with one request", async () => {
   const document = { ...secretOf("db"), SecretString: '{"user":"u","password":"p"}' };
   const { observed, standIn } = await openAws(() => ({ body: document }), { secretId: "db" });
   const outcomes = await observed.fetch("user", "password");
@@ -79,19 +79,19 @@ test.each([
   "-0.25",
   '{"pin":[9007199254740993,1.0]}',
   '{"pin":[null,true,1.5]}',
-])("a value %s in a JSON secret is published as it is", async (json) => {
+])("publishes a value %s in a JSON secret unchanged", async (json) => {
   const document = { ...secretOf("db"), SecretString: `{"id":${json},"other":12345678901234567890}` };
   const { observed } = await openAws(() => ({ body: document }), { secretId: "db" });
   expect((await observed.value("id")).value.toString()).toBe(json);
 });
 
-test("null in a JSON secret is no value, as in Vault", async () => {
+test("takes null in a JSON secret for no value, as with Vault", async () => {
   const document = { ...secretOf("db"), SecretString: '{"id":null}' };
   const { observed } = await openAws(() => ({ body: document }), { secretId: "db" });
   expect(await observed.outcome("id")).toEqual({ status: "missing", where: 'no value: key "id" in db is null' });
 });
 
-describe("what the service says no with", () => {
+describe("a refusal by the service", () => {
   test.each([
     ["ThrottlingException", "unavailable"],
     ["RequestTimeoutException", "unavailable"],
@@ -108,7 +108,7 @@ describe("what the service says no with", () => {
     ["DecryptionFailure", "denied"],
     ["ValidationException", "invalid"],
     ["SomethingNewException", "denied"],
-  ])("%s is %s, in one line without what it said", async (code, kind) => {
+  ])("%s is %s, in one line without the service's text", async (code, kind) => {
     const { observed, standIn } = await openAws(() => refusal(code, `${canary}\nsecond line`));
     const outcome = await observed.outcome("a");
     expect(outcome).toMatchObject({ kind });
@@ -118,14 +118,14 @@ describe("what the service says no with", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("a secret that is marked for deletion is missing", async () => {
+  test("that the secret is marked for deletion makes it missing", async () => {
     const { observed } = await openAws(() => refusal("InvalidRequestException", "it was marked for deletion"));
     const where = `no secret a in ${region}`;
     expect(await observed.outcome("a")).toEqual({ status: "missing", where, mayHealFor: CONSISTENT_AFTER });
   });
 
   test.each(["AccessDeniedException", "UnrecognizedClientException", "DecryptionFailure", "SomethingNewException"])(
-    "%s may be taken back: what was permitted a moment ago reaches all of AWS later",
+    "%s may be temporary: a new permission takes time to reach all of AWS",
     async (code) => {
       const { observed } = await openAws(() => refusal(code, "no"));
       expect(await observed.outcome("a")).toMatchObject({ kind: "denied", mayHealFor: CONSISTENT_AFTER });
@@ -133,7 +133,7 @@ describe("what the service says no with", () => {
   );
 
   test.each(["Signature expired: 20260101T000000Z is now earlier than ...", "Signature not yet current: ..."])(
-    "%s: a clock that is not right yet is waited for",
+    "%s: waits for a clock that is not right yet",
     async (message) => {
       const { observed, standIn } = await openAws(() => refusal("InvalidSignatureException", message));
       expect(await observed.outcome("a")).toMatchObject({
@@ -143,30 +143,30 @@ describe("what the service says no with", () => {
     },
   );
 
-  test.each([403, 404, 407])("a %i of a proxy is not the word of AWS", async (status) => {
+  test.each([403, 404, 407])("does not take a proxy's %i for AWS's word", async (status) => {
     const { observed } = await openAws(() => ({ status, body: `<html>${canary}</html>` }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable" });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("Retry-After reaches the engine", async () => {
+  test("passes Retry-After to the engine", async () => {
     const { observed } = await openAws(() => refusal("ThrottlingException", "slower", { "retry-after": "1" }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable", retryAfter: 1 });
   });
 
-  test("garbage with status 200 is no value and no rotation", async () => {
+  test("takes garbage with status 200 for no value and no rotation", async () => {
     const { observed } = await openAws(() => ({ body: `<html>${canary}</html>` }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "unavailable" });
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("an answer without a value is an error, not an empty secret", async () => {
+  test("takes an answer without a value for an error, not an empty secret", async () => {
     const { observed } = await openAws(() => ({ body: { Name: "a", VersionId: "1" } }));
     expect(await observed.outcome("a")).toMatchObject({ kind: "invalid" });
   });
 });
 
-test("a service that takes the request and never answers is unavailable after the configured time", async () => {
+test("reports a service that never answers as unavailable after the configured time", async () => {
   const { observed } = await openAws(() => undefined, { timeout: 0.2 });
   expect(await observed.outcome("a")).toMatchObject({
     kind: "unavailable",
@@ -174,7 +174,7 @@ test("a service that takes the request and never answers is unavailable after th
   });
 });
 
-test("an answer that stalls half-way costs the others nothing: it ends after the configured time", async () => {
+test("ends a stalled answer after the configured time, without loss for the others", async () => {
   const { observed, standIn } = await openAws(
     (call) => {
       if (call.operation !== "GetSecretValue") return refusal("AccessDeniedException", "no batches here");
@@ -189,7 +189,7 @@ test("an answer that stalls half-way costs the others nothing: it ends after the
   await vi.waitUntil(() => standIn.stalled.size === 0, { timeout: 20_000 });
 });
 
-test("credentials that are late at boot are waited for", async () => {
+test("waits for credentials that are late at boot", async () => {
   for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HOME"]) vi.stubEnv(name, undefined);
   vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
   vi.stubEnv("AWS_CONFIG_FILE", "/nonexistent");
@@ -201,7 +201,7 @@ test("credentials that are late at boot are waited for", async () => {
   });
 });
 
-test("a value that is no JSON object has no keys, and is not quoted", async () => {
+test("finds no keys in a value that is not a JSON object, and does not quote it", async () => {
   const { observed } = await openAws(() => ({ body: { ...secretOf("a"), SecretString: canary } }), { secretId: "a" });
   expect(await observed.outcome("key")).toMatchObject({ kind: "invalid" });
   expect(observed.said.join("\n")).not.toContain(canary);
@@ -214,7 +214,7 @@ describe("the configuration", () => {
     ["another service", { valueFrom: "arn:aws:ssm:eu-central-1:123456789012:parameter/db" }, "valueFrom"],
     ["valueFrom beside another field", { valueFrom: arn, jsonKey: "k" }, "jsonKey"],
     ["an unknown key", { name: "db" }, "name"],
-  ])("%s: an error that names the option", async (_, source, path) => {
+  ])("%s: the error names the option", async (_, source, path) => {
     const module = await loadBackend("aws", "/");
     const settings = module.parseSettings({ region });
     let error: unknown;
@@ -226,7 +226,7 @@ describe("the configuration", () => {
     expect((error as ConfigError).path).toBe(path);
   });
 
-  test("a wrong role, endpoint or time, or an external id alone are errors that name the option", async () => {
+  test("the error names a wrong role, endpoint or time, or an external id without a role", async () => {
     const module = await loadBackend("aws", "/");
     for (const [path, wrong] of [
       ["roleArn", { roleArn: "reader" }],

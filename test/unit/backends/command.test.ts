@@ -5,7 +5,7 @@ import * as helper from "../../../src/contract/helper-command.ts";
 vi.mock("../../../src/contract/helper-command.ts");
 
 test.each([{ end: "exit", code: 1 } as const, { end: "signal", signal: "SIGSEGV" } as const])(
-  "what a program printed before it failed is overwritten: %j",
+  "overwrites the output of a program that failed: %j",
   async (end) => {
     const stdout = Buffer.from("half of the secret");
     vi.mocked(helper.runForBytes).mockResolvedValue({ ...end, stdout, stderr: Buffer.alloc(0) });

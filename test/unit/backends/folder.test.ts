@@ -38,10 +38,10 @@ afterEach(() => dispose());
 const open = (secretsDir = directory) => Observed.open(folder, { secretsDir });
 const write = (file: string, value: string) => writeFile(join(directory, file), value);
 
-describe("what is not a regular file neither blocks nor is published", () => {
+describe("neither blocks on nor publishes an irregular file", () => {
   const place = (id: string) => join(directory, id);
   const traps: [string, (path: string) => Promise<unknown>][] = [
-    ["a fifo that nobody writes to", (path) => Promise.resolve(execFileSync("mkfifo", [path]))],
+    ["a fifo without a writer", (path) => Promise.resolve(execFileSync("mkfifo", [path]))],
     ["a directory", (path) => mkdir(path)],
     ["a link to a device", (path) => symlink("/dev/zero", path)],
     ["a link to a terminal", (path) => symlink("/dev/ptmx", path)],
@@ -49,7 +49,7 @@ describe("what is not a regular file neither blocks nor is published", () => {
     ["a file of more than 16 MiB", (path) => makeLarge(path, 16 * 1024 * 1024 + 1)],
   ];
 
-  test.each(traps)("%s is invalid, and its neighbour arrives", async (_, set) => {
+  test.each(traps)("%s is invalid, and the file beside it arrives", async (_, set) => {
     await write("good", "value");
     await set(place("trap"));
     const outcomes = await (await open()).fetch("trap", "good");
@@ -72,26 +72,26 @@ describe("what is not a regular file neither blocks nor is published", () => {
     expect((await (await open()).value("large")).value.length).toBe(16 * 1024 * 1024);
   });
 
-  test("a file whose size stat gives as 0, as some FUSE file systems do, arrives whole", async () => {
+  test("reads a file whose size stat gives as 0 whole, as on some FUSE file systems", async () => {
     await symlink("/proc/self/mountinfo", place("sizeless"));
     const { value } = await (await open()).value("sizeless");
     expect(value.toString()).toContain(" / ");
   });
 });
 
-describe("failures say what an operator must do", () => {
-  test("a directory that is not there yet is waited for: a mount or an activation comes late", async () => {
+describe("failures say what the operator must do", () => {
+  test("waits for a missing directory: a mount or an activation comes late", async () => {
     const late = join(root, "late");
     const error = await (await open(late)).outage("one");
     expect(error).toMatchObject({ kind: "unavailable", message: `no directory ${late} (yet)` });
   });
 
-  test("a directory behind a dangling link is waited for: /run/secrets before its first generation", async () => {
+  test("waits for a directory behind a dangling link: /run/secrets before its first generation", async () => {
     await symlink(join(root, "generation-1"), join(root, "link"));
     expect(await (await open(join(root, "link"))).outage("one")).toMatchObject({ kind: "unavailable" });
   });
 
-  test("a file that is missing may still be written for half a minute after the last name in its directory", async () => {
+  test("waits for a missing file for half a minute after the last new name in its directory", async () => {
     // Time stands still, so that a busy machine does not count.
     vi.useFakeTimers({ toFake: ["Date", "performance"] });
     onTestFinished(() => void vi.useRealTimers());
@@ -126,12 +126,12 @@ describe("failures say what an operator must do", () => {
     expect(await left("b")).toBe(0);
   });
 
-  test("a file in the place of the directory is invalid", async () => {
+  test("reports a file in place of the directory as invalid", async () => {
     await write("file", "");
     expect(await (await open(join(directory, "file"))).outage("one")).toMatchObject({ kind: "invalid" });
   });
 
-  test("a path through a file is invalid; through a directory that is not there, missing", async () => {
+  test("reports a path through a file as invalid; through a missing directory, as missing", async () => {
     await write("file", "");
     const backend = await Observed.open(folder, { secretsDir: directory }, (id) => ({ file: `${id}/key` }));
     expect(await backend.outcome("file")).toMatchObject({ kind: "invalid" });
@@ -141,7 +141,7 @@ describe("failures say what an operator must do", () => {
     });
   });
 
-  needs("seteuid").test("a file that we may not read is denied, and holds up no other", async () => {
+  needs("seteuid").test("reports an unreadable file as denied, and delays no other", async () => {
     await write("good", "value");
     await write("closed", "value");
     await chmod(join(directory, "closed"), 0);
@@ -156,7 +156,7 @@ describe("failures say what an operator must do", () => {
     expect(outcomes.get("good")).toMatchObject({ status: "value" });
   });
 
-  test("a name with line ends stays one line in messages: no forged journal entries", async () => {
+  test("keeps a name with line ends on one line in messages: no forged journal entries", async () => {
     const backend = await open();
     expect(await backend.outcome("a\nb\u001b[31m")).toMatchObject({
       status: "missing",
@@ -181,7 +181,7 @@ describe("versions", () => {
     expect(after.version).not.toBe(before.version);
   });
 
-  test("change by a write in place whose mtime was put back", async () => {
+  test("change by a write in place with a restored mtime", async () => {
     const time = new Date("2024-01-01T00:00:00Z");
     const backend = await open();
     const versions = new Set<string>();
@@ -194,7 +194,7 @@ describe("versions", () => {
   });
 });
 
-describe("a change in the middle of a fetch", () => {
+describe("a change during a fetch", () => {
   /** Swaps until `body` is over. */
   async function meanwhile<T>(step: (round: number) => Promise<void>, body: () => Promise<T>): Promise<T> {
     const running = { on: true };
@@ -254,7 +254,7 @@ describe("a change in the middle of a fetch", () => {
     );
   });
 
-  test("a directory that is swapped without end is unavailable as a whole", async () => {
+  test("reports a directory that changes without end as unavailable as a whole", async () => {
     const names = Array.from({ length: 50 }, (_, index) => `generation-${index}`);
     for (const name of names) await generation(name);
     const link = join(root, "current");
@@ -291,7 +291,7 @@ describe("a change in the middle of a fetch", () => {
     );
   });
 
-  test("never gives a torn value while a writer is at work in place", async () => {
+  test("never returns a torn value while a writer works in place", async () => {
     const path = join(directory, "one");
     const values = ["a".repeat(300_000), "b".repeat(300_000)];
     await write("one", values[0] ?? "");
@@ -317,7 +317,7 @@ describe("a change in the middle of a fetch", () => {
     await handle.close();
   });
 
-  test("a directory that goes away never makes its secrets missing, which would end the sidecar for good", async () => {
+  test("a vanishing directory never makes its secrets missing, which would end the sidecar for good", async () => {
     for (const id of ids) await write(id, "value");
     const backend = await open();
     await meanwhile(
@@ -344,21 +344,21 @@ describe("sources stay inside the directory", () => {
   const settings = folder.parseSettings({ secretsDir: "/etc/secrets/" });
 
   test.each(["../shadow", "/etc/shadow", "a/../../b", "a//b", "a/", "./a", ".", "..", "", "a\0b"])(
-    "%j is refused",
+    "refuses %j",
     (file) => {
       expect(() => folder.parseSource("one", { file }, settings)).toThrow(ConfigError);
       expect(() => folder.parseSource(file, {}, settings)).toThrow(/^configuration: file: /);
     },
   );
 
-  test("names with spaces, dots, .. inside them and directories are taken", () => {
+  test("accepts names with spaces, dots, .. inside them and directories", () => {
     for (const file of ["a b", ".hidden", "a..b", "..data", "grafana/tls/key.pem"]) {
       const source = folder.parseSource("one", { file }, settings);
       expect(folder.describe(source, settings)).toBe(`/etc/secrets/${file}`);
     }
   });
 
-  test("the directory must be absolute, and is required", () => {
+  test("requires an absolute directory", () => {
     expect(() => folder.parseSettings({ secretsDir: "secrets" })).toThrow("secretsDir: expected an absolute path");
     expect(() => folder.parseSettings({})).toThrow("secretsDir: is required");
     // What is mistyped is told, not what is missing for that.
@@ -369,7 +369,7 @@ describe("sources stay inside the directory", () => {
 });
 
 describe("nixops", () => {
-  test("waits for a key while the directory, the key or its content is not there, and says which", async () => {
+  test("waits for a key while its directory, the key or its content is missing, and says which", async () => {
     const keysDir = join(root, "keys");
     const backend = await Observed.open(nixops, { keysDir });
     const waiting = (where: string) => ({ status: "missing", where, mayAppear: true });
@@ -386,7 +386,7 @@ describe("nixops", () => {
     expect(await backend.outcome("one")).toEqual(waiting(`no directory ${keysDir}`));
   });
 
-  test("reads /run/keys unless told otherwise, and a key has no slash", () => {
+  test("reads /run/keys by default, and accepts no key with a slash", () => {
     const settings = nixops.parseSettings({});
     expect(nixops.describe(nixops.parseSource("one", { key: "two" }, settings), settings)).toBe("/run/keys/two");
     expect(() => nixops.parseSource("one", { key: "a/b" }, settings)).toThrow("key: expected the name of a key");

@@ -72,7 +72,7 @@ describe("the table", () => {
   });
 
   test.each(["flolder", "", "constructor", "__proto__", "toString"])(
-    "%j is unknown, and the known are listed",
+    "lists the known backends for the unknown name %j",
     async (name) => {
       expect(await refusal(name)).toBe(
         `configuration: backend: unknown: known are ${backendNames.join(", ")}, or the path of an ES module${name === "flolder" ? '; did you mean "folder"?' : ""}`,
@@ -81,7 +81,7 @@ describe("the table", () => {
   );
 });
 
-describe("a third party's module", () => {
+describe("a third-party module", () => {
   test("is found by an absolute path, from the configuration's directory, and through a link", async () => {
     const path = await module(minimal);
     await symlink(path, join(root, "link.js"));
@@ -95,37 +95,37 @@ describe("a third party's module", () => {
   });
 
   const broken: [string, string, string][] = [
-    ["with a syntax error", `export default { ${canary}`, "has a syntax error; to see it, run: node --check PATH"],
-    ["that throws when loaded", `throw new Error("${canary}")`, "fails to load (Error); to see why, run: node PATH"],
-    ["that calls what is not there", `undefined.${canary}()`.replaceAll("-", "_"), "fails to load (TypeError)"],
+    ["a module with a syntax error", `export default { ${canary}`, "has a syntax error; to see it, run: node --check PATH"],
+    ["a module that throws when loaded", `throw new Error("${canary}")`, "fails to load (Error); to see why, run: node PATH"],
+    ["a module that calls an undefined name", `undefined.${canary}()`.replaceAll("-", "_"), "fails to load (TypeError)"],
     [
-      "that imports what is not there",
+      "a module that imports a missing file",
       `import "./nothing.mjs"`,
       "imports something that does not exist; to see what, run: node PATH",
     ],
-    ["without a default export", "export const open = 1", "the default export of PATH is not a backend: there is none"],
-    ["that exports a string", `export default "${canary}"`, "not a backend: it is not an object"],
-    ["that exports null", "export default null", "not a backend: it is not an object"],
+    ["a module without a default export", "export const open = 1", "the default export of PATH is not a backend: there is none"],
+    ["a module that exports a string", `export default "${canary}"`, "not a backend: it is not an object"],
+    ["a module that exports null", "export default null", "not a backend: it is not an object"],
     [
-      "that exports an empty object",
+      "a module that exports an empty object",
       "export default {}",
       "not a backend: name must be a string of letters, digits and ._-; defaultPollingInterval must be a number of seconds or null; " +
         "parseSettings must be a function; parseSource must be a function; describe must be a function; open must be a function",
     ],
     [
-      "without open()",
+      "a module without open()",
       `export default { name: "mine", defaultPollingInterval: null, ${methods} }`,
       "not a backend: open must be a function",
     ],
-    ["with a name of two lines", minimal.replace('"mine"', '"a\\nb"'), "not a backend: name must be"],
-    ["with a polling interval of 0", minimal.replace(": 5", ": 0"), "not a backend: defaultPollingInterval must be"],
+    ["a module with a name of two lines", minimal.replace('"mine"', '"a\\nb"'), "not a backend: name must be"],
+    ["a module with a polling interval of 0", minimal.replace(": 5", ": 0"), "not a backend: defaultPollingInterval must be"],
   ];
-  test.each(broken)("%s is refused in one line that says so", async (_, source, expected) => {
+  test.each(broken)("refuses %s in one line that says so", async (_, source, expected) => {
     const path = await module(source);
     expect(await refusal(path)).toContain(expected.replace("PATH", path));
   });
 
-  test("that does not exist, or is a directory or no JavaScript, is refused", async () => {
+  test("refuses a file that does not exist, is a directory or is not JavaScript", async () => {
     expect(await refusal("./nothing.mjs")).toBe(`configuration: backend: no file ${join(root, "nothing.mjs")}`);
     await mkdir(join(root, "directory.mjs"));
     expect(await refusal("./directory.mjs")).toContain("directory.mjs is not a file");
@@ -134,7 +134,7 @@ describe("a third party's module", () => {
     expect(await refusal("mine.mjs/x")).toContain("no file");
   });
 
-  describe("that others can change would run their code as root, and is refused", () => {
+  describe("refuses a module that others can change, because it would run their code as root", () => {
     test.each(["664", "646"])("a file of mode %s", async (mode) => {
       const path = await module(minimal);
       await chmod(path, Number.parseInt(mode, 8));
@@ -160,7 +160,7 @@ describe("a third party's module", () => {
   });
 });
 
-describe("what a third party's module does wrong stays at the border", () => {
+describe("a third-party module's errors stop at the border", () => {
   let modules = 0;
   async function load(fields: string): Promise<BackendModule> {
     return await loadBackend(
@@ -178,7 +178,7 @@ describe("what a third party's module does wrong stays at the border", () => {
     return (await backend.fetch(requests, new AbortController().signal)).get("one");
   };
 
-  test("its errors become ours, with kind and retryAfter, and without what was attached to them", async () => {
+  test("converts its errors to ours, with kind and retryAfter, and without attached data", async () => {
     const thrown = `Object.assign(new Error("away\\nsecond line"), { name: "BackendError", kind: "unavailable", retryAfter: 7, token: "${canary}" })`;
     const outcome = await fetchOne(`new Map([["one", ${thrown}]])`);
     expect(outcome).toEqual(
@@ -189,7 +189,7 @@ describe("what a third party's module does wrong stays at the border", () => {
     await expect(backend.fetch(requests, new AbortController().signal)).rejects.toMatchObject({ kind: "unavailable" });
   });
 
-  test("an error that is none of the contract's loses its words, which may hold a token", async () => {
+  test("drops the text of an error outside the contract, which may hold a token", async () => {
     const backend = await open(`{ fetch: async () => { throw new TypeError("${canary}") } }`);
     await expect(backend.fetch(requests, new AbortController().signal)).rejects.toThrow(
       /^backend mine failed with an unexpected error \(TypeError\)$/,
@@ -203,7 +203,7 @@ describe("what a third party's module does wrong stays at the border", () => {
       'new Map([..."abcd"].map((id) => [id, large(16)]).concat([["one", large(16)]]))',
       /^secret "one": with it, all secrets together are larger than 64 MiB$/,
     ],
-  ])("too much is refused before it is copied: %s", async (_, outcomes, message) => {
+  ])("refuses too much data before copying it: %s", async (_, outcomes, message) => {
     const large = 'const large = (mib) => ({ status: "value", value: new Uint8Array(mib * 1048576), version: "1" });';
     const backend = await open(`{ fetch: async () => { ${large} return ${outcomes} } }`);
     const asked = ["a", "b", "c", "d"].map((id) => ({ id, source: {} }));
@@ -220,25 +220,25 @@ describe("what a third party's module does wrong stays at the border", () => {
     'new Map([["one", { status: "value", value: new Uint8Array(1), version: "" }]])',
     'new Map([["one", { status: "missing" }]])',
     'new Map([["one", new Error("no BackendError")]])',
-  ])("an answer that is no outcome is an error of that secret: case %#", async (outcomes) => {
+  ])("treats a malformed outcome as that secret's error: case %#", async (outcomes) => {
     expect(await fetchOne(outcomes)).toMatchObject({
       kind: "invalid",
       message: "mine: its fetch() returned something that is not an outcome",
     });
   });
 
-  test("a Uint8Array is taken as the bytes it shows", async () => {
+  test("reads a Uint8Array as the bytes it shows", async () => {
     const outcome = await fetchOne(
       'new Map([["one", { status: "value", value: new Uint8Array([1, 2, 3, 4]).subarray(1, 3), version: "1" }]])',
     );
     expect(outcome).toEqual({ status: "value", value: Buffer.from([2, 3]), version: "1" });
   });
 
-  test("open() without a fetch is an error", async () => {
+  test("reports open() without a fetch as an error", async () => {
     await expect(open("{}")).rejects.toMatchObject({ name: "BackendError", kind: "invalid" });
   });
 
-  test("methods keep their object", async () => {
+  test("keeps `this` for methods", async () => {
     const backend = await open(
       "new (class { n = 1; async fetch() { return new Map([['one', { status: 'missing', where: String(this.n) }]]) } async close() { this.n++ } })()",
     );
@@ -248,7 +248,7 @@ describe("what a third party's module does wrong stays at the border", () => {
 });
 
 describe("static", () => {
-  test("without allowInsecure it is refused, and says why", async () => {
+  test("refuses it without allowInsecure, and says why", async () => {
     const fixed = await loadBackend("static", "/");
     for (const settings of [{ values: {} }, { values: {}, allowInsecure: false }]) {
       expect(() => fixed.parseSettings(settings)).toThrow(
@@ -258,7 +258,7 @@ describe("static", () => {
   });
 });
 
-test("in the bundle each backend is a chunk of its own, and the watcher another: start-up loads neither in vain", () => {
+test("bundles each backend as its own chunk, and the watcher as another, so start-up loads only what it needs", () => {
   const outputOf = (file: string) =>
     Object.entries(metafile.outputs).find(([, { inputs }]) =>
       Object.keys(inputs).some((input) => input.endsWith(file)),

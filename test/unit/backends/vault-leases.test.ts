@@ -5,7 +5,7 @@ import type { Session } from "../../../backends/vault/session.ts";
 import type { Settings } from "../../../backends/vault/settings.ts";
 import type { Place } from "../../../backends/vault/source.ts";
 
-test("an old lease that nobody ended is forgotten when it has run out: it holds a secret", async () => {
+test("forgets an old lease once it has expired, because it holds a secret", async () => {
   let now = 0;
   let issued = 0;
   const ended: unknown[] = [];

@@ -116,8 +116,8 @@ function before<Name extends "add" | "_isIgnored">(
 
 const isOutage = (outcome: Outcome | undefined) => outcome === undefined;
 
-describe("without waiting for the poll, a rotation is seen that is", () => {
-  test("a write in place, also one whose mtime is put back", async () => {
+describe("sees a rotation without waiting for the poll", () => {
+  test("a write in place, even with a restored mtime", async () => {
     await fill(at("dir"), "old");
     await watching("dir/key", async ({ sees }) => {
       await sees(() => writeFile(at("dir/key"), "new"), "new");
@@ -284,7 +284,7 @@ describe("without waiting for the poll, a rotation is seen that is", () => {
     });
   });
 
-  test("a directory that is deleted and created again between the look at it and the watch on it", async () => {
+  test("a directory deleted and created again between the look at it and the watch on it", async () => {
     numbers.areReused = true;
     await fill(at("dir"), "0");
     await fill(at("next"), "lost");
@@ -304,7 +304,7 @@ describe("without waiting for the poll, a rotation is seen that is", () => {
     });
   });
 
-  test("a directory that is away only at the look before the watch on it", async () => {
+  test("a directory absent only at the look before the watch on it", async () => {
     numbers.areReused = true;
     await fill(at("top/dir"), "0");
     await fill(at("next/dir"), "lost");
@@ -360,7 +360,7 @@ describe("without waiting for the poll, a rotation is seen that is", () => {
   });
 });
 
-describe("watching costs little", () => {
+describe("watching is cheap", () => {
   test("in a directory with 3,000 other files: one watch per directory on the way, no hint for the others", async () => {
     await fill(at("dir"), "old");
     for (let index = 0; index < 3000; index++) await writeFile(at("dir", `other-${index}`), "");
@@ -376,7 +376,7 @@ describe("watching costs little", () => {
     });
   });
 
-  test("a file that is written to without end gives hints, and other links are still followed", async () => {
+  test("a file written to without end causes hints, and other links are still followed", async () => {
     await fill(at("1"), "one");
     await fill(at("2"), "two");
     await symlink("1", at("dir"));
@@ -396,8 +396,8 @@ describe("watching costs little", () => {
   });
 });
 
-describe("what inotify cannot see", () => {
-  test("a write through another hard link is found by the next fetch, so the poll delivers it", async () => {
+describe("a change that inotify cannot see", () => {
+  test("a write through another hard link waits for the next fetch, so the poll delivers it", async () => {
     await fill(at("dir"), "old");
     await link(at("dir/key"), at("other"));
     await watching("dir/key", async ({ observed }) => {
@@ -409,7 +409,7 @@ describe("what inotify cannot see", () => {
     });
   });
 
-  test("a directory with a backslash in its name is said to be polled only, once", async () => {
+  test("a directory with a backslash in its name is reported once as polled only", async () => {
     await fill(at("back\\slash"), "old");
     await watching("back\\slash/key", async ({ observed, sees }) => {
       await sees(() => rename(at("back\\slash"), at("gone")), isOutage);

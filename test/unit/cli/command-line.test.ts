@@ -45,14 +45,14 @@ describe("modes", () => {
     [["--output="], "--output: must not be empty"],
     [["--config", ""], "--config: must not be empty"],
     [["--backend", ""], "--backend: must not be empty"],
-  ] as const)("%j is refused with a line that says why", (argv, message) => {
+  ] as const)("refuses %j with a line that says why", (argv, message) => {
     expect(refusal(...argv)).toBe(message);
   });
   test.each([
     [["addd", "web", "token"], '"addd": there is no such command; did you mean "add"? (see --help)'],
     [["statsu", "--log-level", "debug"], '"statsu": there is no such command; did you mean "status"? (see --help)'],
     [["frobnicate"], '"frobnicate": there is no such command (see --help)'],
-  ])("%j is no command", (argv, message) => {
+  ])("refuses the unknown command %j", (argv, message) => {
     expect(() => {
       refuseUnknownCommand(parseCommandLine(argv));
     }).toThrow(message);
@@ -70,7 +70,7 @@ describe("modes", () => {
       ["--backend", "folder", "help"],
       ["--backend", "folder", "help"],
     ],
-  ])("%j is read as %j", (argv, words) => {
+  ])("reads %j as %j", (argv, words) => {
     expect(spelledOut(argv)).toEqual(words);
   });
 
@@ -83,7 +83,7 @@ describe("modes", () => {
   });
 
   test.each([[[]], [["--config", "a.json", "id"]], [["--backend", "folder", "id"]], [["--once", "id"]]])(
-    "%j may be a store's ids",
+    "accepts %j as a store's ids",
     (argv) => {
       expect(() => {
         refuseUnknownCommand(parseCommandLine(argv));
@@ -91,7 +91,7 @@ describe("modes", () => {
     },
   );
 
-  test("an unknown option is named, what was given with it is not", () => {
+  test("names an unknown option, but not its value", () => {
     expect(refusal("--tokken=canary-77")).toBe("Unknown option '--tokken' (see fetcher --help)");
     expect(refusal("--chekc")).toBe("Unknown option '--chekc' (see fetcher --help); did you mean \"--check\"?");
     expect(refusal("--log_level=debug")).toContain('; did you mean "--log-level"?');
@@ -113,7 +113,7 @@ test("every word reaches its option", () => {
   });
 });
 
-describe("the format of the log, which every command takes", () => {
+describe("the log format, which every command accepts", () => {
   const text = { format: "text" };
   test.each([
     [["--once", "a"], {}, { ...text, words: ["--once", "a"] }],

@@ -27,7 +27,7 @@ describe("fetcher run", () => {
     expect(() => parseRun(words)).toThrow(message);
   });
 
-  test("a command gets every value of secrets.env as it was", () => {
+  test("a command gets every value of secrets.env unchanged", () => {
     const values = {
       plain: "x",
       empty: "",

@@ -38,7 +38,7 @@ describe("the table", () => {
   const broken = sidecar("application-4", { state: "failed", problem: why });
   const all = ten.map((one) => (one.name === broken.name ? broken : one));
 
-  test("of ten sidecars, one broken, fits a screen of 80 by 24, with what is wrong", () => {
+  test("of ten sidecars, one broken, fits a screen of 80 by 24, and says what is wrong", () => {
     const text = statusTable(all, { now, version: "0.1.0", color: false, columns: 80 });
     const lines = text.split("\n");
     expect(lines.length).toBeLessThanOrEqual(24);
@@ -48,7 +48,7 @@ describe("the table", () => {
     expect(lines[5]).toMatch(/^application-4 +vault +3 +failed +- +- +- +0\.1\.0$/);
   });
 
-  test("has colours where they are wanted, and breaks no line where a program reads it", () => {
+  test("has colours on request, and breaks no line for a program", () => {
     const color = statusTable(all, { now, version: "0.1.0", color: true, columns: 80 });
     const plain = statusTable(all, { now, version: "0.1.0", color: false, columns: undefined });
     expect(color).toContain("\u001b[31mfailed\u001b[0m");
@@ -56,16 +56,16 @@ describe("the table", () => {
     expect(plain).toContain(`\n  ${why}\n`);
   });
 
-  test("shows nothing that a terminal obeys", () => {
+  test("contains no control characters for the terminal", () => {
     const evil = sidecar("evil", { problem: "\u001b[2J", facts: facts({ backend: "/x\u001b.mjs" }) });
     expect(statusTable([evil], { now, version: "0.1.0", color: false, columns: 80 })).not.toContain("\u001b");
   });
 
-  test("on a terminal that does not know its size breaks no line", () => {
+  test("breaks no line on a terminal without a known size", () => {
     expect(statusTable(all, { now, version: "0.1.0", color: false, columns: 0 })).toContain(`\n  ${why}\n`);
   });
 
-  test("has app9 before app10", () => {
+  test("sorts app9 before app10", () => {
     expect(["app10", "app9", "app", "b"].sort(byNumber)).toEqual(["app", "app9", "app10", "b"]);
   });
 
@@ -74,38 +74,38 @@ describe("the table", () => {
   });
 });
 
-describe("the state of one", () => {
+describe("the state of a sidecar", () => {
   const failed = { ActiveState: "failed", SubState: "failed", Result: "exit-code", ExecMainStatus: "77" };
   test.each([
-    ["that runs", facts(), { ActiveState: "active" }, ["ok", null]],
-    ["with a problem", facts({ problem: "x" }), { ActiveState: "active" }, ["trouble", "x"]],
+    ["is ok when it runs", facts(), { ActiveState: "active" }, ["ok", null]],
+    ["is trouble with a problem", facts({ problem: "x" }), { ActiveState: "active" }, ["trouble", "x"]],
     [
-      "that waits",
+      "is starting while it waits",
       facts({ state: "starting", problem: "waiting for vault" }),
       { ActiveState: "activating" },
       ["starting", "waiting for vault"],
     ],
     [
-      "that failed, whose facts are old",
+      "is failed with old facts",
       facts(),
       { ...failed, StatusText: "no" },
       ["failed", "exit 77, the store refuses us: no"],
     ],
     [
-      "whose program is not there",
+      "is failed without its program",
       undefined,
       { ...failed, ExecMainStatus: "203" },
       ["failed", "exit 203, systemd cannot run the program"],
     ],
-    ["that ended as nobody knows", undefined, { ...failed, ExecMainStatus: "9" }, ["failed", "exit 9"]],
-    ["that was killed", undefined, { ...failed, Result: "oom-kill" }, ["failed", "ended by oom-kill"]],
-    ["that nobody needs", undefined, { ActiveState: "inactive", LoadState: "loaded" }, ["stopped", null]],
-    ["in a container without systemd", facts(), undefined, ["ok", null]],
+    ["is failed for an unknown exit status", undefined, { ...failed, ExecMainStatus: "9" }, ["failed", "exit 9"]],
+    ["is failed after a kill", undefined, { ...failed, Result: "oom-kill" }, ["failed", "ended by oom-kill"]],
+    ["is stopped if no unit needs it", undefined, { ActiveState: "inactive", LoadState: "loaded" }, ["stopped", null]],
+    ["is ok in a container without systemd", facts(), undefined, ["ok", null]],
   ] as const)("%s", (_, known, unit, [state, problem]) => {
     expect(judge(known, unit)).toEqual([state, problem]);
   });
 
-  test("whose unit refuses its name says what to do, where that systemd cannot have it", () => {
+  test("whose unit refuses its name says what to do, where that systemd does not support it", () => {
     const inactive = { ActiveState: "inactive", LoadState: "loaded", AssertResult: "no" };
     const refused = { ...inactive, Id: String.raw`fetcher@foo\x2dbar.service` };
     const [state, problem] = judge(undefined, refused, { hasExecutor: true });
@@ -119,7 +119,7 @@ describe("the state of one", () => {
       expect(judge(undefined, unit, { hasExecutor })).toEqual(["stopped", null]);
   });
 
-  test("whose runtime directory systemd cannot make names what is in its way, and what to do", async () => {
+  test("whose runtime directory systemd cannot create names the obstacle, and what to do", async () => {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
     const inRoot = (name: string) => join(path, name);
@@ -156,7 +156,7 @@ describe("metrics", () => {
     sidecar("c", { state: "stopped" }),
   ]);
 
-  test("are lines of the exposition format, each family whole and described", () => {
+  test("follow the exposition format, with each family complete and described", () => {
     const lines = text.trimEnd().split("\n");
     expect(lines.at(-1)).toBe("# EOF");
     const families = new Map<string, string>();
@@ -176,7 +176,7 @@ describe("metrics", () => {
     expect([...families.keys()]).toEqual([...metrics.map(({ name }) => name), "fetcher_program"]);
   });
 
-  needs("python", "openmetrics").test("are read by the parser of the Python client", () => {
+  needs("python", "openmetrics").test("are valid for the parser of the Python client", () => {
     const script =
       "import json, sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse; " +
       "print(json.dumps([[f.name, f.type, [[s.labels, s.value] for s in f.samples]] for f in parse(sys.stdin.read())]))";
@@ -194,7 +194,7 @@ describe("metrics", () => {
     ]);
   });
 
-  test("a broken sidecar is down, and one that nobody needs is neither up nor down", () => {
+  test("show a broken sidecar as down, and an unneeded one as neither up nor down", () => {
     const up = text.split("\n").filter((line) => line.startsWith("fetcher_sidecar_up"));
     expect(up).toEqual([
       'fetcher_sidecar_up{name="a",unit="a-secrets.service",backend="vault"} 1',
@@ -202,7 +202,7 @@ describe("metrics", () => {
     ]);
   });
 
-  test("the example of alert rules uses no other", () => {
+  test("include all that the example's alert rules use", () => {
     const rules = fs.readFileSync(join(project, "examples/monitoring/fetcher.rules.yml"), "utf8");
     const expressions = [...rules.matchAll(/^ +expr: (.*)$/gm)].map(([, text = ""]) => text);
     const used = expressions.flatMap((text) => [...text.matchAll(/\bfetcher_\w+/g)].map(([name]) => name));
@@ -211,7 +211,7 @@ describe("metrics", () => {
     expect(used.filter((name) => !known.includes(name))).toEqual([]);
   });
 
-  test("the guide to alerts has each metric and each rule, and no other", () => {
+  test("appear in the guide to alerts, with each rule, and no others", () => {
     const guide = fs.readFileSync(join(project, "docs/how-to/alerts.md"), "utf8");
     const rules = fs.readFileSync(join(project, "examples/monitoring/fetcher.rules.yml"), "utf8");
     const rows = (pattern: RegExp) => [...guide.matchAll(pattern)].map(([, name]) => name);
@@ -223,14 +223,14 @@ describe("metrics", () => {
   });
 });
 
-describe("where no process of the sidecar stays", () => {
+describe("an on-change sidecar", () => {
   test.each([
     [
-      "what acts says what is due now",
+      "shows the due action that the acting unit reports",
       "app-secrets-refresh",
       { problem: "old; restart of app.service in 8 s (paced)", actions: 5, actionsFailed: 1 },
     ],
-    ["not where one stays, which has said it", "other", { problem: "old", actions: 2, actionsFailed: 0 }],
+    ["ignores that report for a resident sidecar", "other", { problem: "old", actions: 2, actionsFailed: 0 }],
   ])("%s", async (_, beside, expected) => {
     const { path: parent } = await temporary();
     const memory = { starts: [], restarts: null, lastAction: null, hasActed: true, helped: 0, done: 5, failed: 1 };
@@ -244,7 +244,7 @@ describe("where no process of the sidecar stays", () => {
   test.each([
     [11, "the action waits: app-secrets-act.service has not begun"],
     [9, null],
-  ])("an action with which nobody has begun for %d s: %s", async (seconds, problem) => {
+  ])("an action that has waited for %d s: %s", async (seconds, problem) => {
     const { path: parent } = await temporary();
     const inbox = join(parent, "app-secrets-act/inbox");
     for (const name of ["app-secrets", "app-secrets-refresh"]) fs.mkdirSync(join(parent, name));
@@ -255,7 +255,7 @@ describe("where no process of the sidecar stays", () => {
     expect(found).toEqual(problem === null ? null : expect.stringContaining(problem));
   });
 
-  test("nothing is wrong where neither says so", async () => {
+  test("shows no problem when neither unit reports one", async () => {
     const { path: parent } = await temporary();
     for (const name of ["app-secrets", "app-secrets-refresh"]) fs.mkdirSync(join(parent, name));
     fs.writeFileSync(join(parent, "app-secrets", FACTS), JSON.stringify(facts()));
@@ -282,7 +282,7 @@ describe("the file of facts", () => {
     };
   }
 
-  test("can be read by whoever sees the directory, and has neither ids nor places", async () => {
+  test("is readable for everyone who sees the directory, and has neither ids nor places", async () => {
     const { path, tell } = await written();
     tell();
     tell({ rotations: 7 });
@@ -292,13 +292,13 @@ describe("the file of facts", () => {
     expect(fs.readFileSync(join(path, FACTS), "utf8")).not.toMatch(/canary|place/);
   });
 
-  test.each(["", "{}", "[]", "null", '{"state":"ready"}'])("that is no such file is none: %s", async (text) => {
+  test.each(["", "{}", "[]", "null", '{"state":"ready"}'])("is ignored when invalid: %s", async (text) => {
     const { path } = await written();
     fs.writeFileSync(join(path, FACTS), text);
     expect(readFacts(path)).toBeUndefined();
   });
 
-  test("a directory that is gone ends nothing", async () => {
+  test("a missing directory ends nothing", async () => {
     const { path, tell } = await written();
     fs.rmSync(path, { recursive: true });
     tell();

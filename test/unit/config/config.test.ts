@@ -25,7 +25,7 @@ function refusal(json: unknown, flags: Parameters<typeof configOf>[1] = {}): str
 
 const good = { backend: "folder", secrets: { a: {} } };
 
-test("what is not said has the documented default", () => {
+test("omitted options have their documented defaults", () => {
   expect(parseConfig(good, noFlags, "/etc/fetcher")).toEqual({
     targets: [],
     backend: "folder",
@@ -61,7 +61,7 @@ test("what is not said has the documented default", () => {
   });
 });
 
-test("every option arrives where it belongs", () => {
+test("every option arrives in its place", () => {
   const config = configOf({
     service: ["app.service", "worker@1", "app"],
     config: { secretsDir: "/s", reloadOnChange: true, refreshInterval: 7 },
@@ -84,7 +84,7 @@ test("every option arrives where it belongs", () => {
   expect(config.settings).toEqual({ secretsDir: "/s" });
 });
 
-describe("each error names its option, and never shows what was found there", () => {
+describe("each error names its option, and never shows its value", () => {
   const seconds = "expected a number of seconds";
   test.each<[string, unknown]>([
     ["expected an object", []],
@@ -206,7 +206,7 @@ describe("each error names its option, and never shows what was found there", ()
 });
 
 test.each(["constructor", "__proto__", "toString", "hasOwnProperty", "a b", "🔑", "-x", "$HOME", "é"])(
-  "the id %j is one like any other",
+  "accepts %j as an ordinary id",
   (id) => {
     const json = JSON.parse(`{"backend":"folder","secrets":{${JSON.stringify(id)}:{"optional":true}}}`) as unknown;
     expect(parseConfig(json, noFlags, "/").secrets).toMatchObject([{ id, file: id, optional: true }]);
@@ -215,7 +215,7 @@ test.each(["constructor", "__proto__", "toString", "hasOwnProperty", "a b", "�
 );
 
 describe("flags", () => {
-  test("win over the file; ids are added, and keep what the file says of them", () => {
+  test("override the file; ids are added, and keep their settings in the file", () => {
     const config = configOf(
       { config: { url: "a", tls: { ca: "/x" } }, secrets: { a: { optional: true } } },
       {
@@ -238,7 +238,7 @@ describe("flags", () => {
     ]);
   });
 
-  test("--set changes nothing of the file's own objects, and no prototype", () => {
+  test("--set changes neither the file's own objects nor a prototype", () => {
     const json = { ...good, config: { tls: { ca: "/x" } } };
     const before = JSON.stringify(json);
     const flags = {
@@ -255,14 +255,14 @@ describe("flags", () => {
     expect(Object.keys(settings)).toEqual(["tls", "__proto__", "constructor"]);
   });
 
-  test("--set cannot descend into what is no object", () => {
+  test("--set does not descend into a value that is not an object", () => {
     const json = { ...good, config: { url: canary } };
     expect(refusal(json, { set: [{ path: ["url", "x"], value: 1 }] })).toBe(
       "config.url: is not an object, so --set cannot descend into it",
     );
   });
 
-  test("--output replaces the directory and drops the links, but not `envFile: null`", () => {
+  test("--output replaces the directory and drops the links, but keeps `envFile: null`", () => {
     const output = { directory: "/run/x", links: "/tmp", envFile: null };
     expect(configOf({ ...good, output }, { output: "/o/" }).output).toEqual({
       directory: "/o",
@@ -292,7 +292,7 @@ describe("the file", () => {
     expect(config.baseDirectory).toBe(directory);
   });
 
-  test("that is not there, or is no file, is named", async () => {
+  test("that is missing, or not a file, is named", async () => {
     expect(await load("/no/such/file.json")).toBe(
       "configuration: cannot read /no/such/file.json: no such file or directory (ENOENT)",
     );
@@ -300,7 +300,7 @@ describe("the file", () => {
     expect(await load(directory)).toBe(`configuration: cannot read ${directory}: it is not a regular file`);
   });
 
-  test("a byte order mark before it counts for nothing; UTF-16 is told", async () => {
+  test("may start with a byte order mark; UTF-16 is reported", async () => {
     const file = join(freshDirectory(), "c.json");
     writeFileSync(file, '\ufeff{"backend": "folder", "bakend": 1}');
     expect(await load(file)).toContain("configuration: bakend: unknown option");

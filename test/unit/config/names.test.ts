@@ -19,14 +19,14 @@ async function fetched(json: object, ids: readonly string[]) {
   return Object.fromEntries([...outcomes].map(([id, outcome]) => [id, textOf(outcome)]));
 }
 
-test("as ids of secrets, of which each gets its own value", async () => {
+test("as ids of secrets: each gets its own value", async () => {
   const values = table((name) => `value of ${name}`);
   const secrets = table(() => ({}));
   const config = { allowInsecure: true, values };
   expect(await fetched({ backend: "static", config, secrets }, names)).toEqual(values);
 });
 
-test("as ids that are not in the store: missing, never something of JavaScript's own", async () => {
+test("as ids missing in the store: missing, never a JavaScript built-in", async () => {
   const config = { allowInsecure: true, values: {} };
   const outcomes = await fetched({ backend: "static", config, secrets: table(() => ({})) }, names);
   for (const name of names) expect(outcomes[name]).toMatchObject({ status: "missing" });
@@ -40,7 +40,7 @@ test("as variables of a command's environment", async () => {
   });
 });
 
-test("as what is written to a path of Vault", async () => {
+test("as data written to a path of Vault", async () => {
   const vault = await loadBackend("vault", "/");
   const settings = vault.parseSettings({ url: "http://127.0.0.1", tokenPath: "/token" });
   const data = table((name) => ({ [name]: 1 }));
@@ -61,7 +61,7 @@ test.each([
   ],
   [{ backend: "command", config: { command: ["x"], environment: { "a b": "1" } } }, 'config.environment["a b"]'],
   [{ backend: "static", config: { allowInsecure: true, values: { prototype: 1 } } }, "config.values.prototype"],
-])("a wrong value is told by its whole name: %j", async (json, path) => {
+])("names a wrong value by its full path: %j", async (json, path) => {
   const opening = openStore(configOf({ ...json, secrets: { a: {} } }), recordingLog(), Math.random);
   await expect(opening).rejects.toMatchObject({ path });
 });

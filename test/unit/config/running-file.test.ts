@@ -13,14 +13,14 @@ async function running(text = "one") {
   return { file, it: await RunningFile.read(file) };
 }
 
-test("a file that is as it was differs in nothing, whatever its times say", async () => {
+test("an unchanged file does not differ, whatever its times say", async () => {
   const { file, it } = await running();
   expect(await it.difference()).toBeUndefined();
   utimesSync(file, 1, 1);
   expect(await it.difference()).toBeUndefined();
 });
 
-test("one that is written, replaced, removed or written back is told as that", async () => {
+test("reports whether a file was written, replaced, removed or written back", async () => {
   const { file, it } = await running();
   writeFileSync(file, "two");
   expect(await it.difference()).toBe("was changed since it was read");
@@ -33,7 +33,7 @@ test("one that is written, replaced, removed or written back is told as that", a
   expect(await it.difference()).toBeUndefined();
 });
 
-test("what is written between the read and the taking over is not lost", async () => {
+test("does not lose a change between reading and taking over", async () => {
   const { file, it } = await running();
   writeFileSync(file, "two");
   const read = await it.readAgain();

@@ -6,14 +6,14 @@ describe("below a user's manager", () => {
   const unit = "0::/user.slice/user-1500.slice/user@1500.service/app.slice/hello-secrets.service\n";
   const hybrid = "9:name=systemd:/user.slice/user-1500.slice/user@1500.service/x.service\n8:pids:/\n0::/\n";
   test.each([
-    ["a unit of this user's", unit, {}, 1500, true],
+    ["a unit of this user", unit, {}, 1500, true],
     ["the same with systemd's own hierarchy", hybrid, {}, 1500, true],
     ["root by sudo in that user's terminal", unit, { MANAGERPID: "7" }, 0, false],
     ["another user by su there", unit, { MANAGERPID: "7" }, 1501, false],
-    ["a unit of the system's", "0::/system.slice/hello-secrets.service\n", {}, 0, false],
-    ["the same, with a variable that somebody set", "0::/system.slice/x.service\n", { MANAGERPID: "7" }, 1500, false],
-    ["a unit of the system's with a name that looks so", "0::/system.slice/my-user@1500.service\n", {}, 1500, false],
-    ["a session of a user's", "0::/user.slice/user-1500.slice/session-3.scope\n", { MANAGERPID: "7" }, 1500, false],
+    ["a system unit", "0::/system.slice/hello-secrets.service\n", {}, 0, false],
+    ["the same, with a variable set by hand", "0::/system.slice/x.service\n", { MANAGERPID: "7" }, 1500, false],
+    ["a system unit with a similar name", "0::/system.slice/my-user@1500.service\n", {}, 1500, false],
+    ["a user's session", "0::/user.slice/user-1500.slice/session-3.scope\n", { MANAGERPID: "7" }, 1500, false],
     ["a hidden path, and the variable", "0::/\n", { MANAGERPID: "7" }, 1500, true],
     ["a hidden path, and no variable", "0::/\n", {}, 1500, false],
     ["no control groups, and no variable", "", {}, 1500, false],
@@ -23,7 +23,7 @@ describe("below a user's manager", () => {
 });
 
 describe("a user's directories", () => {
-  test("are those that the environment names", () => {
+  test("are those in the environment", () => {
     const scope = userScope({ HOME: "/home/a", XDG_CONFIG_HOME: "/srv/conf", XDG_RUNTIME_DIR: "/run/user/7" });
     expect(scope).toMatchObject({
       configDirectory: "/srv/conf/fetcher",
@@ -40,7 +40,7 @@ describe("a user's directories", () => {
     );
   });
 
-  test("are the usual ones where it names none, or no absolute path", () => {
+  test("are the usual ones without an absolute path in the environment", () => {
     const scope = userScope({ HOME: "/home/a", XDG_CONFIG_HOME: "conf", XDG_RUNTIME_DIR: "" });
     expect(scope.configDirectory).toBe("/home/a/.config/fetcher");
     expect(scope.runtimeRoot).toBe(`/run/user/${String(process.geteuid?.())}`);

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import * as names from "../../../src/config/unit-names.ts";
 import { needs } from "../../requirements.ts";
 
-describe("a service's name is found again in its sidecar's", () => {
+describe("finds a service's name in its sidecar's", () => {
   test.each(["hello", "a-b", "a.b", "hello-secrets", "fetcher", "x_40y"])("%s", (name) => {
     for (const sidecar of [names.sidecarOf(name), names.insteadOf(names.sidecarOf(name)), names.byHandOf(name)])
       expect(names.serviceIn(names.unitOf(sidecar))).toBe(name);
@@ -12,7 +12,7 @@ describe("a service's name is found again in its sidecar's", () => {
   });
 });
 
-test("names that differ in special characters alone have sidecars of their own, whichever is looked for", () => {
+test("names that differ only in special characters have their own sidecars, whichever name is looked up", () => {
   expect([names.sidecarOf("app@a"), names.otherSidecarOf("app@a")]).toEqual(["app-a-secrets", "app_40a-secrets"]);
   expect(names.otherSidecarOf(String.raw`a\b:c`)).toBe("a_5cb_3ac-secrets");
   expect(names.keepsItsName("app@a")).toBe(false);
@@ -20,7 +20,7 @@ test("names that differ in special characters alone have sidecars of their own, 
   expect(names.sidecarsFor("app@a")[0]).toBe("app_40a-secrets.service");
 });
 
-test("the sidecar is looked for in every place where it may be, and each once", () => {
+test("looks for the sidecar in every possible place, and once in each", () => {
   expect(names.sidecarsFor("hello")).toEqual([
     "hello-secrets.service",
     "hello-fetcher-secrets.service",
@@ -29,7 +29,7 @@ test("the sidecar is looked for in every place where it may be, and each once", 
   ]);
 });
 
-test("what belongs to a sidecar", () => {
+test("names a sidecar's units and drop-ins", () => {
   expect(names.actOf("hello-secrets")).toBe("hello-secrets-act");
   expect(names.dropInOf("hello.service", "hello-secrets")).toBe("hello.service.d/50-hello-secrets.conf");
   expect(names.byHandPattern).toBe("fetcher@*.service");
@@ -46,12 +46,12 @@ describe("a name that no service can have", () => {
   ])("%j", (name, problem) => {
     expect(names.problemOf(name)).toContain(problem);
   });
-  test.each(["a", "-a", "a@b", "a@b@c", String.raw`a\x2db`, "a:b", "a".repeat(245)])("but %s can", (name) => {
+  test.each(["a", "-a", "a@b", "a@b@c", String.raw`a\x2db`, "a:b", "a".repeat(245)])("but accepts %s", (name) => {
     expect(names.problemOf(name)).toBeUndefined();
   });
 });
 
-test("the longest names have sidecars whose units systemd can load, and no two have the same", () => {
+test("the longest names have sidecars with units that systemd can load, and no two share one", () => {
   const sidecars = ["a", "b", "@", ":"].map((end) => names.sidecarOf(`${"n".repeat(200)}@${"n".repeat(43)}${end}`));
   expect(new Set(sidecars).size).toBe(4);
   const units = sidecars.map(names.insteadOf).flatMap(names.unitsOf);
@@ -59,7 +59,7 @@ test("the longest names have sidecars whose units systemd can load, and no two h
   expect(Math.max(...units.map((unit) => unit.length))).toBe(255 - 16 - 32 - 1 - 7);
 });
 
-needs("systemd-escape").test("what systemd-escape wrote", () => {
+needs("systemd-escape").test("reverses systemd-escape", () => {
   for (const text of ["plain", "a-b/c", "grün", "a b@c"]) {
     const escaped = execFileSync("systemd-escape", ["--", text], { encoding: "utf8" }).trim();
     expect(names.unescaped(escaped)).toBe(text);

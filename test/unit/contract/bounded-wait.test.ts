@@ -5,14 +5,14 @@ import { aborted, late, reasonOf, unlessAborted, waitFor } from "../../../src/co
 
 const never = new Promise<string>(() => undefined);
 
-test("work that ends gives its result or its error, and leaves no listener on the signal", async () => {
+test("returns the work's result or error, and leaves no listener on the signal", async () => {
   const { signal } = new AbortController();
   await expect(waitFor(Promise.resolve("done"), signal, 60)).resolves.toBe("done");
   await expect(waitFor(Promise.reject(new Error("broken")), signal, 60)).rejects.toThrow("broken");
   expect(getEventListeners(signal, "abort")).toEqual([]);
 });
 
-test("work that never ends is left behind when the signal aborts, before or meanwhile", async () => {
+test("abandons endless work when the signal aborts, before or meanwhile", async () => {
   const stop = new AbortController();
   const waiting = waitFor(never, stop.signal, 60);
   stop.abort();
@@ -20,14 +20,14 @@ test("work that never ends is left behind when the signal aborts, before or mean
   await expect(waitFor(never, stop.signal)).resolves.toBe(aborted);
 });
 
-test("work that never ends is left behind when its time is over", async () => {
+test("abandons endless work when its time is over", async () => {
   const { signal } = new AbortController();
   await expect(waitFor(never, signal, 0)).resolves.toBe(late);
   await expect(waitFor(never, undefined, 0)).resolves.toBe(late);
   expect(getEventListeners(signal, "abort")).toEqual([]);
 });
 
-test("a limit beyond the longest timer is not over at once, as setTimeout() would have it", async () => {
+test("waits beyond the longest timer, where setTimeout() would fire at once", async () => {
   const stop = new AbortController();
   const waiting = waitFor(never, stop.signal, 1e9);
   // A timer that fires at once fires before this one.
@@ -36,7 +36,7 @@ test("a limit beyond the longest timer is not over at once, as setTimeout() woul
   await expect(waiting).resolves.toBe(aborted);
 });
 
-test("what fails after it was left behind ends no process", async () => {
+test("a failure of abandoned work does not end the process", async () => {
   const stop = new AbortController();
   let fail: (error: Error) => void = () => undefined;
   const work = new Promise<string>((_, reject) => (fail = reject));
@@ -51,7 +51,7 @@ test("what fails after it was left behind ends no process", async () => {
   expect(unhandled).toEqual([]);
 });
 
-test("a reason that is no error becomes one", () => {
+test("turns a reason that is not an error into one", () => {
   const stop = new AbortController();
   stop.abort("SIGTERM");
   expect(reasonOf(stop.signal)).toEqual(new Error("aborted"));

@@ -13,16 +13,16 @@ describe("a helper command", () => {
     [["/no/such/program"], { end: "not-started", reason: "ENOENT" }],
     [["/"], { end: "not-started", reason: "EACCES" }],
     [["true", "a\0b"], { end: "not-started", reason: "ERR_INVALID_ARG_VALUE" }],
-  ])("%j never rejects: how it ended is in the result", async (command, result) => {
+  ])("%j never rejects: the result says how it ended", async (command, result) => {
     expect(await runCommand(command as [string, ...string[]])).toMatchObject(result);
   });
 
-  test("an environment that is too long is told, not thrown (spawn throws E2BIG)", async () => {
+  test("reports a too long environment instead of throwing (spawn throws E2BIG)", async () => {
     const environment = { HUGE: "x".repeat(200_000) };
     expect(await runCommand(["true"], { environment })).toEqual({ end: "not-started", reason: "E2BIG" });
   });
 
-  test("a time-out or a stop ends it and its children, though they hold the output open", async () => {
+  test("a time-out or a stop ends it and its children, even if they hold the output open", async () => {
     const command = ["sh", "-c", "sleep 600 & wait"] as const;
     expect(await runCommand(command, { timeout: 0.1 })).toEqual({ end: "timeout" });
     const stop = new AbortController();
@@ -33,7 +33,7 @@ describe("a helper command", () => {
   });
 
   test.each(["time-out", "stop"])(
-    "a %s ends it, though a daemon that it leaves behind holds the output open",
+    "a %s ends it, even if a daemon it left behind holds the output open",
     async (how) => {
       const noted = join(freshDirectory(), "pid");
       onTestFinished(() => {
@@ -55,7 +55,7 @@ describe("a helper command", () => {
     },
   );
 
-  test("a time-out ends what is left of its group when it has ended itself", async () => {
+  test("a time-out ends the rest of its group after it ended", async () => {
     const noted = join(freshDirectory(), "pid");
     onTestFinished(() => {
       endNoted(noted);
@@ -66,7 +66,7 @@ describe("a helper command", () => {
     await vi.waitUntil(() => !isAlive(notedPid(noted)), { timeout: 20_000 });
   });
 
-  test("nothing is killed where somebody else's process has the number of a program that has ended", async () => {
+  test("kills nothing when another process reuses the number of an ended program", async () => {
     const noted = join(freshDirectory(), "pid");
     onTestFinished(() => {
       endNoted(noted);
@@ -82,13 +82,13 @@ describe("a helper command", () => {
     expect(calls).toEqual([[expect.any(Number), 0]]);
   });
 
-  test("output beyond the limit is dropped, and does not block it", async () => {
+  test("drops output beyond the limit without blocking", async () => {
     const result = await runCommand(["sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x"]);
     expect(result).toMatchObject({ end: "exit", code: 0 });
     expect((result as { stdout: string }).stdout).toHaveLength(65_536);
   });
 
-  test("has a clean environment, and its temporary files are not in /tmp", async () => {
+  test("gets a clean environment, with a TMPDIR outside /tmp", async () => {
     process.env["https_proxy"] = "http://canary";
     process.env["RUNTIME_DIRECTORY"] = "/run/x-secrets:/run/y";
     const result = await runCommand(["env"], { environment: { OWN: "1" } });
@@ -100,13 +100,13 @@ describe("a helper command", () => {
 });
 
 describe("accounts", () => {
-  test("names and numbers", async () => {
+  test("accepts names and numbers", async () => {
     expect(await accountId("passwd", "root", "p")).toBe(0);
     expect(await accountId("group", "root", "p")).toBe(0);
     expect(await accountId("passwd", "12345", "p")).toBe(12_345);
   });
   test.each(["no-such-account", "root:x", "", "4294967295", "99999999999999999999"])(
-    "%j is an error that names the option, before anything is published",
+    "%j: the error names the option, before anything is published",
     async (name) => {
       const error: unknown = await accountId("passwd", name, "secrets.a.owner").catch((thrown: unknown) => thrown);
       expect(error).toBeInstanceOf(ConfigError);

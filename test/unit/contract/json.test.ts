@@ -13,11 +13,11 @@ test.each([
   "0.1000000000000000055511151231257827",
   '[1.0,"1.0",{"1.0":1.0}]',
   '{"__proto__":1.10,"constructor":[2.0]}',
-])("%s comes out as it went in", (text) => {
+])("keeps %s unchanged", (text) => {
   expect(stringifyJson(parseJson(text, "place"))).toBe(text);
 });
 
-test("whatever JSON.parse() reads comes out the same, with white space or without", () => {
+test("keeps all that JSON.parse() reads, with white space or without", () => {
   fc.assert(
     fc.property(fc.json({ maxDepth: 6 }), fc.integer({ min: 0, max: 3 }), (text, indent) => {
       const value: unknown = JSON.parse(text);
@@ -27,7 +27,7 @@ test("whatever JSON.parse() reads comes out the same, with white space or withou
   );
 });
 
-test("what JSON.parse() refuses is no JSON here either, and what it reads is worth the same", () => {
+test("refuses what JSON.parse() refuses, and reads equal values", () => {
   const character = fc.constantFrom(...Array.from('{}[]",:\\-+.0123456789eEtruefalsn \u2028x'));
   fc.assert(
     fc.property(fc.string({ unit: character, maxLength: 40 }), (text) => {
@@ -48,15 +48,15 @@ function readByJavaScript(text: string): unknown {
 
 test.each([
   ["129 levels", "[".repeat(129) + "]".repeat(129), "JSON of more than 128 levels"],
-  ["a million levels that are never closed", "[".repeat(1_000_000), "JSON of more than 128 levels"],
+  ["a million unclosed levels", "[".repeat(1_000_000), "JSON of more than 128 levels"],
   ["levels of objects", '{"a":'.repeat(200), "JSON of more than 128 levels"],
   ["100,001 elements", `[${"0,".repeat(100_001)}0]`, "JSON of more than 100000 members"],
   ["a long number", `[${"1".repeat(1001)}]`, "a number of more than 1000 characters"],
-])("%s: refused before it is parsed", (_, text, reason) => {
+])("%s: refuses it before parsing", (_, text, reason) => {
   expect(() => parseJson(text, "secret/data/app")).toThrow(new BackendError("invalid", `secret/data/app: ${reason}`));
 });
 
-test("128 levels, and brackets inside of a string, are no reason to refuse", () => {
+test("accepts 128 levels, and brackets inside a string", () => {
   const text = `${"[".repeat(128)}${"]".repeat(128)}`;
   expect(stringifyJson(parseJson(text, "place"))).toBe(text);
   const quoted = JSON.stringify(`\\"${"[".repeat(1000)}`);
@@ -68,18 +68,18 @@ test.each([
   ["2", 2],
   ['"2"', undefined],
   ["null", undefined],
-])("%s as a number is %s", (text, number) => {
+])("reads %s as the number %s", (text, number) => {
   expect(numberOf(parseJson(text, "place"))).toBe(number);
 });
 
-test.each(['"\\ud800"', '"x\\udfff"', '"\\ude00\\ud83d"'])("the text %s has no bytes", (text) => {
+test.each(['"\\ud800"', '"x\\udfff"', '"\\ude00\\ud83d"'])("has no bytes for the text %s", (text) => {
   expect(bytesOf(parseJson(text, "place"))).toBeUndefined();
 });
 
-test.each(['["\\ud83d"]', '{"\\ude00":1}'])("%s is published as JSON, which has a way to write it", (text) => {
+test.each(['["\\ud83d"]', '{"\\ude00":1}'])("publishes %s as JSON, which can express it", (text) => {
   expect(bytesOf(parseJson(text, "place"))).toEqual(Buffer.from(text));
 });
 
-test("a whole pair has its bytes", () => {
+test("has bytes for a whole pair", () => {
   expect(bytesOf(parseJson('"\\ud83d\\ude00"', "place"))).toEqual(Buffer.from("😀"));
 });

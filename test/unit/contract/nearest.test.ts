@@ -14,15 +14,15 @@ test.each([
   ["mdoe", "mode"],
   ["evn", "env"],
   ["--onec", "--once"],
-])("%s is taken for %s", (given, meant) => {
+])("corrects %s to %s", (given, meant) => {
   expect(nearest(given, known)).toBe(meant);
 });
 
-test.each(["", "x", "password", "constructor", "Ω", "z".repeat(5000)])("nothing is near %j", (given) => {
+test.each(["", "x", "password", "constructor", "Ω", "z".repeat(5000)])("suggests nothing for %j", (given) => {
   expect(nearest(given, known)).toBeUndefined();
 });
 
-test("the settings of every backend list what `config` has beside them", () => {
+test("every backend's settings include those that all share", () => {
   expect(() => parse(settingsObject({}), { refreshIntervall: 1 }, "config")).toThrow(
     'config.refreshIntervall: unknown option: known here are reloadOnChange, pollingInterval, refreshInterval; did you mean "refreshInterval"?',
   );

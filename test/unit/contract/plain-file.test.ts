@@ -31,7 +31,7 @@ async function problemOf(path: string): Promise<string> {
   return messages[0] ?? "";
 }
 
-describe("what is no plain file is refused at once", () => {
+describe("refuses an irregular file at once", () => {
   test.each(["/dev/zero", "/dev/null", "/"])("%s", async (path) => {
     expect(await problemOf(path)).toBe("is not a regular file");
   });
@@ -49,7 +49,7 @@ describe("what is no plain file is refused at once", () => {
   });
 });
 
-test("a file of 10 GB is refused before any of it is read, and one of 16 MiB is read", async () => {
+test("refuses a file of 10 GB before reading any of it, and reads one of 16 MiB", async () => {
   const path = join(temporary(), "large");
   fs.writeFileSync(path, "");
   fs.truncateSync(path, 10 * 1024 * MIB);
@@ -61,7 +61,7 @@ test("a file of 10 GB is refused before any of it is read, and one of 16 MiB is 
   expect(await problemOf(path)).toBe("is larger than 16 MiB");
 });
 
-test("a file whose size stat does not know is read whole", async () => {
+test("reads a file of unknown size whole", async () => {
   const path = "/proc/self/status";
   expect((await readPlain(path)).toString()).toContain("VmPeak");
   expect(readPlainSync(path).toString()).toContain("VmPeak");

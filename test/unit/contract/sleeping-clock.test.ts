@@ -9,7 +9,7 @@ function clocks(awake: number, up: number) {
   return { times, clock: new SleepingClock({ awake: () => times.awake, up: () => times.up }) };
 }
 
-test("a night asleep counts, once, whenever it is looked at", () => {
+test("counts a night asleep once, whenever it is asked", () => {
   const { times, clock } = clocks(10, 5010);
   times.awake += 60;
   times.up += 60 + 8 * 3600;
@@ -21,7 +21,7 @@ test("a night asleep counts, once, whenever it is looked at", () => {
   expect(clock.now()).toBe(75 + 8 * 3600);
 });
 
-test("many short sleeps count together", () => {
+test("adds up many short sleeps", () => {
   const { times, clock } = clocks(0, 0);
   for (let sleep = 0; sleep < 10; sleep += 1) {
     times.awake += 1;
@@ -31,7 +31,7 @@ test("many short sleeps count together", () => {
   expect(clock.slept).toBeGreaterThan(13);
 });
 
-test("an uptime in whole seconds is no sleep, and makes no step", () => {
+test("does not take an uptime in whole seconds for sleep, and makes no step", () => {
   const { times, clock } = clocks(0.9, 100);
   for (let step = 0; step < 100; step += 1) {
     times.awake += 0.1;
@@ -40,7 +40,7 @@ test("an uptime in whole seconds is no sleep, and makes no step", () => {
   }
 });
 
-test("an uptime that goes back, as in a container that was moved, takes no time away, and hides no later sleep", () => {
+test("an uptime that goes back, as in a moved container, takes no time away, and hides no later sleep", () => {
   const { times, clock } = clocks(1000, 90_000);
   times.up = 20;
   expect(clock.now()).toBe(1000);

@@ -29,18 +29,18 @@ test.each([
   ],
   ["/root/token", "ProtectHome=yes", "add ProtectHome=read-only to the unit"],
   ["/tmp/token", "PrivateTmp=yes", "keep it elsewhere than in /tmp"],
-])("%s is hidden by %s: %s", (path, setting, remedy) => {
+])("finds that %s is hidden by %s: %s", (path, setting, remedy) => {
   expect(hintIn(mounts, path)).toBe(`; hidden by this unit's sandbox (${setting}): ${remedy}`);
 });
 
 test.each(["/etc/app/token", "/srv/tmp/gone", "/var/lib/app/gone", "/var/lib/keys/gone", "/run/app/gone", "/"])(
-  "%s is not there, and nobody hides it",
+  "finds that %s is missing but not hidden",
   (path) => {
     expect(hintIn(mounts, path)).toBe("");
   },
 );
 
-test("outside a unit nothing is hidden, whatever is mounted", () => {
+test("finds nothing hidden outside a unit, whatever is mounted", () => {
   expect(process.env["INVOCATION_ID"]).toBeUndefined();
   expect(hiddenHint("/proc/1/root/none")).toBe("");
 });
@@ -52,6 +52,6 @@ test.each([
   ["/root/token", false],
   ["/tmp/token", false],
   ["/srv/tmp/gone", false],
-])("a new sandbox may show %s: %s", (path, may) => {
+])("knows whether a new sandbox may show %s: %s", (path, may) => {
   expect(mayShowLater(`no file ${path}${hintIn(mounts, path)}`)).toBe(may);
 });

@@ -10,7 +10,7 @@ const files = markdownFiles();
 describe.each(files)("%s", (file) => {
   const text = readFileSync(join(project, file), "utf8");
 
-  test("has no link to a file or a heading that is not there", () => {
+  test("has no link to a missing file or heading", () => {
     const broken = linksOf(file)
       .filter(({ target }) => !/^[a-z]+:/.test(target))
       .filter(({ target }) => {
@@ -21,14 +21,14 @@ describe.each(files)("%s", (file) => {
     expect(broken).toEqual([]);
   });
 
-  test("names no file of the project that is not there", () => {
+  test("names no missing file of the project", () => {
     // A name may be a pattern: `backends/NAME.ts`, `backends/*`.
     const named = [...text.matchAll(/`((?:src|test|backends|scripts|nix|examples|bench|docs|man)\/[\w./@-]+)`/g)];
     const missing = named.map(([, path = ""]) => path).filter((path) => !/NAME|new-/.test(path));
     expect(missing.filter((path) => !existsSync(join(project, path)))).toEqual([]);
   });
 
-  test("names no npm script that is not there", () => {
+  test("names no missing npm script", () => {
     const { scripts } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as { scripts: object };
     const named = [...text.matchAll(/npm run (?:--silent |-s )?([\w:-]+)/g)].map(([, name = ""]) => name);
     expect(named.filter((name) => !Object.hasOwn(scripts, name))).toEqual([]);
@@ -41,7 +41,7 @@ test("docs/how-to/operations.md has a row for every exit status of the program",
   expect(told).toEqual(expect.arrayContaining(Object.values(ExitCode)));
 });
 
-test("docs/how-to/aws.md: a step that is left out leaves no other one without its directory", () => {
+test("docs/how-to/aws.md: skipping a step leaves no other one without its directory", () => {
   const steps = numbered(blockWith("docs/how-to/aws.md", "sh", "# 1.").code);
   const into = steps.map((step) => [...step.matchAll(/(?:^cat >|^cp \S.* |\/dev\/stdin )(\/\S*)\//gm)]);
   expect(into.map((directories) => directories.length)).toEqual([0, 0, 2, 1, 0, 1, 0]);
@@ -49,13 +49,13 @@ test("docs/how-to/aws.md: a step that is left out leaves no other one without it
     for (const [, directory = ""] of into[index] ?? []) expect(step).toMatch(new RegExp(`mkdir -p .*${directory}\\b`));
 });
 
-test("docs/how-to/aws.md: the emulator and the command line are installed by the words that .ci/run installs them by", () => {
+test("docs/how-to/aws.md: installs the emulator and the command line with the same command as .ci/run", () => {
   const [, words = ""] = /^pip install (.*)$/m.exec(blockWith("docs/how-to/aws.md", "sh", "pip install").code) ?? [];
   expect(words).toMatch(/moto.*awscli/);
   expect(readFileSync(join(project, ".ci/run"), "utf8")).toContain(`/pip" install --quiet ${words}\n`);
 });
 
-test("every page of docs/ is in the index", () => {
+test("the index lists every page of docs/", () => {
   const index = linksOf("docs/README.md").map(({ target }) => target);
   const pages = readdirSync(join(project, "docs"), { recursive: true, encoding: "utf8" }).filter(
     (name) => name.endsWith(".md") && name !== "README.md",
@@ -64,11 +64,11 @@ test("every page of docs/ is in the index", () => {
   expect(pages.filter((page) => !index.includes(page))).toEqual([]);
 });
 
-test("the README is read in one go: 90 lines at most", () => {
+test("the README has at most 90 lines", () => {
   expect(readFileSync(join(project, "README.md"), "utf8").trimEnd().split("\n").length).toBeLessThanOrEqual(90);
 });
 
-test("the README leads to the index, the configuration, and what a stranger asks for first", () => {
+test("the README links to the index, the configuration, and a newcomer's first questions", () => {
   const targets = linksOf("README.md").map(({ target }) => target);
   for (const page of [
     "docs/README.md",
@@ -80,14 +80,14 @@ test("the README leads to the index, the configuration, and what a stranger asks
     expect(targets).toContain(page);
 });
 
-test("every test that the threat model names is there", () => {
+test("every test that the threat model names exists", () => {
   const text = readFileSync(join(project, "docs/explanation/threat-model.md"), "utf8");
   const named = [...text.matchAll(/`([a-z0-9]+\/[\w/-]+\.test\.ts)`/g)].map(([, path = ""]) => path);
   expect(named.length).toBeGreaterThan(20);
   expect(named.filter((path) => !existsSync(join(project, "test", path)))).toEqual([]);
 });
 
-test("the architecture has a place for every folder and every file of the source", () => {
+test("the architecture page lists every folder and every file of the source", () => {
   const text = readFileSync(join(project, "docs/explanation/architecture.md"), "utf8");
   const isNamed = (name: string) => new RegExp(`(^|[^\\w-])${name}([^\\w-]|$)`, "m").test(text);
   const paths = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" });
@@ -96,7 +96,7 @@ test("the architecture has a place for every folder and every file of the source
   expect(unnamed).toEqual([]);
 });
 
-test("CONTRIBUTING.md has every layer of tests", () => {
+test("CONTRIBUTING.md lists every layer of tests", () => {
   const text = readFileSync(join(project, "CONTRIBUTING.md"), "utf8");
   const configured = readFileSync(join(project, "vitest.config.ts"), "utf8").matchAll(/name: "([\w-]+)"/g);
   const names = [...configured].map(([, name = ""]) => name);

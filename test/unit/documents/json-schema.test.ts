@@ -77,7 +77,7 @@ describe("the schema refuses, in the place that the program names,", () => {
   });
 });
 
-test("`$schema` is for the editor alone: it changes nothing, and what is no string is refused", () => {
+test("`$schema` is only for the editor: it changes nothing, and must be a string", () => {
   const json = { backend: "folder", secrets: { a: {} } };
   const named = { $schema: "/usr/share/fetcher.schema.json", ...json };
   expect(parseConfig(named, noFlags, "/")).toEqual(parseConfig(json, noFlags, "/"));

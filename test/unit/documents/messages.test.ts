@@ -18,14 +18,14 @@ const listed = page.split("\n").flatMap((line) => {
   return text === undefined ? [] : [{ text: text.replaceAll("\\|", "|"), code: code?.trim() ?? "", cause, cure }];
 });
 
-test("each message of the source is a row with a cause and a cure (npm run docs)", () => {
+test("each message of the source has a row with a cause and a remedy (npm run docs)", () => {
   const rows = new Set(listed.map(({ text }) => text));
   expect(messages.length).toBeGreaterThan(250);
   expect(messages.filter(({ text }) => !rows.has(text))).toEqual([]);
   expect(listed.filter(({ cause, cure }) => cause?.trim() === "" || cure?.trim() === "")).toEqual([]);
 });
 
-test("each message that can be trouble has a code of its own, and the program knows it", () => {
+test("each message about a problem has its own code, and the program knows it", () => {
   const coded = listed.filter(({ code }) => code !== "");
   expect(coded.map(({ text }) => text).sort()).toEqual([...texts].sort());
   expect(coded.filter(({ text, code }) => codeOf(text) !== code)).toEqual([]);
@@ -37,13 +37,13 @@ test("each message that can be trouble has a code of its own, and the program kn
   expect(missing).toEqual([]);
 });
 
-test("each error and warning of the log has a cause and a cure of its own", () => {
+test("each error and warning of the log has its own cause and remedy", () => {
   const logged = messages.filter(({ kind }) => kind === "error" || kind === "warn").map(({ text }) => text);
   expect(logged.length).toBeGreaterThan(10);
   expect(logged.filter((text) => !Object.hasOwn(particular, text))).toEqual([]);
 });
 
-test("what the two scripts of the service's side say is among them, whole", () => {
+test("the messages of the two service-side scripts are complete", () => {
   for (const text of [
     "replace_secrets: … cannot be read by this user",
     "/tmp is not private, so /tmp/secrets.env could be anybody's: set PrivateTmp=true in the unit, and no '+' before the command",
@@ -51,12 +51,12 @@ test("what the two scripts of the service's side say is among them, whole", () =
     expect(messages.map((message) => message.text)).toContain(text);
 });
 
-test("no cause is told of a message that is gone", () => {
+test("no cause belongs to a removed message", () => {
   const texts = messages.map(({ text }) => text);
   expect(Object.keys(particular).filter((text) => !texts.includes(text))).toEqual([]);
 });
 
-test("what an error says, what the log says, and what a schema says is found", () => {
+test("finds messages of errors, of the log, and of schemas", () => {
   const source = `
     throw new BackendError("denied", \`\${path}: permission \${isGone ? "gone" : "denied"}\`);
     throw new FatalError(ExitCode.config, late ? "one thing" : "another thing");
@@ -82,7 +82,7 @@ test("what an error says, what the log says, and what a schema says is found", (
   ]);
 });
 
-test("what the operations page quotes of errors and warnings leads to a row", () => {
+test("each error and warning quoted on the operations page leads to a row", () => {
   const quoted = blocksOf("docs/how-to/operations.md", "text").flatMap(({ code }) => code.split("\n"));
   for (const part of ["is a directory: remove it", "stays failed: no newer secrets came", "answers again"]) {
     expect(

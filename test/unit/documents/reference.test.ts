@@ -24,11 +24,11 @@ import { needs } from "../../requirements.ts";
 const sections = [...programSections, ...backendSections, ...backendSections.flatMap(({ cases }) => cases)];
 
 describe("the reference describes", () => {
-  test.each(sections)("each option with what the schema says of it: $title", ({ options }) => {
+  test.each(sections)("each option with the schema's text: $title", ({ options }) => {
     for (const { path, about } of options) expect(about.text, path).toMatch(/^\S.{8,}[^.\s]$/s);
   });
 
-  test.each(sections)("no default but that of the schema: $title", ({ options }) => {
+  test.each(sections)("only the schema's defaults: $title", ({ options }) => {
     for (const { path, about, required, default: value } of options) {
       if (value !== undefined) expect(about.otherwise, path).toBeUndefined();
       // An optional one says what holds without it.
@@ -50,7 +50,7 @@ describe("the reference describes", () => {
     }
   });
 
-  test("what is in the objects of a schema, with its default and whether it must be there", () => {
+  test("a schema's objects, with their defaults and required options", () => {
     const other = object({ hidden: v.string() });
     const schema = object({
       a: v.string(),
@@ -75,7 +75,7 @@ describe("the reference describes", () => {
 });
 
 describe("the command line in --help and in the manual", () => {
-  test("is the one that is accepted, each option with its argument", () => {
+  test("is accepted, each option with its argument", () => {
     for (const [option] of optionTexts) {
       const words = (option.split(", ").at(-1) ?? "").split(" ");
       const argument = { "--log-level": "debug", "--log-format": "json", "--set": "a=b" }[words[0] ?? ""] ?? "x";
@@ -87,7 +87,7 @@ describe("the command line in --help and in the manual", () => {
     }
   });
 
-  test("leaves out no option that the parser knows", () => {
+  test("includes every option of the parser", () => {
     const source = readFileSync(join(project, "src/cli/command-line.ts"), "utf8");
     const known = [...source.matchAll(/^ +"?([a-z-]+)"?: \{ type: "/gm)].map(([, name = ""]) => name);
     expect(known.length).toBeGreaterThan(8);
@@ -95,14 +95,14 @@ describe("the command line in --help and in the manual", () => {
     expect(told.sort()).toEqual(known.sort());
   });
 
-  test("has every exit status", () => {
+  test("lists every exit status", () => {
     const page = manualPages("1.2.3").get("fetcher.8") ?? "";
     expect(page).toContain("fetcher 1.2.3");
     for (const code of Object.values(ExitCode)) expect(page).toMatch(new RegExp(`^\\.TP\\n\\\\fB${code}\\\\fR$`, "m"));
   });
 });
 
-test("the manual of with-secrets has its exit statuses, and no other", () => {
+test("the manual of with-secrets lists its exit statuses, and no others", () => {
   const page = manualPages("1.2.3").get("with-secrets.1") ?? "";
   const script = readFileSync(join(project, "src/service-side/with-secrets.sh"), "utf8");
   const given = [...script.matchAll(/\bfail (\d+) /g)].map(([, status]) => status);
@@ -111,7 +111,7 @@ test("the manual of with-secrets has its exit statuses, and no other", () => {
   expect(new Set(told)).toEqual(new Set(given));
 });
 
-test("fetcher(8) answers the ten usual questions, with commands that there are", () => {
+test("fetcher(8) answers the ten usual questions, with existing commands", () => {
   const page = manualPages("1.2.3").get("fetcher.8") ?? "";
   expect(page.match(/^\.SS ".*\?"$/gm)?.length).toBeGreaterThanOrEqual(10);
   const known = [...commandTexts.map(([words]) => words.split(" ")[1]), "run"];
@@ -119,10 +119,10 @@ test("fetcher(8) answers the ten usual questions, with commands that there are",
     for (const [, command = ""] of answer.matchAll(/`fetcher ([a-z]+)/g)) expect(known).toContain(command);
 });
 
-describe("what is said of options elsewhere", () => {
+describe("descriptions of options elsewhere", () => {
   const options = sections.flatMap((section) => section.options);
 
-  test("in the guide to one file is of options that there are", () => {
+  test("the guide to one file names only existing options", () => {
     const guide = readFileSync(join(project, "docs/how-to/one-file.md"), "utf8");
     const named = [...guide.matchAll(/^\| `([\w.]+)` /gm)].map(([, name = ""]) => name);
     const known = options.flatMap(({ path }) => [path, path.split(".").slice(0, -1).join(".")]);
@@ -130,7 +130,7 @@ describe("what is said of options elsewhere", () => {
     expect(named.filter((name) => !known.includes(name))).toEqual([]);
   });
 
-  test("in docs/explanation/rotation.md has the defaults of the schema, and the limits of the code", () => {
+  test("docs/explanation/rotation.md has the schema's defaults, and the code's limits", () => {
     const page = readFileSync(join(project, "docs/explanation/rotation.md"), "utf8");
     for (const [, name = "", value] of page.matchAll(/^\*\*`(\w+)`\*\* \(([\d.]+)(?: s)?\)/gm))
       expect({ name, value: Number(value) }).toEqual({
@@ -143,7 +143,7 @@ describe("what is said of options elsewhere", () => {
   });
 });
 
-describe("the documents that are made of the code", () => {
+describe("the generated documents", () => {
   test("are current (npm run docs)", async () => {
     for (const [path, text] of await generatedDocuments(project))
       expect(readFileSync(join(project, path), "utf8"), path).toBe(text);
@@ -158,7 +158,7 @@ describe("the documents that are made of the code", () => {
     );
   });
 
-  needs("mandoc").test("are manual pages that mandoc reads without a complaint", () => {
+  needs("mandoc").test("mandoc reads the manual pages without a warning", () => {
     for (const [name, page] of manualPages("1.2.3")) {
       const { stdout } = spawnSync("mandoc", ["-Tlint"], { input: page, encoding: "utf8" });
       // A release has no date yet.
@@ -169,7 +169,7 @@ describe("the documents that are made of the code", () => {
     }
   });
 
-  needs("man").test("are shown by man, with nothing left of the markup", () => {
+  needs("man").test("man shows the manual pages without leftover markup", () => {
     for (const [name, page] of manualPages("1.2.3")) {
       const env = { ...process.env, MANWIDTH: "100", LC_ALL: "C.UTF-8", MAN_KEEP_FORMATTING: "" };
       const options = { encoding: "utf8", env, input: page } as const;

@@ -36,7 +36,7 @@ async function broken({
 }
 
 describe("a stop right after an action that broke the service", () => {
-  test("waits for newer secrets, and has both started again when they come", async () => {
+  test("waits for newer secrets, and restarts both when they come", async () => {
     const { store, clock, log, notifier, end, ended, revived } = await broken();
     await clock.advance(5);
     expect([ended(), revived()]).toEqual([false, 0]);
@@ -52,7 +52,7 @@ describe("a stop right after an action that broke the service", () => {
     );
   });
 
-  test("looks again where its first look gets no answer: the stop ends its children, too", async () => {
+  test("looks again when its first look gets no answer, because the stop ends its child processes too", async () => {
     const { clock, systemd, ended } = await broken({ answers: false });
     await clock.advance(0.3);
     expect(ended()).toBe(false);
@@ -63,7 +63,7 @@ describe("a stop right after an action that broke the service", () => {
     await clock.until(ended, 5);
   });
 
-  test("ends after its time where none come, and says that the service stays failed", async () => {
+  test("ends after its time when none come, and says that the service stays failed", async () => {
     const { clock, log, ended, revived } = await broken();
     await clock.until(ended, LONGEST_HELP + 2);
     expect(revived()).toBe(0);
@@ -77,7 +77,7 @@ describe("a stop right after an action that broke the service", () => {
     expect(revived()).toBe(0);
   });
 
-  test("ends at once where the machine goes down", async () => {
+  test("ends at once when the machine shuts down", async () => {
     const { ended, revived } = await broken({ goesDown: true });
     expect([ended(), revived()]).toEqual([true, 0]);
   });

@@ -27,13 +27,13 @@ async function runs() {
   return { file, configuration, running };
 }
 
-test("one that came too late, and is dropped, leaves the file different from what runs", async () => {
+test("a configuration that came too late stays marked as different from the running one", async () => {
   const { file, configuration, running } = await runs();
   expect((await configuration.successor(undefined, running))?.config.secrets.map(({ id }) => id)).toEqual(["b"]);
   expect(await configuration.difference()).toBe(`${file} was changed since it was read`);
 });
 
-test("one that is taken over is what runs, and the next reload finds nothing to take", async () => {
+test("a configuration taken over is the running one, and the next reload finds nothing to take over", async () => {
   const { configuration, running } = await runs();
   const successor = await configuration.successor(undefined, running);
   await successor?.taken();

@@ -21,7 +21,7 @@ describe("base64", () => {
     expect(text(shape(encoded, { decode: "base64" }))).toBe(value);
   });
 
-  test("all bytes come back, wrapped as base64(1) does", () => {
+  test("decodes all bytes, wrapped as base64(1) does", () => {
     const bytes = Buffer.from(Array.from({ length: 1000 }, (_, index) => (index * 7) % 256));
     for (let length = 990; length < 1000; length += 1) {
       const part = bytes.subarray(0, length);
@@ -43,12 +43,12 @@ describe("base64", () => {
     "YWJj!",
     `${canary}!`,
     "\ufeffYQ==",
-  ])("%j is none: invalid, told without the value", (encoded) => {
+  ])("refuses %j as invalid, without showing the value", (encoded) => {
     const outcome = shape(encoded, { decode: "base64" });
     expect(outcome).toMatchObject({ kind: "invalid", message: "secret/app: is not base64, which `decode` expects" });
   });
 
-  test("the text is overwritten, taken or not", () => {
+  test("overwrites the text, valid or not", () => {
     for (const encoded of ["YWJj", "YWJ!"]) {
       const outcome = fetched(encoded);
       shaped(outcome, { decode: "base64", join: false, all: false }, () => "x");
@@ -64,28 +64,28 @@ describe("join", () => {
   ])("%s", (list, value) => {
     expect(text(shape(list, { join: true }))).toBe(value);
   });
-  test.each(['"text"', "{}", `["a", 1]`, canary, "null"])("%s is no array of strings", (value) => {
+  test.each(['"text"', "{}", `["a", 1]`, canary, "null"])("refuses %s, which is not an array of strings", (value) => {
     expect(text(shape(value, { join: true }))).toBe("secret/app: is not an array of strings, which `join` expects");
   });
 });
 
 describe("all", () => {
-  test("an object stays as it is", () => {
+  test("keeps an object unchanged", () => {
     expect(text(shape('{"a":1}', { all: true }))).toBe('{"a":1}');
   });
-  test("an object without keys does not count: what is published of it stays", () => {
+  test("ignores an object without keys, and its published set stays", () => {
     expect(shape("{}", { all: true })).toEqual({ status: "missing", where: "no key in secret/app" });
   });
-  test.each(["[1]", "1", canary, ""])("%j is no object", (value) => {
+  test.each(["[1]", "1", canary, ""])("refuses %j, which is not an object", (value) => {
     expect(text(shape(value, { all: true }))).toBe("secret/app: is not a JSON object, which `all` expects");
   });
-  test("there is an end to the keys", () => {
+  test("limits the number of keys", () => {
     const keys = Object.fromEntries(Array.from({ length: MOST_KEYS + 1 }, (_, index) => [`k${index}`, 1]));
     expect(text(shape(JSON.stringify(keys), { all: true }))).toContain("has more than 1000 keys");
   });
 });
 
-test("a failure, and what asks for nothing, pass as they are", () => {
+test("passes failures and undecoded values unchanged", () => {
   const failure = new BackendError("denied", "no");
   expect(shaped(failure, { decode: "base64", join: false, all: false }, () => "x")).toBe(failure);
   const value = fetched("YQ==");

@@ -50,7 +50,7 @@ const before = (values: Readonly<Record<string, string>>) =>
   new Map(Object.entries(values).map(([id, value]) => [id, Buffer.from(value)]));
 
 describe("a store that answers", () => {
-  test("is asked once, for all", async () => {
+  test("gets one request for all secrets", async () => {
     const store = new FakeStore({ a: "1", b: "2" });
     const { clock, texts, end } = load(store);
     await clock.advance(0);
@@ -63,7 +63,7 @@ describe("a store that answers", () => {
     ["missing", missing("b"), '66 fake: secret "b": no b here'],
     ["refused", new BackendError("denied", "permission denied"), '77 fake: secret "b": permission denied'],
     ["invalid", new BackendError("invalid", "no key b"), '78 fake: secret "b": no key b'],
-  ] as const)("a %s secret ends the start at once: only a person can mend it", async (_, outcome, message) => {
+  ] as const)("ends the start at once for a %s secret, which only a person can fix", async (_, outcome, message) => {
     const { clock, end } = load(new FakeStore({ a: "1", b: outcome }));
     await clock.advance(0);
     expect(exit(end())).toBe(message);
@@ -73,7 +73,7 @@ describe("a store that answers", () => {
     ["refused", new BackendError("denied", "access denied", undefined, 60), "77"],
     ["missing", { status: "missing", where: "no b", mayHealFor: 60 }, "66"],
   ] as const)(
-    "a secret that is %s is asked for again for as long as the store may take it back",
+    "gets further requests for a %s secret for as long as its answer may change",
     async (_, no, code) => {
       const late = new FakeStore({ a: "1", b: no });
       const healed = load(late);
@@ -90,7 +90,7 @@ describe("a store that answers", () => {
     },
   );
 
-  test("an outage in between does not lengthen that for ever", async () => {
+  test("does not extend that period after an outage in between", async () => {
     const no = new BackendError("denied", "access denied", undefined, 60);
     const store = new FakeStore({ a: "1", b: no });
     const { clock, ended, end } = load(store);
@@ -103,7 +103,7 @@ describe("a store that answers", () => {
     expect(exit(end())).toMatch(/^77 /);
   });
 
-  test("a final failure is not hidden behind one that may heal", async () => {
+  test("ends the start for a final failure even if another one may heal", async () => {
     const { clock, end } = load(new FakeStore({ a: refused, b: missing("b") }));
     await clock.advance(0);
     expect(exit(end())).toMatch(/^66 /);
@@ -113,7 +113,7 @@ describe("a store that answers", () => {
     ["missing", missing("b")],
     ["refused", new BackendError("denied", "permission denied")],
     ["invalid", new BackendError("invalid", "no text")],
-  ])("an optional secret that is %s is done without, and not asked for again", async (_, outcome) => {
+  ])("publishes without an optional secret that is %s, and does not ask for it again", async (_, outcome) => {
     const store = new FakeStore({ a: "1", b: outcome });
     const { clock, texts, end, log } = load(store, { secrets: { a: {}, b: { optional: true } } });
     await clock.advance(0);
@@ -122,7 +122,7 @@ describe("a store that answers", () => {
     expect(log.at("warn").join()).toMatch(/published without it$/);
   });
 
-  test("an optional secret is waited for while the store does not answer: nobody knows whether it is there", async () => {
+  test("delays the start for an optional secret during an outage, because its existence is unknown", async () => {
     const store = new FakeStore({ a: "1", b: refused });
     const { clock, texts, ended } = load(store, { secrets: { a: {}, b: { optional: true } } });
     await clock.advance(10);
@@ -134,7 +134,7 @@ describe("a store that answers", () => {
 });
 
 describe("a store that does not answer", () => {
-  test("for one secret does not let the lease of another one end meanwhile", async () => {
+  test("for one secret does not let another secret's lease end meanwhile", async () => {
     const store = new FakeStore({ a: "lease", b: refused });
     store.leases.set("a", 10);
     store.watch = undefined;
@@ -148,7 +148,7 @@ describe("a store that does not answer", () => {
     expect(texts()["a"]).not.toBe("lease-1");
   });
 
-  test("is left alone as long as it asks, whatever lease of another secret ends meanwhile", async () => {
+  test("gets no request for as long as it asks, even if another secret's lease ends meanwhile", async () => {
     const store = new FakeStore({ a: "lease", b: new BackendError("unavailable", "busy", 300) });
     store.leases.set("a", 20);
     store.watch = undefined;
@@ -159,7 +159,7 @@ describe("a store that does not answer", () => {
     expect(statuses).toEqual(["waiting for fake: busy (attempt 1, next in 300 s)"]);
   });
 
-  test("is asked again with growing delays, only for what failed, and said once", async () => {
+  test("gets requests with growing delays, for what failed only, with one log line", async () => {
     const store = new FakeStore({ a: "1", b: refused });
     store.watch = undefined;
     const { clock, texts, ended, log, statuses } = load(store);
@@ -179,7 +179,7 @@ describe("a store that does not answer", () => {
     expect(log.at("notice")).toEqual(["fake: answers again"]);
   });
 
-  test("is left alone as long as it asks (Retry-After)", async () => {
+  test("gets no request for as long as it asks (Retry-After)", async () => {
     const store = new FakeStore({ a: new BackendError("unavailable", "throttled", 17), b: refused });
     store.watch = undefined;
     const { clock, statuses } = load(store, { random: 0 });
@@ -190,7 +190,7 @@ describe("a store that does not answer", () => {
     expect(store.fetches).toHaveLength(2);
   });
 
-  test("ends the start with 69 after startTimeout, finally", async () => {
+  test("ends the start with 69 after startTimeout", async () => {
     const store = new FakeStore({ a: refused, b: "2" });
     const { clock, ended, end } = load(store, { startTimeout: 20 });
     const seconds = await clock.until(ended);
@@ -198,21 +198,21 @@ describe("a store that does not answer", () => {
     expect(seconds).toBeCloseTo(20, 0);
   });
 
-  test("may not hang beyond startTimeout either", async () => {
+  test("cannot hang beyond startTimeout either", async () => {
     const store = new FakeStore({ a: "1", b: "2" });
     const { clock } = load(store, { startTimeout: 20 });
     await clock.advance(0);
     expect(store.limits).toEqual([20]);
   });
 
-  test("is waited for without end by default", async () => {
+  test("delays the start without limit by default", async () => {
     const store = new FakeStore({ a: refused, b: "2" });
     const { clock, ended } = load(store);
     await clock.advance(7200);
     expect(ended()).toBe(false);
   });
 
-  test("does not keep a stop waiting, and leaves no timer", async () => {
+  test("does not delay a stop, and leaves no timer", async () => {
     const store = new FakeStore({ a: refused, b: "2" });
     const { clock, stop, end } = load(store);
     await clock.advance(60);
@@ -223,8 +223,8 @@ describe("a store that does not answer", () => {
   });
 });
 
-describe("a secret that may still come", () => {
-  test("is waited for, and a hint shortens the wait", async () => {
+describe("a secret that may still appear", () => {
+  test("delays the start, and a hint shortens the wait", async () => {
     const store = new FakeStore({ a: "1", b: missing("b", true) });
     const { clock, texts, end, ended } = load(store);
     await clock.advance(600);
@@ -236,7 +236,7 @@ describe("a secret that may still come", () => {
     expect(texts()).toEqual({ a: "1", b: "late" });
   });
 
-  test("comes without a hint too, when the watch is broken", async () => {
+  test("arrives without a hint too, when the watch is broken", async () => {
     const store = new FakeStore({ a: "1", b: missing("b", true) });
     const { clock, ended } = load(store);
     await clock.advance(1);
@@ -246,17 +246,17 @@ describe("a secret that may still come", () => {
     await clock.until(ended, 31);
   });
 
-  test("ends with 69 at startTimeout: it is not known to be missing for good", async () => {
+  test("ends the start with 69 at startTimeout, because it may still appear", async () => {
     const { clock, end, ended } = load(new FakeStore({ a: "1", b: missing("b", true) }), { startTimeout: 5 });
     await clock.until(ended);
     expect(exit(end())).toMatch(/^69 .*no b here/);
   });
 });
 
-describe("beside a set that was published before", () => {
+describe("with an earlier published set", () => {
   const published = before({ a: "old a", b: "old b" });
 
-  test("a store that does not answer is given 5 s, then the set is adopted", async () => {
+  test("waits 5 s for a silent store, then adopts the set", async () => {
     const { clock, end, ended, texts, log } = load(new FakeStore({ a: refused, b: refused }), { published });
     const seconds = await clock.until(ended);
     expect(end()).toEqual({ adopted: ["a", "b"] });
@@ -266,7 +266,7 @@ describe("beside a set that was published before", () => {
     expect(log.at("warn")).toEqual(["fake: connection refused; trying again"]);
   });
 
-  test("a startTimeout shorter than that does not take the set away", async () => {
+  test("adopts the set at a shorter startTimeout too", async () => {
     const store = new FakeStore({ a: refused, b: refused });
     const { clock, end, ended } = load(store, { published, startTimeout: 1 });
     await clock.until(ended);
@@ -277,14 +277,14 @@ describe("beside a set that was published before", () => {
     ["missing", missing("b")],
     ["denied", new BackendError("denied", "permission denied")],
     ["invalid", new BackendError("invalid", "no key")],
-  ])("a %s secret is adopted at once, the others are new", async (_, outcome) => {
+  ])("adopts a %s secret at once, and takes the others from the store", async (_, outcome) => {
     const { clock, end, texts } = load(new FakeStore({ a: "new a", b: outcome }), { published });
     await clock.advance(0);
     expect(end()).toEqual({ adopted: ["b"] });
     expect(texts()).toEqual({ a: "new a", b: "old b" });
   });
 
-  test("an optional secret that is refused keeps its value; one that is gone does not", async () => {
+  test("keeps the value of a refused optional secret, and drops that of a removed one", async () => {
     const store = new FakeStore({ a: new BackendError("denied", "permission denied"), b: missing("b") });
     const secrets = { a: { optional: true }, b: { optional: true } };
     const { clock, end, texts } = load(store, { published, secrets });
@@ -293,7 +293,7 @@ describe("beside a set that was published before", () => {
     expect(texts()).toEqual({ a: "old a" });
   });
 
-  test("a store that comes back within 5 s is believed", async () => {
+  test("uses the values of a store that comes back within 5 s", async () => {
     const store = new FakeStore({ a: refused, b: "new b" });
     const { clock, end, ended, texts } = load(store, { published });
     await clock.advance(2);
@@ -303,7 +303,7 @@ describe("beside a set that was published before", () => {
     expect(texts()).toEqual({ a: "new a", b: "new b" });
   });
 
-  test("a fetch that hangs gets no more than what is left of the 5 s", async () => {
+  test("gives a hanging fetch only the rest of the 5 s", async () => {
     const store = new FakeStore({ a: refused, b: refused });
     const { clock, ended } = load(store, { published });
     await clock.until(ended);
@@ -317,7 +317,7 @@ describe("a path that the unit's sandbox hides", () => {
     "no directory /var/x (yet); hidden by this unit's sandbox (TemporaryFileSystem=/var): add BindReadOnlyPaths=/var to the unit";
   const away = () => new BackendError("unavailable", hidden);
 
-  test("is waited for ten seconds, and then in a new sandbox", async () => {
+  test("gets ten seconds to appear, then a new sandbox", async () => {
     const store = new FakeStore({ a: "1" });
     const { clock, end, ended } = load(store, { secrets: { a: {} } });
     store.down = away();
@@ -327,7 +327,7 @@ describe("a path that the unit's sandbox hides", () => {
     expect(exit(end())).toBe(`75 fake: secret "a": ${hidden} (restarting, in case it is there by now)`);
   });
 
-  test("that comes into sight in the meantime ends nothing", async () => {
+  test("does not end the start when it appears meanwhile", async () => {
     const store = new FakeStore({ a: "1" });
     const { clock, end } = load(store, { secrets: { a: {} } });
     store.down = away();
@@ -337,7 +337,7 @@ describe("a path that the unit's sandbox hides", () => {
     expect(end()).toEqual({ adopted: [] });
   });
 
-  test("ends a start by startTimeout alone, where there is one", async () => {
+  test("ends a start only at startTimeout, if one is set", async () => {
     const store = new FakeStore({ a: "1" });
     const { clock, end, ended } = load(store, { secrets: { a: {} }, startTimeout: 30 });
     store.down = away();
@@ -347,7 +347,7 @@ describe("a path that the unit's sandbox hides", () => {
     expect(exit(end())).toMatch(/^69 .*gave up after startTimeout, 30 s/);
   });
 
-  test("with a set of an earlier life that is adopted", async () => {
+  test("does not matter once an earlier set is adopted", async () => {
     const store = new FakeStore({ a: "1" });
     const { clock, end } = load(store, { secrets: { a: {} }, published: before({ a: "old" }) });
     store.down = away();

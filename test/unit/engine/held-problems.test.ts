@@ -12,7 +12,7 @@ const fetched = (text: string, refreshAfter?: number): Fetched => ({
 });
 
 describe("held values", () => {
-  test("a replaced value is overwritten, and so is what is fetched and not held", () => {
+  test("overwrites a replaced value, and a fetched one that it does not hold", () => {
     const held = new HeldValues(new FakeClock());
     const [first, equal, second] = [fetched("one"), fetched("one", 60), fetched("two")];
     held.set("a", first);
@@ -32,7 +32,7 @@ describe("held values", () => {
     expect(held.size).toBe(0);
   });
 
-  test("finding what differs changes nothing", () => {
+  test("finding changes does not change the held values", () => {
     const held = new HeldValues(new FakeClock());
     held.set("a", fetched("one"));
     const outcomes = new Map([["a", { ...fetched("one", 60), version: "2" }]]);
@@ -41,7 +41,7 @@ describe("held values", () => {
     expect(outcomes.get("a")?.value.toString()).toBe("one");
   });
 
-  test("a secret that did not come is not a change", () => {
+  test("a secret that the fetch did not return is not a change", () => {
     const held = new HeldValues(new FakeClock());
     held.set("a", fetched("one"));
     const outcomes = new Map<string, Outcome>([
@@ -52,7 +52,7 @@ describe("held values", () => {
     expect([...held.changesIn(outcomes).keys()]).toEqual(["c"]);
   });
 
-  test("the ends of leases", async () => {
+  test("returns the ends of leases", async () => {
     const clock = new FakeClock();
     const held = new HeldValues(clock);
     const none = new Set<string>();
@@ -81,7 +81,7 @@ describe("problems", () => {
     };
   }
 
-  test("the first failure is news, repeats and a variation of it are not, another kind is", () => {
+  test("reports the first failure and each new kind, but no repeats or variations", () => {
     const { log, note: say } = note();
     say(["a", refused]);
     say(["a", new BackendError("unavailable", "timed out")]);
@@ -90,7 +90,7 @@ describe("problems", () => {
     expect(log.at("debug")).toEqual(["vault: timed out; kept"]);
   });
 
-  test("an outage of a thousand secrets is one line, and so is its end", () => {
+  test("reports an outage of a thousand secrets in one line, and its end in another", () => {
     const { log, problems, note: say } = note();
     const ids = Array.from({ length: 1000 }, (_, index) => `s${index}`);
     say(...ids.map((id): [string, Outcome] => [id, refused]));
@@ -102,7 +102,7 @@ describe("problems", () => {
     expect(problems.summary).toBeUndefined();
   });
 
-  test("failures that differ only in the place share one line with all ids; another cause gets its own", () => {
+  test("reports failures that differ only in their place in one line with all ids, and another cause in its own", () => {
     const { log, note: say } = note();
     say(
       ["a", new BackendError("denied", "secret/data/a: permission denied (status 403)")],

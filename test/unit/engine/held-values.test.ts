@@ -17,7 +17,7 @@ function holding(values: Readonly<Record<string, ReturnType<typeof value>>>) {
   return { held, clock };
 }
 
-test("a value that another replaces, and one of a secret that is none any more, are overwritten", () => {
+test("overwrites a replaced value, and the value of a removed secret", () => {
   const [first, second, other] = [value("first"), value("second"), value("other")];
   const { held } = holding({ a: first, b: other });
   held.set("a", second);
@@ -34,7 +34,7 @@ test("a value that another replaces, and one of a secret that is none any more, 
   expect(held.size).toBe(0);
 });
 
-test("going back to a published set drops what it has not, overwritten, and keeps no end", () => {
+test("going back to a published set drops and overwrites other values, and keeps no lease end", () => {
   const [stays, goes] = [value("stays", 60), value("goes", 60)];
   const { held } = holding({ a: stays, b: goes });
   expect(held.hasLease).toBe(true);
@@ -45,7 +45,7 @@ test("going back to a published set drops what it has not, overwritten, and keep
   expect(held.hasLease).toBe(false);
 });
 
-test("what was fetched and is not held is overwritten; what is held stays", () => {
+test("overwrites a fetched value that it does not hold, and keeps a held one", () => {
   const kept = value("kept");
   const { held } = holding({ a: kept });
   const [again, unknown] = [bytes("again"), bytes("unknown")];
@@ -58,7 +58,7 @@ test("what was fetched and is not held is overwritten; what is held stays", () =
   expect([isZero(again), isZero(unknown)]).toEqual([true, true]);
 });
 
-test("the same bytes in the store are no change, and only their version and end are taken over", () => {
+test("identical bytes in the store are not a change; only their version and end are updated", () => {
   const { held, clock } = holding({ a: value("same") });
   const answer = { ...value("same", 30), version: "2" };
   expect([...held.changesIn(new Map([["a", answer]])).keys()]).toEqual([]);
@@ -69,7 +69,7 @@ test("the same bytes in the store are no change, and only their version and end 
   expect([...held.changesIn(new Map([["b", answer]])).keys()]).toEqual(["b"]);
 });
 
-test("values of one lease are due together, a tenth of a second apart at most, and one without an end never", async () => {
+test("values of one lease are due together, at most a tenth of a second apart, and a value without a lease never", async () => {
   const { held, clock } = holding({ a: value("a", 10), b: value("b", 10.1), c: value("c", 10.2), d: value("d") });
   const none = new Set<string>();
   expect(held.nextEnd(none)).toBe(clock.monotonic() + 10e6);
@@ -83,7 +83,7 @@ test("values of one lease are due together, a tenth of a second apart at most, a
   expect(isEnding(undefined, Infinity)).toBe(false);
 });
 
-test("whether a change has an end", () => {
+test("tells whether a change has a lease", () => {
   expect(hasLease(new Map([["a", value("a")]]))).toBe(false);
   expect(
     hasLease(

@@ -31,14 +31,14 @@ const value = (text: string, refreshAfter?: number): Outcome => ({
 });
 const denied = new BackendError("denied", "permission denied");
 
-describe("what is owed", () => {
-  test("is nothing at first: nobody wakes", () => {
+describe("the list of owed work", () => {
+  test("is empty at first, and wakes nothing", () => {
     const { owed } = owing();
     expect(owed.seconds).toBe(Infinity);
     expect(owed.due(undefined)).toBeUndefined();
   });
 
-  test("a silent store is asked for each secret that it did not answer, with growing pauses", async () => {
+  test("asks a silent store for each secret that it did not answer, with growing pauses", async () => {
     const { clock, owed, settle } = owing();
     settle({ a: refused, b: value("b0") }, "unchanged");
     const pauses = [];
@@ -54,7 +54,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("a half-done publish is tried again with growing pauses until it is whole", async () => {
+  test("retries a partial publish with growing pauses until it is whole", async () => {
     const { clock, owed, settle } = owing();
     const pauses = [];
     for (let round = 0; round < 6; round += 1) {
@@ -70,7 +70,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("of settings or templates that make other files: only templates are told to the target, and a publish pays both", () => {
+  test("covers changed settings and templates: only templates notify the target, and one publish settles both", () => {
     const { owed } = owing();
     expect(owed.files).toBeUndefined();
     owed.settingsMayDiffer();
@@ -87,7 +87,7 @@ describe("what is owed", () => {
     expect(owed.areTemplatesUnread).toBe(false);
   });
 
-  test("after verify refused a set, nothing is owed until something is published", () => {
+  test("is empty after verify refused a set, until something is published", () => {
     const { owed } = owing();
     owed.refuse("one");
     expect([owed.isRefused("one"), owed.isRefused("two")]).toEqual([true, false]);
@@ -97,14 +97,14 @@ describe("what is owed", () => {
 
   test.each([
     ["refuses it", denied],
-    ["has it no more", missing("a")],
-  ])("is nothing where the store %s: a person must mend that, and ask", (_, answer) => {
+    ["no longer has it", missing("a")],
+  ])("is empty when the store %s: a person must fix that, and reload", (_, answer) => {
     const { owed, settle } = owing();
     settle({ a: answer }, "unchanged");
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("after a disk failed, the value and the publish are owed", async () => {
+  test("holds the value and the publish after a disk failure", async () => {
     const { clock, owed, settle } = owing();
     settle({ a: value("a1") }, "failed");
     await clock.advance(owed.seconds);
@@ -113,7 +113,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBe(Infinity);
   });
 
-  test("after a disk failed and no value changed, only the publish is owed", async () => {
+  test("holds only the publish after a disk failure without a changed value", async () => {
     const { clock, owed, settle } = owing();
     owed.templatesAre("changed", true);
     settle({}, "failed");
@@ -125,7 +125,7 @@ describe("what is owed", () => {
     expect([owed.seconds, owed.files]).toEqual([Infinity, undefined]);
   });
 
-  test("is not asked for sooner than the store wants to be, by polls and hints neither", async () => {
+  test("does not ask sooner than the store allows, even for polls and hints", async () => {
     const { clock, owed, settle } = owing();
     owed.poll(30);
     settle({ a: new BackendError("unavailable", "throttled", 300), b: value("b0") }, "unchanged");
@@ -136,7 +136,7 @@ describe("what is owed", () => {
     expect(owed.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("a new lease that is in no file is asked for seldom, because each answer is another one", async () => {
+  test("asks rarely for an unpublished new lease, because each answer is another lease", async () => {
     const { clock, owed, settle } = owing();
     owed.poll(30);
     settle({ a: value("a1", 4000) }, "failed");
@@ -148,7 +148,7 @@ describe("what is owed", () => {
     expect(owed.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("a lease that ends is replaced in time; a failed try is repeated, not at once", async () => {
+  test("replaces an ending lease in time, and repeats a failed attempt later", async () => {
     const { clock, owed, settle } = owing();
     settle({ a: value("a1", 400) }, "published");
     expect(owed.seconds).toBe(400);
@@ -162,7 +162,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBeGreaterThan(50);
   });
 
-  test("ends for what the store has taken back", () => {
+  test("drops a change that the store has taken back", () => {
     const { owed, settle } = owing();
     owed.obstruct("publish", "the disk is full");
     settle({ a: value("a1") }, "failed");
@@ -170,7 +170,7 @@ describe("what is owed", () => {
     expect([owed.seconds, owed.obstacles]).toEqual([Infinity, []]);
   });
 
-  test("stays for what the store was not asked for", () => {
+  test("keeps a change that the last fetch did not ask for", () => {
     const { owed, settle } = owing();
     owed.obstruct("publish", "the disk is full");
     settle({ a: value("a1") }, "failed");
@@ -179,7 +179,7 @@ describe("what is owed", () => {
     expect(owed.seconds).toBeLessThan(30);
   });
 
-  test("what stands in the way is looked at every minute", async () => {
+  test("checks an obstacle every minute", async () => {
     const { clock, owed } = owing();
     expect(owed.obstruct("mend", "no space")).toBe(true);
     expect(owed.obstruct("mend", "no space")).toBe(false);
@@ -195,7 +195,7 @@ describe("what is owed", () => {
   });
 });
 
-test("after a reload, a question left over from the start is no longer quiet", () => {
+test("no longer treats a request left over from the start as quiet after a reload", () => {
   const { owed } = owing();
   owed.missedByStart(["a"], true);
   expect([owed.isQuiet("a"), owed.isQuiet("b")]).toEqual([true, false]);

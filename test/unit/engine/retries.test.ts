@@ -22,8 +22,8 @@ async function restarted(store: FakeStore, more: object = {}, first = new FakeSt
   return life;
 }
 
-describe("what a start beside a published set could not get", () => {
-  test("an optional secret that was never there is had when the store comes back", async () => {
+describe("secrets missing at a start with a published set", () => {
+  test("fetches an optional secret that never existed, when the store comes back", async () => {
     const secrets = { a: {}, x: { optional: true } };
     const store = new FakeStore({ a: "a1", x: "x1" });
     store.down = refused;
@@ -35,7 +35,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [^;]*$/);
   });
 
-  test("a secret that the store does not have is not asked for for ever", async () => {
+  test("does not ask for ever for a secret that the store does not have", async () => {
     const secrets = { a: {}, x: { optional: true } };
     const store = new FakeStore({ a: "a1" });
     store.down = refused;
@@ -49,9 +49,9 @@ describe("what a start beside a published set could not get", () => {
 
   test.each([
     ["refuses it", denied],
-    ["has it no more", missing("a")],
+    ["no longer has it", missing("a")],
     ["has no proper value for it", new BackendError("invalid", "no text")],
-  ])("where the store %s, it is asked seldom, until a person has mended that", async (_, answer) => {
+  ])("asks rarely when the store %s, until a person has fixed that", async (_, answer) => {
     const store = new FakeStore({ a: answer, b: "b1" });
     const life = await restarted(store);
     const { length } = store.fetches;
@@ -67,7 +67,7 @@ describe("what a start beside a published set could not get", () => {
     expect(store.fetches).toHaveLength(later);
   });
 
-  test("a lease among it is renewed again, however late", async () => {
+  test("renews a lease among them again, however late", async () => {
     const store = new FakeStore({ a: denied, b: "b1" });
     store.leases.set("a", 400);
     const life = await restarted(store);
@@ -80,7 +80,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.file("a")).not.toBe(published);
   });
 
-  test("a lease that the store offers again is fetched once, because each answer may be another one", async () => {
+  test("fetches a lease once when the store offers it again, because each answer may be another one", async () => {
     const store = new FakeStore({ a: "lease", b: "b1" });
     store.leases.set("a", 4000);
     store.down = refused;
@@ -93,7 +93,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.file("a")).toMatch(/^lease/);
   });
 
-  test("a lease that verify refuses is not asked for every minute", async () => {
+  test("does not ask every minute for a lease that verify refuses", async () => {
     const store = new FakeStore({ a: "lease", b: "b1" });
     store.leases.set("a", 40_000);
     const life = await restarted(store, { onChange: { verify: { command: ["/no/such/verify"] } } });
@@ -106,7 +106,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.file("a")).toBe("a1");
   });
 
-  test("a set that verify refuses is looked at again", async () => {
+  test("asks verify again about a refused set", async () => {
     const store = new FakeStore({ a: "bad", b: "b1" });
     const verify = { command: ["sh", "-c", 'test "$a" != bad'] };
     const life = await restarted(store, { onChange: { verify } });
@@ -116,7 +116,7 @@ describe("what a start beside a published set could not get", () => {
     await life.clock.until(() => life.file("a") === "good", 70);
   });
 
-  test("SIGHUP while the store is away still is acted on when it answers", async () => {
+  test("acts on a SIGHUP during an outage when the store answers", async () => {
     const store = new FakeStore({ a: "a2", b: "b1" });
     store.down = refused;
     const life = await restarted(store);
@@ -129,7 +129,7 @@ describe("what a start beside a published set could not get", () => {
     expect(life.restarts()).toBe(1);
   });
 
-  test("SIGHUP meanwhile does not end that", async () => {
+  test("SIGHUP meanwhile does not end the requests", async () => {
     const store = new FakeStore({ a: denied, b: "b1" });
     const life = await restarted(store);
     life.sidecar.reload();
@@ -141,9 +141,9 @@ describe("what a start beside a published set could not get", () => {
 
 describe("after SIGHUP", () => {
   test.each([
-    ["has not had yet", false, 1],
-    ["has had by a restart of its own", true, 0],
-  ])("the service is told of what it %s", async (_, again, restarts) => {
+    ["does not have yet", false, 1],
+    ["got by its own restart", true, 0],
+  ])("restarts the service only when needed, for a secret that it %s", async (_, again, restarts) => {
     const store = new FakeStore({ a: refused, b: "b1" });
     const life = await restarted(store);
     store.put("a", "a2");
@@ -161,7 +161,7 @@ describe("after SIGHUP", () => {
     expect(life.log.at("notice").at(-1)).toBe("fetched again: nothing has changed");
   });
 
-  test("only what the store did not answer for is asked for again: a change of another is not followed", async () => {
+  test("asks again only for secrets that the store did not answer for, and follows no other change", async () => {
     const life = await startSidecar({ config });
     life.store.put("a", refused);
     life.sidecar.reload();

@@ -28,7 +28,7 @@ async function verifying(script: string, timeout = 30) {
 }
 
 describe("verify", () => {
-  test("sees the whole new set, and its variables, before anybody else does", async () => {
+  test("sees the whole new set, and its variables, before any reader does", async () => {
     const { rotate, note, file } = await verifying(
       'cat "$SECRETS_DIRECTORY/a" "$SECRETS_DIRECTORY/b" > $1/files; printf %s "$a,$b" > $1/variables; printf %s "$PATH" > $1/path',
     );
@@ -57,7 +57,7 @@ describe("verify", () => {
     ["the verify command exited with 7", `echo ${canary}; echo ${canary} >&2; exit 7`],
     ["the verify command was killed by SIGKILL", "kill -9 $$"],
   ])(
-    "%s: the old set stays, the target is not touched, and why is said, without what it printed",
+    "%s: keeps the old set, leaves the target alone, and reports why, without the command's output",
     async (why, script) => {
       const { rotate, file, log, notifier, directory, systemd, clock } = await verifying(script);
       await rotate(canary);
@@ -71,7 +71,7 @@ describe("verify", () => {
     },
   );
 
-  test("that takes too long is killed with its children", async () => {
+  test("kills a command that takes too long, with its children", async () => {
     const { rotate, log, note } = await verifying('sleep 600 & echo $! > "$1/child"; wait', 0.3);
     await rotate("a2");
     expect(log.at("error")).toEqual(["the new secrets are not published: the verify command took longer than 0.3 s"]);
@@ -79,7 +79,7 @@ describe("verify", () => {
     await until(() => !isAlive(child));
   });
 
-  test("that does not exist is said to be so", async () => {
+  test("reports a command that does not exist", async () => {
     const verify = { command: ["/no/such/program"] };
     const { store, clock, log, file } = await startSidecar({ config: { onChange: { verify } } });
     store.put("a", "a2");
@@ -92,7 +92,7 @@ describe("verify", () => {
     expect(file("a")).toBe("a1");
   });
 
-  test("does not run again on a set that it refused, until the next change or SIGHUP", async () => {
+  test("does not run again on a refused set, until the next change or SIGHUP", async () => {
     const { rotate, runs, clock, notes, sidecar, file, log, notifier } = await verifying(
       'printf x >> $1/runs; test -e "$1/good"',
     );
@@ -112,7 +112,7 @@ describe("verify", () => {
     expect(notifier.last).not.toContain("not published");
   });
 
-  test("a refused set that the store takes back is no problem any more", async () => {
+  test("is no problem any more once the store takes back a refused set", async () => {
     const { rotate, store, clock, notifier, systemd } = await verifying("exit 1");
     await rotate("a2");
     await clock.advance(0);
@@ -123,7 +123,7 @@ describe("verify", () => {
     expect(systemd.jobs).toEqual([]);
   });
 
-  test("a stop ends it, and says nothing about the set", async () => {
+  test("ends at a stop, and the log says nothing about the set", async () => {
     const { store, clock, stop, log, end, runs } = await verifying("printf x >> $1/runs; sleep 600");
     store.put("a", "a2");
     store.hint();
@@ -135,7 +135,7 @@ describe("verify", () => {
   });
 });
 
-describe("a start beside the set of an earlier life", () => {
+describe("a start with an earlier published set", () => {
   /** a1 and b1 are published, and the store has other values by now. The script is of sh, with `$1` for what it notes. */
   async function secondLife({
     script,
@@ -161,7 +161,7 @@ describe("a start beside the set of an earlier life", () => {
     return { ...life, notes, runs, ready };
   }
 
-  test("what verify refuses is not published: READY comes with the old set, and SIGHUP asks again", async () => {
+  test("does not publish what verify refuses: READY comes with the old set, and SIGHUP asks again", async () => {
     const life = await secondLife({ script: 'printf x >> $1/runs; test -e "$1/good" || exit 7' });
     await life.ready();
     const why = "the new secrets are not published: the verify command exited with 7";
@@ -177,14 +177,14 @@ describe("a start beside the set of an earlier life", () => {
     await life.clock.until(() => life.restarts() === 1, 60);
   });
 
-  test("what verify takes is published, and the service gets its action", async () => {
+  test("publishes what verify accepts, and the service gets its action", async () => {
     const life = await secondLife({ script: "printf x >> $1/runs" });
     await life.ready();
     expect([life.runs(), life.file("a"), life.log.at("error")]).toEqual([1, "a2", []]);
     await life.clock.until(() => life.restarts() === 1, 60);
   });
 
-  test("verify is not asked about what is published already", async () => {
+  test("does not ask verify about an unchanged set", async () => {
     const life = await secondLife({ script: "printf x >> $1/runs; exit 1", values: { a: "a1", b: "b1" } });
     await life.ready();
     await life.clock.advance(300);
@@ -192,14 +192,14 @@ describe("a start beside the set of an earlier life", () => {
     expect(life.systemd.jobs).toEqual([]);
   });
 
-  test("a stop ends verify, and says nothing about the set", async () => {
+  test("a stop ends verify, and the log says nothing about the set", async () => {
     const life = await secondLife({ script: "printf x >> $1/runs; sleep 600" });
     await until(() => life.runs() === 1);
     await life.stop();
     expect([life.file("a"), life.log.at("error")]).toEqual(["a1", []]);
   });
 
-  test("a full disk ends no start: the old set stays in use, and the new one is published when there is room", async () => {
+  test("a full disk does not end a start: the old set stays, and the new one is published when there is room", async () => {
     let disk: FailingDisk | undefined;
     const directory = join(freshDirectory(), "pub");
     const life = await secondLife({
@@ -218,7 +218,7 @@ describe("a start beside the set of an earlier life", () => {
     await life.clock.until(() => life.restarts() === 1, 60);
   });
 
-  test("a value that its variable cannot carry ends no start: the old set stays, whole", async () => {
+  test("a value that does not fit its variable does not end a start: the old set stays whole", async () => {
     const secrets = { a: { env: "A" }, b: {} };
     const life = await secondLife({ secrets, values: { a: `${canary}\0`, b: "b1" } });
     await life.ready();
@@ -240,7 +240,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-test("a value that its explicit variable cannot carry holds back only its own secret", async () => {
+test("a value that does not fit its explicit variable holds back only its own secret", async () => {
   const { store, clock, file, log, restarts, notifier } = await startSidecar({
     config: { secrets: { a: { env: "A" }, b: {} } },
   });

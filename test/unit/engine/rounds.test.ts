@@ -6,7 +6,7 @@ function refused(): never {
   throw Object.assign(new Error("not to be shown"), { code: "EMFILE", syscall: "uv_resident_set_memory" });
 }
 
-test("a system call that fails in a round is told once, and the next round publishes", async () => {
+test("reports a failed system call of a round once, and publishes in the next round", async () => {
   let isRefusing = true;
   const idle = () => {
     if (isRefusing) refused();
@@ -28,7 +28,7 @@ test("a system call that fails in a round is told once, and the next round publi
   expect(end()).toBe("runs");
 });
 
-test("a bug ends it, and is not taken for a failed call", async () => {
+test("ends on a bug, and does not take it for a failed call", async () => {
   const idle = () => {
     throw new TypeError("bug");
   };

@@ -26,7 +26,7 @@ function aged(secrets: Readonly<Record<string, string>>) {
 }
 
 describe("with a watch", () => {
-  test("steps that follow one another within settle are one publish and one action, however many", async () => {
+  test("several steps within settle are one publish and one action", async () => {
     const { store, clock, file, log, restarts } = await startSidecar();
     await clock.advance(1);
     for (let step = 1; step <= 15; step += 1) {
@@ -41,7 +41,7 @@ describe("with a watch", () => {
     expect(restarts()).toBe(1);
   });
 
-  test("changes that never come to rest go out after 15 times settle", async () => {
+  test("endless changes are published after 15 times settle", async () => {
     const { store, clock, file } = await startSidecar();
     await clock.advance(1);
     store.put("b", "b2");
@@ -56,7 +56,7 @@ describe("with a watch", () => {
     expect(await seconds()).toBeCloseTo(15 * 0.5, 0);
   });
 
-  test("a file that is younger than settle is looked at again, though no hint came for its last step", async () => {
+  test("looks again at a file younger than settle, even without a hint for its last step", async () => {
     const { clock, store, write } = aged({ a: "a1", b: "b1" });
     const { file, log } = await startSidecar({ clock, store });
     await clock.advance(1);
@@ -72,7 +72,7 @@ describe("with a watch", () => {
   });
 });
 
-test("a look waits for a file that is written in place, of which systemd sees the end alone", async () => {
+test("a look waits for a file written in place, although systemd reports only its end", async () => {
   const { clock, store, write } = aged({ a: "a1", b: "b1" });
   const config = configOf({
     resident: "on-change",
@@ -116,7 +116,7 @@ test("a poll that finds a change asks until the answer stays the same for settle
 });
 
 describe("a start", () => {
-  test("waits for a file that is still being written: without reloadOnChange half of it would stay", async () => {
+  test("waits for a file still being written: without reloadOnChange, half of it would stay", async () => {
     const { clock, store, write } = aged({ a: "a1", b: "b1" });
     write("a", "hal");
     const { notifier, file } = await startSidecar({ clock, store, config: { config: {}, onChange: { settle: 2 } } });
@@ -130,14 +130,14 @@ describe("a start", () => {
     expect(file("a")).toBe("half of it");
   });
 
-  test("does not wait for `settle` where that is long: what is left alone for 2 s is whole", async () => {
+  test("does not wait for a long `settle`: a file untouched for 2 s is whole", async () => {
     const { clock, store, write } = aged({ a: "a1", b: "b1" });
     write("a", "a2");
     const { notifier } = await startSidecar({ clock, store, config: { onChange: { settle: 600 } } });
     await clock.until(() => notifier.readies.length > 0, 2.1);
   });
 
-  test("does not wait for ever for what is written without end", async () => {
+  test("does not wait for ever for a file written without end", async () => {
     const { clock, store, write } = aged({ a: "a1", b: "b1" });
     const { notifier } = await startSidecar({
       clock,
@@ -154,7 +154,7 @@ describe("a start", () => {
     expect(notifier.readies).toHaveLength(1);
   });
 
-  test("beside a published set takes its value for a file that is still being written after five seconds", async () => {
+  test("with an earlier set uses the earlier value after five seconds for a file still being written", async () => {
     const { clock, store, write } = aged({ a: "a1", b: "b1" });
     const config = { onChange: { settle: 2 } };
     const first = await startSidecar({ clock, store, config });

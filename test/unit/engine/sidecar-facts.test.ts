@@ -4,7 +4,7 @@ import { startSidecar } from "./running-sidecar.ts";
 
 const troubled = { state: "ready", secrets: 2, failingSince: expect.any(String) as string };
 
-test("the overview has what is published, when the store answered, and when it is asked again", async () => {
+test("show the published secrets, when the store answered, and the next request", async () => {
   const { clock, store, facts } = await startSidecar();
   expect(facts()).toMatchObject({
     ...{ state: "ready", secrets: 2, checkedAt: clock.now().toISOString(), failingSince: null, problem: null },
@@ -18,7 +18,7 @@ test("the overview has what is published, when the store answered, and when it i
   expect(next).toBeLessThanOrEqual(clock.now().getTime() + 33_000);
 });
 
-test("a store that fails is told with its beginning, and its end", async () => {
+test("show a failing store with its beginning, and its end", async () => {
   const { clock, store, facts } = await startSidecar();
   store.down = refused;
   await clock.advance(40);
@@ -31,14 +31,14 @@ test("a store that fails is told with its beginning, and its end", async () => {
   expect(facts()).toMatchObject({ failingSince: null, problem: null });
 });
 
-test("the first lease's end is told", async () => {
+test("show the end of the first lease", async () => {
   const store = new FakeStore({ a: "lease", b: "b1" });
   store.leases.set("a", 400);
   const { clock, facts } = await startSidecar({ store });
   expect(facts()?.leaseEndsAt).toBe(new Date(clock.now().getTime() + 400_000).toISOString());
 });
 
-test("a waiting start says what it waits for", async () => {
+test("show what a waiting start waits for", async () => {
   const store = new FakeStore({ a: "a1", b: "b1" });
   store.down = refused;
   const { facts } = await startSidecar({ store });

@@ -22,7 +22,7 @@ function templated(text: string) {
 }
 
 describe("a template that cannot carry a secret", () => {
-  test("until the reload that also has a text for it: both are published, and the sidecar goes on", async () => {
+  test("waits for the reload that also has text for it: both are published, and the sidecar keeps running", async () => {
     const { config, template } = templated("{{a}}");
     const life = await startSidecar({ config, store: new FakeStore({ a: "a1", b: binary }) });
     template("{{a}} {{b}}");
@@ -34,7 +34,7 @@ describe("a template that cannot carry a secret", () => {
     expect(life.restarts()).toBe(1);
   });
 
-  test("at a reload: the template is read when the store has a text again, without another reload", async () => {
+  test("at a reload: is read when the store has text again, without another reload", async () => {
     const { config, template } = templated("{{a}}");
     const life = await startSidecar({ config, store: new FakeStore({ a: "a1", b: "b1" }) });
     life.store.put("b", binary);
@@ -50,7 +50,7 @@ describe("a template that cannot carry a secret", () => {
     expect(life.notifier.last).not.toContain("stay in use");
   });
 
-  test("after a restart beside a published set: said, the set stays, and a reload does not end the sidecar", async () => {
+  test("after a restart with a published set: the log says so, the set stays, and a reload does not end the sidecar", async () => {
     const { config, template } = templated("{{a}}");
     const store = new FakeStore({ a: "a1", b: binary });
     const first = await startSidecar({ config, store });
@@ -72,7 +72,7 @@ describe("a template that cannot carry a secret", () => {
   });
 });
 
-describe("what could not be written is written later, though no secret changes", () => {
+describe("a failed write is repeated later, even if no secret changes", () => {
   test("a stricter mode after a restart, without an action", async () => {
     const first = await startSidecar({ config: { secrets: { a: { mode: "0440" }, b: {} } } });
     await first.stop();
@@ -113,7 +113,7 @@ describe("what could not be written is written later, though no secret changes",
     expect(life.restarts()).toBe(1);
   });
 
-  test("a template that verify refuses stays refused in STATUS until it is mended", async () => {
+  test("a template that verify refuses stays in STATUS until it is corrected", async () => {
     const { config, template } = templated("good");
     const verify = { command: ["sh", "-c", 'grep -q good "$SECRETS_DIRECTORY/app.ini"'] };
     const life = await startSidecar({ config: { ...config, onChange: { verify } } });
@@ -140,7 +140,7 @@ describe("what could not be written is written later, though no secret changes",
     expect(life.notifier.last).not.toContain("not published");
   });
 
-  test("what was left half done, also where the store has taken it back and nobody polls", async () => {
+  test("a partial publish, even if the store has taken it back and nothing polls", async () => {
     const life = await startSidecar({ config: { config: {} } });
     const failing = failRename(join(life.directory, "b"));
     life.store.put("a", "a2");

@@ -28,7 +28,7 @@ describe("a lease", () => {
     expect(store.fetches.filter((ids) => ids.join() === "a")).toHaveLength(1);
   });
 
-  test("is not issued again by polls, hints or retries", async () => {
+  test("is not requested again by polls, hints or retries", async () => {
     const { store, clock } = await startSidecar({ store: leasing() });
     await clock.advance(100);
     store.hint();
@@ -39,7 +39,7 @@ describe("a lease", () => {
     expect(store.fetches.slice(1).every((ids) => ids.join() === "b")).toBe(true);
   });
 
-  test("a store with leases only is not asked without need", async () => {
+  test("causes no extra requests to a store with leases only", async () => {
     const store = leasing();
     store.leases.set("b", 400);
     const { clock } = await startSidecar({ store });
@@ -49,9 +49,9 @@ describe("a lease", () => {
 
   test.each([
     ["does not answer", () => refused],
-    ["has it no more", () => missing("a")],
+    ["no longer has it", () => missing("a")],
   ])(
-    "whose end comes while the store %s is asked for with growing delays, and is had in the end",
+    "is requested with growing delays if it ends while the store %s, and arrives in the end",
     async (_, answer) => {
       const { store, clock, file } = await startSidecar({ store: leasing(), config: { config: {} }, random: 0.9 });
       store.put("a", answer());
@@ -64,7 +64,7 @@ describe("a lease", () => {
     },
   );
 
-  test("that verify refuses is not issued over and over", async () => {
+  test("is not requested over and over if verify refuses it", async () => {
     const { store, clock, log } = await startSidecar({
       store: leasing(),
       config: { config: {}, onChange: { verify: { command: ["/no/such/verify"] } } },
@@ -77,7 +77,7 @@ describe("a lease", () => {
     expect(store.fetches).toHaveLength(before);
   });
 
-  test("whose publish failed is asked for again, at a slow pace, and is published when the obstacle goes", async () => {
+  test("is requested slowly after a failed publish, and published when the obstacle is gone", async () => {
     const { store, clock, directory, sidecar, file, notifier } = await startSidecar({
       store: leasing(),
       config: { config: {} },
@@ -93,7 +93,7 @@ describe("a lease", () => {
     expect(notifier.last).not.toContain("are not published");
   });
 
-  test("older leases may end only when the target has the new ones", async () => {
+  test("ends only after the target has the new one", async () => {
     const { store, clock, systemd } = await startSidecar({ store: leasing() });
     systemd.jobTime = 30;
     await clock.advance(410);
@@ -103,7 +103,7 @@ describe("a lease", () => {
   });
 });
 
-test("a oneshot service that is at work keeps its lease: it is not told, and goes on with it", async () => {
+test("stays with a oneshot service at work, which is left alone", async () => {
   const { store, clock, systemd, file } = await startSidecar({ store: leasing() });
   const { state } = systemd;
   systemd.state = { ...state, type: "oneshot", activeState: "activating", subState: "start" };
@@ -119,7 +119,7 @@ test("a oneshot service that is at work keeps its lease: it is not told, and goe
 test.each([
   ["no action", { onChange: { action: "none" } }],
   ["no service", { service: [] }],
-])("with %s nobody knows what is in use: older leases are left to run out", async (_, config) => {
+])("with %s the sidecar does not know which leases are in use, and lets older ones run out", async (_, config) => {
   const { store, clock, file, pending } = await startSidecar({ store: leasing(), config });
   await clock.advance(1300);
   expect(file("a")).not.toBe("lease-1");
@@ -139,7 +139,7 @@ describe("after an adoption", () => {
     return life;
   }
 
-  test("the target can start, and STATUS says that nothing could be checked", async () => {
+  test("the target can start, and STATUS says that the set is not checked yet", async () => {
     const { notifier, log, file } = await adopted({}, () => undefined);
     expect(notifier.readies).toEqual([
       expect.stringMatching(/^2 secrets from fake, version published before, not checked yet; secret "a": connection/),
@@ -151,7 +151,7 @@ describe("after an adoption", () => {
   test.each([
     [true, 1],
     [false, 0],
-  ])("the store's own set is published when it answers; reloadOnChange %s: %d restarts", async (flag, restarts) => {
+  ])("the store's set is published when it answers; reloadOnChange %s: %d restarts", async (flag, restarts) => {
     const life = await adopted({ config: { reloadOnChange: flag } }, (store) => {
       store.put("a", "a2");
     });
@@ -164,7 +164,7 @@ describe("after an adoption", () => {
     expect(life.notifier.last).toMatch(/checked at/);
   });
 
-  test("a lease is a lease again: its successor gets the action without reloadOnChange too", async () => {
+  test("a lease is tracked again: its successor causes the action without reloadOnChange too", async () => {
     const life = await adopted(withoutReload, (store) => {
       store.leases.set("a", 400);
     });
@@ -175,7 +175,7 @@ describe("after an adoption", () => {
   });
 });
 
-describe("the mark of an action that is due", () => {
+describe("the mark of a due action", () => {
   /** A life that published a2, and ended before its action was done. */
   async function interrupted() {
     const first = await startSidecar();
@@ -195,7 +195,7 @@ describe("the mark of an action that is due", () => {
       clock: first.clock,
     });
 
-  test("that cannot be taken away does not end a sidecar, which has nobody to tell any more", async () => {
+  test("does not end a stopping sidecar when it cannot be removed", async () => {
     const first = await interrupted();
     const life = await startSidecar({
       store: new FakeStore({ a: "a2", b: "b1" }),
@@ -214,7 +214,7 @@ describe("the mark of an action that is due", () => {
     expect(life.log.at("warn").join()).toMatch(/\.fetcher-state/);
   });
 
-  test("comes with the starts that were seen: a second crash does not forget them", async () => {
+  test("holds the observed starts: a second crash does not lose them", async () => {
     const first = await startSidecar();
     const starts = () =>
       (JSON.parse(readFileSync(join(first.directory, ".fetcher-state"), "utf8")) as { starts: object }).starts;
@@ -235,7 +235,7 @@ describe("the mark of an action that is due", () => {
     expect(starts()).toEqual(seen);
   });
 
-  test("leads to the action after a crash, although nothing differs any more", async () => {
+  test("leads to the action after a crash, even if nothing differs any more", async () => {
     const first = await interrupted();
     const life = await next(first);
     await life.clock.advance(10);
@@ -243,7 +243,7 @@ describe("the mark of an action that is due", () => {
     expect(life.pending()).toBeNull();
   });
 
-  test("is taken away without an action where the target has started since", async () => {
+  test("is removed without an action when the target has started since", async () => {
     const first = await interrupted();
     await first.clock.advance(10);
     const life = await next(first);
@@ -254,7 +254,7 @@ describe("the mark of an action that is due", () => {
     expect(life.pending()).toBeNull();
   });
 
-  test("a rotation that the sidecar slept through gets the action with reloadOnChange only", async () => {
+  test("a rotation during the sidecar's downtime causes the action with reloadOnChange only", async () => {
     for (const flag of [true, false]) {
       const config = { config: { reloadOnChange: flag } };
       const first = await startSidecar({ config });
@@ -267,7 +267,7 @@ describe("the mark of an action that is due", () => {
     }
   });
 
-  test("a restarted sidecar that had to take new leases says so: the target's old ones will end", async () => {
+  test("a restarted sidecar that had to take new leases says that the target's old ones will end", async () => {
     const first = await startSidecar({ store: leasing(), config: withoutReload });
     await first.stop();
     const store = leasing();

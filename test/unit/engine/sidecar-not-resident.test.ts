@@ -5,7 +5,7 @@ import { startSidecar } from "./running-sidecar.ts";
 
 const config = { resident: false, config: {} };
 
-test("it publishes, says READY and ends: no watch, no poll, no open store, no timer; its files stay", async () => {
+test("publishes, says READY and ends: no watch, no poll, no open store, no timer; its files stay", async () => {
   const { store, clock, end, file, notifier } = await startSidecar({ config });
   expect(end()).toBe("stopped");
   expect(notifier.readies).toEqual([expect.stringMatching(/^2 secrets from fake/)]);
@@ -13,7 +13,7 @@ test("it publishes, says READY and ends: no watch, no poll, no open store, no ti
   expect([store.watches, store.fetches.length, store.closed, clock.sleepers]).toEqual([0, 1, true, 0]);
 });
 
-test("it waits for a store that does not answer as every sidecar does", async () => {
+test("waits for a silent store as every sidecar does", async () => {
   const store = new FakeStore({ a: "a1", b: refused });
   const { clock, end, notifier } = await startSidecar({ store, config });
   await clock.advance(20);
@@ -24,14 +24,14 @@ test("it waits for a store that does not answer as every sidecar does", async ()
   expect(end()).toBe("stopped");
 });
 
-test("a stop while it waits is no success: the target must not start without its secrets", async () => {
+test("a stop while it waits is a failure: the target must not start without its secrets", async () => {
   const { stop, end, names } = await startSidecar({ store: new FakeStore({ a: "a1", b: refused }), config });
   await stop();
   expect(end()).toBe("stopped early");
   expect(names()).toEqual([]);
 });
 
-test("it adopts what a restart left, and takes no action: the target starts after it", async () => {
+test("adopts what a restart left, and does no action: the target starts after it", async () => {
   const first = await startSidecar({ config });
   const store = new FakeStore({ a: "a2", b: refused });
   const life = await startSidecar({ store, directory: first.directory, clock: first.clock, config });
@@ -41,7 +41,7 @@ test("it adopts what a restart left, and takes no action: the target starts afte
   expect(life.systemd.jobs).toEqual([]);
 });
 
-test("an action that was due when a resident one died is due no more", async () => {
+test("drops an action that was due when a resident sidecar died", async () => {
   const first = await startSidecar();
   first.systemd.jobTime = 3600;
   first.store.put("a", "a2");
@@ -55,7 +55,7 @@ test("an action that was due when a resident one died is due no more", async () 
   expect(life.systemd.jobs).toEqual([]);
 });
 
-test("a lease is refused before it is published: nobody would renew it", async () => {
+test("refuses a lease before it publishes it, because nothing would renew it", async () => {
   const store = new FakeStore({ a: "a1", b: "b1" });
   store.leases.set("b", 600);
   const { end, names } = await startSidecar({ store, config });

@@ -8,13 +8,13 @@ import { block, freshDirectory, startSidecar } from "./running-sidecar.ts";
 type Life = Awaited<ReturnType<typeof startSidecar>>;
 
 const harm: Readonly<Record<string, { act: boolean; harm: (life: Life) => void }>> = {
-  "a file that was removed": {
+  "a removed file": {
     act: false,
     harm: ({ directory }) => {
       rmSync(join(directory, "a"));
     },
   },
-  "the directory that was removed": {
+  "the removed directory": {
     act: false,
     harm: ({ directory }) => {
       rmSync(directory, { recursive: true });
@@ -36,7 +36,7 @@ const harm: Readonly<Record<string, { act: boolean; harm: (life: Life) => void }
 };
 
 describe.each(Object.entries(harm))("%s", (_, { act, harm }) => {
-  test.each(["a poll", "a reload"])("is made right by %s", async (by) => {
+  test.each(["a poll", "a reload"])("is repaired by %s", async (by) => {
     const life = await startSidecar({ config: { config: { reloadOnChange: by === "a poll" } } });
     const { clock, directory, sidecar, file, names, restarts, log } = life;
     const before = { names: names(), mode: statSync(join(directory, "a")).mode, directory: statSync(directory).mode };
@@ -55,7 +55,7 @@ describe.each(Object.entries(harm))("%s", (_, { act, harm }) => {
 test.each([
   ["is restarted with it", true],
   ["is restarted with it at a reload", false],
-])("a target that runs on what somebody removed while the sidecar was away %s", async (_, reloadOnChange) => {
+])("a target that runs on something removed during the sidecar's downtime %s", async (_, reloadOnChange) => {
   const config = { config: { reloadOnChange } };
   const first = await startSidecar({ config });
   await first.stop();
@@ -71,7 +71,7 @@ test.each([
   expect(restarts()).toBe(1);
 });
 
-test("what cannot be mended at once is mended when the obstacle goes, and STATUS says so meanwhile", async () => {
+test("repairs what it could not at first when the obstacle is gone, and STATUS says so meanwhile", async () => {
   const { clock, directory, sidecar, file, notifier, restarts } = await startSidecar({ config: { config: {} } });
   const unblock = block(join(directory, "a"));
   sidecar.reload();
@@ -85,7 +85,7 @@ test("what cannot be mended at once is mended when the obstacle goes, and STATUS
   expect(restarts()).toBe(0);
 });
 
-test("a set that nobody touched is not written again by polls", async () => {
+test("polls do not write an untouched set again", async () => {
   const { clock, directory, store } = await startSidecar();
   const before = statSync(join(directory, ".fetcher-state")).ino;
   await clock.advance(300);
@@ -100,7 +100,7 @@ describe("a disk that fails", () => {
     return { ...life, disk: new FailingDisk(root) };
   }
 
-  test("in the middle of mending, where nobody polls: the rest follows when it works again", async () => {
+  test("in the middle of a repair, without polls: the rest follows when the disk works again", async () => {
     const { clock, directory, sidecar, file, notifier, disk, log } = await failing();
     for (const name of ["a", "b"]) rmSync(join(directory, name));
     // A directory, two files and the state; the rename that decides, that of the state, and that of the first file.
@@ -115,7 +115,7 @@ describe("a disk that fails", () => {
     expect(notifier.last).toMatch(/^2 secrets from fake, version 1, checked at [\d:]+(?:Z|[+-][\d:]+)$/);
   });
 
-  test("while the action is done: the mark that it is due is taken away when the disk works again", async () => {
+  test("during the action: its mark is removed when the disk works again", async () => {
     const { clock, store, sidecar, systemd, pending, disk, log, restarts } = await failing();
     systemd.jobTime = 5;
     store.put("a", "a2");

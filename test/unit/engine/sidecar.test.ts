@@ -32,7 +32,7 @@ describe("READY", () => {
     expect(store.closed).toBe(true);
   });
 
-  test("no action for the first set", async () => {
+  test("causes no action for the first set", async () => {
     const { clock, systemd, pending } = await startSidecar();
     await clock.advance(600);
     expect(systemd.jobs).toEqual([]);
@@ -41,7 +41,7 @@ describe("READY", () => {
 });
 
 describe("rotation", () => {
-  test("a poll sees it, waits settle, takes others along, publishes, and only then restarts", async () => {
+  test("is seen by a poll, waits settle, includes others, is published, and only then restarts the target", async () => {
     const store = new FakeStore({ a: "a1", b: "b1" });
     store.watch = undefined;
     const { clock, systemd, file, log, restarts, pending } = await startSidecar({ store });
@@ -63,7 +63,7 @@ describe("rotation", () => {
     expect(restarts()).toBe(1);
   });
 
-  test("polls are jittered by 10 %, and their phase is random", async () => {
+  test("polls have a jitter of 10 % and a random phase", async () => {
     for (const [random, first, apart] of [
       [0, 0, 27],
       [0.5, 15, 30],
@@ -113,7 +113,7 @@ describe("rotation", () => {
     expect(restarts()).toBe(1);
   });
 
-  test("without reloadOnChange nothing is asked, published or restarted", async () => {
+  test("without reloadOnChange nothing is requested, published or restarted", async () => {
     const { store, clock, file, systemd } = await startSidecar({ config: { config: {} } });
     store.put("a", "a2");
     await clock.advance(86_400);
@@ -123,7 +123,7 @@ describe("rotation", () => {
     expect(systemd.jobs).toEqual([]);
   });
 
-  test("SIGHUP fetches now, also without reloadOnChange", async () => {
+  test("SIGHUP fetches at once, also without reloadOnChange", async () => {
     const { store, clock, file, restarts, sidecar, log } = await startSidecar({ config: { config: {} } });
     sidecar.reload();
     await clock.advance(1);
@@ -135,7 +135,7 @@ describe("rotation", () => {
     expect(restarts()).toBe(1);
   });
 
-  test("SIGHUP before READY is not lost, and one that fails does not say that nothing has changed", async () => {
+  test("SIGHUP before READY is not lost, and a failed one does not say that nothing has changed", async () => {
     const store = new FakeStore({ a: "a1", b: refused });
     const { clock, sidecar, log } = await startSidecar({ store, config: { config: {} } });
     sidecar.reload();
@@ -154,7 +154,7 @@ describe("rotation", () => {
 });
 
 describe("a store that fails after READY", () => {
-  test("never looks like a rotation: files and target stay, said once, and the recovery too", async () => {
+  test("never looks like a rotation: files and target stay, with one log line for it and one for the recovery", async () => {
     const { store, clock, file, systemd, log, notifier, end } = await startSidecar();
     store.down = refused;
     await clock.advance(3600);
@@ -171,7 +171,7 @@ describe("a store that fails after READY", () => {
     expect(systemd.jobs).toEqual([]);
   });
 
-  test("is asked again sooner than an hourly poll, but with growing delays", async () => {
+  test("gets requests sooner than an hourly poll, but with growing delays", async () => {
     const store = new FakeStore({ a: "a1", b: "b1" });
     store.pollingInterval = 3600;
     const { clock, sidecar, file } = await startSidecar({ store });
@@ -184,7 +184,7 @@ describe("a store that fails after READY", () => {
     await clock.until(() => file("a") === "a2", 31);
   });
 
-  test("is left alone as long as it asks (Retry-After)", async () => {
+  test("gets no request for as long as it asks (Retry-After)", async () => {
     const { store, clock, sidecar } = await startSidecar({ config: { config: {} } });
     store.down = new BackendError("unavailable", "throttled", 300);
     sidecar.reload();
@@ -194,7 +194,7 @@ describe("a store that fails after READY", () => {
     expect(store.fetches).toHaveLength(3);
   });
 
-  test("one that refuses is not stormed: a person must mend it, and the poll goes on", async () => {
+  test("gets no storm of requests if it refuses: a person must fix it, and polls continue", async () => {
     const { store, clock } = await startSidecar();
     await clock.advance(1);
     const before = store.fetches.length;
@@ -203,7 +203,7 @@ describe("a store that fails after READY", () => {
     expect(store.fetches.length - before).toBeLessThanOrEqual(11);
   });
 
-  test("one secret's failure does not hold up another", async () => {
+  test("delays no other secret when one fails", async () => {
     const { store, clock, file, restarts } = await startSidecar();
     store.put("a", new BackendError("denied", "permission denied"));
     store.put("b", "b2");
@@ -212,7 +212,7 @@ describe("a store that fails after READY", () => {
     expect(restarts()).toBe(1);
   });
 
-  test("a secret that vanished keeps its value, and says so", async () => {
+  test("keeps the value of a vanished secret, and says so", async () => {
     const { store, clock, file, log, notifier, systemd } = await startSidecar();
     store.put("a", missing("a"));
     await clock.advance(60);
@@ -222,7 +222,7 @@ describe("a store that fails after READY", () => {
     expect(systemd.jobs).toEqual([]);
   });
 
-  test.each(["", "\n", "\r\n"])("a secret that becomes %j keeps its value, and says so", async (nothing) => {
+  test.each(["", "\n", "\r\n"])("keeps the value of a secret that becomes %j, and says so", async (nothing) => {
     const { store, clock, file, log, notifier, restarts, sidecar } = await startSidecar();
     store.put("a", nothing);
     store.put("b", "b2");
@@ -240,7 +240,7 @@ describe("a store that fails after READY", () => {
     expect(notifier.last).not.toContain("empty");
   });
 
-  test("a secret that may be empty becomes empty", async () => {
+  test("accepts an empty value for a secret that may be empty", async () => {
     const config = { secrets: { a: { empty: true }, b: {} } };
     const { store, clock, file, restarts, log } = await startSidecar({ config });
     store.put("a", "");
@@ -250,7 +250,7 @@ describe("a store that fails after READY", () => {
     expect(log.at("warn")).toEqual([]);
   });
 
-  test("a secret that became empty between two lives keeps its value, optional or not", async () => {
+  test("keeps the value of a secret that became empty during its downtime, optional or not", async () => {
     for (const optional of [false, true]) {
       const config = { secrets: { a: { optional }, b: {} } };
       const first = await startSidecar({ config });
@@ -269,7 +269,7 @@ describe("a store that fails after READY", () => {
     }
   });
 
-  test("a secret that is empty at the start is published with a warning, unless it may be empty", async () => {
+  test("publishes a secret that is empty at the start with a warning, unless it may be empty", async () => {
     const config = { secrets: { a: {}, b: { empty: true } } };
     const { file, log, store, clock } = await startSidecar({ store: new FakeStore({ a: "", b: "" }), config });
     expect([file("a"), file("b")]).toEqual(["", ""]);
@@ -278,7 +278,7 @@ describe("a store that fails after READY", () => {
     await clock.until(() => file("a") === "a1", 40);
   });
 
-  test("a watch that breaks degrades to polling, said once, and is armed again", async () => {
+  test("falls back to polling when a watch breaks, logs it once, and watches again later", async () => {
     const { store, clock, log, file } = await startSidecar();
     await clock.advance(1);
     store.breakWatch();
@@ -296,7 +296,7 @@ describe("a store that fails after READY", () => {
 });
 
 describe("an output that fails after READY", () => {
-  test("keeps what is published, tries again with growing delays, and recovers", async () => {
+  test("keeps the published set, retries with growing delays, and recovers", async () => {
     const { store, clock, directory, file, log, notifier, restarts } = await startSidecar();
     store.put("a", "a2");
     // rename(2) cannot replace it: like a full disk, it stops the publish.
@@ -331,7 +331,7 @@ describe("an output that fails after READY", () => {
 });
 
 describe("stop", () => {
-  test("ends it at once, whatever it waits for, and leaves no timer and no open store", async () => {
+  test("ends the sidecar at once, whatever it waits for, and leaves no timer and no open store", async () => {
     for (const when of ["ready", "loading", "settling", "acting"] as const) {
       const store = new FakeStore({ a: "a1", b: when === "loading" ? refused : "b1" });
       const { clock, stop, end, systemd } = await startSidecar({ store });
@@ -349,7 +349,7 @@ describe("stop", () => {
     }
   });
 
-  test("before READY: nothing is published", async () => {
+  test("before READY publishes nothing", async () => {
     const { stop, names, notifier } = await startSidecar({ store: new FakeStore({ a: "a1", b: refused }) });
     await stop();
     expect(names()).toEqual([]);
@@ -357,7 +357,7 @@ describe("stop", () => {
   });
 });
 
-test("a value appears in no log line, status or error, whatever happens", async () => {
+test("no log line, status or error shows a value, whatever happens", async () => {
   const canary = "canary-0f3b";
   const store = new FakeStore({ a: canary, b: `${canary}-b` });
   const directory = join(freshDirectory(), "pub");
@@ -374,7 +374,7 @@ test("a value appears in no log line, status or error, whatever happens", async 
   expect(log.at("warn").join()).toContain("NUL");
 });
 
-test("a stop waits for no program that hangs and cannot be killed", async () => {
+test("a stop does not wait for a hanging program that cannot be killed", async () => {
   const { clock, store, systemd, stop, end } = await startSidecar();
   let begun = false;
   systemd.restart = () => {

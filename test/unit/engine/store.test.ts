@@ -54,7 +54,7 @@ async function messageOf(store: Store, limit?: number): Promise<string> {
 
 const bug = "the backend failed with";
 
-describe("a fetch never rejects, and says nothing that it was told in confidence", () => {
+describe("a fetch never rejects, and reveals no confidential text", () => {
   test.each<[string, () => unknown, string]>([
     ["rejects", () => Promise.reject(new TypeError(canary)), `unavailable: ${bug} TypeError (a bug of the backend)`],
     [
@@ -100,7 +100,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     { status: "value", value: Buffer.from("x"), version: "1", refreshAfter: NaN },
     { status: "value", value: Buffer.from("x"), version: "1", refreshAfter: "10" },
     { status: "missing" },
-  ])("an outcome against the contract is that secret's failure only: %j", async (wrong) => {
+  ])("limits a malformed outcome to its own secret: %j", async (wrong) => {
     const { store } = await open({
       fetch: () =>
         new Map<string, unknown>([
@@ -113,12 +113,12 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     expect(answer.get("b")).toMatchObject({ status: "value" });
   });
 
-  test("a lease that ends at once is not asked for without pause", async () => {
+  test("does not request without a pause a lease that ends at once", async () => {
     const { store } = await open({ fetch: () => new Map([["a", value("x", { refreshAfter: 0 })]]) });
     expect((await outcomes(store)).get("a")).toMatchObject({ refreshAfter: 1 });
   });
 
-  test("a backend that hangs and ignores its signal is given up", async () => {
+  test("gives up a backend that hangs and ignores its signal", async () => {
     let aborted = false;
     const fetch = (_: never, signal: AbortSignal) => {
       signal.addEventListener("abort", () => (aborted = true));
@@ -129,7 +129,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     expect(aborted).toBe(true);
   });
 
-  test("a backend that says at its end what it has got is heard: one secret's silence holds up no other", async () => {
+  test("uses what a backend returns at its time limit: one secret's silence delays no other", async () => {
     const fetch = (_: never, signal: AbortSignal) =>
       new Promise((done) => {
         signal.addEventListener("abort", () => {
@@ -151,7 +151,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
       expect(answer.get(id)).toMatchObject({ kind: "unavailable", message: "no answer within 0.1 s" });
   });
 
-  test("a late answer is overwritten", async () => {
+  test("overwrites a late answer", async () => {
     const late = Buffer.from(canary);
     let answer: (map: unknown) => void = () => undefined;
     const { store } = await open({ fetch: () => new Promise((done) => (answer = done)) });
@@ -164,7 +164,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     expect(late.every((byte) => byte === 0)).toBe(true);
   });
 
-  test.each(["before", "during"])("a stop that comes %s the fetch ends it at once", async (when) => {
+  test.each(["before", "during"])("a stop %s the fetch ends it at once", async (when) => {
     const { store } = await open({ fetch: () => new Promise(() => undefined) });
     const stop = new AbortController();
     if (when === "before") stop.abort();
@@ -173,7 +173,7 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
     expect((await answer).get("a")).toMatchObject({ kind: "unavailable", message: "stopped" });
   });
 
-  test("the backend is asked only for the requested secrets", async () => {
+  test("asks the backend only for the requested secrets", async () => {
     let asked: unknown;
     const { store } = await open({
       fetch: (requests: never) => {
@@ -186,13 +186,13 @@ describe("a fetch never rejects, and says nothing that it was told in confidence
   });
 });
 
-describe("how much a backend may give", () => {
+describe("limits how much a backend may return", () => {
   const MIB = 1024 * 1024;
   const ids = ["a", "b", "c", "d", "e"];
   const secrets = Object.fromEntries(ids.map((id) => [id, {}]));
   const large = (size: number) => ({ status: "value", value: Buffer.alloc(size, 1), version: "1" });
 
-  test("a value over 16 MiB is that secret's failure only, and is overwritten", async () => {
+  test("a value over 16 MiB fails only its own secret, and is overwritten", async () => {
     const tooLarge = large(16 * MIB + 1);
     const { store } = await open({
       fetch: () => new Map<string, unknown>(Object.entries({ a: tooLarge, b: value("x") })),
@@ -209,7 +209,7 @@ describe("how much a backend may give", () => {
   test.each([
     ["in one fetch", [ids]],
     ["in several, as a retry has it", [["a", "b"], ["c"], ["d"], ["e"]]],
-  ])("all values together are 64 MiB at most: %s", async (_, goes) => {
+  ])("all values together may have 64 MiB: %s", async (_, goes) => {
     const fetch = (requests: readonly { id: string }[]) => new Map(requests.map(({ id }) => [id, large(16 * MIB)]));
     const { store } = await open({ fetch }, { secrets });
     const kinds = new Map<string, unknown>();
@@ -229,7 +229,7 @@ describe("how much a backend may give", () => {
 });
 
 describe("a watch", () => {
-  test("that does not listen to its signal does not keep the sidecar from ending", async () => {
+  test("that ignores its signal does not keep the sidecar from ending", async () => {
     const { store } = await open({ watch: () => new Promise(() => undefined) });
     const stop = new AbortController();
     const watch = store.watch?.(() => undefined, stop.signal);
@@ -239,19 +239,19 @@ describe("a watch", () => {
     await store.watch?.(() => undefined, stop.signal);
     expect(stop.signal.aborted).toBe(true);
   });
-  test("that fails says so as the backend's failure", async () => {
+  test("that fails reports the backend's failure", async () => {
     const { store } = await open({ watch: () => Promise.reject(new TypeError(canary)) });
     await expect(store.watch?.(() => undefined, never)).rejects.toMatchObject({
       name: "BackendError",
       message: `${bug} TypeError (a bug of the backend)`,
     });
   });
-  test("is not there where the backend has none", async () => {
+  test("does not exist where the backend has none", async () => {
     expect((await open({})).store.watch).toBeUndefined();
   });
 });
 
-test("what fails in applied and close is logged, and ends nothing", async () => {
+test("logs failures of applied and close, and continues", async () => {
   const fail = () => Promise.reject(new TypeError(canary));
   const { store, log } = await open({ applied: fail, close: fail });
   await store.applied(new Map());
@@ -259,7 +259,7 @@ test("what fails in applied and close is logged, and ends nothing", async () => 
   expect(log.at("warn")).toEqual(Array(2).fill(`third: ${bug} TypeError (a bug of the backend)`));
 });
 
-test("the polling interval is the configuration's, else the backend's", async () => {
+test("uses the configuration's polling interval, otherwise the backend's", async () => {
   expect((await open({})).store.pollingInterval).toBe(30);
   expect((await open({}, { config: { refreshInterval: 7 } })).store.pollingInterval).toBe(7);
   expect((await open({})).store.describe("a")).toBe("the place of a");

@@ -18,7 +18,7 @@ const startSidecar = (options: Options = {}) => start({ ...options, isConfigurab
 const own = (names: readonly string[]) => names.filter((name) => !name.startsWith("."));
 
 describe("secrets", () => {
-  test("a new one is published, a removed one is gone, and the service is not touched", async () => {
+  test("publishes a new one, removes a dropped one, and leaves the service alone", async () => {
     const store = new FakeStore({ a: "a1", b: "b1", c: "c1" });
     const life = await startSidecar({ store });
     life.configure({ secrets: { b: {}, c: { file: "c.key" } } });
@@ -44,9 +44,9 @@ describe("secrets", () => {
   test.each([
     ["missing", missing("c"), 66],
     ["refused", new BackendError("denied", "no"), 77],
-    ["of a store that is silent", refused, 69],
+    ["in a silent store", refused, 69],
   ])(
-    "a required one that is %s is waited for; the answer says so, and all else is published",
+    "waits for a required one that is %s; the answer says so, and the rest is published",
     async (_, held, code) => {
       const store = new FakeStore({ a: "a1", b: "b1", c: held });
       const life = await startSidecar({ store, config: { config: {} } });
@@ -64,7 +64,7 @@ describe("secrets", () => {
     },
   );
 
-  test("an optional one that is missing is no fault", async () => {
+  test("accepts a missing optional one", async () => {
     const life = await startSidecar();
     life.configure({ secrets: { a: {}, b: {}, c: { optional: true } } });
     const answer = life.ask();
@@ -74,7 +74,7 @@ describe("secrets", () => {
     expect(life.facts()).toMatchObject({ wanted: 3, secrets: 2 });
   });
 
-  test("a removed secret is no longer owed, and its trouble leaves STATUS", async () => {
+  test("drops a removed secret's work, and its problem leaves STATUS", async () => {
     const store = new FakeStore({ a: "a1", b: "b1" });
     const life = await startSidecar({ store });
     store.put("b", refused);
@@ -92,7 +92,7 @@ describe("secrets", () => {
 });
 
 describe("a store", () => {
-  test("the new store is asked, the old one is closed, and equal values are not a rotation", async () => {
+  test("asks the new store, closes the old one, and does not count equal values as a rotation", async () => {
     const other = new FakeStore({ a: "a1", b: "b1" });
     const life = await startSidecar({ opens: () => Promise.resolve(other) });
     life.configure({ backend: "folder", config: { reloadOnChange: true, secretsDir: "/elsewhere" } });
@@ -110,7 +110,7 @@ describe("a store", () => {
     expect(other.closed).toBe(true);
   });
 
-  test("waits for a store that is away, and keeps what is published", async () => {
+  test("waits for a new store during its outage, and keeps the published set", async () => {
     const other = new FakeStore({ a: "a2", b: "b1" });
     other.down = refused;
     const life = await startSidecar({ opens: () => Promise.resolve(other) });
@@ -123,7 +123,7 @@ describe("a store", () => {
     await life.clock.until(() => life.file("a") === "a2", 31);
   });
 
-  test("the lease of the one before ends only when the service has the new one", async () => {
+  test("ends the earlier store's lease only when the service has the new one", async () => {
     const store = new FakeStore({ a: "a1", b: "b1" });
     store.leases.set("a", 1000);
     const other = new FakeStore({ a: "n1", b: "b1" });
@@ -140,7 +140,7 @@ describe("a store", () => {
     expect(store.closed).toBe(true);
   });
 
-  test("refuses a configuration that can never work, and goes on with the old one", async () => {
+  test("refuses a configuration that can never work, and keeps the old one", async () => {
     const life = await startSidecar({
       opens: () => Promise.reject(new BackendError("invalid", "vault: no such certificate")),
     });
@@ -156,8 +156,8 @@ describe("a store", () => {
   });
 });
 
-describe("how changes are followed", () => {
-  test("reloadOnChange on and off: the watch and the polls begin and end", async () => {
+describe("following changes", () => {
+  test("begins and ends the watch and the polls when reloadOnChange changes", async () => {
     const life = await startSidecar({ config: { config: {} } });
     await life.clock.advance(600);
     expect([life.store.watches, life.store.fetches.length]).toEqual([0, 1]);
@@ -177,7 +177,7 @@ describe("how changes are followed", () => {
     expect([life.store.fetches.length, life.file("a")]).toEqual([before, "a2"]);
   });
 
-  test("a new target gets the next action; a removed target gets none, not even one that was due", async () => {
+  test("a new target gets the next action; a removed target gets none, not even a due one", async () => {
     const life = await startSidecar({ config: { onChange: { splay: 100 } } });
     life.store.put("a", "a2");
     life.store.hint();
@@ -193,7 +193,7 @@ describe("how changes are followed", () => {
     expect(life.restarts()).toBe(0);
   });
 
-  test("another settle and another action count from then on", async () => {
+  test("another settle and another action take effect from then on", async () => {
     const life = await startSidecar();
     life.configure({ onChange: { settle: 20, action: "signal", signal: "SIGHUP" } });
     await answered(life.ask());
@@ -208,7 +208,7 @@ describe("how changes are followed", () => {
 });
 
 describe("files", () => {
-  test("another name, mode and template: made of the same values, without an action", async () => {
+  test("publishes another name, mode and template from the same values, without an action", async () => {
     const template = join(freshDirectory(), "app.conf");
     writeFileSync(template, "a is {{a}}\n");
     const life = await startSidecar();
@@ -227,7 +227,7 @@ describe("files", () => {
     expect([life.file("app.conf"), life.restarts()]).toEqual(["now a1\n", 1]);
   });
 
-  test("a disk that fails meanwhile: said, and made when it works again", async () => {
+  test("reports a disk that fails meanwhile, and publishes when it works again", async () => {
     const life = await startSidecar();
     const unblock = block(join(life.directory, "secrets.env"));
     life.configure({ secrets: { a: {} } });
@@ -241,7 +241,7 @@ describe("files", () => {
     expect(life.file("secrets.env")).toBe("a='a1'\n");
   });
 
-  test("paths and residency are fixed at the start: one line names them, the rest is taken over", async () => {
+  test("names in one line the paths and residency fixed at the start, and takes over the rest", async () => {
     const life = await startSidecar();
     const other = join(freshDirectory(), "other");
     mkdirSync(other);
@@ -261,14 +261,14 @@ describe("files", () => {
   });
 });
 
-describe("a configuration that is wrong", () => {
+describe("a wrong configuration", () => {
   test.each([
     ["no JSON", "{", /^configuration: .*app\.json is not JSON/],
     ["an unknown option", { onChange: { settel: 1 } }, /^configuration: onChange\.settel/],
-    ["a template that does not exist", { templates: { t: { template: "gone" } } }, /templates\.t\.template/],
+    ["a missing template", { templates: { t: { template: "gone" } } }, /templates\.t\.template/],
     ["no secret", { secrets: {} }, /^configuration: secrets/],
     ["no output", { output: undefined }, /^configuration: output: is required/],
-  ])("%s: refused with one line, and the running one goes on and fetches", async (_, change, message) => {
+  ])("%s: refuses it in one line, and the running one stays and fetches", async (_, change, message) => {
     const life = await startSidecar({ config: { config: {} } });
     life.store.put("a", "a2");
     life.configure(change);
@@ -288,7 +288,7 @@ describe("a configuration that is wrong", () => {
 });
 
 describe("STATUS", () => {
-  test("STATUS says within a minute that the file differs, and stops when it is as before", async () => {
+  test("says within a minute that the file differs, and stops when the file is as before", async () => {
     const life = await startSidecar({ config: { config: {} } });
     await life.clock.advance(600);
     expect(life.notifier.last).not.toContain("app.json");

@@ -5,13 +5,13 @@ import { expect, test } from "vitest";
 import { linksOnWays } from "../../../src/engine/ways.ts";
 import { freshDirectory } from "./running-sidecar.ts";
 
-test("a way without links needs nothing beside the store's own directory", async () => {
+test("a path without links needs only the store's own directory", async () => {
   const root = freshDirectory();
   fs.mkdirSync(join(root, "secrets"));
   expect(await linksOnWays([join(root, "secrets/a"), join(root, "not/there")], [])).toEqual([]);
 });
 
-test("of a link, where it is and where it leads beside others: a generation of sops-nix, agenix, Kubernetes", async () => {
+test("lists where each link is and leads: a generation of sops-nix, agenix, Kubernetes", async () => {
   const root = freshDirectory();
   fs.mkdirSync(join(root, "secrets.d/1"), { recursive: true });
   fs.writeFileSync(join(root, "secrets.d/1/a"), "");
@@ -26,7 +26,7 @@ test("of a link, where it is and where it leads beside others: a generation of s
   ]);
 });
 
-test("links in a circle end, and busy directories are left out", async () => {
+test("ends at circular links, and leaves out busy directories", async () => {
   const root = freshDirectory();
   fs.symlinkSync("one", join(root, "two"));
   fs.symlinkSync("two", join(root, "one"));

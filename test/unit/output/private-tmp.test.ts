@@ -14,17 +14,17 @@ describe("isPrivateTmp", () => {
   test.each([
     ["/tmp of the host in memory", tmp(`/${unit}/tmp`)],
     ["/tmp of the host on the root disk", tmp(`/tmp/${unit}/tmp`)],
-    ["a host that is itself a directory of another", tmp(`/var/lib/machines/x/tmp/${unit}/tmp`)],
+    ["a host inside a directory of another", tmp(`/var/lib/machines/x/tmp/${unit}/tmp`)],
     ["a unit's name with escaped characters", tmp(String.raw`/tmp/systemd-private-0-a\134x2db\040c.service-x/tmp`)],
-  ])("secrets may be written: %s", (_, line) => {
+  ])("allows secrets in: %s", (_, line) => {
     expect(isPrivateTmp("/tmp", mounts(line))).toBe(true);
   });
 
   test.each([
     ["no mount on /tmp", ""],
     ["the host's own /tmp in memory", tmp("/")],
-    ["PrivateTmp=disconnected, which the target cannot join", tmp("/")],
-    ["a directory that only looks alike", tmp("/tmp/not-systemd-private-x/tmp")],
+    ["PrivateTmp=disconnected, closed to the target", tmp("/")],
+    ["a similar directory", tmp("/tmp/not-systemd-private-x/tmp")],
     ["another's bind mount", tmp("/srv/shared")],
     ["a mount further down", tmp(`/tmp/${unit}/tmp`, "/tmp/.secrets")],
     ["a mount of a longer name", tmp(`/tmp/${unit}/tmp`, "/tmpfoo")],
@@ -32,18 +32,18 @@ describe("isPrivateTmp", () => {
     ["the name among the mount options", "612 601 0:35 / /tmp rw - tmpfs /systemd-private-x/tmp rw"],
     ["no mountinfo at all", "\n"],
     ["nonsense", "a b\n/tmp"],
-  ])("secrets are not written for everybody to see: %s", (_, line) => {
+  ])("refuses secrets that every user could see: %s", (_, line) => {
     expect(isPrivateTmp("/tmp", mounts(line))).toBe(false);
   });
 
-  test("what hides the private /tmp counts, and what is hidden by it does not", () => {
+  test("what hides the private /tmp counts, what it hides does not", () => {
     const own = tmp(`/tmp/${unit}/tmp`);
     expect(isPrivateTmp("/tmp", mounts(own, tmp("/")))).toBe(false);
     expect(isPrivateTmp("/tmp", mounts(tmp("/"), own))).toBe(true);
     expect(isPrivateTmp("/tmp", mounts(own, tmp("/run/x/pub", "/tmp/.secrets")))).toBe(true);
   });
 
-  test("/var/tmp is looked at by its own mount", () => {
+  test("checks /var/tmp by its own mount", () => {
     expect(isPrivateTmp("/var/tmp", mounts(tmp("/"), tmp(`/var/tmp/${unit}/tmp`, "/var/tmp")))).toBe(true);
   });
 });
@@ -75,7 +75,7 @@ describe("tmpDirectoryOf", () => {
     expect(tmpDirectoryOf(path)).toBe(expected);
   });
 
-  test("a path that leads to the host's /tmp through links is not taken for another place", () => {
+  test("does not mistake a linked path to the host's /tmp for another place", () => {
     symlinkSync("/tmp", join(directory, "absolute"));
     symlinkSync("absolute", join(directory, "second"));
     symlinkSync("/tmp/not-there-yet/x", join(directory, "dangling"));
@@ -87,7 +87,7 @@ describe("tmpDirectoryOf", () => {
     expect(tmpDirectoryOf(join(directory, "sub/new"))).toBeUndefined();
   });
 
-  test("links that lead in a circle end", () => {
+  test("ends at circular links", () => {
     symlinkSync("b", join(directory, "a"));
     symlinkSync("a", join(directory, "b"));
     expect(tmpDirectoryOf(join(directory, "a/x"))).toBeUndefined();

@@ -32,7 +32,7 @@ describe("a publish", () => {
   test.each([
     ["/tmp", "sticky, as systemd-tmpfiles would delete what is old there", ["1400", "1444", "1440"]],
     ["/dev/shm", "as they were asked for", ["400", "444", "440"]],
-  ])("in %s: files are %s, and nothing else is left", (parent, _, modes) => {
+  ])("in %s: writes files that are %s, and leaves nothing else", (parent, _, modes) => {
     const path = freshDirectory(parent);
     publish(new PublishedDirectory(path), [
       file("a", "1"),
@@ -45,7 +45,7 @@ describe("a publish", () => {
     expect(text(path, "a")).toBe("1");
   });
 
-  test("a staged set is invisible until it is committed, and gone when it is discarded", () => {
+  test("keeps a staged set invisible until its commit, and removes a discarded one", () => {
     const path = freshDirectory();
     const output = new PublishedDirectory(path);
     publish(output, [file("a", "old")]);
@@ -80,7 +80,7 @@ describe("a publish", () => {
       };
     }
 
-    test("that no state lists: nothing is published, and it stays as it is", () => {
+    test("that no state lists: publishes nothing, and keeps it", () => {
       const path = freshDirectory();
       const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
       const attempt = () => {
@@ -96,7 +96,7 @@ describe("a publish", () => {
       expect(text(path, "a")).toBe("secret");
     });
 
-    test("that comes while a verify command runs", () => {
+    test("that appears while a verify command runs: keeps it", () => {
       const path = freshDirectory();
       const staged = new PublishedDirectory(path).stage([file("a", "1")], {
         files: ["a"],
@@ -111,7 +111,7 @@ describe("a publish", () => {
       expect(visible(path)).toEqual(["a"]);
     });
 
-    test("that was ours is replaced, and nothing is written elsewhere", () => {
+    test("that was ours: replaces it, and writes nothing elsewhere", () => {
       const path = freshDirectory();
       publish(new PublishedDirectory(path), [file("a", "old")]);
       fs.rmSync(join(path, "a"));
@@ -123,7 +123,7 @@ describe("a publish", () => {
     });
   });
 
-  test("of a state that 0.1.0 wrote is ours", () => {
+  test("recognizes a set whose state 0.1.0 wrote", () => {
     const path = freshDirectory();
     fs.writeFileSync(join(path, "a"), "old");
     const state = { files: ["a"], pending: null, starts: null, obsolete: [] };
@@ -134,7 +134,7 @@ describe("a publish", () => {
     expect(text(path, "a")).toBe("new");
   });
 
-  test("that drops a name leaves what somebody puts there later", () => {
+  test("that drops a name keeps a stranger's later file there", () => {
     const path = freshDirectory();
     const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);
@@ -152,7 +152,7 @@ describe("a publish", () => {
     expect(visible(path)).toEqual(["b"]);
   });
 
-  test("leaves at its end what somebody moved to its name", () => {
+  test("keeps a stranger's file at its name at the end", () => {
     const path = freshDirectory();
     const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);
@@ -165,7 +165,7 @@ describe("a publish", () => {
   });
 
   test.each(["a", ".fetcher-state"])(
-    "cannot replace a directory at %s: named, the old set whole, nothing left behind",
+    "refuses a directory at %s: names it, keeps the old set whole, leaves nothing behind",
     (name) => {
       const path = freshDirectory();
       const output = new PublishedDirectory(path);
@@ -186,7 +186,7 @@ describe("a publish", () => {
   );
 });
 
-describe("what a crash leaves", () => {
+describe("the remains of a crash", () => {
   /** A published set, and what a killed publish of a new one left in `.fetcher-KIND-*`. */
   function crashed(kind: "stage" | "commit", moved: readonly string[]) {
     const path = freshDirectory();
@@ -205,7 +205,7 @@ describe("what a crash leaves", () => {
     return path;
   }
 
-  test("before the decision is thrown away", () => {
+  test("are discarded before the decision", () => {
     const path = crashed("stage", []);
     expect(new PublishedDirectory(path).recover()).toMatchObject({
       files: ["a", "gone", "secrets.env"],
@@ -222,7 +222,7 @@ describe("what a crash leaves", () => {
     [[".fetcher-state", "a"]],
     [[".fetcher-state", "a", "b"]],
     [[".fetcher-state", "a", "b", "secrets.env"]],
-  ])("after the decision is carried to its end, wherever it stopped: %j", (moved) => {
+  ])("are completed after the decision, wherever it stopped: %j", (moved) => {
     const path = crashed("commit", moved);
     expect(new PublishedDirectory(path).recover()).toMatchObject({
       files: ["a", "b", "secrets.env"],
@@ -233,7 +233,7 @@ describe("what a crash leaves", () => {
     expect([text(path, "a"), text(path, "b"), text(path, "secrets.env")]).toEqual(["new a", "new b", "new env"]);
   });
 
-  test("does not replace what came to a new name since", () => {
+  test("do not replace a file created since at a new name", () => {
     const path = crashed("commit", [".fetcher-state", "a"]);
     fs.writeFileSync(join(path, "b"), "mine");
     const recover = () => new PublishedDirectory(path).recover();
@@ -245,7 +245,7 @@ describe("what a crash leaves", () => {
   });
 
   test.each(["", "null", "{}", '{"files":"a"}', '{"files":["../x"],"obsolete":["../../x"]}', "{"])(
-    "a state that we did not write is none: %j",
+    "do not include a state that we did not write: %j",
     (json) => {
       const path = freshDirectory();
       fs.writeFileSync(join(path, ".fetcher-state"), json, { mode: 0o600 });
@@ -253,7 +253,7 @@ describe("what a crash leaves", () => {
     },
   );
 
-  test("what looks like a leftover but is a link or a file is not followed", () => {
+  test("are not followed if they are a link or a file", () => {
     const path = freshDirectory();
     const elsewhere = freshDirectory();
     fs.writeFileSync(join(elsewhere, "a"), "untouched");
@@ -265,7 +265,7 @@ describe("what a crash leaves", () => {
   });
 });
 
-describe("a system call that is not permitted", () => {
+describe("a system call without permission", () => {
   const explained = (work: (path: string) => void) => {
     const path = freshDirectory();
     return () => {
@@ -275,7 +275,7 @@ describe("a system call that is not permitted", () => {
     };
   };
 
-  test("is not told as one about the file's owner, of which the operator has said nothing", () => {
+  test("is not reported as a problem of the file's owner if the operator has set none", () => {
     // link(2) of a directory, for rename(2) in one that is immutable.
     expect(
       explained((path) => {
@@ -284,7 +284,7 @@ describe("a system call that is not permitted", () => {
     ).toThrow(/cannot write .*: operation not permitted \(EPERM\)$/);
   });
 
-  needs("root").test("is told as what the sidecar lacks where it is about the owner", () => {
+  needs("root").test("is reported as the sidecar's missing capability if it concerns the owner", () => {
     const giveAway = explained((path) => {
       const fd = fs.openSync(path, "w");
       process.seteuid?.(65_534);
@@ -360,14 +360,14 @@ describe("publisher", () => {
     expect((await open(directory)).recover().values).toBeUndefined();
   });
 
-  test("adopts nothing that does not hold every required secret of today's configuration", async () => {
+  test("adopts no set that lacks a required secret of the current configuration", async () => {
     const directory = freshDirectory();
     (await open(directory)).stage(values({ a: "1" }), false).commit();
     fs.writeFileSync(join(directory, "c"), "not published by us");
     expect((await open(directory, { a: {}, c: {} })).recover().values).toBeUndefined();
   });
 
-  test("renamed and dropped secrets leave neither file nor link", async () => {
+  test("removes the file and link of a renamed or dropped secret", async () => {
     const directory = join(freshDirectory(), "pub");
     const links = freshDirectory();
     (await open(directory, { a: {}, b: {} }, links)).stage(values({ a: "1", b: "2" }), false).commit();
@@ -382,7 +382,7 @@ describe("publisher", () => {
     expect(fs.readdirSync(links)).toEqual([]);
   });
 
-  test("gives no variable to a secret that an optional one takes back when it comes", async () => {
+  test("leaves out a variable that an optional secret would take back when it comes", async () => {
     const directory = freshDirectory();
     const publisher = await open(directory, {
       B: {},
@@ -400,7 +400,7 @@ describe("publisher", () => {
     test.each([
       ["a group", { mode: "0440", group: 1 }, "0:1"],
       ["an owner", { mode: "0440", owner: 65_534 }, "65534:0"],
-    ])("that is configured no more (%s) loses the file, whose bytes are the same", async (_, was, before) => {
+    ])("is taken from a file with equal bytes once it is no longer configured (%s)", async (_, was, before) => {
       const directory = freshDirectory();
       const ownerOf = () => {
         const { uid, gid } = fs.statSync(join(directory, "a"));
@@ -416,7 +416,7 @@ describe("publisher", () => {
   });
 
   needs("root").test(
-    "writes only what differs where the directory gives its files a group (set-group-ID), too",
+    "writes only differing files in a set-group-ID directory too",
     async () => {
       const directory = freshDirectory();
       fs.chownSync(directory, 0, 1);
@@ -431,7 +431,7 @@ describe("publisher", () => {
     },
   );
 
-  test("writes only what differs", async () => {
+  test("writes only differing files", async () => {
     const directory = freshDirectory();
     const publisher = await open(directory, { a: {}, b: {} });
     publisher.stage(values({ a: "1", b: "1" }), false).commit();

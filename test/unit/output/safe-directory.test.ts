@@ -7,15 +7,15 @@ import { PublishedDirectory } from "../../../src/output/published-directory.ts";
 import { needs } from "../../requirements.ts";
 import { freshDirectory } from "../engine/running-sidecar.ts";
 
-describe("where it may write", () => {
-  test("not where everybody can replace the directory", () => {
+describe("writes only where it may", () => {
+  test("refuses a place where anyone can replace the directory", () => {
     const open = join(freshDirectory(), "open");
     fs.mkdirSync(open);
     fs.chmodSync(open, 0o777);
     expect(() => new PublishedDirectory(open)).toThrow("everybody can change");
     expect(() => new PublishedDirectory(join(open, "pub"))).toThrow(`lies in ${open}, which everybody can change`);
   });
-  test("and what is refused is not begun: nobody else could have led a new directory and its mode elsewhere", () => {
+  test("creates nothing in a refused place: another user could redirect a new directory and its mode", () => {
     const open = join(freshDirectory(), "open");
     fs.mkdirSync(open);
     fs.chmodSync(open, 0o777);
@@ -23,7 +23,7 @@ describe("where it may write", () => {
       expect(() => new PublishedDirectory(path), path).toThrow("everybody can change");
     expect(fs.readdirSync(open)).toEqual([]);
   });
-  needs("root").test("not in what is another user's, and nothing is made there", () => {
+  needs("root").test("refuses another user's directory, and creates nothing there", () => {
     const home = join(freshDirectory(), "home");
     fs.mkdirSync(home);
     fs.chownSync(home, 65_534, 65_534);
@@ -32,14 +32,14 @@ describe("where it may write", () => {
     );
     expect(fs.readdirSync(home)).toEqual([]);
   });
-  test("the target can enter what is made, whatever the umask is", () => {
+  test("lets the target enter created directories, whatever the umask is", () => {
     const path = join(freshDirectory(), "a", "pub");
     const before = process.umask(0o077);
     onTestFinished(() => void process.umask(before));
     new PublishedDirectory(path);
     expect((fs.statSync(path).mode & 0o777).toString(8)).toBe("755");
   });
-  test("so can the owner of a file, through every directory that is made above it", () => {
+  test("lets a file's owner enter every directory created above it", () => {
     const path = join(freshDirectory(), "a", "b", "pub");
     const before = process.umask(0o077);
     onTestFinished(() => void process.umask(before));
@@ -47,7 +47,7 @@ describe("where it may write", () => {
     for (const above of [join(path, ".."), join(path, "..", "..")])
       expect((fs.statSync(above).mode & 0o777).toString(8)).toBe("755");
   });
-  test("directories that were made for it are removed with it, but not where somebody else uses them", () => {
+  test("removes the directories that it created, unless somebody else uses them", () => {
     const directory = freshDirectory();
     const output = new PublishedDirectory(join(directory, "a", "b", "pub"));
     output.writeState({ files: [], pending: null, starts: null });
@@ -55,7 +55,7 @@ describe("where it may write", () => {
     expect(output.remove()).toEqual({ names: [], problems: [] });
     expect(fs.readdirSync(join(directory, "a"))).toEqual(["mine"]);
   });
-  test("through a link of the operator's above, but not through one that leads nowhere", () => {
+  test("follows an operator's link above, but not a dangling one", () => {
     const directory = freshDirectory();
     fs.mkdirSync(join(directory, "real"));
     fs.symlinkSync("real", join(directory, "link"));
@@ -68,7 +68,7 @@ describe("where it may write", () => {
     );
     expect(fs.existsSync(join(directory, "nowhere"))).toBe(false);
   });
-  test("where it was when it was checked, whoever moves a link on the way", () => {
+  test("writes where it checked, even if somebody moves a link on the way", () => {
     const directory = freshDirectory();
     for (const name of ["real", "trap"]) {
       fs.mkdirSync(join(directory, name, "pub"), { recursive: true });
@@ -86,17 +86,17 @@ describe("where it may write", () => {
     expect(fs.readdirSync(join(directory, "real", "links"))).toEqual(["a"]);
     for (const name of ["pub", "links"]) expect(fs.readdirSync(join(directory, "trap", name))).toEqual([]);
   });
-  test("not through a link that could be moved", () => {
+  test("refuses a link that somebody could move", () => {
     const directory = freshDirectory();
     fs.symlinkSync("/var", join(directory, "link"));
     expect(() => new PublishedDirectory(join(directory, "link"))).toThrow("is a symbolic link");
   });
-  test("not in a file", () => {
+  test("refuses a file", () => {
     const path = join(freshDirectory(), "file");
     fs.writeFileSync(path, "");
     expect(() => new PublishedDirectory(path)).toThrow("is not a directory");
   });
-  test("files are readable by all only in a directory that others cannot enter", () => {
+  test("makes files readable for all only in a directory that others cannot enter", () => {
     const directory = freshDirectory("/dev/shm");
     expect(new PublishedDirectory(join(directory, "pub")).defaultMode).toBe(0o444);
     fs.chmodSync(directory, 0o755);
@@ -105,7 +105,7 @@ describe("where it may write", () => {
 });
 
 describe("links", () => {
-  test("lead the reader to the files, are mended, and what crashes left is removed", () => {
+  test("lead to the files, are repaired, and a crash's remains are removed", () => {
     const path = freshDirectory();
     fs.symlinkSync("x", join(path, ".fetcher-link-0123456789ab"));
     // Of another output, before the configuration was changed.
@@ -120,7 +120,7 @@ describe("links", () => {
     expect(fs.readdirSync(path).filter((name) => name.includes("link-"))).toEqual([]);
   });
 
-  test("lead to the files from a directory that is reached through a link to another depth", () => {
+  test("lead to the files from a directory behind a link to another depth", () => {
     const directory = freshDirectory();
     fs.mkdirSync(join(directory, "deep", "er", "srv"), { recursive: true });
     fs.symlinkSync("deep/er/srv", join(directory, "srv"));
@@ -135,7 +135,7 @@ describe("links", () => {
     }
   });
 
-  test("are never old, so that systemd-tmpfiles does not take them", () => {
+  test("never age, so systemd-tmpfiles keeps them", () => {
     const path = freshDirectory();
     const links = new LinkDirectory(path, "/run/x/pub");
     links.ensure(["a"]);
@@ -147,7 +147,7 @@ describe("links", () => {
     expect(fs.lstatSync(join(path, "a")).mtimeMs).toBeGreaterThan(inTenYears);
   });
 
-  test("names what is in the way, keeps other people's files, and makes the other links", () => {
+  test("name what is in the way, keep other people's files, and do not block the other links", () => {
     const path = freshDirectory();
     const links = new LinkDirectory(path, "/run/x/pub");
     fs.mkdirSync(join(path, "a"));

@@ -28,7 +28,7 @@ function hideFor(looks: number): void {
   });
 }
 
-test("a file that is once reported missing still counts as the same file", () => {
+test("a file reported missing once still counts as the same file", () => {
   const path = join(directory, "x");
   fs.writeFileSync(path, "ours");
   const prints = new SeenFiles(directory);
@@ -38,7 +38,7 @@ test("a file that is once reported missing still counts as the same file", () =>
   expect(prints.areSame(["x"])).toBe(true);
 });
 
-test("a new file at a free name is somebody else's", () => {
+test("a new file at a free name is a stranger's", () => {
   const prints = new SeenFiles(directory);
   prints.take(["x"]);
   const path = join(directory, "x");

@@ -13,12 +13,12 @@ test.each([
   ["with CAP_CHOWN alone", "0000000000000001", true],
   ["with CAP_DAC_READ_SEARCH alone", "0000000000000004", false],
   ["with none", "0000000000000000", false],
-])("%s: to another user and group: %s is %s", (_, capabilities, can) => {
+])("%s: can give a file to another user and group: %s is %s", (_, capabilities, can) => {
   expect(canGiveTo("passwd", other, status(capabilities))).toBe(can);
   expect(canGiveTo("group", other, status(capabilities))).toBe(can);
 });
 
-test("to itself and its own groups a process without any can give it", () => {
+test("a process without capabilities can give files to itself and its own groups", () => {
   const none = status("0000000000000000");
   expect(canGiveTo("passwd", process.geteuid?.() ?? -1, none)).toBe(true);
   for (const group of [process.getegid?.() ?? -1, ...(process.getgroups?.() ?? [])])

@@ -36,7 +36,7 @@ function thrown(action: () => unknown): unknown {
 }
 
 describe("encodeEnvFile", () => {
-  test("an operator finds one plain line for each secret, in the order of the configuration", () => {
+  test("has one plain line for each secret, in the order of the configuration", () => {
     const file = encode(
       request("b", "2", { env: "EXPLICIT" }),
       request("a-key", "1"),
@@ -50,11 +50,11 @@ describe("encodeEnvFile", () => {
     expect(Object.keys(file.names)).toEqual(["b", "a-key"]);
   });
 
-  test("a quote in a password does not end the value", () => {
+  test("keeps a quote in a password inside the value", () => {
     expect(encode(request("a", "'it's'")).content).toBe(`a=''"'"'it'"'"'s'"'"''\n`);
   });
 
-  test("a value is what $(cat file) gives: without newlines at its end, with all else", () => {
+  test("has the value of $(cat file): without newlines at its end, with all else", () => {
     const { content } = encode(
       request("a", "x\n\n"),
       request("b", "x\r\n"),
@@ -64,7 +64,7 @@ describe("encodeEnvFile", () => {
     expect(content).toBe("a='x'\nb='x\r'\nc=''\nd=' \n\t'\n");
   });
 
-  test("without secrets the file is empty", () => {
+  test("is empty without secrets", () => {
     expect(encode().content).toBe("");
   });
 
@@ -84,7 +84,7 @@ describe("encodeEnvFile", () => {
   });
 
   test.each(unfit)(
-    "a variable that was asked for and cannot hold %s is an error that names the secret",
+    "an error names the secret whose explicit variable cannot hold %s",
     (_, value, reason) => {
       const error = thrown(() => encode(request('my "id"\n', value, { env: "BAD" })));
       expect(error).toBeInstanceOf(EnvError);
@@ -96,7 +96,7 @@ describe("encodeEnvFile", () => {
     },
   );
 
-  test("the program's own limit is the kernel's", () => {
+  test("has the kernel's limit", () => {
     const start = (bytes: number) => spawnSync("true", { env: { A: "x".repeat(bytes - 2) } }).error;
     expect(start(MAX_VARIABLE_BYTES)).toBeUndefined();
     expect(start(MAX_VARIABLE_BYTES + 1)).toMatchObject({ code: "E2BIG" });
@@ -105,7 +105,7 @@ describe("encodeEnvFile", () => {
     expect(encode(request("A", value(MAX_VARIABLE_BYTES + 1))).names).toEqual({});
   });
 
-  test("a file stays within 1 MiB as it is written, and explicit variables come first to the room", () => {
+  test("stays within 1 MiB as written, and explicit variables come first", () => {
     const quotes = "'".repeat(50_000); // 250,000 bytes as written
     const derived = ["d1", "d2", "d3", "d4"].map((id) => request(id, quotes));
     const file = encode(...derived, request("small", "1"), request("e", quotes, { env: "E" }));
@@ -116,7 +116,7 @@ describe("encodeEnvFile", () => {
     expect(thrown(() => encode(...explicit))).toMatchObject({ id: "E", reason: "secrets.env would be over 1 MiB" });
   });
 
-  test("a file of exactly 1 MiB is written, and with one byte more the secret is left out", () => {
+  test("has up to 1 MiB, and leaves out a secret that needs one byte more", () => {
     // Of each line, the name, ='' and the newline are seven bytes.
     const full = Array.from({ length: 11 }, (_, index) => request(`s${index + 10}`, Buffer.alloc(95_000, "x")));
     const rest = MAX_FILE_BYTES - full.length * (95_000 + 7) - 7;
@@ -126,13 +126,13 @@ describe("encodeEnvFile", () => {
     expect(encode(...full, last(rest + 1)).leftOut).toEqual({ s99: "secrets.env would be over 1 MiB" });
   });
 
-  test("a variable that two secrets ask for is an error that names both", () => {
+  test("an error names both secrets that use the same variable", () => {
     const error = thrown(() => encode(request("a", "1", { env: "SAME" }), request("b", "2", { env: "SAME" })));
     expect(error).toBeInstanceOf(EnvError);
     expect(error).toMatchObject({ id: "b", reason: 'its variable is also that of secret "a"' });
   });
 
-  test("a secret with a variable of its own, or with none, leaves the derived name to others", () => {
+  test("leaves a derived name to others when a secret has its own variable, or none", () => {
     const file = encode(request("a.b", "1", { env: "OWN" }), request("a_b", "2", { env: null }), request("a-b", "3"));
     expect(file.content).toBe("OWN='1'\na_b='3'\n");
     expect(Object.keys(file.leftOut)).toEqual([]);
@@ -151,14 +151,14 @@ describe("encodeEnvFile", () => {
     expect(Object.keys(encode(request("a", text)).names)).toEqual(fits ? ["a"] : []);
   });
 
-  test("two ids with the same derived name both stay without a variable", () => {
+  test("leaves out both ids that derive the same name", () => {
     const file = encode(request("a.b", "1"), request("a-b", Buffer.from([0xff])), request("c", "3"));
     expect(file.names).toEqual({ c: "c" });
     expect(file.leftOut["a.b"]).toMatch(/a_b.*"a-b"/);
     expect(file.leftOut["a-b"]).toMatch(/a_b.*"a\.b"/);
   });
 
-  test("an explicit name is not lost to a derived one", () => {
+  test("prefers an explicit name to a derived one", () => {
     const file = encode(request("a.b", "1"), request("x", "2", { env: "a_b" }));
     expect(file.content).toBe("a_b='2'\n");
     expect(file.leftOut["a.b"]).toMatch(/a_b.*"x"/);
@@ -168,7 +168,7 @@ describe("encodeEnvFile", () => {
     ["an explicit one", [{ id: "B" }, { id: "x", env: "B" }]],
     ["another derived one", [{ id: "a-b" }, { id: "a_b" }]],
   ])(
-    "a name is taken though the optional secret of %s is missing: no rotation moves a variable",
+    "reserves a name for a missing optional secret of %s: no rotation moves a variable",
     (_, [first, second]) => {
       const other = (value: Buffer | undefined) => ({ ...request("", ""), ...second, value });
       const missing = encode({ ...request("", "1"), ...first }, other(undefined));
@@ -181,7 +181,7 @@ describe("encodeEnvFile", () => {
     },
   );
 
-  test("a secret for one owner is not shown to all, unless its variable is explicit", () => {
+  test("shows a secret for one owner to others only in an explicit variable", () => {
     const file = encode(
       request("mine", CANARY, { restricted: true }),
       request("m-ine", "1", { restricted: true, env: "MINE" }),
@@ -193,7 +193,7 @@ describe("encodeEnvFile", () => {
     expect(file.leftOut["mine"]).toMatch(/owner.*explicit env/);
   });
 
-  test("no secret becomes PATH or LD_PRELOAD by its id alone", () => {
+  test("never makes a secret PATH or LD_PRELOAD by its id alone", () => {
     const ids = ["PATH", "LD_PRELOAD", "NODE_OPTIONS", "IFS", "BASH_ENV", "NOTIFY_SOCKET", "UID", "-", "HOME"];
     const file = encode(...ids.map((id) => request(id, CANARY)));
     expect(file.content).toBe("");
@@ -202,11 +202,11 @@ describe("encodeEnvFile", () => {
     expect(encode(request("x", "/bin", { env: "PATH" })).content).toBe("PATH='/bin'\n");
   });
 
-  test.each(["A B", "1A", "", "A=B", "A\n", "é", "UID", "_"])("the name %j never gets into the file", (env) => {
+  test.each(["A B", "1A", "", "A=B", "A\n", "é", "UID", "_"])("never contains the name %j", (env) => {
     expect(thrown(() => encode(request("a", CANARY, { env })))).toBeInstanceOf(EnvError);
   });
 
-  test("the file's buffer does not share a pool with other values", () => {
+  test("does not share the file's buffer with other values", () => {
     const { content } = encodeEnvFile([request("a", "1")]);
     expect(content.buffer.byteLength).toBe(content.length);
   });
@@ -225,7 +225,7 @@ describe("deriveName", () => {
   });
 
   test.each(["MAILGUN_API_KEY", "RUBYGEMS_API_KEY", "db_password", "PASSWORD", "AWS_SECRET_ACCESS_KEY", "TOKEN"])(
-    "%s needs no explicit env",
+    "accepts %s without an explicit env",
     (name) => {
       expect(isSpecialName(name)).toBe(false);
     },
@@ -238,7 +238,7 @@ describe("checkEnvNames", () => {
       checkEnvNames(Object.entries(secrets).map(([id, env]) => ({ id, env })));
     });
 
-  test("a good table passes", () => {
+  test("accepts a good table", () => {
     expect(() => {
       checkEnvNames([
         { id: "a", env: "A" },
@@ -250,26 +250,26 @@ describe("checkEnvNames", () => {
     }).not.toThrow();
   });
 
-  test("a secret pasted in the place of a name is not shown, and the option is named", () => {
+  test("an error names the option, and does not show a secret in place of a name", () => {
     const error = check({ ok: "OK", "my key": `${CANARY}=!` });
     expect(error).toBeInstanceOf(ConfigError);
     expect(error).toMatchObject({ path: 'secrets["my key"].env' });
     expect((error as ConfigError).message).not.toContain(CANARY);
   });
 
-  test("two secrets cannot have one variable", () => {
+  test("refuses one variable for two secrets", () => {
     expect(check({ a: "SAME", b: "SAME" })).toMatchObject({
       path: "secrets.b.env",
       problem: "is the same as secrets.a.env",
     });
   });
 
-  test.each(["UID", "_", "RANDOM", "BASH_COMPAT", "OPTIND"])("%s is refused before anything starts", (env) => {
+  test.each(["UID", "_", "RANDOM", "BASH_COMPAT", "OPTIND"])("refuses %s before anything starts", (env) => {
     expect(check({ a: env })).toMatchObject({ path: "secrets.a.env" });
   });
 });
 
-needs("bash", "dash").describe("names that shells have a meaning for", () => {
+needs("bash", "dash").describe("names with a meaning in shells", () => {
   const shells = [["dash"], ["bash"], ["bash", "--posix"]] as const;
 
   /** What each shell makes of NAME='value': the value itself, or something else. */
@@ -291,7 +291,7 @@ needs("bash", "dash").describe("names that shells have a meaning for", () => {
     });
   }
 
-  test("every variable of bash arrives as it is, or is refused as an explicit name", () => {
+  test("passes every variable of bash unchanged, or refuses it as an explicit name", () => {
     const known = spawnSync("bash", ["-c", "compgen -v"], {
       stdio: ["ignore", "pipe", "pipe"],
       encoding: "utf8",
@@ -312,7 +312,7 @@ needs("bash", "dash").describe("names that shells have a meaning for", () => {
       "UID EUID PPID SHELLOPTS BASHOPTS BASHPID _ SHLVL OPTIND LINENO RANDOM SRANDOM SECONDS EPOCHSECONDS EPOCHREALTIME " +
       "HISTCMD COMP_WORDBREAKS DIRSTACK FUNCNAME GROUPS PIPESTATUS BASH_VERSINFO BASH_ARGV BASH_COMPAT BASH_XTRACEFD"
     ).split(" "),
-  )("%s is refused for a reason: some shell loses its value or shows it", (name) => {
+  )("refuses %s for a reason: some shell loses its value or shows it", (name) => {
     expect(nameProblem(name)).toBeDefined();
     const lost = readBack(name, CANARY).some(({ value, stderr }) => value !== CANARY || stderr !== "");
     expect(lost).toBe(true);

@@ -34,7 +34,7 @@ function python(program: string, text: string): unknown {
   }
 }
 
-test("what each refuses", () => {
+test("each refuses its unsupported values", () => {
   const refused = Object.fromEntries(
     filterNames.map((name) => [
       name,
@@ -45,7 +45,7 @@ test("what each refuses", () => {
 });
 
 test.each(values)(
-  "sh: a shell reads %j as one word, and it is quoted as in secrets.env, which systemd reads",
+  "sh: a shell reads %j as one word, with the same quotes as in secrets.env, which systemd reads",
   (value) => {
     const text = execFileSync("sh", ["-c", `printf %s ${written("sh", value)}`], { encoding: "utf8" });
     expect(text).toBe(value);
@@ -55,7 +55,7 @@ test.each(values)(
   },
 );
 
-test.each(values)("json, url: what reads %j here", (value) => {
+test.each(values)("json, url: %j reads back here", (value) => {
   expect(JSON.parse(written("json", value))).toBe(value);
   expect(decodeURIComponent(written("url", value))).toBe(value);
   const url = new URL(`postgres://u:${written("url", value)}@host/?p=${written("url", value)}`);
@@ -64,7 +64,7 @@ test.each(values)("json, url: what reads %j here", (value) => {
   expect(url.host).toBe("host");
 });
 
-test("json, sh, url: what reads 1 MiB of every character of ASCII here, and in a file", () => {
+test("json, sh, url: 1 MiB of every ASCII character reads back here, and in a file", () => {
   const ascii = Array.from({ length: 127 }, (_, index) => String.fromCharCode(index + 1)).join("");
   const value = ascii.repeat(Math.ceil(2 ** 20 / ascii.length));
   expect(JSON.parse(written("json", value)) === value).toBe(true);
@@ -86,7 +86,7 @@ needs("python").describe("Python reads", () => {
     );
   });
 
-  test("ini: all that configparser can have, with its interpolation", () => {
+  test("ini: all that configparser supports, with its interpolation", () => {
     const lines = accepted("ini").map((value, index) => `k${index} = ${written("ini", value)}\n`);
     const program =
       "import configparser,json,sys; c=configparser.ConfigParser(); c.read(sys.argv[1],encoding='utf8'); print(json.dumps(list(dict(c['s']).values())))";
@@ -94,12 +94,12 @@ needs("python").describe("Python reads", () => {
   });
 });
 
-describe("one NAME=value in each line", () => {
-  test("line: everything up to the end of the line is the value, as docker run --env-file has it", () => {
+describe("lines of NAME=value", () => {
+  test("line: the value extends to the end of the line, as for docker run --env-file", () => {
     for (const value of accepted("line")) expect(written("line", value)).toBe(value);
   });
 
-  test("dotenv: between quotes, where nothing has a meaning to any reader", () => {
+  test("dotenv: quotes, inside which no character is special to any reader", () => {
     for (const value of accepted("dotenv")) expect(written("dotenv", value)).toBe(`'${value}'`);
   });
 });

@@ -46,35 +46,35 @@ async function refusal(text: string | Buffer): Promise<string> {
   return message.slice(message.indexOf(path) + path.length + 1);
 }
 
-describe("a rendered file has", () => {
+describe("a rendered file", () => {
   test.each<[string, string, string, Readonly<Record<string, string>>]>([
-    ["no byte order mark of an editor, but that of a value", "\ufeff[x]\np={{a}}", "[x]\np=\ufeff1", { a: "\ufeff1" }],
+    ["drops an editor's byte order mark, and keeps a value's", "\ufeff[x]\np={{a}}", "[x]\np=\ufeff1", { a: "\ufeff1" }],
     [
-      "a value as its filter writes it",
+      "has a value as its filter writes it",
       '{"p": {{ a | json }}, "{{#spare}}{{.|url}}{{/spare}}"}',
       '{"p": "\\"x", "%2F"}',
       { a: '"x', spare: "/" },
     ],
-    ["the bytes of the value, not HTML", "p={{a}}", `p=<&>"'/\`=`, { a: `<&>"'/\`=` }],
-    ["the same with three braces and &", "{{{a}}} {{& a }}", "<&> <&>", { a: "<&>" }],
-    ["what looks like a tag in a value as it is", "{{a}}", "{{b}}", { a: "{{b}}", b: "x" }],
-    ["UTF-8 of template and value", "é {{a}} 🔑", "é ü🔑 🔑", { a: "ü🔑" }],
-    ["no newline that only the secret's file has", "p={{a}};\n", "p=1\n2;\n", { a: "1\n2\n\n" }],
-    ["nothing of comments, and other delimiters", "{{! x }}{{=<% %>=}}<% a %>{{a}}", "1{{a}}", { a: "1" }],
-    ["a section where there is a value", "{{#spare}}s={{spare}}\n{{/spare}}end", "s=1\nend", { spare: "1" }],
-    ["none where there is none", "{{#spare}}\ns={{spare}}\n{{/spare}}\nend", "end", {}],
-    ["none where it is empty", "{{#a}}x{{/a}}{{^a}}y{{/a}}", "y", { a: "\n" }],
-    ["the other one then", "{{^spare}}plain{{/spare}}", "plain", {}],
-    ["not the other one", "{{^spare}}plain{{/spare}}", "", { spare: "1" }],
-    ["the section's own value as a dot", "{{#spare}}<{{.}}>{{/spare}}", "<1>", { spare: "1" }],
-    ["sections in sections", "{{#a}}{{#spare}}{{a}}{{spare}}{{/spare}}{{/a}}", "12", { a: "1", spare: "2" }],
-    ["nothing at all", "", "", { a: "1" }],
+    ["has the bytes of the value, not HTML", "p={{a}}", `p=<&>"'/\`=`, { a: `<&>"'/\`=` }],
+    ["has the same with three braces and &", "{{{a}}} {{& a }}", "<&> <&>", { a: "<&>" }],
+    ["keeps a value that looks like a tag", "{{a}}", "{{b}}", { a: "{{b}}", b: "x" }],
+    ["keeps UTF-8 of template and value", "é {{a}} 🔑", "é ü🔑 🔑", { a: "ü🔑" }],
+    ["lacks the newline at the end of a secret's file", "p={{a}};\n", "p=1\n2;\n", { a: "1\n2\n\n" }],
+    ["drops comments, and supports other delimiters", "{{! x }}{{=<% %>=}}<% a %>{{a}}", "1{{a}}", { a: "1" }],
+    ["includes a section for a value", "{{#spare}}s={{spare}}\n{{/spare}}end", "s=1\nend", { spare: "1" }],
+    ["drops a section without a value", "{{#spare}}\ns={{spare}}\n{{/spare}}\nend", "end", {}],
+    ["drops a section for an empty value", "{{#a}}x{{/a}}{{^a}}y{{/a}}", "y", { a: "\n" }],
+    ["includes an inverted section without a value", "{{^spare}}plain{{/spare}}", "plain", {}],
+    ["drops an inverted section for a value", "{{^spare}}plain{{/spare}}", "", { spare: "1" }],
+    ["takes a dot for the section's own value", "{{#spare}}<{{.}}>{{/spare}}", "<1>", { spare: "1" }],
+    ["supports nested sections", "{{#a}}{{#spare}}{{a}}{{spare}}{{/spare}}{{/a}}", "12", { a: "1", spare: "2" }],
+    ["may be empty", "", "", { a: "1" }],
   ])("%s", async (_, text, expected, values) => {
     expect(render((await load(text)).template, values)).toBe(expected);
   });
 
   test.each(["db.password", "db-password", "db password", "constructor", "__proto__", "toString", "é🔑"])(
-    "the value of the id %j, as a whole",
+    "has the whole value of the id %j",
     async (id) => {
       const secrets = JSON.parse(`{"db":{},${JSON.stringify(id)}:{}}`) as object;
       const { template } = await load(`{{${id}}}{{#${id}}}+{{ ${id} }}{{/${id}}}`, secrets);
@@ -124,7 +124,7 @@ describe("each error says the line, and what is wrong there", () => {
 test.each([
   ["has NUL bytes", Buffer.from(`${canary}\0`)],
   ["is not UTF-8 text", Buffer.concat([Buffer.from(canary), Buffer.from([0xff])])],
-])("a value that %s is refused with the secret, the template and the line, not the value", async (problem, value) => {
+])("a value that %s: the error names the secret, the template and the line, not the value", async (problem, value) => {
   const { template, path } = await load("{{#b}}x{{/b}}\n{{a}}");
   expect(() => render(template, { a: value })).toThrow(ValueError);
   expect(() => render(template, { a: value })).toThrow(
@@ -134,7 +134,7 @@ test.each([
   expect(render(template, { a: "1", b: value })).toBe("x\n1");
 });
 
-describe("who may read a rendered file", () => {
+describe("permissions of a rendered file", () => {
   /** Octal mode, and the owner's numbers where there are some. */
   async function permissions(template: object, ids: string[], defaultMode = 0o444) {
     const secrets = Object.fromEntries(ids.map((id) => [id, all[id]]));
@@ -158,27 +158,27 @@ describe("who may read a rendered file", () => {
   };
 
   test.each<[string, object, string[], unknown[]]>([
-    ["everybody who gets there, as of its secrets", {}, ["open"], ["444", undefined, undefined]],
-    ["nobody of them where one secret is strict", {}, ["open", "strict"], ["400", undefined, undefined]],
-    ["the owner of its secret", {}, ["open", "mine"], ["400", me, undefined]],
-    ["the owner of its secrets, by the strictest mode", {}, ["mineToo", "mine"], ["400", me, undefined]],
-    ["the group of its secret, if it says that mode", { mode: "0440" }, ["group"], ["440", undefined, group]],
-    ["nobody else by a strict secret's own mode", {}, ["group"], ["400", undefined, group]],
-    ["as many as it says", { owner: me, mode: "0444" }, ["strict"], ["444", me, undefined]],
-    ["as many as it says, and the owner of its secret", { mode: "0444" }, ["mine"], ["444", me, undefined]],
+    ["allow every user who can enter the directory, like its secrets", {}, ["open"], ["444", undefined, undefined]],
+    ["allow no other user if one secret is strict", {}, ["open", "strict"], ["400", undefined, undefined]],
+    ["allow its secret's owner", {}, ["open", "mine"], ["400", me, undefined]],
+    ["allow its secrets' owner, with the strictest mode", {}, ["mineToo", "mine"], ["400", me, undefined]],
+    ["allow its secret's group, with a mode of its own", { mode: "0440" }, ["group"], ["440", undefined, group]],
+    ["allow no other user with a strict secret's own mode", {}, ["group"], ["400", undefined, group]],
+    ["follow its own mode", { owner: me, mode: "0444" }, ["strict"], ["444", me, undefined]],
+    ["follow its own mode, with its secret's owner", { mode: "0444" }, ["mine"], ["444", me, undefined]],
   ])("%s", async (_, template, ids, expected) => {
     expect(await permissions(template, ids)).toEqual(expected);
   });
 
-  test("root alone, where that is so of secrets that say nothing", async () => {
+  test("are root's alone if they are so for secrets without settings", async () => {
     expect(await permissions({}, ["open"], 0o400)).toEqual(["400", undefined, undefined]);
   });
 
-  needs("root").test("whom it says", async () => {
+  needs("root").test("follow its own settings", async () => {
     expect(await permissions({ owner: 9, group: 8 }, ["mine", "yours"])).toEqual(["400", 9, 8]);
   });
 
-  needs("root").test("must be said where two secrets have different owners", async () => {
+  needs("root").test("must be configured for two secrets with different owners", async () => {
     await expectOwnerIsRequired(["mine", "yours"], 0o444);
   });
 
@@ -186,7 +186,7 @@ describe("who may read a rendered file", () => {
     [["mine", "strict"], 0o444],
     [["group", "strict"], 0o444],
     [["mine", "open"], 0o400],
-  ])("must be said where %j differ (%#)", expectOwnerIsRequired);
+  ])("must be configured when %j differ (%#)", expectOwnerIsRequired);
 
   async function expectOwnerIsRequired(ids: string[], defaultMode: number) {
     await expect(permissions({}, ids, defaultMode)).rejects.toThrow(

@@ -6,17 +6,17 @@ import { FakeClock, settled } from "../fakes.ts";
 const never = new AbortController().signal;
 
 describe("backoff", () => {
-  test("doubles from 0.25 s to 30 s, so that a store that is down is not stormed", () => {
+  test("doubles from 0.25 s to 30 s, to spare a store that is down", () => {
     const longest = [0, 1, 2, 3, 4, 5, 6, 7, 8, 100, 10_000].map((attempt) => backoff(attempt, () => 1));
     expect(longest.map((delay) => Number(delay.toFixed(2)))).toEqual([
       0.26, 0.51, 1.01, 2.01, 4.01, 8.01, 16.01, 30.01, 30.01, 30.01, 30.01,
     ]);
   });
-  test("has full jitter, so that a fleet does not ask at once", () => {
+  test("has full jitter, so a fleet does not ask at once", () => {
     expect(backoff(10, () => 0)).toBeLessThan(0.1);
     expect(backoff(10, () => 0.5)).toBeCloseTo(15, 0);
   });
-  test("is never 0: a loop would spin", () => {
+  test("is never 0, which would spin", () => {
     expect(backoff(0, () => 0)).toBeGreaterThan(0);
   });
   test.each([0, 0.5, 0.999])("never comes before Retry-After (random %d)", (random) => {
@@ -29,7 +29,7 @@ test("polls drift by 10 % at most", () => {
   expect(jittered(100, () => 1)).toBeCloseTo(110);
 });
 
-test("times are shown as the journal shows them", () => {
+test("shows times as the journal does", () => {
   const { TZ } = process.env;
   try {
     for (const [zone, shown] of [
@@ -75,20 +75,20 @@ describe("the system's clock", () => {
 });
 
 describe("alarm", () => {
-  test("a ring while nobody waits is kept; two rings count once", async () => {
+  test("keeps a ring while nothing waits; two rings count once", async () => {
     const alarm = new Alarm<"hint" | "reload">(new FakeClock());
     alarm.ring("hint");
     alarm.ring("hint");
     alarm.ring("reload");
     expect([...(await alarm.wait(60, never))]).toEqual(["hint", "reload"]);
   });
-  test("time that is over rings nothing", async () => {
+  test("does not ring when the time is over", async () => {
     const clock = new FakeClock();
     const wait = new Alarm<"hint">(clock).wait(60, never);
     await clock.advance(60);
     expect([...(await wait)]).toEqual([]);
   });
-  test.each(["ring", "abort"])("%s wakes it at once, and leaves no timer", async (how) => {
+  test.each(["ring", "abort"])("wakes at once on %s, and leaves no timer", async (how) => {
     const clock = new FakeClock();
     const alarm = new Alarm<"hint">(clock);
     const stop = new AbortController();

@@ -24,13 +24,13 @@ function lineOf(style: LineStyle, level: LogLevel, message: string, fields?: Log
 }
 
 describe("for people", () => {
-  test("the journal has the priority (syslog(3)) and the message, and nothing that it knows itself", () => {
+  test("the journal gets the priority (syslog(3)) and the message, and nothing that it adds itself", () => {
     expect(logLevels.map((level) => lineOf(journal, level, "ready: 2 secrets from folder"))).toEqual(
       [3, 4, 5, 6, 7, 7].map((priority) => `<${priority}>ready: 2 secrets from folder`),
     );
   });
 
-  test("elsewhere what is not as it should be has a word before it", () => {
+  test("elsewhere a word marks warnings and errors", () => {
     expect(logLevels.map((level) => lineOf(plain, level, "m"))).toEqual([
       "error: m",
       "warning: m",
@@ -41,14 +41,14 @@ describe("for people", () => {
     ]);
   });
 
-  test("a daemon's lines have their time, in a file with the day", () => {
+  test("a daemon's lines show their time, and in a file the day too", () => {
     expect(lineOf({ ...plain, time: "clock" }, "warn", "m")).toMatch(/^\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d) warning: m$/);
     const dated = lineOf({ ...plain, time: "date" }, "info", "m");
     expect(dated).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d) m$/);
     expect(Math.abs(Date.now() - Date.parse(dated.split(" ")[0] ?? ""))).toBeLessThan(100_000);
   });
 
-  test("colour is around the word, and what is well has none", () => {
+  test("only the word has a colour, and good news has none", () => {
     const color = { ...plain, color: true };
     expect(lineOf(color, "error", "m")).toBe("\u001b[31merror: \u001b[0mm");
     expect(lineOf(color, "warn", "m")).toBe("\u001b[33mwarning: \u001b[0mm");
@@ -79,7 +79,7 @@ describe("for people", () => {
     expect(lineOf(journal, "notice", message, fields)).toBe(`<5>${line}`);
   });
 
-  test("nobody can write a second entry, another priority, or to the terminal", () => {
+  test("blocks forged entries, other priorities and terminal sequences", () => {
     const line = lineOf(journal, "warn", "a\n<0>b\u001b[2J \u009b \u2028 \u202e", { secrets: ["x\ny", "\r"] });
     expect(line).toBe('<4>a\\n<0>b\\u001b[2J \\u009b \\u2028 \\u202e (x\\ny, "\\r")');
   });
@@ -88,7 +88,7 @@ describe("for people", () => {
     ["\u0001".repeat(100_000), "\u009f".repeat(10), 5000],
     ["\u{10ffff}".repeat(100_000), '"'.repeat(300), 5000],
     ["m", "\u2028".repeat(80), 5000],
-  ])("journald does not break a line (LineMax=48K of journald.conf(5)): %#", (message, id, count) => {
+  ])("fits journald's longest line (LineMax=48K of journald.conf(5)): %#", (message, id, count) => {
     const line = lineOf(journal, "warn", message, { secrets: Array.from({ length: count }, () => id) });
     expect(Buffer.byteLength(line)).toBeLessThan(48 * 1024);
     expect(line).toMatch(/… and \d+ more\)$/);
@@ -120,7 +120,7 @@ describe("for machines", () => {
     expect(lines(level)).toHaveLength(count);
   });
 
-  test("outside the journal a line is an object and nothing else", () => {
+  test("a line outside the journal is one object", () => {
     const [line = ""] = lines("error", { format: "json", color: true });
     expect(JSON.parse(line)).toMatchObject({ level: "error", message: "m-error", n: 1 });
   });
@@ -136,7 +136,7 @@ describe("for machines", () => {
     ["secrets", "a problem", { secrets: Array.from({ length: 5000 }, (_, number) => `secret-${number}-é\n`) }],
     ["text in a message", "\u0001".repeat(100_000), {}],
     ["both", "é".repeat(100_000), { secrets: Array.from({ length: 5000 }, () => "\u0001".repeat(20)) }],
-  ])("journald does not break a line of many %s, which is JSON as a whole", (_, message, fields) => {
+  ])("a line of many %s fits journald's longest, and is complete JSON", (_, message, fields) => {
     const written: string[] = [];
     openLog("info", json, (line) => written.push(line)).warn(message, fields);
     expect(written).toHaveLength(1);
@@ -149,14 +149,14 @@ describe("for machines", () => {
     expect(line.secrets.length).toBeGreaterThan(100);
   });
 
-  test("what fits is written whole", () => {
+  test("writes what fits whole", () => {
     const written: string[] = [];
     const secrets = Array.from({ length: 500 }, (_, number) => `secret-${number}`);
     openLog("info", json, (line) => written.push(line)).warn("m".repeat(2000), { secrets });
     expect(JSON.parse(written[0]?.slice(3) ?? "")).toMatchObject({ message: "m".repeat(2000), secrets });
   });
 
-  test("knows its words", () => {
+  test("recognizes its levels and formats", () => {
     expect([isLogLevel("notice"), isLogLevel("fatal"), isLogFormat("json"), isLogFormat("xml")]).toEqual([
       true,
       false,

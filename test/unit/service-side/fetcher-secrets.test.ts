@@ -74,7 +74,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
       expect(stdout.equals(expected(id))).toBe(true);
     });
 
-    test.each([...values.keys()])("replace_secrets puts the value of %j in, byte for byte", (id) => {
+    test.each([...values.keys()])("replace_secrets inserts the value of %j, byte for byte", (id) => {
       write(`<@${id}@> & \\ @plain@;@${id}@\n\nend`);
       const ids = /^[\w.-]+$/.test(id) ? "" : `'${id}' plain`;
       const { status, stdout, stderr } = run(`set -eu; replace_secrets app.conf ${ids}`);
@@ -86,7 +86,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
     });
 
     test.each(["", "\n", "@plain@", "@plain@\n", "\n\n@plain@\n\n", "a@b.c, d@e.f\r\n@", "\u00e9@plain@\u00e9"])(
-      "all that is no placeholder stays as it is: %j",
+      "leaves other text as it is: %j",
       (text) => {
         write(text);
         expect(run("replace_secrets app.conf")).toMatchObject({ status: 0, stderr: "" });
@@ -94,13 +94,13 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
       },
     );
 
-    test("with ids, other placeholders stay; a value that looks like one is not replaced again", () => {
+    test("with ids, leaves other placeholders, and does not replace inside a value", () => {
       write("@plain@ @other@ @backslashes@");
       expect(run("replace_secrets app.conf backslashes")).toMatchObject({ status: 0, stderr: "" });
       expect(read().toString()).toBe(`@plain@ @other@ ${nasty["backslashes"] ?? ""}`);
     });
 
-    test("mode and owner stay, and whoever has the file open keeps the old one whole", () => {
+    test("keeps mode and owner, and an open file stays the old one, whole", () => {
       write("@plain@");
       fs.chmodSync(join(place, "app.conf"), 0o640);
       const owner = process.getuid?.() === 0 ? { uid: 4321, gid: 4322 } : {};
@@ -117,13 +117,13 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
     describe("fails with one line, and changes nothing:", () => {
       test.each<[string, string, number, RegExp]>([
         [
-          "a secret that is not there",
+          "a missing secret",
           "load_secret nope value",
           66,
           /^load_secret: no secret 'nope' in .*\/secrets\n$/,
         ],
-        ["an id that is a path", "load_secret ../x value", 64, /^load_secret: '\.\.\/x' is not a secret id\n$/],
-        ["a variable that is none", "load_secret plain 'x;id'", 64, /^load_secret: usage: /],
+        ["a path as an id", "load_secret ../x value", 64, /^load_secret: '\.\.\/x' is not a secret id\n$/],
+        ["an invalid variable", "load_secret plain 'x;id'", 64, /^load_secret: usage: /],
         ["no variable", "load_secret plain", 64, /^load_secret: usage: /],
         ["NUL bytes", "load_secret nul value", 78, /^load_secret: secret 'nul' has NUL bytes\n$/],
         ["an unknown placeholder", "replace_secrets app.conf", 66, /^replace_secrets: no secret 'typo' in .*\n$/],
@@ -133,7 +133,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
           78,
           /^replace_secrets: no @utf8@ in .*app\.conf\n$/,
         ],
-        ["a file that is not there", "replace_secrets none", 66, /^replace_secrets: .*none is not a regular file\n$/],
+        ["a missing file", "replace_secrets none", 66, /^replace_secrets: .*none is not a regular file\n$/],
         ["a link", "replace_secrets link", 66, /^replace_secrets: .*link is not a regular file\n$/],
         ["no file", "replace_secrets", 64, /^replace_secrets: usage: /],
       ])("%s", (_, command, status, message) => {
@@ -156,7 +156,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
     if (shell[0] !== "busybox") watchPrograms();
 
     function watchPrograms(): void {
-      test("a program that is missing is named", () => {
+      test("names a missing program", () => {
         write("@plain@");
         const result = run("PATH=$PWD/bin; replace_secrets app.conf");
         expect(result).toMatchObject({ status: 78 });
@@ -164,7 +164,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
         expect(read().toString()).toBe("@plain@");
       });
 
-      test("no program has a value in its command line or its environment, and no trace shows one", () => {
+      test("puts no value into a program's command line or environment, nor into a trace", () => {
         fs.writeFileSync(join(place, "secrets/plain"), CANARY);
         write("p=@plain@\n");
         const log = join(place, "log");
@@ -187,7 +187,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
       });
     }
 
-    test("credentials are found where systemd has put them, and $SECRETS_DIRECTORY goes before", () => {
+    test("finds credentials in systemd's directory, and prefers $SECRETS_DIRECTORY", () => {
       fs.mkdirSync(join(place, "credentials"));
       fs.writeFileSync(join(place, "credentials/plain"), "from systemd");
       const env = { CREDENTIALS_DIRECTORY: join(place, "credentials") };
@@ -196,7 +196,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
       expect(run(load, env).stdout.toString()).toBe("hunter2");
     });
 
-    test("what somebody has left in a /tmp that is not private is not taken for a secret", () => {
+    test("ignores a stranger's file in a /tmp that is not private", () => {
       const file = fs.mkdtempSync("/tmp/fetcher-planted-");
       fs.rmdirSync(file);
       fs.writeFileSync(file, CANARY);

@@ -84,7 +84,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
     }
     const show = ["sh", "-c", 'echo "$CANARY"'];
 
-    test("a service of another user gets its variables, byte by byte", () => {
+    test("gives another user's service its variables, byte by byte", () => {
       const value = "it's \"$HOME\" `id` \\' \n\n é😀 \r\t\x01\x7f #";
       publish([
         ["A", value],
@@ -97,23 +97,23 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
       expect(environment.get("EMPTY")?.toString()).toBe("");
     });
 
-    test("files that lie in the private /tmp itself do as well", () => {
+    test("accepts files in the private /tmp itself", () => {
       const { stdout, stderr } = run(`${wired} cp "$stage/pub/secrets.env" /tmp/secrets.env`, show, { user: NOBODY });
       expect({ stdout: stdout.toString(), stderr }).toEqual({ stdout: `${CANARY}\n`, stderr: "" });
     });
 
-    test("the main PID stays: systemd's signals and the command's READY=1 are not lost", () => {
+    test("keeps the main PID: systemd's signals and the command's READY=1 arrive", () => {
       const { stdout, pid } = run(linked, ["sh", "-c", "echo $$"]);
       expect(Number(stdout.toString())).toBe(pid);
     });
 
-    test("arguments and standard input arrive as they were", () => {
+    test("passes arguments and standard input unchanged", () => {
       const args = ["", " a  b ", "*", "$x", "-n", "'", "\n", "--"];
       expect(run(linked, ["printf", "%s\\0", ...args]).stdout.toString()).toBe(args.join("\0") + "\0");
       expect(run(linked, ["cat"], { input: "in\n" }).stdout.toString()).toBe("in\n");
     });
 
-    test("the command's environment has the secrets and what the unit set, no more", () => {
+    test("gives the command the secrets and the unit's variables, no more", () => {
       const ours = ["file", "type", "entry", "top", "name", "group", "root", "mount", "rest", "id", "status", "hop"];
       const env = Object.fromEntries(ours.map((name) => [name, `unit's ${name}`]));
       const { stdout } = run(linked, ["env", "-0"], { env: { ...env, SECRETS_SIDECAR: "x.service" } });
@@ -122,7 +122,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
       expect(seen).toEqual({ ...env, PATH, CANARY });
     });
 
-    test("a traced shell shows no value", () => {
+    test("shows no value in a traced shell", () => {
       const traced = run(linked, ["true"], {
         program: [...shell, "-x", "-v", `${stage}/with-secrets`],
         env: { SHELLOPTS: "xtrace:verbose" },
@@ -131,7 +131,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
       expect(traced.stderr).not.toContain(CANARY);
     });
 
-    test("a command that does not exist is told from a failed service: 127, and 126", () => {
+    test("exits 127 or 126, unlike a failed service, for a command that it cannot run", () => {
       for (const [command, status] of [
         ["no-such-command", 127],
         ["/etc/passwd", 126],
@@ -143,25 +143,25 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
       }
     });
 
-    test.each([[[]], [[""]], [["--help"]], [["-c", "true"]]])("%j is a wrong call: 64", (command) => {
+    test.each([[[]], [[""]], [["--help"]], [["-c", "true"]]])("refuses the call %j: 64", (command) => {
       expectRefusal(run(linked, command), 64, /usage: with-secrets COMMAND/);
     });
 
-    test("without the file the sidecar to look at is named: 66", () => {
+    test("names the sidecar to look at without the file: 66", () => {
       expectRefusal(run(wired, show), 66, /systemctl status '.+-secrets\.service' or 'fetcher@.+\.service'/);
       const env = { SECRETS_SIDECAR: "fetcher@grafana.service" };
       expectRefusal(run(wired, show, { env }), 66, /systemctl status 'fetcher@grafana\.service'$/m);
     });
 
-    test("a link that leads nowhere, because the mount is missing, is no file either", () => {
+    test("treats a dangling link, as with a missing mount, as no file either", () => {
       expectRefusal(run(`${linked} umount /tmp/.secrets`, show), 66, /systemctl status/);
     });
 
-    test("a file that the service's user may not read: 77", () => {
+    test("cannot read a file closed to the service's user: 77", () => {
       expectRefusal(run(`${linked} chmod 0400 "$stage/pub/secrets.env"`, show, { user: NOBODY }), 77, /cannot be read/);
     });
 
-    test("coreutils missing from PATH is said as that", () => {
+    test("reports coreutils missing from PATH", () => {
       const missing = 'PATH=/nonexistent; export PATH; . "$0"';
       const result = run(linked, ["-c", missing, `${stage}/with-secrets`, ...show], {
         program: shell,
@@ -177,7 +177,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
         'mount --bind "$stage/other/tmp" /tmp; cp "$stage/pub/secrets.env" /tmp',
       ],
       ["another mount over the private /tmp", `${linked} mount --bind "$stage/pub" /tmp`],
-    ])("%s is not sourced, not even from root: 78", (_, prepare) => {
+    ])("does not source %s, not even from root: 78", (_, prepare) => {
       expectRefusal(run(prepare, show), 78, /\/tmp is not private.*PrivateTmp=true/);
     });
 
@@ -212,7 +212,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
       ],
       ["a directory", `${wired} mkdir /tmp/secrets.env`],
       ["a fifo, which would hang the start", `${wired} mkfifo /tmp/secrets.env`],
-    ])("%s is refused: 78", (_, prepare) => {
+    ])("refuses %s: 78", (_, prepare) => {
       expectRefusal(run(prepare, show), 78, /root|regular file/);
     });
   });

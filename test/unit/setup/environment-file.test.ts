@@ -32,11 +32,11 @@ test.each([
   expect(read(text)).toEqual({ values, ignored: [] });
 });
 
-test("a line whose name no variable can have is ignored, and told by its number", () => {
+test("ignores a line whose name is no valid variable, and reports its number", () => {
   expect(read("A=b\nexport C=d\n1E=f\n=x=y\n")).toEqual({ values: { A: "b" }, ignored: [2, 3, 4] });
 });
 
-test("the end of a comment with a backslash is the end of its line from systemd 254 on", () => {
+test("ends a comment at the end of its line despite a backslash, from systemd 254 on", () => {
   expect(read("# a \\\nA=b\n").values).toEqual({ A: "b" });
   expect(read("# a \\\nA=b\n", true).values).toEqual({});
 });

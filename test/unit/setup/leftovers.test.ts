@@ -42,7 +42,7 @@ function all(): Readonly<Record<string, string>> {
   );
 }
 
-test("a file that was to be removed is back, in each directory where one can be", () => {
+test("restores a file that was being removed, in each directory where one can be", () => {
   const files = [
     join(places.configDirectory, "web.json"),
     join(places.generators, "fetcher"),
@@ -59,7 +59,7 @@ test("a file that was to be removed is back, in each directory where one can be"
   expect(all()).toEqual(before);
 });
 
-test("one whose name somebody has taken since is not brought back over that", () => {
+test("does not restore a file over one created since", () => {
   const file = put(join(places.configDirectory, "web.json"), "old");
   new Changes("remove").remove(file);
   put(file, "new");
@@ -67,7 +67,7 @@ test("one whose name somebody has taken since is not brought back over that", ()
   expect(all()).toEqual({ "config/web.json": "new" });
 });
 
-test("what was being written is gone, with the values in it, also in a folder elsewhere", () => {
+test("removes a half-written file, with its values, in a folder elsewhere too", () => {
   const folder = join(root, "elsewhere");
   put(join(places.configDirectory, "web.json"), JSON.stringify({ config: { secretsDir: folder } }));
   const before = all();
@@ -82,7 +82,7 @@ test("what was being written is gone, with the values in it, also in a folder el
   expect(all()).toEqual(before);
 });
 
-test("units that hide those of the generator are gone; those of the administrator, and all other files, stay", () => {
+test("removes units that hide those of the generator, and keeps the administrator's and all other files", () => {
   put(join(places.runtimeUnits, "web-secrets.service"), "[Service]\n");
   put(join(places.configDirectory, ".fetcher-new-x"), "");
   put(join(places.configDirectory, "web/secrets/.hidden"), "");
@@ -96,7 +96,7 @@ test("units that hide those of the generator are gone; those of the administrato
   expect(all()).toEqual(before);
 });
 
-test("a link in the place of what is put back leads nowhere: what it points to stays", () => {
+test("does not follow a link in place of a file to restore, and keeps its target", () => {
   const victim = put(join(root, "victim/passwd"), "text");
   fs.mkdirSync(places.configDirectory);
   fs.symlinkSync(dirname(victim), join(places.configDirectory, ".fetcher-removed-1"));
@@ -105,10 +105,10 @@ test("a link in the place of what is put back leads nowhere: what it points to s
 });
 
 for (const [what, owned] of [
-  ["a folder that another user owns", (folder: string) => folder],
-  ["one below another user's", (folder: string) => dirname(folder)],
+  ["another user's folder", (folder: string) => folder],
+  ["a folder below another user's", (folder: string) => dirname(folder)],
 ] as const)
-  needs("root").test(`in ${what} root touches nothing: that user could have any file moved`, () => {
+  needs("root").test(`does nothing as root in ${what}, whose owner could have any file moved`, () => {
     const folder = join(root, "home/secrets");
     put(join(places.configDirectory, "web.json"), JSON.stringify({ config: { secretsDir: folder } }));
     put(join(folder, ".fetcher-new-1"), "a");
@@ -119,7 +119,7 @@ for (const [what, owned] of [
     expect(all()).toEqual(before);
   });
 
-needs("root").test("a folder that everybody can write to is left alone, too", () => {
+needs("root").test("ignores a folder that any user can write to, too", () => {
   const folder = join(root, "open");
   put(join(places.configDirectory, "web.json"), JSON.stringify({ config: { secretsDir: folder } }));
   put(join(folder, ".fetcher-removed-1/b"), "b");
@@ -128,7 +128,7 @@ needs("root").test("a folder that everybody can write to is left alone, too", ()
   expect(fs.readFileSync(join(folder, ".fetcher-removed-1/b"), "utf8")).toBe("b");
 });
 
-test("a change that fails half-way, or whose remains cannot be removed, is told as what it is", () => {
+test("describes a change that fails half-way, or whose remains cannot be removed", () => {
   const directory = join(places.configDirectory, "web");
   put(join(places.configDirectory, "web.json"), "old");
   const changes = new Changes("remove");
@@ -164,6 +164,6 @@ test("two do not work at the same time: the second waits for the first, and give
   await waiting;
 });
 
-test("without systemd's directory there is nothing to wait for", async () => {
+test("does not wait without systemd's directory", async () => {
   await takeTurn("add", join(root, "none"), byProgram);
 });

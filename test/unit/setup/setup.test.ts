@@ -23,16 +23,16 @@ const nothing: Wish = {
 };
 const id = (name: string, mode?: string) => ({ id: name, mode });
 
-describe("the file that is proposed", () => {
+describe("the proposed file", () => {
   test.each<[string, object, Partial<Wish>, object]>([
     [
-      "has what is asked for, and no more",
+      "has the requested settings, and no more",
       {},
       { ids: [id("tls.crt"), id("tls.key", "0400")], action: "reload" },
       { secrets: { "tls.crt": {}, "tls.key": { mode: "0400" } }, onChange: { action: "reload" } },
     ],
     [
-      "keeps all that is there",
+      "keeps existing settings",
       { delivery: "credentials", secrets: { a: { optional: true } }, onChange: { settle: 9 }, startTimeout: 3 },
       { ids: [id("a", "0440"), id("b")], action: "restart" },
       {
@@ -55,13 +55,13 @@ describe("the file that is proposed", () => {
       { secrets: { a: {} }, onChange: { action: "reload" } },
     ],
     [
-      "has a variable for what is to be one, also with a mode, or a name that has a meaning",
+      "has an explicit variable for a secret with a mode or a special name",
       {},
       { delivery: "env", ids: [id("db-password", "0400"), id("TZ"), id("b")] },
       { delivery: "env", secrets: { "db-password": { mode: "0400", env: "db_password" }, TZ: { env: "TZ" }, b: {} } },
     ],
     [
-      "has each variable that is taken over, with its own name",
+      "has each imported variable under its own name",
       {},
       { imported: new Map(["A", "TZ", "E"].map((name) => [name, { isEmpty: name === "E" }])) },
       { delivery: "env", secrets: { A: {}, TZ: { env: "TZ" }, E: { empty: true } } },
@@ -73,7 +73,7 @@ describe("the file that is proposed", () => {
       { delivery: "files", secrets: { a: {}, B: {} }, environment: { B: "B" } },
     ],
     [
-      "has another variable beside those that are named",
+      "adds a variable to the listed ones",
       { environment: { X: "a" }, secrets: { a: {} } },
       { delivery: "env", ids: [id("a"), id("b.c")] },
       { delivery: "env", environment: { X: "a", b_c: "b.c" }, secrets: { a: {}, "b.c": {} } },
@@ -88,7 +88,7 @@ describe("the file that is proposed", () => {
     expect(proposed(now as Record<string, unknown>, { ...nothing, ...wish })).toEqual(then);
   });
 
-  test("is written as a person would", () => {
+  test("looks hand-written", () => {
     const long = "x".repeat(70);
     expect(
       jsonText({ delivery: "env", secrets: { a: {}, b: { mode: "0400" } }, config: { url: long, more: [long, 1] } }),
@@ -109,14 +109,14 @@ describe("the file that is proposed", () => {
 `);
   });
 
-  test("has an id that JavaScript takes for something else", () => {
+  test("accepts an id that is special in JavaScript", () => {
     const then = proposed({}, { ...nothing, ids: [id("__proto__"), id("constructor", "0400")] });
     expect(jsonText(then)).toContain('"__proto__": {},\n    "constructor": { "mode": "0400" }');
   });
 });
 
 describe("the difference", () => {
-  test("is what diff -u shows", () => {
+  test("equals the output of diff -u", () => {
     const before = `${Array.from({ length: 12 }, (_, line) => `line ${line}`).join("\n")}\n`;
     const after = before.replace("line 2\n", "line two\nand more\n").replace("line 11\n", "");
     expect(unifiedDiff({ path: "/etc/a", before, after })).toBe(`--- /etc/a
@@ -137,7 +137,7 @@ describe("the difference", () => {
 -line 11
 `);
   });
-  test("of a file that is new, that goes, and that stays", () => {
+  test("shows a new, a removed and an unchanged file", () => {
     expect(unifiedDiff({ path: "/a", before: undefined, after: "x\n" })).toBe(
       "--- /dev/null\n+++ /a\n@@ -0,0 +1,1 @@\n+x\n",
     );
@@ -162,7 +162,7 @@ describe("changes", () => {
       return [name, (mode & 0o7777).toString(8), fs.lstatSync(path).isFile() ? fs.readFileSync(path, "utf8") : ""];
     });
 
-  test("are all made, or all taken back: contents, modes, links and directories", () => {
+  test("are all made, or all undone: contents, modes, links and directories", () => {
     fs.writeFileSync(join(directory, "a"), "before", { mode: 0o640 });
     fs.writeFileSync(join(directory, "real"), "linked");
     fs.symlinkSync("real", join(directory, "link"));
@@ -182,7 +182,7 @@ describe("changes", () => {
     expect(all()).toEqual(before);
   });
 
-  test("that are kept leave nothing aside", () => {
+  test("leave no backup once kept", () => {
     fs.writeFileSync(join(directory, "gone"), "gone");
     const changes = new Changes("remove");
     changes.remove(join(directory, "gone"));
@@ -191,7 +191,7 @@ describe("changes", () => {
     expect(changes.undo()).toEqual([]);
   });
 
-  test("are not made over what somebody else has changed meanwhile", () => {
+  test("do not overwrite what somebody else has changed meanwhile", () => {
     fs.writeFileSync(join(directory, "a"), "theirs");
     const changes = new Changes("add");
     const write = (before: Buffer | undefined) => () => {
@@ -231,7 +231,7 @@ describe("the drop-in of an import", () => {
     realName: undefined,
     hasOwnRoot: false,
   };
-  test("puts the variables in the place of the file, between the others", () => {
+  test("puts the variables in place of the file, between the others", () => {
     const app = { name: "app", scope: systemScope };
     const text = swapText(app, "/etc/app 100%.env", "/run/app-secrets/pub/secrets.env", service);
     expect(text.split("\n").filter((line) => !line.startsWith("#"))).toEqual([
@@ -246,7 +246,7 @@ describe("the drop-in of an import", () => {
     const again = swapText(app, "/etc/last", "/run/app-secrets/pub/secrets.env", service, text);
     expect(replacedIn(again)).toEqual(["/etc/app 100%.env", "/etc/last"]);
   });
-  test("comes after every other", () => {
+  test("sorts after every other drop-in", () => {
     expect(pathOfSwap(service, systemScope)).toBe("/etc/systemd/system/app.service.d/zz-fetcher-import.conf");
     const user = userScope({ HOME: "/home/ann" });
     expect(pathOfSwap(service, user)).toBe("/home/ann/.config/systemd/user/app.service.d/zz-fetcher-import.conf");
@@ -257,7 +257,7 @@ describe("the drop-in of an import", () => {
 });
 
 describe("the command lines", () => {
-  test.each(["app", "app.service", "app.json", "/etc/fetcher/app.json"])("%s is the service", (word) => {
+  test.each(["app", "app.service", "app.json", "/etc/fetcher/app.json"])("takes %s for the service", (word) => {
     expect(parseAdd([word, "x"])).toMatchObject({ name: "app" });
     expect(parseRemove([word])).toMatchObject({ name: "app" });
     expect(serviceNameOf(word)).toBe("app");
@@ -304,7 +304,7 @@ describe("the command lines", () => {
     [["a", "--import="], "add: --import: must not be empty"],
     [["a", "--bakend=x"], '(see fetcher add --help); did you mean "--backend"?'],
     [["a", "--set", "x"], "--set: expected KEY=VALUE"],
-  ])("%j is refused in one line, without what may be a value", (argv, message) => {
+  ])("refuses %j in one line, without showing a possible value", (argv, message) => {
     let error: unknown;
     try {
       parseAdd(argv);

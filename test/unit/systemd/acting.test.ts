@@ -77,7 +77,7 @@ function bothSides(onChange: object = {}) {
   };
 }
 
-test("what is asked for is done once, the mark is cleared, and only then are old leases ended", async () => {
+test("does a requested action once, clears the mark, and only then ends old leases", async () => {
   const { targets, clock, marks, inbox, actAll, restarts, applied, log } = bothSides();
   const at = clock.monotonic();
   targets.request(["a"]);
@@ -96,7 +96,7 @@ test("what is asked for is done once, the mark is cleared, and only then are old
   expect(restarts()).toBe(1);
 });
 
-test("two sets that come while nobody acts are one action, and so is one that comes before the target starts again", async () => {
+test("merges two sets requested while nothing acts into one action, and one more requested before the target starts again", async () => {
   const { targets, clock, inbox, actAll, act, restarts, systemd } = bothSides();
   targets.request(["a"]);
   await clock.advance(1);
@@ -112,7 +112,7 @@ test("two sets that come while nobody acts are one action, and so is one that co
   expect([restarts(), inbox()]).toEqual([1, []]);
 });
 
-test("one that is killed, or stopped, leaves what is due to the next, which knows of earlier starts", async () => {
+test("leaves what is due to its successor when killed or stopped, which knows earlier starts", async () => {
   const { targets, clock, systemd, inbox, act, actAll, restarts } = bothSides({ minInterval: 30 });
   targets.request(["a"]);
   await actAll();
@@ -132,7 +132,7 @@ test("one that is killed, or stopped, leaves what is due to the next, which know
   expect(second).toBeGreaterThanOrEqual(first / 1e6 + 30 - 6);
 });
 
-test("a target that has started since with the new secrets is left alone", async () => {
+test("leaves a target alone that has started with the new secrets since", async () => {
   const { targets, clock, systemd, actAll, restarts, applied } = bothSides();
   targets.request(["a"]);
   await clock.advance(1);
@@ -141,7 +141,7 @@ test("a target that has started since with the new secrets is left alone", async
   expect([restarts(), applied()]).toEqual([0, 1]);
 });
 
-test("an action that the sidecar did not live to see done is done no more than once", async () => {
+test("does not repeat an action whose end the sidecar did not see", async () => {
   const { targets, clock, begin, marks, actAll, restarts } = bothSides();
   const at = clock.monotonic();
   targets.request(["a"]);
@@ -153,7 +153,7 @@ test("an action that the sidecar did not live to see done is done no more than o
   expect([restarts(), marks.at(-1), next.counts]).toEqual([1, null, { done: 0, failed: 0 }]);
 });
 
-test("STATUS says so where the unit that acts does not begin", async () => {
+test("STATUS says so when the acting unit does not begin", async () => {
   const { targets, clock, log, actAll } = bothSides();
   targets.request(["a"]);
   await clock.advance(16);
@@ -164,8 +164,8 @@ test("STATUS says so where the unit that acts does not begin", async () => {
   expect(targets.statuses).toEqual([]);
 });
 
-describe("what somebody who has taken the sidecar over puts into the inbox", () => {
-  test("leads nowhere: no other unit, no other action, no write elsewhere; and all of it is taken away", async () => {
+describe("an intruder's file in the inbox", () => {
+  test("causes no other unit's action, no other action and no write elsewhere, and is removed", async () => {
     const { directory, clock, inbox, actAll, systemd } = bothSides();
     const [box, aside] = [join(directory, "inbox"), join(directory, "aside")];
     mkdirSync(aside);
@@ -188,7 +188,7 @@ describe("what somebody who has taken the sidecar over puts into the inbox", () 
     expect([inbox(), systemd.jobs, readdirSync(aside)]).toEqual([[], [], ["kept"]]);
   });
 
-  test("is at most the action of its own targets, by the pace that they have", async () => {
+  test("causes at most its own targets' action, at their pace", async () => {
     const { directory, clock, actAll, restarts, systemd } = bothSides({ minInterval: 20 });
     for (let time = 1; time < 40; time += 1)
       writeFileSync(join(directory, "inbox", `set-${clock.monotonic() - time}`), "");
@@ -201,8 +201,8 @@ describe("what somebody who has taken the sidecar over puts into the inbox", () 
   });
 });
 
-describe("a sidecar that is stopped right after an action that broke its target", () => {
-  test("hears of it, and has both started again", async () => {
+describe("a sidecar stopped right after an action that broke its target", () => {
+  test("learns about it, and restarts both", async () => {
     const { targets, clock, systemd, actAll, log } = bothSides();
     targets.request(["a"]);
     await actAll();
@@ -220,7 +220,7 @@ describe("a sidecar that is stopped right after an action that broke its target"
     expect(log.at("error")).toEqual([]);
   });
 
-  test("hears of it while the action is still under way", async () => {
+  test("learns about it during the action", async () => {
     const { directory, targets, clock, systemd, act } = bothSides();
     targets.request(["a"]);
     systemd.jobTime = 30;
@@ -235,7 +235,7 @@ describe("a sidecar that is stopped right after an action that broke its target"
     await acting;
   });
 
-  test("does not ask where nothing was done, and does not wait for ever where nobody answers", async () => {
+  test("does not ask if no action was done, and does not wait for ever for an answer", async () => {
     const { targets, clock, inbox, actAll } = bothSides();
     const { signal } = new AbortController();
     expect(await targets.broken(signal)).toEqual([]);
@@ -249,7 +249,7 @@ describe("a sidecar that is stopped right after an action that broke its target"
   });
 });
 
-test("a request that comes while the inbox is cleared is not taken for one from the future, and is served", () => {
+test("serves a request that arrives while the inbox is cleared, and does not take it for one from the future", () => {
   const directory = mkdtempSync(join(tmpdir(), "fetcher-act-"));
   onTestFinished(() => {
     rmSync(directory, { recursive: true, force: true });

@@ -90,7 +90,7 @@ async function targetsOf(onChange: object = {}) {
   };
 }
 
-test("the action is due on disk until the last target has had it, and only then are old leases ended", async () => {
+test("keeps the action due on disk until the last target has had it, and only then ends old leases", async () => {
   const { targets, clock, web, job, state, applied, log } = await targetsOf();
   job.jobTime = 30;
   const publishedAt = clock.monotonic();
@@ -107,7 +107,7 @@ test("the action is due on disk until the last target has had it, and only then 
   expect(log.lines).toContainEqual({ level: "debug", message: "asking for the action", fields: { secrets: ["a"] } });
 });
 
-test("a lease that one target may still use is not ended", async () => {
+test("does not end a lease that one target may still use", async () => {
   const { targets, clock, web, job, state, applied } = await targetsOf();
   job.state = { ...job.state, loaded: false, activeState: "inactive" };
   targets.request(["a"]);
@@ -118,7 +118,7 @@ test("a lease that one target may still use is not ended", async () => {
   expect(targets.statuses).toEqual(["job.service does not exist, so nothing can use the new secrets"]);
 });
 
-test("STATUS has a line for each target that waits, and is told of each change", async () => {
+test("STATUS has a line for each waiting target, and follows each change", async () => {
   const { targets, clock, web, job, changed } = await targetsOf();
   expect(targets.statuses).toEqual([]);
   web.state = { ...web.state, activeState: "activating" };
@@ -132,7 +132,7 @@ test("STATUS has a line for each target that waits, and is told of each change",
   expect(changed()).toBe(2);
 });
 
-test("action none tells no target, and forgets what was due", async () => {
+test("action none notifies no target, and drops a due action", async () => {
   const { targets, clock, web, job, publisher, state } = await targetsOf({ action: "none" });
   expect(targets.none).toBe(true);
   publisher.setPending(1);
@@ -144,7 +144,7 @@ test("action none tells no target, and forgets what was due", async () => {
   expect([...web.jobs, ...job.jobs]).toEqual([]);
 });
 
-test("of an earlier set, only targets that have not started since get the action", async () => {
+test("acts for an earlier set only on targets that have not started since", async () => {
   const { targets, clock, web, job, state } = await targetsOf();
   expect(targets.none).toBe(false);
   const publishedAt = clock.monotonic();
@@ -158,7 +158,7 @@ test("of an earlier set, only targets that have not started since get the action
   expect(job.jobs.map(({ what }) => what)).toEqual(["restart job.service", "start"]);
 });
 
-test("an action that a crash kept from being done is done, but where the target has started since", async () => {
+test("does an action that a crash prevented, unless the target has started since", async () => {
   const { targets, clock, web, job } = await targetsOf();
   const publishedAt = clock.monotonic() - 1e6;
   web.state = { ...web.state, leftInactiveAt: publishedAt + 1 };
@@ -168,7 +168,7 @@ test("an action that a crash kept from being done is done, but where the target 
   expect(job.starts).toHaveLength(1);
 });
 
-test("an action of another boot, whose time says nothing, is done", async () => {
+test("does an action of another boot, whose time is unknown", async () => {
   const { targets, clock, web } = await targetsOf();
   targets.resume({ pending: { publishedAt: null } });
   await clock.advance(5);
@@ -187,7 +187,7 @@ test("an older due action does not replace the current one", async () => {
   expect(web.starts).toHaveLength(1);
 });
 
-test("each target's starts are kept for the next life, and count against its own limit alone", async () => {
+test("saves each target's starts for the next life, and counts them against its own limit only", async () => {
   const { targets, clock, web, job, state } = await targetsOf();
   const seen = [4, 3, 2, 1].map((second) => clock.monotonic() - second * 1e6);
   const starts = new Map([["job.service", seen]]);
@@ -201,7 +201,7 @@ test("each target's starts are kept for the next life, and count against its own
   expect(job.starts).toHaveLength(1);
 });
 
-test("a sidecar that is stopped learns which target an action broke, and whether newer secrets are there", async () => {
+test("a stopping sidecar learns which target an action broke, and whether newer secrets are there", async () => {
   const { targets, clock, web, job } = await targetsOf();
   const broken = () => targets.broken(new AbortController().signal);
   web.fail();
@@ -223,7 +223,7 @@ test("a sidecar that is stopped learns which target an action broke, and whether
   expect(await unanswered, "systemd does not answer").toEqual([]);
 });
 
-test("where the mark cannot be written, it is said, and the action is done all the same", async () => {
+test("reports a mark that it cannot write, and still does the action", async () => {
   const { targets, clock, web, log, block, unmarked, applied } = await targetsOf();
   block();
   targets.request(["a"]);
@@ -236,7 +236,7 @@ test("where the mark cannot be written, it is said, and the action is done all t
   expect(unmarked).toEqual([true, false]);
 });
 
-test("a mark that cannot be written while the action waits is written when it can be", async () => {
+test("writes a mark that it could not write at first, while the action waits", async () => {
   const { targets, clock, web, log, block, unblock, unmarked, state } = await targetsOf();
   web.jobTime = 600;
   block();
@@ -251,7 +251,7 @@ test("a mark that cannot be written while the action waits is written when it ca
   expect(state().pending).toMatchObject({ publishedAt: clock.monotonic() - 5e6 });
 });
 
-test("a mark that cannot be taken away is taken away when it can be", async () => {
+test("removes a mark that it could not remove at first", async () => {
   const { targets, clock, web, job, block, unblock, unmarked, state } = await targetsOf();
   for (const target of [web, job]) target.jobTime = 5;
   targets.request(["a"]);
@@ -266,7 +266,7 @@ test("a mark that cannot be taken away is taken away when it can be", async () =
   expect([...web.starts, ...job.starts]).toHaveLength(2);
 });
 
-test("with another configuration a target that stays keeps its pace and what it is still to be told", async () => {
+test("a new configuration keeps a target's pace and its due action", async () => {
   const { targets, clock, web, job, configFor } = await targetsOf({ minInterval: 60 });
   targets.request(["a"]);
   await clock.advance(5);
@@ -281,7 +281,7 @@ test("with another configuration a target that stays keeps its pace and what it 
   expect([web.starts.length, job.starts.length]).toEqual([2, 2]);
 });
 
-test("a shorter pace or splay of another configuration ends the longer wait", async () => {
+test("a shorter pace or splay in a new configuration ends the longer wait", async () => {
   const { targets, clock, web, configFor } = await targetsOf({ splay: 3600 });
   targets.request(["a"]);
   await clock.advance(5);
@@ -297,7 +297,7 @@ test("a shorter pace or splay of another configuration ends the longer wait", as
   expect(web.starts).toHaveLength(2);
 });
 
-test("a target that another configuration adds is told from then on, one that it drops no more", async () => {
+test("a new configuration adds targets to later actions, and drops removed ones", async () => {
   const { targets, clock, web, job, configFor } = await targetsOf();
   targets.take(configFor(["web.service"]));
   targets.request(["a"]);
@@ -309,7 +309,7 @@ test("a target that another configuration adds is told from then on, one that it
   expect([web.starts.length, job.starts.length]).toEqual([2, 1]);
 });
 
-test("what only a dropped target was still to be told is due no more, on disk neither", async () => {
+test("drops an action that only a dropped target was due, on disk too", async () => {
   const { targets, clock, web, job, configFor, state, applied } = await targetsOf();
   job.state = { ...job.state, activeState: "activating" };
   targets.request(["a"]);
@@ -324,7 +324,7 @@ test("what only a dropped target was still to be told is due no more, on disk ne
   expect(job.jobs).toEqual([]);
 });
 
-test("what another target is still to be told stays due when one is dropped", async () => {
+test("keeps an action that another target is due when one target is dropped", async () => {
   const { targets, clock, web, job, configFor, state, applied } = await targetsOf();
   for (const target of [web, job]) target.state = { ...target.state, activeState: "activating" };
   targets.request(["a"]);
@@ -341,7 +341,7 @@ test("what another target is still to be told stays due when one is dropped", as
   expect(applied()).toBe(1);
 });
 
-test("actions are counted over all targets, and those that one did not survive apart", async () => {
+test("counts actions over all targets, and separately those that broke one", async () => {
   const { targets, clock, job } = await targetsOf();
   expect(targets.counts).toEqual({ done: 0, failed: 0 });
   targets.request(["a"]);
@@ -355,7 +355,7 @@ test("actions are counted over all targets, and those that one did not survive a
   expect(targets.counts).toEqual({ done: 4, failed: 1 });
 });
 
-test("another process goes on with what is remembered of each target by its unit", async () => {
+test("another process continues with what it remembers of each target, by its unit", async () => {
   const first = await targetsOf({ minInterval: 60 });
   first.targets.request(["a"]);
   await first.clock.advance(5);

@@ -30,7 +30,7 @@ function fragile(onChange: Partial<OnChangeConfig> = {}, state: Partial<UnitStat
 }
 
 describe("a target that an action broke", () => {
-  test("its start is paced by minInterval, and shows in STATUS", async () => {
+  test("has a start paced by minInterval, shown in STATUS", async () => {
     const { rotate, action, count, clock } = fragile({ minInterval: 60 });
     await rotate(20);
     await rotate();
@@ -42,7 +42,7 @@ describe("a target that an action broke", () => {
     expect(count(revived)).toBe(1);
   });
 
-  test("its start shows while it is in progress, and is said when it is done", async () => {
+  test("shows its start in progress, and the log says when it is done", async () => {
     const { rotate, action, systemd, mended, clock, log } = fragile();
     await rotate();
     mended.isGood = true;
@@ -54,7 +54,7 @@ describe("a target that an action broke", () => {
     expect(log.at("info")).toEqual(["app.service: start done"]);
   });
 
-  test("that runs for less than a minute in between is not started for the fourth time in a row", async () => {
+  test("is not started a fourth time in a row after it ran for less than a minute", async () => {
     const { rotate, count, systemd, mended } = fragile();
     for (let more = 0; more < 4; more += 1) await rotate();
     expect(count(revived)).toBe(3);
@@ -67,7 +67,7 @@ describe("a target that an action broke", () => {
     expect(count(revived)).toBe(3);
   });
 
-  test("that ran for a minute since is helped again", async () => {
+  test("is started again after it ran for a minute", async () => {
     const { rotate, count, systemd, mended, clock } = fragile();
     for (let more = 0; more < 4; more += 1) await rotate();
     mended.isGood = true;
@@ -79,7 +79,7 @@ describe("a target that an action broke", () => {
     expect(count(revived)).toBe(4);
   });
 
-  test("while it did not run before either, has failed by itself: it is not revived", async () => {
+  test("failed by itself if it did not run before either, and is not revived", async () => {
     const { rotate, count, clock } = fragile({}, { activeState: "activating", subState: "start" });
     await rotate(100);
     expect(count("restart app.service")).toBe(1);
@@ -96,8 +96,8 @@ describe("a target that an action broke", () => {
   });
 });
 
-describe("what a sidecar that is stopped finds", () => {
-  test("a target that was stopped after an action is not broken", async () => {
+describe("a stopping sidecar", () => {
+  test("does not count a target as broken that was stopped after an action", async () => {
     const { publish, clock, systemd, action } = runningTarget();
     publish();
     await clock.advance(5);
@@ -111,7 +111,7 @@ describe("what a sidecar that is stopped finds", () => {
   test.each([
     ["no action was ever done", 0, 0],
     ["the last action is minutes ago", 1, 130],
-  ])("where %s, systemd is not even asked: a stop does not wait for its answer", async (_, rotations, seconds) => {
+  ])("where %s, does not even ask systemd: a stop does not wait for its answer", async (_, rotations, seconds) => {
     const { publish, clock, systemd, action } = runningTarget();
     for (let rotation = 0; rotation < rotations; rotation += 1) publish();
     await clock.advance(seconds);
@@ -124,7 +124,7 @@ describe("what a sidecar that is stopped finds", () => {
     expect(asked).toBe(0);
   });
 
-  test("newer secrets than those that broke it are worth another start", async () => {
+  test("starts the target again for secrets newer than those that broke it", async () => {
     const { publish, rotate, action } = fragile();
     await rotate();
     expect(await action.brokenNow(never)).toEqual({ hasNewer: false, hasJob: false });
@@ -135,7 +135,7 @@ describe("what a sidecar that is stopped finds", () => {
   test.each([
     ["at the last of five looks", 4, { hasNewer: false, hasJob: false }],
     ["never", 5, undefined],
-  ])("systemd answers %s: a stop waits for two seconds, no longer", async (_, silent, found) => {
+  ])("when systemd answers %s, waits for two seconds at most", async (_, silent, found) => {
     const { rotate, action, systemd, clock } = fragile();
     await rotate();
     const show = systemd.show.bind(systemd);
@@ -154,7 +154,7 @@ describe("what a sidecar that is stopped finds", () => {
     expect(asked).toBe(5);
   });
 
-  test("an action on a target that was only starting is not what broke it", async () => {
+  test("does not blame an action on a target that was only starting", async () => {
     const { rotate, action, systemd, clock } = fragile({}, { activeState: "activating", subState: "start" });
     await rotate(95);
     systemd.fail();

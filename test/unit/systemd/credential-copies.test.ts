@@ -45,14 +45,14 @@ for (const [line, unit, found] of [
     expect(getsCopies(unit, ["", undefined, "/nowhere", file(line)], "/run/web-secrets")).toBe(found);
   });
 
-test("a user's manager has its runtime directories elsewhere", () => {
+test("uses a user manager's runtime directories", () => {
   vi.stubEnv("XDG_RUNTIME_DIR", "/run/user/7");
   const drop = file("LoadCredential=a:%t/%N-secrets/pub/a");
   expect(getsCopies("web.service", [drop], "/run/user/7/web-secrets")).toBe(true);
   expect(getsCopies("web.service", [drop], "/run/web-secrets")).toBe(false);
 });
 
-test("a unit with copies cannot reload, but where systemd makes them anew; and without a directory of ours none are", () => {
+test("a unit with copies cannot reload, except where systemd refreshes them; without a directory of ours there are none", () => {
   const drop = file("LoadCredential=a:/run/%N-secrets/pub/a");
   const shown = `ActiveState=active\nCanReload=yes\nFragmentPath=/nowhere\nDropInPaths=/nowhere ${drop}\n`;
   const before = process.env["RUNTIME_DIRECTORY"];

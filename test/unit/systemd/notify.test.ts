@@ -13,12 +13,12 @@ describe("the watchdog", () => {
     [{ WATCHDOG_USEC: "30000000", WATCHDOG_PID: String(process.pid) }, 15_000],
     [{ WATCHDOG_USEC: "30000000", WATCHDOG_PID: "1" }, undefined],
     [{ WATCHDOG_USEC: "1" }, 50],
-  ])("%j is served every %s ms", (environment, period) => {
+  ])("serves %j every %s ms", (environment, period) => {
     expect(watchdogPeriod(environment)).toBe(period);
   });
 });
 
-test.each([{}, { NOTIFY_SOCKET: "" }])("without systemd there is no notification: %j", async (environment) => {
+test.each([{}, { NOTIFY_SOCKET: "" }])("sends no notification without systemd: %j", async (environment) => {
   const notifier = openNotifier(environment);
   notifier.ready("x");
   notifier.status("x");
@@ -26,7 +26,7 @@ test.each([{}, { NOTIFY_SOCKET: "" }])("without systemd there is no notification
   expect(notifier.how).toBe("none");
 });
 
-test("by systemd-notify, what is said last stands last: READY does not overtake a newer status", async () => {
+test("keeps the order through systemd-notify: READY does not overtake a newer status", async () => {
   const directory = freshDirectory();
   const said = join(directory, "said");
   writeFileSync(join(directory, "systemd-notify"), `#!/bin/sh\nshift\necho "$*" >>'${said}'\n`, { mode: 0o755 });
@@ -48,7 +48,7 @@ test("by systemd-notify, what is said last stands last: READY does not overtake 
   ]);
 });
 
-test("a socket that is gone costs no more than the message", async () => {
+test("loses only the message when the socket is gone", async () => {
   const notifier = openNotifier({ NOTIFY_SOCKET: "/no/such/socket" });
   notifier.status("one\ntwo");
   notifier.ready("x");

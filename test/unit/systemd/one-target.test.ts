@@ -42,7 +42,7 @@ describe("pacing", () => {
     },
   );
 
-  test("the target's own starts count: a crash loop and rotations together stay below the limit", async () => {
+  test("counts the target's own starts: a crash loop and rotations together stay below the limit", async () => {
     const { clock, systemd, publish } = target({}, { minInterval: 0 });
     for (let round = 0; round < 40; round += 1) {
       if (round % 12 === 0) systemd.start();
@@ -78,7 +78,7 @@ describe("pacing", () => {
     expect(systemd.state.activeState).toBe("active");
   });
 
-  test("starts that an earlier life has seen count, but for what is still to come", async () => {
+  test("counts the starts that an earlier life has seen, except those in the future", async () => {
     const { clock, systemd, publish, action } = target({ startLimitInterval: 60 }, { minInterval: 0 });
     const now = clock.monotonic();
     action.remember([now - 70e6, now - 3e6, now - 2e6, now - 1e6, now + 9e6]);
@@ -95,7 +95,7 @@ describe("pacing", () => {
     expect(action.starts).toHaveLength(5);
   });
 
-  test("actions are minInterval apart", async () => {
+  test("keeps minInterval between actions", async () => {
     const { clock, systemd, publish } = target({ startLimitBurst: 0 }, { minInterval: 7 });
     for (let rotation = 0; rotation < 30; rotation += 1) {
       publish();
@@ -106,7 +106,7 @@ describe("pacing", () => {
     expect(densest(systemd.starts, 6.99)).toBe(1);
   });
 
-  test("without a start limit there is no wait", async () => {
+  test("does not wait without a start limit", async () => {
     const { clock, systemd, publish } = target({ startLimitInterval: 0 }, { minInterval: 0 });
     for (let rotation = 0; rotation < 20; rotation += 1) {
       publish();
@@ -115,7 +115,7 @@ describe("pacing", () => {
     expect(systemd.starts).toHaveLength(20);
   });
 
-  test("a wait shows in STATUS", async () => {
+  test("STATUS shows a wait", async () => {
     const { clock, publish, action } = target();
     publish();
     await clock.advance(1);
@@ -126,7 +126,7 @@ describe("pacing", () => {
     expect(action.status).toBeUndefined();
   });
 
-  test("splay spreads a fleet, and serves all that is published meanwhile with one action", async () => {
+  test("splay spreads a fleet, and one action serves everything published meanwhile", async () => {
     const { clock, systemd, publish, action } = target({}, { splay: 60 }, 0.5);
     publish();
     await clock.advance(29);
@@ -138,7 +138,7 @@ describe("pacing", () => {
     expect(action.idle).toBe(true);
   });
 
-  test("a reload starts nothing and is not held up by the start limit, unless the target cannot reload", async () => {
+  test("a reload starts nothing and ignores the start limit, unless the target cannot reload", async () => {
     const able = target({ canReload: true, startLimitBurst: 1 }, { action: "reload", minInterval: 0 });
     for (let rotation = 0; rotation < 5; rotation += 1) {
       able.publish();
@@ -154,7 +154,7 @@ describe("pacing", () => {
     expect(unable.count("restart app.service")).toBe(1);
   });
 
-  test("a target that stays activating gets the action after a while, paced like any other", async () => {
+  test("acts after a while on a target that stays activating, at its usual pace", async () => {
     const { clock, systemd, publish, log } = target({ activeState: "activating", subState: "start" });
     publish();
     await clock.advance(85);
@@ -167,11 +167,11 @@ describe("pacing", () => {
   });
 });
 
-describe("what a target is found doing", () => {
+describe("a target in another state", () => {
   test.each([
     ["failed", "failed", "app.service has failed and stays so; the new secrets are there for its next start"],
     ["inactive", "dead", undefined],
-  ])("%s: it is left alone", async (activeState, subState, status) => {
+  ])("%s: leaves it alone", async (activeState, subState, status) => {
     const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
     publish();
     await clock.advance(60);
@@ -181,7 +181,7 @@ describe("what a target is found doing", () => {
     expect(settledCount()).toBe(1);
   });
 
-  test("a missing unit is told once, and not waited for", async () => {
+  test("reports a missing unit once, and does not wait for it", async () => {
     const { clock, systemd, publish, log } = target({ loaded: false, activeState: "inactive" });
     publish();
     await clock.advance(60);
@@ -189,7 +189,7 @@ describe("what a target is found doing", () => {
     expect(log.at("warn")).toEqual(["app.service does not exist, so nothing can use the new secrets"]);
   });
 
-  test.each(["active", "activating"])("a oneshot that is %s is not killed in the middle of its work", async (state) => {
+  test.each(["active", "activating"])("does not kill a oneshot that is %s in the middle of its work", async (state) => {
     const { clock, systemd, publish, action } = target({ type: "oneshot", activeState: state, subState: "start" });
     publish();
     await clock.advance(200);
@@ -197,14 +197,14 @@ describe("what a target is found doing", () => {
     expect(action.idle).toBe(true);
   });
 
-  test("a oneshot that remains after exit is restarted", async () => {
+  test("restarts a oneshot with RemainAfterExit=", async () => {
     const { clock, systemd, publish } = target({ type: "oneshot", remainAfterExit: true });
     publish();
     await clock.advance(1);
     expect(systemd.starts).toHaveLength(1);
   });
 
-  test("activating: waited for, then it gets the action, as it may have read the old set", async () => {
+  test("activating: waits, then acts, because it may have read the old set", async () => {
     const { clock, systemd, publish, action } = target({ activeState: "activating", subState: "start-pre" });
     publish();
     await clock.advance(20);
@@ -218,7 +218,7 @@ describe("what a target is found doing", () => {
   test.each([
     ["activating", "auto-restart"],
     ["deactivating", "stop-sigterm"],
-  ])("%s (%s): its own next start reads the new set, and no second one follows", async (activeState, subState) => {
+  ])("%s (%s): its own next start reads the new set, and the sidecar adds no second one", async (activeState, subState) => {
     const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
     publish();
     await clock.advance(2);
@@ -231,7 +231,7 @@ describe("what a target is found doing", () => {
     expect(settledCount()).toBe(1);
   });
 
-  test("started by somebody else while the action waits: no second start", async () => {
+  test("does not restart a target that somebody started while the action waited", async () => {
     const { clock, systemd, publish, action } = target();
     publish();
     await clock.advance(0.5);
@@ -249,7 +249,7 @@ describe("what a target is found doing", () => {
     ["before it, and so perhaps with the old secrets", -2, 1, 1],
     ["after it, and is not up again", 1, -2, 1],
   ])(
-    "a run that ended while the action waits, without being inactive, started again %s",
+    "handles a run that ended while the action waits, without being inactive, started again %s",
     async (_, ended, started, restarts) => {
       const { clock, systemd, publish, count } = target({}, { minInterval: 30 });
       publish();
@@ -268,7 +268,7 @@ describe("what a target is found doing", () => {
     },
   );
 
-  test("systemd does not answer: asked again until it does", async () => {
+  test("asks again until systemd answers", async () => {
     const { clock, systemd, publish, log } = target();
     systemd.answers = false;
     publish();
@@ -281,7 +281,7 @@ describe("what a target is found doing", () => {
 });
 
 describe("the job", () => {
-  test("restart, reload and signal each ask systemd for what they are", async () => {
+  test("restart, reload and signal each send their own request to systemd", async () => {
     for (const [onChange, job] of [
       [{ action: "restart" }, "restart app.service"],
       [{ action: "reload" }, "reload app.service"],
@@ -296,7 +296,7 @@ describe("the job", () => {
     }
   });
 
-  test("a failed action is tried again, and told once", async () => {
+  test("retries a failed action, and reports it once", async () => {
     const { clock, systemd, publish, log, action, count } = target();
     systemd.refusals.push({ ok: false, detail: "Transaction is destructive" }, { ok: false, detail: "busy" });
     publish();
@@ -308,7 +308,7 @@ describe("the job", () => {
     expect(action.status).toBeUndefined();
   });
 
-  test("a target that fails with the new secrets is not restarted for ever: the operator is told", async () => {
+  test("does not restart for ever a target that fails with the new secrets, and informs the operator", async () => {
     const { clock, systemd, publish, log, action } = target({ startLimitBurst: 0 });
     systemd.restart = () => {
       systemd.jobs.push({ what: "restart", at: 0 });
@@ -322,7 +322,7 @@ describe("the job", () => {
     expect(action.status).toBe("app.service failed after the restart");
   });
 
-  test("a target that an action broke is started again when newer secrets come, at most three times in a row", async () => {
+  test("starts a target that an action broke again when newer secrets come, at most three times in a row", async () => {
     const { clock, systemd, publish, log, count } = target();
     let isGood = false;
     const restart = systemd.restart.bind(systemd);
@@ -365,7 +365,7 @@ describe("the job", () => {
     expect(systemd.state.activeState).toBe("active");
   });
 
-  test("a target that failed by itself, long after an action, is not revived", async () => {
+  test("does not revive a target that failed by itself long after an action", async () => {
     const { clock, systemd, publish, count } = target();
     publish();
     await clock.advance(100);
@@ -379,7 +379,7 @@ describe("the job", () => {
     ["its ExecCondition=", "its ExecCondition= is not met"],
     [undefined, "it has ended, or somebody stopped it"],
   ])(
-    "a target that is down after its restart, though nothing failed (%s): the operator is told",
+    "informs the operator about a target that is down after its restart without a failure (%s)",
     async (unmet, why) => {
       const { clock, systemd, publish, log, action, settledCount } = target();
       systemd.restart = () => {
@@ -395,7 +395,7 @@ describe("the job", () => {
     },
   );
 
-  test("a target that takes the sidecar along, since its condition is not met: the reason is said all the same", async () => {
+  test("reports why a target is down even if it stops the sidecar, because its condition fails", async () => {
     const { clock, systemd, publish, log, action } = target();
     takeAlong(systemd, { activeState: "inactive", subState: "dead", unmet: "its ExecCondition=" });
     publish();
@@ -406,7 +406,7 @@ describe("the job", () => {
     expect(action.idle).toBe(false);
   });
 
-  test("a target that refuses to be restarted by hand is not asked, but reloads", async () => {
+  test("does not restart a target that refuses manual restarts, but reloads it", async () => {
     const refusing = { refusesRestart: true, canReload: true };
     const restarted = target(refusing);
     restarted.publish();
@@ -428,7 +428,7 @@ describe("the job", () => {
     expect(unable.systemd.jobs).toEqual([]);
   });
 
-  test("what is published while it runs gets one more", async () => {
+  test("a publish during it causes one more", async () => {
     const { clock, systemd, publish, settledCount } = target({}, { minInterval: 0 });
     systemd.jobTime = 5;
     publish();
@@ -441,7 +441,7 @@ describe("the job", () => {
     expect(settledCount()).toBe(1);
   });
 
-  test("what is published while the target is looked at is not forgotten with an answer from before", async () => {
+  test("an earlier answer does not cancel a publish made during the look at the target", async () => {
     const { clock, systemd, publish } = target();
     let answer: ((state: UnitState) => void) | undefined;
     const show = systemd.show.bind(systemd);
@@ -474,7 +474,7 @@ describe("another job of the target comes first", () => {
     expect(log.at("warn", "error")).toEqual([]);
   });
 
-  test("a stop that is called off: the action is done, and said once, without waiting for minInterval", async () => {
+  test("a cancelled stop: the action is done, logged once, without waiting for minInterval", async () => {
     const { clock, systemd, publish, action, log } = target({}, { minInterval: 300 });
     systemd.refusals.push(displaced, displaced, displaced);
     publish();
@@ -485,7 +485,7 @@ describe("another job of the target comes first", () => {
     expect(log.at("warn", "error")).toEqual([]);
   });
 
-  test("while it lasts, the looks are paced", async () => {
+  test("looks at a steady pace meanwhile", async () => {
     const { clock, systemd, publish, count } = target();
     systemd.refusals.push(...Array.from({ length: 1000 }, () => displaced));
     publish();
@@ -501,7 +501,7 @@ describe("stop", () => {
     ["during splay", {}, { splay: 600 }, 1],
     ["while paced", { startLimitBurst: 1, leftInactiveAt: 5_000_000_000 - 1e6 }, {}, 1],
     ["while the target is activating", { activeState: "activating" }, {}, 1],
-  ] as const)("%s: it ends at once and leaves no timer", async (_, state, onChange, requests) => {
+  ] as const)("%s: ends at once and leaves no timer", async (_, state, onChange, requests) => {
     const { clock, publish, settledCount } = target(state, onChange);
     if (requests > 0) publish();
     await clock.advance(0.3);
@@ -512,7 +512,7 @@ describe("stop", () => {
     expect(settledCount()).toBe(0);
   });
 
-  test("while systemd is asked: what it cannot answer any more is no failure", async () => {
+  test("during a question to systemd: a missing answer is not a failure", async () => {
     const { clock, systemd, publish, log, action } = target();
     systemd.show = () =>
       new Promise((done) => {
@@ -528,7 +528,7 @@ describe("stop", () => {
     expect(action.status).toBeUndefined();
   });
 
-  test("during a job: it does not wait for a target that may itself wait for us, and the action stays due", async () => {
+  test("during a job: does not wait for a target that may itself wait for us, and the action stays due", async () => {
     const { clock, systemd, publish, settledCount, action, log } = target();
     systemd.jobTime = 90;
     publish();

@@ -17,45 +17,45 @@ function started(restarts: number, ago = 1) {
   return { clock, limit, first, at };
 }
 
-describe("automatic restarts that nobody saw", () => {
-  test("unseen restarts count at the first look, right before the start that is seen", () => {
+describe("unseen automatic restarts", () => {
+  test("count at the first look, right before the start that is seen", () => {
     const { limit, at } = started(2);
     expect(limit.times).toEqual([at - 2, at - 1, at]);
   });
 
-  test("a second look does not count them again", () => {
+  test("do not count again at a second look", () => {
     const { limit, first, at } = started(2);
     for (let look = 0; look < 10; look += 1) limit.note(first);
     expect(limit.times).toEqual([at - 2, at - 1, at]);
   });
 
-  test("of three new starts, only the last one is seen", () => {
+  test("include two of three new starts when the sidecar sees only the last", () => {
     const { clock, limit, first, at } = started(1, 20);
     const now = clock.monotonic();
     limit.note({ ...first, mainStartedAt: now, restarts: 4 });
     expect(limit.times).toEqual([at - 1, at, now - 2, now - 1, now]);
   });
 
-  test("a count that began again after a manual start counts from zero", () => {
+  test("count from zero after a manual start reset the counter", () => {
     const { clock, limit, first } = started(5, 60);
     const now = clock.monotonic();
     limit.note({ ...first, leftInactiveAt: now, mainStartedAt: now, restarts: 2 });
     expect(limit.times.slice(-3)).toEqual([now - 2, now - 1, now]);
   });
 
-  test("never more than the limit has room for", () => {
+  test("never exceed the limit's room", () => {
     expect(started(1000).limit.times).toHaveLength(5);
   });
 });
 
-test("a unit that never started has no start, not one at boot", () => {
+test("are none for a unit that never started, rather than one at boot", () => {
   const clock = new FakeClock();
   const limit = new StartLimit(clock);
   limit.note({ ...new FakeSystemd(clock).state, leftInactiveAt: 0, mainStartedAt: 0 });
   expect(limit.times).toEqual([]);
 });
 
-describe("one more start", () => {
+describe("another start", () => {
   test.each([
     [{ startLimitBurst: 0 }, 0],
     [{ startLimitInterval: 0 }, 0],

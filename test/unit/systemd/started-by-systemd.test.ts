@@ -5,7 +5,7 @@ import { forgetOtherUnit, isStartedBySystemd } from "../../../src/systemd/starte
 test.each([
   ["a unit's main process", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "7" }, true],
   ["on systemd before 248", { INVOCATION_ID: "x" }, true],
-  ["a script of a unit that does not exec", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "6", NOTIFY_SOCKET: "/n" }, true],
+  ["a unit's script without exec", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "6", NOTIFY_SOCKET: "/n" }, true],
   ["a shell of a unit", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "6" }, false],
   ["a shell below a unit's shell", { INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "5", NOTIFY_SOCKET: "/n" }, false],
   ["a shell", {}, false],
@@ -24,7 +24,7 @@ test.each([
     true,
     ["NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "WATCHDOG_USEC"],
   ],
-  ["on a terminal of a unit nothing is of that unit", { SYSTEMD_EXEC_PID: "5" }, true, []],
+  ["a terminal inside a unit keeps nothing of that unit", { SYSTEMD_EXEC_PID: "5" }, true, []],
   ["a script deep in a unit says READY=1 for it", { SYSTEMD_EXEC_PID: "5" }, false, ["NOTIFY_SOCKET"]],
 ])("%s", (_, more, isByHand, kept) => {
   const environment: NodeJS.ProcessEnv = {

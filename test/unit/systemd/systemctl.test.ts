@@ -19,7 +19,7 @@ test.each([
   ["infinity", Infinity],
   ["[not set]", 0],
   ["", 0],
-])("systemctl show's %j is %d s", (span, seconds) => {
+])("reads %j in systemctl show as %d s", (span, seconds) => {
   expect(parseTimeSpan(span)).toBeCloseTo(seconds, 6);
 });
 
@@ -41,7 +41,7 @@ StartLimitBurst=5
 `;
 
 describe("systemctl show", () => {
-  test("of a running service", () => {
+  test("reads a running service", () => {
     expect(parseShow(shown)).toEqual({
       loaded: true,
       activeState: "active",
@@ -61,7 +61,7 @@ describe("systemctl show", () => {
       startLimitBurst: 5,
     });
   });
-  test("a oneshot that remains, and cannot reload", () => {
+  test("reads a oneshot with RemainAfterExit= that cannot reload", () => {
     const oneshot = shown
       .replace("Type=notify", "Type=oneshot")
       .replace("RemainAfterExit=no", "RemainAfterExit=yes")
@@ -80,10 +80,10 @@ describe("systemctl show", () => {
     ["ConditionResult=no\nConditionTimestampMonotonic=0\nResult=success\n", { unmet: undefined }],
     ["ConditionResult=no\nResult=exec-condition\n", { unmet: "its ExecCondition=" }],
     ["ConditionResult=yes\nResult=exit-code\n", { unmet: undefined }],
-  ])("what keeps a service from being restarted: %j", (more, state) => {
+  ])("reads what prevents a restart of a service: %j", (more, state) => {
     expect(parseShow(`${shown}${more}`)).toMatchObject(state);
   });
-  test("of a unit that does not exist (no service properties)", () => {
+  test("reads a unit that does not exist (no service properties)", () => {
     expect(
       parseShow("LoadState=not-found\nActiveState=inactive\nSubState=dead\nInactiveExitTimestampMonotonic=0\n"),
     ).toMatchObject({
@@ -93,7 +93,7 @@ describe("systemctl show", () => {
       leftInactiveAt: 0,
     });
   });
-  test.each(["", "Failed to connect to bus", "\n\n=\n"])("an answer without properties: %j", (answer) => {
+  test.each(["", "Failed to connect to bus", "\n\n=\n"])("rejects an answer without properties: %j", (answer) => {
     expect(parseShow(answer)).toBeUndefined();
   });
 });
@@ -120,12 +120,12 @@ describe("the end of a job", () => {
     });
   });
 
-  test("a remark of systemd on a job that worked does not count as a displaced job", () => {
+  test("ignores systemd's remark about a cancelled job when the job worked", () => {
     const stderr = "Job for app.service canceled.\n";
     expect(job({ end: "exit", code: 0, stdout: "", stderr })).toMatchObject({ ok: true, displaced: false });
   });
 
-  test("a service that prints of a canceled job is not taken for systemd", () => {
+  test("does not take a service's output about a cancelled job for systemd's", () => {
     const stderr = "Status of app.service: Job for b canceled.\n";
     expect(job({ end: "exit", code: 1, stdout: "", stderr })).toMatchObject({ ok: false, displaced: false });
   });
@@ -134,7 +134,7 @@ describe("the end of a job", () => {
     [{ end: "signal", signal: "SIGKILL", stdout: "", stderr: "" }, "systemctl was killed by SIGKILL"],
     [{ end: "timeout" }, "systemctl did not answer"],
     [{ end: "not-started", reason: "ENOENT" }, "cannot run systemctl: no such file or directory (ENOENT)"],
-  ] as const)("%j is a failure with words", (result, detail) => {
+  ] as const)("explains the failure %j", (result, detail) => {
     expect(job(result)).toEqual({ ok: false, detail });
   });
 });
@@ -155,7 +155,7 @@ function fakeSystemctl(script: string): { readonly calls: () => string[] } {
   return { calls: () => (existsSync(noted) ? readFileSync(noted, "utf8").trimEnd().split("\n") : []) };
 }
 
-describe("what systemctl is asked for", () => {
+describe("a request to systemctl", () => {
   const never = new AbortController().signal;
 
   test.each([
@@ -163,7 +163,7 @@ describe("what systemctl is asked for", () => {
     ["reload", () => systemctl.reload("a.service", never), "--job-mode=fail] [try-reload-or-restart"],
     ["signal", () => systemctl.signal("a.service", "SIGUSR1", never), "kill] [--kill-whom=main] [--signal=SIGUSR1"],
   ] as const)(
-    "%s: of a unit that runs only, without a password, and no queued stop is cancelled",
+    "%s: affects running units only, without a password, and cancels no queued stop",
     async (_, ask, is) => {
       const { calls } = fakeSystemctl("exit 0");
       expect(await ask()).toEqual({ ok: true, displaced: false, detail: "" });
@@ -175,12 +175,12 @@ describe("what systemctl is asked for", () => {
     ["restart", () => systemctl.restart("a.service", never)],
     ["reload", () => systemctl.reload("a.service", never)],
     ["signal", () => systemctl.signal("a.service", "SIGUSR1", never)],
-  ] as const)("%s that fails: what systemctl says first is the reason", async (_, ask) => {
+  ] as const)("%s that fails: gives systemctl's first line as the reason", async (_, ask) => {
     fakeSystemctl("echo 'Failed: because' >&2; echo 'See the manual' >&2; exit 5");
     expect(await ask()).toEqual({ ok: false, displaced: false, detail: "Failed: because" });
   });
 
-  test("revive: the start limit is forgotten first, and no queued stop is cancelled", async () => {
+  test("revive: resets the start limit first, and cancels no queued stop", async () => {
     const { calls } = fakeSystemctl("exit 0");
     expect(await systemctl.revive("a.service", never)).toMatchObject({ ok: true });
     expect(calls()).toEqual([
@@ -189,7 +189,7 @@ describe("what systemctl is asked for", () => {
     ]);
   });
 
-  test("revive with the sidecar that is being stopped: its stop is followed by a start, which is not waited for", async () => {
+  test("revive together with the stopping sidecar: queues a start after the stop, without waiting for it", async () => {
     const { calls } = fakeSystemctl("exit 0");
     expect(await systemctl.reviveBoth("a.service", never)).toMatchObject({ ok: true });
     expect(calls().at(-1)).toBe(" [--no-ask-password] [--no-block] [start] [--] [a.service]");
@@ -204,7 +204,7 @@ describe("what systemctl is asked for", () => {
     expect(await systemctl.isStopping(never)).toBe(goesDown);
   });
 
-  test("show: what it does not ask for is not known", async () => {
+  test("show: leaves unknown what it does not ask for", async () => {
     const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\nConditionTimestampMonotonic=7\n`;
     // Like the real one, it prints only what is asked for.
     const { calls } = fakeSystemctl(`while IFS= read -r line; do
@@ -222,12 +222,12 @@ describe("what systemctl is asked for", () => {
     ["fails", "echo ActiveState=active; exit 1"],
     ["is killed", "echo ActiveState=active; kill -9 $$"],
     ["says nothing", "exit 0"],
-  ])("show: no answer where systemctl %s", async (_, script) => {
+  ])("show: returns no answer when systemctl %s", async (_, script) => {
     fakeSystemctl(script);
     expect(await systemctl.show("a.service", never)).toBeUndefined();
   });
 
-  test("a sidecar that is stopped does not wait for a systemctl that hangs", async () => {
+  test("does not delay a stop for a hanging systemctl", async () => {
     const { calls } = fakeSystemctl("exec sleep 600");
     const stop = new AbortController();
     const all = Promise.all([

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { runningTarget, takeAlong } from "./running-target.ts";
 
-describe("who has been told of the newest set", () => {
+describe("which targets know the newest set", () => {
   test.each([
     ["has started since", { leftInactiveAt: Infinity }, true],
     ["has failed by itself", { activeState: "failed" }, true],
@@ -35,7 +35,7 @@ describe("who has been told of the newest set", () => {
       "warn",
       "refuses to be restarted (RefuseManualStart= or RefuseManualStop=): the new secrets are there for its next start; remove that setting, or choose another action",
     ],
-  ] as const)("with %j an operator is told so", async (state, level, text) => {
+  ] as const)("informs the operator about %j", async (state, level, text) => {
     const { publish, clock, log } = runningTarget(state);
     publish();
     await clock.advance(5);
@@ -43,8 +43,8 @@ describe("who has been told of the newest set", () => {
   });
 });
 
-describe("a target on its way", () => {
-  test("that reads the secrets before its main process starts gets the action", async () => {
+describe("a starting target", () => {
+  test("gets the action when it reads the secrets before its main process starts", async () => {
     const { publish, clock, systemd, count } = runningTarget({ activeState: "activating", subState: "start-pre" });
     publish();
     await clock.advance(5);
@@ -55,15 +55,15 @@ describe("a target on its way", () => {
 
   test.each([
     ["is being stopped", { activeState: "deactivating", subState: "stop-sigterm" }],
-    ["is a oneshot that remains", { activeState: "activating", type: "oneshot", remainAfterExit: true }],
-  ])("that %s for minutes is not disturbed", async (_, state) => {
+    ["is a oneshot with RemainAfterExit=", { activeState: "activating", type: "oneshot", remainAfterExit: true }],
+  ])("is left alone when it %s for minutes", async (_, state) => {
     const { publish, clock, systemd } = runningTarget(state);
     publish();
     await clock.advance(300);
     expect(systemd.jobs).toEqual([]);
   });
 
-  test("for longer than a minute and a half gets the action not before minInterval allows it", async () => {
+  test("gets the action after a minute and a half, but not before minInterval allows it", async () => {
     const { publish, clock, systemd, count } = runningTarget({}, { minInterval: 300 });
     publish();
     await clock.advance(10);
@@ -76,8 +76,8 @@ describe("a target on its way", () => {
   });
 });
 
-describe("how the action ended", () => {
-  test("under way and done, it is said", async () => {
+describe("the end of the action", () => {
+  test("is logged, in progress and done", async () => {
     const { publish, clock, systemd, action, log } = runningTarget();
     systemd.jobTime = 5;
     publish();
@@ -87,7 +87,7 @@ describe("how the action ended", () => {
     expect(log.at("info")).toEqual(["app.service: restart done"]);
   });
 
-  test("a target that was started all the same is not restarted again, whatever systemctl said", async () => {
+  test("does not restart a target again that was started, whatever systemctl said", async () => {
     const { publish, clock, systemd, count, action } = runningTarget();
     const restart = systemd.restart.bind(systemd);
     systemd.restart = async (unit, signal) => {
@@ -103,7 +103,7 @@ describe("how the action ended", () => {
   test.each([
     ["done", true, 1],
     ["refused", false, 2],
-  ])("%s, when systemd does not answer what the target does now", async (_, ok, restarts) => {
+  ])("%s, when systemd does not tell the target's state now", async (_, ok, restarts) => {
     const { publish, clock, systemd, count, action } = runningTarget();
     const restart = systemd.restart.bind(systemd);
     systemd.restart = async (unit, signal) => {
@@ -123,10 +123,10 @@ describe("how the action ended", () => {
   });
 });
 
-describe("while the action cannot be done", () => {
+describe("while the action is blocked", () => {
   const displaced = { ok: false, displaced: true, detail: "Transaction is destructive" };
 
-  test("STATUS says which job comes first, and the log says it once", async () => {
+  test("STATUS names the job that comes first, and the log does once", async () => {
     const { publish, clock, systemd, action, log } = runningTarget();
     systemd.refusals.push(displaced, displaced, displaced);
     publish();
@@ -139,7 +139,7 @@ describe("while the action cannot be done", () => {
     ]);
   });
 
-  test("STATUS says why, and systemd is left alone for up to a second from the first time on", async () => {
+  test("STATUS says why, and systemd gets no request for up to a second from the first time on", async () => {
     const { publish, clock, systemd, action, count } = runningTarget({}, { minInterval: 0 }, 0.999);
     for (let refusal = 0; refusal < 100; refusal += 1) systemd.refusals.push({ ok: false, detail: "busy" });
     publish();
@@ -148,7 +148,7 @@ describe("while the action cannot be done", () => {
     expect(count("restart app.service")).toBe(1);
   });
 
-  test("an unchanged STATUS is not sent again", async () => {
+  test("does not send an unchanged STATUS again", async () => {
     const { publish, clock, statuses } = runningTarget({ activeState: "activating" });
     publish();
     await clock.advance(60);
@@ -156,12 +156,12 @@ describe("while the action cannot be done", () => {
   });
 });
 
-describe("the last word of a sidecar that is stopped during its action", () => {
+describe("the last message of a sidecar stopped during its action", () => {
   test.each([
-    ["a target that is down without a reason of its own", { activeState: "inactive" }],
-    ["a target that is up", { activeState: "active", unmet: "its ExecCondition=" }],
+    ["a target down without a known reason", { activeState: "inactive" }],
+    ["a running target", { activeState: "active", unmet: "its ExecCondition=" }],
     ["no answer of systemd", undefined],
-  ])("is none with %s", async (_, state) => {
+  ])("is absent with %s", async (_, state) => {
     const { publish, clock, systemd, log, stop, running } = runningTarget();
     takeAlong(systemd, state);
     publish();
@@ -173,11 +173,11 @@ describe("the last word of a sidecar that is stopped during its action", () => {
   });
 });
 
-describe("the last word of a sidecar whose systemctl gets the SIGTERM of the whole unit", () => {
+describe("the last message of a sidecar whose systemctl gets the whole unit's SIGTERM", () => {
   const down = { activeState: "inactive", unmet: "its ExecCondition=" };
   const word = "app.service is down since the restart: its ExecCondition= is not met";
 
-  test("is said by the next systemctl where the first is killed", async () => {
+  test("comes from the next systemctl when the first is killed", async () => {
     const { publish, clock, systemd, log, stop, running } = runningTarget();
     takeAlong(systemd, down);
     publish();
@@ -195,7 +195,7 @@ describe("the last word of a sidecar whose systemctl gets the SIGTERM of the who
     expect(log.at("warn")).toEqual([word]);
   });
 
-  test("is said where that one dies before this process is told to stop", async () => {
+  test("comes even if that one dies before this process gets its signal", async () => {
     const { publish, clock, systemd, log, stop, running } = runningTarget();
     systemd.restart = () => {
       systemd.state = { ...systemd.state, ...down };
@@ -216,7 +216,7 @@ test("the default signal is SIGHUP", async () => {
   expect(count("SIGHUP app.service")).toBe(1);
 });
 
-test("a signal starts nothing: neither the start limit nor RefuseManualStart= holds it up", async () => {
+test("a signal starts nothing, so the start limit and RefuseManualStart= do not block it", async () => {
   const limits = { startLimitBurst: 1, refusesRestart: true, canReload: false };
   const { publish, clock, count } = runningTarget(limits, { action: "signal", signal: "SIGUSR1", minInterval: 0 });
   for (let rotation = 0; rotation < 5; rotation += 1) {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { settingsIn } from "../../../src/units/check-in-unit.ts";
 
-test("of a unit with drop-ins the settings of [Service], in order, for this instance", () => {
+test("reads the [Service] settings of a unit with drop-ins in order, for this instance", () => {
   const text = String.raw`# /etc/systemd/system/fetcher@.service
 [Unit]
 Description=Secrets of %i.service

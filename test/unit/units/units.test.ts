@@ -37,7 +37,7 @@ const sidecar = (config: object) => lines(units("hello", config).get("hello-secr
 const half = (config: object) => lines(units("hello", config).get("hello.service.d/50-hello-secrets.conf"));
 
 describe("the sidecar's unit", () => {
-  test("of a folder has no network, no owner's capability, and sees no other's secrets", () => {
+  test("for a folder has no network, no capability to change owners, and sees no others' secrets", () => {
     expect(sidecar({ secrets: { a: {} } })).toEqual(
       expect.arrayContaining([
         "Before=hello.service",
@@ -61,14 +61,14 @@ describe("the sidecar's unit", () => {
       "-/var/lib/x",
     ],
     [{ backend: "folder", config: { secretsDir: "/var/lib/keys/now/" } }, "-/var/lib/keys"],
-  ])("shows what the store's settings name: %j", (config, shown) => {
+  ])("can see what the store's settings name: %j", (config, shown) => {
     const said = sidecar({ ...config, secrets: { a: {} } });
     expect(said).toContain(`BindReadOnlyPaths=${shown}`);
     expect(said.includes("PrivateNetwork=no")).toBe(config.backend === "vault");
     expect(said.some((line) => /^Wants=network-online\.target\b/.test(line))).toBe(config.backend === "vault");
   });
 
-  test("a store below /run is seen whole, but for others' credentials; a host's own keys only where they are named", () => {
+  test("sees all of a store below /run except others' credentials, and a host's own keys only if named", () => {
     const said = sidecar({ config: { secretsDir: "/run/secrets" }, secrets: { a: {} } });
     expect(said).toContain("TemporaryFileSystem=/run/systemd:ro /var:ro /etc/fetcher:ro");
     expect(said).toContain("InaccessiblePaths=-/run/credentials -/run/dbus -/run/user");
@@ -78,7 +78,7 @@ describe("the sidecar's unit", () => {
     );
   });
 
-  test("an owner costs a capability, `reloadOnChange` takes PartOf= away, `resident` false is a oneshot", () => {
+  test("gets a capability for an owner, loses PartOf= with `reloadOnChange`, and is a oneshot with `resident` false", () => {
     expect(sidecar({ secrets: { a: { owner: "nginx" } } })).toContain(
       "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",
     );
@@ -89,7 +89,7 @@ describe("the sidecar's unit", () => {
   });
 });
 
-test("no unit that sees a secret dumps core, or is swapped out", () => {
+test("a unit that sees a secret cannot dump core or swap", () => {
   for (const config of [
     {},
     { resident: false },
@@ -107,8 +107,8 @@ test("no unit that sees a secret dumps core, or is swapped out", () => {
   }
 });
 
-describe("the units that act for it", () => {
-  test("are started by what is in the inbox, run this program on this file, and go with the sidecar", () => {
+describe("the units that act for a sidecar", () => {
+  test("start on an inbox entry, run this program on this file, and stop with the sidecar", () => {
     const made = units("hello", { secrets: { a: {} }, onChange: { action: "restart" } });
     expect(textOf(made.get("hello-secrets-act.path") ?? { path: "", comment: "", unit: [], service: [] })).toMatch(
       /^\[Path\]\nDirectoryNotEmpty=\/run\/hello-secrets-act\/inbox\nTriggerLimitIntervalSec=0$/m,
@@ -134,13 +134,13 @@ describe("the units that act for it", () => {
   test.each([
     [{ config: { secretsDir: "/etc/keys/app" } }, "-/etc/keys/app"],
     [{ backend: "vault", config: { url: "https://vault.test", tokenPath: "/etc/vault/token" } }, "-/etc/vault/token"],
-  ])("do not see what the store's settings name: %j", (config, closed) => {
+  ])("cannot see what the store's settings name: %j", (config, closed) => {
     const made = units("hello", { ...config, secrets: { a: {} } });
     const service = lines(made.get("hello-secrets-act.service"));
     expect(service.find((line) => line.startsWith("InaccessiblePaths="))?.split(" ")).toContain(closed);
   });
 
-  test("are no more open for the executable", () => {
+  test("get no wider sandbox for the executable", () => {
     write("hello", { secrets: { a: {} } });
     const unit = unitsOfFile("hello", { ...place(), isExecutable: true })?.find(({ path }) =>
       path.endsWith("-act.service"),
@@ -155,11 +155,11 @@ describe("the units that act for it", () => {
   });
 });
 
-describe("the units that look at the store, where nothing stays", () => {
+describe("the units that look at the store for an on-change sidecar", () => {
   const made = (more: object = {}) => units("hello", { resident: "on-change", secrets: { a: {} }, ...more });
   const triggers = (unit: UnitFile | undefined) => (unit?.triggers ?? []).map((line) => line.join("="));
 
-  test("watch a folder, and are pulled in by a sidecar that is over; without it nothing of them is there", () => {
+  test("watch a folder, and start with a finished sidecar; a resident sidecar has none of them", () => {
     const all = made({ delivery: "private-tmp" });
     expect(lines(all.get("hello-secrets.service"))).toEqual(
       expect.arrayContaining([
@@ -203,7 +203,7 @@ describe("the units that look at the store, where nothing stays", () => {
     expect([...made({ resident: false }).keys()].filter((path) => /-(?:watch|refresh)\./.test(path))).toEqual([]);
   });
 
-  test("run this program in the sidecar's sandbox, and go with it", () => {
+  test("run this program in the sidecar's sandbox, and stop with it", () => {
     const all = made({ delivery: "private-tmp", secrets: { a: { owner: "nobody" } } });
     const [start, look] = ["hello-secrets.service", "hello-secrets-refresh.service"].map((path) =>
       lines(all.get(path)),
@@ -252,7 +252,7 @@ describe("the units that look at the store, where nothing stays", () => {
     },
   );
 
-  test("are not made for a user's manager, which is said", () => {
+  test("are refused for a user's manager, with the reason", () => {
     write("hello", { resident: "on-change", secrets: { a: {} } });
     const scope = userScope({ HOME: "/home/a", XDG_RUNTIME_DIR: "/run/user/7" });
     expect(() => unitsOfFile("hello", { ...place(), scope })).toThrow(
@@ -278,7 +278,7 @@ describe("a generated sidecar", () => {
       .sort();
   }
 
-  test("is wired and closed in as the template for units by hand, line by line", () => {
+  test("has the wiring and sandbox of the template for hand-written units, line by line", () => {
     const config = { secrets: { a: { owner: "nobody" } }, config: { reloadOnChange: true } };
     const unit = units("NAME", config).get("NAME-secrets.service");
     const [ours, theirs] = [normal(unit === undefined ? "" : textOf(unit)), normal(example)];
@@ -319,7 +319,7 @@ describe("a generated sidecar", () => {
     expect(ours.length).toBeGreaterThan(50);
   });
 
-  test("of the executable is closed in as executable.conf says", () => {
+  test("of the executable has the sandbox of executable.conf", () => {
     const conf = fs.readFileSync(new URL("../../../examples/systemd/executable.conf", import.meta.url), "utf8");
     write("hello", { secrets: { a: {} } });
     const [unit] = unitsOfFile("hello", { ...place(), isExecutable: true }) ?? [];
@@ -355,7 +355,7 @@ describe("the service's half", () => {
     expect(half({ secrets, ...config })).toEqual([...needs, ...more]);
   });
 
-  test("each of several services has it", () => {
+  test("each of several services gets it", () => {
     const made = units("shared", { service: ["a.service", "b@1.service"], secrets: { key: {} } });
     expect([...made.keys()]).toEqual([
       "shared-secrets.service",
@@ -370,7 +370,7 @@ describe("the service's half", () => {
     ["app@a", "app-a-secrets"],
     ["app:a", "app-a-secrets"],
     [String.raw`foo\x2dbar`, "foo-x2dbar-secrets"],
-  ])("of %s: a unit of its own, and a directory that every reader of units takes as it is", (name, unit) => {
+  ])("of %s: gets its own unit, and a directory that every reader of units accepts", (name, unit) => {
     const made = units(name, { delivery: "env", secrets: { a: {} } });
     const text = lines(made.get(`${unit}.service`));
     expect(text).toContain(`RuntimeDirectory=${unit} ${unit}-act ${unit}-act/inbox`);
@@ -384,7 +384,7 @@ describe("the service's half", () => {
   });
 });
 
-describe("a file that is wrong", () => {
+describe("a wrong file", () => {
   test.each([
     ["no JSON", "{", "is not JSON"],
     ["an unknown option", { secrets: { a: { mod: "0400" } } }, "secrets.a.mod"],
@@ -395,7 +395,7 @@ describe("a file that is wrong", () => {
       "environment.B: names a secret",
     ],
     ["an unknown delivery", { secrets: { a: {} }, delivery: "tmp" }, "delivery: expected"],
-  ])("%s: is named, keeps its service back, and no other from its units", (_, config, words) => {
+  ])("%s: is named, holds back its service, and affects no other", (_, config, words) => {
     write("bad", config);
     write("good", { secrets: { a: {} } });
     const said: string[] = [];
@@ -427,7 +427,7 @@ describe("a file that is wrong", () => {
     expect(fs.existsSync(join(directory, "out"))).toBe(false);
   });
 
-  test("one that is wired by hand is no business of the generator's, whatever it says", () => {
+  test("a hand-wired file is ignored, whatever it says", () => {
     write("hand", { output: { directory: "/run/x/pub" }, nonsense: true });
     const said: string[] = [];
     generate(join(directory, "out"), place(), (line) => said.push(line));
@@ -435,14 +435,14 @@ describe("a file that is wrong", () => {
     expect(fs.existsSync(join(directory, "out"))).toBe(false);
   });
 
-  test("no directory of files is a host without them", () => {
+  test("a missing directory means a host without files", () => {
     const said: string[] = [];
     generate(join(directory, "out"), { ...place(), directory: join(directory, "none") }, (line) => said.push(line));
     expect(said).toEqual([]);
   });
 });
 
-test("a sidecar's name that somebody else's unit has is not taken from it", () => {
+test("does not take a sidecar's name from another unit", () => {
   write("forgejo", { delivery: "env", secrets: { a: {} } });
   const taken = { ...place(), isTaken: (unit: string) => unit === "forgejo-secrets.service" };
   const made = unitsOfFile("forgejo", taken) ?? [];
@@ -455,7 +455,7 @@ test("a sidecar's name that somebody else's unit has is not taken from it", () =
   expect(made.map(textOf).join("\n")).toContain("EnvironmentFile=/run/forgejo-fetcher-secrets/pub/secrets.env");
 });
 
-describe("what a unit leaves open is what the schemas say of the stores", () => {
+describe("a unit opens exactly what the stores' schemas name", () => {
   interface Described {
     readonly about?: AboutBackend;
     readonly Settings: Parameters<typeof entriesOf>[0];
@@ -487,13 +487,13 @@ describe("what a unit leaves open is what the schemas say of the stores", () => 
   });
 });
 
-test.each([".service", "-act.path", "-act.service"])("nor one that acts for it: forgejo-secrets%s", (end) => {
+test.each([".service", "-act.path", "-act.service"])("does not take the name of a unit that acts for it either: forgejo-secrets%s", (end) => {
   write("forgejo", { secrets: { a: {} } });
   const taken = { ...place(), isTaken: (unit: string) => unit === `forgejo-secrets${end}` };
   expect(unitsOfFile("forgejo", taken)?.[0]?.path).toBe("forgejo-fetcher-secrets.service");
 });
 
-test("the longest name that a service can have has units that systemd can load, and two such names have two", () => {
+test("the longest service name gets units that systemd can load, and two such names get two", () => {
   const longest = 255 - ".service.d".length;
   const names = ["a", "b"].map((end) => `${"n".repeat(longest - 1)}${end}`);
   const made = names.flatMap((name) => {
@@ -515,12 +515,12 @@ test.each([
   ["@a", { secrets: { a: {} } }, "is not the name of a service"],
   ["n".repeat(192), { delivery: "private-tmp", secrets: { a: {} } }, "is too long for PrivateTmp="],
   ["a", { service: `${"n".repeat(246)}.service`, secrets: { a: {} } }, "is too long: systemd can have no drop-ins"],
-])("a name that no unit can have is refused: %s", (name, json, words) => {
+])("refuses a name that no unit can have: %s", (name, json, words) => {
   write(name, json);
   expect(() => unitsOfFile(name, place())).toThrow(words);
 });
 
-test("names that differ in special characters alone have sidecars of their own, in whatever order they are made", () => {
+test("names that differ only in special characters get their own sidecars, in any order", () => {
   const names = ["app-a", "app@a", "app:a"];
   for (const name of names) write(name, { secrets: { a: {} } });
   const sidecars = names.map((name) => (unitsOfFile(name, place()) ?? [])[0]?.path);

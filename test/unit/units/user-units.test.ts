@@ -27,7 +27,7 @@ function units(config: object): readonly string[] {
   return (unitsOfFile("hello", place) ?? []).map(textOf);
 }
 
-test("name the user's directories, and the user's manager", () => {
+test("use the user's directories, and the user's manager", () => {
   const [sidecar = "", half = ""] = units({ delivery: "env", secrets: { a: {} } });
   expect(sidecar).toContain(`--config ${home}/.config/fetcher/hello.json\n`);
   expect(sidecar).toContain("RuntimeDirectory=hello-secrets\n");
@@ -37,7 +37,7 @@ test("name the user's directories, and the user's manager", () => {
   expect(`${sidecar}${half}`).not.toContain("/etc/");
 });
 
-test("ask for nothing that needs root, nor for a unit of the system's", () => {
+test("request nothing that needs root, and no system unit", () => {
   const [sidecar = ""] = units({
     backend: "vault",
     config: { url: "https://vault.test", tokenPath: "/var/lib/agent/token" },
@@ -52,7 +52,7 @@ test("ask for nothing that needs root, nor for a unit of the system's", () => {
   expect(sidecar).not.toMatch(/^(Wants|After|RequiresMountsFor)=/m);
 });
 
-test("hand over no private /tmp: that is refused with words, also by a check of the file", async () => {
+test("refuse a private /tmp in words, also in a check of the file", async () => {
   const config = { delivery: "private-tmp", secrets: { a: {} } };
   expect(() => units(config)).toThrow(/hello\.json: delivery: private-tmp works only for units of the system/);
   const flags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };
@@ -62,7 +62,7 @@ test("hand over no private /tmp: that is refused with words, also by a check of 
   expect(good.settings).toEqual({ secretsDir: join(userScope().configDirectory, "hello/secrets") });
 });
 
-test("take no name that a unit of the user has", () => {
+test("do not take the name of a user's own unit", () => {
   const own = join(home, ".config/systemd/user");
   mkdirSync(own, { recursive: true });
   writeFileSync(join(own, "hello-secrets.service"), "");
