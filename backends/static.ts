@@ -6,8 +6,8 @@ import { aboutBackend, means, option } from "../src/contract/option.ts";
 import { object, parse, record, settingsObject } from "../src/contract/settings.ts";
 
 export const about = aboutBackend({
-  name: "values from the configuration itself, where anybody may read them; for tests only",
-  text: "Values from the configuration itself. For tests: anybody may read them there.",
+  name: "values from the configuration itself, where anyone can read them; for tests only",
+  text: "Values from the configuration itself. For tests: anyone can read them there.",
 });
 
 export const Settings = settingsObject({
@@ -39,7 +39,7 @@ const fixed: BackendModule<Settings, Source> = {
     if (!settings.allowInsecure) {
       throw new ConfigError(
         "allowInsecure",
-        "must be true: these values are in the configuration, which anybody may read (in the Nix store, say); for tests only",
+        "must be true: these values are in the configuration, which anyone can read (in the Nix store, for example); for tests only",
       );
     }
     return settings;

@@ -315,7 +315,7 @@ function refuseAlone({ onDemand }: Config, { ask }: Wiring): void {
 
 /** SIGUSR2, which a package sends after an upgrade. */
 function takeUpgrade(): void {
-  log.notice("going on with the program that is installed now");
+  log.notice("continuing with the installed program");
   becomeNewProgram();
   log.warn("cannot change to the installed program in this process: restart the unit, which restarts its service too");
 }
@@ -400,7 +400,7 @@ function explain(error: unknown): ExitCode {
 function explainLate(error: unknown): void {
   const refusal = running?.isReady === true ? systemRefusal(error) : undefined;
   if (refusal === undefined) endProcess(explain(error));
-  else log.error(`${refusal.message}; the sidecar goes on`);
+  else log.error(`${refusal.message}; the sidecar continues`);
 }
 
 process.on("uncaughtException", explainLate);

@@ -18,7 +18,7 @@ export interface Grant {
 export function grantOf(body: Body, place: string): Grant {
   const auth = body?.["auth"];
   if (isRecord(auth) && isRecord(auth["mfa_requirement"]))
-    throw new BackendError("denied", `${place}: wants a second factor, and a service has none`);
+    throw new BackendError("denied", `${place}: asks for a second factor, which a service does not have`);
   if (!isRecord(auth) || typeof auth["client_token"] !== "string" || auth["client_token"] === "")
     throw strange(place, "no token in the answer");
   return {

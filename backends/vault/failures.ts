@@ -104,7 +104,7 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
       return ["denied", "permission denied", false];
     case 404:
       if (refused.isOfNamespace) return ["invalid", "no such namespace: check `namespace`", true];
-      return ["invalid", "there is nothing there", false];
+      return ["invalid", "nothing exists at this path", false];
     case 405:
       return ["invalid", "the server does not support this operation", false];
     case 412:

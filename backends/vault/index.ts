@@ -19,7 +19,10 @@ const vault: BackendModule<Settings, Source> = {
   async open(settings, context) {
     const { url, tls, server } = settings;
     if (tls.insecureDoNotVerifyServer)
-      context.log("warn", `${server}: tls.insecureDoNotVerifyServer is set: whoever answers there gets the token`);
+      context.log(
+        "warn",
+        `${server}: tls.insecureDoNotVerifyServer is set: any server that answers there gets the token`,
+      );
     else if (url.startsWith("http:") && !isLocal(url))
       context.log("warn", `${server}: token and secrets go over the network in the clear: use https`);
     const { VaultStore } = await import("./store.ts");

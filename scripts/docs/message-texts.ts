@@ -18,12 +18,12 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cure: "unseal it; fetcher asks again by itself",
   },
   "the server is a standby that answers no requests": {
-    cause: "the address leads to one server of a cluster that leads nothing",
-    cure: "nothing during a fail-over; else an address of the cluster, such as its load balancer",
+    cause: "the address belongs to one server of a cluster that is not the leader",
+    cure: "nothing during a fail-over; otherwise use an address of the cluster, such as its load balancer",
   },
   "permission denied": {
     cause: "the token's policy does not have the path (Vault, OpenBao)",
-    cure: "give its policy `read` on the path that the line names; of KV version 2 that has `data/` in it",
+    cure: "give its policy `read` on the path in the line; for KV version 2 the path includes `data/`",
   },
   "connection refused": {
     cause: "nothing listens at the address that the line names",
@@ -38,8 +38,8 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cure: "put the certificate, or its authority's, into a file and name it in `tls.caFile`",
   },
   "the clock is not right (yet)": {
-    cause: "AWS takes no request whose time is off by more than some minutes",
-    cure: "nothing during a boot; else look at the host's clock and its NTP",
+    cause: "AWS refuses requests whose time is off by more than a few minutes",
+    cure: "nothing during a boot; otherwise check the host's clock and its NTP",
   },
   "there are no credentials (yet)": {
     cause: "none in the unit's variables, files or the instance's metadata",
@@ -59,27 +59,27 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cure: `${journal}; then \`systemctl start\` it`,
   },
   "the system refuses ……: …": {
-    cause: "a file that a command needs cannot be read or written, and nothing more is known of it (74)",
+    cause: "a command cannot read or write a file, and the cause is unknown (74)",
     cure: "look at that path, with the user that ran the command",
   },
   "…; the sidecar tries again": {
-    cause: "the system refuses a call (no descriptors left, no memory), and nothing more is known of it",
+    cause: "the system refuses a call (no descriptors left, no memory), and the details are unknown",
     cure: "raise the limit that the line names (`LimitNOFILE=`), or free what it lacks; fetcher tries again by itself",
   },
-  "…; the sidecar goes on": {
+  "…; the sidecar continues": {
     cause: "the system refuses a call of a library (no descriptors left, no memory)",
     cure: "raise the limit that the line names (`LimitNOFILE=`), or free what it lacks",
   },
   "a bug in fetcher: …": { cause: "a bug (70)", cure: "report it, with the lines of the journal" },
   "… is empty; published as it is": {
-    cause: "a secret has no bytes at the start, and nothing better is there",
+    cause: "a secret is empty at the start, and no earlier value exists",
     cure: 'write it again, or say `"empty": true`',
   },
   "cannot change to the installed program in this process: restart the unit, which restarts its service too": {
-    cause: "SIGUSR2 on Node before 22.15, or while no program is where it was",
+    cause: "SIGUSR2 on Node before 22.15, or while the program is missing from its path",
     cure: "install it, or restart the service when it suits",
   },
-  "… lines are lost: nobody read them": {
+  "… lines are lost: no reader took them": {
     cause: "the journal did not take lines for a while",
     cure: "look at journald",
   },
@@ -87,16 +87,16 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "an action broke the service, and no newer values came within 20 s",
     cure: `${journal}; put good secrets into the store, and start it`,
   },
-  "…: tls.insecureDoNotVerifyServer is set: whoever answers there gets the token": {
+  "…: tls.insecureDoNotVerifyServer is set: any server that answers there gets the token": {
     cause: "the certificate is not checked",
-    cure: "take the option away, and set `tls.caFile`",
+    cure: "remove the option, and set `tls.caFile`",
   },
   "…: token and secrets go over the network in the clear: use https": {
     cause: "`url` begins with http:// and is not this host",
     cure: "use https",
   },
   "cannot ask": {
-    cause: "the unit that acts for the sidecar does not take its question",
+    cause: "the unit that acts for the sidecar does not accept its request",
     cure: "`systemctl status` of that unit",
   },
   "cannot watch …: …; polling finds changes there": {
@@ -105,7 +105,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
   },
   "key … cannot be published: …": {
     cause: "a key of an `all` secret cannot be a file",
-    cure: "rename it in the store, or name it on its own",
+    cure: "rename it in the store, or list it separately",
   },
   "cannot lock the output against a second fetcher: …": {
     cause: "flock(1) is not installed, or cannot lock there",
@@ -129,7 +129,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "the store was away at the start: adoption",
     cure: "bring the store back",
   },
-  "fetched again: nothing has changed, but the service may not have had it yet": {
+  "fetched again: nothing has changed, but the service may still run with older secrets": {
     cause: "a reload found no new values, and an earlier action was left out",
     cure: nothing,
   },

@@ -34,7 +34,7 @@ const general: Readonly<Record<string, Meaning>> = {
   unreadable: { cause: "a file cannot be read (78, or 74)", cure: "put it there, or give it to root" },
   bug: { cause: "a bug of fetcher (70)", cure: "report it, with the lines of the journal" },
   error: { cause: "something failed after the start", cure: "see the status; fetcher tries again if that may help" },
-  warn: { cause: "something is not as it should be; the service goes on", cure: "see the line" },
+  warn: { cause: "something is wrong; the service continues", cure: "see the line" },
   notice: { cause: "news", cure: "nothing" },
   info: { cause: "news", cure: "nothing" },
   debug: { cause: "a detail, with `--log-level debug`", cure: "nothing" },

@@ -21,7 +21,7 @@ export const questions: readonly (readonly [question: string, answer: string])[]
   ],
   [
     "What happens when the store is away?",
-    "The published secrets stay, and the sidecar asks again. A start waits, or goes on with what the last run published.",
+    "The published secrets stay in use, and the sidecar asks again. A start waits, or continues with the last run's set.",
   ],
   ["How do I undo that?", "`fetcher remove NAME`. The secrets in the store stay."],
   [

@@ -166,7 +166,7 @@ async function checkInside({ made, caller }: Plan, host: Process, stop: AbortSig
   const known = Object.values(ExitCode).find((one) => one === code) ?? ExitCode.unavailable;
   throw new FatalError(
     known,
-    `add: the check of the store failed (${code}), see above; to go on without it, use --no-check`,
+    `add: the check of the store failed (${code}), see above; to continue without it, use --no-check`,
   );
 }
 

@@ -111,7 +111,7 @@ function keptBefore(
     if (value === undefined || problem === undefined || (problem.kind === "missing" && !problem.mayAppear)) continue;
     kept.set(id, { status: "value", value, version: PUBLISHED_BEFORE });
     if (problemOf(outcomes.get(id)) === undefined)
-      terminal.err(`secret ${JSON.stringify(id)}: ${problem.message}; what is published stays\n`);
+      terminal.err(`secret ${JSON.stringify(id)}: ${problem.message}; the published values stay in use\n`);
   }
   return kept;
 }

@@ -13,13 +13,13 @@ const ofSystemd: Readonly<Record<number, string>> = {
   203: "systemd cannot run the program",
   216: "a group of the unit does not exist (yet)",
   217: "a user of the unit does not exist (yet)",
-  226: "systemd cannot make the sandbox: a path that the unit names is not there",
+  226: "systemd cannot make the sandbox: a path in the unit does not exist",
   [RUNTIME_DIRECTORY]: "systemd cannot make a directory of the unit in /run",
   238: "systemd cannot make a directory of the unit in /var/lib",
   239: "systemd cannot make a directory of the unit in /var/cache",
   240: "systemd cannot make a directory of the unit in /var/log",
   241: "systemd cannot make a directory of the unit in /etc",
-  243: "a credential of the unit is not there, or cannot be decrypted",
+  243: "a credential of the unit does not exist, or cannot be decrypted",
 };
 
 /** @param runtimeRoot where systemd makes `RuntimeDirectory=`. */

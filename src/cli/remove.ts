@@ -69,7 +69,7 @@ async function planOf(options: RemoveOptions): Promise<Plan> {
       name,
       namesIn(configDirectory, () => undefined),
     );
-    throw new FatalError(ExitCode.missing, `remove: ${file} is not there${hint}`);
+    throw new FatalError(ExitCode.missing, `remove: ${file} does not exist${hint}`);
   }
   const place = placeIn(configDirectory, scope);
   const made = madeOf(name, file, place);
@@ -151,7 +151,7 @@ function lossesOf({ delivery, secrets, templates, environment, output }: Config)
 function backAgain(file: string): string {
   return existsSync(file)
     ? `EnvironmentFile=${file} is read again`
-    : `EnvironmentFile=${file} is read again, and is not there: without it the service does not start`;
+    : `EnvironmentFile=${file} applies again, but the file does not exist: without it the service does not start`;
 }
 
 function folderOf({ name, scope }: RemoveOptions): string {

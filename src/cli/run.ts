@@ -159,7 +159,7 @@ export function parseRun(words: readonly string[]): {
   if (commandLine.mode !== "help") {
     if (commandLine.mode !== "daemon") throw new UsageError("run: takes neither --once nor --check nor --print-schema");
     if (commandLine.output !== undefined)
-      throw new UsageError("run: makes a directory of its own: leave --output out; $SECRETS_DIRECTORY names it");
+      throw new UsageError("run: makes its own directory: leave out --output; $SECRETS_DIRECTORY names it");
     if (program === "")
       throw new UsageError("run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]");
   }

@@ -20,7 +20,7 @@ export const metrics: readonly Metric[] = [
   {
     name: "fetcher_sidecar_up",
     type: "gauge",
-    help: "1: it runs and has published every secret; 0: it is starting or has failed. A sidecar that nobody needs has none.",
+    help: "1: it runs and has published every secret; 0: it is starting or has failed. A sidecar that no unit needs has none.",
     value: ({ state }) => (state === "stopped" ? undefined : state === "ok" || state === "trouble" ? 1 : 0),
   },
   {

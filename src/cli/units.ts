@@ -58,7 +58,7 @@ function nameIn(directory: string, word: string): string {
   const file = join(directory, `${name}.json`);
   if (existsSync(file)) return name;
   const known = filesIn(directory, () => undefined);
-  throw new FatalError(ExitCode.missing, `units: ${file} is not there${didYouMean(name, known)}`);
+  throw new FatalError(ExitCode.missing, `units: ${file} does not exist${didYouMean(name, known)}`);
 }
 
 /** The directory where generators put their units. */

@@ -149,7 +149,7 @@ function checkResident(
   if (resident === false && rotation.reloadOnChange)
     throw new ConfigError(
       "resident",
-      "false means that nobody watches for changes: leave it or config.reloadOnChange out",
+      "false means that nothing watches for changes: remove it or config.reloadOnChange",
     );
   if (resident === "on-change" && !rotation.reloadOnChange)
     throw new ConfigError(

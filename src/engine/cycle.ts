@@ -117,7 +117,7 @@ export class Cycle {
     const { held, problems, checked } = this.#parts;
     if (outcomes.size === 0) return;
     for (const [id, outcome] of outcomes) if (isFetched(outcome) && !changes.has(id)) held.confirm(id, outcome);
-    problems.note(outcomes, "what is published stays");
+    problems.note(outcomes, "the published values stay in use");
     if ([...outcomes.values()].every(isAnswered)) checked();
   }
 
@@ -203,7 +203,7 @@ export class Cycle {
     const untold = owed.tell();
     if (untold !== undefined) {
       targets.request([], untold);
-      log.notice("fetched again: nothing has changed, but the service may not have had it yet");
+      log.notice("fetched again: nothing has changed, but the service may still run with older secrets");
       return;
     }
     const others = (["mend", "care", "templates"] as const).flatMap((what) => owed.obstacleOf(what) ?? []);

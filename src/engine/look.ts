@@ -107,7 +107,7 @@ async function rounds({ config, cycle, owed, clock }: LookParts, isHinted: boole
 /** A store whose leases nobody renews: it refuses a secret with a lease, which keeps its last value. */
 export function withoutLeases(store: Store): Store {
   const refused = (id: string) =>
-    new BackendError("invalid", `${store.describe(id)} is a lease, which nobody would renew: set "resident" to true`);
+    new BackendError("invalid", `${store.describe(id)} is a lease, which nothing would renew: set "resident" to true`);
   const { name, pollingInterval, watch } = store;
   return {
     ...{ name, pollingInterval, watch },

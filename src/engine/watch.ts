@@ -59,7 +59,7 @@ export async function keepWatching(
       why = error instanceof Error ? error.message : "failed";
     }
     if (isAborted(stop)) return;
-    log[broken ? "debug" : "warn"](`${store.name}: cannot watch: ${why}; polling goes on`);
+    log[broken ? "debug" : "warn"](`${store.name}: cannot watch: ${why}; polling continues`);
     broken = true;
     await clock.sleep(AGAIN, stop);
   }

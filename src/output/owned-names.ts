@@ -71,5 +71,5 @@ export class OwnedNames {
 
 /** Why we do not replace it. */
 export function alreadyThere(path: string): string {
-  return `${path} is already there, and fetcher did not make it`;
+  return `${path} already exists, and fetcher did not create it`;
 }

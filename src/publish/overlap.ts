@@ -48,7 +48,7 @@ async function refuseAll(
     (await chain(dirname(source)))[0] === (await chain(links))[0] &&
     !(await isDirectory(source));
   if (takes)
-    throw new ConfigError("output.links", `would put a link in the place of ${printable(source)}, ${what}: ${MOVE}`);
+    throw new ConfigError("output.links", `would put a link in place of ${printable(source)}, ${what}: ${MOVE}`);
 }
 
 const MOVE = "name a directory elsewhere";

@@ -67,7 +67,7 @@ export function openLog(level: LogLevel, style: LineStyle, write?: (line: string
       writeToStandardError(line, tellLost);
     });
   const tellLost = (count: number) => {
-    log.warn(`${count} lines are lost: nobody read them`);
+    log.warn(`${count} lines are lost: no reader took them`);
   };
   const destination: DestinationStream & { [metadata]: true; lastLevel: number } = {
     [metadata]: true,

@@ -110,7 +110,7 @@ function ask(directory: string, content: Written): void {
     const why = errnoText(errnoCode(error));
     throw new PublishError(
       ExitCode.ioError,
-      `reload: cannot write ${path}: ${why}; the running sidecar goes on unchanged`,
+      `reload: cannot write ${path}: ${why}; the running sidecar continues unchanged`,
     );
   }
 }

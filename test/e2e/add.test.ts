@@ -101,23 +101,26 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       await guest.run("rmdir /etc/fetcher/wrong.json");
     });
 
-    test.each(["INT", "HUP", "QUIT"])("changes nothing when SIG%s ends it while the store does not answer", async (signal) => {
-      await guest.run("mkdir -p /etc/fetcher/hang");
-      const before = await places();
-      const command = ["add", "web", "--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
-      const running = guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...command], {
-        check: false,
-        timeout: 60,
-      });
-      await guest.until(
-        "the check runs",
-        async () => (await guest.text("systemctl list-units --plain --no-legend 'fetcher-check-*'")) !== "",
-      );
-      await guest.run(`kill -${signal} $(cat /run/add.pid)`);
-      expect((await running).stderr).toContain("stopped");
-      expect(await places()).toBe(before);
-      await guest.run("rm -r /etc/fetcher/hang");
-    });
+    test.each(["INT", "HUP", "QUIT"])(
+      "changes nothing when SIG%s ends it while the store does not answer",
+      async (signal) => {
+        await guest.run("mkdir -p /etc/fetcher/hang");
+        const before = await places();
+        const command = ["add", "web", "--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
+        const running = guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...command], {
+          check: false,
+          timeout: 60,
+        });
+        await guest.until(
+          "the check runs",
+          async () => (await guest.text("systemctl list-units --plain --no-legend 'fetcher-check-*'")) !== "",
+        );
+        await guest.run(`kill -${signal} $(cat /run/add.pid)`);
+        expect((await running).stderr).toContain("stopped");
+        expect(await places()).toBe(before);
+        await guest.run("rm -r /etc/fetcher/hang");
+      },
+    );
   });
 
   test("warns that a service with its own root directory does not see the files", async () => {

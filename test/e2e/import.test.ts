@@ -131,7 +131,7 @@ onEachGuest("a file of variables", (guest) => {
     const again = await guest.run(["fetcher", "add", "app", "--yes", "--import", "/etc/app.env"], { check: false });
     expect(again.code).toBe(78);
     const removed = await guest.run(["fetcher", "remove", "app", "--yes"]);
-    expect(removed.stdout).toContain("EnvironmentFile=/etc/app.env is read again, and is not there");
+    expect(removed.stdout).toContain("EnvironmentFile=/etc/app.env applies again, but the file does not exist");
     expect(await guest.text(`ls -A ${etc}/app.service.d`)).toBe("override.conf");
     await guest.run("mv /etc/away.env /etc/app.env");
     await guest.systemctl("restart", "app");

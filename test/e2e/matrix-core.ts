@@ -44,14 +44,17 @@ export function coreOfTheMatrix(guest: Guest, delivery: string, place: string, s
     await pair.untilNothingIsLeft(secret);
   });
 
-  core("stop of the sidecar: the target stops too, because it never runs without its secrets, and starts again", async (pairOf) => {
-    const pair = await pairOf({ name: "sidestop" });
-    await pair.start();
-    await guest.systemctl("stop", pair.sidecar);
-    await pair.untilState(pair.target, "inactive");
-    await pair.start();
-    await pair.untilSaid("file=one variable=one", { lines: 2 });
-  });
+  core(
+    "stop of the sidecar: the target stops too, because it never runs without its secrets, and starts again",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "sidestop" });
+      await pair.start();
+      await guest.systemctl("stop", pair.sidecar);
+      await pair.untilState(pair.target, "inactive");
+      await pair.start();
+      await pair.untilSaid("file=one variable=one", { lines: 2 });
+    },
+  );
 
   core("kill of the target: it comes back, even during an outage", async (pairOf) => {
     const pair = await pairOf({ name: "kill", target: { service: ["Restart=on-failure"] } });

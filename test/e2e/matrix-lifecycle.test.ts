@@ -9,21 +9,17 @@ import { scenario } from "./scenario.ts";
 const CANARY = `canary-${randomBytes(6).toString("hex")}`;
 
 onEachGuest("the life of a pair", (guest) => {
-  scenario(
-    guest,
-    "starts with file and variable, and the main process is the service's own",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "begin" });
-      await pair.start();
-      const { target } = await pair.pids();
-      expect(await pair.untilSaid(/^start/)).toEqual([`start pid=${target} file=one variable=one`]);
-      await guest.until(
-        "the main process runs the command's own program",
-        async () => await guest.text(["cat", `/proc/${target}/comm`]),
-        (name) => name === "sleep",
-      );
-    },
-  );
+  scenario(guest, "starts with file and variable, and the main process is the service's own", async (pairOf) => {
+    const pair = await pairOf({ name: "begin" });
+    await pair.start();
+    const { target } = await pair.pids();
+    expect(await pair.untilSaid(/^start/)).toEqual([`start pid=${target} file=one variable=one`]);
+    await guest.until(
+      "the main process runs the command's own program",
+      async () => await guest.text(["cat", `/proc/${target}/comm`]),
+      (name) => name === "sleep",
+    );
+  });
 
   scenario(guest, "stops the sidecar when the target stops, and leaves no secret anywhere", async (pairOf) => {
     const pair = await pairOf({ name: "ending", secrets: { token: CANARY } });
@@ -43,19 +39,15 @@ onEachGuest("the life of a pair", (guest) => {
     });
   });
 
-  scenario(
-    guest,
-    "stops the target when the sidecar stops: it never runs without its secrets",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "sidestop" });
-      await pair.start();
-      await guest.systemctl("stop", pair.sidecar);
-      await pair.untilState(pair.target, "inactive");
-      expect(await pair.state(pair.sidecar)).toBe("inactive");
-      await pair.start();
-      expect(await pair.untilSaid(/^start/, { lines: 2 })).toHaveLength(2);
-    },
-  );
+  scenario(guest, "stops the target when the sidecar stops: it never runs without its secrets", async (pairOf) => {
+    const pair = await pairOf({ name: "sidestop" });
+    await pair.start();
+    await guest.systemctl("stop", pair.sidecar);
+    await pair.untilState(pair.target, "inactive");
+    expect(await pair.state(pair.sidecar)).toBe("inactive");
+    await pair.start();
+    expect(await pair.untilSaid(/^start/, { lines: 2 })).toHaveLength(2);
+  });
 
   scenario(
     guest,
@@ -74,29 +66,25 @@ onEachGuest("the life of a pair", (guest) => {
     },
   );
 
-  scenario(
-    guest,
-    "fetches again only at a restart of the target without reloadOnChange",
-    async (pairOf) => {
-      const pair = await pairOf({
-        name: "refetch",
-        config: { config: { reloadOnChange: false, pollingInterval: 0.1 } },
-      });
-      await pair.start();
-      const before = await pair.pids();
-      await pair.put("token", "two");
-      // Its sidecar would see the change many times while this one's target starts.
-      const other = await pairOf({ name: "refetch-other" });
-      await other.start();
-      await other.put("token", "two");
-      await other.untilSaid("file=two");
-      expect(await pair.pids()).toEqual(before);
-      expect((await pair.seen("token")).toString()).toBe("one");
-      await pair.restart();
-      expect((await pair.pids()).sidecar).not.toBe(before.sidecar);
-      expect(await pair.untilSaid("file=two variable=two")).toHaveLength(2);
-    },
-  );
+  scenario(guest, "fetches again only at a restart of the target without reloadOnChange", async (pairOf) => {
+    const pair = await pairOf({
+      name: "refetch",
+      config: { config: { reloadOnChange: false, pollingInterval: 0.1 } },
+    });
+    await pair.start();
+    const before = await pair.pids();
+    await pair.put("token", "two");
+    // Its sidecar would see the change many times while this one's target starts.
+    const other = await pairOf({ name: "refetch-other" });
+    await other.start();
+    await other.put("token", "two");
+    await other.untilSaid("file=two");
+    expect(await pair.pids()).toEqual(before);
+    expect((await pair.seen("token")).toString()).toBe("one");
+    await pair.restart();
+    expect((await pair.pids()).sidecar).not.toBe(before.sidecar);
+    expect(await pair.untilSaid("file=two variable=two")).toHaveLength(2);
+  });
 
   scenario(guest, "runs both units again after a restart of the sidecar", async (pairOf) => {
     const pair = await pairOf({ name: "siderestart" });
@@ -132,32 +120,26 @@ onEachGuest("the life of a pair", (guest) => {
       },
     );
 
-  scenario(
-    guest,
-    "waits for a late store, says so, and then starts; no target starts before",
-    async (pairOf) => {
-      const pair = await pairOf({
-        name: "late",
-        secrets: undefined,
-        program: `ls /tmp/token\n${saysStart}\nexec sleep 9999\n`,
-      });
-      await guest.systemctl("start", "--no-block", pair.target);
-      await pair.untilStatus(/^waiting for folder: no directory \/etc\/fetcher\/late\/secrets.*attempt [2-9]/);
-      expect([await pair.state(pair.sidecar), await pair.state(pair.target)]).toEqual(["activating", "inactive"]);
-      expect(await pair.said()).toEqual([]);
-      await guest.write(`${pair.store}.away/token`, "one", 0o400);
-      await pair.returnStore();
-      await pair.untilState(pair.target, "active");
-      const [listed, said] = await pair.untilSaid(/^start/, { lines: 2 });
-      expect([listed, said]).toEqual(["/tmp/token", expect.stringContaining("file=one variable=one")]);
-      await pair.untilStatus(/^1 secret from folder/);
-      const ready = await guest.show(pair.sidecar, "ActiveEnterTimestampMonotonic");
-      const began = await guest.show(pair.target, "ExecMainStartTimestampMonotonic");
-      expect(Number(began.ExecMainStartTimestampMonotonic)).toBeGreaterThan(
-        Number(ready.ActiveEnterTimestampMonotonic),
-      );
-    },
-  );
+  scenario(guest, "waits for a late store, says so, and then starts; no target starts before", async (pairOf) => {
+    const pair = await pairOf({
+      name: "late",
+      secrets: undefined,
+      program: `ls /tmp/token\n${saysStart}\nexec sleep 9999\n`,
+    });
+    await guest.systemctl("start", "--no-block", pair.target);
+    await pair.untilStatus(/^waiting for folder: no directory \/etc\/fetcher\/late\/secrets.*attempt [2-9]/);
+    expect([await pair.state(pair.sidecar), await pair.state(pair.target)]).toEqual(["activating", "inactive"]);
+    expect(await pair.said()).toEqual([]);
+    await guest.write(`${pair.store}.away/token`, "one", 0o400);
+    await pair.returnStore();
+    await pair.untilState(pair.target, "active");
+    const [listed, said] = await pair.untilSaid(/^start/, { lines: 2 });
+    expect([listed, said]).toEqual(["/tmp/token", expect.stringContaining("file=one variable=one")]);
+    await pair.untilStatus(/^1 secret from folder/);
+    const ready = await guest.show(pair.sidecar, "ActiveEnterTimestampMonotonic");
+    const began = await guest.show(pair.target, "ExecMainStartTimestampMonotonic");
+    expect(Number(began.ExecMainStartTimestampMonotonic)).toBeGreaterThan(Number(ready.ActiveEnterTimestampMonotonic));
+  });
 
   scenario(guest, "fails the start at once for a missing secret, and one line says which and where", async (pairOf) => {
     const pair = await pairOf({ name: "missing", secrets: { other: "here" }, config: { secrets: { token: {} } } });

@@ -33,23 +33,27 @@ onEachGuest("a pair without a resident process", (guest) => {
     },
   );
 
-  scenario(guest, "keeps its links and its mount in an aged /tmp, without a process that touches them", async (pairOf) => {
-    const pair = await pairOf({ name: "once-aged", config: oneshot, target: { service: ["Restart=on-failure"] } });
-    await pair.start();
-    const pid = await guest.mainPid(pair.target);
-    await guest.run(`echo > /proc/${pid}/root/tmp/witness`);
-    await guest.write("/run/once-aged.conf", "e /tmp/systemd-private-%b-*once-aged.service-*/tmp - - - 1s\n");
-    await guest.until(
-      "the witness is gone",
-      async () => {
-        await guest.run(["systemd-tmpfiles", "--clean", "/run/once-aged.conf"]);
-        return await guest.text(`ls -A /proc/${pid}/root/tmp`);
-      },
-      (names) => !names.includes("witness"),
-    );
-    expect((await pair.seen("token")).toString()).toBe("one");
-    expect((await guest.inUnit(pair.target, "cat /tmp/secrets.env")).stdout).toBe("token='one'\n");
-  });
+  scenario(
+    guest,
+    "keeps its links and its mount in an aged /tmp, without a process that touches them",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "once-aged", config: oneshot, target: { service: ["Restart=on-failure"] } });
+      await pair.start();
+      const pid = await guest.mainPid(pair.target);
+      await guest.run(`echo > /proc/${pid}/root/tmp/witness`);
+      await guest.write("/run/once-aged.conf", "e /tmp/systemd-private-%b-*once-aged.service-*/tmp - - - 1s\n");
+      await guest.until(
+        "the witness is gone",
+        async () => {
+          await guest.run(["systemd-tmpfiles", "--clean", "/run/once-aged.conf"]);
+          return await guest.text(`ls -A /proc/${pid}/root/tmp`);
+        },
+        (names) => !names.includes("witness"),
+      );
+      expect((await pair.seen("token")).toString()).toBe("one");
+      expect((await guest.inUnit(pair.target, "cat /tmp/secrets.env")).stdout).toBe("token='one'\n");
+    },
+  );
 
   scenario(guest, "stops both units, whichever is stopped, and leaves nothing", async (pairOf) => {
     const pair = await pairOf({ name: "once-stop", config: oneshot, secrets: { token: CANARY } });
@@ -67,22 +71,18 @@ onEachGuest("a pair without a resident process", (guest) => {
     });
   });
 
-  scenario(
-    guest,
-    "fetches again when the target restarts, and keeps its set during an outage",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "once-restart", config: oneshot });
-      await pair.start();
-      await pair.put("token", "two");
-      await pair.restart();
-      await pair.untilSaid("file=two variable=two", { lines: 2 });
-      await pair.loseStore();
-      // systemd keeps the runtime directory over a restart job: the set in it is adopted after five seconds.
-      await pair.restart();
-      await pair.untilSaid("file=two variable=two", { lines: 3 });
-      expect(await pair.journal()).toContain("the set published before stays in use");
-    },
-  );
+  scenario(guest, "fetches again when the target restarts, and keeps its set during an outage", async (pairOf) => {
+    const pair = await pairOf({ name: "once-restart", config: oneshot });
+    await pair.start();
+    await pair.put("token", "two");
+    await pair.restart();
+    await pair.untilSaid("file=two variable=two", { lines: 2 });
+    await pair.loseStore();
+    // systemd keeps the runtime directory over a restart job: the set in it is adopted after five seconds.
+    await pair.restart();
+    await pair.untilSaid("file=two variable=two", { lines: 3 });
+    expect(await pair.journal()).toContain("the set published before stays in use");
+  });
 
   scenario(guest, "waits for the store after a stop, because no set is left to adopt", async (pairOf) => {
     const pair = await pairOf({ name: "once-again", config: oneshot });

@@ -73,27 +73,23 @@ onEachGuest("pacing", (guest) => {
     });
   });
 
-  scenario(
-    guest,
-    "says why a service stays down when its ExecCondition= stops it with the sidecar",
-    async (pairOf) => {
-      const pair = await pairOf({
-        name: "cexec",
-        target: { service: ["ExecCondition=/usr/bin/test ! -e /run/cexec"] },
-      });
-      await pair.start();
-      await guest.run(["touch", "/run/cexec"]);
-      await pair.put("token", "two");
-      await pair.untilState(pair.sidecar, "inactive");
-      // Where no process of the sidecar stays, it stops so soon that systemd may have forgotten why.
-      if (pair.isOnChange) return;
-      await guest.until(
-        "the journal says why",
-        async () => await pair.journal(),
-        (said) => said.includes("cexec.service is down since the restart: its ExecCondition= is not met"),
-      );
-    },
-  );
+  scenario(guest, "says why a service stays down when its ExecCondition= stops it with the sidecar", async (pairOf) => {
+    const pair = await pairOf({
+      name: "cexec",
+      target: { service: ["ExecCondition=/usr/bin/test ! -e /run/cexec"] },
+    });
+    await pair.start();
+    await guest.run(["touch", "/run/cexec"]);
+    await pair.put("token", "two");
+    await pair.untilState(pair.sidecar, "inactive");
+    // Where no process of the sidecar stays, it stops so soon that systemd may have forgotten why.
+    if (pair.isOnChange) return;
+    await guest.until(
+      "the journal says why",
+      async () => await pair.journal(),
+      (said) => said.includes("cexec.service is down since the restart: its ExecCondition= is not met"),
+    );
+  });
 
   scenario(guest, "says in STATUS why a service stays down when a condition of its unit fails", async (pairOf) => {
     const pair = await pairOf({ name: "cpath", target: { unit: ["ConditionPathExists=!/run/cpath"] } });
@@ -121,29 +117,25 @@ onEachGuest("pacing", (guest) => {
     expect(await pair.said()).toHaveLength(1);
   });
 
-  scenario(
-    guest,
-    "does not restart a service again that restarted itself while the action waited",
-    async (pairOf) => {
-      const pair = await pairOf({
-        name: "itself",
-        config: { onChange: { settle: 0, minInterval: 20 } },
-        // 254+: it comes back without having been inactive; 252 says that it does not know this.
-        target: { service: ["Restart=always", "RestartSec=100ms", "RestartMode=direct"] },
-      });
-      await pair.start();
-      await pair.put("token", "two");
-      await pair.untilSaid("file=two variable=two", { lines: 2 });
-      await pair.put("token", "three");
-      await pair.untilStatus(/restart of itself\.service in \d+ s \(paced\)/);
-      await pair.kill(pair.target, "KILL");
-      await pair.untilSaid("file=three variable=three", { lines: 3 });
-      const { target } = await pair.pids();
-      await pair.untilStatus(/^1 secret from folder, version [^;]*$/, 60);
-      expect(await pair.said()).toHaveLength(3);
-      expect((await pair.pids()).target).toBe(target);
-    },
-  );
+  scenario(guest, "does not restart a service again that restarted itself while the action waited", async (pairOf) => {
+    const pair = await pairOf({
+      name: "itself",
+      config: { onChange: { settle: 0, minInterval: 20 } },
+      // 254+: it comes back without having been inactive; 252 says that it does not know this.
+      target: { service: ["Restart=always", "RestartSec=100ms", "RestartMode=direct"] },
+    });
+    await pair.start();
+    await pair.put("token", "two");
+    await pair.untilSaid("file=two variable=two", { lines: 2 });
+    await pair.put("token", "three");
+    await pair.untilStatus(/restart of itself\.service in \d+ s \(paced\)/);
+    await pair.kill(pair.target, "KILL");
+    await pair.untilSaid("file=three variable=three", { lines: 3 });
+    const { target } = await pair.pids();
+    await pair.untilStatus(/^1 secret from folder, version [^;]*$/, 60);
+    expect(await pair.said()).toHaveLength(3);
+    expect((await pair.pids()).target).toBe(target);
+  });
 
   scenario(guest, "does not cancel a stop in progress for a rotation", async (pairOf) => {
     const pair = await pairOf({ name: "stopping", config: { onChange: { settle: 0, minInterval: 0 } } });

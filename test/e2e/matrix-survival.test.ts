@@ -96,24 +96,20 @@ onEachGuest("when the sidecar dies", (guest) => {
   );
 
   if (areOnChange)
-    scenario(
-      guest,
-      "kills a hanging look by its watchdog, and not a slow one, and makes up for it",
-      async (pairOf) => {
-        const slow = { ...reloading, config: { onChange: { action: "reload", settle: 6 } } };
-        const pair = await pairOf({ name: "look-watchdog", ...slow, sidecar: { service: ["WatchdogSec=2"] } });
-        await pair.start();
-        await pair.untilAsked();
-        await pair.put("token", "two");
-        await pair.untilSaid("reload file=two");
-        expect(await pair.journal()).not.toMatch(/Watchdog timeout/);
-        await pair.put("token", "three");
-        await pair.untilState(pair.asking, "active");
-        await pair.kill(pair.sidecar, "STOP");
-        await pair.untilSaid("reload file=three", { timeout: 60 });
-        expect(await pair.journal()).toMatch(/Watchdog timeout/);
-      },
-    );
+    scenario(guest, "kills a hanging look by its watchdog, and not a slow one, and makes up for it", async (pairOf) => {
+      const slow = { ...reloading, config: { onChange: { action: "reload", settle: 6 } } };
+      const pair = await pairOf({ name: "look-watchdog", ...slow, sidecar: { service: ["WatchdogSec=2"] } });
+      await pair.start();
+      await pair.untilAsked();
+      await pair.put("token", "two");
+      await pair.untilSaid("reload file=two");
+      expect(await pair.journal()).not.toMatch(/Watchdog timeout/);
+      await pair.put("token", "three");
+      await pair.untilState(pair.asking, "active");
+      await pair.kill(pair.sidecar, "STOP");
+      await pair.untilSaid("reload file=three", { timeout: 60 });
+      expect(await pair.journal()).toMatch(/Watchdog timeout/);
+    });
 
   scenario(guest, "does not start a stopped target", async (pairOf) => {
     const pair = await pairOf({ name: "sleeper" });

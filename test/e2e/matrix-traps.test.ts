@@ -59,26 +59,30 @@ onEachGuest("traps", (guest) => {
     });
   }
 
-  scenario(guest, "that the sidecar cannot replace appear in STATUS; once removed, the rotation continues", async (pairOf) => {
-    const pair = await pairOf({
-      name: "trap-directory",
-      config: { secrets: { token: {}, late: optional } },
-      target: nobody,
-    });
-    await pair.start();
-    const before = await pair.pids();
-    await byTarget(pair, "mkdir /tmp/late && touch /tmp/late/file");
-    await pair.put("late", "value");
-    await pair.untilStatus(/\/tmp\/late is a directory: remove it/);
-    // What is published is acted on: a link is the service's own affair.
-    await pair.untilRestarted(pair.target, before.target);
-    expect((await pair.pids()).sidecar).toBe(before.sidecar);
-    await guest.run(`rm -r /proc/${(await pair.pids()).target}/root/tmp/late`);
-    await pair.put("token", "two");
-    await pair.untilSaid("file=two variable=two", { timeout: 60 });
-    await pair.untilSeen("late", "value");
-    await pair.untilStatus(/^2 secrets from folder, [^;]*$/);
-  });
+  scenario(
+    guest,
+    "that the sidecar cannot replace appear in STATUS; once removed, the rotation continues",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "trap-directory",
+        config: { secrets: { token: {}, late: optional } },
+        target: nobody,
+      });
+      await pair.start();
+      const before = await pair.pids();
+      await byTarget(pair, "mkdir /tmp/late && touch /tmp/late/file");
+      await pair.put("late", "value");
+      await pair.untilStatus(/\/tmp\/late is a directory: remove it/);
+      // What is published is acted on: a link is the service's own affair.
+      await pair.untilRestarted(pair.target, before.target);
+      expect((await pair.pids()).sidecar).toBe(before.sidecar);
+      await guest.run(`rm -r /proc/${(await pair.pids()).target}/root/tmp/late`);
+      await pair.put("token", "two");
+      await pair.untilSaid("file=two variable=two", { timeout: 60 });
+      await pair.untilSeen("late", "value");
+      await pair.untilStatus(/^2 secrets from folder, [^;]*$/);
+    },
+  );
 
   scenario(guest, "at the name of a removed link are replaced", async (pairOf) => {
     const pair = await pairOf({ name: "trap-taken", target: nobody });

@@ -338,7 +338,10 @@ onEachGuest(
       await booting(300);
       await guest.systemctl("stop", "basic.target");
       await guest.systemctl("start", "--no-block", "boot-test.target");
-      await guest.until("the sidecar waits for the file", async () => (await state("secret-files.service")) === "activating");
+      await guest.until(
+        "the sidecar waits for the file",
+        async () => (await state("secret-files.service")) === "activating",
+      );
       expect([await state("basic.target"), await state("app.service")]).toEqual(["inactive", "inactive"]);
       await come();
       expect(await said(/late/)).toEqual(["late"]);

@@ -142,7 +142,7 @@ onEachGuest("an on-change sidecar", (guest) => {
       await guest.systemctl("start", unitOf(pair, "refresh.service"));
       await untilQuiet(pair);
       const journal = await guest.journal(unitOf(pair, "refresh.service"));
-      expect(journal.match(/what is published stays/g)).toHaveLength(1);
+      expect(journal.match(/the published values stay in use/g)).toHaveLength(1);
       expect(await guest.mainPid(pair.target)).toBe(first);
       expect((await pair.seen("token")).toString()).toBe("one");
       expect(await statusOf(pair)).toMatchObject({ state: "trouble" });

@@ -94,7 +94,7 @@ onEmptyGuests(
       await said("web.service: restart done");
       const before = await pids();
       await apt("install", deb(2));
-      await said("going on with the program that is installed now");
+      await said("continuing with the installed program");
       await guest.until("the new program runs", program, (path) => path === "/usr/bin/fetcher");
       // It is the same process: to systemd nothing has happened.
       expect(await pids()).toEqual(before);

@@ -248,7 +248,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
       (journal) => said.test(journal),
     );
     expect(await pids()).toEqual(before);
-    expect(await guest.journal("nginx-secrets")).toContain("going on with the program that is installed now");
+    expect(await guest.journal("nginx-secrets")).toContain("continuing with the installed program");
     await guest.run(`systemctl stop nginx; rm ${etc}/nginx.service`);
   }, 120_000);
 

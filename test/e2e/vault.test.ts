@@ -119,7 +119,7 @@ onEachGuest(
           .filter((line) => line.includes("vault: "));
         expect(journal, "one line at the beginning, one at the end").toEqual([
           // Reset: a request was under way.
-          expect.stringMatching(/connection (?:refused|reset); what is published stays/) as string,
+          expect.stringMatching(/connection (?:refused|reset); the published values stay in use/) as string,
           expect.stringMatching(/vault: answers again/) as string,
         ]);
       },

@@ -36,26 +36,23 @@ needs("gcc").test("a commit directory removed half-way: the next attempt publish
   expect(await scene.restProblemSoon()).toBeUndefined();
 });
 
-needs("gcc").test(
-  "an unreadable state ends the start, and the next start removes a dropped secret",
-  async () => {
-    const scene = new Scene();
-    await scene.learn();
-    await scene.running();
-    await scene.end();
-    scene.next();
-    scene.drop();
-    const state = join(scene.place.output, ".fetcher-state");
-    scene.control.arm({ nth: 1, how: "forever", error: "EIO", of: `read ${state}` });
-    const { code, stderr } = await scene.start().exit;
-    expect(code).toBe(74);
-    expect(stderr).toContain(`output: cannot read ${state}: i/o error (EIO)`);
-    scene.control.disarm();
-    expect(fs.existsSync(join(scene.place.output, "opt"))).toBe(true);
-    await scene.start().ready();
-    await eventually("opt is gone", () => !fs.existsSync(join(scene.place.output, "opt")));
-  },
-);
+needs("gcc").test("an unreadable state ends the start, and the next start removes a dropped secret", async () => {
+  const scene = new Scene();
+  await scene.learn();
+  await scene.running();
+  await scene.end();
+  scene.next();
+  scene.drop();
+  const state = join(scene.place.output, ".fetcher-state");
+  scene.control.arm({ nth: 1, how: "forever", error: "EIO", of: `read ${state}` });
+  const { code, stderr } = await scene.start().exit;
+  expect(code).toBe(74);
+  expect(stderr).toContain(`output: cannot read ${state}: i/o error (EIO)`);
+  scene.control.disarm();
+  expect(fs.existsSync(join(scene.place.output, "opt"))).toBe(true);
+  await scene.start().ready();
+  await eventually("opt is gone", () => !fs.existsSync(join(scene.place.output, "opt")));
+});
 
 // Each call that looks for a file, or removes it, and may find nothing.
 describe.each(["lstat", "unlink"])("a dropped secret that %s once reports as missing", (call) => {

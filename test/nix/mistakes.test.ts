@@ -136,19 +136,16 @@ needs("nix").describe("secretsStore.services", () => {
     ["PrivateTmp", `serviceConfig.PrivateTmp = lib.mkForce false;`, "PrivateTmp is false"],
     ["DefaultDependencies", `unitConfig.DefaultDependencies = false;`, "DefaultDependencies is false"],
     ["ExecStartPre", `serviceConfig.ExecStartPre = "+/bin/a";`, "has a command with the prefix `+'"],
-  ])(
-    "another module's %s that breaks a service of a secrets scope stops the build: %s",
-    (name, other, said) => {
-      const scope = `({ config, pkgs, ... }: { imports = [ { systemd.services.app = { ${other} }; } ];
+  ])("another module's %s that breaks a service of a secrets scope stops the build: %s", (name, other, said) => {
+    const scope = `({ config, pkgs, ... }: { imports = [ { systemd.services.app = { ${other} }; } ];
       systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {
         loadSecrets = [ "key" ]; backendConfig.backend = "folder";
       } (_: { app.serviceConfig.ExecStart = "/bin/app"; }); })`;
-      const [found] = failures([scope]) as [string[]];
-      expect(found.join("\n")).toContain("systemd.services.app.");
-      expect(found.join("\n")).toContain(name);
-      expect(found.join("\n")).toContain(said);
-    },
-  );
+    const [found] = failures([scope]) as [string[]];
+    expect(found.join("\n")).toContain("systemd.services.app.");
+    expect(found.join("\n")).toContain(name);
+    expect(found.join("\n")).toContain(said);
+  });
 
   test.each([
     ["the flags", `containers.web.extraFlags = lib.mkForce [ "--a" ];`, "containers.web.extraFlags has lost the flags"],

@@ -33,20 +33,17 @@ needs("nix").describe("a non-resident sidecar", () => {
   ] as const;
   let once: RenderedUnits | undefined;
   let staying: RenderedUnits | undefined;
-  test.each(sidecars)(
-    "of %s is a oneshot that counts as active, and restarts only on failure",
-    (_, sidecar) => {
-      once ??= evaluation.units(host("resident = false;"));
-      const of = (name: string) => setting(once ?? {}, sidecar, name);
-      expect([of("Type"), of("RemainAfterExit"), of("Restart")]).toEqual([["oneshot"], ["true"], ["on-failure"]]);
-      // There is no process to ask.
-      expect(of("ExecReload")).toEqual([]);
-      // What it has published outlasts it, and a restart that finds no store goes on with it.
-      expect(of("RuntimeDirectoryPreserve")).toEqual(["restart"]);
-      expect(of("TimeoutStartSec")).toEqual(["infinity"]);
-      expect(evaluation.config(once, sidecar)).toHaveProperty("resident", false);
-    },
-  );
+  test.each(sidecars)("of %s is a oneshot that counts as active, and restarts only on failure", (_, sidecar) => {
+    once ??= evaluation.units(host("resident = false;"));
+    const of = (name: string) => setting(once ?? {}, sidecar, name);
+    expect([of("Type"), of("RemainAfterExit"), of("Restart")]).toEqual([["oneshot"], ["true"], ["on-failure"]]);
+    // There is no process to ask.
+    expect(of("ExecReload")).toEqual([]);
+    // What it has published outlasts it, and a restart that finds no store goes on with it.
+    expect(of("RuntimeDirectoryPreserve")).toEqual(["restart"]);
+    expect(of("TimeoutStartSec")).toEqual(["infinity"]);
+    expect(evaluation.config(once, sidecar)).toHaveProperty("resident", false);
+  });
 
   test.each(sidecars)("of %s: stays when told to", (_, sidecar) => {
     staying ??= evaluation.units(host("resident = true;"));

@@ -205,15 +205,18 @@ needs("nix").describe("settings", () => {
       `config = { path = "app"; namespace = "n"; kvVersion = 2; revokeOnStop = true;
          auth = { method = "approle"; roleIdPath = "/etc/role"; secretIdPath = "/etc/id"; wrapped = true; }; };`,
     ],
-  ])("the program accepts the rendered configuration for %s, with every possible setting", (backend, store, settings) => {
-    const more = `delivery = "private-tmp"; startTimeout = 60; environment = true; secrets = {
+  ])(
+    "the program accepts the rendered configuration for %s, with every possible setting",
+    (backend, store, settings) => {
+      const more = `delivery = "private-tmp"; startTimeout = 60; environment = true; secrets = {
       a = { };
       "b c" = { file = "d.e"; env = "B"; mode = "0440"; owner = "root"; group = 0; optional = true; empty = true; };
       f.env = null;
     }; onChange = { action = "reload"; settle = 1; minInterval = 2; splay = 3; verify.command = [ "true" ]; };`;
-    const units = evaluation.units(module(`backend = "${backend}"; ${settings}`, store, more));
-    expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
-  });
+      const units = evaluation.units(module(`backend = "${backend}"; ${settings}`, store, more));
+      expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
+    },
+  );
 
   test("each secret may have its own command", () => {
     const secrets = `secrets.a.source.command = [ "/bin/a" ];`;

@@ -53,11 +53,7 @@ needs("nix", "nixpkgs-lib").describe("the stand-in for nixpkgs' library", () => 
     ["null where there can be none", `secretsStore.vault.url = null;`, "secretsStore.vault.url"],
     ["two values", `imports = [ { secretsStore.vault.mount = "a"; } { secretsStore.vault.mount = "b"; } ];`, "mount"],
     ["a missing value", `secretsStore.services.a.secrets.x = { };`, "`backend' was accessed but has no value"],
-    [
-      "a read-only option",
-      `secretsStore.services.a.secrets.x.path = "/x";`,
-      "secretsStore.services.a.secrets.x.path",
-    ],
+    ["a read-only option", `secretsStore.services.a.secrets.x.path = "/x";`, "secretsStore.services.a.secrets.x.path"],
     ["an empty list", `secretsStore.command.command = [ ];`, "secretsStore.command.command"],
     ["an invalid condition", `secretsStore.vault.url = lib.mkIf "yes" "x";`, "Boolean"],
   ])("refuses %s, and names the option", (_, wrong, named) => {

@@ -48,24 +48,21 @@ describe("a wrong command line exits 64, and one line names the option", () => {
 describe("an exit code tells systemd whether to retry when the folder does not deliver", () => {
   const modes = [["--once"], ["--check"]] as const;
 
-  test.each(modes)(
-    "%s: a missing secret exits 66 with its id and path, and publishes nothing",
-    async (mode) => {
-      const place = new Place();
-      place.put({ there: "value" });
-      const { code, stderr } = await place.run([
-        mode,
-        ...folder(place),
-        "--output",
-        place.output,
-        "there",
-        "db_password",
-      ]);
-      expect(code).toBe(66);
-      expect(stderr).toContain(`folder: secret "db_password": no file ${place.store}/db_password`);
-      expect(fs.existsSync(place.output)).toBe(false);
-    },
-  );
+  test.each(modes)("%s: a missing secret exits 66 with its id and path, and publishes nothing", async (mode) => {
+    const place = new Place();
+    place.put({ there: "value" });
+    const { code, stderr } = await place.run([
+      mode,
+      ...folder(place),
+      "--output",
+      place.output,
+      "there",
+      "db_password",
+    ]);
+    expect(code).toBe(66);
+    expect(stderr).toContain(`folder: secret "db_password": no file ${place.store}/db_password`);
+    expect(fs.existsSync(place.output)).toBe(false);
+  });
 
   test.each(modes)("%s: a missing directory exits 69", async (mode) => {
     const place = new Place();

@@ -18,16 +18,19 @@ function readable(pid: number, ...names: readonly string[]): readonly string[] {
 
 const names = ["environ", "maps", "root/etc/passwd", "status"];
 
-needs("root").test("a sidecar hides its memory, variables and files from a process with the same capabilities", async () => {
-  const place = new Place();
-  place.put({ password: "canary-0b1d" });
-  const daemon = place.start(place.config(["password"]), { wrapper: ["setpriv", narrow] });
-  await eventually(`ready\n${daemon.stderr}`, () => fs.existsSync(`${place.output}/password`) || !daemon.running);
-  expect(fs.readFileSync(`/proc/${daemon.pid}/status`, "utf8")).toMatch(/^CapPrm:\t0000000000000004$/m);
-  expect(readable(daemon.pid, ...names)).toEqual(["status"]);
-  daemon.signal("SIGTERM");
-  expect((await daemon.exit).code).toBe(0);
-});
+needs("root").test(
+  "a sidecar hides its memory, variables and files from a process with the same capabilities",
+  async () => {
+    const place = new Place();
+    place.put({ password: "canary-0b1d" });
+    const daemon = place.start(place.config(["password"]), { wrapper: ["setpriv", narrow] });
+    await eventually(`ready\n${daemon.stderr}`, () => fs.existsSync(`${place.output}/password`) || !daemon.running);
+    expect(fs.readFileSync(`/proc/${daemon.pid}/status`, "utf8")).toMatch(/^CapPrm:\t0000000000000004$/m);
+    expect(readable(daemon.pid, ...names)).toEqual(["status"]);
+    daemon.signal("SIGTERM");
+    expect((await daemon.exit).code).toBe(0);
+  },
+);
 
 needs("root").test("a process that does not hide itself is readable in this test", async () => {
   const open = spawn("setpriv", [narrow, "sleep", "1000"], { stdio: "ignore" });

@@ -25,12 +25,12 @@ test("logs a start, a rotation, an outage and a stop in the journal as text line
   place.put({ a: "2" });
   await untilSaid(daemon, "published");
   fs.renameSync(place.store, place.path("away"));
-  await untilSaid(daemon, "what is published stays");
+  await untilSaid(daemon, "the published values stay in use");
   const { stderr } = await daemon.end();
   expect(stderr.split("\n")).toEqual([
     "<6>ready: 2 secrets from folder",
     "<5>published 1 changed secret (a)",
-    `<4>folder: no directory ${place.store} (yet); what is published stays (a, b) [${codeOf("no directory … (yet)…")}]`,
+    `<4>folder: no directory ${place.store} (yet); the published values stay in use (a, b) [${codeOf("no directory … (yet)…")}]`,
     "<6>stopped",
     "",
   ]);

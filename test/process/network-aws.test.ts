@@ -47,11 +47,7 @@ test("publishes the value with signed requests", async () => {
 test.each([
   ["never gets an answer", () => undefined, "no answer in time"],
   ["gets half an answer", () => ({ body: secret, stalls: true }), "no answer in time"],
-  [
-    "gets an endless answer",
-    () => ({ body: '{"SecretString":"canary', floods: true }),
-    "the answer is larger than",
-  ],
+  ["gets an endless answer", () => ({ body: '{"SecretString":"canary', floods: true }), "the answer is larger than"],
   ["gets a page", () => ({ body: "<p>canary</p>" }), "the answer is not JSON"],
   ["meets a failing gateway", () => ({ status: 502, body: "canary" }), "HTTP status 502"],
 ])("ends a start whose request %s, and says so", async (_, answer, says) => {

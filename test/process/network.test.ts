@@ -231,29 +231,26 @@ test("reports an outage and its end once each, and publishes what changed meanwh
   expect(place.read("id")).toBe("another");
 });
 
-needs("root", "mount-namespace").test(
-  "resolves a name again when its name server comes after the start",
-  async () => {
-    const standIn = await standInWithValue();
-    const place = new Place();
-    const [resolver, service] = ["127.0.0.77", "late.test"];
-    const dns = await nameServer(resolver);
-    const file = place.path("resolv.conf");
-    // Nobody answers there.
-    fs.writeFileSync(file, "nameserver 127.0.0.78\n");
-    const script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
-    const url = `http://${service}:${new URL(standIn.url).port}`;
-    const wrapper = ["unshare", "--mount", "sh", "-c", script, file];
-    const config = vaultAt(place, url);
-    const daemon = place.start(config, { wrapper });
-    await daemon.says(/the host's name (?:cannot be looked up now|is not known).*; trying again/);
-    expect(dns.asked).toEqual([]);
-    fs.writeFileSync(file, `nameserver ${resolver}\n`);
-    await daemon.ready();
-    expect(place.read("id")).toBe(value);
-    expect(new Set(dns.asked)).toEqual(new Set([service]));
-  },
-);
+needs("root", "mount-namespace").test("resolves a name again when its name server comes after the start", async () => {
+  const standIn = await standInWithValue();
+  const place = new Place();
+  const [resolver, service] = ["127.0.0.77", "late.test"];
+  const dns = await nameServer(resolver);
+  const file = place.path("resolv.conf");
+  // Nobody answers there.
+  fs.writeFileSync(file, "nameserver 127.0.0.78\n");
+  const script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
+  const url = `http://${service}:${new URL(standIn.url).port}`;
+  const wrapper = ["unshare", "--mount", "sh", "-c", script, file];
+  const config = vaultAt(place, url);
+  const daemon = place.start(config, { wrapper });
+  await daemon.says(/the host's name (?:cannot be looked up now|is not known).*; trying again/);
+  expect(dns.asked).toEqual([]);
+  fs.writeFileSync(file, `nameserver ${resolver}\n`);
+  await daemon.ready();
+  expect(place.read("id")).toBe(value);
+  expect(new Set(dns.asked)).toEqual(new Set([service]));
+});
 
 /** A stand-in for a name server (RFC 1035): every name has the address 127.0.0.1, and none of IPv6. */
 async function nameServer(address: string): Promise<{ readonly asked: readonly string[] }> {

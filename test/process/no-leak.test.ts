@@ -57,7 +57,7 @@ test("during a whole life: load, rotation, action, refusal, outage, recovery, cr
   place.put({ id: refused });
   await first.says(/are not published/);
   fs.renameSync(place.store, place.path("away"));
-  await first.says(/what is published stays/);
+  await first.says(/the published values stay in use/);
   canaries.watchProcess(first.pid);
   await first.end("SIGKILL");
   canaries.watch("stderr of the first", first.stderr);

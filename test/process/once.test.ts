@@ -145,7 +145,9 @@ test("--once keeps the earlier value of a secret that is empty now, and says so"
   place.put({ plain: "", spare: "" });
   const emptied = await place.run(args);
   expect(emptied.code).toBe(0);
-  expect(emptied.stderr).toBe(`secret "plain": ${join(place.store, "plain")} is empty; what is published stays\n`);
+  expect(emptied.stderr).toBe(
+    `secret "plain": ${join(place.store, "plain")} is empty; the published values stay in use\n`,
+  );
   expect(place.published()).toMatchObject({ plain: "one", spare: "" });
 });
 

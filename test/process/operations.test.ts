@@ -202,7 +202,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
     async run(machine) {
       const daemon = await machine.start().ready();
       const back = machine.storeAway();
-      await daemon.says(/what is published stays/);
+      await daemon.says(/the published values stay in use/);
       await machine.shows(/since/);
       const before = daemon.lines.length;
       daemon.signal("SIGHUP");
@@ -215,7 +215,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
     async run(machine) {
       const daemon = await machine.start().ready();
       fs.rmSync(join(machine.place.store, "db_password"));
-      await daemon.says(/what is published stays/);
+      await daemon.says(/the published values stay in use/);
       await machine.shows(/no file/);
     },
   },
@@ -223,7 +223,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
     async run(machine) {
       const daemon = await machine.start().ready();
       fs.writeFileSync(join(machine.place.store, "db_password"), "");
-      await daemon.says(/what is published stays/);
+      await daemon.says(/the published values stay in use/);
       await machine.shows(/is empty, since/);
       await daemon.end();
       fs.rmSync(machine.place.output, { recursive: true, force: true });
@@ -402,7 +402,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
     async run(machine) {
       const daemon = await machine.start().ready();
       machine.storeAway();
-      const { message, code } = await daemon.says(/what is published stays/);
+      const { message, code } = await daemon.says(/the published values stay in use/);
       // As the journal has it: log.test.ts.
       machine.others.push(`${message} [${String(code)}]`);
       expect(fs.readFileSync(join(project, "docs/reference/messages.md"), "utf8")).toContain(`| ${String(code)} |`);

@@ -72,7 +72,7 @@ describe("refuses an output among the secrets' originals, and touches nothing", 
 describe("refuses the store's key files and templates in the output or at the name of a link", () => {
   test.each([
     ["output.directory: holds", { directory: "keys" }],
-    ["output.links: would put a link in the place of", { directory: "out", links: "keys" }],
+    ["output.links: would put a link in place of", { directory: "out", links: "keys" }],
   ])("%s", async (message, places) => {
     const place = new Place();
     fs.mkdirSync(place.path("keys"));

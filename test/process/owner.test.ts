@@ -110,14 +110,11 @@ needs("node").test("takes the lock with flock(1) where its library cannot be loa
   expect((await place.run(["--config", second], { env })).stderr).toMatch(inUse(place, other.pid));
 });
 
-needs("node").test(
-  "starts without that library and flock(1) too, and warns about it",
-  async () => {
-    const { place, env } = withoutPrograms();
-    const daemon = await place.start(place.config(["id"]), { env: { ...env, ...withoutLibraries(place) } }).ready();
-    expect((await daemon.says(/cannot lock the output against a second fetcher/)).level).toBe("warn");
-  },
-);
+needs("node").test("starts without that library and flock(1) too, and warns about it", async () => {
+  const { place, env } = withoutPrograms();
+  const daemon = await place.start(place.config(["id"]), { env: { ...env, ...withoutLibraries(place) } }).ready();
+  expect((await daemon.says(/cannot lock the output against a second fetcher/)).level).toBe("warn");
+});
 
 test("takes the same lock as flock(1), without needing that program", async () => {
   const { place, env } = withoutPrograms();

@@ -167,10 +167,10 @@ test("reports an outage once across looks, keeps the set, and reports the recove
   await looks.start();
   fs.renameSync(looks.place.store, `${looks.place.store}.away`);
   const told = (await looks.look()).stderr;
-  expect(told).toMatch(/no directory .*what is published stays/);
+  expect(told).toMatch(/no directory .*the published values stay in use/);
   const again = await looks.look();
   expect(again).toMatchObject({ code: 0 });
-  expect(again.stderr).not.toContain("what is published stays");
+  expect(again.stderr).not.toContain("the published values stay in use");
   expect(looks.facts).toMatchObject({
     state: "ready",
     secrets: 1,

@@ -141,7 +141,7 @@ needs("mount-namespace").describe("fetcher reload on a full disk", () => {
     const refused = await reload(daemon);
     expect(refused.code).toBe(74);
     expect(refused.stderr).toMatch(
-      /reload: cannot write .*request: .*\(ENOSPC\); the running sidecar goes on unchanged/,
+      /reload: cannot write .*request: .*\(ENOSPC\); the running sidecar continues unchanged/,
     );
     expect(refused.stderr.trim().split("\n")).toHaveLength(1);
     empty();

@@ -117,24 +117,27 @@ describe("the exit status", () => {
       ["--config", "short"],
     ],
     ["a wrong option", 78, "configuration: config.nope: unknown option", () => undefined, ["--set", "nope=1"]],
-  ] as const)("%s: reports it in one line with its own status, and does not start the command", async (_, code, message, break_, flags) => {
-    const place = new RunPlace();
-    break_(place);
-    const short = place.writeConfig({ startTimeout: 0.3 });
-    const exit = await place.runs(`touch ${place.path("begun")}`, {
-      flags: flags.map((flag) => (flag === "short" ? short : flag)),
-    }).exit;
-    expect(exit.code).toBe(code);
-    expect(exit.stderr).toContain(message.replace("STORE", place.store));
-    expect(
-      exit.stderr
-        .trimEnd()
-        .split("\n")
-        .filter((line) => line.startsWith("error: ")),
-    ).toHaveLength(1);
-    expect(fs.existsSync(place.path("begun"))).toBe(false);
-    expect(place.left()).toEqual([]);
-  });
+  ] as const)(
+    "%s: reports it in one line with its own status, and does not start the command",
+    async (_, code, message, break_, flags) => {
+      const place = new RunPlace();
+      break_(place);
+      const short = place.writeConfig({ startTimeout: 0.3 });
+      const exit = await place.runs(`touch ${place.path("begun")}`, {
+        flags: flags.map((flag) => (flag === "short" ? short : flag)),
+      }).exit;
+      expect(exit.code).toBe(code);
+      expect(exit.stderr).toContain(message.replace("STORE", place.store));
+      expect(
+        exit.stderr
+          .trimEnd()
+          .split("\n")
+          .filter((line) => line.startsWith("error: ")),
+      ).toHaveLength(1);
+      expect(fs.existsSync(place.path("begun"))).toBe(false);
+      expect(place.left()).toEqual([]);
+    },
+  );
 });
 
 describe("signals", () => {
@@ -275,43 +278,40 @@ echo >> ${place.path("starts")}; while :; do sleep 0.05; done`;
   });
 });
 
-needs("root", "mount-namespace").test(
-  "uses the disk and warns where no memory file system is writable",
-  async () => {
-    const place = new RunPlace();
-    const disk = place.path("disk");
-    fs.mkdirSync(disk);
-    const hide = `mount -o remount,bind,ro ${place.path("runtime")} 2>/dev/null; for d in /dev/shm /run; do mount -t proc none $d; done; exec "$@"`;
-    const here = new Place();
-    const config = here.writeConfig({
-      backend: "static",
-      config: { values: { password: CANARY }, allowInsecure: true },
-      secrets: { password: {} },
-    });
-    const wrapper = ["unshare", "--mount", "sh", "-c", hide, "sh"];
-    const env = { XDG_RUNTIME_DIR: undefined, TMPDIR: here.path("tmp") };
-    const exit = await here.spawn(
-      [
-        "run",
-        "--log-format",
-        "text",
-        "--config",
-        config,
-        "--",
-        "sh",
-        "-c",
-        'echo "$SECRETS_DIRECTORY"; test "$password"',
-      ],
-      { env, wrapper },
-    ).exit;
-    expect(exit.code).toBe(0);
-    expect(exit.stdout).toContain(`${here.path("tmp")}/fetcher-run-`);
-    expect(exit.stderr).toMatch(
-      /^warning: run: no writable file system in memory \(\$XDG_RUNTIME_DIR, \/dev\/shm\): the secrets are on disk, in /,
-    );
-    expect(fs.readdirSync(here.path("tmp"))).toEqual([]);
-  },
-);
+needs("root", "mount-namespace").test("uses the disk and warns where no memory file system is writable", async () => {
+  const place = new RunPlace();
+  const disk = place.path("disk");
+  fs.mkdirSync(disk);
+  const hide = `mount -o remount,bind,ro ${place.path("runtime")} 2>/dev/null; for d in /dev/shm /run; do mount -t proc none $d; done; exec "$@"`;
+  const here = new Place();
+  const config = here.writeConfig({
+    backend: "static",
+    config: { values: { password: CANARY }, allowInsecure: true },
+    secrets: { password: {} },
+  });
+  const wrapper = ["unshare", "--mount", "sh", "-c", hide, "sh"];
+  const env = { XDG_RUNTIME_DIR: undefined, TMPDIR: here.path("tmp") };
+  const exit = await here.spawn(
+    [
+      "run",
+      "--log-format",
+      "text",
+      "--config",
+      config,
+      "--",
+      "sh",
+      "-c",
+      'echo "$SECRETS_DIRECTORY"; test "$password"',
+    ],
+    { env, wrapper },
+  ).exit;
+  expect(exit.code).toBe(0);
+  expect(exit.stdout).toContain(`${here.path("tmp")}/fetcher-run-`);
+  expect(exit.stderr).toMatch(
+    /^warning: run: no writable file system in memory \(\$XDG_RUNTIME_DIR, \/dev\/shm\): the secrets are on disk, in /,
+  );
+  expect(fs.readdirSync(here.path("tmp"))).toEqual([]);
+});
 
 /** What Docker makes of the recipe, without Docker: the words are run as PID 1, with no file system but /dev/shm to write to. */
 needs("root", "mount-namespace").test("the recipe's image gets its secrets and stops properly", async () => {

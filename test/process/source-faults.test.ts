@@ -155,7 +155,7 @@ test("keeps the published set while a directory is gone, and sees its return wit
   const daemon = await place.start(place.config(["a"], { config: { pollingInterval: NEVER } })).ready();
   await armed(daemon.pid);
   fs.renameSync(place.store, place.path("away"));
-  await daemon.says(/no directory .*; what is published stays/);
+  await daemon.says(/no directory .*; the published values stay in use/);
   expect(place.read("a")).toBe("one");
   fs.writeFileSync(place.path("away", "a"), "two");
   fs.renameSync(place.path("away"), place.store);

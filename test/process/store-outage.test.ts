@@ -94,13 +94,15 @@ describe("after READY a store's failure neither ends the daemon nor removes a fi
     const before = place.published();
     fs.renameSync(place.store, place.path("away"));
     daemon.signal("SIGHUP");
-    expect(await daemon.says(/what is published stays/)).toMatchObject({ level: "warn", secrets: ["a", "b"] });
+    expect(await daemon.says(/the published values stay in use/)).toMatchObject({ level: "warn", secrets: ["a", "b"] });
     expect(place.published()).toEqual(before);
     for (const id of ["a", "b"]) fs.writeFileSync(place.path("away", id), "two");
     fs.renameSync(place.path("away"), place.store);
     expect(await daemon.says(/answers again/)).toMatchObject({ level: "notice", secrets: ["a", "b"] });
     await eventually("the new values", () => place.read("a") === "two" && place.read("b") === "two");
-    const outages = daemon.lines.map(({ message }) => message).filter((message) => message.includes("published stays"));
+    const outages = daemon.lines
+      .map(({ message }) => message)
+      .filter((message) => message.includes("published values stay"));
     expect(outages).toEqual([expect.stringContaining(`no directory ${place.store}`)]);
     expect(daemon.running).toBe(true);
   });
@@ -110,7 +112,7 @@ describe("after READY a store's failure neither ends the daemon nor removes a fi
     place.put({ kept: "one", rotates: "one" });
     const daemon = await place.start(place.config(["kept", "rotates"])).ready();
     fs.rmSync(join(place.store, "kept"));
-    expect(await daemon.says(/no file .*kept; what is published stays/)).toMatchObject({ secrets: ["kept"] });
+    expect(await daemon.says(/no file .*kept; the published values stay in use/)).toMatchObject({ secrets: ["kept"] });
     place.put({ rotates: "two" });
     await eventually("the rotation of the other", () => place.read("rotates") === "two");
     expect(place.read("kept")).toBe("one");

@@ -73,7 +73,7 @@ describe("keeps a stranger's file at a secret's name, and does not touch its tar
         const exit = await place.start(config).exit;
         expect(exit.code).toBe(73);
         expect(logLines(exit.stderr).map(({ message }) => message)).toEqual([
-          `output: ${join(place.output, name)} is already there, and fetcher did not make it: move it away, or name another output`,
+          `output: ${join(place.output, name)} already exists, and fetcher did not create it: move it away, or name another output`,
         ]);
         expect(look()).toEqual(before);
         expect(fs.lstatSync(join(place.output, name)).ino).toBe(there.ino);
@@ -93,7 +93,7 @@ describe("keeps a stranger's file at a secret's name, and does not touch its tar
     fs.writeFileSync(join(place.output, "late"), "a stranger's");
     const config = place.config({ id: {}, late: { optional: true } });
     const daemon = await place.start(config).ready();
-    await daemon.says(/late is already there, and fetcher did not make it/);
+    await daemon.says(/late already exists, and fetcher did not create it/);
     expect(place.read("late")).toBe("a stranger's");
     fs.rmSync(join(place.output, "late"));
     daemon.signal("SIGHUP");
@@ -188,21 +188,18 @@ describe("does not follow a trap at a temporary name", () => {
     });
   });
 
-  needs("root").test(
-    "does not complete a stranger's commit directory, whose files would look like ours",
-    async () => {
-      const place = new Place();
-      place.put({ id: "one" });
-      const directory = join(place.output, ".fetcher-commit-0123456789ab");
-      fs.mkdirSync(directory, { recursive: true });
-      fs.writeFileSync(join(directory, "id"), "forged");
-      fs.writeFileSync(join(directory, "extra"), "forged");
-      for (const path of [directory, join(directory, "id"), join(directory, "extra")]) fs.chownSync(path, 4321, 4321);
-      await place.start(place.config(["id"])).ready();
-      expect(place.published()).toMatchObject({ id: "one" });
-      expect(fs.existsSync(join(place.output, "extra"))).toBe(false);
-    },
-  );
+  needs("root").test("does not complete a stranger's commit directory, whose files would look like ours", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const directory = join(place.output, ".fetcher-commit-0123456789ab");
+    fs.mkdirSync(directory, { recursive: true });
+    fs.writeFileSync(join(directory, "id"), "forged");
+    fs.writeFileSync(join(directory, "extra"), "forged");
+    for (const path of [directory, join(directory, "id"), join(directory, "extra")]) fs.chownSync(path, 4321, 4321);
+    await place.start(place.config(["id"])).ready();
+    expect(place.published()).toMatchObject({ id: "one" });
+    expect(fs.existsSync(join(place.output, "extra"))).toBe(false);
+  });
 
   test("discards a stage that holds links without following them", async () => {
     const place = new Place();
@@ -232,7 +229,7 @@ describe("a stranger's file at a link's name", () => {
       const [before, there] = [look(), fs.lstatSync(place.path("links", name))];
       const exit = await place.start(config(place)).exit;
       expect(exit.code).toBe(73);
-      expect(exit.stderr).toContain(`${place.path("links", name)} is already there, and fetcher did not make it`);
+      expect(exit.stderr).toContain(`${place.path("links", name)} already exists, and fetcher did not create it`);
       expect(look()).toEqual(before);
       expect(fs.lstatSync(place.path("links", name)).ino).toBe(there.ino);
       expect(place.published()).toEqual({});

@@ -49,44 +49,41 @@ function signatureOf(headers: Readonly<Record<string, string>>, body: string, re
 test.each([
   [undefined, "us-east-1", "sts.amazonaws.com"],
   ["eu-west-1", "eu-west-1", "sts.eu-west-1.amazonaws.com"],
-])(
-  "region %s: sends Vault a request that AWS would accept as ours, and not the key",
-  async (given, region, host) => {
-    environment({ AWS_ACCESS_KEY_ID: "AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: "session" });
-    const token = canaries.add(`token-${randomBytes(12).toString("hex")}`);
-    server.answering = ({ path }, response) => {
-      if (path !== "/v1/auth/aws/login") return false;
-      reply(response, 200, { auth: { client_token: token, lease_duration: 60, renewable: true } });
-      return true;
-    };
-    const auth = {
-      method: "aws",
-      role: "app",
-      serverId: "vault.test",
-      ...(given === undefined ? {} : { region: given }),
-    };
-    const vault = await openVault({ url: server.url, path: "app", kvVersion: 2, auth }, canaries);
-    expect(await textOf(vault, "db")).toBe("value");
-    const [login, read] = server.asked;
-    const body = JSON.parse(login?.body ?? "") as Record<string, string>;
-    expect(body).toMatchObject({ role: "app", iam_http_request_method: "POST" });
-    expect(decoded(body["iam_request_url"])).toBe(`https://${host}/`);
-    expect(decoded(body["iam_request_body"])).toBe("Action=GetCallerIdentity&Version=2011-06-15");
-    const headers = JSON.parse(decoded(body["iam_request_headers"])) as Record<string, string>;
-    expect(headers).toMatchObject({
-      host,
-      "x-vault-aws-iam-server-id": "vault.test",
-      "x-amz-security-token": "session",
-    });
-    expect(headers["authorization"]).toMatch(/SignedHeaders=[^,]*host[^,]*x-vault-aws-iam-server-id/);
-    const expected = signatureOf(headers, decoded(body["iam_request_body"]), region);
-    expect(headers["authorization"]).toMatch(
-      new RegExp(`Credential=AKIDEXAMPLE/\\d{8}/${region}/sts/aws4_request.*Signature=${expected}$`),
-    );
-    canaries.check(JSON.stringify(login));
-    expect(read?.headers["x-vault-token"]).toBe(token);
-  },
-);
+])("region %s: sends Vault a request that AWS would accept as ours, and not the key", async (given, region, host) => {
+  environment({ AWS_ACCESS_KEY_ID: "AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: "session" });
+  const token = canaries.add(`token-${randomBytes(12).toString("hex")}`);
+  server.answering = ({ path }, response) => {
+    if (path !== "/v1/auth/aws/login") return false;
+    reply(response, 200, { auth: { client_token: token, lease_duration: 60, renewable: true } });
+    return true;
+  };
+  const auth = {
+    method: "aws",
+    role: "app",
+    serverId: "vault.test",
+    ...(given === undefined ? {} : { region: given }),
+  };
+  const vault = await openVault({ url: server.url, path: "app", kvVersion: 2, auth }, canaries);
+  expect(await textOf(vault, "db")).toBe("value");
+  const [login, read] = server.asked;
+  const body = JSON.parse(login?.body ?? "") as Record<string, string>;
+  expect(body).toMatchObject({ role: "app", iam_http_request_method: "POST" });
+  expect(decoded(body["iam_request_url"])).toBe(`https://${host}/`);
+  expect(decoded(body["iam_request_body"])).toBe("Action=GetCallerIdentity&Version=2011-06-15");
+  const headers = JSON.parse(decoded(body["iam_request_headers"])) as Record<string, string>;
+  expect(headers).toMatchObject({
+    host,
+    "x-vault-aws-iam-server-id": "vault.test",
+    "x-amz-security-token": "session",
+  });
+  expect(headers["authorization"]).toMatch(/SignedHeaders=[^,]*host[^,]*x-vault-aws-iam-server-id/);
+  const expected = signatureOf(headers, decoded(body["iam_request_body"]), region);
+  expect(headers["authorization"]).toMatch(
+    new RegExp(`Credential=AKIDEXAMPLE/\\d{8}/${region}/sts/aws4_request.*Signature=${expected}$`),
+  );
+  canaries.check(JSON.stringify(login));
+  expect(read?.headers["x-vault-token"]).toBe(token);
+});
 
 test("waits for credentials at boot, when the instance's role comes late", async () => {
   environment({ AWS_EC2_METADATA_DISABLED: "true", AWS_CONFIG_FILE: "/none", AWS_SHARED_CREDENTIALS_FILE: "/none" });

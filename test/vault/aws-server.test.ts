@@ -91,9 +91,12 @@ needs("vault-aws-login").describe("login with AWS IAM at a real server", () => {
       canaries,
     );
 
-  test.each([undefined, "eu-west-1"])("region %s: logs in with the user's signature, and reads the secrets", async (region) => {
-    expect(await textOf(await open(region === undefined ? {} : { region }), "db")).toBe(secret);
-  });
+  test.each([undefined, "eu-west-1"])(
+    "region %s: logs in with the user's signature, and reads the secrets",
+    async (region) => {
+      expect(await textOf(await open(region === undefined ? {} : { region }), "db")).toBe(secret);
+    },
+  );
 
   test("uses the role named like the user by default", async () => {
     const vault = await openVault(

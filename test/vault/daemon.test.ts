@@ -77,7 +77,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     await published(await put("2"));
     const before = statSync(join(place.output, "db"), { bigint: true });
     await forwarder.down();
-    await daemon.says(/connection (?:refused|reset); what is published stays$/);
+    await daemon.says(/connection (?:refused|reset); the published values stay in use$/);
     const last = await put("3");
     const during = statSync(join(place.output, "db"), { bigint: true });
     expect([during.ino, during.mtimeNs]).toEqual([before.ino, before.mtimeNs]);
@@ -91,7 +91,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
     const daemon = await start().ready();
     await server.write("auth/token/revoke", { token: readFileSync(place.path("token"), "utf8") });
     await daemon.says(
-      /the token in \S+ is not valid \(any more\), or may neither read this nor look itself up; what is published stays$/,
+      /the token in \S+ is not valid \(any more\), or may neither read this nor look itself up; the published values stay in use$/,
     );
     expect(place.read("db")).toBe(first);
     const last = await put("2");

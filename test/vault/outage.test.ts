@@ -93,39 +93,39 @@ describe("a stand-in server", () => {
     expect(await failing(answer)).toEqual({ kind: "unavailable", message: behind });
   });
 
-  test.each([400, 401, 403, 404, 405])("does not take a %i in a gateway's own JSON for an answer about the secret", async (status) => {
-    const answer: Answering = (_, response) => (reply(response, status, { message: `Forbidden ${secret}` }), true);
-    expect(await failing(answer)).toEqual({
-      kind: "unavailable",
-      message: `URL: the answer is not from Vault or OpenBao (status ${status}, application/json)`,
-    });
-  });
-
-  test.each([503, 412, 429])(
-    "looks up a token again after a %i, and so renews it before it ends",
+  test.each([400, 401, 403, 404, 405])(
+    "does not take a %i in a gateway's own JSON for an answer about the secret",
     async (status) => {
-      const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
-      server.answering = ({ path }, response) => {
-        if (path.endsWith("lookup-self")) {
-          if (seen("lookup-self") < 3) return saying(response, status);
-          reply(response, 200, { data: { ttl: 3, renewable: true, num_uses: 0 } });
-          return true;
-        }
-        if (!path.endsWith("renew-self")) return false;
-        reply(response, 200, { auth: { lease_duration: 3600, renewable: true, client_token: token } });
-        return true;
-      };
-      const vault = await open({ url: server.url });
-      for (const times of [1, 2, 3]) {
-        expect(await textOf(vault, "db")).toBe(secret);
-        await until(() => seen("lookup-self") === times);
-        await until(() => vault.said.filter((line) => line.includes("cannot look up")).length === Math.min(times, 2));
-      }
-      await until(() => seen("renew-self") > 0);
-      expect(await textOf(vault, "db")).toBe(secret);
-      expect(seen("lookup-self"), "not again where it was answered").toBe(3);
+      const answer: Answering = (_, response) => (reply(response, status, { message: `Forbidden ${secret}` }), true);
+      expect(await failing(answer)).toEqual({
+        kind: "unavailable",
+        message: `URL: the answer is not from Vault or OpenBao (status ${status}, application/json)`,
+      });
     },
   );
+
+  test.each([503, 412, 429])("looks up a token again after a %i, and so renews it before it ends", async (status) => {
+    const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
+    server.answering = ({ path }, response) => {
+      if (path.endsWith("lookup-self")) {
+        if (seen("lookup-self") < 3) return saying(response, status);
+        reply(response, 200, { data: { ttl: 3, renewable: true, num_uses: 0 } });
+        return true;
+      }
+      if (!path.endsWith("renew-self")) return false;
+      reply(response, 200, { auth: { lease_duration: 3600, renewable: true, client_token: token } });
+      return true;
+    };
+    const vault = await open({ url: server.url });
+    for (const times of [1, 2, 3]) {
+      expect(await textOf(vault, "db")).toBe(secret);
+      await until(() => seen("lookup-self") === times);
+      await until(() => vault.said.filter((line) => line.includes("cannot look up")).length === Math.min(times, 2));
+    }
+    await until(() => seen("renew-self") > 0);
+    expect(await textOf(vault, "db")).toBe(secret);
+    expect(seen("lookup-self"), "not again where it was answered").toBe(3);
+  });
 
   test("repeats a failed look-up even without polls", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
@@ -538,7 +538,7 @@ describe("a stand-in server", () => {
       [
         { mfa_requirement: { x: secret } },
         "denied",
-        "auth/approle/login: wants a second factor, and a service has none",
+        "auth/approle/login: asks for a second factor, which a service does not have",
       ],
     ] as const) {
       server.answering = (_, response) => (reply(response, 200, { auth }), true);

@@ -133,7 +133,7 @@ onEachServer("TLS to a real server", [], (product) => {
     const vault = await open({ tls: { insecureDoNotVerifyServer: true } });
     expect(await textOf(vault, "db")).toBe(secret);
     expect(vault.said[0]).toMatch(
-      /^warn .*tls\.insecureDoNotVerifyServer is set: whoever answers there gets the token$/,
+      /^warn .*tls\.insecureDoNotVerifyServer is set: any server that answers there gets the token$/,
     );
   });
 

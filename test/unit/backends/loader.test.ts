@@ -95,15 +95,31 @@ describe("a third-party module", () => {
   });
 
   const broken: [string, string, string][] = [
-    ["a module with a syntax error", `export default { ${canary}`, "has a syntax error; to see it, run: node --check PATH"],
-    ["a module that throws when loaded", `throw new Error("${canary}")`, "fails to load (Error); to see why, run: node PATH"],
-    ["a module that calls an undefined name", `undefined.${canary}()`.replaceAll("-", "_"), "fails to load (TypeError)"],
+    [
+      "a module with a syntax error",
+      `export default { ${canary}`,
+      "has a syntax error; to see it, run: node --check PATH",
+    ],
+    [
+      "a module that throws when loaded",
+      `throw new Error("${canary}")`,
+      "fails to load (Error); to see why, run: node PATH",
+    ],
+    [
+      "a module that calls an undefined name",
+      `undefined.${canary}()`.replaceAll("-", "_"),
+      "fails to load (TypeError)",
+    ],
     [
       "a module that imports a missing file",
       `import "./nothing.mjs"`,
       "imports something that does not exist; to see what, run: node PATH",
     ],
-    ["a module without a default export", "export const open = 1", "the default export of PATH is not a backend: there is none"],
+    [
+      "a module without a default export",
+      "export const open = 1",
+      "the default export of PATH is not a backend: there is none",
+    ],
     ["a module that exports a string", `export default "${canary}"`, "not a backend: it is not an object"],
     ["a module that exports null", "export default null", "not a backend: it is not an object"],
     [
@@ -118,7 +134,11 @@ describe("a third-party module", () => {
       "not a backend: open must be a function",
     ],
     ["a module with a name of two lines", minimal.replace('"mine"', '"a\\nb"'), "not a backend: name must be"],
-    ["a module with a polling interval of 0", minimal.replace(": 5", ": 0"), "not a backend: defaultPollingInterval must be"],
+    [
+      "a module with a polling interval of 0",
+      minimal.replace(": 5", ": 0"),
+      "not a backend: defaultPollingInterval must be",
+    ],
   ];
   test.each(broken)("refuses %s in one line that says so", async (_, source, expected) => {
     const path = await module(source);
@@ -252,7 +272,7 @@ describe("static", () => {
     const fixed = await loadBackend("static", "/");
     for (const settings of [{ values: {} }, { values: {}, allowInsecure: false }]) {
       expect(() => fixed.parseSettings(settings)).toThrow(
-        /^configuration: allowInsecure: must be true: .*which anybody may read .*for tests only$/,
+        /^configuration: allowInsecure: must be true: .*which anyone can read .*for tests only$/,
       );
     }
   });

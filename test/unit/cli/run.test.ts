@@ -19,10 +19,7 @@ describe("fetcher run", () => {
     [["id", "--"], "run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]"],
     [["--once", "--", "x"], "run: takes neither --once nor --check nor --print-schema"],
     [["--check=config", "--", "x"], "run: takes neither --once nor --check nor --print-schema"],
-    [
-      ["--output", "x", "--", "x"],
-      "run: makes a directory of its own: leave --output out; $SECRETS_DIRECTORY names it",
-    ],
+    [["--output", "x", "--", "x"], "run: makes its own directory: leave out --output; $SECRETS_DIRECTORY names it"],
   ])("%j is refused: %s", (words, message) => {
     expect(() => parseRun(words)).toThrow(message);
   });

@@ -31,7 +31,7 @@ function sidecar(name: string, more: Partial<SidecarStatus> = {}): SidecarStatus
 }
 
 const why =
-  'vault: secret "db_password": permission denied for secret/data/app at https://vault.example.org:8200 (403): the policy of its token does not allow "read" there; what is published stays, since 11:40:02Z';
+  'vault: secret "db_password": permission denied for secret/data/app at https://vault.example.org:8200 (403): the policy of its token does not allow "read" there; the published values stay in use, since 11:40:02Z';
 
 describe("the table", () => {
   const ten = Array.from({ length: 10 }, (_, index) => sidecar(`application-${index}`));

@@ -191,7 +191,7 @@ describe("each error names its option, and never shows its value", () => {
     ["onChange.verify.command[1]: expected a string", { ...good, onChange: { verify: { command: ["x", 1] } } }],
     ["onChange.verify: expected an object", { ...good, onChange: { verify: canary } }],
     [
-      "resident: false means that nobody watches for changes: leave it or config.reloadOnChange out",
+      "resident: false means that nothing watches for changes: remove it or config.reloadOnChange",
       { ...good, resident: false, config: { reloadOnChange: true } },
     ],
     [

@@ -72,23 +72,20 @@ describe("a store that answers", () => {
   test.each([
     ["refused", new BackendError("denied", "access denied", undefined, 60), "77"],
     ["missing", { status: "missing", where: "no b", mayHealFor: 60 }, "66"],
-  ] as const)(
-    "gets further requests for a %s secret for as long as its answer may change",
-    async (_, no, code) => {
-      const late = new FakeStore({ a: "1", b: no });
-      const healed = load(late);
-      await healed.clock.advance(40);
-      expect(healed.ended()).toBe(false);
-      expect(healed.statuses[0]).toMatch(/^waiting for fake: /);
-      late.put("b", "2");
-      await healed.clock.until(healed.ended, 20);
-      expect(healed.texts()).toEqual({ a: "1", b: "2" });
-      const never = load(new FakeStore({ a: "1", b: no }));
-      const taken = await never.clock.until(never.ended, 90);
-      expect(exit(never.end())).toMatch(new RegExp(`^${code} `));
-      expect(Math.round(taken)).toBe(60);
-    },
-  );
+  ] as const)("gets further requests for a %s secret for as long as its answer may change", async (_, no, code) => {
+    const late = new FakeStore({ a: "1", b: no });
+    const healed = load(late);
+    await healed.clock.advance(40);
+    expect(healed.ended()).toBe(false);
+    expect(healed.statuses[0]).toMatch(/^waiting for fake: /);
+    late.put("b", "2");
+    await healed.clock.until(healed.ended, 20);
+    expect(healed.texts()).toEqual({ a: "1", b: "2" });
+    const never = load(new FakeStore({ a: "1", b: no }));
+    const taken = await never.clock.until(never.ended, 90);
+    expect(exit(never.end())).toMatch(new RegExp(`^${code} `));
+    expect(Math.round(taken)).toBe(60);
+  });
 
   test("does not extend that period after an outage in between", async () => {
     const no = new BackendError("denied", "access denied", undefined, 60);

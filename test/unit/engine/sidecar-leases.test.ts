@@ -50,19 +50,16 @@ describe("a lease", () => {
   test.each([
     ["does not answer", () => refused],
     ["no longer has it", () => missing("a")],
-  ])(
-    "is requested with growing delays if it ends while the store %s, and arrives in the end",
-    async (_, answer) => {
-      const { store, clock, file } = await startSidecar({ store: leasing(), config: { config: {} }, random: 0.9 });
-      store.put("a", answer());
-      await clock.advance(400 + 600);
-      expect(store.fetches.length).toBeGreaterThan(10);
-      expect(store.fetches.length).toBeLessThan(60);
-      expect(file("a")).toBe("lease-1");
-      store.put("a", "later");
-      await clock.until(() => file("a").startsWith("later"), 31);
-    },
-  );
+  ])("is requested with growing delays if it ends while the store %s, and arrives in the end", async (_, answer) => {
+    const { store, clock, file } = await startSidecar({ store: leasing(), config: { config: {} }, random: 0.9 });
+    store.put("a", answer());
+    await clock.advance(400 + 600);
+    expect(store.fetches.length).toBeGreaterThan(10);
+    expect(store.fetches.length).toBeLessThan(60);
+    expect(file("a")).toBe("lease-1");
+    store.put("a", "later");
+    await clock.until(() => file("a").startsWith("later"), 31);
+  });
 
   test("is not requested over and over if verify refuses it", async () => {
     const { store, clock, log } = await startSidecar({

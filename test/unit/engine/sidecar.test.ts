@@ -161,7 +161,7 @@ describe("a store that fails after READY", () => {
     expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
     expect(systemd.jobs).toEqual([]);
     expect(end()).toBe("runs");
-    expect(log.at("warn", "error")).toEqual(["fake: connection refused; what is published stays"]);
+    expect(log.at("warn", "error")).toEqual(["fake: connection refused; the published values stay in use"]);
     expect(log.at("debug").length).toBeGreaterThan(20);
     expect(notifier.last).toMatch(/secret "a": connection refused \(and 1 more\), since [0-9:]{8}(Z|[+-][0-9:]{5})$/);
     store.down = undefined;
@@ -217,7 +217,7 @@ describe("a store that fails after READY", () => {
     store.put("a", missing("a"));
     await clock.advance(60);
     expect(file("a")).toBe("a1");
-    expect(log.at("warn")).toEqual(["fake: no a here; what is published stays"]);
+    expect(log.at("warn")).toEqual(["fake: no a here; the published values stay in use"]);
     expect(notifier.last).toContain('secret "a": no a here');
     expect(systemd.jobs).toEqual([]);
   });
@@ -228,7 +228,7 @@ describe("a store that fails after READY", () => {
     store.put("b", "b2");
     await clock.advance(60);
     expect([file("a"), file("b")]).toEqual(["a1", "b2"]);
-    expect(log.at("warn")).toEqual(["fake: the place of a is empty; what is published stays"]);
+    expect(log.at("warn")).toEqual(["fake: the place of a is empty; the published values stay in use"]);
     expect(notifier.last).toContain('secret "a": the place of a is empty, since');
     expect(restarts()).toBe(1);
     sidecar.reload();
@@ -283,7 +283,7 @@ describe("a store that fails after READY", () => {
     await clock.advance(1);
     store.breakWatch();
     await settled();
-    expect(log.at("warn")).toEqual(["fake: cannot watch: inotify is used up; polling goes on"]);
+    expect(log.at("warn")).toEqual(["fake: cannot watch: inotify is used up; polling continues"]);
     store.put("a", "a2");
     await clock.until(() => file("a") === "a2", 40);
     await clock.advance(60);

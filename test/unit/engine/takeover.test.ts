@@ -45,24 +45,21 @@ describe("secrets", () => {
     ["missing", missing("c"), 66],
     ["refused", new BackendError("denied", "no"), 77],
     ["in a silent store", refused, 69],
-  ])(
-    "waits for a required one that is %s; the answer says so, and the rest is published",
-    async (_, held, code) => {
-      const store = new FakeStore({ a: "a1", b: "b1", c: held });
-      const life = await startSidecar({ store, config: { config: {} } });
-      life.configure({ config: {}, secrets: { b: {}, c: {} } });
-      const answer = life.ask();
-      await answered(answer);
-      await life.clock.advance(5);
-      expect(answer()?.exitCode).toBe(code);
-      expect(own(life.names())).toEqual(["b", "secrets.env"]);
-      expect(life.notifier.last).toContain('secret "c": ');
-      store.put("c", "c1");
-      await life.clock.until(() => life.names().includes("c"), 70);
-      expect(life.end()).toBe("runs");
-      expect(life.systemd.jobs).toEqual([]);
-    },
-  );
+  ])("waits for a required one that is %s; the answer says so, and the rest is published", async (_, held, code) => {
+    const store = new FakeStore({ a: "a1", b: "b1", c: held });
+    const life = await startSidecar({ store, config: { config: {} } });
+    life.configure({ config: {}, secrets: { b: {}, c: {} } });
+    const answer = life.ask();
+    await answered(answer);
+    await life.clock.advance(5);
+    expect(answer()?.exitCode).toBe(code);
+    expect(own(life.names())).toEqual(["b", "secrets.env"]);
+    expect(life.notifier.last).toContain('secret "c": ');
+    store.put("c", "c1");
+    await life.clock.until(() => life.names().includes("c"), 70);
+    expect(life.end()).toBe("runs");
+    expect(life.systemd.jobs).toEqual([]);
+  });
 
   test("accepts a missing optional one", async () => {
     const life = await startSidecar();

@@ -87,7 +87,7 @@ describe("a publish", () => {
         publish(new PublishedDirectory(path), [file("b", "secret"), file("a", "secret")]);
       };
       expect(attempt).toThrow(
-        `output: ${join(path, "a")} is already there, and fetcher did not make it: move it away, or name another output`,
+        `output: ${join(path, "a")} already exists, and fetcher did not create it: move it away, or name another output`,
       );
       expect(isThere()).toBe(true);
       expect(visible(path)).toEqual(["a"]);
@@ -106,7 +106,7 @@ describe("a publish", () => {
       const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
       expect(() => {
         staged.commit();
-      }).toThrow("is already there");
+      }).toThrow("already exists");
       expect(isThere()).toBe(true);
       expect(visible(path)).toEqual(["a"]);
     });
@@ -237,7 +237,7 @@ describe("the remains of a crash", () => {
     const path = crashed("commit", [".fetcher-state", "a"]);
     fs.writeFileSync(join(path, "b"), "mine");
     const recover = () => new PublishedDirectory(path).recover();
-    expect(recover).toThrow(`${join(path, "b")} is already there, and fetcher did not make it`);
+    expect(recover).toThrow(`${join(path, "b")} already exists, and fetcher did not create it`);
     expect(text(path, "b")).toBe("mine");
     fs.rmSync(join(path, "b"));
     recover();
@@ -415,21 +415,18 @@ describe("publisher", () => {
     });
   });
 
-  needs("root").test(
-    "writes only differing files in a set-group-ID directory too",
-    async () => {
-      const directory = freshDirectory();
-      fs.chownSync(directory, 0, 1);
-      fs.chmodSync(directory, 0o2755);
-      const publisher = await open(directory, { a: {}, b: { owner: 65_534 } });
-      const look = () => ["a", "b"].map((name) => fs.statSync(join(directory, name)));
-      publisher.stage(values({ a: "1", b: "1" }), false).commit();
-      const before = look();
-      expect(before.map(({ uid, gid }) => `${uid}:${gid}`)).toEqual(["0:1", "65534:0"]);
-      publisher.stage(values({ a: "1", b: "1" }), false).commit();
-      expect(look().map(({ ino }) => ino)).toEqual(before.map(({ ino }) => ino));
-    },
-  );
+  needs("root").test("writes only differing files in a set-group-ID directory too", async () => {
+    const directory = freshDirectory();
+    fs.chownSync(directory, 0, 1);
+    fs.chmodSync(directory, 0o2755);
+    const publisher = await open(directory, { a: {}, b: { owner: 65_534 } });
+    const look = () => ["a", "b"].map((name) => fs.statSync(join(directory, name)));
+    publisher.stage(values({ a: "1", b: "1" }), false).commit();
+    const before = look();
+    expect(before.map(({ uid, gid }) => `${uid}:${gid}`)).toEqual(["0:1", "65534:0"]);
+    publisher.stage(values({ a: "1", b: "1" }), false).commit();
+    expect(look().map(({ ino }) => ino)).toEqual(before.map(({ ino }) => ino));
+  });
 
   test("writes only differing files", async () => {
     const directory = freshDirectory();

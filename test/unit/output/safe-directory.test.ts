@@ -155,8 +155,8 @@ describe("links", () => {
     fs.symlinkSync("/etc/shadow", join(path, "c"));
     expect(links.ensure(["a", "b", "c", "d"])).toEqual([
       `output: ${join(path, "a")} is a directory: remove it`,
-      expect.stringContaining(`${join(path, "b")} is already there, and fetcher did not make it`),
-      expect.stringContaining(`${join(path, "c")} is already there, and fetcher did not make it`),
+      expect.stringContaining(`${join(path, "b")} already exists, and fetcher did not create it`),
+      expect.stringContaining(`${join(path, "c")} already exists, and fetcher did not create it`),
     ]);
     expect(links.remove(["a", "b", "c", "none"])).toEqual([]);
     expect(fs.readdirSync(path).sort()).toEqual(["a", "b", "c", "d"]);

@@ -83,18 +83,15 @@ describe("encodeEnvFile", () => {
     expect(file.leftOut["bad"]).not.toContain("\n");
   });
 
-  test.each(unfit)(
-    "an error names the secret whose explicit variable cannot hold %s",
-    (_, value, reason) => {
-      const error = thrown(() => encode(request('my "id"\n', value, { env: "BAD" })));
-      expect(error).toBeInstanceOf(EnvError);
-      const { id, message } = error as EnvError;
-      expect(id).toBe('my "id"\n');
-      expect(message).toMatch(/^secret "my \\"id\\"\\n": [^\n]+$/);
-      expect(message).toMatch(reason);
-      expect(message).not.toContain(CANARY);
-    },
-  );
+  test.each(unfit)("an error names the secret whose explicit variable cannot hold %s", (_, value, reason) => {
+    const error = thrown(() => encode(request('my "id"\n', value, { env: "BAD" })));
+    expect(error).toBeInstanceOf(EnvError);
+    const { id, message } = error as EnvError;
+    expect(id).toBe('my "id"\n');
+    expect(message).toMatch(/^secret "my \\"id\\"\\n": [^\n]+$/);
+    expect(message).toMatch(reason);
+    expect(message).not.toContain(CANARY);
+  });
 
   test("has the kernel's limit", () => {
     const start = (bytes: number) => spawnSync("true", { env: { A: "x".repeat(bytes - 2) } }).error;
@@ -167,19 +164,16 @@ describe("encodeEnvFile", () => {
   test.each<[string, Partial<EnvRequest>[]]>([
     ["an explicit one", [{ id: "B" }, { id: "x", env: "B" }]],
     ["another derived one", [{ id: "a-b" }, { id: "a_b" }]],
-  ])(
-    "reserves a name for a missing optional secret of %s: no rotation moves a variable",
-    (_, [first, second]) => {
-      const other = (value: Buffer | undefined) => ({ ...request("", ""), ...second, value });
-      const missing = encode({ ...request("", "1"), ...first }, other(undefined));
-      const there = encode({ ...request("", "1"), ...first }, other(Buffer.from("2")));
-      expect(missing.content).toBe("");
-      expect(missing.names).toEqual({});
-      expect(missing.leftOut[first?.id ?? ""]).toBe(there.leftOut[first?.id ?? ""]);
-      expect(there.names[first?.id ?? ""]).toBeUndefined();
-      expect(missing.leftOut[second?.id ?? ""]).toBeUndefined();
-    },
-  );
+  ])("reserves a name for a missing optional secret of %s: no rotation moves a variable", (_, [first, second]) => {
+    const other = (value: Buffer | undefined) => ({ ...request("", ""), ...second, value });
+    const missing = encode({ ...request("", "1"), ...first }, other(undefined));
+    const there = encode({ ...request("", "1"), ...first }, other(Buffer.from("2")));
+    expect(missing.content).toBe("");
+    expect(missing.names).toEqual({});
+    expect(missing.leftOut[first?.id ?? ""]).toBe(there.leftOut[first?.id ?? ""]);
+    expect(there.names[first?.id ?? ""]).toBeUndefined();
+    expect(missing.leftOut[second?.id ?? ""]).toBeUndefined();
+  });
 
   test("shows a secret for one owner to others only in an explicit variable", () => {
     const file = encode(

@@ -48,7 +48,12 @@ async function refusal(text: string | Buffer): Promise<string> {
 
 describe("a rendered file", () => {
   test.each<[string, string, string, Readonly<Record<string, string>>]>([
-    ["drops an editor's byte order mark, and keeps a value's", "\ufeff[x]\np={{a}}", "[x]\np=\ufeff1", { a: "\ufeff1" }],
+    [
+      "drops an editor's byte order mark, and keeps a value's",
+      "\ufeff[x]\np={{a}}",
+      "[x]\np=\ufeff1",
+      { a: "\ufeff1" },
+    ],
     [
       "has a value as its filter writes it",
       '{"p": {{ a | json }}, "{{#spare}}{{.|url}}{{/spare}}"}',

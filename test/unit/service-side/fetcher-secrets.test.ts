@@ -116,12 +116,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]
 
     describe("fails with one line, and changes nothing:", () => {
       test.each<[string, string, number, RegExp]>([
-        [
-          "a missing secret",
-          "load_secret nope value",
-          66,
-          /^load_secret: no secret 'nope' in .*\/secrets\n$/,
-        ],
+        ["a missing secret", "load_secret nope value", 66, /^load_secret: no secret 'nope' in .*\/secrets\n$/],
         ["a path as an id", "load_secret ../x value", 64, /^load_secret: '\.\.\/x' is not a secret id\n$/],
         ["an invalid variable", "load_secret plain 'x;id'", 64, /^load_secret: usage: /],
         ["no variable", "load_secret plain", 64, /^load_secret: usage: /],

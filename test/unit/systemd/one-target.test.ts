@@ -218,18 +218,21 @@ describe("a target in another state", () => {
   test.each([
     ["activating", "auto-restart"],
     ["deactivating", "stop-sigterm"],
-  ])("%s (%s): its own next start reads the new set, and the sidecar adds no second one", async (activeState, subState) => {
-    const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
-    publish();
-    await clock.advance(2);
-    expect(systemd.jobs).toEqual([]);
-    // An automatic restart need not leave the unit inactive in between.
-    systemd.state = { ...systemd.state, activeState: "active", mainStartedAt: clock.monotonic() };
-    await clock.advance(5);
-    expect(systemd.jobs).toEqual([]);
-    expect(action.idle).toBe(true);
-    expect(settledCount()).toBe(1);
-  });
+  ])(
+    "%s (%s): its own next start reads the new set, and the sidecar adds no second one",
+    async (activeState, subState) => {
+      const { clock, systemd, publish, action, settledCount } = target({ activeState, subState });
+      publish();
+      await clock.advance(2);
+      expect(systemd.jobs).toEqual([]);
+      // An automatic restart need not leave the unit inactive in between.
+      systemd.state = { ...systemd.state, activeState: "active", mainStartedAt: clock.monotonic() };
+      await clock.advance(5);
+      expect(systemd.jobs).toEqual([]);
+      expect(action.idle).toBe(true);
+      expect(settledCount()).toBe(1);
+    },
+  );
 
   test("does not restart a target that somebody started while the action waited", async () => {
     const { clock, systemd, publish, action } = target();

@@ -162,14 +162,11 @@ describe("a request to systemctl", () => {
     ["restart", () => systemctl.restart("a.service", never), "--job-mode=fail] [try-restart"],
     ["reload", () => systemctl.reload("a.service", never), "--job-mode=fail] [try-reload-or-restart"],
     ["signal", () => systemctl.signal("a.service", "SIGUSR1", never), "kill] [--kill-whom=main] [--signal=SIGUSR1"],
-  ] as const)(
-    "%s: affects running units only, without a password, and cancels no queued stop",
-    async (_, ask, is) => {
-      const { calls } = fakeSystemctl("exit 0");
-      expect(await ask()).toEqual({ ok: true, displaced: false, detail: "" });
-      expect(calls()).toEqual([` [--no-ask-password] [${is}] [--] [a.service]`]);
-    },
-  );
+  ] as const)("%s: affects running units only, without a password, and cancels no queued stop", async (_, ask, is) => {
+    const { calls } = fakeSystemctl("exit 0");
+    expect(await ask()).toEqual({ ok: true, displaced: false, detail: "" });
+    expect(calls()).toEqual([` [--no-ask-password] [${is}] [--] [a.service]`]);
+  });
 
   test.each([
     ["restart", () => systemctl.restart("a.service", never)],

@@ -487,11 +487,14 @@ describe("a unit opens exactly what the stores' schemas name", () => {
   });
 });
 
-test.each([".service", "-act.path", "-act.service"])("does not take the name of a unit that acts for it either: forgejo-secrets%s", (end) => {
-  write("forgejo", { secrets: { a: {} } });
-  const taken = { ...place(), isTaken: (unit: string) => unit === `forgejo-secrets${end}` };
-  expect(unitsOfFile("forgejo", taken)?.[0]?.path).toBe("forgejo-fetcher-secrets.service");
-});
+test.each([".service", "-act.path", "-act.service"])(
+  "does not take the name of a unit that acts for it either: forgejo-secrets%s",
+  (end) => {
+    write("forgejo", { secrets: { a: {} } });
+    const taken = { ...place(), isTaken: (unit: string) => unit === `forgejo-secrets${end}` };
+    expect(unitsOfFile("forgejo", taken)?.[0]?.path).toBe("forgejo-fetcher-secrets.service");
+  },
+);
 
 test("the longest service name gets units that systemd can load, and two such names get two", () => {
   const longest = 255 - ".service.d".length;
