@@ -16,6 +16,7 @@ import { Room } from "../contract/limits.ts";
 import { aborted, late, waitFor } from "../contract/bounded-wait.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
+import { isRecord } from "../contract/records.ts";
 import { shaped } from "./decoding.ts";
 import { atOption, joinPath } from "../contract/settings.ts";
 import type { Log } from "../runtime/log.ts";
@@ -210,11 +211,15 @@ function eachChecked(answer: ReadonlyMap<string, Outcome>, id: string, room: Roo
   }
 }
 
-/** Overwrites an answer that nobody waits for any more. */
-function overwrite(answer: ReadonlyMap<string, Outcome> | BackendError): void {
+/** Overwrites an answer that nobody waits for any more. It may hold anything, and nobody would catch an error. */
+function overwrite(answer: ReadonlyMap<string, unknown> | BackendError): void {
   if (isBackendError(answer)) return;
   for (const outcome of answer.values())
-    if ("status" in outcome && outcome.status === "value" && Buffer.isBuffer(outcome.value)) outcome.value.fill(0);
+    try {
+      if (isRecord(outcome) && Buffer.isBuffer(outcome["value"])) outcome["value"].fill(0);
+    } catch {
+      // What cannot be read cannot be overwritten.
+    }
 }
 
 async function askFor(
