@@ -82,7 +82,6 @@ export class RotationPublisher {
         const why = await this.#whyRefused(staged, values, signal);
         if (why !== undefined) {
           if (isAborted(signal)) return "failed";
-          this.#owed.toPublish(changed);
           this.#refuse(this.#digest(values), why);
           return "kept";
         }
@@ -92,7 +91,6 @@ export class RotationPublisher {
       return "published";
     } catch (error) {
       if (changed === undefined || !(error instanceof FatalError || error instanceof ValueError)) throw error;
-      this.#owed.toPublish(changed);
       this.#fail(error.message);
       return "failed";
     }

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { until } from "../../contract/until.ts";
-import { FakeStore } from "../fakes.ts";
+import { FakeStore, refused } from "../fakes.ts";
 import { FailingDisk } from "./failing-disk.ts";
 import { freshDirectory, type Options, startSidecar } from "./running-sidecar.ts";
 
@@ -121,6 +121,18 @@ describe("verify", () => {
     await clock.advance(60);
     expect(notifier.last).not.toContain("exited");
     expect(systemd.jobs).toEqual([]);
+  });
+
+  test("a refused set stays refused while the store is silent", async () => {
+    const { rotate, store, clock, notifier, runs } = await verifying("printf x >> $1/runs; exit 7");
+    await rotate("a2");
+    store.down = refused;
+    await clock.advance(120);
+    expect(notifier.last).toContain("connection refused");
+    expect(notifier.last).toContain("the verify command exited with 7");
+    store.down = undefined;
+    await clock.advance(120);
+    expect([notifier.last.includes("exited with 7"), runs()]).toEqual([true, 1]);
   });
 
   test("ends at a stop, and the log says nothing about the set", async () => {
@@ -256,4 +268,15 @@ test("a value that does not fit its explicit variable holds back only its own se
   store.put("a", "a2");
   await clock.advance(60);
   expect(file("a")).toBe("a2");
+});
+
+test("what its variable cannot carry stays said while the store is silent", async () => {
+  const { store, clock, file, notifier } = await startSidecar({ config: { secrets: { a: { env: "A" }, b: {} } } });
+  store.put("a", `${canary}\0`);
+  store.put("b", "b2");
+  await clock.until(() => file("b") === "b2", 60);
+  store.down = refused;
+  await clock.advance(120);
+  expect(notifier.last).toContain("connection refused");
+  expect(notifier.last).toContain("a variable cannot hold its NUL bytes");
 });

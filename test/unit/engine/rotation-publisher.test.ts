@@ -1,0 +1,267 @@
+/** Whether a set is published, and what is kept of a set that is not: the real publisher and a real verify command. */
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Fetched } from "../../../src/contract/backend.ts";
+import { HeldValues } from "../../../src/engine/held-values.ts";
+import { Owed } from "../../../src/engine/owed.ts";
+import { isRefusal, RotationPublisher } from "../../../src/engine/rotation.ts";
+import { Publisher } from "../../../src/publish/publisher.ts";
+import { configOf } from "../command-line.ts";
+import { FakeClock, recordingLog } from "../fakes.ts";
+import { block, freshDirectory } from "./running-sidecar.ts";
+
+const never = new AbortController().signal;
+const WHY = "the new secrets are not published: the verify command exited with 1";
+/** sh: takes a set as soon as there is a file `good`. */
+const STRICT = 'printf x >> "$1/runs"; test -e "$1/good"';
+
+interface Options {
+  readonly script?: string;
+  readonly notes?: string;
+  readonly config?: object;
+}
+
+async function rotating({ script, notes = freshDirectory(), config: more }: Options = {}) {
+  const directory = join(freshDirectory(), "pub");
+  const verify = script === undefined ? null : { command: ["sh", "-c", script, "verify", notes], timeout: 30 };
+  const config = configOf({ secrets: { a: {}, b: {} }, output: { directory }, onChange: { verify }, ...more });
+  if (config.output === undefined) throw new Error("no output");
+  const clock = new FakeClock();
+  const held = new HeldValues(clock);
+  const log = recordingLog();
+  const owed = new Owed(["a", "b"], held, clock, () => 0.5);
+  const publisher = await Publisher.open(config, config.output);
+  const rotation = new RotationPublisher(config.onChange.verify, publisher, held, owed, log);
+  /** As if these had been fetched. */
+  const hold = (values: Readonly<Record<string, string>>) => {
+    for (const [id, value] of Object.entries(values)) held.set(id, fetched(value));
+  };
+  const publish = (values: Readonly<Record<string, string>>, again = false) =>
+    rotation.publish(new Map(Object.entries(values).map(([id, value]) => [id, fetched(value)])), false, again, never);
+  return {
+    ...{ directory, notes, config, held, owed, log, publisher, rotation, hold, publish },
+    runs: () => (existsSync(join(notes, "runs")) ? readFileSync(join(notes, "runs"), "utf8").length : 0),
+    allow: () => {
+      writeFileSync(join(notes, "good"), "");
+    },
+    text: (name: string) => readFileSync(join(directory, name), "utf8"),
+  };
+}
+
+const fetched = (text: string): Fetched => ({ status: "value", value: Buffer.from(text), version: "1" });
+
+describe("a set that verify refused", () => {
+  test("is not verified again, by another process neither; another set is", async () => {
+    const first = await rotating({ script: STRICT });
+    first.hold({ a: "a1", b: "b1" });
+    expect(first.rotation.refusal).toBeUndefined();
+    expect([await first.publish({ a: "a2" }), await first.publish({ a: "a2" }), first.runs()]).toEqual([
+      ...["refused", "refused"],
+      1,
+    ]);
+    const refusal: unknown = JSON.parse(JSON.stringify(first.rotation.refusal));
+    if (!isRefusal(refusal)) throw new Error("no refusal");
+    const { notes } = first;
+    const next = await rotating({ script: STRICT, notes });
+    next.hold({ a: "a1", b: "b1" });
+    next.rotation.recall(refusal, WHY);
+    expect(next.owed.obstacles).toEqual([WHY]);
+    next.allow();
+    expect([await next.publish({ a: "a2" }), next.runs()]).toEqual(["refused", 1]);
+    expect(next.rotation.refusal).toEqual(refusal);
+    expect([await next.publish({ a: "a3" }), next.runs()]).toEqual([new Set(["a"]), 2]);
+    expect([next.rotation.refusal, next.owed.obstacles]).toEqual([undefined, []]);
+  });
+
+  test("tells nobody else anything: two processes have two digests of it", async () => {
+    const digests = [];
+    for (const life of [await rotating({ script: "exit 1" }), await rotating({ script: "exit 1" })]) {
+      await life.publish({ a: "a2", b: "b1" });
+      digests.push(life.rotation.refusal?.digest);
+    }
+    expect(new Set(digests).size).toBe(2);
+    expect(digests.join()).not.toMatch(/undefined|a2/);
+  });
+
+  test.each([
+    ["the bytes of one secret go to another", { a: "xy", b: "z" }, { a: "x", b: "yz" }],
+    ["two secrets change places", { a: "x", b: "y" }, { a: "y", b: "x" }],
+  ])("is another set where %s", async (_, before, after) => {
+    const life = await rotating({ script: STRICT });
+    expect(await life.publish(before)).toBe("refused");
+    life.allow();
+    expect(await life.publish(after)).toEqual(new Set(["a", "b"]));
+    expect(life.runs()).toBe(2);
+  });
+
+  test("is verified again where somebody asks", async () => {
+    const life = await rotating({ script: STRICT });
+    expect(await life.publish({ a: "a2", b: "b1" })).toBe("refused");
+    life.allow();
+    expect(await life.publish({ a: "a2", b: "b1" }, true)).toEqual(new Set(["a", "b"]));
+  });
+
+  test("is news each time, and leaves no file", async () => {
+    const life = await rotating({ script: "exit 1" });
+    await life.publish({ a: "a2", b: "b1" });
+    await life.publish({ a: "a3", b: "b1" });
+    expect(life.log.at("error")).toEqual([WHY, WHY]);
+    expect(readdirSync(life.directory)).toEqual([]);
+    expect(life.held.size).toBe(0);
+  });
+
+  test("of a command that a reload has taken away is published", async () => {
+    const life = await rotating({ script: "exit 1" });
+    await life.publish({ a: "a2", b: "b1" });
+    life.rotation.take(null);
+    expect(await life.publish({ a: "a3", b: "b1" })).toEqual(new Set(["a", "b"]));
+    life.rotation.take({ command: ["false"], timeout: 5 });
+    expect(await life.publish({ a: "a4" })).toBe("refused");
+  });
+
+  test.each([
+    [{ key: "k", digest: "d" }, true],
+    [{ key: "k" }, false],
+    [{ digest: "d" }, false],
+    [{ key: 1, digest: "d" }, false],
+    [{ key: "k", digest: 1 }, false],
+    [null, false],
+    ["kd", false],
+  ])("of a file that anybody may have written is read with care: %j", (value, isOne) => {
+    expect(isRefusal(value)).toBe(isOne);
+  });
+});
+
+test("where an earlier process had nothing to say, nothing is said", async () => {
+  const life = await rotating();
+  life.owed.obstruct("publish", "of long ago");
+  life.rotation.recall(null, null);
+  expect([life.owed.obstacles, life.rotation.refusal]).toEqual([[], undefined]);
+});
+
+describe("a first set", () => {
+  test("that cannot be written ends the start, unless an earlier one is there", async () => {
+    const life = await rotating();
+    life.hold({ a: "a1", b: "b1" });
+    await life.rotation.publishFirst(false, undefined, never);
+    const unblock = block(join(life.directory, "secrets.env"));
+    life.hold({ a: "a2" });
+    await expect(life.rotation.publishFirst(false, undefined, never)).rejects.toThrow("is a directory");
+    expect([life.log.at("error"), life.owed.obstacles]).toEqual([[], []]);
+    expect(await life.rotation.publishFirst(false, ["a"], never)).toBe("failed");
+    expect(life.owed.obstacles.join()).toContain("is a directory");
+    unblock();
+    expect(await life.rotation.publishFirst(false, ["a"], never)).toBe("published");
+    expect(life.text("a")).toBe("a2");
+  });
+
+  test("marks its action only where the target must hear of it", async () => {
+    for (const act of [true, false]) {
+      const life = await rotating();
+      life.hold({ a: "a1", b: "b1" });
+      await life.rotation.publishFirst(act, undefined, never);
+      expect(life.text(".fetcher-state").includes('"pending":null')).toBe(!act);
+    }
+  });
+
+  test("a stop while verify runs leaves nothing, and says nothing", async () => {
+    const life = await rotating({ script: "sleep 600" });
+    life.hold({ a: "a1", b: "b1" });
+    const stop = new AbortController();
+    const first = life.rotation.publishFirst(false, ["a"], stop.signal);
+    const second = life.rotation.publish(new Map([["a", fetched("a2")]]), false, false, stop.signal);
+    stop.abort();
+    expect([await first, await second]).toEqual(["failed", "failed"]);
+    expect([life.log.lines, life.owed.obstacles, life.rotation.refusal]).toEqual([[], [], undefined]);
+    expect(readdirSync(life.directory)).toEqual([]);
+  });
+});
+
+describe("a value that cannot be written where it is asked for", () => {
+  const secrets = { a: { env: "A" }, b: {} };
+
+  test("holds back its own secret only, which stays unpublished", async () => {
+    const life = await rotating({ config: { secrets } });
+    life.hold({ a: "a1", b: "b1" });
+    expect(await life.publish({ a: "\0", b: "b2" })).toEqual(new Set(["b"]));
+    expect([life.text("b"), life.held.get("a")?.value.toString()]).toEqual(["b2", "a1"]);
+    expect(life.owed.obstacles).toEqual([
+      'the new secrets are not published: secret "a": a variable cannot hold its NUL bytes',
+    ]);
+    expect(await life.publish({ a: "\0" })).toBe("refused");
+    expect(await life.publish({ a: "\0" })).toBe("refused");
+    expect(life.log.at("error")).toHaveLength(2);
+  });
+
+  test("does not hide why the others cannot be published either", async () => {
+    const life = await rotating({ config: { secrets } });
+    life.hold({ a: "a1", b: "b1" });
+    await life.rotation.publishFirst(false, undefined, never);
+    block(join(life.directory, "secrets.env"));
+    expect(await life.publish({ a: "\0", b: "b2" })).toBe("failed");
+    expect(life.owed.obstacles.join()).toContain("is a directory");
+  });
+
+  test("and has not changed now: the set is refused, once", async () => {
+    const template = join(freshDirectory(), "t.mustache");
+    writeFileSync(template, "{{b}}");
+    const life = await rotating({ config: { templates: { t: { template } } } });
+    life.hold({ a: "a1", b: "\0" });
+    expect(await life.publish({ a: "a2" })).toBe("refused");
+    expect(life.owed.obstacles.join()).toContain('secret "b"');
+    expect(await life.publish({ a: "a2" })).toBe("refused");
+    expect(life.log.at("error")).toHaveLength(1);
+  });
+});
+
+test("a bug in a publish is no failed disk", async () => {
+  const life = await rotating();
+  life.hold({ a: "a1", b: "b1" });
+  // A fake of a fault in the program itself.
+  life.publisher.stage = () => {
+    throw new TypeError("bug");
+  };
+  await expect(life.publish({ a: "a2" })).rejects.toThrow(TypeError);
+  await expect(life.rotation.publishFirst(false, ["a"], never)).rejects.toThrow(TypeError);
+});
+
+describe("what is published, but not as a variable or not at all,", () => {
+  test("is told once for each reason, with all secrets that share it", async () => {
+    const life = await rotating({ config: { secrets: { a: {}, b: {}, c: {}, d: {} } } });
+    const told = () => life.log.lines.filter(({ level }) => level === "warn");
+    life.hold({ a: "\0", b: "\0", c: "c1", d: "\uFFFE" });
+    await life.rotation.publishFirst(false, undefined, never);
+    const nul = "a variable cannot hold its NUL bytes";
+    const noncharacter = "systemd refuses the Unicode noncharacter in it";
+    expect(told().map(({ message, fields }) => [message, fields["secrets"]])).toEqual([
+      [`secret "a" is in its file only, not in secrets.env (and 1 more): ${nul}`, ["a", "b"]],
+      [`secret "d" is in its file only, not in secrets.env: ${noncharacter}`, ["d"]],
+    ]);
+    await life.publish({ c: "c2" });
+    expect(told()).toHaveLength(2);
+    await life.publish({ a: "\uFFFE", c: "\0" });
+    expect(
+      told()
+        .slice(2)
+        .map(({ message }) => message),
+    ).toEqual([
+      `secret "a" is in its file only, not in secrets.env: ${noncharacter}`,
+      `secret "c" is in its file only, not in secrets.env: ${nul}`,
+    ]);
+  });
+
+  test("a key of `all` with a name that no file can have: told once", async () => {
+    const life = await rotating({ config: { secrets: { a: { all: true }, b: {} } } });
+    life.hold({ a: '{"x/y":"1","ok":"2"}', b: "b1" });
+    await life.rotation.publishFirst(false, undefined, never);
+    await life.publish({ b: "b2" });
+    const refused = /^key "x\/y" cannot be published: its name /;
+    expect(life.log.at("warn")).toEqual([expect.stringMatching(refused)]);
+    await life.publish({ a: '{"b":"1","x/y":"1"}' });
+    expect(life.log.at("warn")).toEqual([
+      expect.stringMatching(refused),
+      'key "b" cannot be published: another file has that name',
+    ]);
+  });
+});
