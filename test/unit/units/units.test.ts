@@ -107,6 +107,44 @@ test("a unit that sees a secret cannot dump core or swap", () => {
   }
 });
 
+describe("what each unit may take, how long it may start, and how often it is started again", () => {
+  const limits = (unit: UnitFile | undefined) =>
+    lines(unit)
+      .filter((line) => /^(?:Memory|OOM|Tasks|StartLimit|Timeout|Restart(?:Sec|Mode|=))/.test(line))
+      .sort();
+  const memory = ["MemoryMax=1G", "MemorySwapMax=0", "OOMPolicy=continue"];
+
+  test.each([
+    ["resident", {}, "always"],
+    ["one that looks now and then", { resident: "on-change" }, "on-failure"],
+    ["one that ends", { resident: false }, "on-failure"],
+  ])(
+    "a sidecar, %s: no limit of systemd's ends a boot with a late store, or a sidecar that is killed",
+    (_, more, restart) => {
+      const made = units("hello", { secrets: { a: {} }, ...more });
+      expect(limits(made.get("hello-secrets.service"))).toEqual([
+        ...memory,
+        ...[`Restart=${restart}`, "RestartMode=direct", "RestartSec=1"],
+        ...["StartLimitIntervalSec=0", "TimeoutStartSec=infinity"],
+      ]);
+    },
+  );
+
+  test("what acts or looks for it", () => {
+    const made = units("hello", { resident: "on-change", secrets: { a: {} } });
+    expect(limits(made.get("hello-secrets-act.service"))).toEqual([
+      ...["MemoryMax=256M", "MemorySwapMax=0", "Restart=on-failure", "RestartSec=10", "StartLimitIntervalSec=0"],
+    ]);
+    expect(limits(made.get("hello-secrets-refresh.service"))).toEqual([
+      ...memory,
+      ...["Restart=on-failure", "RestartSec=5", "StartLimitIntervalSec=0"],
+    ]);
+    expect(limits(made.get("hello-secrets-watch.service"))).toEqual([
+      ...["Restart=on-failure", "RestartSec=1", "StartLimitIntervalSec=0"],
+    ]);
+  });
+});
+
 describe("the units that act for a sidecar", () => {
   test("start on an inbox entry, run this program on this file, and stop with the sidecar", () => {
     const made = units("hello", { secrets: { a: {} }, onChange: { action: "restart" } });

@@ -50,6 +50,15 @@ test("request nothing that needs root, and no system unit", () => {
     expect.arrayContaining(["NoNewPrivileges", "SystemCallFilter", "RestrictAddressFamilies", "MemoryMax"]),
   );
   expect(sidecar).not.toMatch(/^(Wants|After|RequiresMountsFor)=/m);
+  // Its limits are those of the system's.
+  for (const line of [
+    "MemoryMax=1G",
+    "MemorySwapMax=0",
+    "StartLimitIntervalSec=0",
+    "TimeoutStartSec=infinity",
+    "RestartSec=1",
+  ])
+    expect(sidecar).toContain(`\n${line}\n`);
 });
 
 test("refuse a private /tmp in words, also in a check of the file", async () => {
