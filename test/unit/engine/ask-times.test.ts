@@ -1,0 +1,263 @@
+/**
+ * When the store is asked for which secret. If these fail, an operator's store is stormed, leases are issued again and
+ * again, or a secret is asked for too late.
+ */
+import { describe, expect, test } from "vitest";
+import { BackendError, type Outcome } from "../../../src/contract/backend.ts";
+import { AskTimes, type PublishResult } from "../../../src/engine/ask-times.ts";
+import { HeldValues, PUBLISHED_BEFORE } from "../../../src/engine/held-values.ts";
+import { FakeClock, missing, refused } from "../fakes.ts";
+
+const denied = new BackendError("denied", "permission denied");
+const value = (text: string, refreshAfter?: number): Outcome => ({
+  status: "value",
+  value: Buffer.from(text),
+  version: text,
+  ...(refreshAfter === undefined ? {} : { refreshAfter }),
+});
+
+/** `a` and `b` are held, the lease of `a` for `lease` seconds. A random 0.5 is the middle of each range. */
+function asking({ lease, version = "0", ids = ["a", "b"] }: { lease?: number; version?: string; ids?: string[] } = {}) {
+  const clock = new FakeClock();
+  const held = new HeldValues(clock);
+  const asks = new AskTimes(ids, held, clock, () => 0.5);
+  held.set("a", { value: Buffer.from("a0"), version, ...(lease === undefined ? {} : { refreshAfter: lease }) });
+  held.set("b", { value: Buffer.from("b0"), version });
+  const settle = (
+    answers: Readonly<Record<string, Outcome>>,
+    result: Exclude<PublishResult, object> | readonly string[],
+    failures = 0,
+  ) => {
+    const outcomes = new Map(Object.entries(answers));
+    const round = {
+      outcomes,
+      changes: held.changesIn(outcomes),
+      result: typeof result === "string" ? result : new Set(result),
+    };
+    return asks.settle(round, failures);
+  };
+  /** Seconds until the next one is due. */
+  const next = () => (asks.next - clock.monotonic()) / 1e6;
+  return { clock, held, asks, settle, next };
+}
+
+describe("polls", () => {
+  test("begin at a random moment of the interval, and go on at its pace", async () => {
+    const { asks, clock, next } = asking();
+    expect(next()).toBe(Infinity);
+    asks.poll(30);
+    expect(next()).toBe(15);
+    await clock.advance(10);
+    // The same interval again changes nothing.
+    asks.poll(30);
+    expect([next(), asks.due(undefined)]).toEqual([5, undefined]);
+    await clock.advance(5);
+    expect([asks.due(undefined), next()]).toEqual([["a", "b"], 30]);
+    expect(asks.due(undefined)).toBeUndefined();
+    asks.poll(60);
+    expect(next()).toBe(30);
+    asks.poll(Infinity);
+    expect(next()).toBe(Infinity);
+    await clock.advance(600);
+    expect(asks.due(undefined)).toBeUndefined();
+  });
+
+  test("and hints ask for no lease again; a person does", async () => {
+    const { asks, clock } = asking({ lease: 400 });
+    asks.poll(30);
+    await clock.advance(15);
+    expect([asks.due(undefined), asks.due("hint"), asks.due("reload")]).toEqual([["b"], ["b"], ["a", "b"]]);
+  });
+
+  test("that have nothing to ask for are rounds all the same", async () => {
+    const { asks, clock } = asking({ lease: 400, ids: ["a"] });
+    asks.poll(30);
+    await clock.advance(15);
+    expect([asks.due(undefined), asks.due("hint"), asks.due(undefined)]).toEqual([[], [], undefined]);
+  });
+});
+
+describe("what the start could not get", () => {
+  test("is asked for soon where the store was silent, else once a minute, and by every poll and hint", async () => {
+    const { asks, clock, next } = asking();
+    asks.missedByStart(["a"], true);
+    expect(next()).toBeCloseTo(0.51, 6);
+    expect(asks.due(undefined)).toBeUndefined();
+    expect(asks.due("hint")).toEqual(["a", "b"]);
+    await clock.advance(next());
+    expect(asks.due(undefined)).toEqual(["a"]);
+    asks.missedByStart(["a"], false);
+    expect(next()).toBe(60);
+  });
+
+  test("is asked for less and less often", async () => {
+    const { asks, clock, next, settle } = asking();
+    asks.missedByStart(["a"], true);
+    const pauses = [];
+    for (let round = 0; round < 3; round += 1) {
+      await clock.advance(next());
+      settle({ a: refused }, "unchanged");
+      pauses.push(Number(next().toFixed(2)));
+    }
+    expect(pauses).toEqual([1.01, 2.01, 4.01]);
+  });
+
+  test("is quiet until it is there, or somebody reloads", () => {
+    const { asks, settle } = asking();
+    asks.missedByStart(["a"], true);
+    settle({ a: refused }, "unchanged");
+    expect([asks.isQuiet("a"), asks.isQuiet("b")]).toEqual([true, false]);
+    settle({ a: value("a1") }, ["a"]);
+    expect(asks.isQuiet("a")).toBe(false);
+    asks.missedByStart(["a"], true);
+    asks.due("reload");
+    expect(asks.isQuiet("a")).toBe(false);
+    settle({ a: refused }, "unchanged");
+    expect(asks.isQuiet("a")).toBe(false);
+  });
+
+  test("and the store refuses is asked for once a minute while an earlier life's value is in use", () => {
+    for (const answer of [denied, missing("a")])
+      for (const [version, seconds] of [
+        [PUBLISHED_BEFORE, 60],
+        ["1", Infinity],
+      ] as const) {
+        const { asks, settle, next } = asking({ version });
+        asks.missedByStart(["a"], false);
+        settle({ a: answer }, "unchanged");
+        expect(next()).toBe(seconds);
+      }
+    // Without a miss at the start, polls are enough.
+    const { settle, next } = asking({ version: PUBLISHED_BEFORE });
+    settle({ a: denied }, "unchanged");
+    expect(next()).toBe(Infinity);
+  });
+
+  test("and verify refuses is asked for once a minute, a lease once an hour: each answer is another one", () => {
+    for (const [lease, seconds] of [
+      [undefined, 60],
+      [9000, 3600],
+    ] as const) {
+      const { asks, settle, next } = asking();
+      asks.missedByStart(["a"], false);
+      settle({ a: value("a1", lease) }, "refused");
+      expect(next()).toBe(seconds);
+    }
+    const { settle, next } = asking();
+    settle({ a: value("a1") }, "refused");
+    expect(next()).toBe(Infinity);
+  });
+});
+
+describe("a failure", () => {
+  test("of one secret does not slow down another, and the disk's failures count too", () => {
+    const { settle, next } = asking();
+    expect(settle({ a: refused }, "unchanged")).toBeCloseTo(0.51, 6);
+    expect(settle({ a: refused }, "unchanged")).toBeCloseTo(1.01, 6);
+    expect(settle({ a: value("a0"), b: refused }, "unchanged")).toBeCloseTo(0.51, 6);
+    expect(next()).toBeCloseTo(0.51, 6);
+    expect(settle({ a: value("a1") }, "failed", 3)).toBeCloseTo(2.01, 6);
+    expect(settle({}, "failed", 4)).toBeCloseTo(4.01, 6);
+    // A refusal between two silences does not begin a new outage's pace at the old one.
+    settle({ b: denied }, "unchanged");
+    expect(settle({ b: refused }, "unchanged")).toBeCloseTo(0.51, 6);
+  });
+
+  test("is over with the answer", () => {
+    const { settle, next } = asking();
+    settle({ a: refused }, "unchanged");
+    settle({ a: value("a1") }, ["a"]);
+    expect(next()).toBe(Infinity);
+  });
+
+  test("of a store that wants to be left alone: neither polls nor hints ask before", async () => {
+    const { asks, clock, settle, next } = asking();
+    settle({ a: new BackendError("unavailable", "throttled", 300) }, "unchanged");
+    expect(next()).toBeCloseTo(300.5, 6);
+    await clock.advance(299);
+    expect(asks.due("hint")).toEqual(["b"]);
+    await clock.advance(1);
+    expect(asks.due("hint")).toEqual(["a", "b"]);
+  });
+
+  test("of a lease that has not ended waits for its end, and is then asked for soon", async () => {
+    const { asks, clock, settle, next } = asking({ lease: 100 });
+    settle({ a: refused }, "unchanged");
+    expect(next()).toBe(100);
+    await clock.advance(100);
+    expect(asks.due(undefined)).toEqual(["a"]);
+    settle({ a: missing("a") }, "unchanged");
+    expect(next()).toBeCloseTo(0.51, 6);
+    expect(asks.due(undefined)).toBeUndefined();
+  });
+
+  test("of a required secret that a reload has added is asked for once a minute, of an optional one it is not", () => {
+    const { asks, settle, next } = asking();
+    asks.secretsAre(["a", "b", "c", "d"], new Set(["a", "c"]));
+    settle({ d: missing("d") }, "unchanged");
+    expect(next()).toBe(Infinity);
+    settle({ c: missing("c"), a: missing("a") }, "unchanged");
+    expect(next()).toBe(60);
+    asks.secretsAre(["a", "b"], new Set(["a"]));
+    expect(next()).toBe(Infinity);
+    // What was planned for it is forgotten, also where it comes back.
+    asks.secretsAre(["a", "b", "c"], new Set());
+    expect(next()).toBe(Infinity);
+  });
+});
+
+describe("a value that is in no file", () => {
+  test("is asked for soon after a failed disk; a new lease once a minute, by hints neither", async () => {
+    const { asks, clock, settle, next } = asking();
+    settle({ b: value("b1") }, "failed", 1);
+    expect(next()).toBeCloseTo(0.51, 6);
+    settle({ a: value("a1", 9000), b: value("b1") }, ["b"]);
+    settle({ a: value("a1", 9000) }, "failed", 1);
+    expect(next()).toBe(60);
+    await clock.advance(59);
+    expect(asks.due("hint")).toEqual(["b"]);
+    await clock.advance(1);
+    expect(asks.due("hint")).toEqual(["a", "b"]);
+  });
+
+  test("is asked for at the end of the lease that is in use, if that comes sooner", async () => {
+    const { asks, clock, settle, next } = asking({ lease: 20 });
+    settle({ a: value("a1", 9000) }, "failed", 1);
+    expect(next()).toBe(20);
+    await clock.advance(20);
+    expect(asks.due("hint")).toEqual(["a", "b"]);
+    settle({ a: value("a2", 9000) }, "refused");
+    // Its end is over: that plans nothing any more.
+    expect(next()).toBe(60);
+  });
+
+  test("stays wanted: a store that refuses it now is asked once a minute", () => {
+    const { settle, next } = asking();
+    settle({ b: value("b1") }, "failed", 1);
+    settle({ b: denied }, "unchanged");
+    expect(next()).toBe(60);
+    settle({ b: value("b0") }, "unchanged");
+    settle({ b: denied }, "unchanged");
+    expect(next()).toBe(Infinity);
+    settle({ b: refused }, "failed", 1);
+    settle({ b: denied }, "unchanged");
+    expect(next()).toBe(Infinity);
+  });
+
+  test("and can be now is asked for at once, and is wanted until it is there", () => {
+    const { asks, settle, next } = asking();
+    asks.askNow(["b"]);
+    expect([next(), asks.due(undefined), asks.isQuiet("b")]).toEqual([0, ["b"], false]);
+    settle({ b: denied }, "unchanged");
+    expect(next()).toBe(60);
+    asks.missedByStart(["a"], true);
+    asks.askNow(["a"]);
+    expect([next(), asks.isQuiet("a")]).toEqual([0, true]);
+  });
+
+  test("though others of its round are, is left to polls unless it is asked for already", () => {
+    const { settle, next } = asking();
+    settle({ a: value("a1"), b: value("b1") }, ["b"]);
+    expect(next()).toBe(Infinity);
+  });
+});
