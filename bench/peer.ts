@@ -2,7 +2,6 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, chmodSync, existsSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { serverBinary } from "../test/vault/binary.ts";
 import { environmentOfExecutable } from "../test/program.ts";
 import { programPath } from "../test/programs.ts";
 import { project } from "./measure.ts";
@@ -46,18 +45,18 @@ export interface Peer {
 
 /** @returns all that can run here, and why the others cannot. */
 export function peersHere(): { readonly peers: readonly Peer[]; readonly missing: readonly string[] } {
-  const vault = serverBinary("vault");
+  const vault = releasedVault();
   const tools = ["curl", "jq"].filter((name) => programPath(name) === undefined);
-  const template = buildConsulTemplate();
+  const template = built("consul-template.sh");
   const missing = [
     ...(typeof template === "string" ? [] : [`consul-template: ${template.why}`]),
-    ...(vault === undefined ? ["vault agent: no vault is here; scripts/vault-server.sh builds it"] : []),
+    ...(typeof vault === "string" ? [] : [`vault agent: ${vault.why}`]),
     ...tools.map((name) => `the shell loop: ${name} is not installed`),
   ];
   const peers = [
     ...programs.map(fetcher),
     ...(typeof template === "string" ? [consulTemplate(template)] : []),
-    ...(vault === undefined ? [] : [vaultAgent(vault)]),
+    ...(typeof vault === "string" ? [vaultAgent(vault)] : []),
     ...(tools.length === 0 ? [shellLoop] : []),
     bareRuntime("bare Node", process.execPath),
     ...(existsSync(bun) ? [bareRuntime("bare Bun", bun)] : []),
@@ -121,10 +120,17 @@ const templates = (directory: string, path: string) =>
     perms: "0400",
   }));
 
-function buildConsulTemplate(): string | { readonly why: string } {
-  const { status, stdout, stderr } = spawnSync(join(project, "scripts/consul-template.sh"), { encoding: "utf8" });
-  const path = /(\/.*\/consul-template)(?= is up to date| with )/.exec(stdout)?.[1];
+/** @returns the path of a program that this script builds where it is not there yet; it takes minutes. */
+function built(script: string, ...words: readonly string[]): string | { readonly why: string } {
+  const { status, stdout, stderr } = spawnSync(join(project, "scripts", script), words, { encoding: "utf8" });
+  const path = /(\/\S.*?)(?= is up to date| with go)/.exec(stdout)?.[1];
   return status === 0 && path !== undefined ? path : { why: stderr.trim() };
+}
+
+/** What is in the tests' cache is compiled for a short build. */
+function releasedVault(): string | { readonly why: string } {
+  const installed = programPath("vault");
+  return installed ?? built("vault-server.sh", "--as-released");
 }
 
 function consulTemplate(path: string): Peer {

@@ -28,22 +28,30 @@ beforeEach(() => {
 });
 
 /** What it is asked to build is what the files in the place of Vault's own say. */
-function fakeGo(version: string, build = 'cat vault/helper/builtinplugins/registry_min.go >"$8"') {
+function fakeGo(version: string, build = 'cat vault/helper/builtinplugins/registry_min.go >"$output"') {
   const script = `#!/bin/sh
+previous=
+for word; do
+  case $previous in
+    -o) output=$word ;;
+    -gcflags) echo "compiler: $word" ;;
+  esac
+  previous=$word
+done
 case "$1 $2" in
   "env GOVERSION") echo ${version} ;;
   "mod download") printf '{\\n\\t"Path": "x",\\n\\t"Dir": "${at("module")}",\\n\\t"Sum": "y"\\n}\\n' ;;
   "mod edit") echo "$4" >>go.mod ;;
-  "build -tags") ${build}; chmod +x "$8" ;;
-  "build -trimpath") test "$7" = github.com/hashicorp/consul-template && cat go.mod >"$6" && chmod +x "$6" ;;
+  "build -tags") ${build}; chmod +x "$output" ;;
+  "build -trimpath") test "$7" = github.com/hashicorp/consul-template && cat go.mod >"$output" && chmod +x "$output" ;;
   *) exit 2 ;;
 esac
 `;
   writeFileSync(at("bin/go"), script, { mode: 0o755 });
 }
 
-function run(name = "vault-server.sh") {
-  const { status, stdout, stderr } = spawnSync(at("project/scripts", name), {
+function run(name = "vault-server.sh", ...words: string[]) {
+  const { status, stdout, stderr } = spawnSync(at("project/scripts", name), words, {
     env: { PATH: `${at("bin")}:${process.env["PATH"] ?? ""}`, FETCHER_TEST_CACHE: at("cache") },
     encoding: "utf8",
   });
@@ -66,11 +74,23 @@ test("builds the server once, with our plugins, and again when its sources chang
   expect(built()).toContain("// changed");
 });
 
+test("--as-released compiles the server of a comparison like a release, in its own directory", () => {
+  expect(run().stdout).toContain("compiler: all=-l -dwarf=false\n");
+  expect(run("vault-server.sh", "--as-released").stdout).toContain("compiler: \n");
+  expect(readdirSync(at("cache")).sort()).toEqual(["vault", "vault-as-released"]);
+  expect(run("vault-server.sh", "--as-released")).toMatchObject(upToDate);
+  expect(run("vault-server.sh", "--fast")).toEqual({
+    status: 64,
+    stdout: "",
+    stderr: "usage: vault-server.sh [--as-released]\n",
+  });
+});
+
 test("keeps the server after a failed build, and tries again on the next run", () => {
   run();
   const before = built();
   writeFileSync(at("project/test/vault/server/go.sum"), "changed\n", { flag: "a" });
-  fakeGo("go1.999.0", 'echo half >"$8"; exit 1');
+  fakeGo("go1.999.0", 'echo half >"$output"; exit 1');
   expect(run().status).toBe(1);
   expect(built()).toBe(before);
   expect(readdirSync(at("cache/vault")).sort()).toEqual(["stamp", "vault"]);
