@@ -37,7 +37,7 @@ export const tested = {
   ...engine("settle", "settle"),
   ...engine("emptied", "*"),
   ...engine("broken-service", "broken-service"),
-  ...engine("sidecar", "sidecar", "sidecar,sidecar-not-resident,sidecar-layout,sidecar-leases,broken-service"),
+  ...engine("sidecar", "sidecar,sidecar-facts", "sidecar*,broken-service,rounds,takeover"),
 };
 
 function engine(name, ...tests) {
