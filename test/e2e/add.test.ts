@@ -50,7 +50,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     );
   });
 
-  describe("refuses what it cannot do in one line, and changes nothing", () => {
+  describe("refuses an impossible request in one line, and changes nothing", () => {
     test.each([
       [["web"], 64, "expected the ID of at least one secret"],
       [["no/name", "a"], 64, "is not the name of a service"],

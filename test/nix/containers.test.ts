@@ -84,7 +84,7 @@ needs("nix").describe("secretsStore.containers", () => {
     [`secrets.a.optional = true;`, "secrets.a.optional: a container does not start without"],
     [`secrets.a = { }; services.x = [ "b" ];`, `.services: "b" is not in`],
     [`secrets.a = { }; onChange = { action = "signal"; signal = "HUP"; };`, "a signal would find the old credentials"],
-  ])("%s stops the evaluation, and the message says what to do", (options, message) => {
+  ])("%s stops the evaluation, with advice", (options, message) => {
     expect(evaluation.complaint(module(options))).toContain(message);
   });
 });

@@ -225,7 +225,7 @@ needs("nix").describe("settings", () => {
     expect(check(units, "app-secrets.service")).toEqual({ status: 0, stderr: "" });
   });
 
-  test("the program refuses what types cannot see, before a host is built", () => {
+  test("the program refuses mistakes that types cannot see, before a host is built", () => {
     const units = evaluation.units(
       module(`backend = "folder";`, `folder.secretsDir = "/s";`, `secrets = { a.file = "x"; b.file = "x"; };`),
     );

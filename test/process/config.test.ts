@@ -39,7 +39,7 @@ test("--check=config accepts a good configuration without a store, an output or 
   expect(exit).toMatchObject({ code: 0, stdout: "the configuration is good\n", stderr: "" });
 });
 
-describe("names what is wrong by its path, and does not show the value there", () => {
+describe("names a wrong option by its path, and does not show its value", () => {
   test.each<[string, unknown]>([
     ["secretz", { ...good, secretz: { id: CANARY } }],
     ["secrets.id.modes", { ...good, secrets: { id: { modes: CANARY } } }],

@@ -58,7 +58,7 @@ test.each([
   expect(standIn.calls.length).toBeGreaterThan(0);
 });
 
-test("reports a service that resets connections, speaks another protocol, or is not there", async () => {
+test("reports a service that resets connections, speaks another protocol, or is down", async () => {
   const place = new Place();
   const at = async (serve: (socket: net.Socket) => void) =>
     `http://127.0.0.1:${await listener((socket) => {

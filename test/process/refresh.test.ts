@@ -137,7 +137,7 @@ test("keeps notes that arrive during a look for the next one, even if the look i
   expect([looks.notes, looks.published]).toEqual([[], "two"]);
 });
 
-test("keeps for the next look what a terminated one has not seen", async () => {
+test("leaves changes that a terminated look missed to the next one", async () => {
   const looks = new Looks({ onChange: { settle: 5 } });
   await looks.start();
   const before = looks.notes;

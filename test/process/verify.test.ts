@@ -137,7 +137,7 @@ function isRunning(pid: string): boolean {
   }
 }
 
-test("does not publish, after a kill, what verify refuses: the earlier set stays", async () => {
+test("does not publish a refused set after a kill: the earlier set stays", async () => {
   const place = new Place();
   place.put({ id: "good 1", "sometimes there": "good" });
   const onChange = script(place, 'case "$id$sometimes_there" in *bad*) exit 3; esac');

@@ -310,7 +310,7 @@ describe("a stand-in server", () => {
     expect(await failing(stopping, { responseTimeout: 1 })).toEqual(givenUp);
   });
 
-  test("does not report a missing connection for a request that waited for one and then for its answer", async () => {
+  test("does not blame the connection when a request waited for one and then for its answer", async () => {
     const places = Array.from({ length: 12 }, (_, index) => `place-${index}`);
     const sources = Object.fromEntries(places.map((id) => [id, { path: id, key: "db" }]));
     const vault = await openVault({ url: server.url, tokenPath, kvVersion: 2, connectTimeout: 5 }, canaries, sources);

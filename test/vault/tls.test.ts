@@ -68,7 +68,7 @@ onEachServer("TLS to a real server", [], (product) => {
       canaries,
     );
 
-  test("trusts an authority of one's own, in a file or a directory", async () => {
+  test("trusts a private authority, in a file or a directory", async () => {
     const caFile = await file("ca.pem", authority.certificate);
     expect(await textOf(await open({ tls: { caFile } }), "db")).toBe(secret);
     const caDirectory = join(directory, "authorities");

@@ -118,7 +118,7 @@ describe("a refusal by the service", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("that the secret is marked for deletion makes it missing", async () => {
+  test("a secret marked for deletion counts as missing", async () => {
     const { observed } = await openAws(() => refusal("InvalidRequestException", "it was marked for deletion"));
     const where = `no secret a in ${region}`;
     expect(await observed.outcome("a")).toEqual({ status: "missing", where, mayHealFor: CONSISTENT_AFTER });

@@ -234,7 +234,7 @@ describe("sees a rotation without waiting for the poll", () => {
     });
   });
 
-  test("the last of many generations in quick succession, and what is written into it right away", async () => {
+  test("the last of many generations in quick succession, and a write into it right away", async () => {
     for (let generation = 0; generation < 40; generation++) await fill(at(`generation-${generation}/dir`), "");
     await symlink("generation-0/dir", at("current"));
     await watching("current/key", async ({ sees }) => {

@@ -156,7 +156,7 @@ describe("a store that does not answer", () => {
     expect(statuses).toEqual(["waiting for fake: busy (attempt 1, next in 300 s)"]);
   });
 
-  test("gets requests with growing delays, for what failed only, with one log line", async () => {
+  test("gets requests with growing delays, for failed secrets only, with one log line", async () => {
     const store = new FakeStore({ a: "1", b: refused });
     store.watch = undefined;
     const { clock, texts, ended, log, statuses } = load(store);

@@ -173,7 +173,7 @@ describe("a start with an earlier published set", () => {
     return { ...life, notes, runs, ready };
   }
 
-  test("does not publish what verify refuses: READY comes with the old set, and SIGHUP asks again", async () => {
+  test("does not publish a refused set: READY comes with the old one, and SIGHUP asks verify again", async () => {
     const life = await secondLife({ script: 'printf x >> $1/runs; test -e "$1/good" || exit 7' });
     await life.ready();
     const why = "the new secrets are not published: the verify command exited with 7";
@@ -189,7 +189,7 @@ describe("a start with an earlier published set", () => {
     await life.clock.until(() => life.restarts() === 1, 60);
   });
 
-  test("publishes what verify accepts, and the service gets its action", async () => {
+  test("publishes an accepted set, and the service gets its action", async () => {
     const life = await secondLife({ script: "printf x >> $1/runs" });
     await life.ready();
     expect([life.runs(), life.file("a"), life.log.at("error")]).toEqual([1, "a2", []]);

@@ -31,7 +31,7 @@ test("a stop while it waits is a failure: the target must not start without its 
   expect(names()).toEqual([]);
 });
 
-test("adopts what a restart left, and does no action: the target starts after it", async () => {
+test("adopts the set that a restart left, and does no action: the target starts after it", async () => {
   const first = await startSidecar({ config });
   const store = new FakeStore({ a: "a2", b: refused });
   const life = await startSidecar({ store, directory: first.directory, clock: first.clock, config });

@@ -71,7 +71,7 @@ test.each([
   expect(restarts()).toBe(1);
 });
 
-test("repairs what it could not at first when the obstacle is gone, and STATUS says so meanwhile", async () => {
+test("repairs the set once the obstacle is gone, and STATUS shows the problem meanwhile", async () => {
   const { clock, directory, sidecar, file, notifier, restarts } = await startSidecar({ config: { config: {} } });
   const unblock = block(join(directory, "a"));
   sidecar.reload();

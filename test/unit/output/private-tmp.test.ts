@@ -36,7 +36,7 @@ describe("isPrivateTmp", () => {
     expect(isPrivateTmp("/tmp", mounts(line))).toBe(false);
   });
 
-  test("what hides the private /tmp counts, what it hides does not", () => {
+  test("judges the topmost mount on /tmp", () => {
     const own = tmp(`/tmp/${unit}/tmp`);
     expect(isPrivateTmp("/tmp", mounts(own, tmp("/")))).toBe(false);
     expect(isPrivateTmp("/tmp", mounts(tmp("/"), own))).toBe(true);

@@ -93,7 +93,7 @@ describe("a rendered file", () => {
   );
 });
 
-describe("each error says the line, and what is wrong there", () => {
+describe("each error names the line and the problem", () => {
   test.each([
     ["\n\n{{b}}", 'line 3: there is no secret "b": declare it in "secrets"'],
     ["{{a.b}}", 'line 1: there is no secret "a.b": declare it in "secrets"'],

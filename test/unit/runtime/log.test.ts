@@ -149,7 +149,7 @@ describe("for machines", () => {
     expect(line.secrets.length).toBeGreaterThan(100);
   });
 
-  test("writes what fits whole", () => {
+  test("writes a line that fits whole", () => {
     const written: string[] = [];
     const secrets = Array.from({ length: 500 }, (_, number) => `secret-${number}`);
     openLog("info", json, (line) => written.push(line)).warn("m".repeat(2000), { secrets });

@@ -112,7 +112,7 @@ test("merges two sets requested while nothing acts into one action, and one more
   expect([restarts(), inbox()]).toEqual([1, []]);
 });
 
-test("leaves what is due to its successor when killed or stopped, which knows earlier starts", async () => {
+test("when killed or stopped, leaves the due action to its successor, which knows earlier starts", async () => {
   const { targets, clock, systemd, inbox, act, actAll, restarts } = bothSides({ minInterval: 30 });
   targets.request(["a"]);
   await actAll();

@@ -13,7 +13,7 @@ test.each([
   expect(isStartedBySystemd(environment, 7, 6)).toBe(is);
 });
 
-test("a process namespace of its own (PrivatePIDs=)", () => {
+test("a main process in its own process namespace (PrivatePIDs=)", () => {
   expect(isStartedBySystemd({ INVOCATION_ID: "x", SYSTEMD_EXEC_PID: "4711" }, 1, 0)).toBe(true);
 });
 

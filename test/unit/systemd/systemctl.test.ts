@@ -201,7 +201,7 @@ describe("a request to systemctl", () => {
     expect(await systemctl.isStopping(never)).toBe(goesDown);
   });
 
-  test("show: leaves unknown what it does not ask for", async () => {
+  test("show: leaves properties unknown that it does not ask for", async () => {
     const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\nConditionTimestampMonotonic=7\n`;
     // Like the real one, it prints only what is asked for.
     const { calls } = fakeSystemctl(`while IFS= read -r line; do

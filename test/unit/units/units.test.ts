@@ -61,7 +61,7 @@ describe("the sidecar's unit", () => {
       "-/var/lib/x",
     ],
     [{ backend: "folder", config: { secretsDir: "/var/lib/keys/now/" } }, "-/var/lib/keys"],
-  ])("can see what the store's settings name: %j", (config, shown) => {
+  ])("can see the paths in the store's settings: %j", (config, shown) => {
     const said = sidecar({ ...config, secrets: { a: {} } });
     expect(said).toContain(`BindReadOnlyPaths=${shown}`);
     expect(said.includes("PrivateNetwork=no")).toBe(config.backend === "vault");
@@ -172,7 +172,7 @@ describe("the units that act for a sidecar", () => {
   test.each([
     [{ config: { secretsDir: "/etc/keys/app" } }, "-/etc/keys/app"],
     [{ backend: "vault", config: { url: "https://vault.test", tokenPath: "/etc/vault/token" } }, "-/etc/vault/token"],
-  ])("cannot see what the store's settings name: %j", (config, closed) => {
+  ])("cannot see the paths in the store's settings: %j", (config, closed) => {
     const made = units("hello", { ...config, secrets: { a: {} } });
     const service = lines(made.get("hello-secrets-act.service"));
     expect(service.find((line) => line.startsWith("InaccessiblePaths="))?.split(" ")).toContain(closed);
