@@ -5,7 +5,7 @@ import { project } from "./markdown.ts";
 
 export const programFile = resolve(project, process.env["FETCHER_TEST_PROGRAM"] ?? "dist/fetcher.js");
 
-/** Whether it runs on Node, and not as an executable of its own. */
+/** Whether it runs on Node, and not as its own executable. */
 export const runsOnNode = programFile.endsWith(".js");
 
 /** @param file the program, or a copy of it. */

@@ -62,7 +62,7 @@ function reportOf(module: TestModule): FileReport {
   };
 }
 
-/** A file can fail without a reason of its own. */
+/** A file can fail without its own reason. */
 function silent(module: TestModule, known: number): Failure[] {
   if (module.state() !== "failed" || known > 0) return [];
   return [{ title: "the file", messages: ["it failed, and nothing says of what"], isTest: false }];

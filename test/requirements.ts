@@ -30,7 +30,7 @@ const requirements = {
   /** The program under test on Node, for tests of Node's modules and V8. */
   node: () => (runsOnNode ? undefined : "FETCHER_TEST_PROGRAM is an executable of its own"),
   root: notRoot,
-  /** The program under test as an executable of its own. */
+  /** The program under test as its own executable. */
   executable: () => (runsOnNode ? "FETCHER_TEST_PROGRAM=dist/fetcher tests it, and builds it" : undefined),
   bash: () => program("bash"),
   zsh: () => program("zsh"),
@@ -79,7 +79,7 @@ const requirements = {
     const init = readFileSync("/proc/1/comm", "utf8").trim();
     return notRoot() ?? (init === "systemd" ? undefined : `PID 1 is ${init}, not systemd`);
   },
-  /** A guest that the test boots itself, with options of its own. */
+  /** A guest that the test boots itself, with its own options. */
   "own-guest": () => (process.env["FETCHER_E2E"] === "here" ? "all tests are in the one system" : undefined),
   "guest-host": () => {
     const systemd = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"].some((path) => existsSync(path));
@@ -99,7 +99,7 @@ const requirements = {
   tpm2: () =>
     spawnSync("systemd-creds", ["has-tpm2"]).status === 0 ? undefined : "systemd-creds has-tpm2 finds none to use",
   postgresql: () => (postgresPrograms() === undefined ? "not installed" : program("psql")),
-  /** The generator of the site, which has a manifest of its own. */
+  /** The generator of the site, which has its own manifest. */
   site: () =>
     existsSync(join(import.meta.dirname, "../site/node_modules/vitepress"))
       ? undefined
@@ -125,7 +125,7 @@ const requirements = {
     if (!existsSync(join(cache, "nfpm/nfpm"))) return "no nfpm; scripts/nfpm.sh builds it";
     return program(process.env["CC"] ?? "cc") ?? program("dpkg-deb");
   },
-  /** lintian and rpm, in a tree of their own. */
+  /** lintian and rpm, in their own tree. */
   "package-tools": (): string | undefined =>
     requirements.root() ??
     (existsSync(join(treePath("packages"), "etc/fetcher-packages"))

@@ -23,13 +23,13 @@ export interface Reply {
   readonly body: unknown;
   /** Sends half of the body, and then nothing. */
   readonly stalls?: boolean;
-  /** After the body, sends more of the same for as long as somebody reads it. */
+  /** After the body, sends more of the same for as long as a client reads it. */
   readonly floods?: boolean;
 }
 
 export class StandIn {
   readonly calls: readonly Call[];
-  /** Answers that stall, while somebody waits for their rest. */
+  /** Answers that stall while a client waits for the rest. */
   readonly stalled: ReadonlySet<unknown>;
   readonly url: string;
   readonly close: () => Promise<void>;

@@ -31,7 +31,7 @@ needs("aws-emulator").describe("against an emulator over HTTP", () => {
     await moto.stop();
   });
 
-  /** Names of its own below one prefix. */
+  /** Its own names below one prefix. */
   async function fixture(): Promise<Fixture> {
     const prefix = randomBytes(6).toString("hex");
     const forwarder = await Forwarder.to(moto.url);

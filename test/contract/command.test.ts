@@ -46,7 +46,7 @@ contractSuite(
     mayAppear: false,
     changes: true,
     watches: false,
-    // Each secret is a program of its own: there is no store that could be away as a whole.
+    // Each secret has its own program: there is no store that could be away as a whole.
     outage: false,
     refuses: true,
     stalls: true,
@@ -133,7 +133,7 @@ describe("a program", () => {
 
   test("names a program that does not exist, and says what to do", async () => {
     onTestFinished(() => void vi.unstubAllEnvs());
-    // The PATH of whoever runs this may have directories that he cannot search.
+    // The PATH of the tests' user may have directories that this user cannot search.
     vi.stubEnv("PATH", "/usr/bin:/bin");
     const backend = await opened({ command: ["no-such-program"] });
     expect(await backend.outcome("id")).toMatchObject({

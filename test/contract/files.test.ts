@@ -52,7 +52,7 @@ contractSuite("folder, files written in place", { ...traits, empty: "value", out
   fixture("folder", "secretsDir", (directory) => (id, value) => writeFile(join(directory, id), value)),
 );
 
-// Without its directory every key is waited for, which is no outage.
+// Without its directory, the backend waits for every key: this is not an outage.
 contractSuite("nixops", { ...traits, empty: "missing", mayAppear: true, outage: false }, () =>
   fixture("nixops", "keysDir", renameOver),
 );

@@ -27,7 +27,7 @@ onEachServer("against a real server", [], (product) => {
   });
   afterAll(() => server.dispose());
 
-  /** A mount of its own, behind a port of its own, and a token that may read it and nothing else. */
+  /** Its own mount, behind its own port, and a token that may read only that mount. */
   async function prepare(version: 1 | 2) {
     const mount = `kv${version}-${randomBytes(4).toString("hex")}`;
     await server.mountKv(mount, version);
@@ -85,7 +85,7 @@ onEachServer("against a real server", [], (product) => {
     };
   }
 
-  /** Each secret has a path of its own, and the version is configured. */
+  /** Each secret has its own path, and the version is configured. */
   async function pathEach(version: 1 | 2): Promise<Fixture> {
     const { data, settings, write, ...rest } = await prepare(version);
     const pathOf = (id: string) => (id === "bad" ? `refused/${id}` : `app/${id}`);

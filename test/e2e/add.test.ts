@@ -405,7 +405,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     const more = await fetcher("add", "vars", "--yes", "--now", "--restart");
     expect(more).toMatchObject({ code: 0 });
     await said("vars", "begun with 1 and 2");
-    // Nothing is to be changed, and what is asked for is done all the same.
+    // Nothing changes in the file, but fetcher still does what the flags ask for.
     const last = await guest.mainPid("vars");
     expect((await fetcher("add", "vars", "--yes", "--now", "one")).stdout).toContain("restart");
     expect(await guest.mainPid("vars")).not.toBe(last);

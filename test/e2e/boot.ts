@@ -16,7 +16,7 @@ export interface BootOptions {
   readonly tree: string;
   /**
    * What the guest's /tmp lies on. `disk`, the default, is what NixOS has, and its bytes survive a power cut; `image`
-   * is a disk of its own: an ext4 in /var/tmp/NAME/tmp.img.
+   * is its own disk: an ext4 in /var/tmp/NAME/tmp.img.
    */
   readonly tmp?: "disk" | "memory" | "image";
   /** The Node binary that the guest gets as /usr/local/bin/node. */
@@ -78,7 +78,7 @@ export function guestCommand({
 
 async function bootGuest(options: BootOptions): Promise<System> {
   const [name, [script = "", ...args]] = guestCommand(options);
-  // A session of its own, so that Ctrl-C in the terminal reaches only the tests; the guest ends when they end.
+  // Its own session, so that Ctrl-C in the terminal reaches only the tests; the guest ends when they end.
   const watchdog = spawn(script, args, { detached: true, stdio: "pipe" });
   const ended = new Promise<void>((resolve) => {
     watchdog.on("close", () => {

@@ -31,7 +31,7 @@ export async function execute(command: readonly string[], options: RunOptions = 
   const [program = "", ...args] = command;
   const child = spawn(program, args, {
     env: { ...bareEnvironment, ...options.env },
-    // A group of its own: so the kill reaches what nsenter forks into the guest.
+    // Its own group, so that the kill reaches the processes that nsenter forks into the guest.
     detached: true,
     stdio: "pipe",
   });

@@ -17,7 +17,7 @@ onEachGuest(
         `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} && cp -r fetcher@.service ${container}.d ${etc}/ &&
        cp systemd-nspawn@web.json /etc/fetcher/`,
       );
-      // Its tree is the guest's own, below a throw-away layer that each start makes anew.
+      // Its tree is the guest's own, below a throw-away layer that each start creates again.
       await guest.write(
         `${etc}/${container}.d/tree.conf`,
         `[Service]\nEnvironment=UNIFIED_CGROUP_HIERARCHY=yes\nDevicePolicy=auto\nExecStartPre=/var/lib/container-tree\n`,

@@ -20,7 +20,7 @@ async function encrypt(guest: Guest, path: string, value: string, key = "host"):
   await guest.run(["systemd-creds", "encrypt", `--with-key=${key}`, "--name=token", "-", path], { input: value });
 }
 
-/** A pair whose sidecar's unit has these lines more. */
+/** A pair whose sidecar's unit has these additional lines. */
 async function pairWith(
   pairOf: (options: PairOptions) => Promise<Pair>,
   name: string,
@@ -177,7 +177,7 @@ onEachGuest(
         expect(code).not.toBe(0);
         expect(await pair.state(pair.target)).toBe("inactive");
         expect(await guest.status(pair.sidecar)).toContain("status=243/CREDENTIALS");
-        // Of all units: of a process that has ended at once the journal may not learn any more whose it was.
+        // Of all units: for a process that ended at once, the journal may not learn its unit.
         expect(await guest.journal(undefined, { after })).toContain(`${pair.sidecar}: Failed to set up credentials: `);
         await encrypt(guest, file, "one");
         await pair.start();

@@ -43,7 +43,7 @@ onEachGuest("the documentation of the stores", (guest) => {
     await guest.run(["rm", "-r", "/etc/credstore.encrypted"]);
   });
 
-  // The programs are those of the machine, which the guest of a suite of its own does not have.
+  // The programs are the machine's, which the guest of a separate suite does not have.
   if (guest.name !== "host" && guest.name !== "here") return;
 
   const recipes = "docs/how-to/commands.md";
@@ -165,7 +165,7 @@ async function seen(guest: Guest): Promise<string> {
   return (await guest.inUnit("hello", ["cat", password])).stdout.trimEnd();
 }
 
-/** Started is a service whose process is there: it may not be in its own namespaces yet. */
+/** A service is "started" once its process exists: it may not be in its own namespaces yet. */
 async function untilSeen(guest: Guest, value: string): Promise<void> {
   await guest.until(
     `hello reads ${value}`,

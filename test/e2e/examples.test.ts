@@ -78,7 +78,7 @@ onEachGuest("the example units", (guest) => {
     expect(left).toMatchObject({ stdout: "", code: 1 });
   });
 
-  /** Starts the service in vain. @returns what its sidecar came to, and what the journal says of that. */
+  /** Starts the service, which fails. @returns the end of its sidecar, and what the journal says about it. */
   async function failedStart() {
     const from = await guest.journalCursor();
     const { code } = await guest.run(["systemctl", "start", "hello"], { check: false, timeout: 30 });

@@ -86,7 +86,7 @@ for h in $hierarchies; do mkdir "$h/$name"; done
     touch root/usr/local/bin/node
     case $tmp in
       disk) tmp=--bind=$work/tmp:/tmp ;;
-      # A disk of its own, whose blocks can be searched from outside. No journal: it would keep copies for a while.
+      # Its own disk, whose blocks can be searched from outside. No journal: it would keep copies for a while.
       image)
         truncate -s 64M tmp.img
         mkfs.ext4 -q -O ^has_journal tmp.img

@@ -87,7 +87,7 @@ onEachGuest("hostile code in a sidecar", (guest) => {
           if (!path.startsWith("inbox/")) expect(answer, path).toMatch(/^(?:EROFS|ENOENT|EACCES|EPERM|EBUSY)$/);
         expect(found.network).toBe(store === "vault" ? "connected" : "EAFNOSUPPORT");
 
-        // What it left in the inbox is nobody's restart.
+        // The remains in the inbox restart nothing.
         expect(await victim.pids()).toEqual(before);
         expect(
           await guest.text("ls /root/hostile /etc/systemd/system/hostile.service 2>/dev/null", { check: false }),

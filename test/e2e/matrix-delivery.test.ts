@@ -67,7 +67,7 @@ onEachGuest("a delivered secret", (guest) => {
     const files = ["token", "tls.key", "secrets.env"].map((name) => `/proc/${target}/root/tmp/${name}`);
     const types = await guest.text(["stat", "--dereference", "--file-system", "--format=%T", ...files]);
     expect(types.split("\n")).toEqual(["tmpfs", "tmpfs", "tmpfs"]);
-    // In a container of somebody else's making, /tmp may be anything.
+    // In somebody else's container, /tmp may be anything.
     if (guest.system.throwAway) expect(await guest.text("stat --file-system --format=%T /tmp")).not.toBe("tmpfs");
     const byTarget = async (command: string, asItsUser = true) =>
       await guest.inUnit(pair.target, command, { asItsUser, check: false });

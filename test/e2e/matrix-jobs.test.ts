@@ -49,7 +49,7 @@ onEachGuest("jobs of the service", (guest) => {
           await pair.put("token", "one");
           await pair.start();
           await pair.put("token", "two");
-          // By the rotation's restart: nobody else stops it.
+          // By the rotation's restart: nothing else stops it.
           await pair.untilState(pair.target, "deactivating");
           const stopped = guest.run(["systemctl", "stop", unit], { timeout: 60 });
           await guest.until(
@@ -153,7 +153,7 @@ onEachGuest("jobs of the service", (guest) => {
   }
 });
 
-/** A target whose stop takes until somebody lets it go. */
+/** A target whose stop takes until the test lets it go. */
 const slow = (name: string) => ({
   config: { onChange: { settle: 0, minInterval: 0 } },
   target: { service: [`ExecStop=/bin/sh -c 'while test -e /run/hold-${name}; do sleep 0.05; done'`] },

@@ -158,7 +158,7 @@ onEachGuest("a pair without a resident process", (guest) => {
       },
     );
 
-  /** A pair whose store is not there yet, and whose start waits for it. */
+  /** A pair whose store does not exist yet, and whose start waits for it. */
   async function late(name: string, pairOf: Parameters<Parameters<typeof scenario>[2]>[0]): Promise<Pair> {
     const pair = await pairOf({ name, secrets: undefined, config: oneshot });
     await guest.systemctl("start", "--no-block", pair.target);

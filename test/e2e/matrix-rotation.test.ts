@@ -198,7 +198,7 @@ onEachGuest("a rotation", (guest) => {
   );
 
   scenario(guest, "does not revive a failed target, and STATUS says so", async (pairOf) => {
-    // Only a sidecar that somebody else needs outlives its failed target.
+    // Only a sidecar that another unit needs outlives its failed target.
     const pair = await pairOf({ name: "failed", config: { service: ["failed.service", "needs-failed.service"] } });
     const needs = [`Requires=${pair.sidecar}`, `After=${pair.sidecar}`].join("\n");
     await guest.write(

@@ -1,4 +1,4 @@
-/** Rotation must go on when the sidecar is killed, terminated or frozen, or when systemd itself is reloaded. */
+/** Rotation must continue when the sidecar is killed, terminated or frozen, or when systemd itself is reloaded. */
 import { expect } from "vitest";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";

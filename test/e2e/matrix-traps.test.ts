@@ -50,7 +50,7 @@ onEachGuest("traps", (guest) => {
       // Its next life looks through what is in /tmp.
       await pair.kill(pair.sidecar, "KILL");
       await pair.untilRestarted(pair.sidecar, sidecar);
-      // Where /tmp is still the same, what looks like a publish that a crash cut short is not carried to its end.
+      // If /tmp is still the same, the sidecar does not complete something that only looks like an interrupted publish.
       if (await comesBackAlone(guest))
         expect((await pair.seen(".fetcher-commit-000000000000/token")).toString()).toBe("evil\n");
       await pair.put("token", "three");

@@ -172,12 +172,12 @@ onEachGuest(
       await guest.systemctl("start", "secret-file-stash-app.ini.service");
       expect(await guest.text(["stat", "-c", "%F %a %U %G", path])).toBe("regular file 440 daemon mail");
       expect(await guest.read(path)).toBe("one=it's one");
-      // What it is made of, nobody but root can read.
+      // Only root can read the secrets in it.
       expect(await guest.text(["stat", "-c", "%a %U %G", "/run/secret-files/stash-app.ini/one"])).toBe("400 root root");
       await guest.systemctl("stop", "secret-file-stash-app.ini.service");
     });
 
-    // The contract's generic test: whoever provides it, what is at `result.path` is what `request` asked for.
+    // The contract's generic test: for every provider, the file at `result.path` is as `request` asks.
     const asked = [
       ["0440", "daemon", "mail"],
       ["0400", "root", "root"],
@@ -222,7 +222,7 @@ onEachGuest(
           script: string;
           path: string;
         };
-        // A second activation finds what the first has left.
+        // A second activation finds the first one's files.
         for (let activation = 0; activation < 2; activation++) {
           await guest.run(["bash", "-euc", script]);
           expect(await guest.text(["stat", "-c", "%F 0%a %U %G", path])).toBe(`regular file ${mode} ${owner} ${group}`);
@@ -299,7 +299,7 @@ onEachGuest(
       const units = evaluation.units(`({ config, ... }: {
         secretsStore.enable = true;
         secretsStore.folder.secretsDir = "/etc/secrets";
-        # A folder that is not there is waited for; a secret that is not in it, for a moment only.
+        # The sidecar waits for a missing folder, but only a moment for a secret missing in it.
         secretsStore.files.late = {
           secretsConfig = { backend = "folder"; config.secretsDir = "/etc/late-secrets"; };
         };
@@ -346,7 +346,7 @@ onEachGuest(
       await come();
       expect(await said(/late/)).toEqual(["late"]);
       expect(await state("basic.target")).toBe("active");
-      // A switch has it there before it starts any service; it does not go on before the call returns.
+      // At a switch it exists before any service starts; the switch waits for the call to return.
       await guest.systemctl("stop", "boot-test.target", "app.service", "secret-file-late.service");
       await guest.systemctl("restart", "sysinit-reactivation.target");
       expect(await guest.read("/run/secret-files/late/late")).toBe("late");

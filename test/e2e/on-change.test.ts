@@ -5,7 +5,7 @@ import { onEachGuest } from "./guests.ts";
 import type { Pair, PairOptions } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
-/** What another pair needs, a daemon-reload, keeps systemd from seeing what changes meanwhile. */
+/** Another pair needs a daemon-reload, during which systemd misses changes. */
 const source = { source: generatedUnits, alone: true };
 const unitOf = ({ name }: Pair, end: string) => `${name}-secrets-${end}`;
 
@@ -20,7 +20,7 @@ onEachGuest("an on-change sidecar", (guest) => {
     },
   });
 
-  /** No look is in progress, none is due, and nobody acts. */
+  /** No look is in progress, none is due, and no action is in progress. */
   async function untilQuiet(pair: Pair): Promise<void> {
     await guest.until(
       "all looks are over",
@@ -99,7 +99,7 @@ onEachGuest("an on-change sidecar", (guest) => {
         expect([end, await pair.state(unitOf(pair, end))]).toEqual([end, "active"]);
       for (const end of ["watch.service", "refresh.service"])
         expect(await guest.show(unitOf(pair, end), "Result")).toEqual({ Result: "success" });
-      // It goes on.
+      // The units keep working.
       await pair.put("token", "after");
       await pair.untilSaid("file=after variable=after");
       await pair.untilState(pair.target, "active");

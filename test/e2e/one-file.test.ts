@@ -165,7 +165,7 @@ onEachGuest("a service whose secrets are one file", (guest) => {
     const screen = `script -qec 'stty cols 80 rows 24; fetcher status ${others.join(" ")}' /dev/null`;
     const shown = (await guest.text(screen)).replaceAll(/\x1b\[[0-9;]*m|\r/g, "").split("\n");
     expect(shown.filter((line) => line.length > 80)).toEqual([]);
-    // The prompt has a line of its own.
+    // The prompt has its own line.
     expect(shown.length).toBeLessThanOrEqual(23);
     expect(shown.join(" ")).toMatch(/exit 66, a required secret does not exist/);
     const json = JSON.parse((await guest.run(["fetcher", "status", "--json", "ten1"])).stdout) as unknown;

@@ -64,7 +64,7 @@ onEmptyGuests(
 
     beforeAll(async () => {
       build();
-      // Of the harness: what the package brings is to be seen.
+      // Of the harness: the test must show what the package brings.
       await guest.run("rm -f /usr/local/bin/fetcher /usr/local/bin/with-secrets");
       atFirst = await files();
     }, 600_000);

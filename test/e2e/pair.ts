@@ -66,7 +66,7 @@ export class Pair {
   /** Names of the units. */
   readonly target: string;
   readonly sidecar: string;
-  /** The unit whose process asks the store: the sidecar's, or that of its looks where no sidecar stays. */
+  /** The unit whose process asks the store: the sidecar's, or the one of its looks for an on-change sidecar. */
   readonly asking: string;
   /** The folder with the secrets. */
   readonly store: string;
@@ -176,7 +176,7 @@ export class Pair {
 
   /** Makes the sidecar ask the store now. */
   async askStore(): Promise<void> {
-    // A look in progress may already have passed what somebody has just done.
+    // A look in progress may already have passed the test's latest change.
     if (this.isOnChange) await this.untilAsked();
     await this.guest.systemctl(this.isOnChange ? "start" : "reload", this.asking);
   }
@@ -287,7 +287,7 @@ export class Pair {
   }
 
   /**
-   * Files in memory or in a temporary directory that hold these bytes, in anybody's directory, or that exist for this
+   * Files in memory or in a temporary directory that hold these bytes, in any directory, or that exist for this
    * pair.
    */
   async traces(secret: string): Promise<readonly string[]> {

@@ -172,7 +172,7 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
 onEachGuest(
   "the sandbox that Nix renders",
   (guest) => {
-    // Not in the test: what it makes is removed after the tests of its block.
+    // Not in the test: the evaluation removes its results after the tests of its block.
     const evaluation = new Evaluation();
     test("is as narrow as recorded for each store", async () => {
       const stores = {

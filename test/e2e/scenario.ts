@@ -25,7 +25,7 @@ export interface ScenarioOptions {
   readonly also?: readonly Requirement[];
   /** The writer of the unit files. */
   readonly source?: UnitSource;
-  /** Why it cannot hold where no process of the sidecar stays. */
+  /** Why it does not apply to an on-change sidecar. */
   readonly notOnChange?: string;
 }
 

@@ -45,7 +45,7 @@ onEachGuest("a user's service", (guest) => {
   }
   const rotate = (name: string, value: string) => put(`${home}/.config/fetcher/${name}/secrets/a`, value);
 
-  /** What a service has said; of a sidecar what the user's journal has, since of one that has ended nobody knows the unit. */
+  /** What a service has logged; for a sidecar, the whole journal of the user, because an ended one has lost its unit there. */
   async function journal(unit: string): Promise<string> {
     if (!unit.endsWith("-secrets")) return await guest.text(`cat ${home}/${unit}.log 2>/dev/null || true`);
     await guest.run(["journalctl", "--sync"]);
@@ -165,7 +165,7 @@ onEachGuest("a user's service", (guest) => {
           environment.WORD = "a";
           secretsConfig = { backend = "folder"; config.reloadOnChange = true; };
         };
-        # Where this guest has what a package has in its wrapper.
+        # In this guest it stands for the package's wrapper.
         systemd.user.services.athome-secrets.Service.Environment = lib.mkAfter [ "PATH=/usr/local/bin:/usr/bin:/bin" ];
         systemd.user.services.athome.Service = {
           StandardOutput = "append:${home}/athome.log";
@@ -245,7 +245,7 @@ onEachGuest("a user's service", (guest) => {
       expect((await tried("fetcher", "add", "--user", "mine", "--dry-run", "word")).said).toContain(
         `+++ ${run}/systemd/generator/mine-secrets.service`,
       );
-      // The folder is not there yet: all is as it was.
+      // The folder does not exist yet: nothing has changed.
       const failed = await tried("fetcher", "add", "--user", "mine", "--yes", "--env", "word");
       expect(failed.said).toContain("fetcher/mine/secrets");
       expect([failed.code, await places()]).toEqual([69, before]);

@@ -49,7 +49,7 @@ export class GuestVault {
     });
   }
 
-  /** Does something with the server while nobody finds it under its URL. */
+  /** Does something with the server while its URL leads nowhere. */
   async whileDown(work: () => Promise<void>): Promise<void> {
     await this.#run(elsewhere);
     await this.unseal();
@@ -67,7 +67,7 @@ export class GuestVault {
     );
   }
 
-  /** SIGSTOP: the kernel still takes connections, but nobody answers. */
+  /** SIGSTOP: the kernel still takes connections, but the server does not answer. */
   async signal(signal: string): Promise<void> {
     await this.#guest.run(["systemctl", "kill", `--signal=${signal}`, "vault-server"]);
   }

@@ -36,7 +36,7 @@ needs("gcc").describe("a fault of the file system", () => {
             { nth, how: "kill" },
           ])
           .filter((fault, index) => fault.nth >= from && index % parts === part - 1 && only.test(wordsOf(fault)));
-        // Some lives make fewer calls than the one that was counted: what would come after their last is not injected.
+        // Some lives make fewer calls than the counted one: a fault after their last call is not injected.
         for (const fault of wanted === Infinity ? all : ledger.sample(all, 3 * wanted))
           if (ledger.injected(name) < wanted) await ledger.enter(name, fault, () => injectInto(phase, scene, fault));
         console.log(ledger.summary(name, calls));

@@ -1,4 +1,4 @@
-/** Faults that each had a consequence of their own once. */
+/** Faults that each had their own consequence once. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect } from "vitest";

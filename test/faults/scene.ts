@@ -105,7 +105,7 @@ export class Scene {
   /**
    * Restores the state before the first start.
    *
-   * @param directory whether the output exists, with a file of somebody else's.
+   * @param directory whether the output exists, with a stranger's file.
    */
   async clear(directory: boolean): Promise<void> {
     await this.end();
@@ -117,7 +117,7 @@ export class Scene {
   }
 
   /**
-   * Does what somebody may do to a published set.
+   * Damages a published set.
    *
    * @param keepsState without the state, another life does not know which files are ours.
    */
@@ -204,7 +204,7 @@ export class Scene {
     return changed === undefined ? undefined : `somebody else's file in ${changed} is changed`;
   }
 
-  /** Phases that begin without an output have no file of anybody else's in it. */
+  /** Phases that begin without an output have no stranger's file in it. */
   #hadForeign = true;
   withoutForeign(): void {
     this.#hadForeign = false;

@@ -78,7 +78,7 @@ async function tryAll({ file, from, to }, tests, found) {
     vitest: { configFile: "test/mutation/vitest.config.ts" },
     coverageAnalysis: "perTest",
     concurrency: 1,
-    // A loop without end shows by its count of steps; a busy machine is no fault.
+    // A loop without end shows by its count of steps; a busy machine does not count as a fault.
     timeoutMS: 60_000,
     incremental: true,
     incrementalFile: found,

@@ -1,4 +1,4 @@
-/** docs/how-to/nixos.md: tries its examples, so that nobody copies one that does not work. */
+/** docs/how-to/nixos.md: tries its examples, so that no reader copies one that does not work. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -66,7 +66,7 @@ needs("nix").describe("every setting", () => {
 
   test.each(services)("of a service with %s %j reaches the configuration", (backend, settings) => {
     const units = evaluation.units(host("", app(backend, nixValue(settings))));
-    // Vault has defaults of its own for the host.
+    // Vault has its own defaults for the host.
     const defaults = backend === "vault" ? { mount: "secret" } : {};
     expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("config", { ...defaults, ...settings });
     expect(check(evaluation.physical(configPath(units, "app-secrets.service")))).toEqual({ status: 0, stderr: "" });

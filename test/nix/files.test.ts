@@ -129,7 +129,7 @@ needs("nix").describe("secretsStore.files", () => {
       ["DefaultDependencies", "After", "Requires", "Conflicts"].map((key) => setting(units, name, key).join(" "));
     expect(of(early)).toEqual(["false", "sysinit.target", "sysinit.target", "shutdown.target"]);
     expect(setting(units, early, "Before")).toEqual(["basic.target sysinit-reactivation.target shutdown.target"]);
-    // Not for ever, and a failure is none of its own.
+    // Not for ever, and it does not fail itself.
     expect(setting(units, early, "ExecStart")).toEqual([`-/usr/bin/timeout 30 /usr/bin/systemctl start -- ${unit}`]);
     // The sidecar itself is not before basic.target: one that waits would hold up the boot.
     expect(of(unit)).toEqual([

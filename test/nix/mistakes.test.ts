@@ -1,4 +1,4 @@
-/** Mistakes in a host's configuration that nobody would notice: each stops the build, and the message says what to do. */
+/** Silent mistakes in a host's configuration: each stops the build, and the message says what to do. */
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { Evaluation, setting, waitsFor } from "./evaluation.ts";

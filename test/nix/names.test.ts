@@ -14,7 +14,7 @@ needs("nix").describe("a sidecar", () => {
   const started = (name: string) => `systemd.services."${name}".serviceConfig.ExecStart = "/bin/true";`;
 
   test.each([
-    // As Nix and as systemd write it; and what its sidecar's unit and directories are called.
+    // As Nix and as systemd write it, and the names of its sidecar's unit and directories.
     [String.raw`foo\\x2dbar`, String.raw`foo\x2dbar`, "foo-x2dbar-secrets"],
     [String.raw`app@a\\x2db`, String.raw`app@a\x2db`, "app-a-x2db-secrets"],
     ["a:b", "a:b", "a-b-secrets"],

@@ -14,7 +14,7 @@ interface Module {
   readonly host: string;
   /** Lines that must be there. */
   readonly lines: readonly (readonly [unit: string, setting: string, value: string])[];
-  /** The same host with another text in the place of a part, and what is said of it. */
+  /** The same host with one part of the text replaced, and the expected message. */
   readonly wrong: readonly (readonly [part: string, instead: string, message: string])[];
 }
 
@@ -212,7 +212,7 @@ const modules: Readonly<Record<string, Module>> = {
     lines: [["hedgedoc", "EnvironmentFile", pub("hedgedoc", "secrets.env")]],
     wrong: [["environmentFile.enable = true;", "", "environmentFile.enable = true"]],
   },
-  // A timer starts it; the password is in a file that the running program opens, whoever runs it.
+  // A timer starts it; the password is in a file that the running program opens, as any user.
   restic: {
     units: `{ restic-backups-home = { restartIfChanged = false; wants = [ "network-online.target" ]; after = [ "network-online.target" ]; preStart = "restic cat config";
       environment.RESTIC_PASSWORD_FILE = cfg.passwordFile; serviceConfig = { Type = "oneshot"; User = "backup"; PrivateTmp = true; EnvironmentFile = cfg.environmentFile; ExecStart = [ "/bin/restic backup" ]; }; }; }`,

@@ -6,7 +6,7 @@ import { cache } from "../e2e/boot.ts";
 /** Has our own `lib`, which does all that our modules need, except the documentation of options. */
 export const standInNixpkgs = join(import.meta.dirname, "stand-in");
 
-/** For tests that do not depend on whose library it is. */
+/** For tests that work with any such library. */
 export function nixpkgsOrStandIn(): string {
   return findNixpkgs() ?? standInNixpkgs;
 }

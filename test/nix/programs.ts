@@ -23,7 +23,7 @@ export function newerNix(): readonly string[] | undefined {
   return [join(libraries, loader), "--library-path", libraries, "--argv0", "nix-instantiate", program];
 }
 
-/** `nixfmt` from PATH or the tests' cache, whoever wrote it, if it formats as RFC 166 says. */
+/** `nixfmt` from PATH or the tests' cache, by any author, if it formats as RFC 166 says. */
 export function findNixfmt(): string | undefined {
   const directories = [...(process.env["PATH"] ?? "").split(delimiter), join(cache, "nixfmt/bin")];
   return directories.map((directory) => join(directory, "nixfmt")).find(isOfToday);

@@ -6,7 +6,7 @@ import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 needs("nix").describe("a non-resident sidecar", () => {
   const evaluation = new Evaluation();
   const folder = `secretsConfig.backend = "folder";`;
-  /** One host with a sidecar of each kind; `also` goes into each of them but `ofScope`, `reload` beside what says where secrets are. */
+  /** One host with a sidecar of each kind; `also` goes into each of them but `ofScope`, `reload` beside the place of the secrets. */
   const host = (also: string, reload = "", ofScope = also) => `({ config, lib, pkgs, ... }: {
     secretsStore = {
       enable = true;
@@ -39,7 +39,7 @@ needs("nix").describe("a non-resident sidecar", () => {
     expect([of("Type"), of("RemainAfterExit"), of("Restart")]).toEqual([["oneshot"], ["true"], ["on-failure"]]);
     // There is no process to ask.
     expect(of("ExecReload")).toEqual([]);
-    // What it has published outlasts it, and a restart that finds no store goes on with it.
+    // The published set outlasts it, and a restart during an outage continues with it.
     expect(of("RuntimeDirectoryPreserve")).toEqual(["restart"]);
     expect(of("TimeoutStartSec")).toEqual(["infinity"]);
     expect(evaluation.config(once, sidecar)).toHaveProperty("resident", false);
@@ -115,7 +115,7 @@ needs("nix").describe("a non-resident sidecar", () => {
       expect(assertions).toContain(
         `secretsStore.${option}.resident is false, so nothing would see a change, but reloadOnChange is true: set secretsStore.${option}.secretsConfig.config.reloadOnChange = false, or leave resident away`,
       );
-    // The scope's is an error of its own.
+    // The scope has its own error.
     expect(
       evaluation.complaint(`({ config, lib, pkgs, ... }: {
         systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope {

@@ -54,9 +54,9 @@ needs("nix").describe("a rendered sidecar", () => {
   test("has the example's wiring and sandbox, line by line", () => {
     const text = units("reloadOnChange = true;")["NAME-secrets.service"]?.text ?? "";
     expect(differences(text, "Unit")).toEqual({
-      // A folder may be on a mount of its own; the example says so in a comment.
+      // A folder may be on its own mount; the example says so in a comment.
       rendered: ["RequiresMountsFor=/etc/secrets"],
-      // Of a template, whose instance systemd may not be able to have.
+      // Only the template has it: systemd may not support some instances.
       example: [
         "AssertPathExists=|!/etc/fetcher/NAME.json",
         "AssertPathExists=|!/usr/lib/systemd/systemd-executor",
@@ -85,7 +85,7 @@ needs("nix").describe("a rendered sidecar", () => {
         "X-StopIfChanged=false",
       ],
       example: [
-        // The configuration is in the Nix store, and the secrets in a folder of their own.
+        // The configuration is in the Nix store, and the secrets are in their own folder.
         "BindReadOnlyPaths=-/etc/fetcher/NAME.json",
         "BindReadOnlyPaths=/etc/fetcher/NAME",
         "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH",

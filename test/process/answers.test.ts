@@ -41,7 +41,7 @@ function bodyOf(path: string): string {
 
 async function say(socket: net.Socket, answer: string | readonly string[], closes: boolean): Promise<void> {
   for (const part of typeof answer === "string" ? [answer] : answer) {
-    // Each part is a packet of its own.
+    // Each part is its own packet.
     await new Promise((sent) => socket.write(part, "latin1", sent));
     await new Promise(setImmediate);
   }

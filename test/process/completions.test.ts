@@ -55,7 +55,7 @@ needs("bash").test("then offer the command's options, and each option's values",
   expect(offered("--config", "f")).toEqual(expect.arrayContaining(["folder", "file.json"]));
   expect(offered("--output", "f")).toEqual(["folder"]);
   expect(offered("--set", "")).toEqual([]);
-  // A command of its own.
+  // Its own command.
   expect(offered("run", "--", "fi")).toEqual(expect.arrayContaining(["find", "file.json"]));
 });
 

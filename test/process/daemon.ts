@@ -196,7 +196,7 @@ export class Place {
     for (const id of Object.keys(secrets)) fs.renameSync(temporary(id), join(this.store, id));
   }
 
-  /** Makes the store look as if no file had come or gone for so many seconds: nobody is writing what is missing. */
+  /** Makes the store look as if no file had come or gone for so many seconds, so no missing file is being written. */
   age(seconds = 3600): void {
     const time = Date.now() / 1000 - seconds;
     fs.utimesSync(this.store, time, time);
@@ -288,7 +288,7 @@ export class Place {
 let built: string | undefined;
 
 /**
- * A copy: another build does not disturb it, anybody can read it, and it cannot reach the sd-notify addon, so it uses
+ * A copy: another build does not disturb it, every user can read it, and it cannot reach the sd-notify addon, so it uses
  * systemd-notify(1).
  */
 function builtProgram(): string {

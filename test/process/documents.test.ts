@@ -21,7 +21,7 @@ const of = (...languages: readonly string[]) =>
 describe("a configuration", () => {
   test.each(of("json"))("%s", (_, block) => {
     const directory = temporary();
-    // A module of one's own that the page builds.
+    // The reader's own module, which the page builds.
     for (const { info, code } of blocksOf(block.file, "js"))
       writeFileSync(join(directory, info), code, { flag: "a", mode: 0o644 });
     const config = complete(block);
@@ -177,7 +177,7 @@ test("every block names its language, and a test covers it", () => {
     "dockerfile",
     "yaml",
   ];
-  // The image and its compose file: run.test.ts. What a program prints: docs/how-to/operations.md has a test of its own.
+  // The image and its compose file: run.test.ts. What a program prints: docs/how-to/operations.md has its own test.
   const others = blocks.filter(({ language }) => language !== "text" && !tried.includes(language));
   expect(others.map(titleOf)).toEqual([]);
 });

@@ -46,7 +46,7 @@ needs("gcc").test(
 
 needs("fuse").describe("a sidecar whose file system hangs ends in time", () => {
   const script = join(import.meta.dirname, "hung-file-system.py");
-  /** A place with a file system that hangs at `hung`, and what a program is run by that sees it. */
+  /** A place with a file system that hangs at `hung`, and a wrapper for programs that must see it. */
   function hangingPlace() {
     const place = new Place();
     const hung = place.path("hung");
@@ -198,7 +198,7 @@ describe("a third party's store whose open() hangs", () => {
       await eventually("open()", () => daemon.stderr.includes("OPENING"));
       daemon.signal(signal);
       if (signal === "SIGTSTP") daemon.signal("SIGCONT");
-      // It may go on as another program in the same process.
+      // It may continue as another program in the same process.
       if (signal === "SIGUSR2")
         await eventually(
           "an answer",

@@ -60,5 +60,5 @@ test("npm's package installs the commands, and they work", () => {
   const named = 'import("secrets-sidecar/backend").then((m) => console.log(new m.BackendError("denied", "no").kind))';
   fs.writeFileSync(place.path("author/run.mjs"), named);
   expect(run(process.execPath, place.path("author/run.mjs"))).toBe("denied\n");
-  // npm fetches what a cache of its own does not have.
+  // npm downloads packages that its own cache lacks.
 }, 300_000);

@@ -245,7 +245,7 @@ describe("stop", () => {
     const unit = { INVOCATION_ID: "0".repeat(32), SYSTEMD_EXEC_PID: String(process.pid) };
     const env = { ...unit, RUNTIME_DIRECTORY: other };
     const daemon = await place.start(place.config(["id"]), { env }).ready();
-    // The directory of that unit is none of ours.
+    // The directory of that unit is not ours.
     expect(fs.readdirSync(other)).toEqual([]);
     await daemon.end();
     expect(place.published()).toEqual({});

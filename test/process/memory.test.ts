@@ -125,7 +125,7 @@ test("collects much unused memory at once, a little within about a minute", asyn
   expect(kept([some, 1], [some, minute + 1])).toEqual([true, false]);
 });
 
-/** MiB that nobody shares. */
+/** MiB that no other process shares. */
 function privateMemory(pid: number): number {
   const rollup = fs.readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const sizes = Array.from(rollup.matchAll(/^Private_(?:Clean|Dirty): +(\d+)/gm), ([, size]) => Number(size));

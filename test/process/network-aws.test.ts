@@ -28,7 +28,7 @@ const startWithValue = () =>
     body: operation === "BatchGetSecretValue" ? { SecretValues: [secret], Errors: [] } : secret,
   }));
 
-/** @returns a port where nobody listens. */
+/** @returns a closed port. */
 async function freePort(): Promise<number> {
   const server = net.createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -207,7 +207,7 @@ needs("openssl").describe("Vault over TLS", () => {
     }
     await refuses(place, awsAt(place, standIn.url.replace("http:", "https:")), "no TLS connection", awsKeys);
     expect(standIn.asked).toEqual([]);
-    // It is no Secrets Manager, and says so.
+    // It is not Secrets Manager, and says so.
     await refuses(place, awsAt(place, endpoint), "HTTP status 404", { ...awsKeys, ...ours });
     expect(standIn.asked.length).toBeGreaterThan(0);
   });

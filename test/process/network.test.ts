@@ -237,7 +237,7 @@ needs("root", "mount-namespace").test("resolves a name again when its name serve
   const [resolver, service] = ["127.0.0.77", "late.test"];
   const dns = await nameServer(resolver);
   const file = place.path("resolv.conf");
-  // Nobody answers there.
+  // No server answers there.
   fs.writeFileSync(file, "nameserver 127.0.0.78\n");
   const script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
   const url = `http://${service}:${new URL(standIn.url).port}`;

@@ -45,7 +45,7 @@ export async function refuses(
   return stderr;
 }
 
-/** Starts a daemon, which must publish what the server has. @returns it */
+/** Starts a daemon, which must publish the server's values. @returns it */
 export async function publishes(place: Place, config: object, env: Readonly<Record<string, string>> = {}) {
   const daemon = await place.start(config, { env }).ready();
   expect(place.read("id")).toBe(value);
@@ -99,7 +99,7 @@ export function passOn(url: string): (socket: net.Socket) => void {
   };
 }
 
-/** A proxy that nobody may use, and the variables that name it. */
+/** A proxy that must not be used, and the variables that name it. */
 export async function proxy(): Promise<{ env: Readonly<Record<string, string>>; asked: readonly string[] }> {
   const asked: string[] = [];
   const port = await listener((socket) => socket.once("data", (data) => asked.push(data.toString())));

@@ -97,7 +97,7 @@ describe("--once and --check", () => {
     // What --once publishes without --output is there.
     canaries.watchFiles(place.root, [place.store, place.path("runtime")]);
     canaries.expectNoLeak();
-    // The harness itself: what must be found is found.
+    // The harness itself: the search must find the canaries.
     canaries.watchFiles(place.store);
     expect(canaries.found().length).toBeGreaterThan(0);
   });

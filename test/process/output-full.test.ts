@@ -7,7 +7,7 @@ import { eventually, logLines, Place } from "./daemon.ts";
 const KIB = 1024;
 const large = (letter: string) => letter.repeat(200 * KIB);
 
-/** A place whose output lies on a small tmpfs of its own. */
+/** A place whose output lies on its own small tmpfs. */
 function smallPlace(options: string): Place {
   const place = new Place();
   const mountPoint = place.path("small");

@@ -54,7 +54,7 @@ needs("packages", "package-tools").describe("the packages", () => {
     const [deb, rpm] = { arm64: ["arm64", "aarch64"], x64: ["amd64", "x86_64"] }[other];
     const executable = join(project, `dist/fetcher-${other}`);
     const isMade = !existsSync(executable);
-    // A library for that processor in its place: the compiler for it, and its Bun, are no part of the tests.
+    // A library for that processor stands in: the tests have neither a compiler for it nor its Bun.
     if (isMade) copyFileSync(join(project, `dist/end-${other}.node`), executable);
     const out = mkdtempSync(join(tmpdir(), "fetcher-packages-"));
     try {

@@ -15,7 +15,7 @@ const CANARY = "canary-6f0d";
 /** A place whose secret is `password`; the directory of a run is made in its XDG_RUNTIME_DIR. */
 class RunPlace extends Place {
   constructor(owner = {}) {
-    // In memory, where there is some.
+    // In memory, where the machine has such a file system.
     super("/dev/shm", owner);
     this.put({ password: CANARY });
   }
@@ -199,7 +199,7 @@ describe("--watch", () => {
     "--config",
     place.writeConfig({ onChange: { settle: 0.1, minInterval: 0, ...onChange } }),
   ];
-  /** Says what it has at each start and at each signal. */
+  /** Reports its values at each start and at each signal. */
   const script = (place: RunPlace) => `
 say() { echo "$1 $password $(cat $SECRETS_DIRECTORY/password) $$" >> ${place.path("log")}; }
 trap 'say reloaded' HUP; trap 'say usr1' USR1; trap 'say stopped; exit 0' TERM

@@ -7,7 +7,7 @@ import { codeUnder } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { type Daemon, eventually, Place } from "./daemon.ts";
 
-/** No poll in a test's time: what is seen is seen by inotify. */
+/** No poll in a test's time: every change seen is seen by inotify. */
 const NEVER = 2_000_000;
 const KEYS = 996;
 const OWNER = 65_534;
@@ -16,7 +16,7 @@ const ids = ["tls.crt", "tls.key", "db_password", "nested", ...Array.from({ leng
 /** A secret may have directories in its name. */
 const fileOf = (id: string) => (id === "nested" ? "app/nested" : id);
 
-/** /run/NAME, a link to the newest generation below /run/NAME.d, which is a ramfs of its own. */
+/** /run/NAME, a link to the newest generation below /run/NAME.d, which is its own ramfs. */
 class Secrets {
   readonly link: string;
   readonly mountPoint: string;

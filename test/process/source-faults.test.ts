@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { eventually, Place } from "./daemon.ts";
 
-/** No poll in a test's time: what is seen is seen by inotify. */
+/** No poll in a test's time: every change seen is seen by inotify. */
 const NEVER = 2_000_000;
 
 interface Fault {

@@ -1,4 +1,4 @@
-/** A new version of the program under a running sidecar: the same process continues with it, and nobody notices. */
+/** A new version of the program under a running sidecar: the same process continues with it, unnoticed. */
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

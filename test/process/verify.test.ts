@@ -152,7 +152,7 @@ test("does not publish a refused set after a kill: the earlier set stays", async
   const refused = daemon.lines.find(({ message }) => message.includes("are not published"));
   expect(refused).toMatchObject({ level: "error", message: expect.stringContaining("exited with 3") as string });
   expect(place.published()).toEqual(before);
-  // What it refused is asked for no more; the next change is published, with all that came meanwhile.
+  // The refused set is not requested again; the next change is published, with all others since.
   place.put({ id: "good 2" });
   await daemon.says(/^published/);
   expect(place.published()).toMatchObject({ id: "good 2", late: "good" });

@@ -96,7 +96,7 @@ function secret() {
 
 test("any file is a valid configuration, or causes one line that names the option and shows no value", () => {
   const seen = { accepted: 0, refused: 0 };
-  // What a backend says of its own settings is not looked at here.
+  // This test ignores a backend's errors about its own settings.
   const validate = new Ajv({ strict: false }).compile({ ...configurationSchema(), allOf: [true] });
   fc.assert(
     fc.property(fc.oneof(json, nearly, wrongInOnePlace, wrongInOnePlace), (input) => {

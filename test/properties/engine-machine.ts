@@ -1,4 +1,4 @@
-/** A sidecar and everything that may happen to it: what fails, what heals, and what the service has read. */
+/** A sidecar and everything that may happen to it: failures, recoveries, and the bytes that the service has read. */
 import fc from "fast-check";
 import {
   existsSync,
@@ -34,7 +34,7 @@ const GOOD = `{{a}}-${B}`;
 /** Templates that take every value, that take only some, or that cannot be read at all. */
 const templates = [GOOD, "{{a}}", `only ${B}`, "nothing", "{{", "{{unknown}}"] as const;
 const published = ["a", "b", "app.ini", "secrets.env", ".fetcher-state"] as const;
-/** The text that somebody else writes into a published file. */
+/** The text that a stranger writes into a published file. */
 const ALTERED = "altered";
 
 /** Everything that may happen. The engine itself does none of it. */
@@ -94,7 +94,7 @@ export class Machine {
   /** What the service read at its last start. */
   #seen: Readonly<Record<string, string>> = {};
   #text: string = GOOD;
-  /** The template has changed since somebody last asked the sidecar to read it. */
+  /** The template has changed since the sidecar was last asked to read it. */
   #isTemplateNews = false;
   #blocked: string | undefined;
   #values = 0;
@@ -323,7 +323,7 @@ export class Machine {
     }
   }
 
-  /** Puts a directory in the place of a file, which rename(2) does not replace. */
+  /** Replaces a file with a directory, which rename(2) does not replace. */
   #block(file: string): void {
     const path = this.#pathOf(file);
     if (this.#blocked !== undefined || path === undefined || !existsSync(path)) return;

@@ -12,7 +12,7 @@ import { type Event, event, ids, Machine, type Options, options, origin, trouble
 /** Seconds in which all comes right: a poll, a retry, a lease that was put off, the start limit. */
 const BOUND = 240;
 
-/** The last thing that somebody asks for, and what stands in the way of it for a time. */
+/** The last request, and the temporary obstacle. */
 const ending = fc.record({
   changes: fc.subarray([...ids]),
   trouble: fc.array(trouble, { maxLength: 4 }),
@@ -30,7 +30,7 @@ async function live(chosen: Options, events: readonly Event[], end: Ending): Pro
   }
   machine.mendStore(end.changes);
   for (const event of end.trouble) await machine.apply(event);
-  // Without reloadOnChange nobody looks, and no template is read, until somebody asks for it.
+  // Without reloadOnChange the sidecar does not look, and reads no template, until asked.
   if (end.reload || !chosen.reloadOnChange || machine.isTemplateNews) await machine.apply({ what: "reload" });
   await machine.pass(end.seconds);
   machine.check();
@@ -61,7 +61,7 @@ function expectAllDone(machine: Machine, { action }: Options): void {
 
 /** What was found before. */
 const known: [Options, Event[], Ending][] = [
-  // No set could take the one value beside the other, which the store replaced a minute later: nobody asked for the first again.
+  // No set could take the one value beside the other, which the store replaced a minute later: the first one was never requested again.
   [
     { reloadOnChange: false, optional: false, action: "restart", settle: 0, lease: true, links: false },
     [

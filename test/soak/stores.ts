@@ -7,7 +7,7 @@ import { GuestVault, url } from "../e2e/vault-server.ts";
 
 export interface Outage {
   readonly name: string;
-  /** Whether the store takes new values meanwhile. */
+  /** Whether the store accepts new values during the outage. */
   readonly writable: boolean;
   begin(): Promise<unknown>;
   end(): Promise<unknown>;
@@ -60,7 +60,7 @@ export function folder(guest: Guest, name: string): SoakStore {
   };
 }
 
-/** Another folder, whose sidecar has no process that stays. */
+/** Another folder, whose sidecar is not resident. */
 export function onChange(guest: Guest, name: string): SoakStore {
   const store = folder(guest, name);
   const config = {
@@ -88,7 +88,7 @@ export function nixops(guest: Guest, name: string): SoakStore {
         onChange: { action: "reload" },
       },
       sidecar: { service: [`BindReadOnlyPaths=${directory}`] },
-      // The program can reload: it reports that, and goes on.
+      // The program can reload: it reports that, and keeps running.
       target: {
         service: [`ExecReload=/bin/sh -c 'echo "reload file=$$(cat /tmp/token)" >>/var/lib/pairs/${name}.log'`],
       },

@@ -23,7 +23,7 @@ export async function looksLike(guest: Guest): Promise<Traces> {
   };
 }
 
-/** @returns the number of checks. @throws with what is there that was not there before. */
+/** @returns the number of checks. @throws with everything that was not there before. */
 export async function expectNothingLeft(
   guest: Guest,
   before: Traces | undefined,

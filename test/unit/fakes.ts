@@ -247,7 +247,7 @@ export class FakeSystemd implements Systemd {
     return Promise.resolve(this.goesDown);
   }
 
-  /** The service dies for good. */
+  /** The service dies, and does not come back. */
   fail(): void {
     const enteredInactiveAt = this.#clock.monotonic();
     this.state = { ...this.state, activeState: "failed", subState: "failed", enteredInactiveAt };

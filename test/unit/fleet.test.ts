@@ -10,7 +10,7 @@ const [sidecars, interval] = [200, 10];
 const mean = sidecars / interval;
 const plan = { sidecars, interval, duration: 140, startWithin: 1, outage: { from: 60, to: 80 }, seed: 7 };
 
-/** Published into memory where there is some: a disk would only be waited for. */
+/** Published into memory where the machine has such a file system: a disk would only cost time. */
 const course = (jitter: boolean): Promise<Course> =>
   simulate({ ...plan, jitter }, freshDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined));
 

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { MemorySeries } from "../soak/memory.ts";
 
-/** A quarter of an hour of a process that makes garbage for 70 s and collects it, and keeps something for good. */
+/** A quarter of an hour of a process that makes garbage for 70 s and collects it, and keeps some of it. */
 function slopeOf(keptPerHour: number): number {
   const series = new MemorySeries();
   for (let at = 0; at <= 1000; at += 1) {
@@ -10,7 +10,7 @@ function slopeOf(keptPerHour: number): number {
     const kib = 12_000 + garbage + (keptPerHour * 1024 * at) / 3600;
     series.add(1, at, { own: kib, uss: kib + at });
   }
-  // Another one, which was not there for as long.
+  // Another one, which ran for a shorter time.
   for (let at = 900; at <= 1000; at += 1) series.add(2, at, { own: at * 100, uss: at * 100 });
   return series.slope(100)?.own ?? NaN;
 }

@@ -27,7 +27,7 @@ beforeEach(() => {
   fakeGo("go1.999.0");
 });
 
-/** What it is asked to build is what the files in the place of Vault's own say. */
+/** A fake go, whose build copies the file that replaces Vault's own. */
 function fakeGo(version: string, build = 'cat vault/helper/builtinplugins/registry_min.go >"$output"') {
   const script = `#!/bin/sh
 previous=

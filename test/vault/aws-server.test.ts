@@ -41,7 +41,7 @@ needs("vault-aws-login").describe("login with AWS IAM at a real server", () => {
       await server.write(`auth/aws/role/${name}`, {
         auth_type: "iam",
         bound_iam_principal_arn: `arn:aws:iam::123456789012:user/${user}`,
-        // Else Vault asks IAM for the user's own id, with credentials of its own.
+        // Otherwise Vault asks IAM for the user's own id, with its own credentials.
         resolve_aws_unique_ids: false,
         token_policies: "app",
       });

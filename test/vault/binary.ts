@@ -8,7 +8,7 @@ export type Product = "bao" | "vault";
 
 const products: readonly Product[] = ["vault", "bao"];
 
-/** The program of this product in $PATH, else in the tests' cache; undefined: there is none. */
+/** This product's program in $PATH, otherwise in the tests' cache; undefined if neither has it. */
 export function serverBinary(product: Product | undefined = serversHere()[0]): string | undefined {
   if (product === undefined) return undefined;
   const directories = (process.env["PATH"] ?? "").split(delimiter).filter((directory) => directory !== "");

@@ -66,7 +66,7 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     return { user: user.value.toString(), password: password.value.toString(), ...user };
   }
 
-  /** Visits as the engine does, each after what the one before asked for. @returns what it has then. */
+  /** Visits as the engine does, each when the previous one asked for it. @returns the last result. */
   async function visit(vault: Observed, seconds: number) {
     const end = now + seconds;
     let pair = await pairOf(vault);

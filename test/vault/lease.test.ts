@@ -1,4 +1,4 @@
-/** Secrets with leases at a real server: made once, kept alive, replaced in time, ended when nobody uses them. */
+/** Secrets with leases at a real server: created once, kept alive, replaced in time, and ended when unused. */
 import { randomBytes, X509Certificate } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -61,7 +61,7 @@ onEachServer("login at a real server", [], (product) => {
   };
   const requests = (part: string) => forwarder.requests.filter((line) => line.includes(part)).length;
 
-  /** A role of its own with this name. */
+  /** Its own role with this name. */
   async function role(name: string, more: object = {}) {
     await server.write(`auth/approle/role/${name}`, { token_policies: ["app"], ...more });
     const { body } = await server.read(`auth/approle/role/${name}/role-id`);
@@ -179,7 +179,7 @@ onEachServer("login at a real server", [], (product) => {
     const vault = await open({ tokenPath: await file("token", await token({ period: "24s" })) });
     await textOf(vault, "db");
     await until(() => requests("lookup-self") >= 1 && forwarder.answers === forwarder.requests.length);
-    // A way to the server and back: what it said of the token has arrived by then, too.
+    // A round trip to the server: its earlier answer about the token has arrived by then, too.
     await textOf(vault, "db");
     await forwarder.down();
     await until(() => vault.said.some((line) => line.includes("cannot renew the token: ")));
@@ -426,7 +426,7 @@ async function startAgent(program: string, directory: string, config: string) {
   return agent;
 }
 
-/** As Kubernetes signs them; nobody checks the signature here. */
+/** As Kubernetes signs them; the signature is not checked here. */
 function serviceAccountToken(id = "reviewer"): string {
   const claims = {
     iss: "kubernetes/serviceaccount",

@@ -1,5 +1,5 @@
 /**
- * A vault backend, used as the engine uses it. In the end, the test searches everything that anybody could see of it
+ * A vault backend, used as the engine uses it. In the end, the test searches everything that others could see of it
  * for canaries.
  */
 import { inspect } from "node:util";

@@ -547,7 +547,7 @@ describe("a stand-in server", () => {
   });
 
   test("a poll survives an idle connection that the server closes just as it is used", async () => {
-    // The question before is what engine is at that place. No token is looked up meanwhile, on that connection.
+    // The previous request asks which engine is at that place. No token look-up uses that connection meanwhile.
     const vault = await openVault({ url: server.url, path: "app", auth: { method: "none" } }, canaries);
     let closed = 0;
     server.answering = ({ path }, _, socket) => {

@@ -57,7 +57,7 @@ export class Postgres {
     return postgres;
   }
 
-  /** Whether somebody can log in. */
+  /** Whether this user can log in. */
   letsIn(user: string, password: string): boolean {
     return this.#psql(user, password, "select 1") === 0;
   }

@@ -21,7 +21,7 @@ export interface Reply {
 export interface CallOptions {
   readonly token?: string | undefined;
   readonly namespace?: string;
-  /** true: any status will do; else the call throws at a refusal, so a test whose preparation fails stops there. */
+  /** true: any status is accepted; otherwise the call throws at a refusal, so a test whose preparation fails stops there. */
   readonly any?: boolean;
 }
 
@@ -151,7 +151,7 @@ export class VaultServer {
     await until(async () => (await this.call("GET", "sys/health", undefined, { any: true })).status === 200);
   }
 
-  /** The kernel still takes connections, but nobody answers. Returns when all threads of the server stand still. */
+  /** The kernel still takes connections, but the server does not answer. Returns when all its threads are stopped. */
   async freeze(): Promise<void> {
     this.#child?.kill("SIGSTOP");
     const tasks = `/proc/${String(this.#child?.pid)}/task`;

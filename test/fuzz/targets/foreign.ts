@@ -180,7 +180,7 @@ export const foreignAnswers = target({
   }),
   found: [
     { ...works, settings: { how: "throw", what: new TypeError(CANARY) } },
-    // The module's own rejection, which nobody else would handle.
+    // The module's own rejection, which no other code handles.
     { ...works, source: { how: "reject", what: new Error(CANARY) } },
     { ...works, describe: { how: "return", what: Object.create(null) } },
     { ...works, describe: { how: "return", what: Buffer.from(CANARY) } },

@@ -1,5 +1,5 @@
 # A stand-in for the flake of nixpkgs, of our own, beside a lib of nixpkgs: what flake.nix asks of it, in derivations
-# that nobody builds.
+# that is never built.
 {
   outputs =
     _:
@@ -72,7 +72,7 @@
     in
     {
       lib = lib // {
-        # A machine that nobody starts.
+        # A machine that never starts.
         nixosSystem =
           { system, modules }:
           assert builtins.all (module: builtins.isAttrs module || builtins.pathExists module) modules;

@@ -45,7 +45,7 @@ in
   writeText = file;
   writeShellScript = name: text: file name "#!/bin/sh\n${text}\n";
 
-  # The one derivation of nix/ that is no package: configuration that is checked as it is copied. The tests check it.
+  # The only derivation in nix/ besides packages: it checks the configuration while it copies it. The tests check it.
   runCommand =
     name: env: script:
     assert

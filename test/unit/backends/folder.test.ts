@@ -260,7 +260,7 @@ describe("a change during a fetch", () => {
     const link = join(root, "current");
     await symlink("generation-0", link);
     const backend = await open(link);
-    // A process of its own: here the swaps would wait for the reads.
+    // Its own process: here the swaps would wait for the reads.
     const swapper = spawn(process.execPath, ["-e", swapWithoutEnd, link, ...names], { stdio: "ignore" });
     const ended = once(swapper, "exit");
     try {
@@ -393,7 +393,7 @@ describe("nixops", () => {
   });
 });
 
-/** Root reads any file; nobody does not. @returns the way back. */
+/** Root reads any file; the user nobody does not. @returns the way back. */
 function withoutRoot(): () => void {
   if (process.geteuid?.() !== 0) return () => undefined;
   process.seteuid?.(65534);

@@ -13,7 +13,7 @@ import { temporary } from "../../contract/temporary.ts";
 
 const canary = "canary-5a1f60c2";
 
-/** The bundle, loaded by Node itself: vitest would load a third party's module by means of its own. */
+/** The bundle, loaded by Node itself: vitest would load a third-party module in its own way. */
 let backendNames: typeof table.backendNames;
 let loadBackend: typeof table.loadBackend;
 let bundle: Awaited<ReturnType<typeof temporary>>;

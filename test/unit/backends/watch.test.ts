@@ -74,7 +74,7 @@ function replace(directory: string, by: string): Promise<void> {
   return Promise.resolve();
 }
 
-/** Does `swap` in the place of the first fs.watch(DIRECTORY). @returns how often. */
+/** Does `swap` instead of the first fs.watch(DIRECTORY). @returns how often. */
 function atWatchOf(directory: string, swap: (arm: () => fs.FSWatcher) => fs.FSWatcher): () => number {
   const watch = fs.watch as (...args: unknown[]) => fs.FSWatcher;
   let times = 0;

@@ -1,4 +1,4 @@
-/** Which manager a sidecar asks: with the wrong one a rotation would restart nothing, or somebody else's service. */
+/** Which manager a sidecar asks: with the wrong one a rotation would restart nothing, or another user's service. */
 import { describe, expect, test } from "vitest";
 import { isBelowUserManager, userScope } from "../../../src/config/scope.ts";
 

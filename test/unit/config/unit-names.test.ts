@@ -16,7 +16,7 @@ test("names that differ only in special characters have their own sidecars, whic
   expect([names.sidecarOf("app@a"), names.otherSidecarOf("app@a")]).toEqual(["app-a-secrets", "app_40a-secrets"]);
   expect(names.otherSidecarOf(String.raw`a\b:c`)).toBe("a_5cb_3ac-secrets");
   expect(names.keepsItsName("app@a")).toBe(false);
-  // app-a-secrets may be that of app-a.
+  // app-a-secrets may belong to app-a.
   expect(names.sidecarsFor("app@a")[0]).toBe("app_40a-secrets.service");
 });
 

@@ -39,7 +39,7 @@ describe("a helper command", () => {
       onTestFinished(() => {
         endNoted(noted);
       });
-      // In a session of its own it is not killed with the program.
+      // In its own session it is not killed with the program.
       const daemon = `setsid sh -c 'echo $$ >"$0"; exec sleep 600' "$1" &`;
       const script = `${daemon} until [ -s "$1" ]; do sleep 0.01; done; echo "the secret"`;
       const stop = new AbortController();

@@ -1,4 +1,4 @@
-/** A path of the operator's may lead to anything. Reading it must neither wait for ever nor take all memory. */
+/** An operator's path may lead to anything. Reading it must neither wait for ever nor take all memory. */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createServer } from "node:net";

@@ -1,4 +1,4 @@
-/** A laptop or a machine that was suspended: what ended meanwhile must not count as valid. */
+/** A laptop or a machine that was suspended: a lease that ended during the sleep must not count as valid. */
 import { uptime } from "node:os";
 import { expect, test } from "vitest";
 import { SleepingClock } from "../../../src/contract/sleeping-clock.ts";

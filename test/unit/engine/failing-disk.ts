@@ -42,7 +42,7 @@ export class FailingDisk {
     return this.#left !== Infinity;
   }
 
-  /** Does the work of somebody else, whose disk works. */
+  /** Does another program's work, whose disk works. */
   aside<T>(work: () => T): T {
     const left = this.#left;
     this.heal();

@@ -10,7 +10,7 @@ function owing() {
   const held = new HeldValues(clock);
   const owed = new Owed(["a", "b"], held, clock, () => 0.5);
   for (const id of ["a", "b"]) held.set(id, { value: Buffer.from(`${id}0`), version: "0" });
-  /** A round: what the store has answered for which id, and what came of it. */
+  /** A round: the store's answer for each id, and the result. */
   const settle = (
     answers: Readonly<Record<string, Outcome>>,
     publish: Exclude<PublishResult, object> | "published",

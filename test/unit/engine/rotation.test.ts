@@ -8,7 +8,7 @@ import { freshDirectory, type Options, startSidecar } from "./running-sidecar.ts
 
 const canary = "canary-7e57";
 
-/** A sidecar whose verify command is this text of sh; `$1` is a directory for what it notes. */
+/** A sidecar whose verify command is this text of sh; `$1` is a directory for its notes. */
 async function verifying(script: string, timeout = 30) {
   const notes = freshDirectory();
   const verify = { command: ["sh", "-c", script, "verify", notes], timeout };
@@ -148,7 +148,7 @@ describe("verify", () => {
 });
 
 describe("a start with an earlier published set", () => {
-  /** a1 and b1 are published, and the store has other values by now. The script is of sh, with `$1` for what it notes. */
+  /** a1 and b1 are published, and the store has other values now. The script is of sh, with `$1` for its notes. */
   async function secondLife({
     script,
     values = { a: "a2", b: "b1" },

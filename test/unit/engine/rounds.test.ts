@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { startSidecar } from "./running-sidecar.ts";
 
-/** What Node throws where a call fails that no code of ours expects. */
+/** Node's error for a failed call that our code does not expect. */
 function refused(): never {
   throw Object.assign(new Error("not to be shown"), { code: "EMFILE", syscall: "uv_resident_set_memory" });
 }

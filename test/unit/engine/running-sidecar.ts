@@ -34,7 +34,7 @@ export interface Options {
   /** Runs after the sidecar has read what is published, and before the first fetch. */
   readonly opened?: () => void;
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
-  /** A reload reads the configuration's file. These reads are real, and the fake clock stands still meanwhile. */
+  /** A reload reads the configuration's file. These reads are real, and the fake clock does not advance during them. */
   readonly isConfigurable?: boolean;
   /** Runs at the end of each round. */
   readonly idle?: () => void;
@@ -51,7 +51,7 @@ export function freshDirectory(parent = tmpdir()): string {
 }
 
 /**
- * Puts a directory in the place of a file, which rename(2) does not replace: this stops a publish, like a full disk.
+ * Replaces a file with a directory, which rename(2) does not replace: this stops a publish, like a full disk.
  */
 export function block(path: string): () => void {
   renameSync(path, `${path}.aside`);

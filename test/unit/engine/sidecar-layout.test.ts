@@ -155,7 +155,7 @@ describe("a failed write is repeated later, even if no secret changes", () => {
     await life.clock.advance(100);
     expect([life.file("a"), life.file("b")]).toEqual(["a1", "b1"]);
     expect(life.notifier.last).not.toContain("not published");
-    // It may have started meanwhile, and have read a2.
+    // It may have started since, and have read a2.
     expect(life.restarts()).toBe(1);
   });
 });

@@ -199,7 +199,7 @@ describe("the mark of a due action", () => {
       directory: first.directory,
       clock: first.clock,
       config: { service: [] },
-      // A directory in the place of the state: like a full disk, it stops the write.
+      // A directory instead of the state: like a full disk, it stops the write.
       opened: () => {
         const state = join(first.directory, ".fetcher-state");
         rmSync(state);

@@ -1,4 +1,4 @@
-/** The sidecar repairs what somebody does to the published set. */
+/** The sidecar repairs damage to the published set. */
 import { chmodSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

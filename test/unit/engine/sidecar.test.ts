@@ -146,7 +146,7 @@ describe("rotation", () => {
     sidecar.reload();
     await clock.advance(0);
     expect(log.at("notice").at(-1)).toMatch(/^fetched again: nothing new is published: secret "a": connection refused/);
-    // And what could not be had is had as soon as the store answers.
+    // And the missing secret arrives as soon as the store answers.
     store.down = undefined;
     store.put("a", "a2");
     await clock.until(() => log.at("notice").includes("published 1 changed secret"), 31);

@@ -1,4 +1,4 @@
-/** Links on the way to a store: where systemd must look for a new generation that somebody swaps in. */
+/** Links on the path to a store: where systemd must look for a new generation. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,5 +1,5 @@
 /**
- * What lstat(2) said about a file decides whether it is ours: one error of the disk must not make ours somebody else's.
+ * What lstat(2) said about a file decides whether it is ours: one disk error must not turn ours into a stranger's.
  */
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";

@@ -50,7 +50,7 @@ test.each(values)(
     const text = execFileSync("sh", ["-c", `printf %s ${written("sh", value)}`], { encoding: "utf8" });
     expect(text).toBe(value);
     const line = encodeEnvFile([{ id: "a", value: Buffer.from(value), env: undefined, restricted: false }]).content;
-    // There the last line end is no part of the value.
+    // There the last line end does not belong to the value.
     expect(line.toString("utf8")).toBe(`a=${written("sh", value.replace(/\n$/, ""))}\n`);
   },
 );

@@ -140,7 +140,7 @@ test.each([
 });
 
 describe("permissions of a rendered file", () => {
-  /** Octal mode, and the owner's numbers where there are some. */
+  /** Octal mode, and the owner's numbers if it has any. */
   async function permissions(template: object, ids: string[], defaultMode = 0o444) {
     const secrets = Object.fromEntries(ids.map((id) => [id, all[id]]));
     const config = configOf({ secrets, templates: { x: { template: "/t", ...template } } });
@@ -149,7 +149,7 @@ describe("permissions of a rendered file", () => {
     const { mode, uid, gid } = (await FilePermissions.of(config, defaultMode)).ofTemplate(first, new Set(ids));
     return [mode.toString(8), uid, gid];
   }
-  // A user can give a file to nobody else, and only to a group of their own.
+  // An ordinary user can give a file to no other user, and only to one of their own groups.
   const isRoot = process.geteuid?.() === 0;
   const me = isRoot ? 5 : process.geteuid?.();
   const group = isRoot ? 7 : process.getegid?.();

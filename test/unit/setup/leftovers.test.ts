@@ -1,4 +1,4 @@
-/** What a killed `fetcher add` or `fetcher remove` leaves: nothing of it may stay for ever, and nothing may be lost. */
+/** The remains of a killed `fetcher add` or `fetcher remove`: none may stay for ever, and nothing may be lost. */
 import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
@@ -135,7 +135,7 @@ test("describes a change that fails half-way, or whose remains cannot be removed
   changes.remove(join(places.configDirectory, "web.json"));
   const [aside = ""] = fs.readdirSync(places.configDirectory);
   fs.rmSync(join(places.configDirectory, aside), { recursive: true });
-  // It was there a moment ago: what is done is done, all the same.
+  // It was there a moment ago, and the change is still complete.
   expect(() => {
     changes.keep();
   }).not.toThrow();

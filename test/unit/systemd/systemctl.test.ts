@@ -76,7 +76,7 @@ describe("systemctl show", () => {
       "ConditionResult=no\nConditionTimestampMonotonic=7\nResult=success\n",
       { unmet: "one of its conditions (ConditionPathExists= and others)" },
     ],
-    // systemd has unloaded it meanwhile, and knows of no test.
+    // systemd has unloaded it since, and knows of no test.
     ["ConditionResult=no\nConditionTimestampMonotonic=0\nResult=success\n", { unmet: undefined }],
     ["ConditionResult=no\nResult=exec-condition\n", { unmet: "its ExecCondition=" }],
     ["ConditionResult=yes\nResult=exit-code\n", { unmet: undefined }],

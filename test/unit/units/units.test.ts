@@ -209,7 +209,7 @@ describe("the units that look at the store for an on-change sidecar", () => {
         "BindPaths=/run/hello-secrets-refresh/ways",
       ]) as string[],
     );
-    // Whoever could write beside them could put a link in the place of one.
+    // A user who could write beside them could replace one with a link.
     expect(lines(all.get("hello-secrets.service"))).not.toContain("BindPaths=/run/hello-secrets-refresh");
     expect(lines(all.get("hello-secrets.service"))).not.toContain("PartOf=hello.service");
     expect(triggers(all.get("hello-secrets-watch.path"))).toEqual([

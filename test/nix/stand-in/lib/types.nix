@@ -186,7 +186,7 @@ rec {
     type:
     lazyAttrsOf type
     // {
-      # Names whose definitions all have a false condition are not there.
+      # Names whose definitions all have a false condition are absent.
       merge =
         loc: defs:
         mapAttrs (_: element: element.value) (
