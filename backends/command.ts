@@ -84,7 +84,7 @@ const command: BackendModule<Settings, Source> = {
 
   parseSettings: (settings) => parse(Settings, settings),
 
-  /** A source without `args` gets its id as the only argument, or none where it has a command of its own. */
+  /** A source without `args` gets its id as the only argument, or none if it has its own command. */
   parseSource(id, input, settings) {
     const source = parse(Source, input);
     const program = source.command ?? settings.command;
@@ -114,7 +114,7 @@ export default command;
 
 /** A program gives no version, so we count its outputs as they change. */
 class Versions {
-  /** Exists in this process only, so that the digests tell nobody else anything. */
+  /** Exists in this process only, so that the digests reveal nothing to others. */
   readonly #key = randomBytes(32);
   readonly #seen = new Map<string, { readonly digest: string; readonly count: number }>();
 

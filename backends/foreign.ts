@@ -41,7 +41,7 @@ export async function loadForeignBackend(name: string, baseDirectory: string): P
 }
 
 /**
- * The module runs as we do, as root: nobody else may be able to change it, or to put another in its place.
+ * The module runs as we do, as root: no other user may be able to change or replace it.
  *
  * @returns its real path.
  */
@@ -59,7 +59,7 @@ async function trusted(named: string): Promise<string> {
           `${shown} belongs to another user (uid ${uid}), who could change what fetcher runs`,
         );
       }
-      // In a sticky directory (/tmp, /nix/store) nobody can replace what belongs to another.
+      // In a sticky directory (/tmp, /nix/store) users cannot replace each other's files.
       if ((mode & 0o022) !== 0 && (at === path || (mode & 0o1000) === 0)) {
         throw new ConfigError("backend", `not only its owner can write to ${shown}: run chmod go-w on it`);
       }
@@ -270,7 +270,7 @@ function translate(name: string, error: unknown, kind: BackendErrorKind): Error 
   return new BackendError(kind, `backend ${name} failed with an unexpected error (${known})`);
 }
 
-/** For a method that is not async: if it is async all the same, its promise would be taken for the result. */
+/** For a method that is not async: if it is async anyway, its promise would be taken for the result. */
 function guard<T>(name: string, call: () => T): T {
   let result: T;
   try {

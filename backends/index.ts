@@ -3,7 +3,7 @@ import type { BackendModule } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
 import { didYouMean } from "../src/contract/nearest.ts";
 
-/** Each `import()` becomes a chunk of its own in the bundle, which is loaded only when used. */
+/** Each `import()` becomes its own chunk in the bundle, which is loaded only when used. */
 const backends = new Map<string, () => Promise<{ default: BackendModule }>>([
   ["folder", () => import("./files/folder.ts")],
   ["nixops", () => import("./files/nixops.ts")],
@@ -26,7 +26,7 @@ export function isForeign(name: string): boolean {
  * @param name in the table, or the path of an ES module: what has a `/` in it or ends in `.js`, `.mjs`, `.ts` or `.mts`.
  * @param baseDirectory where a relative path starts: the directory of the configuration file.
  * @throws ConfigError at "backend": unknown name, or a module that does not exist, that others can write to, that
- *   cannot be loaded, or whose default export is no backend.
+ *   cannot be loaded, or whose default export is not a backend.
  */
 export async function loadBackend(name: string, baseDirectory: string): Promise<BackendModule> {
   const load = backends.get(name);

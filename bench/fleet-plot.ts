@@ -29,7 +29,7 @@ export async function simulation(): Promise<void> {
 }
 
 async function courseOf(of: Plan): Promise<Course> {
-  // Memory, where there is some: 10,000 directories on a disk would only be waited for.
+  // Memory, if the machine has such a file system: 10,000 directories on a disk would only cost time.
   const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "fetcher-simulation-"));
   try {
     return await simulate(of, directory);

@@ -1,4 +1,4 @@
-/** A fleet of sidecars on a clock that nobody waits for: the program's own engine and publisher, at a store that counts. */
+/** A fleet of sidecars on a simulated clock: the program's own engine and publisher, at a store that counts. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
@@ -103,7 +103,7 @@ function configOf(output: string) {
   );
 }
 
-/** Goes from one millisecond in which somebody wakes to the next one. */
+/** Jumps from one millisecond in which something wakes to the next one. */
 class SimulatedClock implements Clock {
   /** ms */
   #now = 0;

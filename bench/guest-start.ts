@@ -18,13 +18,13 @@ export interface GuestTimes {
   readonly node: number;
   readonly resident: number;
   readonly notResident: number;
-  /** From a rename in the store, beyond the settle time, until the service's program runs anew. */
+  /** From a rename in the store, beyond the settle time, until the service's program runs again. */
   readonly restart: number;
   /** The same from the call of `systemctl restart` by hand. */
   readonly byHand: number;
 }
 
-/** @returns undefined where there is no such guest here. */
+/** @returns undefined without such a guest here. */
 export function whyNoGuest(): string | undefined {
   if (process.getuid?.() !== 0) return "systemd-nspawn wants root";
   if (existsSync(join(treePath(SUITE), "etc/fetcher-guest-packages"))) return undefined;

@@ -32,7 +32,7 @@ export async function measureResident(bench: Bench, changes: number): Promise<Fi
   const all = bench.peers.map((peer, index) => new Residents(bench, peer, `resident-${index}`));
   for (let count = 1; count <= INSTANCES; count++) {
     for (const residents of all) await residents.add();
-    // Two polls, after which most of what a first one loads is there.
+    // Two polls, after which most of a first one's code is loaded.
     await sleep(2 * POLL * 1000 + 1000);
     for (const residents of all) residents.weigh();
   }
@@ -51,7 +51,7 @@ export async function measureResident(bench: Bench, changes: number): Promise<Fi
   return all.map((residents) => residents.figures());
 }
 
-/** One instance, with a port of its own to Vault. */
+/** One instance, with its own port to Vault. */
 interface Resident {
   readonly instance: Instance;
   readonly forwarder: Forwarder;

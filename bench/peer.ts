@@ -202,12 +202,12 @@ const shellLoop: Peer = {
   },
 };
 
-/** A runtime of fetcher that does nothing but be there: it asks nobody. */
+/** A runtime of fetcher that only exists: it asks no store. */
 function bareRuntime(name: string, path: string): Peer {
   return {
     name,
     follows: false,
-    // What is no name of the other's means nothing to it.
+    // Names that the other does not know mean nothing to it.
     env: environmentOfExecutable,
     command: ({ directory }) => {
       const write = KEYS.map((key) => `fs.writeFileSync(${JSON.stringify(join(directory, "out", key))}, "1")`);

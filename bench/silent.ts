@@ -1,4 +1,4 @@
-/** For many sidecars in one process: nobody reads what each of them says. */
+/** For many sidecars in one process: their messages have no reader. */
 import type { Log } from "../src/runtime/log.ts";
 import type { Notifier } from "../src/systemd/notify.ts";
 

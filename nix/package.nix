@@ -84,7 +84,7 @@ stdenv.mkDerivation (finalAttrs: {
         python3
       ]
   );
-  # For sd-notify; the executable has an addon of its own.
+  # For sd-notify; the executable has its own addon.
   buildInputs = lib.optional (!isExecutable) systemd;
 
   configurePhase = ''
@@ -129,7 +129,7 @@ stdenv.mkDerivation (finalAttrs: {
     cp node_modules/sd-notify/build/Release/*.node $lib/node_modules/sd-notify/build/Release/
     # What finds the addon for it.
     cp -r node_modules/{bindings,file-uri-to-path} $lib/node_modules/
-    # Node is without npm at run time; a first line of its own would bring the one with npm along.
+    # Node is without npm at run time; its own first line would bring in the one with npm.
     chmod -x $lib/dist/fetcher.js
     makeWrapper ${nodejs-slim_24}/bin/node $out/bin/fetcher --add-flags "--disable-sigusr1 $lib/dist/fetcher.js" \
       --suffix PATH : ${lib.makeBinPath [ util-linux ]}

@@ -24,7 +24,7 @@ export async function bundle(outdir, native = "") {
     outdir,
     define: { FETCHER_VERSION: JSON.stringify(version), FETCHER_NATIVE: JSON.stringify(native) },
   };
-  // systemd waits for its generators: as a generator the program loads files of its own, and shares none with the rest.
+  // systemd waits for its generators: as a generator the program loads its own files, and shares none with the rest.
   const generator = await build({ ...options, entryPoints: { "chunks/generator": "src/cli/as-generator.ts" } });
   const plugins = [...bundleOptions.plugins, generatorApart];
   const program = await build({ ...options, plugins, entryPoints: { fetcher: "src/start.ts" } });
@@ -75,7 +75,7 @@ function withoutWrappers(code) {
 
 /**
  * Many source files import the same libraries of Node. As CommonJS each of these imports would ask for the library, and
- * wrap all of its names, once more: a tenth of what the executable does until it is ready (measured).
+ * wrap all of its names, once more: a tenth of the executable's work until it is ready (measured).
  *
  * @param text an ES module as esbuild writes it.
  */

@@ -31,7 +31,7 @@ trap 'exit 1' INT TERM HUP
 # mktemp makes it 0700, and an unprivileged service in the guest could not pass.
 chmod 0755 "$building"
 
-# debootstrap does not ask apt for the mirror or the proxy. Where apt names no mirror, debootstrap has one of its own.
+# debootstrap does not ask apt for the mirror or the proxy. If apt names no mirror, debootstrap has its own.
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -m 1 '/debian/*$' || :)
 eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
 [ -z "${http_proxy:-}" ] || export http_proxy

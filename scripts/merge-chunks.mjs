@@ -43,7 +43,7 @@ export async function mergeChunks(root, outputs, source) {
       return merged.includes(from) ? undefined : { path: to, namespace: "shared", pluginData: path };
     });
     onLoad({ filter: /.*/, namespace: "whole" }, () => ({
-      // Its work first, so that the order stays as it was.
+      // Its work first, so that the order stays.
       contents: [`import "./${main}";`, ...whole].join("\n"),
       resolveDir: root,
     }));
@@ -63,7 +63,7 @@ function loadedBy(path, outputs, found = new Set()) {
 }
 
 /**
- * A chunk's name must depend on its content: a process that is still running looks for the chunks of its own build.
+ * A chunk's name must depend on its content: a process that is still running looks for its own build's chunks.
  * esbuild's hash is that of the chunk before the merge.
  */
 function renamed(root, outputs, main) {

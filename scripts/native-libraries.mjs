@@ -77,7 +77,7 @@ const instructions = {
 };
 
 /**
- * Where each part lies in the file. The part that is written to at load time has a page of its own, of 64 KiB at most.
+ * Where each part lies in the file. The part that is written to at load time has its own page, of 64 KiB at most.
  */
 const at = { headers: 0x40, code: 0x120, symbols: 0x150, strings: 0x168, hash: 0x170, dynamic: 0x190, end: 0x200 };
 const PAGE = 0x10000;

@@ -1,4 +1,4 @@
-// npm run docs:site: builds the pages of docs/ as a site, in dist.site/. Installs what that needs when it is not there.
+// npm run docs:site: builds the pages of docs/ as a site, in dist.site/. Installs missing tools for that.
 import { spawnSync } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -10,7 +10,7 @@ const schemes = {
   dark: { bg: "#1b1b1f", fg: "#dfdfd6", muted: "#dfdfd6", line: "#98989f", accent: "#a8b1ff", border: "#98989f" },
 };
 
-/** @returns the text with a picture in the place of each diagram. */
+/** @returns the text with a picture in place of each diagram. */
 export async function drawDiagrams(text, folder) {
   return text.replaceAll(/^```mermaid\n([^]*?)^```$/gm, (_, code, offset) => {
     const heading = [...text.slice(0, offset).matchAll(/^#+ (.*)$/gm)].at(-1)?.[1] ?? "Diagram";

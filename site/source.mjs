@@ -20,7 +20,7 @@ export async function writeSource(source) {
   const shown = new Map(pages.map((path) => [path, pageOf(path)]));
   for (const path of pages) {
     const text = readFileSync(join(project, path), "utf8");
-    // A link to something that is no page gets one, which shows it.
+    // A link to something other than a page gets one, which shows it.
     const turned = turnLinks(text, path, shown);
     const drawn = await drawDiagrams(turnPictures(turned), join(source, "public/diagrams"));
     // A page without headings has no outline: its table gets that place.
@@ -66,7 +66,7 @@ function placeOf(path, shown) {
   return shown.get(file);
 }
 
-/** A picture in two schemes: the site has a switch of its own, which `<picture>` does not see. */
+/** A picture in two schemes: the site has its own switch, which `<picture>` does not see. */
 function turnPictures(text) {
   return text.replaceAll(
     /<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)"\s*\/?>\s*<img alt="([^"]+)" src="([^"]+)"[^>]*>\s*<\/picture>/g,

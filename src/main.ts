@@ -155,7 +155,7 @@ async function checkConfig(config: Config): Promise<void> {
 function openTerminal(): Terminal {
   const { stderr } = process;
   const stdout = openStandardOutput();
-  // A reader that went away is no reason to end.
+  // A closed reader is no reason to end.
   stderr.on("error", () => undefined);
   return {
     out: (text) => stdout.write(text),
@@ -297,7 +297,7 @@ async function serve(config: Config, wiring: Wiring): Promise<ExitCode> {
     if (config.onDemand && published) await (await import("./cli/refresh.ts")).beginLooks(config, stop);
     if (!config.resident) return published ? ExitCode.ok : ExitCode.stoppedEarly;
     wiring.notifier.stopping();
-    // systemd removes the directories of what it started; nobody else would remove these.
+    // systemd removes the directories of its own units; nothing else would remove these.
     if (!isStartedBySystemd(process.env)) publisher.remove();
     log.info("stopped");
     return ExitCode.ok;
@@ -336,7 +336,7 @@ function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
 }
 
 /**
- * @param others `alone`: nobody else knows of the output.
+ * @param others `alone`: no other process knows the output.
  * @returns undefined where `stop` aborts first. @throws FatalError 69 after `startTimeout`.
  */
 async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal, others?: "alone") {
@@ -395,7 +395,7 @@ function explain(error: unknown): ExitCode {
 }
 
 /**
- * Something that nobody waits for has failed. A failed system call of a library must not end a sidecar that is READY.
+ * Something has failed that no code waits for. A failed system call of a library must not end a sidecar that is READY.
  */
 function explainLate(error: unknown): void {
   const refusal = running?.isReady === true ? systemRefusal(error) : undefined;

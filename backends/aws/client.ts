@@ -38,7 +38,7 @@ export interface Client {
   /**
    * Current versions only. At most `BATCH_SIZE` ids.
    *
-   * @returns the values that the service has; fewer where it goes on for too long.
+   * @returns the values that the service has; fewer if it takes too long.
    */
   batch(secretIds: readonly string[], signal: AbortSignal): Promise<readonly Entry[]>;
   close(): void;

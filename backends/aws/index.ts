@@ -60,7 +60,7 @@ class SecretsManager implements Backend<Source> {
   readonly #clients = new Map<string, Client>();
   /** Regions whose credentials were refused or missing: the next fetch looks on the machine again. */
   readonly #stale = new Set<string>();
-  /** BatchGetSecretValue has an IAM permission of its own, and not every stand-in of the service knows it. */
+  /** BatchGetSecretValue has its own IAM permission, and not every stand-in of the service knows it. */
   #mayBatch = true;
   readonly #traffic = new Traffic();
   #profileRegion: string | undefined;
@@ -151,7 +151,7 @@ class SecretsManager implements Backend<Source> {
     for (const place of places) {
       const { secretId } = place.source;
       const value = batch.find(({ ARN, Name }) => isSame(secretId, ARN, Name));
-      // A request of its own explains the failure of one secret better than the batch.
+      // A separate request explains the failure of one secret better than the batch.
       if (value === undefined) rest.push(place);
       else outcomes.addAll(value, place.requests);
     }

@@ -90,7 +90,7 @@ export function parseSettings(input: unknown): Settings {
   return settings;
 }
 
-/** With `config.secretId`, an id is a JSON key of that secret; else it is the name of a secret of its own. */
+/** With `config.secretId`, an id is a JSON key of that secret; otherwise it is the name of a secret. */
 export function parseSource(id: string, input: unknown, settings: Settings): Source {
   const { valueFrom, ...fields } = parse(Source, input);
   if (valueFrom !== undefined) {

@@ -23,7 +23,7 @@ const stat = promisify(fs.stat);
 const ATTEMPTS = 5;
 
 /**
- * Seconds without a new name in a directory after which we expect nobody to write a missing file. Programs that decrypt
+ * Seconds without a new name in a directory after which we no longer expect a missing file. Programs that decrypt
  * or copy make the directory first, and then file after file.
  */
 export const WRITTEN_AFTER = 30;
@@ -163,7 +163,7 @@ class SecretDirectory {
   async #lookNow(): Promise<{ identity: string; changed: bigint } | undefined> {
     const { directory } = this.#store;
     try {
-      // With the dot, a file in the place of the directory gives ENOTDIR.
+      // With the dot, a file in place of the directory gives ENOTDIR.
       const stats = await stat(joinFile(directory, "."), { bigint: true });
       return { identity: `${stats.dev}:${stats.ino}`, changed: stats.ctimeNs };
     } catch (error) {

@@ -41,7 +41,7 @@ interface Sight {
  *
  * After the last file, it looks at every path again. Where a path leads to another file than the one that it read, or
  * to one that changed since, it reads all again. So it returns neither a torn in-place write nor a mixture of two
- * generations of a symlinked directory. A file that keeps changing is `unavailable`: alone where somebody writes to it
+ * generations of a symlinked directory. A file that keeps changing is `unavailable`: alone if a program writes to it
  * without end, but with all the others where whole directories are swapped, since these would be another generation's.
  *
  * @returns an outcome for each id: ENOENT is `missing`; no regular file or over 16 MiB is `invalid`; EACCES is
@@ -145,7 +145,7 @@ function outcomesOf(sights: ReadonlyMap<string, Sight>): Map<string, Outcome> {
   return new Map(Array.from(sights, ([id, { outcome }]) => [id, outcome]));
 }
 
-/** Overwrites values that nobody will get. */
+/** Overwrites unused values. */
 export function wipe(outcomes: ReadonlyMap<string, Outcome | undefined>): void {
   for (const outcome of outcomes.values()) {
     if (outcome !== undefined && "value" in outcome) outcome.value.fill(0);
@@ -224,7 +224,7 @@ function readOpened(descriptor: number, path: string, room: Room, done: (sight: 
 
 /**
  * @param size what stat says: 0 for some FUSE files that have bytes.
- * @param done gets no value where there is more than MAX_VALUE.
+ * @param done gets no value if there is more than MAX_VALUE.
  */
 function readAll(descriptor: number, size: number, done: (error: Error | null, value?: Buffer) => void): void {
   let buffer = Buffer.allocUnsafeSlow(size === 0 ? 4096 : size);
@@ -249,7 +249,7 @@ function readAll(descriptor: number, size: number, done: (error: Error | null, v
   more();
 }
 
-/** ctime is in it because no program can set it: it shows a write whose mtime was put back, and a rename-over. */
+/** ctime is in it because no program can set it: it shows a write with a restored mtime, and a rename-over. */
 function identify(stats: fs.BigIntStats): string {
   return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(":");
 }

@@ -79,7 +79,7 @@ export class FileWatch {
   }
 
   /**
-   * Watches what is on the ways now. A way may change meanwhile, so it walks them until they stay the same.
+   * Watches the current paths. A path may change meanwhile, so it walks them until they stay the same.
    *
    * @returns whether anything new is watched.
    */

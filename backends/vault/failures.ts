@@ -144,7 +144,7 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   // A clock that is not set yet, or a certificate that is renewed soon.
   CERT_HAS_EXPIRED: ["unavailable", "the server's certificate has expired"],
   CERT_NOT_YET_VALID: ["unavailable", "the server's certificate is not valid yet (or the clock is wrong)"],
-  // A load balancer or an ingress shows a certificate of its own until it has the server's.
+  // A load balancer or an ingress shows its own certificate until it has the server's.
   ERR_TLS_CERT_ALTNAME_INVALID: ["unavailable", "the server's certificate is for another name"],
   DEPTH_ZERO_SELF_SIGNED_CERT: ["unavailable", "the server's certificate is self-signed: name it in tls.caFile"],
   SELF_SIGNED_CERT_IN_CHAIN: [

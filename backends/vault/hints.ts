@@ -1,4 +1,4 @@
-/** Guesses the operator's mistake where a path has nothing for us: Vault says no more than 403 or 404. */
+/** Guesses the operator's mistake at an empty path: Vault says no more than 403 or 404. */
 import type { Place } from "./source.ts";
 
 /** @returns the end of a sentence, or "". @param point where the server has the mount; undefined: it did not say. */

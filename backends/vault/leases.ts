@@ -88,7 +88,7 @@ export class Leases {
     return this.#give(lease, ids);
   }
 
-  /** Revokes leases that nobody uses any more. */
+  /** Revokes unused leases. */
   async applied(versions: ReadonlyMap<string, string>, signal: AbortSignal): Promise<void> {
     const isOver = ({ ids, found }: Lease) => [...ids].every((id) => versions.get(id) !== found.version);
     const over = this.#superseded.filter(isOver);
@@ -171,7 +171,7 @@ export class Leases {
   }
 
   /**
-   * @param ttl seconds by the server's clock, which goes on while we sleep.
+   * @param ttl seconds by the server's clock, which keeps running while we sleep.
    * @returns whether the lease can stay for now.
    */
   #hasTime(lease: Lease, ttl: unknown): boolean {

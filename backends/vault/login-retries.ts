@@ -26,7 +26,7 @@ export class LoginRetries {
   readonly #now: () => number;
   #last = -Infinity;
   #unanswered: Token | undefined;
-  /** All places of a token share one pause: else each place that is refused for good would cost logins of its own. */
+  /** All places of a token share one pause: otherwise each permanently refused place would cost its own logins. */
   readonly #vain = new WeakMap<Token, Vain>();
 
   constructor(now: () => number) {
@@ -55,7 +55,7 @@ export class LoginRetries {
   }
 
   /**
-   * Places that are refused for good cost ever fewer logins: the next is due when `token` is twice as old.
+   * Permanently refused places cost ever fewer logins: the next is due when `token` is twice as old.
    *
    * @param isAnswered the server refused it; false: an outage.
    */
@@ -84,7 +84,7 @@ class Turns {
     if (!this.#places.has(path)) this.#places.set(path, "waiting");
   }
 
-  /** A place that was tried gives way to those that wait, but only once: they may be allowed by now, and never come. */
+  /** A place that was tried gives way to waiting ones, but only once: they may be allowed now, and never come. */
   isTurnOf(path: string): boolean {
     const mustWait = this.#places.get(path) === "tried" && [...this.#places.values()].includes("waiting");
     if (mustWait) this.#places.set(path, "gave way");

@@ -46,7 +46,7 @@ export class Login {
         "unavailable",
         `${this.place}: the server refuses the login (status ${status}): a clock may be wrong, or a system that the server asks may be away`,
       );
-    // Both servers answer so where there is no login; some logins refuse so, too.
+    // Both servers answer so for a missing login; some logins refuse so, too.
     const isHidden = status === 403 || (status === 400 && refused.isOfToken);
     const remedy = isHidden ? `${this.#remedy()}. Or ${this.#whichMount()}` : this.#remedy();
     if (status === 400 || status === 401 || status === 403)
@@ -101,7 +101,7 @@ export class Login {
   }
 
   /**
-   * A wrapping token that somebody else opened is a sign of theft. So is one that was not made where secret ids are
+   * A wrapping token opened before is a sign of theft. So is one that was not made where secret ids are
    * made: a thief who opened the first can wrap something into a second.
    */
   async #unwrap(wrappingToken: string, signal: AbortSignal): Promise<string> {
@@ -153,7 +153,7 @@ export class Login {
 /**
  * One word in a file, without the spaces and line ends around it.
  *
- * @throws BackendError `unavailable` where it is not there yet, `denied` or `invalid` where it cannot be read.
+ * @throws BackendError `unavailable` while it is missing, `denied` or `invalid` if it cannot be read.
  */
 export async function readWord(path: string, what: string, signal: AbortSignal): Promise<string> {
   const outcome = (await readFiles(new Map([["word", path]]), signal)).get("word");

@@ -22,7 +22,7 @@ export class Mounts {
   }
 
   /**
-   * Asks once for each mount. A refusal is no answer: if we took it for version 1, secrets of version 2 would be
+   * Asks once for each mount. A refusal does not answer that: if we took it for version 1, secrets of version 2 would be
    * "missing".
    *
    * @throws Refused, BackendError

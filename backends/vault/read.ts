@@ -95,7 +95,7 @@ export class Reader {
     }
   }
 
-  /** @param isHidden the server tells us nothing about the mount, as where there is none. */
+  /** @param isHidden the server tells us nothing about the mount, as if it did not exist. */
   #hint(place: Place, isHidden: boolean): string {
     const hint = hintFor(place, this.#mounts.pointOf(place.mount));
     if (hint !== "" || !isHidden) return hint;
@@ -170,7 +170,7 @@ function issuedBy(
   return { leaseId, ttl: lease === 0 ? left : Math.min(lease, left), renewable: body["renewable"] === true, token };
 }
 
-/** Secrets without a version of their own get a number, and the time at which they were first seen. */
+/** Secrets without their own version get a number, and the time at which they were first seen. */
 class Versions {
   #key: Buffer | undefined;
   readonly #seen = new Map<string, { readonly mark: string; readonly version: string }>();

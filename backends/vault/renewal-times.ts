@@ -26,10 +26,10 @@ export class Timer {
 const [SHORTEST_LOOK, LONGEST_LOOK] = [10, 300];
 
 /**
- * A twentieth of the time to live: we do not miss for longer what somebody revokes in an incident, nor what ended while
+ * A twentieth of the time to live: we notice in that time a lease revoked in an incident, or one that ended while
  * the machine slept.
  *
- * @param ttl Infinity: it has no end of its own.
+ * @param ttl Infinity: it does not end by itself.
  */
 export function lookTime(ttl: number, random: () => number): number {
   return Math.min(LONGEST_LOOK, Math.max(SHORTEST_LOOK, ttl / 20)) * (1 - 0.1 * random());

@@ -42,7 +42,7 @@ export class Session {
     this.#renewal = new TokenRenewal(client, auth, context, now, replace);
   }
 
-  /** The token that the next request would go out with, where there is one already. */
+  /** The token of the next request, if one exists already. */
   get token(): Token | undefined {
     return this.#token;
   }
@@ -55,7 +55,7 @@ export class Session {
     if (method === "none") return (this.#token ??= this.#take(unknownToken(undefined, this.#now())));
     if (method === "token") {
       const text = await readWord(this.#auth.tokenPath, "token", signal);
-      // Another round may have taken it meanwhile.
+      // Another round may have taken it since.
       if (this.#token?.text === text) return this.#token;
       return this.#take(unknownToken(text, this.#now()));
     }
@@ -127,7 +127,7 @@ export class Session {
   }
 
   /**
-   * Repeats the call with another token, where there is one or a login gives one.
+   * Repeats the call with another token, if one exists or a login gives one.
    *
    * @throws `refusal` where it stands.
    */
@@ -213,7 +213,7 @@ export class Session {
     }
   }
 
-  /** Every valid token may look itself up, unless somebody took the default policy from it. */
+  /** Every valid token may look itself up, unless it lacks the default policy. */
   async #isGood(token: Token, signal: AbortSignal): Promise<boolean> {
     if (token.uses <= 0) return false;
     token.uses -= 1;
@@ -237,7 +237,7 @@ export class Session {
     return await this.#getting;
   }
 
-  /** A token that nobody uses yet. */
+  /** A token not in use yet. */
   async #newToken(signal: AbortSignal): Promise<Token> {
     if (this.#login === undefined) throw new TypeError("this method has no login");
     return tokenOf(await this.#login.login(signal), this.#now());

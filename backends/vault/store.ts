@@ -26,7 +26,7 @@ export class VaultStore implements Backend<Source> {
   readonly #leases: Leases;
   readonly #settings: Settings;
 
-  /** @param now seconds, including those that the machine sleeps: the server's time goes on meanwhile. */
+  /** @param now seconds, including those that the machine sleeps: the server's clock keeps running meanwhile. */
   constructor(settings: Settings, context: BackendContext, now = sleepingClock()) {
     this.#settings = settings;
     this.#client = new Client(settings);

@@ -34,7 +34,7 @@ export class TimeLimits {
     this.#stage = this.#limit(this.#settings.timeouts.response, "no answer");
   }
 
-  /** The server waits for us. The limit for all of it goes on. */
+  /** The server waits for us. The total limit keeps running. */
   pause(): void {
     clearTimeout(this.#stage);
   }

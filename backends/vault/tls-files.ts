@@ -17,7 +17,7 @@ export class TlsFiles {
 
   /**
    * @returns undefined where nothing has changed since the last call; the first call always has a result.
-   * @throws BackendError where a file cannot be read, is no PEM, or certificate and key are no pair.
+   * @throws BackendError if a file cannot be read, is not PEM, or certificate and key do not match.
    */
   async changed(signal: AbortSignal): Promise<SecureContextOptions | undefined> {
     const { caFile, caDirectory, certFile, keyFile } = this.#settings;

@@ -7,7 +7,7 @@ import type { Auth } from "./settings.ts";
 import { renewalTime, Timer } from "./renewal-times.ts";
 import type { Token } from "./token.ts";
 
-/** Seconds after which a failed look-up is tried again, unless a request has done so meanwhile. */
+/** Seconds after which a failed look-up is repeated, unless a request has done so meanwhile. */
 const LOOK_UP_PAUSE = 30;
 
 /** Seconds by which a timer may be late on a busy machine that has not slept. */
@@ -68,8 +68,8 @@ export class TokenRenewal {
     })().catch((error: unknown) => {
       this.#context.log("debug", "cannot look up the token; using it as it is");
       if (token !== this.#token || (error instanceof Refused && !error.isTemporary)) return;
-      // An outage is no answer: without one the token would never be renewed. The next request asks again, or else the
-      // timer does.
+      // An outage does not answer that: without an answer the token would never be renewed. The next request asks
+      // again, or else the timer does.
       this.#lookedUp = undefined;
       this.#timer.set(LOOK_UP_PAUSE, () => {
         this.lookUpSoon(token);

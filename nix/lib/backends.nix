@@ -103,7 +103,7 @@ let
       ) settings
     );
 
-  # A command or somebody else's module may need anything: its keys, an agent's socket, the network.
+  # A command or a third-party module may need anything: its keys, an agent's socket, the network.
   open = {
     # The host's own keys, with which age and sops decrypt.
     reads = _: [ "/etc/ssh" ];

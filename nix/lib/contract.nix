@@ -36,7 +36,7 @@ let
     description = "Units that read the file: they are restarted when it has changed.";
   };
 
-  # Options with a type of their own, not nested options: Nix evaluates the fields only on demand, so that consumer and
+  # Options with their own type, not nested options: Nix evaluates the fields only on demand, so that consumer and
   # provider can each refer to the other.
   requestOf =
     fields: defaults:

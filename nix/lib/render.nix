@@ -268,7 +268,7 @@ rec {
   actionsOf = name: "/run/${name}-act";
 
   # Starts these sidecars and waits for them before services start, but not forever: a missing secret must not end a
-  # boot. After that the sidecars go on, and units that require one keep waiting. A switch does the same before it
+  # boot. After that the sidecars continue, and units that require one keep waiting. A switch does the same before it
   # starts services.
   early = sidecars: {
     description = "Secret files that are there before services start";
@@ -663,7 +663,7 @@ rec {
     Restart = "always";
   };
 
-  # It publishes and ends; what it has published stays while the unit counts as active.
+  # It publishes and ends; its published set stays while the unit counts as active.
   once = {
     Type = "oneshot";
     RemainAfterExit = true;
@@ -761,7 +761,7 @@ rec {
     // lib.optionalAttrs (!network) { IPAddressDeny = "any"; }
     // store.sandbox or { };
 
-  # An instance without a command of its own is its template's unit with more lines. NixOS recognizes a template only if
+  # An instance without its own command is its template's unit with more lines. NixOS recognizes a template only if
   # it has the instance's own file. Otherwise it makes a whole unit of the lines, which hides the template.
   # `serviceConfig`: of all modules together.
   instance =

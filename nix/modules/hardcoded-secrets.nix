@@ -10,7 +10,7 @@ let
   flat = lib.replaceStrings [ "/" ] [ "-" ];
   pathOf = name: "${root}/${flat name}";
 
-  # Writes it beside its place first: nobody sees it half written or with another mode.
+  # Writes it beside its place first: no reader sees it half written or with another mode.
   write =
     name: secret:
     let

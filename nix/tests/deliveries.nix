@@ -82,7 +82,7 @@
         assert "p4ss" == machine.succeed(f"cat {path}")
       '';
 
-  # A consumer that nobody names finds the file at boot.
+  # An undeclared consumer finds the file at boot.
   early =
     name:
     scenario name

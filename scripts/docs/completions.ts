@@ -42,7 +42,7 @@ function optionsOf(texts: Texts): Option[] {
 
 const general = optionsOf(optionTexts);
 const logOptions = general.filter(({ names }) => names[0]?.startsWith("--log-") === true);
-/** Options of `run`, which makes a directory of its own and fetches in one way. */
+/** Options of `run`, which makes its own directory and fetches in one way. */
 const ofRun = general.filter(({ names }) => !/^--(?:output|once|check.*|print-schema|version)$/.test(names[0] ?? ""));
 const user: Option = { names: ["--user"], argument: undefined, text: "your own units" };
 

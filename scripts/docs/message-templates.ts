@@ -40,7 +40,7 @@ const kinds: Readonly<Record<string, string>> = {
   78: "config",
 };
 
-/** The messages of a script: `fail 78 "…"`, which may go on in the next line. */
+/** The messages of a script: `fail 78 "…"`, which may continue on the next line. */
 function shellMessages(file: string, source: string): Message[] {
   const calls = source.replaceAll("\\\n", "").matchAll(/fail (\d+) ((?:\s*(?:'[^']*'|"[^"]*"))+)/g);
   return Array.from(calls, ([, status = "", words = ""]) => {

@@ -72,7 +72,7 @@ export function distinctMessages(root: string): Message[] {
   const rows = new Map<string, Message>();
   for (const message of messagesIn(root)) {
     const known = rows.get(message.text);
-    // A message that is a line of its own says more than a part of one.
+    // A complete message says more than a part of one.
     if (known === undefined || known.kind === "part") rows.set(message.text, message);
   }
   return [...rows.values()];

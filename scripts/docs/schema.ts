@@ -5,7 +5,7 @@ import type { About } from "../../src/contract/option.ts";
 export interface Option {
   /** From the root of the configuration: `config.tls.caFile`. */
   readonly path: string;
-  /** undefined: there is none. */
+  /** undefined: none. */
   readonly default: unknown;
   readonly required: boolean;
   readonly about: About;
@@ -27,7 +27,7 @@ export interface Schema {
 
 /**
  * @param prefix of its options: `secrets.ID`.
- * @param elsewhere schemas that are described in a place of their own.
+ * @param elsewhere schemas that are described in their own place.
  * @returns what an operator can set, with the parts of each object in its place.
  */
 export function optionsIn(schema: v.GenericSchema, prefix: string, elsewhere: ReadonlySet<unknown>): Option[] {
@@ -74,6 +74,6 @@ export function aboutOf(schema: Schema): About {
 function flat(schema: Schema): Schema[] {
   if (schema.pipe === undefined) return [schema];
   const [first, ...rest] = schema.pipe;
-  // The first part of a pipe is the schema that it extends, which may have a pipe of its own.
+  // The first part of a pipe is the schema that it extends, which may have its own pipe.
   return [...(first === undefined ? [] : flat(first)), ...rest.flatMap(flat)];
 }

@@ -10,7 +10,7 @@ esac
 [ -d /run/systemd/system ] || exit 0
 # Makes the units of the new version's generator.
 systemctl daemon-reload || :
-# Sidecars go on with the new program in the same process: neither systemd nor the service notices. What a person runs
+# Sidecars continue with the new program in the same process: neither systemd nor the service notices. A process run
 # in a terminal has no NOTIFY_SOCKET, and `fetcher run` would pass the signal on to its command.
 for process in /proc/[0-9]*; do
   case $(readlink "$process/exe" 2>/dev/null || :) in

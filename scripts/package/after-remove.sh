@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs after a removal. The services go on. At their next start they find no secrets, because their units then name
+# Runs after a removal. The services keep running. At their next start they find no secrets: their units then name
 # none.
 set -e
 case $1 in
@@ -12,7 +12,7 @@ if [ -d /run/systemd/system ]; then
   systemctl daemon-reload || :
   if [ -f "$removed" ]; then
     while read -r pid unit directories; do
-      # systemd may refuse to stop a unit whose file is gone. Its process ends all the same, and nothing starts it
+      # systemd may refuse to stop a unit whose file is gone. Its process still ends, and nothing starts it
       # again.
       systemctl stop "$unit" 2>/dev/null || :
       case $(readlink "/proc/$pid/exe" 2>/dev/null || :) in

@@ -22,7 +22,7 @@ export async function act(commandLine: CommandLine, log: Log, stop: AbortSignal)
     if (!isClear) throw new FatalError(ExitCode.ioError, `act: cannot empty the inbox in ${actions}`);
     return ExitCode.ok;
   } catch (error) {
-    // The sidecar shows this in its STATUS. The actions stay due until somebody fixes the error.
+    // The sidecar shows this in its STATUS. The actions stay due until the error is fixed.
     if (error instanceof FatalError) {
       const statuses = [`no action is done: ${error.message}`];
       const seen = Math.max(desk.report.seen, desk.requests(systemClock.monotonic())?.set ?? 0);

@@ -43,7 +43,7 @@ export interface Plan {
   readonly imported: Import | undefined;
   /** Path → the value of a secret that is taken over. */
   readonly secrets: ReadonlyMap<string, Buffer>;
-  /** The drop-in that puts them in the place of the imported file. */
+  /** The drop-in that puts them in place of the imported file. */
   readonly swap: { readonly path: string; readonly before: string | undefined; readonly after: string } | undefined;
   /** The program that systemd has to run as a generator; undefined: it does already. */
   readonly generator: string | undefined;

@@ -70,7 +70,7 @@ export async function begin(command: string, scope: Scope, { err }: Process): Pr
   if (isReloadDue) await daemonReload({ command, scope });
 }
 
-/** @throws FatalError where the files to change belong to somebody else. */
+/** @throws FatalError if the files to change belong to another user. */
 function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Scope): void {
   if (!isUser) {
     if (process.geteuid?.() === 0) return;
@@ -79,7 +79,7 @@ function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Sc
       `${command}: only root can change ${configDirectory} and units: use sudo, look first with --dry-run, or --user for a service of your own`,
     );
   }
-  // `sudo -E` and `su` keep another user's directories in the environment, and root would leave files of its own there.
+  // `sudo -E` and `su` keep another user's directories in the environment, and root would leave its own files there.
   const home = existingAbove(configDirectory);
   const others = [home, runtimeRoot].find(isOfOthers);
   if (others !== undefined)

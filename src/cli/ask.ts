@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { UsageError } from "../contract/errors.ts";
 
-/** @returns whether the answer is yes. @throws UsageError where there is no terminal to ask in. */
+/** @returns whether the answer is yes. @throws UsageError without a terminal. */
 export async function ask(command: string, question: string): Promise<boolean> {
   if (!process.stdin.isTTY) throw new UsageError(`${command}: no terminal to ask in: give --yes or --dry-run`);
   process.stderr.write(`${question} [y/N] `);

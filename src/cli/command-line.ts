@@ -74,10 +74,10 @@ export function spelledOut(argv: readonly string[]): readonly string[] {
   return commands.includes(second) ? [second, "--help"] : ["--help"];
 }
 
-/** Commands that have a help of their own, or hand `--help` on. */
+/** Commands that have their own help, or pass `--help` on. */
 const WITH_HELP = ["add", "remove", "run"];
 
-/** @returns the --help text of one command; undefined where nobody asked for one, or the command has its own. */
+/** @returns the --help text of one command; undefined if not requested, or if the command has its own. */
 export function shortHelpOf([command = "", ...words]: readonly string[]): string | undefined {
   const end = words.indexOf("--");
   const isAsked = words.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h");
@@ -89,7 +89,7 @@ export function shortHelpOf([command = "", ...words]: readonly string[]): string
 /**
  * `--log-format` is an option of every command, and must be known before anything else can be wrong.
  *
- * @returns the words without it, and an error message if the given value is no format.
+ * @returns the words without it, and an error message if the given value is not a format.
  */
 export function takeLogFormat(
   argv: readonly string[],

@@ -21,7 +21,7 @@ import { ValueError } from "../publish/value.ts";
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Shows what is going on; "" clears it. Does nothing where standard error is no terminal. */
+  /** Shows the current step; "" clears it. Does nothing if standard error is not a terminal. */
   readonly progress: (text: string) => void;
 }
 

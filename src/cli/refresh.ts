@@ -88,7 +88,7 @@ export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Pr
   }
 }
 
-/** Runs when the first set is published: the first look covers what changes from then on or is not watched yet. */
+/** Runs when the first set is published: the first look covers later changes, and those not watched yet. */
 export async function beginLooks(config: Config, stop: AbortSignal): Promise<void> {
   const notes = Notes.of(process.env);
   if (notes === undefined) return;
@@ -108,7 +108,7 @@ function fileOf(id: string, { file, key }: Readonly<Record<string, unknown>>): s
   return typeof named === "string" ? named : id;
 }
 
-/** Counters go on from where the process before it ended. */
+/** Counters continue from the previous process's. */
 function factsAfter(directory: string, version: string, { pollingInterval }: Store): TellFacts {
   const before = readFacts(directory);
   const own = unitOfThisProcess();

@@ -87,7 +87,7 @@ async function planOf(options: RemoveOptions): Promise<Plan> {
   return { options, caller, file, text, unit: units[0]?.path ?? "", units, config: made?.config, services, swaps };
 }
 
-/** @returns undefined for a file that is wrong, whose units say so. @throws FatalError where they are made by hand. */
+/** @returns undefined for a wrong file, whose units say so. @throws FatalError for hand-made units. */
 function madeOf(name: string, file: string, place: Place): OneFile | undefined {
   let made: OneFile | undefined;
   try {
@@ -224,6 +224,6 @@ function removeEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // It is not there, or not empty.
+    // It does not exist, or is not empty.
   }
 }

@@ -6,7 +6,7 @@ import { UsageError } from "../contract/errors.ts";
 /** Units that start a service, and have no secrets themselves (systemd.unit(5)). */
 const OTHER_UNITS = /\.(?:socket|timer|path|target|mount|automount|slice|scope|swap|device)$/;
 
-/** @returns the name of the file without `.json`; the word itself where it is no file and no unit. */
+/** @returns the name of the file without `.json`; the word itself if it is neither a file nor a unit. */
 export function serviceNameOf(word: string): string {
   const prefix = `${CONFIG_DIRECTORY}/`;
   const file = word.startsWith(prefix) ? word.slice(prefix.length) : word;

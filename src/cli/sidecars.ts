@@ -12,7 +12,7 @@ import { namesIn } from "../units/generator.ts";
 import { isTakenOnThisHost, sidecarUnitOf } from "../units/one-file-units.ts";
 import { exitText, type Unit } from "./exit-text.ts";
 
-/** `trouble`: it runs, and something is wrong or under way. `stopped`: nobody needs it. */
+/** `trouble`: it runs, and something is wrong or in progress. `stopped`: no unit needs it. */
 export type SidecarState = "ok" | "trouble" | "starting" | "failed" | "stopped";
 
 export interface SidecarStatus {
@@ -38,7 +38,7 @@ export function factsIn(parents: readonly string[]): ReadonlyMap<string, Facts> 
   return found;
 }
 
-/** The facts of a sidecar that is not resident are as old as its last look. The unit that acts goes on after that. */
+/** The facts of a sidecar that is not resident are as old as its last look. The acting unit continues after that. */
 function withActions(facts: Facts, directory: string): Facts {
   if (!existsSync(refreshOf(directory))) return facts;
   const desk = new ActionDesk(actOf(directory));
@@ -68,7 +68,7 @@ export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>
     .flatMap((unit) => {
       const known = facts.get(unit);
       const systemd = units.get(unit);
-      // A file without units is no sidecar yet, but the list shows that its units are missing.
+      // A file without units is not a sidecar yet, but the list shows that its units are missing.
       if (known === undefined && systemd?.["LoadState"] === "not-found" && !files.has(unit)) return [];
       return [statusOf(unit, files.get(unit), known, systemd, scope.runtimeRoot)];
     })

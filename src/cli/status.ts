@@ -11,7 +11,7 @@ import { metricsText } from "./status-metrics.ts";
 import { statusTable } from "./status-table.ts";
 import { openTerminal } from "./terminal.ts";
 
-/** Where systemd makes the directories of sidecars; the NixOS module for files uses one of its own. */
+/** Where systemd makes the directories of sidecars; the NixOS module for files uses its own. */
 const RUNTIME_DIRECTORIES = ["/run", "/run/secret-files"];
 
 /** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all; --user: a user's. @param version ours. */

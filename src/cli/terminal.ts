@@ -5,7 +5,7 @@ import { openStandardOutput } from "../runtime/standard-output.ts";
 export interface Output {
   readonly out: (text: string) => void;
   readonly color: boolean;
-  /** undefined: standard output is no terminal. */
+  /** undefined: standard output is not a terminal. */
   readonly columns: number | undefined;
 }
 

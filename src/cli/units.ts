@@ -40,7 +40,7 @@ export function printUnits(words: readonly string[], out: (text: string) => void
 /**
  * Reads the words of a command about services that has no option but `--user`.
  *
- * @returns undefined where there is another option, or no name. A name that begins with a `-` comes after `--`.
+ * @returns undefined for another option, or without a name. A name that begins with a `-` comes after `--`.
  */
 export function namesIn(
   words: readonly string[],
@@ -52,7 +52,7 @@ export function namesIn(
   return { scope: words.slice(0, end).includes("--user") ? userScope() : systemScope, names };
 }
 
-/** @throws FatalError where there is no file of that name. */
+/** @throws FatalError if no file has that name. */
 function nameIn(directory: string, word: string): string {
   const name = serviceNameOf(word);
   const file = join(directory, `${name}.json`);

@@ -18,7 +18,7 @@ export interface ConfigFlags {
   readonly ids: readonly string[];
 }
 
-/** @throws FatalError (78, or 74 for an error of the machine) where the file cannot be read, or is no JSON text. */
+/** @throws FatalError (78, or 74 for an error of the machine) if the file cannot be read, or is not JSON text. */
 export async function readText(file: string): Promise<string> {
   let bytes: Buffer;
   try {

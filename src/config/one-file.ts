@@ -1,5 +1,5 @@
 /**
- * The name of a file in /etc/fetcher tells whose secrets it is about. It supplies what the file leaves out, as in the
+ * The name of a file in /etc/fetcher tells whose secrets it is about. It supplies the defaults of the file, as in the
  * NixOS module. A file with `output` is wired by hand, and gets no such defaults.
  */
 import { basename, dirname, join, resolve } from "node:path";

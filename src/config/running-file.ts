@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { readText } from "./config-file.ts";
 import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
 
-/** A configuration as it was read. */
+/** A configuration, as read. */
 export interface ConfigText {
   /** Absolute. */
   readonly file: string;

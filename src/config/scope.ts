@@ -11,7 +11,7 @@ export interface Scope {
   readonly configDirectory: string;
   /** Where systemd makes the directories of RuntimeDirectory=. */
   readonly runtimeRoot: string;
-  /** A directory that exists wherever systemd runs. Nobody else can open it, and so nobody else can lock it. */
+  /** A directory that exists wherever systemd runs. Only its owner can open it, and so lock it. */
   readonly lockable: string;
   /** Directories of units that are not generated: the first wins. */
   readonly unitDirectories: readonly string[];

@@ -17,7 +17,7 @@ const BY_HAND = "fetcher@";
 const LONGEST = 255;
 /** With PrivateTmp=, whose directory is `systemd-private-`, the boot's id, `-`, the unit and `-XXXXXX` (252 to 257). */
 const LONGEST_PRIVATE = LONGEST - "systemd-private-".length - 32 - "--XXXXXX".length;
-/** For a sidecar: somebody else may have its name, and other units are named after it. */
+/** For a sidecar: another unit may have its name, and other units are named after it. */
 const LONGEST_SIDECAR = LONGEST_PRIVATE - "-fetcher-refresh.service".length;
 /** For a service: a directory NAME.service.d must be possible. */
 const LONGEST_SERVICE = LONGEST - ".service.d".length;
@@ -77,7 +77,7 @@ export function keepsItsName(name: string): boolean {
   return sidecarOf(name) === `${name}${SIDECAR}`;
 }
 
-/** The sidecar's name where somebody else has a unit of the usual one. */
+/** The sidecar's name if another unit has the usual one. */
 export function insteadOf(sidecar: string): string {
   return sidecar.replace(/-secrets$/, `-fetcher${SIDECAR}`);
 }

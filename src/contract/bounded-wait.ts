@@ -8,7 +8,7 @@ export const late = Symbol("late");
  * Waits until `work` ends, `signal` aborts or `seconds` are over, whichever comes first. Work that is left behind goes
  * on, and its result is ignored.
  *
- * @param seconds undefined: there is no limit.
+ * @param seconds undefined: no limit.
  * @returns what `work` gives; `aborted` or `late` where it is left behind. Rejects as `work` does.
  */
 export async function waitFor<T>(

@@ -3,7 +3,7 @@
 /**
  * Calls `work` for each item, for at most `limit` items at a time, in their order.
  *
- * @returns when all are done. Rejects with the first error; what is in progress then goes on.
+ * @returns when all are done. Rejects with the first error; work in progress then continues.
  */
 export async function forEachConcurrently<T>(
   items: Iterable<T>,

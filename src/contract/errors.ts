@@ -105,7 +105,7 @@ export function printable(text: string): string {
   });
 }
 
-/** The most characters that a message shows of a text which somebody else chose. */
+/** The most characters that a message shows of a foreign text. */
 export const LONGEST_MESSAGE = 2000;
 
 /** @returns the first `length` characters, without splitting one. */

@@ -29,7 +29,7 @@ export function runtimeDirectories({ RUNTIME_DIRECTORY, XDG_RUNTIME_DIR }: NodeJ
   ) as string[];
 }
 
-/** @returns false also for what is not there. */
+/** @returns false also if it does not exist. */
 export function isOfOthers(path: string): boolean {
   try {
     return ![0, process.geteuid?.()].includes(statSync(path).uid);
@@ -143,7 +143,7 @@ function start([program, ...args]: readonly [string, ...string[]], options: Comm
     return process.getBuiltinModule("node:child_process").spawn(program, args, {
       env: { ...helperEnvironment(), ...options.environment },
       stdio: options.output === "drop" ? "ignore" : ["ignore", "pipe", "pipe"],
-      // A process group of its own, so that a timeout reaches the program's children too.
+      // Its own process group, so that a timeout reaches the program's children too.
       detached: true,
     });
   } catch (error) {
@@ -205,7 +205,7 @@ nowhere.close();
 /** Overwrites a chunk of a stream and frees it: the garbage collector would let 64 MiB of them pile up. */
 function release(chunk: Buffer): void {
   chunk.fill(0);
-  // It has memory of its own, which no other buffer shares.
+  // It has its own memory, which no other buffer shares.
   const memory = chunk.buffer;
   if (memory instanceof ArrayBuffer && memory.byteLength === chunk.length) nowhere.postMessage(undefined, [memory]);
 }

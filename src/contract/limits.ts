@@ -1,4 +1,4 @@
-/** How much one store may send: what is over a limit is refused for the secrets of that place, and the rest goes on. */
+/** How much one store may send: over a limit only the secrets of that place are refused, and the rest continues. */
 import { BackendError, type Outcome } from "./backend.ts";
 
 const MIB = 1024 * 1024;
@@ -22,7 +22,7 @@ export class Room {
     this.#left = MAX_VALUES - held;
   }
 
-  /** Call it before taking memory for a value. @returns false where there is no room left; then nothing is taken. */
+  /** Call it before taking memory for a value. @returns false without room; then it takes nothing. */
   take(bytes: number): boolean {
     if (bytes > this.#left) return false;
     this.#left -= bytes;
@@ -66,7 +66,7 @@ export class Traffic {
     this.#left = MAX_TRAFFIC;
   }
 
-  /** @returns an error where the store has sent too much by now: that may be the fault of another place. */
+  /** @returns an error if the store has sent too much so far: that may be the fault of another place. */
   take(bytes: number, place: string): BackendError | undefined {
     this.#left -= bytes;
     this.#uncollected += bytes;

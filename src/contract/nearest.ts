@@ -1,4 +1,4 @@
-/** What somebody who mistyped a name most likely meant. */
+/** The most likely meaning of a mistyped name. */
 
 /** @returns the end of a sentence, `; did you mean "mode"?`, or "" where none of `known` is near. */
 export function didYouMean(given: string, known: Iterable<string>): string {

@@ -28,7 +28,7 @@ export interface About {
 }
 
 /**
- * `replaced`: somebody may put something else in its place at any time, so the sandbox must show the directory above it
+ * `replaced`: the operator may replace it at any time, so the sandbox must show the directory above it
  * too. `stays`: a mount, or a directory that is always the same. `url`: a path only where it begins with `unix:`.
  */
 export type PathKind = "replaced" | "stays" | "url";

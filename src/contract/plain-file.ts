@@ -1,5 +1,5 @@
 /**
- * Reads files that somebody else puts there: a fifo, a device or an endless file at such a path neither blocks the
+ * Reads foreign files: a fifo, a device or an endless file at such a path neither blocks the
  * reader nor fills the memory.
  */
 import fs from "node:fs";
@@ -48,7 +48,7 @@ class Chunks {
   /** For the next bytes. */
   next = Buffer.alloc(CHUNK);
 
-  /** @returns whether there may be more. @throws UnfitFile where there is too much, whatever stat(2) says. */
+  /** @returns whether more may follow. @throws UnfitFile for too much, whatever stat(2) says. */
   took(bytes: number): boolean {
     if (bytes === 0) return false;
     this.#chunks.push(this.next.subarray(0, bytes));

@@ -1,7 +1,7 @@
-/** Time that goes on while the machine sleeps, as a store's clock does: a lease of an hour is over after a night. */
+/** Time that includes the machine's sleep, as a store's clock does: a lease of an hour is over after a night. */
 import { uptime } from "node:os";
 
-/** Seconds. Some runtimes give the uptime in whole seconds, so a smaller difference is no sleep. */
+/** Seconds. Some runtimes give the uptime in whole seconds, so a smaller difference does not count as sleep. */
 const NOTICEABLE = 2;
 
 export interface Awake {

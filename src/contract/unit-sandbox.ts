@@ -1,6 +1,6 @@
 /**
  * Finds what our own unit hides from us: to a program it looks as if a store were away, or a file missing. Only the
- * setup of the unit shows the difference. Outside a unit there are no hints.
+ * setup of the unit shows the difference. It gives no hints outside a unit.
  */
 import { readFileSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
@@ -13,7 +13,7 @@ import { errnoCode, printable } from "./errors.ts";
  */
 const OF_SYSTEMD = /^(?=.*\bmode=0?755\b).*\bnr_inodes=(?:409600|400k|1024|1k)\b/;
 
-/** @returns the end of a sentence about a path that is not there or refuses us; "" where the unit does not hide it. */
+/** @returns the end of a sentence about a missing or refused path; "" if the unit does not hide it. */
 export function hiddenHint(path: string): string {
   if (!isInUnit()) return "";
   try {

@@ -119,7 +119,7 @@ export class AskTimes {
     return isLooking || ids.length > 0 ? ids : undefined;
   }
 
-  /** Whether only the start wanted it: its arrival is no reason to touch the target. */
+  /** Whether only the start wanted it: its arrival does not touch the target. */
   isQuiet(id: string): boolean {
     return this.#again.get(id)?.quiet === true;
   }

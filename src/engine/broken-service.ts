@@ -1,6 +1,6 @@
 /**
  * New secrets must never kill a service. If an action broke it, and nothing else needs its sidecar, systemd stops the
- * sidecar with it, and nobody would publish the right secrets that may come a second later. So a sidecar that is
+ * sidecar with it, and the right secrets, which may come a second later, would not be published. So a sidecar that is
  * stopped like this looks for newer secrets for a while, and if there are any, asks systemd to start both again.
  */
 import type { Clock } from "../runtime/clock.ts";
@@ -30,7 +30,7 @@ export interface BrokenServiceParts {
   readonly status: (text: string) => void;
 }
 
-/** Call this when a stop is asked for. It returns at once where no action has just broken a target. */
+/** Call this at the request for a stop. It returns at once unless an action has just broken a target. */
 export async function helpBrokenService(parts: BrokenServiceParts): Promise<void> {
   const { targets, systemd, log, clock, owed, status } = parts;
   const { signal } = new AbortController();

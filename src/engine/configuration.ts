@@ -23,7 +23,7 @@ export interface Successor {
 
 export interface Configuration {
   /**
-   * @param given the text of the file, from somebody who can see it; undefined: read it here.
+   * @param given the text of the file, from a process that can see it; undefined: read it here.
    * @returns undefined where it is the one that runs.
    * @throws FatalError, BackendError
    */

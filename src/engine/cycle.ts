@@ -91,7 +91,7 @@ export class Cycle {
     }
   }
 
-  /** Restores what somebody removed or altered. The target hears of it only where it may have read other bytes. */
+  /** Restores removed or altered files. The target hears of it only if it may have read other bytes. */
   mend(): void {
     const { log, publisher, held, owed, targets } = this.#parts;
     // A publish of other files is due, and mends what is not right.

@@ -1,5 +1,5 @@
 /**
- * Decodes a store's bytes as the configuration says, before anybody compares or publishes them: `decode`, `join`,
+ * Decodes a store's bytes as the configuration says, before they are compared or published: `decode`, `join`,
  * `all`.
  */
 import { isUtf8 } from "node:buffer";

@@ -47,7 +47,7 @@ export type TellFacts = (
 
 /**
  * @param directory the sidecar's runtime directory.
- * @param startedAt from an earlier process, whose work this one continues; else now.
+ * @param startedAt from an earlier process, whose work this one continues; otherwise now.
  * @returns a function that writes them. A full disk costs only this overview.
  */
 export function factsFile(
@@ -71,7 +71,7 @@ export function factsFile(
   };
 }
 
-/** @returns undefined where there are none, where we may not read them, or where another program wrote them. */
+/** @returns undefined if none exist, if we may not read them, or if another program wrote them. */
 export function readFacts(directory: string): Facts | undefined {
   try {
     const json: unknown = JSON.parse(readPlainSync(join(directory, FACTS)).toString("utf8"));

@@ -1,4 +1,4 @@
-/** Before READY: gets every secret that the service needs, or reports for good why it cannot. */
+/** Before READY: gets every secret that the service needs, or reports a final reason why it cannot. */
 import { exitCodeOf, type Outcome } from "../contract/backend.ts";
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
@@ -15,7 +15,7 @@ import { FETCH_LIMIT, type Store } from "./store.ts";
 /** Seconds to wait for a store while an earlier life's published set is available. */
 export const ADOPTION_LIMIT = 5;
 
-/** Seconds that a start goes on in a sandbox that hides what it waits for. */
+/** Seconds that a start continues in a sandbox that hides the awaited path. */
 const HIDDEN_LIMIT = 10;
 
 export interface FirstLoadParts {
@@ -30,7 +30,7 @@ export interface FirstLoadParts {
 }
 
 /**
- * Fills `held`. It does not ask again for what failed for good, and retries with backoff what may heal. Where
+ * Fills `held`. It does not retry final failures, and retries others with backoff. Where
  * `published` has the whole scope, it takes a failing secret from there.
  *
  * @param published id → bytes of a complete set that an earlier life published.
@@ -66,7 +66,7 @@ class Loading {
   #attempt = 0;
   /** Seconds after the beginning. */
   #retryAt = 0;
-  /** This round is for what failed; false: only for a lease that ends meanwhile. */
+  /** This round is for failed secrets; false: only for a lease that ends meanwhile. */
   #isRetry = true;
 
   constructor(parts: FirstLoadParts, published: ReadonlyMap<string, Buffer> | undefined) {
@@ -100,7 +100,7 @@ class Loading {
     return (this.#parts.clock.monotonic() - this.#begun) / 1e6;
   }
 
-  /** Seconds after the beginning. A start with a time limit of its own ends by that limit alone. */
+  /** Seconds after the beginning. A start with its own time limit ends by that limit alone. */
   get #hiddenLimit(): number {
     const isHidden = [...this.#failed.values()].some((problem) => mayHeal(problem) && mayShowLater(problem.message));
     if (!isHidden || this.#published !== undefined || this.#parts.config.startTimeout !== null) return Infinity;
@@ -265,7 +265,7 @@ function waitingFor(backend: string, failed: ReadonlyMap<string, Problem>, attem
   return `waiting for ${backend}: ${first?.message ?? ""}${others} (attempt ${attempt}, next in ${wait.toFixed(wait < 1 ? 1 : 0)} s)`;
 }
 
-/** The secrets may come at any moment: a hint shortens the wait. Polling goes on if watching fails. */
+/** The secrets may come at any moment: a hint shortens the wait. Polling continues if watching fails. */
 async function watch({ store, log }: FirstLoadParts, alarm: Alarm<"hint">, signal: AbortSignal): Promise<void> {
   try {
     await store.watch?.(() => {

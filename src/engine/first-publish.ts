@@ -26,7 +26,7 @@ export interface FirstPublishParts {
  *
  * @param found what an earlier life published.
  * @returns `kept` and `failed` where the earlier set stays, and is held again; after `failed` trying again may help.
- * @throws ConfigError for a lease that nobody would renew; PublishError and ValueError where nothing is published yet.
+ * @throws ConfigError for a lease that nothing would renew; PublishError and ValueError if nothing is published yet.
  */
 export async function publishFirst(
   parts: FirstPublishParts,
@@ -38,7 +38,7 @@ export async function publishFirst(
   const changed = found.values === undefined ? undefined : changedSince(parts, found.values);
   // Leases count whatever reloadOnChange says: the value that a lease replaced will end.
   const due = (changed ?? []).filter((id) => config.reloadOnChange || held.get(id)?.refreshAt !== undefined);
-  // A template may have changed where no secret has.
+  // A template may have changed even if no secret has.
   const anew = changed !== undefined && config.reloadOnChange && publisher.outdated(held.bytes).length > 0;
   const act = config.resident && (due.length > 0 || anew || (found.isTorn && config.reloadOnChange)) && !targets.none;
   const result = await rotation.publishFirst(act, changed, stop);
@@ -63,7 +63,7 @@ function changedSince({ config, held }: FirstPublishParts, published: ReadonlyMa
   return changed.map(({ id }) => id);
 }
 
-/** An empty value is published where there is nothing better. */
+/** An empty value is published if no better one exists. */
 function warnEmpty({ config, held, log, store }: FirstPublishParts): void {
   for (const { id, empty } of config.secrets) {
     const value = held.get(id)?.value;

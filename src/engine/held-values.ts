@@ -70,7 +70,7 @@ export class HeldValues {
     return seconds === undefined ? undefined : this.#clock.monotonic() + seconds * 1e6;
   }
 
-  /** Goes back to what an earlier life published, and to no more than that. */
+  /** Goes back to exactly the values that an earlier life published. */
   restore(published: ReadonlyMap<string, Buffer>, version: string): void {
     for (const [id, { value }] of this.#held) {
       if (published.has(id)) continue;

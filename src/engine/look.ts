@@ -83,7 +83,7 @@ export async function look(parts: LookParts, before: Memory, stop: AbortSignal):
 async function untilQuiet({ config, clock, notes }: LookParts, stop: AbortSignal): Promise<boolean> {
   if (notes === undefined) return false;
   const { settle } = config.onChange;
-  // The other half is for files that somebody is still writing.
+  // The other half is for files still being written.
   const end = clock.monotonic() + (longest(settle) / 2) * 1e6;
   for (let seen = -1; seen !== notes() && clock.monotonic() < end && !isAborted(stop);) {
     seen = notes();
@@ -104,7 +104,7 @@ async function rounds({ config, cycle, owed, clock }: LookParts, isHinted: boole
   }
 }
 
-/** A store whose leases nobody renews: it refuses a secret with a lease, which keeps its last value. */
+/** A store whose leases are not renewed: it refuses a secret with a lease, which keeps its last value. */
 export function withoutLeases(store: Store): Store {
   const refused = (id: string) =>
     new BackendError("invalid", `${store.describe(id)} is a lease, which nothing would renew: set "resident" to true`);

@@ -1,6 +1,6 @@
 /**
  * What is still to be done, in one value: every event adds to it, the loop's timer and STATUS follow from it, and only
- * success takes from it. The target keeps what it must still hear (`systemd/one-target`): it has a pace of its own, and
+ * success takes from it. The target keeps what it must still hear (`systemd/one-target`): it has its own pace, and
  * a mark on disk.
  */
 import { backoff, type Clock, type Random } from "../runtime/clock.ts";
@@ -130,7 +130,7 @@ export class Owed {
     return this.#asks.due(request) ?? (this.#clock.monotonic() >= this.#publishAt ? [] : undefined);
   }
 
-  /** Whether only the start wanted it: its arrival is no reason to touch the target. */
+  /** Whether only the start wanted it: its arrival does not touch the target. */
   isQuiet(id: string): boolean {
     return this.#asks.isQuiet(id);
   }
@@ -236,7 +236,7 @@ export class Owed {
     this.#lookAt = this.#clock.monotonic() + LOOK * 1e6;
   }
 
-  /** A set was published, and the target hears of it only when somebody reloads. */
+  /** A set was published, and the target hears of it only at a reload. */
   leaveUntold(): void {
     this.#untold = this.#clock.monotonic();
   }

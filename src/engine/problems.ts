@@ -14,7 +14,7 @@ export interface Problem {
   readonly mayHealFor: number;
 }
 
-/** @returns undefined where there is a value. */
+/** @returns undefined for a value. */
 export function problemOf(outcome: Outcome | undefined): Problem | undefined {
   const rest = { mayAppear: false, retryAfter: undefined, mayHealFor: 0 };
   if (outcome === undefined) return { ...rest, kind: "invalid", message: "no answer" };
@@ -107,7 +107,7 @@ export class Problems {
     for (const id of this.#known.keys()) if (!ids.includes(id)) this.#known.delete(id);
   }
 
-  /** Notes how each secret fares, and logs what is news. @param consequence ends the sentence: "kept as it was". */
+  /** Notes each secret's state, and logs changes. @param consequence ends the sentence: "kept as it was". */
   note(outcomes: ReadonlyMap<string, Outcome>, consequence: string): void {
     const fresh: [string, Problem][] = [];
     const over: string[] = [];

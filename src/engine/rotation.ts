@@ -28,7 +28,7 @@ export class RotationPublisher {
   readonly #held: HeldValues;
   readonly #owed: Owed;
   readonly #log: Log;
-  /** A key of this process, so that a digest tells nobody else anything. */
+  /** A key of this process, so that a digest reveals nothing to others. */
   #key: Buffer | undefined;
   /** The warnings that are logged already. */
   readonly #leftOut = new Map<string, string>();
@@ -65,7 +65,7 @@ export class RotationPublisher {
   /**
    * Publishes what is held. Where nothing is published yet, no verify command gates it: there is nothing better.
    *
-   * @param changed ids that differ from a complete set that an earlier life published; undefined: there is none.
+   * @param changed ids that differ from a complete set that an earlier life published; undefined: none exists.
    * @returns `kept` where that set stays, and `held` is no longer what is published; `failed` where trying again may
    *   help.
    * @throws PublishError, ValueError where there is none.

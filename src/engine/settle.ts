@@ -9,7 +9,7 @@ import type { Config } from "../config/config.ts";
 import type { Store } from "./store.ts";
 
 /**
- * The most that we wait, as a multiple of `settle`: a file that never comes to rest must not hold up the rest for ever.
+ * The most that we wait, as a multiple of `settle`: a file that never comes to rest must not delay the rest for ever.
  */
 const LONGEST = 15;
 /** Seconds that a start waits for a file to be quiet, where `settle` is not shorter. */
@@ -20,7 +20,7 @@ const TICK = 0.02;
 /**
  * Waits until no hint has come for `settle` seconds.
  *
- * @returns whether somebody asks for a fetch, which ends the wait.
+ * @returns whether a request for a fetch ended the wait.
  */
 export async function untilQuiet(
   alarm: Pick<Alarm<string>, "wait">,

@@ -182,7 +182,7 @@ export class Sidecar {
   }
 
   /**
-   * Looks at the store once, next to what an earlier process has published, which stays whatever the store does.
+   * Looks at the store once, beside an earlier process's set, which stays whatever the store does.
    *
    * @param notes how many changes were noted; undefined: none, only time has passed.
    * @returns what to tell the next look; undefined where it is stopped before.
@@ -342,7 +342,7 @@ export class Sidecar {
     this.#tellFacts();
   }
 
-  /** @param waitsFor what a start that is not READY waits for. */
+  /** @param waitsFor the reason why a start is not READY yet. */
   #tellFacts(waitsFor?: string): void {
     const { clock, config, facts } = this.#parts;
     if (facts === undefined) return;
@@ -350,7 +350,7 @@ export class Sidecar {
       Number.isFinite(seconds) ? new Date(clock.now().getTime() + seconds * 1000).toISOString() : null;
     const leaseEnd = (this.#held.nextEnd(new Set()) - clock.monotonic()) / 1e6;
     const { done, failed } = this.#targets.counts;
-    // Where no process stays, only the unit that acts knows how an action ended when somebody looks.
+    // For an on-change sidecar, only the acting unit knows how an action ended.
     const actions = config.onDemand ? [] : this.#targets.statuses;
     const troubles = [waitsFor, ...this.#troubles(), ...actions].filter((one) => one !== undefined);
     facts(config, {

@@ -23,7 +23,7 @@ import type { Log } from "../runtime/log.ts";
 
 /** A fetch that takes longer has failed, whatever the backend's own limits say. Seconds. */
 export const FETCH_LIMIT = 120;
-/** Seconds that a backend has after that to hand over what it has got. */
+/** Seconds that a backend has after that to return its results so far. */
 const LAST_WORD = 0.5;
 /** Seconds that a backend may take to close: the process then ends anyway. */
 const CLOSE_LIMIT = 0.5;
@@ -76,7 +76,7 @@ export function isSameBackend(one: Store, other: Store): boolean {
 }
 
 /**
- * @param running a store whose backend this one takes over where the settings are the same.
+ * @param running a store whose backend this one takes over if the settings are the same.
  * @throws ConfigError, or BackendError where the backend can never work.
  */
 export async function openStore(config: Config, log: Log, random: Random, running?: Store): Promise<Store> {
@@ -202,7 +202,7 @@ class Sizes {
   }
 }
 
-/** An outcome that throws when it is read is a fault of its own secret only. */
+/** An outcome that throws when read is only its own secret's fault. */
 function eachChecked(answer: ReadonlyMap<string, Outcome>, id: string, room: Room): Outcome {
   try {
     return room.admit(checkOutcome(answer.get(id)), `secret ${JSON.stringify(id)}`);
@@ -211,14 +211,14 @@ function eachChecked(answer: ReadonlyMap<string, Outcome>, id: string, room: Roo
   }
 }
 
-/** Overwrites an answer that nobody waits for any more. It may hold anything, and nobody would catch an error. */
+/** Overwrites an answer that comes too late. It may hold anything, and no code would catch an error. */
 function overwrite(answer: ReadonlyMap<string, unknown> | BackendError): void {
   if (isBackendError(answer)) return;
   for (const outcome of answer.values())
     try {
       if (isRecord(outcome) && Buffer.isBuffer(outcome["value"])) outcome["value"].fill(0);
     } catch {
-      // What cannot be read cannot be overwritten.
+      // An unreadable outcome cannot be overwritten.
     }
 }
 

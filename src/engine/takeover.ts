@@ -1,6 +1,6 @@
 /**
  * A reload: reads the configuration again, and takes another one over while everything runs. It refuses a wrong one as
- * a whole, and the running one goes on: after READY nothing ends the sidecar.
+ * a whole, and the running one continues: after READY nothing ends the sidecar.
  */
 import { exitCodeOf, isBackendError } from "../contract/backend.ts";
 import type { Config } from "../config/config.ts";
@@ -179,7 +179,7 @@ export class Takeover {
     return { exitCode: ExitCode.ok, message: "" };
   }
 
-  /** Closes earlier stores: nobody uses their secrets any more. */
+  /** Closes earlier stores, whose secrets are no longer in use. */
   release(): void {
     for (const store of this.#retired) this.#close(store);
     this.#retired = [];

@@ -1,10 +1,10 @@
-/** Asks the operator's command whether a new set is good, before anybody can see the set. */
+/** Asks the operator's command whether a new set is good, before any reader can see the set. */
 import type { VerifyConfig } from "../config/config.ts";
 import { errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { runCommand } from "../contract/helper-command.ts";
 import type { StagedSet } from "../publish/publisher.ts";
 
-/** Errors that say nothing about a set: for now no program can be started, or somebody is writing this one. */
+/** Errors that say nothing about a set: for now no program can start, or the command's file is being written. */
 const PASSING = ["EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ETXTBSY", "EIO"];
 
 /**

@@ -1,4 +1,4 @@
-/** Keeps watching a store: it retries a broken watch now and then, and polling goes on all the time. */
+/** Keeps watching a store: it retries a broken watch now and then, and polling continues all the time. */
 import { type Clock, isAborted } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Store } from "./store.ts";

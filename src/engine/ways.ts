@@ -1,5 +1,5 @@
 /**
- * Finds the directories where somebody can swap a link on the way to the store, which leaves no trace in the directory
+ * Finds the directories where a link on the path to the store can change, which leaves no trace in the directory
  * that it leads to.
  */
 import { readlink } from "node:fs/promises";

@@ -13,7 +13,7 @@ import { helperEnvironment } from "../contract/helper-command.ts";
 import { attempt, lookTwice, pathIn, removeFile } from "./system-calls.ts";
 
 const LOCK = `${RESERVED_PREFIX}lock`;
-/** The exit status of flock(1) where somebody else has the lock. */
+/** The exit status of flock(1) when another process has the lock. */
 const TAKEN = 1;
 /** Bytes; our notes are far shorter. */
 const LONGEST_NOTE = 1024;
@@ -21,7 +21,7 @@ const LONGEST_NOTE = 1024;
 export interface DirectoryLock {
   /** Why nothing keeps a second daemon away; undefined: the lock does. */
   readonly unlocked: string | undefined;
-  /** Removes the file, for a directory in which nothing of ours may stay. */
+  /** Removes the file, for a directory that must not keep any of our files. */
   remove(): void;
 }
 
@@ -62,7 +62,7 @@ export async function lockDirectory(directory: string, lockFile: LockFile): Prom
   }
 }
 
-/** Replaces a trap at its name (a link, a fifo, somebody else's file), as we do where we write secrets. */
+/** Replaces a trap at its name (a link, a fifo, a stranger's file), as for secrets. */
 function open(path: string): number {
   // Opened only for reading: a file that is open for writing would keep its file system from being made read-only.
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
@@ -85,7 +85,7 @@ function open(path: string): number {
   }
 }
 
-/** @returns the exit status of flock(1), or why there is none. */
+/** @returns the exit status of flock(1), or why it is missing. */
 function lock(file: number): Promise<number | string> {
   return new Promise((done) => {
     const fail = (error: unknown) => {
@@ -119,7 +119,7 @@ function isAt(path: string, file: number): boolean {
   });
 }
 
-/** On a full disk nobody can read who has the lock, but the lock still holds. */
+/** On a full disk the lock's owner is unreadable, but the lock still holds. */
 function write(path: string, note: string): void {
   const { O_NOFOLLOW, O_NONBLOCK, O_TRUNC, O_WRONLY } = fs.constants;
   try {

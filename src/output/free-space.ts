@@ -6,7 +6,7 @@ const MIB = 1024 * 1024;
 /** The directory of the stage, and its state. */
 const OVERHEAD = 2;
 
-/** @param sizes bytes of each file. @throws PublishError (73 where there are no inodes left, 74 where there is no space). */
+/** @param sizes bytes of each file. @throws PublishError (73 without free inodes, 74 without free space). */
 export function refuseWithoutSpace(path: string, sizes: readonly number[]): void {
   const system = statOf(path);
   // Some file systems have no limit (a tmpfs of size=0), or do not say how many files they can have (btrfs).

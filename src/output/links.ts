@@ -11,8 +11,8 @@ import { attempt, attemptUnlessMissing, lookTwice, problemsOf, removeFile } from
 
 /**
  * A link cannot carry the sticky bit that systemd-tmpfiles spares. But systemd-tmpfiles removes only what is old by all
- * of its times (measured with 252 and 257): with one time in the future a link is never old, and nobody needs to touch
- * it. In seconds, the year 2445, which ext4 can just store. A file system that cannot go so far takes its last time
+ * of its times (measured with 252 and 257): with one time in the future a link is never old, and needs no
+ * touch. In seconds, the year 2445, which ext4 can just store. A file system that cannot go so far takes its last time
  * (2038 or later). A tmpfs takes any time, but systemd-tmpfiles counts in nanoseconds of 64 bits: it does not accept a
  * time past 2554. This time also marks a link of ours that leads elsewhere, because another output was configured when
  * it was made.
@@ -65,7 +65,7 @@ export class LinkDirectory {
   }
 
   /**
-   * Removes the links of names that are no longer published; what others made there stays. @returns as `ensure` does.
+   * Removes the links of names that are no longer published; strangers' files stay. @returns as `ensure` does.
    */
   remove(names: readonly string[]): readonly string[] {
     return problemsOf(
@@ -99,7 +99,7 @@ export class LinkDirectory {
     throw new PublishError(ExitCode.cannotCreate, `output: ${why}`);
   }
 
-  /** @returns undefined where it is no link of ours. */
+  /** @returns undefined if it is not one of our links. */
   #kindOf(path: string, stat: fs.Stats | undefined): Kind | undefined {
     if (stat?.isSymbolicLink() !== true || stat.uid !== process.geteuid?.()) return undefined;
     const isOld = stat.mtimeMs < Date.now() + FAR_MS;

@@ -36,7 +36,7 @@ export class OwnedNames {
     this.#removed.delete(name);
   }
 
-  /** Its file is removed: a later file at that name is somebody else's, even if an older state lists it. */
+  /** Its file is removed: a later file at that name is a stranger's, even if an older state lists it. */
   forget(name: string): void {
     this.#names.delete(name);
     this.#removed.add(name);
@@ -51,7 +51,7 @@ export class OwnedNames {
    * rename(2) replaces files, links and fifos, whoever made them, but no directory.
    *
    * @param anyway our state is damaged: it says that some names are ours, but not which.
-   * @throws PublishError (73) where somebody else's file has one of these names.
+   * @throws PublishError (73) if a stranger's file has one of these names.
    */
   refuseTaken(names: readonly string[], anyway = false): void {
     for (const name of names) {

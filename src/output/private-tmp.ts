@@ -13,8 +13,8 @@ const TMP_DIRECTORIES: readonly TmpDirectory[] = ["/tmp", "/var/tmp"];
 /**
  * @param path a directory without symlinks in its name.
  * @param mountinfo the text of /proc/self/mountinfo; proc_pid_mountinfo(5).
- * @returns whether `path` is a mount of its own whose root is the `tmp` of a `systemd-private-*` directory: what
- *   PrivateTmp=true makes. False where there is no mountinfo, and for PrivateTmp=disconnected (257+), which no other
+ * @returns whether `path` is its own mount whose root is the `tmp` of a `systemd-private-*` directory, which
+ *   PrivateTmp=true makes. False without mountinfo, and for PrivateTmp=disconnected (257+), which no other
  *   unit can join.
  * @throws PublishError where mountinfo is there and cannot be read.
  */
@@ -52,7 +52,7 @@ function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
 }
 
-/** As realpath(3), but goes on by names alone below what does not exist or cannot be looked at. Dangling links count. */
+/** As realpath(3), but continues by names alone below a missing or hidden path. Dangling links count. */
 function resolveLinks(path: string): string {
   const rest = path.split("/");
   let resolved = "/";

@@ -2,7 +2,7 @@
  * The output directory: complete sets of files, published so that a crash at any instruction leaves each name with its
  * old bytes or its new bytes.
  *
- * A publish stages everything in a directory of its own, `.fetcher-stage-*` (0700), renames that to
+ * A publish stages everything in its own directory, `.fetcher-stage-*` (0700), renames that to
  * `.fetcher-commit-*`, which is the moment of decision, and then renames the files out of it. A crash or a failure may
  * leave such a directory behind, and its name says what comes next: we throw a stage away, and complete a commit.
  */
@@ -22,7 +22,7 @@ import { attempt, cannot, lookTwice, pathIn, problemsOf, ROUNDS } from "./system
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
 
-/** A complete new set that nobody reads yet. */
+/** A complete new set that has no readers yet. */
 export interface StagedFiles {
   readonly directory: string;
   /** @throws PublishError; the old set is then still whole, or the next publish or start completes this one. */
@@ -39,7 +39,7 @@ export class PublishedDirectory {
   readonly #seen: SeenFiles;
   /** Directories that this process made, the uppermost first. */
   readonly #made: readonly string[];
-  /** Mode and owner of the directory, to make it again when somebody removes it. */
+  /** Mode and owner of the directory, to create it again if it is removed. */
   readonly #stat: fs.Stats;
   /** Stages that are in use. */
   readonly #live = new Set<string>();
@@ -47,7 +47,7 @@ export class PublishedDirectory {
   #obsolete: readonly string[] = [];
   #base: string | undefined;
   #last: PublishedState = { files: [], pending: null, starts: null };
-  /** The state on disk is one of ours, but cannot be understood. */
+  /** The state on disk is ours, but cannot be understood. */
   #isDamaged = false;
   /** Nothing is half done on disk. */
   #isSettled = false;
@@ -55,7 +55,7 @@ export class PublishedDirectory {
   #isHalfDone = false;
 
   /**
-   * Makes the directory where it is missing, and makes sure that nobody else can lead writes in it elsewhere.
+   * Creates the directory if it is missing, and makes sure that no other user can redirect writes in it.
    *
    * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
    */
@@ -77,7 +77,7 @@ export class PublishedDirectory {
     this.#base = base;
   }
 
-  /** Completes or throws away what a crashed publish left. @returns what is published; undefined: nothing of ours. */
+  /** Completes or discards a crashed publish. @returns the published set; undefined: nothing of ours. */
   recover(): StateFile | undefined {
     this.#settle();
     this.#isHalfDone = false;
@@ -120,10 +120,10 @@ export class PublishedDirectory {
     );
   }
 
-  /** What somebody did to a file of ours; undefined: nothing. @throws PublishError */
+  /** Damage to one of our files; undefined: none. @throws PublishError */
   damageOf(file: PublishedFile): "missing" | "altered" | "permissions" | undefined {
     const stat = this.#files.look(file.name);
-    // A directory has no bytes that anybody could have read.
+    // A directory has no bytes that a reader could have seen.
     if (stat === undefined || stat.isDirectory()) return "missing";
     if (this.has(file)) return undefined;
     return this.#files.readOwn(file.name, stat.uid)?.equals(file.content) === true ? "permissions" : "altered";
@@ -151,7 +151,7 @@ export class PublishedDirectory {
   }
 
   /**
-   * Writes `files` where nobody looks; `state` is published with them.
+   * Writes `files` where no reader looks; `state` is published with them.
    *
    * @throws PublishError (73, 74); nothing is left of the attempt.
    */
@@ -171,7 +171,7 @@ export class PublishedDirectory {
     return this.#obsolete;
   }
 
-  /** Removes what is no longer published. @param forget also takes it out of the state. @returns what is in the way. */
+  /** Removes files no longer published. @param forget also takes them out of the state. @returns the obstacles. */
   tidy(forget: boolean): readonly string[] {
     const problems = this.#removeAll(this.#obsolete.filter((name) => this.#owned.has(name)));
     if (problems.length > 0 || !forget || this.#obsolete.length === 0) return problems;
@@ -200,7 +200,7 @@ export class PublishedDirectory {
     ];
     const names = this.#owned.all;
     problems.push(...this.#removeAll(names));
-    // The state stays: it tells the next start that what is left is ours.
+    // The state stays: it tells the next start that the rest is ours.
     if (problems.length > 0) return { names, problems };
     const last = this.#made.toReversed().map((directory) => () => {
       removeEmpty(directory);
@@ -304,7 +304,7 @@ export class PublishedDirectory {
     }
   }
 
-  /** Makes the directory again where somebody has removed it. */
+  /** Creates the directory again if it was removed. */
   #restore(): void {
     if (attempt("read", this.path, () => fs.lstatSync(this.path, { throwIfNoEntry: false })) !== undefined) return;
     const base = this.#base;
@@ -322,10 +322,10 @@ export class PublishedDirectory {
     });
   }
 
-  /** Completes or removes what is half done. The disk says what that is, whatever failed or was removed. */
+  /** Completes or removes partial work. The disk shows it, whatever failed or was removed. */
   #settle(): void {
     if (!this.#isSettled) {
-      // A file system may list something and say that it is not there: only an empty list is the end.
+      // A file system may list something and report it as missing: only an empty list is the end.
       for (let round = 1, found = this.#settleListed(); found !== undefined; round++, found = this.#settleListed())
         if (round === ROUNDS)
           throw new PublishError(
@@ -398,14 +398,14 @@ export class PublishedDirectory {
     );
   }
 
-  /** Removes only what we put there: a file that somebody moved to its name stays. @throws PublishError */
+  /** Removes only our own files: a stranger's file at such a name stays. @throws PublishError */
   #removeOwn(name: string): void {
     const stat = this.#files.look(name);
     if (stat === undefined || (stat.isFile() && this.#seen.mayBe(name, stat))) this.#files.unlink(name);
     this.#owned.forget(name);
   }
 
-  /** @throws PublishError where there is a state that cannot be read. */
+  /** @throws PublishError for an unreadable state. */
   #readState(): StateFile | undefined {
     const json = this.#files.readOwn(STATE, undefined);
     const state = json === undefined ? undefined : parseState(json.toString());
@@ -425,7 +425,7 @@ export class PublishedDirectory {
   }
 }
 
-/** Leaves a directory that somebody uses, or has put other files in: those are not ours to remove. */
+/** Leaves a directory that is in use or has other files: those are not ours to remove. */
 function removeEmpty(directory: string, isSecond = false): void {
   try {
     fs.rmdirSync(directory);

@@ -4,7 +4,7 @@ import { attemptUnlessMissing } from "./system-calls.ts";
 const SOURCE = "/proc/sys/kernel/random/uuid";
 
 /**
- * Twelve hexadecimal digits that nobody can guess, from the kernel: node:crypto costs time at every start. It is the
+ * Twelve unpredictable hexadecimal digits, from the kernel: node:crypto costs time at every start. It is the
  * fallback where the unit does not see that file (`ProcSubset=pid`).
  */
 export function randomName(): string {

@@ -81,7 +81,7 @@ function setMode(directory: string, mode: number): void {
   }
 }
 
-/** @throws PublishError where this is not a directory, or somebody else can change it. */
+/** @throws PublishError if this is not a directory, or another user can change it. */
 function refuseUnsafe(path: string, directory: string, real: string): void {
   const where = directory === real ? "" : `lies in ${directory}, which `;
   const stat = look(directory, () => fs.lstatSync(directory));

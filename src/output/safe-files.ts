@@ -32,7 +32,7 @@ export class SafeFiles {
     this.#durable = durable;
   }
 
-  /** Mode before owner: the other order needs CAP_FOWNER. Both are final before anybody can see the file. */
+  /** Mode before owner: the other order needs CAP_FOWNER. Both are final before any reader can see the file. */
   write(path: string, file: PublishedFile): void {
     this.io(file.name, () => {
       this.#writeFile(path, file);
@@ -57,7 +57,7 @@ export class SafeFiles {
     return this.#sticky ? mode | STICKY : mode;
   }
 
-  /** The group that a file really gets: where nobody asks for one, the directory may give its own (set-group-ID). */
+  /** The group that a file really gets: without a configured one, the directory may give its own (set-group-ID). */
   finalGroup(file: PublishedFile): number {
     if (!isGivenAway(file)) {
       const { mode, gid } = attempt("read", this.#path, () => fs.statSync(this.#path));
@@ -80,7 +80,7 @@ export class SafeFiles {
   }
 
   /**
-   * @returns the bytes of a regular file that is ours (or `uid`'s); undefined where there is no such file.
+   * @returns the bytes of a regular file that is ours (or `uid`'s); undefined without such a file.
    * @throws PublishError where the system does not say whether there is one.
    */
   readOwn(name: string, uid: number | undefined, directory = this.#path): Buffer | undefined {
@@ -129,7 +129,7 @@ export class SafeFiles {
     try {
       removeFile(path);
     } catch (error) {
-      // A directory at this name is somebody else's.
+      // A directory at this name is a stranger's.
       if (this.look(name)?.isDirectory() !== true) throw error;
     }
   }

@@ -44,7 +44,7 @@ export function stateFile(state: StateFile): PublishedFile {
   };
 }
 
-/** @returns undefined where this is no state that we wrote: of another version, or damaged. */
+/** @returns undefined if we did not write this state: another version's, or damaged. */
 export function parseState(json: string): StateFile | undefined {
   try {
     const { files, obsolete, fresh, pending, starts } = JSON.parse(json) as Partial<Record<keyof StateFile, unknown>>;

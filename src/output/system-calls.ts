@@ -29,7 +29,7 @@ export function attemptUnlessMissing<T>(doing: Doing, path: string, work: () => 
 }
 
 /**
- * Removes a file where there is one. Some file systems (NFS, FUSE) say once that a file is not there when it is: we
+ * Removes a file if it exists. Some file systems (NFS, FUSE) once report an existing file as missing: we
  * believe them only when a second look agrees.
  *
  * @throws PublishError
@@ -47,7 +47,7 @@ export function lookTwice(path: string): fs.Stats | undefined {
   return attempt("read", path, () => look() ?? look());
 }
 
-/** @returns false where the system says that it is not there. */
+/** @returns false if the system reports it as missing. */
 function unlinked(path: string): boolean {
   try {
     fs.unlinkSync(path);
@@ -58,7 +58,7 @@ function unlinked(path: string): boolean {
   }
 }
 
-/** @returns a PublishError; `error` itself where it is no failure of a system call. */
+/** @returns a PublishError; `error` itself if it is not a failed system call. */
 export function cannot(doing: Doing, path: string, error: unknown, exitCode: ExitCode = ExitCode.ioError): unknown {
   const code = errnoCode(error);
   if (code === undefined) return error;

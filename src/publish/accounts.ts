@@ -8,7 +8,7 @@ import { runCommand } from "../contract/helper-command.ts";
 
 /**
  * @param path of the option that holds `name`, for the error.
- * @throws ConfigError where there is no such account.
+ * @throws ConfigError if there is no such account.
  */
 export async function accountId(database: "passwd" | "group", name: string, path: string): Promise<number> {
   if (/^[0-9]+$/.test(name)) {
@@ -45,7 +45,7 @@ function readStatus(): string {
   }
 }
 
-/** Empty where there is none. @throws FatalError where it cannot be read. */
+/** Empty without one. @throws FatalError if it cannot be read. */
 function readDatabase(database: string): string {
   try {
     return readFileSync(`/etc/${database}`, "utf8");

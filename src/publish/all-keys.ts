@@ -17,7 +17,7 @@ export interface FilesOfKeys {
 }
 
 /**
- * Makes each key a secret of its own, with the permissions of the whole. No key takes the place of a configured file.
+ * Makes each key its own secret, with the permissions of the whole. No key takes the place of a configured file.
  */
 export function filesOfKeys(
   config: Pick<Config, "secrets" | "templates" | "output">,

@@ -9,11 +9,11 @@ import { ValueError, withoutTrailingNewlines } from "./value.ts";
 /** How one secret wants to appear in secrets.env. */
 export interface EnvRequest {
   readonly id: string;
-  /** undefined: there is no value now, and no line; its name is taken all the same. */
+  /** undefined: no value now, and no line; its name is still taken. */
   readonly value: Buffer | undefined;
   /** The variable's explicit name; undefined: derived from the id; null: not in the file. */
   readonly env: string | null | undefined;
-  /** The secret has an owner or a strict mode of its own: only an explicit `env` puts it into the file. */
+  /** The secret has its own owner or a strict mode: only an explicit `env` puts it into the file. */
   readonly restricted: boolean;
 }
 
@@ -160,7 +160,7 @@ function hasNoncharacter(value: Buffer): boolean {
   });
 }
 
-/** Makes one allocation of its own: no value stays in Node's shared pool, where others get memory from. */
+/** Makes its own allocation: no value stays in Node's shared pool, which serves other buffers too. */
 function joinLines(lines: readonly Line[]): Buffer {
   const content = Buffer.alloc(lines.reduce((sum, { size }) => sum + size, 0));
   let at = 0;

@@ -105,7 +105,7 @@ async function identities(real: string): Promise<readonly string[]> {
   }
 }
 
-/** undefined: it is not there, or we may not look. */
+/** undefined: it does not exist, or we may not look. */
 async function realPath(path: string): Promise<string | undefined> {
   try {
     return await realpath(path);
@@ -115,7 +115,7 @@ async function realPath(path: string): Promise<string | undefined> {
   }
 }
 
-/** undefined: it is not there. */
+/** undefined: it does not exist. */
 async function look<T>(path: string, work: () => Promise<T>): Promise<T | undefined> {
   try {
     return await work();

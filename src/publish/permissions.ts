@@ -13,7 +13,7 @@ export interface Permissions {
 
 type Owner = Omit<Permissions, "mode">;
 
-/** For a file with an owner of its own: only that owner reads it. */
+/** For a file with its own owner: only that owner reads it. */
 const OWNED = 0o400;
 const OTHERS_READ = 0o004;
 

@@ -13,7 +13,7 @@ import { attemptUnlessMissing, problemsOf } from "../output/system-calls.ts";
 import { SetLayout } from "./layout.ts";
 import { ValueError } from "./value.ts";
 
-/** What a sidecar finds of its own earlier work when it starts. */
+/** The remains of a sidecar's own earlier work at its start. */
 export interface Found {
   /** id → bytes; undefined where the set is not complete. */
   readonly values: ReadonlyMap<string, Buffer> | undefined;
@@ -25,10 +25,10 @@ export interface Found {
   readonly starts: ReadonlyMap<string, readonly number[]>;
 }
 
-/** What somebody did to a published file. */
+/** Damage to a published file. */
 export type Damage = "missing" | "altered" | "permissions";
 
-/** A complete new set that nobody reads yet. */
+/** A complete new set that has no readers yet. */
 export interface StagedSet {
   readonly directory: string;
   readonly env: EnvFile | undefined;
@@ -124,9 +124,9 @@ export class Publisher {
     return (this.#lock = await lockDirectory(this.#directory.path, lockFile));
   }
 
-  /** Removes everything of ours after a start that published nothing. */
+  /** Removes all our files after a start that published nothing. */
   releaseUnused(): void {
-    // A file that cannot be removed harms nobody.
+    // A file that cannot be removed does no harm.
     if (this.#state.files.length === 0) problemsOf([() => this.#lock?.remove()]);
   }
 
@@ -156,7 +156,7 @@ export class Publisher {
   }
 
   /**
-   * Stages what differs from the published set, where no reader looks.
+   * Stages the differences from the published set, where no reader looks.
    *
    * @param actionDue the target must hear of this set.
    * @throws PublishError, ValueError
@@ -209,7 +209,7 @@ export class Publisher {
   }
 
   /**
-   * Restores what somebody removed or altered in the published set, with its mode and owner.
+   * Restores removed or altered files of the published set, with its mode and owner.
    *
    * @param values what is published.
    * @param whole look at the bytes too, not only where lstat(2) sees a difference.
@@ -286,7 +286,7 @@ export class Publisher {
   }
 
   /**
-   * Repairs the links, whoever removed them, and removes what is no longer published. Failures concern only the
+   * Repairs the links, and removes files that are no longer published. Failures concern only the
    * service: they are reported and tried again later.
    */
   maintain(): void {
@@ -315,7 +315,7 @@ export class Publisher {
     return this.#layout.fileOf(id);
   }
 
-  /** For a daemon that systemd did not start: nobody else removes the files. @throws PublishError where some stay. */
+  /** For a daemon that systemd did not start: nothing else removes the files. @throws PublishError if some stay. */
   remove(): void {
     const unlocked = problemsOf([() => this.#lock?.remove()]);
     const { names, problems } = this.#directory.remove();

@@ -23,7 +23,7 @@ type Part =
   | { readonly kind: "text"; readonly bytes: Buffer }
   /** `filter`: how to write it; undefined: as it is. */
   | { readonly kind: "value"; readonly id: string; readonly line: number; readonly filter: string | undefined }
-  /** Written where there is such a value; `not`: where there is none. */
+  /** Written if the value exists; `not`: if it does not. */
   | { readonly kind: "if" | "if not"; readonly id: string; readonly parts: readonly Part[] };
 
 /**
@@ -98,7 +98,7 @@ export class Template {
   render(values: ReadonlyMap<string, Buffer>): Buffer {
     const made: Buffer[] = [];
     const pieces = this.#pieces(this.#parts, values, made);
-    // One allocation of its own, outside Node's shared pool.
+    // Its own allocation, outside Node's shared pool.
     const content = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const piece of pieces) at += piece.copy(content, at);

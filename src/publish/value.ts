@@ -2,7 +2,7 @@
 
 import { printable } from "../contract/errors.ts";
 
-/** A secret whose value does not fit where it was asked for. `reason` and the message never hold the value. */
+/** A secret whose value does not fit its destination. `reason` and the message never hold the value. */
 export class ValueError extends Error {
   override readonly name: string = "ValueError";
   readonly id: string;

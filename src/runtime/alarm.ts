@@ -1,4 +1,4 @@
-/** Wakes one waiting loop. A ring while nobody waits is kept; two rings count as one. */
+/** Wakes one waiting loop. It keeps a ring while nothing waits; two rings count as one. */
 import type { Clock } from "./clock.ts";
 
 export class Alarm<Reason extends string> {

@@ -23,7 +23,7 @@ export function runLibrary(name: "end" | "hide" | "lock", argument: number): num
   try {
     process.dlopen({ exports: {} }, file);
   } catch {
-    // dlopen() throws also where the library has run, because it is no addon.
+    // dlopen() throws even after the library has run, because it is not an addon.
   }
   return process.umask(before);
 }

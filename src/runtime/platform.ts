@@ -68,7 +68,7 @@ export function monotonic(): number {
 
 /**
  * Minutes by which local time is ahead of UTC at that time. For the first local time, Bun loads the time zones of the
- * whole world: a sixth of what the executable does until it is ready, and of its memory (measured).
+ * whole world: a sixth of the executable's work until it is ready, and of its memory (measured).
  */
 export function minutesEast(date: Date): number {
   const east = isCompiled ? loadNative()?.east(Math.floor(date.getTime() / 1000)) : undefined;
@@ -164,7 +164,7 @@ function loadFrom(directory: PathLike, bytes: Buffer): Native {
   }
 }
 
-/** A file that has no name: nobody else can open it, and nothing is left of it. */
+/** A file without a name: no other process can open it, and it leaves nothing behind. */
 function openNameless(directory: PathLike): number {
   const { O_RDWR, O_CREAT, O_EXCL } = constants;
   try {
@@ -225,7 +225,7 @@ export function becomeNewProgram(): void {
   try {
     execve?.call(process, ownPath, [ownPath, ...own], process.env);
   } catch {
-    // An older Node, or the program is not there for now.
+    // An older Node, or the program is missing for now.
   }
 }
 
@@ -263,7 +263,7 @@ export function lateCollection(): (() => void) | undefined {
 }
 
 /**
- * V8's function needs a context of its own, which takes as much memory as some garbage: open it only when it is needed.
+ * V8's function needs its own context, which takes as much memory as some garbage: open it only when it is needed.
  */
 export function garbageCollection(): () => void {
   if (isCompiled) {

@@ -17,12 +17,12 @@ const SOCKET_ROOM = 16 * 1024;
 const LONGEST_QUEUE = 1024 * 1024;
 
 /**
- * A reader that went away (a journal that restarts) is no reason to end: the text is lost.
+ * A closed reader (a journal that restarts) is no reason to end: the text is lost.
  *
- * @param tellLost writes how many lines nobody read.
+ * @param tellLost writes how many lines were lost.
  */
 export function writeToStandardError(text: string, tellLost: (count: number) => void): void {
-  // A pipe may be full from the beginning; a socket is full only where nobody reads it any more.
+  // A pipe may be full from the beginning; a socket is full only when its reader has stopped reading.
   if (written === 0 && statOf(STDERR)?.isFIFO() === true) openStream();
   if (stream === undefined && written >= SOCKET_ROOM && statOf(STDERR)?.isSocket() === true) openStream();
   written += Buffer.byteLength(text);

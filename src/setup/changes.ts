@@ -174,7 +174,7 @@ function removeQuietly(path: string): void {
   }
 }
 
-/** @returns undefined where it is not there. @throws FatalError where it cannot be read. */
+/** @returns undefined if it does not exist. @throws FatalError if it cannot be read. */
 export function contentOf(path: string): Buffer | undefined {
   try {
     return readPlainSync(path);

@@ -3,7 +3,7 @@
 export interface Change {
   /** Absolute. */
   readonly path: string;
-  /** undefined: it is not there. */
+  /** undefined: it does not exist. */
   readonly before: string | undefined;
   readonly after: string | undefined;
 }

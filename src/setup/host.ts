@@ -28,14 +28,14 @@ export interface Service {
   readonly dropIns: readonly string[];
   /** Its real name, where the name that we asked for is an alias. */
   readonly realName: string | undefined;
-  /** It has a file system of its own (RootDirectory=, RootImage=), without our /run. */
+  /** It has its own file system (RootDirectory=, RootImage=), without our /run. */
   readonly hasOwnRoot: boolean;
 }
 
 /** Seconds that systemd has to answer, and to read all units again. */
 const PATIENCE = 90;
 
-/** @throws FatalError where there is no such service, or no systemd. */
+/** @throws FatalError without such a service, or without systemd. */
 export async function serviceCalled(unit: string, caller: Caller): Promise<Service> {
   const properties =
     "Id,LoadState,ActiveState,CanReload,User,NeedDaemonReload,EnvironmentFiles,DropInPaths,RootDirectory,RootImage";
@@ -80,7 +80,7 @@ async function notLoaded(unit: string, state: string, caller: Caller): Promise<F
     );
   const hint = didYouMean(
     name,
-    // A sidecar is no service that gets secrets.
+    // A sidecar is not a service that gets secrets.
     known.filter((one) => !/-secrets(?:-act)?$/.test(one)),
   );
   return new FatalError(ExitCode.missing, `${command}: systemd has no unit ${unit}${hint}`);
@@ -104,7 +104,7 @@ export function typed({ scope }: Pick<Caller, "scope">, words: readonly string[]
   return [...scope.systemctl, ...guarded(words)].join(" ");
 }
 
-/** A unit whose name begins with a `-` is no option. */
+/** A unit whose name begins with a `-` is not an option. */
 function guarded([verb = "", ...units]: readonly string[]): readonly string[] {
   return units.some((unit) => unit.startsWith("-")) ? [verb, "--", ...units] : [verb, ...units];
 }
@@ -167,7 +167,7 @@ export function isProgram(path: string): boolean {
   }
 }
 
-/** @returns none where the directory is not there, or we may not read it. */
+/** @returns none if the directory does not exist, or we may not read it. */
 export function namesIn(directory: string): readonly string[] {
   try {
     return readdirSync(directory);

@@ -78,7 +78,7 @@ async function joinsComments(): Promise<boolean> {
   return Number(/\d+/.exec(said.end === "exit" ? said.stdout : "")?.[0] ?? NaN) < 254;
 }
 
-/** The secrets that are not there yet. @throws FatalError where one is there with another value. */
+/** The secrets that do not exist yet. @throws FatalError for one with another value. */
 export function secretsToWrite({ file, values }: Import, folder: string): ReadonlyMap<string, Buffer> {
   const fresh = new Map<string, Buffer>();
   for (const [name, value] of values) {
@@ -115,7 +115,7 @@ export function pathOfSwap(service: Service, { lastingUnits }: Scope): string {
 }
 
 /**
- * The drop-in that makes a service read the variables of its secrets in the place of `file`: a later EnvironmentFile=
+ * The drop-in that makes a service read the variables of its secrets in place of `file`: a later EnvironmentFile=
  * still wins over them.
  *
  * @param variables secrets.env.

@@ -1,4 +1,4 @@
-/** JSON as a person writes it: short values stay on one line, and each secret has a line of its own. */
+/** JSON as a person writes it: short values stay on one line, and each secret has its own line. */
 import { isRecord } from "../contract/records.ts";
 
 /** Characters of a line. */

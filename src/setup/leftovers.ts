@@ -106,7 +106,7 @@ function clear(directory: string): readonly string[] {
   });
 }
 
-/** @returns the place; nothing where another file is there by now. */
+/** @returns the place; undefined if another file has taken it. */
 function putBack(aside: string, place: string): readonly string[] {
   if (lstatSync(place, { throwIfNoEntry: false }) !== undefined) {
     unlinkSync(aside);

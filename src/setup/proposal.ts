@@ -21,7 +21,7 @@ type Json = Readonly<Record<string, unknown>>;
 
 const ROTATION = ["reloadOnChange", "pollingInterval", "refreshInterval"];
 
-/** @param now the file as it is; `{}` where there is none. */
+/** @param now the current file; `{}` without one. */
 export function proposed(now: Json, wish: Wish): Json {
   const { backend, set } = wish;
   const delivery = wish.delivery ?? now["delivery"] ?? (isNew(now) && wish.imported.size > 0 ? "env" : undefined);
@@ -55,7 +55,7 @@ function secretsOf(now: Json, { ids, all, imported }: Wish, isEnv: boolean): Jso
     return isRecord(said) ? said : {};
   };
   for (const { id, mode } of ids) {
-    // A secret with a mode of its own or a special name becomes a variable only with an explicit `env`.
+    // A secret with its own mode or a special name becomes a variable only with an explicit `env`.
     const isSpecial = mode !== undefined || isSpecialName(deriveName(id));
     const isAsked = isEnv && isSpecial && !all && before(id)["env"] === undefined;
     const more = { ...given("mode", mode), ...(isAsked ? { env: deriveName(id) } : {}), ...(all ? { all } : {}) };

@@ -36,7 +36,7 @@ export class Acting {
     this.#alarm = new Alarm(parts.clock);
     const now = parts.clock.monotonic();
     const before = parts.desk.report;
-    // A time in the future is from an earlier boot, or wrong: it would mark a set as done before anybody asks for it.
+    // A time in the future is from an earlier boot, or wrong: it would mark a set as done before its request.
     const isOfNow = [before.seen, before.done, before.answered].every((time) => time <= now);
     this.#report = isOfNow ? before : { ...before, seen: 0, done: 0, answered: 0, memories: {} };
     const { log } = parts;
@@ -84,7 +84,7 @@ export class Acting {
     try {
       while (!isAborted(stop)) {
         const requests = desk.requests(clock.monotonic());
-        // The sidecar has stopped, and what it published is gone.
+        // The sidecar has stopped, and its published set is gone.
         if (requests === undefined) return true;
         await this.#serve(requests, stop);
         isClear = desk.clear(this.#report, () => clock.monotonic());

@@ -95,7 +95,7 @@ export class ActionCounter {
   }
 }
 
-/** The acting unit's side. It trusts nothing in the inbox: anybody may have put it there. */
+/** The acting unit's side. It trusts nothing in the inbox, which an attacker may have written. */
 export class ActionDesk {
   readonly #directory: string;
 
@@ -117,7 +117,7 @@ export class ActionDesk {
   }
 
   /**
-   * Removes requests that are done, and everything that is no request.
+   * Removes finished requests, and all other files.
    *
    * @param clock read after the names are listed, so that none of them seems to be from the future.
    * @returns whether everything could be removed.

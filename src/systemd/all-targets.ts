@@ -18,7 +18,7 @@ export interface AllTargetsParts {
   /** Called when a status has changed. */
   readonly changed: () => void;
   /**
-   * Called when every target uses what is published. Not called where a target is not told: nobody knows when that
+   * Called when every target uses the published set. Not called if a target gets no action: it is unknown when that
    * service reads the new files, and the older lease that it may still use must run out, not be ended.
    */
   readonly applied: () => void;
@@ -61,7 +61,7 @@ export class AllTargets implements Targets {
     if ([...before.values()].some(({ idle }) => !idle)) this.#settled();
   }
 
-  /** There is nobody to tell: there is no target, or the targets see changes themselves. */
+  /** No target to notify: none is configured, or the targets see changes themselves. */
   get none(): boolean {
     return this.#all.length === 0;
   }
@@ -97,12 +97,12 @@ export class AllTargets implements Targets {
       for (const target of this.#all) target.request(pending.publishedAt ?? this.#parts.clock.monotonic());
   }
 
-  /** Drops the action of an earlier life: it is no longer due. */
+  /** Drops the due action of an earlier life. */
   forget(): void {
     this.#mark.set(null);
   }
 
-  /** Targets that an action broke, and that nobody has touched since. */
+  /** Targets that an action broke, untouched since. */
   async broken(signal: AbortSignal): Promise<readonly BrokenTarget[]> {
     const all = this.#all.map(async (target) => {
       const state = await target.brokenNow(signal);

@@ -1,4 +1,4 @@
-/** A command that `fetcher run` has started, in the place of a unit: does to it what systemd would do to a unit. */
+/** A command that `fetcher run` has started, in place of a unit: does to it what systemd would do to a unit. */
 import type { ChildProcess } from "node:child_process";
 import { errnoCode, errnoText, printable } from "../contract/errors.ts";
 import { waitFor } from "../contract/bounded-wait.ts";
@@ -98,7 +98,7 @@ export class ChildAsUnit implements Systemd {
     } finally {
       this.#isRestarting = false;
     }
-    // Meanwhile somebody has asked for its end, and has its status.
+    // Meanwhile a caller has asked for its end, and has its status.
     if (this.#mustEnd()) return displaced;
     this.start();
     return { ok: true, detail: "" };

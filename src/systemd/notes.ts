@@ -22,7 +22,7 @@ export class Notes {
     this.#memory = join(runtime, MEMORY);
   }
 
-  /** @returns the notes of the sidecar whose runtime directory this process has; undefined: there are none. */
+  /** @returns the notes of the sidecar whose runtime directory this process has; undefined: none exist. */
   static of(environment: NodeJS.ProcessEnv): Notes | undefined {
     const [runtime = ""] = environment["RUNTIME_DIRECTORY"]?.split(":") ?? [];
     const notes = new Notes(runtime);
@@ -114,6 +114,6 @@ function attempt(work: () => void): void {
   try {
     work();
   } catch {
-    // The directory is gone with the sidecar, or there is no room: the timer starts the next look.
+    // The directory is gone with the sidecar, or the disk is full: the timer starts the next look.
   }
 }

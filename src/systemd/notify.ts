@@ -91,7 +91,7 @@ export function bySystemdNotify(socket: string): Notifier {
   };
 }
 
-/** A message that cannot be sent is lost: there is nobody else to tell. */
+/** A message that cannot be sent is lost: it has no other receiver. */
 function run(socket: string, args: readonly string[]): Promise<void> {
   return new Promise((done) => {
     const end = () => {

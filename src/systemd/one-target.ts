@@ -15,7 +15,7 @@ import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
 const LOOK_AGAIN = 0.5;
 /** The most seconds between two looks while another job of the target comes first. */
 const GIVE_WAY_LIMIT = 5;
-/** Seconds after which a target that is still activating gets the action all the same: new secrets may be what it needs. */
+/** Seconds after which a target that is still activating gets the action anyway: it may need the new secrets. */
 const ACTIVATING_LIMIT = 90;
 
 /** Seconds for the last question of a process that is being stopped. */
@@ -250,14 +250,14 @@ export class OneTarget {
     return { wait };
   }
 
-  /** Whether an action made it fail, and nobody has touched it since. */
+  /** Whether an action made it fail, and it is untouched since. */
   #isBroken(state: UnitState): boolean {
     if (state.activeState !== "failed" || this.#lastAction === undefined || this.#actedFor === 0) return false;
     const after = (state.enteredInactiveAt - this.#lastAction) / 1e6;
     return after >= 0 && after < RIGHT_AFTER;
   }
 
-  /** Asked by a sidecar that is being stopped: systemd stops it when its target fails, because nobody needs it then. */
+  /** Asked by a stopping sidecar: systemd stops it when its target fails, because no unit needs it then. */
   async brokenNow(signal: AbortSignal): Promise<{ readonly hasNewer: boolean; readonly hasJob: boolean } | undefined> {
     const now = this.#parts.clock.monotonic();
     if (this.#actedFor === 0 || this.#lastAction === undefined || now - this.#lastAction > 2 * RIGHT_AFTER * 1e6)
@@ -328,7 +328,7 @@ export class OneTarget {
     this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
     const lastAction = this.#lastAction;
-    // Set before the log says it: somebody who reads of the action may ask at once how it ended.
+    // Set before the log says it: a reader of the log may ask at once how the action ended.
     this.#lastAction = clock.monotonic();
     this.#say(`${what} of ${this.unit} is in progress`);
     this.#announce(revives);
@@ -366,7 +366,7 @@ export class OneTarget {
     }
   }
 
-  /** Logs why a target does not start again: systemd stops this process with it, and nobody else would say why. */
+  /** Logs why a target does not start again: systemd stops this process with it, and no other process would say why. */
   async #lastWord(what: string): Promise<void> {
     const end = AbortSignal.timeout(LAST_WORD * 1000);
     let state: UnitState | undefined;
@@ -393,7 +393,7 @@ export class OneTarget {
     }
   }
 
-  /** A set that was published since then needs an action of its own. */
+  /** A set published since then needs its own action. */
   #settle(request: number, told: boolean): void {
     this.#failures = 0;
     if (this.#requests !== request) return;
@@ -447,7 +447,7 @@ export class OneTarget {
   }
 }
 
-/** Nothing has failed, but the service is gone. A person who stopped it knows why; nobody may know of a condition. */
+/** Nothing has failed, but the service is gone. A person who stopped it knows why; a failed condition is easily missed. */
 function downSince({ unmet }: UnitState, what: string): string {
   return `${what}: ${unmet === undefined ? "it has ended, or somebody stopped it" : `${unmet} is not met`}`;
 }

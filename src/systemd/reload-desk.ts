@@ -1,7 +1,7 @@
 /**
  * The messages between the daemon and `fetcher reload`, the ExecReload= of its unit. systemd waits for that command, so
  * `systemctl reload` returns with the result when the reload is done, on every version of systemd. The command also has
- * a fresh sandbox, which shows a replaced configuration file: the daemon's sandbox shows the old one for ever.
+ * a fresh sandbox, which shows a replaced configuration file: the daemon's sandbox keeps showing the old one.
  *
  * They share a directory beside the output: a request is a file, SIGHUP says that one is there, and the answer is the
  * same file under another name. Both appear by rename(2), so a full disk cannot hold up an answer.
@@ -35,11 +35,11 @@ interface Written {
 
 /** The daemon's side. */
 export interface ReloadDesk {
-  /** @returns undefined where nobody waits for an answer. */
+  /** @returns undefined if no caller waits for an answer. */
   take(): ReloadRequest | undefined;
 }
 
-/** @param runtimeDirectory of the unit. @returns undefined where there is none, or it cannot be written to. */
+/** @param runtimeDirectory of the unit. @returns undefined without one, or if it is not writable. */
 export function openReloadDesk(runtimeDirectory: string | undefined): ReloadDesk | undefined {
   if (runtimeDirectory === undefined || runtimeDirectory === "") return undefined;
   const directory = join(runtimeDirectory, DIRECTORY);
@@ -84,7 +84,7 @@ function takenIn(directory: string, id: string): string {
 export interface ReloadCounter {
   /** @throws PublishError where the request cannot be written, as on a full disk. */
   ask(configuration: Written["configuration"], id: string): void;
-  /** @returns undefined where there is no answer yet. */
+  /** @returns undefined without an answer so far. */
   answerTo(id: string): ExitCode | undefined;
 }
 

@@ -14,11 +14,11 @@ export function isStartedBySystemd(environment: NodeJS.ProcessEnv, pid = process
 }
 
 /**
- * Forgets what a unit gives its own processes where somebody starts us in a shell of that unit: a terminal's, a
+ * Forgets what a unit gives its own processes if a person starts us in a shell of that unit: a terminal's, a
  * build's, another sidecar's. Its directory would get our secrets, and our READY=1 and STOPPING=1 would be about that
  * unit.
  *
- * @param isByHand somebody sits at a terminal; a script of the unit, however deep, waits for our READY=1.
+ * @param isByHand a person sits at a terminal; a script of the unit, however deep, waits for our READY=1.
  */
 export function forgetOtherUnit(environment: NodeJS.ProcessEnv, isByHand: boolean, pid = process.pid): void {
   if (environment["INVOCATION_ID"] === undefined || isStartedBySystemd(environment, pid)) return;

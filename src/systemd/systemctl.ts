@@ -26,14 +26,14 @@ export interface UnitState {
   readonly enteredInactiveAt: number;
   /** A start, stop or reload of it is queued or under way. */
   readonly hasJob: boolean;
-  /** Automatic restarts since somebody last started it. */
+  /** Automatic restarts since the last manual start. */
   readonly restarts: number;
   /** Seconds; 0: no limit. */
   readonly startLimitInterval: number;
   readonly startLimitBurst: number;
 }
 
-/** Every call ends at once when `stop` aborts; a job that has begun goes on in systemd. */
+/** Every call ends at once when `stop` aborts; a job that has begun continues in systemd. */
 export interface Systemd {
   /** @returns undefined where systemd does not answer. */
   show(unit: string, stop: AbortSignal): Promise<UnitState | undefined>;

@@ -14,7 +14,7 @@ export interface BrokenTarget {
 }
 
 export interface Targets {
-  /** There is nobody to tell: there is no target, or the targets see changes themselves. */
+  /** No target to notify: none is configured, or the targets see changes themselves. */
   readonly none: boolean;
   /** For STATUS=. */
   readonly statuses: readonly string[];
@@ -28,9 +28,9 @@ export interface Targets {
   remember(found: Pick<Found, "starts">): void;
   /** Does the action that a crash prevented, unless the target has started since. */
   resume(found: Pick<Found, "pending">): void;
-  /** Drops the action of an earlier life: it is no longer due. */
+  /** Drops the due action of an earlier life. */
   forget(): void;
-  /** Targets that an action broke, and that nobody has touched since. */
+  /** Targets that an action broke, untouched since. */
   broken(signal: AbortSignal): Promise<readonly BrokenTarget[]>;
   /** Writes the mark that could not be written. */
   markAgain(): void;

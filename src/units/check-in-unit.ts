@@ -18,7 +18,7 @@ type Setting = readonly [name: string, value: string];
  * @param name of a service, or of a sidecar's unit.
  * @param format of its lines on standard error, which `raw` gets.
  * @returns the exit status of `fetcher --check` there, which prints to our own terminal.
- * @throws FatalError where there is no such unit, or no systemd.
+ * @throws FatalError without such a unit, or without systemd.
  */
 export async function checkInUnit(
   name: string,

@@ -15,7 +15,7 @@ export const executable: Lines = [
 /** The unit that acts for a sidecar says nothing to systemd. */
 export const executableThatActs: Lines = executable.filter(([option]) => option !== "NotifyAccess");
 
-/** As NixOS has it: `environment` is a set of its own. */
+/** As on NixOS: `environment` is its own set. */
 export function executableTable(): Readonly<Record<string, unknown>> {
   const isVariable = ([option]: Lines[number]) => option === "Environment";
   const variables = executable.filter(isVariable).map(([, text]) => text.split("=", 2) as [string, string]);

@@ -5,7 +5,7 @@ type Settings = Readonly<Record<string, unknown>>;
 
 export interface Needs {
   readonly network: boolean;
-  /** A command or somebody else's module may read anything: its keys, an agent's socket. */
+  /** A command or a third-party module may read anything: its keys, an agent's socket. */
   readonly everything: boolean;
   /** Home directories may hold something that it reads: ~/.aws. */
   readonly home: boolean;
@@ -13,7 +13,7 @@ export interface Needs {
   readonly replaced: readonly string[];
   /** Directories that are never replaced. */
   readonly stays: readonly string[];
-  /** A folder may lie on a mount of its own. */
+  /** A folder may lie on its own mount. */
   readonly mounts: readonly string[];
   /** Directories where inotify shows that the store may have changed. */
   readonly watched: readonly string[];
@@ -67,7 +67,7 @@ function ofVault(settings: Settings): string[] {
   ];
 }
 
-/** Skips what is no absolute path: the backend reports that. */
+/** Skips relative paths: the backend reports those. */
 function paths(settings: Settings, names: readonly string[]): string[] {
   return names.flatMap((name) => {
     const value = settings[name];

@@ -18,11 +18,11 @@ export interface Place {
   readonly scope?: Scope;
   readonly program: readonly string[];
   readonly isExecutable: boolean;
-  /** Whether somebody else has a unit of that name already. */
+  /** Whether another unit has that name already. */
   readonly isTaken: (unit: string) => boolean;
 }
 
-/** NAME-secrets.service may be somebody else's (nixpkgs' forgejo has one). */
+/** NAME-secrets.service may belong to another package (nixpkgs' forgejo has one). */
 export function isTakenOnThisHost(unit: string, { unitDirectories } = systemScope): boolean {
   return unitDirectories.some((directory) => existsSync(join(directory, unit)));
 }

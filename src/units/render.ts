@@ -137,7 +137,7 @@ function list(option: string, units: readonly string[]): Lines {
   return units.length === 0 ? [] : [[option, units.join(" ")]];
 }
 
-/** Whether a file is given to somebody other than root. */
+/** Whether a file is given to a user other than root. */
 function hasOwner({ secrets, templates }: Config): boolean {
   const others = ({ owner, group }: Config["secrets"][number] | Config["templates"][number]) =>
     [owner, group].some((one) => one !== undefined && one !== "root" && one !== "0");
@@ -207,7 +207,7 @@ function credentials(config: Config, files: string): Lines {
   return [
     ...config.secrets.map(({ file }) => load(file)),
     ...config.templates.map(({ file }) => load(file)),
-    // The service finds this for a secret that is not there. systemd 252 and 257 refuse an empty value.
+    // The service finds this for a missing secret. systemd 252 and 257 refuse an empty value.
     ...config.secrets
       .filter(({ optional }) => optional)
       .map(({ file }) => ["SetCredential", `${escaped(file)}:\\n`] as const),

@@ -21,7 +21,7 @@ export const LOADER_VARIABLES =
 
 /**
  * A user's manager cannot make the namespaces that the system's makes: 252 ignores them, and 257 makes them in a user
- * namespace, in which root's directories seem to belong to nobody. These settings need no privilege.
+ * namespace, in which root's directories seem to belong to the user nobody. These settings need no privilege.
  */
 const WITHOUT_ROOT = new Set([
   ...["LimitCORE", "MemorySwapMax", "MemoryMax", "OOMPolicy", "UMask", "UnsetEnvironment", "NoNewPrivileges"],

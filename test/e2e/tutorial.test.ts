@@ -10,7 +10,7 @@ import { needs } from "../requirements.ts";
 import { Guest } from "./guest.ts";
 
 const page = "docs/tutorial/plain-systemd.md";
-/** Steps that the test does differently: fetcher and PostgreSQL are there already, and it does not follow a journal for ever. */
+/** The test's own steps: fetcher and PostgreSQL are there already, and it does not follow a journal for ever. */
 const elsewhere = /^npm ci|--follow$/m;
 
 // The guest has this machine's programs: PostgreSQL is one of them.

@@ -45,7 +45,7 @@ onEachGuest("a user's service", (guest) => {
   }
   const rotate = (name: string, value: string) => put(`${home}/.config/fetcher/${name}/secrets/a`, value);
 
-  /** What a service has logged; for a sidecar, the whole journal of the user, because an ended one has lost its unit there. */
+  /** A service's log; for a sidecar, the user's whole journal, because an ended one has lost its unit there. */
   async function journal(unit: string): Promise<string> {
     if (!unit.endsWith("-secrets")) return await guest.text(`cat ${home}/${unit}.log 2>/dev/null || true`);
     await guest.run(["journalctl", "--sync"]);

@@ -6,7 +6,7 @@ import { Evaluation, setting, type RenderedUnits } from "./evaluation.ts";
 needs("nix").describe("a non-resident sidecar", () => {
   const evaluation = new Evaluation();
   const folder = `secretsConfig.backend = "folder";`;
-  /** One host with a sidecar of each kind; `also` goes into each of them but `ofScope`, `reload` beside the place of the secrets. */
+  /** One host with a sidecar of each kind; `also` goes into each but `ofScope`, `reload` beside the secrets' place. */
   const host = (also: string, reload = "", ofScope = also) => `({ config, lib, pkgs, ... }: {
     secretsStore = {
       enable = true;

@@ -61,7 +61,7 @@ function expectAllDone(machine: Machine, { action }: Options): void {
 
 /** What was found before. */
 const known: [Options, Event[], Ending][] = [
-  // No set could take the one value beside the other, which the store replaced a minute later: the first one was never requested again.
+  // No set could take both values. The store replaced one a minute later, but the other was never requested again.
   [
     { reloadOnChange: false, optional: false, action: "restart", settle: 0, lease: true, links: false },
     [

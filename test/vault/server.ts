@@ -21,7 +21,7 @@ export interface Reply {
 export interface CallOptions {
   readonly token?: string | undefined;
   readonly namespace?: string;
-  /** true: any status is accepted; otherwise the call throws at a refusal, so a test whose preparation fails stops there. */
+  /** true: accepts any status; otherwise a refusal throws, so a test whose preparation fails stops there. */
   readonly any?: boolean;
 }
 

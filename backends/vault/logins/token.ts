@@ -1,4 +1,4 @@
-/** A file with a token that somebody else got. */
+/** A file with a token from another program. */
 import { means, option } from "../../../src/contract/option.ts";
 import { absolutePath, object } from "../../../src/contract/settings.ts";
 import { method } from "./method.ts";

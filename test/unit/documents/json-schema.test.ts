@@ -1,4 +1,4 @@
-/** The schema for editors: a configuration that the program accepts has no red line there, and a mistyped option has one. */
+/** The schema for editors: a valid configuration has no red line there, and a mistyped option has one. */
 import { Ajv } from "ajv";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
