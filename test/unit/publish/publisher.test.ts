@@ -1,7 +1,8 @@
 /** What one sidecar publishes, finds again, mends and removes: real files, without the engine around them. */
-import * as fs from "node:fs";
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { Publisher } from "../../../src/publish/publisher.ts";
 import { configOf } from "../command-line.ts";
 import { FailingDisk } from "../engine/failing-disk.ts";
@@ -265,8 +266,20 @@ describe("a repair", () => {
     expect(life.publisher.repair(bytes({ a: "a1", b: "b1", c: "c1" }), true, true).size).toBe(0);
     expect(life.names()).toEqual(["a", "b", "secrets.env"]);
     await life.take({ a: { env: "A" }, b: {} });
-    expect(life.publisher.repair(bytes({ a: "\0", b: "b1" }), true, true).size).toBe(0);
-    expect(life.text("a")).toBe("a1");
+    fs.rmSync(life.path("b"));
+    expect(life.publisher.repair(bytes({ a: "\0", b: "b1" }), false, true).size).toBe(0);
+    expect([life.text("a"), fs.existsSync(life.path("b"))]).toEqual(["a1", false]);
+    // It does not take the damage for right.
+    expect(life.publisher.repair(both, false, true).get("b")).toBe("missing");
+  });
+
+  test("compares bytes where somebody asks for that, though lstat(2) sees no difference", async () => {
+    const life = await opened();
+    life.publish();
+    const others = bytes({ a: "a2", b: "b1" });
+    expect(life.publisher.repair(others, false, true)).toEqual(new Map());
+    expect(life.publisher.repair(others, true, true).get("a")).toBe("altered");
+    expect(life.text("a")).toBe("a2");
   });
 
   test("leaves to the publish what is half done", async () => {
@@ -288,6 +301,49 @@ describe("a repair", () => {
     life.publish();
     expect([life.publisher.halfDone, life.text("a"), life.text("b")]).toEqual([false, "a1", "b1"]);
   });
+});
+
+describe("a file that cannot be read", () => {
+  /** A fake of a disk that fails, or of a fault in the program itself, where `name` is read. */
+  function failing(path: string, error: Error) {
+    const { openSync } = fs;
+    const end = () => {
+      fs.openSync = openSync;
+      syncBuiltinESMExports();
+    };
+    fs.openSync = (at, ...more) => {
+      if (at === path) throw error;
+      return openSync(at, ...more);
+    };
+    syncBuiltinESMExports();
+    onTestFinished(end);
+  }
+
+  test("is written again", async () => {
+    const life = await opened();
+    life.publish();
+    const inode = life.inode("a");
+    failing(life.path("a"), Object.assign(new Error("i/o error"), { code: "EIO", syscall: "open" }));
+    expect(life.publisher.differs(both)).toBe(true);
+    life.publish();
+    expect(life.inode("a")).not.toBe(inode);
+  });
+
+  test("because of a bug is not hidden", async () => {
+    const life = await opened();
+    life.publish();
+    failing(life.path("a"), new TypeError("bug"));
+    expect(() => life.publisher.differs(both)).toThrow(TypeError);
+  });
+});
+
+test("a bug in laying out files is not taken for a value that does not fit", async () => {
+  const life = await opened({ more: template("{{a}}").more });
+  life.publish();
+  const wrong = new Map([["a", 5]]) as unknown as ReadonlyMap<string, Buffer>;
+  expect(() => life.publisher.differs(wrong)).toThrow(TypeError);
+  expect(() => life.publisher.repair(wrong, true, true)).toThrow(TypeError);
+  expect(() => life.publisher.outdated(wrong)).toThrow(TypeError);
 });
 
 test("no mark is taken away where there is none: a disk that is full does not matter", async () => {
@@ -345,8 +401,10 @@ describe("links", () => {
 
   test("a sidecar without links and without leftovers has nothing to look after", async () => {
     const life = await opened();
-    life.publish();
-    expect([life.publisher.needsCare, life.publisher.problem]).toEqual([false, undefined]);
+    for (const publish of [() => undefined, life.publish]) {
+      publish();
+      expect([life.publisher.needsCare, life.publisher.problem]).toEqual([false, undefined]);
+    }
   });
 
   test("a leftover that cannot be removed is looked after, without links too", async () => {
@@ -392,6 +450,7 @@ describe("at the end without systemd", () => {
 
   test("a start that published nothing leaves no lock; one that did keeps it", async () => {
     const life = await opened();
+    life.publisher.releaseUnused();
     await life.publisher.lock(() => 0);
     expect(life.names()).toEqual([".fetcher-lock"]);
     life.publisher.releaseUnused();
