@@ -6,20 +6,12 @@ import { unitOf } from "../config/unit-names.ts";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
 import { isRecord } from "../contract/records.ts";
 import { checkStore } from "../engine/store.ts";
-import { contentOf, resolvedPath } from "../setup/changes.ts";
 import { unifiedDiff, type Change } from "../setup/diff.ts";
-import {
-  type Caller,
-  generatorState,
-  isProgram,
-  readersOf,
-  serviceCalled,
-  type Service,
-  typed,
-} from "../setup/host.ts";
+import { type Caller, generatorState, readersOf, serviceCalled, type Service, typed } from "../setup/host.ts";
 import { type Import, pathOfSwap, readImport, secretsToWrite, swapOf, swapText } from "../setup/import.ts";
 import { jsonText } from "../setup/json-text.ts";
 import { proposed } from "../setup/proposal.ts";
+import { contentOf, isProgram, resolvedPath } from "../setup/paths.ts";
 import { naming, type OneFile, readJson, unitsOfJson } from "../units/one-file-units.ts";
 import { textOf } from "../units/unit-file.ts";
 import type { AddOptions } from "./add-options.ts";

@@ -7,10 +7,11 @@ import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.t
 import { isOfOthers } from "../contract/helper-command.ts";
 import { lockFile } from "../runtime/platform.ts";
 import { takeTurn } from "../setup/alone.ts";
-import { Changes, isThere } from "../setup/changes.ts";
+import { Changes } from "../setup/changes.ts";
 import { colored } from "../setup/diff.ts";
 import { daemonReload, dropInsOf, property, systemctl, typed } from "../setup/host.ts";
 import { clearLeftovers } from "../setup/leftovers.ts";
+import { isThere } from "../setup/paths.ts";
 import { checkAsUnit } from "../units/check-in-unit.ts";
 import { textOf } from "../units/unit-file.ts";
 import { addHelp, parseAdd } from "./add-options.ts";

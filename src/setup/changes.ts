@@ -15,9 +15,9 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { errnoCode, errnoText, ExitCode, FatalError, PublishError, unreadable } from "../contract/errors.ts";
-import { readPlainSync } from "../contract/plain-file.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "../contract/errors.ts";
 import { asideOf, freshName } from "./leftovers.ts";
+import { contentOf, isThere } from "./paths.ts";
 
 export class Changes {
   readonly #command: string;
@@ -171,29 +171,6 @@ function removeQuietly(path: string): void {
     unlinkSync(path);
   } catch {
     // The caller reports its own error. The file goes with the next command.
-  }
-}
-
-/** @returns undefined if it does not exist. @throws FatalError if it cannot be read. */
-export function contentOf(path: string): Buffer | undefined {
-  try {
-    return readPlainSync(path);
-  } catch (error) {
-    if (errnoCode(error) === "ENOENT") return undefined;
-    throw unreadable(`cannot read ${path}`, error);
-  }
-}
-
-export function isThere(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-}
-
-/** @returns the path itself where it leads nowhere. */
-export function resolvedPath(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
   }
 }
 

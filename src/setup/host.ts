@@ -1,12 +1,11 @@
 /** What the commands that set up a service ask systemd, and make it do. */
-import { accessSync, constants, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { withoutSuffix } from "../config/unit-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandResult, runCommand } from "../contract/helper-command.ts";
 import type { Scope } from "../config/scope.ts";
 import { didYouMean } from "../contract/nearest.ts";
-import { contentOf, resolvedPath } from "./changes.ts";
+import { contentOf, isProgram, namesIn, resolvedPath } from "./paths.ts";
 
 /** The command that asks, for its messages, and whose units it is about. */
 export interface Caller {
@@ -156,24 +155,6 @@ export function generatorState(program: string, { generatorDirectories }: Scope)
       seen.add(name);
     }
   return state;
-}
-
-export function isProgram(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** @returns none if the directory does not exist, or we may not read it. */
-export function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
 }
 
 /** The text of a unit's drop-ins by the administrator, in their order. The unit need not be there yet. */

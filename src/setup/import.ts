@@ -5,10 +5,10 @@ import { nameProblem } from "../config/env-names.ts";
 import { ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { readPlainSync } from "../contract/plain-file.ts";
 import { runCommand } from "../contract/helper-command.ts";
-import { contentOf, resolvedPath } from "./changes.ts";
 import { variablesIn } from "./environment-file.ts";
 import type { Scope } from "../config/scope.ts";
 import type { Service } from "./host.ts";
+import { contentOf, resolvedPath } from "./paths.ts";
 
 export interface Import {
   /** Absolute, as the service names it. */

@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { isRecord } from "../contract/records.ts";
 import { readPlainSync } from "../contract/plain-file.ts";
-import { namesIn } from "./host.ts";
+import { namesIn } from "./paths.ts";
 
 /** Name of a file while it is written. */
 export const freshName = `${RESERVED_PREFIX}new-${process.pid}`;

@@ -1,6 +1,6 @@
 /** The documents hold together: links lead somewhere, named files exist, and every page is in the index. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { ExitCode } from "../../../src/contract/errors.ts";
 import { anchorsOf, blockWith, linksOf, markdownFiles, numbered, project, resolveLink } from "../../markdown.ts";
@@ -94,6 +94,33 @@ test("the architecture page lists every folder and every file of the source", ()
   const unnamed = paths.filter((path) => !isNamed(basename(path).replace(/\.\w+$/, "")));
   expect(paths.length).toBeGreaterThan(50);
   expect(unnamed).toEqual([]);
+});
+
+test("no file of the source imports another in a circle", () => {
+  const imports = new Map<string, readonly string[]>();
+  for (const path of ["src", "backends"].flatMap((folder) =>
+    readdirSync(join(project, folder), { recursive: true, encoding: "utf8" }).map((name) => join(folder, name)),
+  )) {
+    if (!path.endsWith(".ts")) continue;
+    const text = readFileSync(join(project, path), "utf8");
+    const named = [...text.matchAll(/(?:\bfrom|\bimport\() ?"(\.[^"]+\.ts)"/g)].map(([, to = ""]) => to);
+    imports.set(
+      path,
+      named.map((to) => join(dirname(path), to)),
+    );
+  }
+  expect(imports.size).toBeGreaterThan(100);
+  const circles: string[][] = [];
+  const seen = new Set<string>();
+  const follow = (path: string, way: readonly string[]) => {
+    const start = way.indexOf(path);
+    if (start !== -1) circles.push([...way.slice(start), path]);
+    if (seen.has(path)) return;
+    seen.add(path);
+    for (const next of imports.get(path) ?? []) follow(next, [...way, path]);
+  };
+  for (const path of imports.keys()) follow(path, []);
+  expect(circles).toEqual([]);
 });
 
 test("CONTRIBUTING.md lists every layer of tests", () => {
