@@ -3,9 +3,11 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Scope } from "../config/scope.ts";
 import { actOf, byHandPattern, refreshOf, serviceIn, unitOf } from "../config/unit-names.ts";
-import { runCommand } from "../contract/helper-command.ts";
+import { ExitCode, FatalError } from "../contract/errors.ts";
+import { LONG_LIST, runCommand } from "../contract/helper-command.ts";
 import { type Facts, readFacts } from "../engine/facts.ts";
 import { systemClock } from "../runtime/clock.ts";
+import { reasonOf } from "../setup/host.ts";
 import { ActionDesk } from "../systemd/action-desk.ts";
 import { countsIn, lateIn } from "../systemd/asked-targets.ts";
 import { namesIn } from "../units/generator.ts";
@@ -58,6 +60,10 @@ function directoriesIn(parent: string): readonly string[] {
   }
 }
 
+/** Seconds that systemd has to answer. */
+const PATIENCE = 15;
+
+/** @throws FatalError 69 where systemd does not answer. */
 export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>): Promise<readonly SidecarStatus[]> {
   const directory = scope.configDirectory;
   const place = { directory, isTaken: (unit: string) => isTakenOnThisHost(unit, scope) };
@@ -83,19 +89,21 @@ export function byNumber(a: string, b: string): number {
 /** Instances of the template for units that are wired by hand. */
 async function instances({ systemctl, environment }: Scope): Promise<readonly string[]> {
   const command = [...systemctl, "list-units", "--all", "--plain", "--no-legend", byHandPattern] as const;
-  const result = await runCommand(command, { timeout: 15, environment });
+  const result = await runCommand(command, { timeout: PATIENCE, most: LONG_LIST, environment });
   return result.end === "exit"
     ? [...result.stdout.matchAll(/^(fetcher@\S+\.service)\s/gm)].map(([, unit = ""]) => unit)
     : [];
 }
 
+/** @throws FatalError where systemd does not answer: the facts alone do not tell whether a sidecar runs. */
 async function show(units: readonly string[], { systemctl, environment }: Scope): Promise<ReadonlyMap<string, Unit>> {
   if (units.length === 0) return new Map();
   const properties =
     "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult,RuntimeDirectory";
   const command = [...systemctl, "show", `--property=${properties}`, "--", ...units] as const;
-  const result = await runCommand(command, { timeout: 15, environment });
-  if (result.end !== "exit" || result.code !== 0) return new Map();
+  const result = await runCommand(command, { timeout: PATIENCE, most: LONG_LIST, environment });
+  if (result.end !== "exit" || result.code !== 0)
+    throw new FatalError(ExitCode.unavailable, `status: systemd does not answer: ${reasonOf(result)}`);
   const blocks = result.stdout.split("\n\n").map((block): Unit => {
     return Object.fromEntries([...block.matchAll(/^(\w+)=(.*)$/gm)].map(([, key = "", value = ""]) => [key, value]));
   });

@@ -1,4 +1,5 @@
 /** One line for each sidecar, and its problem below: ten of them fit a screen of 80 by 24. */
+import { type Scope, systemScope } from "../config/scope.ts";
 import { withoutSuffix } from "../config/unit-names.ts";
 import type { SidecarState, SidecarStatus } from "./sidecars.ts";
 
@@ -9,6 +10,8 @@ export interface TableOptions {
   readonly color: boolean;
   /** Of the screen; undefined: no line is broken, for a program to read. */
   readonly columns: number | undefined;
+  /** Whose sidecars they are; undefined: the system's. */
+  readonly scope?: Pick<Scope, "isUser" | "configDirectory">;
 }
 
 const HEAD = ["SERVICE", "BACKEND", "SECRETS", "STATE", "CHECKED", "NEXT", "LEASE", "VERSION"];
@@ -20,7 +23,10 @@ const MOST_LINES = 3;
 const colors: Readonly<Record<SidecarState, number>> = { ok: 32, trouble: 33, starting: 36, failed: 31, stopped: 2 };
 
 export function statusTable(sidecars: readonly SidecarStatus[], options: TableOptions): string {
-  if (sidecars.length === 0) return "no sidecar on this host: /etc/fetcher has no file, and none runs\n";
+  if (sidecars.length === 0) {
+    const { isUser, configDirectory } = options.scope ?? systemScope;
+    return `no sidecar ${isUser ? "of yours" : "on this host"}: ${printable(configDirectory)} has no file, and none runs\n`;
+  }
   const rows = sidecars.map((sidecar) => cells(sidecar, options));
   const widths = HEAD.map((head, column) => Math.max(head.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (row: readonly string[], state?: SidecarState) =>

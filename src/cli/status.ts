@@ -1,9 +1,9 @@
 /** `fetcher status`: all sidecars of the host at a glance, from their facts and the state of their units. */
-import { renameSync, writeFileSync } from "node:fs";
+import { realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { systemScope, userScope } from "../config/scope.ts";
 import { unitOf } from "../config/unit-names.ts";
-import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UsageError } from "../contract/errors.ts";
+import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UnfitFile, UsageError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { factsIn, type SidecarStatus, sidecarsOf } from "./sidecars.ts";
 import { serviceNameOf } from "./service-name.ts";
@@ -36,7 +36,7 @@ export async function showStatus(argv: readonly string[], version: string): Prom
     out(
       json
         ? `${JSON.stringify(sidecars, undefined, 2)}\n`
-        : statusTable(sidecars, { now: new Date(), version, color, columns }),
+        : statusTable(sidecars, { now: new Date(), version, color, columns, scope }),
     );
   else if (metrics === "") out(metricsText(sidecars));
   else replaceFile(metrics, metricsText(sidecars));
@@ -72,12 +72,30 @@ export function parseStatus(argv: readonly string[]) {
   }
 }
 
-/** node_exporter reads every *.prom file, and must never read half of one. */
-function replaceFile(path: string, text: string): void {
+/**
+ * node_exporter reads every *.prom file, and must never read half of one. Its directory may be another user's, who could
+ * put a link in the way of a name that is known.
+ */
+function replaceFile(given: string, text: string): void {
   try {
-    writeFileSync(`${path}.new`, text, { mode: 0o644 });
-    renameSync(`${path}.new`, path);
+    const path = placeOf(given);
+    const fresh = `${path}.${process.getBuiltinModule("node:crypto").randomBytes(6).toString("hex")}`;
+    try {
+      writeFileSync(fresh, text, { mode: 0o644, flag: "wx" });
+      renameSync(fresh, path);
+    } finally {
+      rmSync(fresh, { force: true });
+    }
   } catch (error) {
-    throw new PublishError(ExitCode.ioError, `status: cannot write ${path}: ${errnoText(errnoCode(error))}`);
+    const why = error instanceof UnfitFile ? error.message : errnoText(errnoCode(error));
+    throw new PublishError(ExitCode.ioError, `status: cannot write ${given}: ${why}`);
   }
+}
+
+/** A link to a file stays one. @throws UnfitFile where a rename would take the place of a device: /dev/null, /dev/stdout. */
+function placeOf(path: string): string {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there === undefined) return path;
+  if (!there.isFile()) throw new UnfitFile("is not a regular file; --metrics alone prints them");
+  return realpathSync(path);
 }

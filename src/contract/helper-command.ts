@@ -57,10 +57,13 @@ export interface CommandOptions {
   readonly signal?: AbortSignal;
   /** `drop`: its output is thrown away. */
   readonly output?: "keep" | "drop";
+  /** Bytes of output that are kept; more is read and dropped. 64 KiB by default. */
+  readonly most?: number;
 }
 
-/** Bytes of output that are kept; more is read and dropped. */
 const OUTPUT_LIMIT = 64 * 1024;
+/** `most` for a list that is as long as the host has units. */
+export const LONG_LIST = 16 * 1024 * 1024;
 
 /** Never rejects: the result says how it ended. */
 export async function runCommand(
@@ -103,7 +106,7 @@ async function execute(
     child.stdout?.destroy();
     child.stderr?.destroy();
   };
-  const stdout = collect(child.stdout, limit ?? OUTPUT_LIMIT, () => {
+  const stdout = collect(child.stdout, limit ?? options.most ?? OUTPUT_LIMIT, () => {
     if (limit !== undefined) cut("overflow");
   });
   const stderr = collect(child.stderr, OUTPUT_LIMIT, () => undefined);

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { withoutSuffix } from "../config/unit-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
-import { type CommandResult, runCommand } from "../contract/helper-command.ts";
+import { type CommandResult, LONG_LIST, runCommand } from "../contract/helper-command.ts";
 import type { Scope } from "../config/scope.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { contentOf, isProgram, namesIn, resolvedPath } from "./paths.ts";
@@ -110,7 +110,8 @@ function guarded([verb = "", ...units]: readonly string[]): readonly string[] {
 
 function run({ scope }: Caller, words: readonly string[], timeout?: number): Promise<CommandResult> {
   const { systemctl: program, environment } = scope;
-  return runCommand([...program, ...words], { environment, ...(timeout === undefined ? {} : { timeout }) });
+  const limits = { most: LONG_LIST, ...(timeout === undefined ? {} : { timeout }) };
+  return runCommand([...program, ...words], { environment, ...limits });
 }
 
 /** @returns "" where systemd has no answer. */
@@ -129,7 +130,8 @@ export async function readersOf(caller: Caller, file: string, unit: string): Pro
     .filter((id) => id !== unit);
 }
 
-function reasonOf(result: CommandResult): string {
+/** Why systemctl has no answer. */
+export function reasonOf(result: CommandResult): string {
   if (result.end === "not-started") return "cannot run systemctl";
   if (result.end === "timeout") return "no answer in time";
   const [first = ""] = result.stderr.trim().split("\n");
