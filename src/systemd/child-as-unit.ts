@@ -1,5 +1,6 @@
 /** A command that `fetcher run` has started, in place of a unit: does to it what systemd would do to a unit. */
 import type { ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
 import { errnoCode, errnoText, printable } from "../contract/errors.ts";
 import { waitFor } from "../contract/bounded-wait.ts";
 import { monotonic } from "../runtime/platform.ts";
@@ -138,9 +139,26 @@ export class ChildAsUnit implements Systemd {
   #cannotStart(error: unknown): number {
     const code = errnoCode(error);
     const [program] = this.#options.command;
-    this.#options.report(`run: ${printable(program)}: ${code === "ENOENT" ? "command not found" : errnoText(code)}`);
-    return code === "ENOENT" ? NOT_FOUND : NOT_EXECUTABLE;
+    const tell = (why: string) => {
+      this.#options.report(`run: ${printable(program)}: ${why}`);
+    };
+    if (code !== "ENOENT") tell(errnoText(code));
+    else if (isThere(program)) tell("the interpreter in its first line is not there");
+    else {
+      tell("command not found");
+      return NOT_FOUND;
+    }
+    return NOT_EXECUTABLE;
   }
+}
+
+/** The kernel says the same of a script as of its interpreter. */
+function isThere(program: string): boolean {
+  if (program.includes("/")) return existsSync(program);
+  const directories = (process.env["PATH"] ?? "").split(":");
+  return (
+    program !== "" && directories.some((directory) => existsSync(`${directory === "" ? "." : directory}/${program}`))
+  );
 }
 
 const displaced: JobResult = { ok: false, displaced: true, detail: "" };

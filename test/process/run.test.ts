@@ -93,6 +93,12 @@ describe("the exit status", () => {
       code: 126,
       stderr: `error: run: ${text}: permission denied (EACCES)\n`,
     });
+    const script = place.path("script");
+    fs.writeFileSync(script, "#!/no/such/interpreter\n", { mode: 0o755 });
+    expect(await word(place, script)).toMatchObject({
+      code: 126,
+      stderr: `error: run: ${script}: the interpreter in its first line is not there\n`,
+    });
     expect(place.left()).toEqual([]);
   });
 
