@@ -1,6 +1,6 @@
 // npm run package [-- --release N] [--out DIR] [--only deb|rpm|tar] [--processor x64|arm64]: makes a .deb, an .rpm and
-// a tarball of the executable and what belongs to it, in dist.packages. N is the release of the package, for the same
-// version of the program. It needs what build:executable needs, and Go, once, for nfpm (scripts/nfpm.sh), which makes
+// a tarball of the executable and what belongs to it, in dist.packages, in place of older ones. N is the release of the
+// package, for the same version of the program. It needs what build:executable needs, and Go, once, for nfpm (scripts/nfpm.sh), which makes
 // both packages on any machine.
 import { execFileSync } from "node:child_process";
 import {
@@ -69,11 +69,22 @@ try {
         env: { ...process.env, SOURCE_DATE_EPOCH: time },
       });
     }
+    removeOlder(file);
     renameSync(join(work, file), join(values.out, file));
     console.log(join(values.out, file));
   }
 } finally {
   rmSync(work, { recursive: true, force: true });
+}
+
+/** Another version of the same package: commands that name `*.deb` would mean both. */
+function removeOlder(file) {
+  const [before, after] = file.split(
+    file.includes(`${version}-${own.release}`) ? `${version}-${own.release}` : version,
+  );
+  for (const other of readdirSync(values.out))
+    if (other.startsWith(before) && other.endsWith(after) && /^\d/.test(other.slice(before.length)))
+      rmSync(join(values.out, other));
 }
 
 /** Makes the same bytes for the same commit. */

@@ -13,10 +13,14 @@ function build(): void {
   if (directory !== "") return;
   directory = mkdtempSync(join(project, "dist.packages-"));
   for (const release of ["1", "2"])
-    execFileSync("node", ["scripts/package.mjs", "--only", "deb", "--out", directory, "--release", release], {
-      cwd: project,
-      stdio: ["ignore", "ignore", "inherit"],
-    });
+    execFileSync(
+      "node",
+      ["scripts/package.mjs", "--only", "deb", "--out", join(directory, release), "--release", release],
+      {
+        cwd: project,
+        stdio: ["ignore", "ignore", "inherit"],
+      },
+    );
 }
 
 afterAll(() => {
@@ -27,8 +31,8 @@ onEmptyGuests(
   "the Debian package",
   (guest) => {
     const deb = (release: number) => {
-      const name = readdirSync(directory).find((file) => file.endsWith(".deb") && file.includes(`-${release}_`));
-      return `${guest.project}/${directory.slice(project.length + 1)}/${String(name)}`;
+      const [name] = readdirSync(join(directory, String(release)));
+      return `${guest.project}/${directory.slice(project.length + 1)}/${String(release)}/${String(name)}`;
     };
     const pids = async () => ({ service: await guest.mainPid("web"), sidecar: await guest.mainPid("web-secrets") });
     const starts = async () =>

@@ -1,6 +1,15 @@
 /** What Debian's lintian and rpm say about the packages, and what the packages contain. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -57,6 +66,9 @@ needs("packages", "package-tools").describe("the packages", () => {
     // A library for that processor stands in: the tests have neither a compiler for it nor its Bun.
     if (isMade) copyFileSync(join(project, `dist/end-${other}.node`), executable);
     const out = mkdtempSync(join(tmpdir(), "fetcher-packages-"));
+    // `apt install ./dist.packages/*.deb` must not mean two.
+    for (const older of [`_0.1.0-1_${deb}.deb`, `-${version}-9.${rpm}.rpm`, `-0.1.0-linux-${other}.tar.gz`])
+      writeFileSync(join(out, `secrets-sidecar${older}`), "");
     try {
       execFileSync("node", ["scripts/package.mjs", "--out", out, "--processor", other], {
         cwd: project,
