@@ -81,13 +81,26 @@ function mayChange(command: string, { isUser, configDirectory, runtimeRoot }: Sc
     );
   }
   // `sudo -E` and `su` keep another user's directories in the environment, and root would leave its own files there.
-  const home = existingAbove(configDirectory);
+  const home = visible(command, configDirectory);
   const others = [home, runtimeRoot].find(isOfOthers);
   if (others !== undefined)
     throw new FatalError(
       ExitCode.denied,
       `${command}: ${others} belongs to another user: run it as that user, without sudo or su`,
     );
+}
+
+/** @returns what is there of a directory. @throws FatalError where it is another user's. */
+function visible(command: string, directory: string): string {
+  try {
+    return existingAbove(directory);
+  } catch (error) {
+    if (errnoCode(error) !== "EACCES") throw error;
+    throw new FatalError(
+      ExitCode.denied,
+      `${command}: ${directory} is in a directory of another user: run it as that user, without sudo or su`,
+    );
+  }
 }
 
 function existingAbove(path: string): string {

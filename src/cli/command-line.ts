@@ -146,8 +146,10 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
 }
 
 /** Ids need a store: without one, the first word was meant as a command. @throws UsageError */
-export function refuseUnknownCommand({ mode, configFile, backend, ids: [first] }: CommandLine): void {
-  if (mode !== "daemon" || first === undefined || configFile !== undefined || backend !== undefined) return;
+export function refuseUnknownCommand({ mode, configFile, backend, set, ids: [first] }: CommandLine): void {
+  if (mode !== "daemon" || configFile !== undefined || backend !== undefined) return;
+  if (first === undefined && set.length > 0) return;
+  if (first === undefined) throw new UsageError("expected a command, or --config FILE (see --help)");
   throw new UsageError(`${JSON.stringify(first)}: there is no such command${didYouMean(first, commands)} (see --help)`);
 }
 

@@ -168,7 +168,8 @@ function rendering(
 }
 
 async function fetchAll(config: Config, store: Store, terminal: Terminal, stop: AbortSignal) {
-  terminal.progress(`asking ${store.name} for ${config.secrets.length} secrets ...`);
+  const count = config.secrets.length;
+  terminal.progress(`asking ${store.name} for ${count} ${count === 1 ? "secret" : "secrets"} ...`);
   const ids = config.secrets.map(({ id }) => id);
   const outcomes = await store.fetch(ids, stop, PATIENCE);
   terminal.progress("");

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
+import type { Scope } from "../config/scope.ts";
 import { actOf, unitOf, withoutSuffix } from "../config/unit-names.ts";
 import { deriveName } from "../config/env-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
@@ -14,7 +15,7 @@ import { replacedIn, swapOf } from "../setup/import.ts";
 import { contentOf } from "../setup/paths.ts";
 import { namesIn } from "../units/generator.ts";
 import { type OneFile, type Place, readJson, unitsOfJson, unitsOfWrongFile } from "../units/one-file-units.ts";
-import { textOf, type UnitFile } from "../units/unit-file.ts";
+import type { UnitFile } from "../units/unit-file.ts";
 import { begin, outcomeOf, type Process } from "./add.ts";
 import { parseRemove, removeHelp, type RemoveOptions } from "./add-options.ts";
 import { ask } from "./ask.ts";
@@ -47,7 +48,7 @@ export async function remove(argv: readonly string[], host: Process): Promise<Ex
   const plan = await planOf(options);
   const diff = diffOf(plan);
   out(color ? colored(diff) : diff);
-  for (const line of missing(plan)) out(`${line}\n`);
+  for (const line of [...madeUnits(plan), ...missing(plan)]) out(`${line}\n`);
   if (options.isDryRun) return ExitCode.ok;
   if (!options.yes && !(await ask("remove", "Remove it?"))) {
     out("nothing was changed\n");
@@ -105,20 +106,27 @@ function madeOf(name: string, file: string, place: Place): OneFile | undefined {
   return made;
 }
 
-function diffOf({ caller, file, text, units, swaps, config }: Plan): string {
+/** What a person wrote, or may have changed. */
+function diffOf({ file, text, swaps, config }: Plan): string {
   // The backend for tests has its values in the file.
   const shown = config?.backend === "static" ? "…\n" : text;
   return [
     { path: file, before: shown, after: undefined },
-    ...units.map((unit) => ({
-      path: join(generated(caller.scope), unit.path),
-      before: textOf(unit),
-      after: undefined,
-    })),
     ...swaps.map((path) => ({ path, before: readFileSync(path, "utf8"), after: undefined })),
   ]
     .map(unifiedDiff)
     .join("");
+}
+
+/** Nobody wrote the units that systemd makes from the file: their names are enough. */
+function madeUnits({ options: { name, scope }, units, config }: Plan): readonly string[] {
+  const hint = config === undefined ? "" : ` (${typedUnits(name, scope)} shows them)`;
+  return [`the units that systemd makes from it go, too${hint}:`, ...units.map(({ path }) => `  ${path}`)];
+}
+
+function typedUnits(name: string, { isUser }: Scope): string {
+  const words = [...(isUser ? ["--user"] : []), ...(name.startsWith("-") ? ["--"] : []), name];
+  return `fetcher units ${words.join(" ")}`;
 }
 
 /** What the services lose, in words. */

@@ -10,6 +10,10 @@ export const RESERVED_PREFIX = ".fetcher-";
 /** The file of variables where the configuration names no other. */
 export const ENV_FILE = "secrets.env";
 
+/** What systemctl(1) takes: another name would show only when a rotation wants to send it. */
+const SIGNAL =
+  /^((SIG)?(HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT|STOP|TSTP|TTIN|TTOU|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS|RTMIN(\+([0-9]|[12][0-9]|30))?|RTMAX(-([0-9]|[12][0-9]|30))?)|[1-9]|[1-5][0-9]|6[0-4])$/;
+
 const actions = ["restart", "reload", "signal", "none"] as const;
 export type Action = (typeof actions)[number];
 
@@ -195,7 +199,7 @@ export const onChangeSchema = object({
       v.nullable(
         v.pipe(
           v.string('expected the name of a signal, "SIGHUP"'),
-          v.regex(/^(SIG)?[A-Z][A-Z0-9+-]{1,11}$|^[1-9][0-9]?$/, 'expected the name of a signal, "SIGHUP"'),
+          v.regex(SIGNAL, 'expected the name of a signal, "SIGHUP"'),
         ),
       ),
       null,

@@ -10,6 +10,7 @@ import { didYouMean } from "../contract/nearest.ts";
 import { isRecord } from "../contract/records.ts";
 import { joinPath } from "../contract/settings.ts";
 import { type configSchema, type Delivery, ENV_FILE } from "./config-schema.ts";
+import { nameProblem } from "./env-names.ts";
 import { sidecarOf, unitOf } from "./unit-names.ts";
 
 export const CONFIG_DIRECTORY = systemScope.configDirectory;
@@ -118,6 +119,8 @@ function withVariables(
 ): Readonly<Record<string, unknown>> {
   const variables = new Map<string, string>();
   for (const [variable, id] of Object.entries(environment)) {
+    const problem = nameProblem(variable);
+    if (problem !== undefined) throw new ConfigError(joinPath("environment", variable), problem);
     if (!Object.hasOwn(secrets, id))
       throw new ConfigError(
         joinPath("environment", variable),

@@ -110,7 +110,8 @@ export class ChildAsUnit implements Systemd {
   }
 
   signal(_unit: string, signal: string): Promise<JobResult> {
-    const ok = this.#child?.kill(signal as NodeJS.Signals) === true;
+    const pid = this.#child?.pid;
+    const ok = pid !== undefined && this.#isAlive() && isSent(pid, numberOf(signal));
     return Promise.resolve({ ok, detail: ok ? "" : "the command has ended" });
   }
 
@@ -149,6 +150,28 @@ export class ChildAsUnit implements Systemd {
       return NOT_FOUND;
     }
     return NOT_EXECUTABLE;
+  }
+}
+
+/** Numbers of the C library. */
+const REALTIME: Readonly<Record<string, number>> = { RTMIN: 34, RTMAX: 64 };
+
+/** @param signal as systemd takes it: `SIGHUP`, `HUP`, `1`, `RTMIN+3`. */
+function numberOf(signal: string): number {
+  const name = signal.replace(/^SIG/, "");
+  const [, base = "", offset = "0"] = /^(RTMIN|RTMAX)([+-]\d+)?$/.exec(name) ?? [];
+  const realtime = REALTIME[base];
+  if (realtime !== undefined) return realtime + Number(offset);
+  const { signals } = process.getBuiltinModule("node:os").constants;
+  return Number(name) || signals[`SIG${name}` as NodeJS.Signals];
+}
+
+/** Not ChildProcess.kill(), which throws for a realtime signal. */
+function isSent(pid: number, signal: number): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch {
+    return false;
   }
 }
 

@@ -266,6 +266,14 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     const pid = await guest.mainPid("web");
     const shown = await fetcher("remove", "web", "--dry-run");
     expect(shown.stdout).toContain("files in /run/web-secrets/pub, at once: tls.crt, more");
+    // All of what a person wrote; of the units that systemd makes from it the names.
+    const mine = await guest.read("/etc/fetcher/web.json");
+    expect(shown.stdout).toContain(mine.trimEnd().replaceAll(/^/gm, "-"));
+    expect(shown.stdout).toContain(
+      "the units that systemd makes from it go, too (fetcher units web shows them):\n  web-secrets.service\n",
+    );
+    expect(shown.stdout).not.toContain("ExecStart=");
+    expect(shown.stdout.split("\n").length).toBeLessThan(24);
     expect(await state("web-secrets")).toBe("active");
     const asked = await guest.run(["script", "-qec", "fetcher remove web", "/dev/null"], { input: "n\n" });
     expect(asked.stdout).toContain("nothing was changed");

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
 import { logLines, ordinary, Place } from "./daemon.ts";
 
 const { version } = JSON.parse(fs.readFileSync(join(import.meta.dirname, "../../package.json"), "utf8")) as {
@@ -43,6 +44,19 @@ describe("a wrong command line exits 64, and one line names the option", () => {
     expect({ code, stdout }).toEqual({ code: 64, stdout: "" });
     expect(onlyLine(stderr)).toContain(named);
   });
+});
+
+needs("root").test("add --user with the home of another user, as sudo and su leave it, is 77 and says so", async () => {
+  const place = new Place(undefined, ordinary);
+  fs.mkdirSync(place.path("closed"), { mode: 0o700 });
+  const env = { HOME: place.path("closed"), XDG_CONFIG_HOME: undefined, FETCHER_LOG_FORMAT: undefined };
+  for (const command of ["add", "remove"])
+    expect(
+      await place.run([command, "--user", "web", ...(command === "add" ? ["a"] : [])], { ...ordinary, env }),
+    ).toMatchObject({
+      code: 77,
+      stderr: `error: ${command}: ${place.path("closed")}/.config/fetcher is in a directory of another user: run it as that user, without sudo or su\n`,
+    });
 });
 
 describe("an exit code tells systemd whether to retry when the folder does not deliver", () => {

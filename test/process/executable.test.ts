@@ -109,6 +109,16 @@ needs("executable").test("ignores files of the working directory and of the home
   expect(place.published()).toEqual({});
 });
 
+needs("executable").test(
+  "without its working directory the runtime says so itself, as the document has it",
+  async () => {
+    const wrapper = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh"];
+    const { code, stdout, stderr } = await new Place().run(["--version"], { wrapper });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain("The current working directory was deleted, ");
+  },
+);
+
 describe("a third party's module", () => {
   const source = (types: boolean) => `import { greeting } from "a-package";
 import * as fs from "node:fs";

@@ -208,7 +208,7 @@ describe("--watch", () => {
   /** Reports its values at each start and at each signal. */
   const script = (place: RunPlace) => `
 say() { echo "$1 $password $(cat $SECRETS_DIRECTORY/password) $$" >> ${place.path("log")}; }
-trap 'say reloaded' HUP; trap 'say usr1' USR1; trap 'say stopped; exit 0' TERM
+trap 'say reloaded' HUP; trap 'say usr1' USR1; trap 'say realtime' 37; trap 'say stopped; exit 0' TERM
 say started; while :; do sleep 0.05; done`;
   const lines = (place: RunPlace) =>
     fs.existsSync(place.path("log"))
@@ -242,6 +242,10 @@ say started; while :; do sleep 0.05; done`;
   test.each([
     [{ action: "reload" }, "reloaded"],
     [{ action: "signal", signal: "SIGUSR1" }, "usr1"],
+    // As systemctl takes it, too.
+    [{ action: "signal", signal: "HUP" }, "reloaded"],
+    [{ action: "signal", signal: "10" }, "usr1"],
+    [{ action: "signal", signal: "SIGRTMIN+3" }, "realtime"],
   ])("%j: tells the same process about new files", async (onChange, word) => {
     const place = new RunPlace();
     const run = place.runs(script(place), { flags: flags(place, onChange) });

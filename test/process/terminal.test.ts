@@ -19,7 +19,7 @@ needs("script").test("--check shows in a terminal what it waits for, and removes
     .join(" ");
   const command = `${program} --check --backend folder --set secretsDir="${directory}/store" id`;
   const { stdout } = spawnSync("script", ["-qec", command, "/dev/null"], { encoding: "utf8", input: "" });
-  expect(stdout).toContain("asking folder for 1 secrets ...\r\u001b[K");
+  expect(stdout).toContain("asking folder for 1 secret ...\r\u001b[K");
   expect(stdout).toContain("there");
   expect(stdout).not.toContain("canary-2b81");
 });

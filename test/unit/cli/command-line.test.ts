@@ -51,6 +51,7 @@ describe("modes", () => {
   test.each([
     [["addd", "web", "token"], '"addd": there is no such command; did you mean "add"? (see --help)'],
     [["statsu", "--log-level", "debug"], '"statsu": there is no such command; did you mean "status"? (see --help)'],
+    [[], "expected a command, or --config FILE (see --help)"],
     [["frobnicate"], '"frobnicate": there is no such command (see --help)'],
   ])("refuses the unknown command %j", (argv, message) => {
     expect(() => {
@@ -82,7 +83,7 @@ describe("modes", () => {
       expect(shortHelpOf(words)).toBeUndefined();
   });
 
-  test.each([[[]], [["--config", "a.json", "id"]], [["--backend", "folder", "id"]], [["--once", "id"]]])(
+  test.each([[["--set", "a=b"]], [["--config", "a.json", "id"]], [["--backend", "folder", "id"]], [["--once", "id"]]])(
     "accepts %j as a store's ids",
     (argv) => {
       expect(() => {

@@ -183,6 +183,10 @@ describe("each error names its option, and never shows its value", () => {
       'onChange.signal: expected the name of a signal, "SIGHUP"',
       { ...good, onChange: { action: "signal", signal: "hup; x" } },
     ],
+    ...["SIGHUPP", "USR3", "RTMIN+31", "SIG1", "0", "65"].map((signal): [string, unknown] => [
+      'onChange.signal: expected the name of a signal, "SIGHUP"',
+      { ...good, onChange: { action: "signal", signal } },
+    ]),
     ["onChange.settle: expected a number of seconds, 0 or more", { ...good, onChange: { settle: -1 } }],
     [
       "onChange.verify.command: expected at least the name of a command",

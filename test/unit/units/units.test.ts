@@ -428,6 +428,11 @@ describe("a wrong file", () => {
     ["an unknown option", { secrets: { a: { mod: "0400" } } }, "secrets.a.mod"],
     ["a variable of no secret", { secrets: { a: {} }, environment: { A: "b" } }, "environment.A: is not an id in"],
     [
+      "a variable that is none",
+      { secrets: { a: {} }, environment: { "A B": "a" } },
+      'environment["A B"]: expected a variable name',
+    ],
+    [
       "two variables of one secret",
       { secrets: { a: {} }, environment: { A: "a", B: "a" } },
       "environment.B: names a secret",
