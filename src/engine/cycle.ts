@@ -107,7 +107,7 @@ export class Cycle {
       if ([...damaged.values()].includes("altered")) this.#act([]);
     } catch (error) {
       if (!(error instanceof FatalError)) throw error;
-      const why = `what somebody removed or altered is not mended: ${error.message}`;
+      const why = `removed or altered files are not restored: ${error.message}`;
       if (owed.obstruct("mend", why)) log.error(why);
       if (isHalfDone(publisher)) owed.publishSoon();
     }

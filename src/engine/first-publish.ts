@@ -76,6 +76,6 @@ function refuseLeases({ config, held }: FirstPublishParts): void {
   const lease = config.secrets.find(({ id }) => held.get(id)?.refreshAt !== undefined);
   if (lease === undefined) return;
   const said = config.onDemand ? '"on-change"' : "false";
-  const why = `${said} leaves nobody to renew the lease of secret ${JSON.stringify(lease.id)}: set it to true`;
+  const why = `${said} leaves no process to renew the lease of secret ${JSON.stringify(lease.id)}: set it to true`;
   throw new ConfigError("resident", why);
 }

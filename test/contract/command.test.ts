@@ -69,7 +69,7 @@ describe("a program", () => {
     expect((await backend.value("db password")).value.toString()).toBe("db password");
   });
 
-  test("sees only PATH, a locale and the configured environment of the sidecar's", async () => {
+  test("sees only PATH, a locale and the configured variables, and nothing else of the sidecar's environment", async () => {
     process.env["CREDENTIALS_DIRECTORY"] = canary;
     process.env["HTTPS_PROXY"] = canary;
     const backend = await opened({ command: ["env"], environment: { GNUPGHOME: "/etc/keys" } }, { args: [] });
@@ -142,7 +142,7 @@ describe("a program", () => {
     });
   });
 
-  test("names PATH with a program on it that may not be executed", async () => {
+  test("names PATH when a program on it may not be executed", async () => {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
     await writeFile(join(path, "no-such-program"), "", { mode: 0o644 });

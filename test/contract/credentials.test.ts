@@ -58,7 +58,7 @@ test("names the settings that pass credentials to a unit that has none", async (
   });
 });
 
-test("refuses, when it checks the configuration, a name that systemd would refuse", async () => {
+test("a check of the configuration refuses a name that systemd would refuse", async () => {
   const credentials = await loadBackend("credentials", "/");
   for (const name of ["a:b", "a/b", "..", "schlüssel", "a\nb"])
     expect(() => credentials.parseSource("id", { name }, {}), name).toThrow(ConfigError);

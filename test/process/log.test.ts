@@ -36,7 +36,7 @@ test("logs a start, a rotation, an outage and a stop in the journal as text line
   ]);
 });
 
-test("logs there an error that ends a start with priority 3", async () => {
+test("logs an error that ends a start with priority 3 in the journal", async () => {
   const place = new Place();
   const { code, stderr } = await place.run(["--frobnicate"], { env: asText, wrapper: inJournal });
   expect({ code, stderr }).toEqual({

@@ -72,7 +72,7 @@ describe("neither blocks on nor publishes an irregular file", () => {
     expect((await (await open()).value("large")).value.length).toBe(16 * 1024 * 1024);
   });
 
-  test("reads a file whose size stat gives as 0 whole, as on some FUSE file systems", async () => {
+  test("reads a whole file whose size stat gives as 0, as on some FUSE file systems", async () => {
     await symlink("/proc/self/mountinfo", place("sizeless"));
     const { value } = await (await open()).value("sizeless");
     expect(value.toString()).toContain(" / ");

@@ -185,7 +185,7 @@ describe("sees a rotation without waiting for the poll", () => {
     });
   });
 
-  test("a link swapped in the place of the file, and then a write to the file that it leads to", async () => {
+  test("a link swapped in place of the file, and then a write to the file that it leads to", async () => {
     await fill(at("a"), "a");
     await fill(at("b"), "b");
     await mkdir(at("dir"));

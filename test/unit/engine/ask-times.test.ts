@@ -42,7 +42,7 @@ function asking({ lease, version = "0", ids = ["a", "b"] }: { lease?: number; ve
 }
 
 describe("polls", () => {
-  test("begin at a random moment of the interval, and go on at its pace", async () => {
+  test("begin at a random moment of the interval, and keep its pace", async () => {
     const { asks, clock, next } = asking();
     expect(next()).toBe(Infinity);
     asks.poll(30);
@@ -62,14 +62,14 @@ describe("polls", () => {
     expect(asks.due(undefined)).toBeUndefined();
   });
 
-  test("and hints ask for no lease again; a person does", async () => {
+  test("and hints request no lease again; a reload does", async () => {
     const { asks, clock } = asking({ lease: 400 });
     asks.poll(30);
     await clock.advance(15);
     expect([asks.due(undefined), asks.due("hint"), asks.due("reload")]).toEqual([["b"], ["b"], ["a", "b"]]);
   });
 
-  test("that have nothing to ask for are rounds all the same", async () => {
+  test("without a request still count as rounds", async () => {
     const { asks, clock } = asking({ lease: 400, ids: ["a"] });
     asks.poll(30);
     await clock.advance(15);
@@ -77,8 +77,8 @@ describe("polls", () => {
   });
 });
 
-describe("what the start could not get", () => {
-  test("is asked for soon where the store was silent, else once a minute, and by every poll and hint", async () => {
+describe("a secret missing at the start", () => {
+  test("is requested soon from a silent store, otherwise once a minute, and by every poll and hint", async () => {
     const { asks, clock, next } = asking();
     asks.missedByStart(["a"], true);
     expect(next()).toBeCloseTo(0.51, 6);
@@ -90,7 +90,7 @@ describe("what the start could not get", () => {
     expect(next()).toBe(60);
   });
 
-  test("is asked for less and less often", async () => {
+  test("is requested less and less often", async () => {
     const { asks, clock, next, settle } = asking();
     asks.missedByStart(["a"], true);
     const pauses = [];
@@ -102,7 +102,7 @@ describe("what the start could not get", () => {
     expect(pauses).toEqual([1.01, 2.01, 4.01]);
   });
 
-  test("is quiet until it is there, or somebody reloads", () => {
+  test("stays quiet until it arrives, or until a reload", () => {
     const { asks, settle } = asking();
     asks.missedByStart(["a"], true);
     settle({ a: refused }, "unchanged");
@@ -116,7 +116,7 @@ describe("what the start could not get", () => {
     expect(asks.isQuiet("a")).toBe(false);
   });
 
-  test("and the store refuses is asked for once a minute while an earlier life's value is in use", () => {
+  test("that the store refuses is requested once a minute while an earlier life's value is in use", () => {
     for (const answer of [denied, missing("a")])
       for (const [version, seconds] of [
         [PUBLISHED_BEFORE, 60],
@@ -133,7 +133,7 @@ describe("what the start could not get", () => {
     expect(next()).toBe(Infinity);
   });
 
-  test("and verify refuses is asked for once a minute, a lease once an hour: each answer is another one", () => {
+  test("that verify refuses is requested once a minute, and a lease once an hour, because each answer is another lease", () => {
     for (const [lease, seconds] of [
       [undefined, 60],
       [9000, 3600],
@@ -163,14 +163,14 @@ describe("a failure", () => {
     expect(settle({ b: refused }, "unchanged")).toBeCloseTo(0.51, 6);
   });
 
-  test("is over with the answer", () => {
+  test("ends with the answer", () => {
     const { settle, next } = asking();
     settle({ a: refused }, "unchanged");
     settle({ a: value("a1") }, ["a"]);
     expect(next()).toBe(Infinity);
   });
 
-  test("of a store that wants to be left alone: neither polls nor hints ask before", async () => {
+  test("with Retry-After: neither polls nor hints ask earlier", async () => {
     const { asks, clock, settle, next } = asking();
     settle({ a: new BackendError("unavailable", "throttled", 300) }, "unchanged");
     expect(next()).toBeCloseTo(300.5, 6);
@@ -180,7 +180,7 @@ describe("a failure", () => {
     expect(asks.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("of a lease that has not ended waits for its end, and is then asked for soon", async () => {
+  test("of a lease that has not ended waits for its end, and then asks soon", async () => {
     const { asks, clock, settle, next } = asking({ lease: 100 });
     settle({ a: refused }, "unchanged");
     expect(next()).toBe(100);
@@ -191,7 +191,7 @@ describe("a failure", () => {
     expect(asks.due(undefined)).toBeUndefined();
   });
 
-  test("of a required secret that a reload has added is asked for once a minute, of an optional one it is not", () => {
+  test("of a required secret added by a reload leads to a request a minute, of an optional one to none", () => {
     const { asks, settle, next } = asking();
     asks.secretsAre(["a", "b", "c", "d"], new Set(["a", "c"]));
     settle({ d: missing("d") }, "unchanged");
@@ -206,8 +206,8 @@ describe("a failure", () => {
   });
 });
 
-describe("a value that is in no file", () => {
-  test("is asked for soon after a failed disk; a new lease once a minute, by hints neither", async () => {
+describe("an unpublished value", () => {
+  test("is requested soon after a disk failure; a new lease once a minute, and hints do not change that", async () => {
     const { asks, clock, settle, next } = asking();
     settle({ b: value("b1") }, "failed", 1);
     expect(next()).toBeCloseTo(0.51, 6);
@@ -220,7 +220,7 @@ describe("a value that is in no file", () => {
     expect(asks.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("is asked for at the end of the lease that is in use, if that comes sooner", async () => {
+  test("is requested at the end of the lease in use, if that comes sooner", async () => {
     const { asks, clock, settle, next } = asking({ lease: 20 });
     settle({ a: value("a1", 9000) }, "failed", 1);
     expect(next()).toBe(20);
@@ -244,7 +244,7 @@ describe("a value that is in no file", () => {
     expect(next()).toBe(Infinity);
   });
 
-  test("and can be now is asked for at once, and is wanted until it is there", () => {
+  test("that can be published now is requested at once, and stays wanted until it is published", () => {
     const { asks, settle, next } = asking();
     asks.askNow(["b"]);
     expect([next(), asks.due(undefined), asks.isQuiet("b")]).toEqual([0, ["b"], false]);
@@ -255,7 +255,7 @@ describe("a value that is in no file", () => {
     expect([next(), asks.isQuiet("a")]).toEqual([0, true]);
   });
 
-  test("though others of its round are, is left to polls unless it is asked for already", () => {
+  test("is left to polls when others of its round are published, unless it was requested already", () => {
     const { settle, next } = asking();
     settle({ a: value("a1"), b: value("b1") }, ["b"]);
     expect(next()).toBe(Infinity);

@@ -75,8 +75,8 @@ async function cycling({ reloadOnChange = true, none = false, template }: Option
   };
 }
 
-describe("what the target hears of", () => {
-  test("a changed secret, by its id", async () => {
+describe("a notification of the target", () => {
+  test("names a changed secret by its id", async () => {
     const { store, run, told, counts, log } = await cycling();
     expect(await run()).toBe("unchanged");
     expect([told, counts]).toEqual([[], { checked: 1, published: 0 }]);
@@ -89,11 +89,11 @@ describe("what the target hears of", () => {
   });
 
   test.each([
-    ["where reloadOnChange is false and only the start wanted it", false, undefined, true, false],
-    ["where reloadOnChange is false and somebody asked", false, undefined, false, true],
-    ["where only the start wanted it, with reloadOnChange", true, undefined, true, true],
-    ["of a lease, whatever is said", false, 600, true, true],
-  ])("a change %s", async (_, reloadOnChange, lease, isQuiet, isTold) => {
+    ["that only the start wanted, without reloadOnChange", false, undefined, true, false],
+    ["on request, without reloadOnChange", false, undefined, false, true],
+    ["that only the start wanted, with reloadOnChange", true, undefined, true, true],
+    ["of a lease, in any case", false, 600, true, true],
+  ])("for a change %s", async (_, reloadOnChange, lease, isQuiet, isTold) => {
     const { store, run, told, owed } = await cycling({ reloadOnChange });
     if (isQuiet) owed.missedByStart(["a"], true);
     if (lease !== undefined) store.leases.set("a", lease);
@@ -106,7 +106,7 @@ describe("what the target hears of", () => {
     expect(told).toHaveLength(1);
   });
 
-  test("nothing of a secret that a reload has just added, now or later", async () => {
+  test("leaves out a secret that a reload has just added, now and later", async () => {
     const { store, run, told, owed } = await cycling();
     owed.secretsAre(["a", "b"], new Set(), ["a"]);
     store.put("a", "a2");
@@ -118,7 +118,7 @@ describe("what the target hears of", () => {
     expect(told).toHaveLength(1);
   });
 
-  test("nothing of a reload that takes another configuration over, not even later", async () => {
+  test("leaves out a reload that takes another configuration over, now and later", async () => {
     const { store, run, told, owed, log } = await cycling({ reloadOnChange: false });
     owed.missedByStart(["a"], true);
     store.put("a", "a2");
@@ -130,7 +130,7 @@ describe("what the target hears of", () => {
     expect(log.at("notice").slice(1)).toEqual(["fetched again: nothing has changed"]);
   });
 
-  test("nothing where there is nobody to tell", async () => {
+  test("is skipped without a target", async () => {
     const { store, run, told, path } = await cycling({ none: true, template: "{{a}}" });
     store.put("a", "a2");
     await run();
@@ -142,7 +142,7 @@ describe("what the target hears of", () => {
     expect(told).toEqual([]);
   });
 
-  test("a set that it may have missed, with the moment of its publish", async () => {
+  test("covers a set that it may have missed, with the moment of its publish", async () => {
     const { clock, run, told, owed, log } = await cycling();
     owed.leaveUntold();
     const at = clock.monotonic();
@@ -156,7 +156,7 @@ describe("what the target hears of", () => {
     ]);
   });
 
-  test("a publish that was half done, though the store has taken it back", async () => {
+  test("covers a partial publish, even if the store has taken it back", async () => {
     const { store, run, told, directory, file, log, publisher } = await cycling({ reloadOnChange: false });
     const disk = new FailingDisk(directory);
     store.put("a", "a2");
@@ -172,7 +172,7 @@ describe("what the target hears of", () => {
     expect(log.at("notice")).toEqual(["published what was half done"]);
   });
 
-  test("files of other settings: made, and told to nobody", async () => {
+  test("leaves out files of other settings, which are published", async () => {
     const { run, told, owed, log, counts } = await cycling();
     owed.settingsMayDiffer();
     expect(await run(undefined, [])).toEqual(new Set());
@@ -187,7 +187,7 @@ describe("what the target hears of", () => {
 });
 
 describe("the store's answer", () => {
-  test("counts as a check where it has one for all, a missing secret included", async () => {
+  test("counts as a check if it covers all secrets, including a missing one", async () => {
     const { store, run, counts } = await cycling();
     store.put("a", missing("a"));
     await run();
@@ -200,7 +200,7 @@ describe("the store's answer", () => {
     expect(counts.checked).toBe(1);
   });
 
-  test("with the same bytes brings their new version, one with other bytes only after the publish", async () => {
+  test("with identical bytes updates their version, and one with other bytes only after the publish", async () => {
     const { store, run, held, directory } = await cycling();
     store.put("a", "a1");
     store.put("b", "b2");
@@ -212,7 +212,7 @@ describe("the store's answer", () => {
     expect(held.get("b")).toMatchObject({ version: "3", value: Buffer.from("b2") });
   });
 
-  test("is overwritten where it is not held, also at a stop", async () => {
+  test("is overwritten if it is not held, also at a stop", async () => {
     const { store, run, stop, held } = await cycling();
     const given: Buffer[] = [];
     const fetch = store.fetch.bind(store);
@@ -235,14 +235,14 @@ describe("the store's answer", () => {
     expect(held.get("b")?.value.toString()).toBe("b1");
   });
 
-  test("that is a failure is said, with what becomes of the secret", async () => {
+  test("that is a failure is logged, with the consequence for the secret", async () => {
     const { store, run, log } = await cycling();
     store.put("a", refused);
     await run();
     expect(log.at("warn")).toEqual(["fake: connection refused; the published values stay in use"]);
   });
 
-  test("after a reload that changes nothing: why nothing is new, the publish before the store before the rest", async () => {
+  test("after a reload that changes nothing: says why, first for the publish, then the store, then the rest", async () => {
     const { run, owed, store, last } = await cycling();
     await run("reload");
     expect(last()).toBe("fetched again: nothing has changed");
@@ -263,8 +263,8 @@ describe("the store's answer", () => {
   });
 });
 
-describe("mending", () => {
-  test("restores what somebody altered and tells the target, or removed and does not", async () => {
+describe("a repair", () => {
+  test("restores altered files and notifies the target, and restores removed ones without", async () => {
     const { run, told, path, file, log, owed } = await cycling();
     rmSync(path("a"));
     await run();
@@ -285,7 +285,7 @@ describe("mending", () => {
     expect(log.at("warn")).toHaveLength(2);
   });
 
-  test("is left to the publish of other files, which is due", async () => {
+  test("waits for a due publish of other files", async () => {
     const { cycle, path, owed } = await cycling();
     rmSync(path("a"));
     owed.settingsMayDiffer();
@@ -296,12 +296,12 @@ describe("mending", () => {
     expect(existsSync(path("a"))).toBe(true);
   });
 
-  test("that fails is said once, and looked at again; after a publish that fails it is not said too", async () => {
+  test("that fails is logged once, and tried again; after a failed publish it is not logged too", async () => {
     const { cycle, path, owed, log, store, run } = await cycling();
     const unblock = block(path("a"));
     cycle.mend();
     cycle.mend();
-    const what = /^what somebody removed or altered is not mended: .* is a directory: remove it$/;
+    const what = /^removed or altered files are not restored: .* is a directory: remove it$/;
     expect([log.at("error"), owed.obstacles]).toEqual([[expect.stringMatching(what)], [expect.stringMatching(what)]]);
     expect(owed.seconds).toBe(60);
     store.put("a", "a2");
@@ -324,7 +324,7 @@ describe("mending", () => {
     expect(owed.seconds).toBeLessThan(5);
   });
 
-  test("compares all bytes only where somebody asked for it, until that is done", async () => {
+  test("compares all bytes only on request, until that is done", async () => {
     const { run, owed, directory, path } = await cycling();
     await run();
     expect(owed.areBytesUncompared).toBe(false);
@@ -351,7 +351,7 @@ describe("mending", () => {
 });
 
 describe("templates", () => {
-  test("are read at a reload, and make other files of the same values: the target hears of it", async () => {
+  test("are read at a reload, and make other files from the same values: the target is notified", async () => {
     const { run, writeTemplate, file, told, log } = await cycling({ template: "old {{a}}" });
     writeTemplate("new {{a}}");
     for (const request of [undefined, "hint"] as const) await run(request);
@@ -366,14 +366,14 @@ describe("templates", () => {
     expect([told.length, log.at("notice").at(-1)]).toEqual([1, "fetched again: nothing has changed"]);
   });
 
-  test("were read already by a reload that takes another configuration over", async () => {
+  test("are already read by a reload that takes another configuration over", async () => {
     const { run, writeTemplate, file } = await cycling({ template: "old {{a}}" });
     writeTemplate("new {{a}}");
     await run("reload", ["a", "b"], true);
     expect(file("t")).toBe("old a1");
   });
 
-  test("that are wrong stay as they were read before: a person must mend that, and ask", async () => {
+  test("that are wrong keep their earlier version: a person must fix them, and reload", async () => {
     const { run, writeTemplate, file, owed, log, store } = await cycling({ template: "old {{a}}" });
     writeTemplate("{{unknown}}");
     await run("reload");
@@ -391,7 +391,7 @@ describe("templates", () => {
     expect([file("t"), owed.obstacles]).toEqual(["new a2", []]);
   });
 
-  test("that cannot take a value are read again with the next ones, and said once", async () => {
+  test("that cannot carry a value are read again with the next ones, and logged once", async () => {
     const { run, writeTemplate, file, owed, log, store } = await cycling({ template: "old {{a}}" });
     writeTemplate("{{a}} {{b}}");
     store.put("b", "\0");
@@ -418,7 +418,7 @@ describe("templates", () => {
     expect(file("t")).toBe("new a1");
   });
 
-  test("that a stop finds half read are no fault, but a bug is one", async () => {
+  test("that a stop interrupts are no error, but a bug is one", async () => {
     const { run, publisher, stop, log, owed } = await cycling({ template: "{{a}}" });
     publisher.reloadTemplates = () => Promise.reject(new TypeError("bug"));
     await expect(run("reload")).rejects.toThrow(TypeError);
@@ -443,7 +443,7 @@ describe("templates", () => {
   });
 });
 
-test("a stop within the publish leaves what is damaged to the next start", async () => {
+test("a stop during the publish leaves damaged files to the next start", async () => {
   const { run, stop, path, publisher, store } = await cycling();
   rmSync(path("b"));
   const stage = publisher.stage.bind(publisher);

@@ -48,7 +48,7 @@ const open = (config: object = {}, running?: Awaited<ReturnType<typeof openStore
   openStore(configOf({ secrets, ...config }), recordingLog(), Math.random, running);
 
 describe("a reload", () => {
-  test("goes on with the backend that runs, and its sessions, where its settings are the same", async () => {
+  test("keeps the running backend, with its sessions, if its settings are the same", async () => {
     const running = await open({ config: { url: "x" } });
     const next = await open({ config: { url: "x", pollingInterval: 5 }, secrets: { c: {} } }, running);
     expect([opens, isSameBackend(running, next), next.pollingInterval]).toEqual([1, true, 5]);
@@ -59,13 +59,13 @@ describe("a reload", () => {
   test.each([
     ["settings", { config: { url: "y" } }],
     ["backend", { config: { url: "x" }, backend: "vault" }],
-  ])("opens another backend where the %s differ", async (_, config) => {
+  ])("opens another backend if the %s differ", async (_, config) => {
     const running = await open({ config: { url: "x" } });
     const next = await open(config, running);
     expect([opens, isSameBackend(running, next), isSameBackend(next, next)]).toEqual([2, false, true]);
   });
 
-  test("a start has no backend to go on with, and two stores without one share none", async () => {
+  test("a start has no backend to keep, and two stores without one share none", async () => {
     const [one, other] = [await open(), await open()];
     expect([opens, isSameBackend(one, other)]).toEqual([2, false]);
     expect([isSameBackend({ ...one }, { ...one }), isSameBackend({ ...one }, one)]).toEqual([false, false]);
@@ -73,7 +73,7 @@ describe("a reload", () => {
 });
 
 describe("a configuration", () => {
-  test("is wrong at its own option, in the settings and in a source", async () => {
+  test("reports an error at its own option, in the settings and in a source", async () => {
     const wrong = () => {
       throw new ConfigError("deep", "is wrong");
     };
@@ -84,7 +84,7 @@ describe("a configuration", () => {
     await expect(open({ secrets: { "a b": {} } })).rejects.toThrow('configuration: secrets["a b"].source.deep');
   });
 
-  test("with `all` asks for a whole place where the backend can name one", async () => {
+  test("with `all` requests a whole place if the backend can name one", async () => {
     const config = { secrets: { a: { all: true }, b: {} } };
     const asked = async () => (await checkStore(configOf(config))).requests.map(({ source }) => source);
     expect(await asked()).toEqual([{ id: "a" }, { id: "b" }]);
@@ -92,7 +92,7 @@ describe("a configuration", () => {
     expect(await asked()).toEqual([{ whole: "a" }, { id: "b" }]);
   });
 
-  test("whose output lies where the secrets come from is refused; without an output nothing can overlap", async () => {
+  test("is refused if its output lies where the secrets come from; without an output nothing can overlap", async () => {
     const directory = freshDirectory();
     given = { reads: () => [directory] };
     const output = { directory: join(directory, "pub") };
@@ -102,7 +102,7 @@ describe("a configuration", () => {
     await open({ output });
   });
 
-  test("that names a module of somebody else makes ready for it first, and says whether a sidecar runs", async () => {
+  test("with a third-party module prepares for it first, and says whether a sidecar runs", async () => {
     const running = await open();
     expect(prepared).toEqual([]);
     await open({ backend: "/opt/store.mjs" });
@@ -112,7 +112,7 @@ describe("a configuration", () => {
   });
 });
 
-test("a backend's lines have its name, and can do nothing to the terminal that shows them", async () => {
+test("a backend's lines have its name, and no control characters for the terminal", async () => {
   const log = recordingLog();
   await openStore(configOf({ secrets }), log, () => 0.25);
   context?.log("notice", "renewed \u001b[2J");
@@ -120,7 +120,7 @@ test("a backend's lines have its name, and can do nothing to the terminal that s
   expect(context?.random()).toBe(0.25);
 });
 
-test("where a secret comes from can do nothing to the terminal either, nor where it was looked for", async () => {
+test("a secret's place has no control characters for the terminal either", async () => {
   given = { describe: () => "place\u0007" };
   const where = { status: "missing", where: "no\u0007" } as const;
   backend = { fetch: () => Promise.resolve(new Map([["a", where]])) };
@@ -129,12 +129,12 @@ test("where a secret comes from can do nothing to the terminal either, nor where
   expect((await store.fetch(["a"], never)).get("a")).toEqual({ ...where, where: "no\\u0007" });
 });
 
-test("values that cannot change are not polled, whatever the configuration says", async () => {
+test("constant values are not polled, whatever the configuration says", async () => {
   given = { defaultPollingInterval: null };
   expect((await open({ config: { pollingInterval: 5 } })).pollingInterval).toBeNull();
 });
 
-test("what a lease is for is told to its backend: which versions are in use", async () => {
+test("a lease's backend learns which versions are in use", async () => {
   const told: unknown[] = [];
   backend = {
     applied: (versions) => {
@@ -147,14 +147,14 @@ test("what a lease is for is told to its backend: which versions are in use", as
   expect(told).toEqual([versions]);
 });
 
-test("a backend that does not close does not keep the process from ending", async () => {
+test("a backend whose close() hangs does not keep the process from ending", async () => {
   const log = recordingLog();
   backend = { close: () => new Promise(() => undefined) };
   await (await openStore(configOf({ secrets }), log, Math.random)).close();
   expect(log.at("warn")).toEqual(["third: did not close within 0.5 s"]);
 });
 
-test("one that closes in time, or has nothing to close or to be told, is not complained about", async () => {
+test("a backend that closes in time, or lacks these methods, causes no warning", async () => {
   for (const methods of [{}, { close: () => Promise.resolve(), applied: () => Promise.resolve() }]) {
     const log = recordingLog();
     backend = methods;
@@ -172,7 +172,7 @@ describe("an answer", () => {
     return (await (await open()).fetch(["a"], never)).get("a");
   };
 
-  test("keeps its lease and its age, where these are such", async () => {
+  test("keeps its lease and its age if they are valid", async () => {
     expect(await answered(value({ refreshAfter: 60, writtenAgo: 0 }))).toEqual(
       value({ refreshAfter: 60, writtenAgo: 0 }),
     );
@@ -182,7 +182,7 @@ describe("an answer", () => {
     expect(await answered(value({ refreshAfter: Infinity }))).toMatchObject({ kind: "invalid" });
   });
 
-  test("that fails when it is read is that secret's failure, and nothing of it is shown", async () => {
+  test("that throws when read is that secret's failure, and nothing of it is shown", async () => {
     const trap = {
       get status() {
         throw new Error("canary-5705");
@@ -195,7 +195,7 @@ describe("an answer", () => {
     });
   });
 
-  test("is decoded as the configuration says", async () => {
+  test("is decoded as configured", async () => {
     backend = { fetch: () => Promise.resolve(new Map([["a", value({ value: Buffer.from("eA==") })]])) };
     const store = await open({ secrets: { a: { decode: "base64" } } });
     expect((await store.fetch(["a"], never)).get("a")).toMatchObject({ value: Buffer.from("x") });
@@ -206,7 +206,7 @@ describe("an answer", () => {
     });
   });
 
-  test("for a secret that nobody asked for is not taken", async () => {
+  test("for an unrequested secret is dropped", async () => {
     backend = {
       fetch: () =>
         Promise.resolve(
@@ -247,7 +247,7 @@ describe("an answer", () => {
   });
 });
 
-test("a watch gets all requests, and is not asked for once the sidecar stops", async () => {
+test("a watch gets all requests, and none starts once the sidecar stops", async () => {
   const watched: unknown[] = [];
   const hints: string[] = [];
   backend = {

@@ -51,8 +51,8 @@ async function rotating({ script, notes = freshDirectory(), config: more }: Opti
 
 const fetched = (text: string): Fetched => ({ status: "value", value: Buffer.from(text), version: "1" });
 
-describe("a set that verify refused", () => {
-  test("is not verified again, by another process neither; another set is", async () => {
+describe("a refused set", () => {
+  test("is not verified again, not even by another process; another set is", async () => {
     const first = await rotating({ script: STRICT });
     first.hold({ a: "a1", b: "b1" });
     expect(first.rotation.refusal).toBeUndefined();
@@ -74,7 +74,7 @@ describe("a set that verify refused", () => {
     expect([next.rotation.refusal, next.owed.obstacles]).toEqual([undefined, []]);
   });
 
-  test("tells nobody else anything: two processes have two digests of it", async () => {
+  test("has a digest that reveals nothing: two processes have two digests of it", async () => {
     const digests = [];
     for (const life of [await rotating({ script: "exit 1" }), await rotating({ script: "exit 1" })]) {
       await life.publish({ a: "a2", b: "b1" });
@@ -87,7 +87,7 @@ describe("a set that verify refused", () => {
   test.each([
     ["the bytes of one secret go to another", { a: "xy", b: "z" }, { a: "x", b: "yz" }],
     ["two secrets change places", { a: "x", b: "y" }, { a: "y", b: "x" }],
-  ])("is another set where %s", async (_, before, after) => {
+  ])("differs from a set in which %s", async (_, before, after) => {
     const life = await rotating({ script: STRICT });
     expect(await life.publish(before)).toBe("refused");
     life.allow();
@@ -95,14 +95,14 @@ describe("a set that verify refused", () => {
     expect(life.runs()).toBe(2);
   });
 
-  test("is verified again where somebody asks", async () => {
+  test("is verified again on request", async () => {
     const life = await rotating({ script: STRICT });
     expect(await life.publish({ a: "a2", b: "b1" })).toBe("refused");
     life.allow();
     expect(await life.publish({ a: "a2", b: "b1" }, true)).toEqual(new Set(["a", "b"]));
   });
 
-  test("is news each time, and leaves no file", async () => {
+  test("is logged each time, and leaves no file", async () => {
     const life = await rotating({ script: "exit 1" });
     await life.publish({ a: "a2", b: "b1" });
     await life.publish({ a: "a3", b: "b1" });
@@ -111,7 +111,7 @@ describe("a set that verify refused", () => {
     expect(life.held.size).toBe(0);
   });
 
-  test("of a command that a reload has taken away is published", async () => {
+  test("of a command that a reload removed is published", async () => {
     const life = await rotating({ script: "exit 1" });
     await life.publish({ a: "a2", b: "b1" });
     life.rotation.take(null);
@@ -128,12 +128,12 @@ describe("a set that verify refused", () => {
     [{ key: "k", digest: 1 }, false],
     [null, false],
     ["kd", false],
-  ])("of a file that anybody may have written is read with care: %j", (value, isOne) => {
+  ])("in a state file that others may have written is checked: %j", (value, isOne) => {
     expect(isRefusal(value)).toBe(isOne);
   });
 });
 
-test("where an earlier process had nothing to say, nothing is said", async () => {
+test("does nothing without an earlier process's report", async () => {
   const life = await rotating();
   life.owed.obstruct("publish", "of long ago");
   life.rotation.recall(null, null);
@@ -141,7 +141,7 @@ test("where an earlier process had nothing to say, nothing is said", async () =>
 });
 
 describe("a first set", () => {
-  test("that cannot be written ends the start, unless an earlier one is there", async () => {
+  test("that cannot be written ends the start, unless an earlier one exists", async () => {
     const life = await rotating();
     life.hold({ a: "a1", b: "b1" });
     await life.rotation.publishFirst(false, undefined, never);
@@ -156,7 +156,7 @@ describe("a first set", () => {
     expect(life.text("a")).toBe("a2");
   });
 
-  test("marks its action only where the target must hear of it", async () => {
+  test("marks its action only if the target must hear of it", async () => {
     for (const act of [true, false]) {
       const life = await rotating();
       life.hold({ a: "a1", b: "b1" });
@@ -165,7 +165,7 @@ describe("a first set", () => {
     }
   });
 
-  test("a stop while verify runs leaves nothing, and says nothing", async () => {
+  test("a stop during verify leaves nothing, and logs nothing", async () => {
     const life = await rotating({ script: "sleep 600" });
     life.hold({ a: "a1", b: "b1" });
     const stop = new AbortController();
@@ -178,10 +178,10 @@ describe("a first set", () => {
   });
 });
 
-describe("a value that cannot be written where it is asked for", () => {
+describe("a value that does not fit its destination", () => {
   const secrets = { a: { env: "A" }, b: {} };
 
-  test("holds back its own secret only, which stays unpublished", async () => {
+  test("holds back only its own secret, which stays unpublished", async () => {
     const life = await rotating({ config: { secrets } });
     life.hold({ a: "a1", b: "b1" });
     expect(await life.publish({ a: "\0", b: "b2" })).toEqual(new Set(["b"]));
@@ -215,7 +215,7 @@ describe("a value that cannot be written where it is asked for", () => {
   });
 });
 
-test("a bug in a publish is no failed disk", async () => {
+test("a bug in a publish does not count as a failed disk", async () => {
   const life = await rotating();
   life.hold({ a: "a1", b: "b1" });
   // A fake of a fault in the program itself.
@@ -226,8 +226,8 @@ test("a bug in a publish is no failed disk", async () => {
   await expect(life.rotation.publishFirst(false, ["a"], never)).rejects.toThrow(TypeError);
 });
 
-describe("what is published, but not as a variable or not at all,", () => {
-  test("is told once for each reason, with all secrets that share it", async () => {
+describe("a secret published without its variable, or not at all,", () => {
+  test("is reported once for each reason, with all secrets that share it", async () => {
     const life = await rotating({ config: { secrets: { a: {}, b: {}, c: {}, d: {} } } });
     const told = () => life.log.lines.filter(({ level }) => level === "warn");
     life.hold({ a: "\0", b: "\0", c: "c1", d: "\uFFFE" });
@@ -251,7 +251,7 @@ describe("what is published, but not as a variable or not at all,", () => {
     ]);
   });
 
-  test("a key of `all` with a name that no file can have: told once", async () => {
+  test("a key of `all` with an impossible file name is reported once", async () => {
     const life = await rotating({ config: { secrets: { a: { all: true }, b: {} } } });
     life.hold({ a: '{"x/y":"1","ok":"2"}', b: "b1" });
     await life.rotation.publishFirst(false, undefined, never);

@@ -112,7 +112,7 @@ describe("verify", () => {
     expect(notifier.last).not.toContain("not published");
   });
 
-  test("is no problem any more once the store takes back a refused set", async () => {
+  test("clears the problem once the store takes back a refused set", async () => {
     const { rotate, store, clock, notifier, systemd } = await verifying("exit 1");
     await rotate("a2");
     await clock.advance(0);
@@ -270,7 +270,7 @@ test("a value that does not fit its explicit variable holds back only its own se
   expect(file("a")).toBe("a2");
 });
 
-test("what its variable cannot carry stays said while the store is silent", async () => {
+test("reports a value that does not fit its variable for as long as the store is silent", async () => {
   const { store, clock, file, notifier } = await startSidecar({ config: { secrets: { a: { env: "A" }, b: {} } } });
   store.put("a", `${canary}\0`);
   store.put("b", "b2");

@@ -61,7 +61,7 @@ test("refuses a lease before it publishes it, because nothing would renew it", a
   const { end, names } = await startSidecar({ store, config });
   expect(end()).toMatchObject({
     exitCode: 78,
-    message: 'configuration: resident: false leaves nobody to renew the lease of secret "b": set it to true',
+    message: 'configuration: resident: false leaves no process to renew the lease of secret "b": set it to true',
   });
   expect(names()).toEqual([]);
 });

@@ -113,7 +113,7 @@ describe("a fetch never rejects, and reveals no confidential text", () => {
     expect(answer.get("b")).toMatchObject({ status: "value" });
   });
 
-  test("does not request without a pause a lease that ends at once", async () => {
+  test("pauses before it requests again a lease that ends at once", async () => {
     const { store } = await open({ fetch: () => new Map([["a", value("x", { refreshAfter: 0 })]]) });
     expect((await outcomes(store)).get("a")).toMatchObject({ refreshAfter: 1 });
   });

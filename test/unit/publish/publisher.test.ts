@@ -62,27 +62,27 @@ function template(text: string) {
   };
 }
 
-describe("what a start finds", () => {
+describe("a start", () => {
   const found = async (directory: string, options: Options = {}) => {
     const life = await opened({ ...options, directory });
     return { ...life, found: life.publisher.recover() };
   };
 
-  test("a set of which somebody removed a part is torn: the service may run with what nobody knows", async () => {
+  test("calls a set with a removed part torn: nobody knows what the service runs with", async () => {
     const first = await opened();
     first.publish();
     fs.rmSync(first.path("b"));
     expect((await found(first.directory)).found).toMatchObject({ values: undefined, isTorn: true });
   });
 
-  test("a set without a secret that is new is not torn", async () => {
+  test("does not call a set torn that lacks a new secret", async () => {
     const first = await opened();
     first.publish();
     const { found: after } = await found(first.directory, { secrets: { a: {}, b: {}, c: {} } });
     expect(after).toMatchObject({ values: undefined, isTorn: false });
   });
 
-  test("a whole set is not torn by a secret that is configured no more, nor by an optional one that never came", async () => {
+  test("does not call a whole set torn for a removed secret, or for an optional one that never came", async () => {
     const first = await opened();
     first.publish(bytes({ a: "a1" }));
     const { found: after } = await found(first.directory);
@@ -95,7 +95,7 @@ describe("what a start finds", () => {
     expect((await found(first.directory, { secrets: { a: {} } })).found.values?.size).toBe(1);
   });
 
-  test("no set and no warning in a new directory; a damaged state is told", async () => {
+  test("finds no set and logs no warning in a new directory, and reports a damaged state", async () => {
     const first = await opened();
     expect(first.publisher.recover()).toEqual({
       values: undefined,
@@ -113,7 +113,7 @@ describe("what a start finds", () => {
     ]);
   });
 
-  test("a mark and seen starts outlive a publish that has no action", async () => {
+  test("keeps a mark and the observed starts of a publish without an action", async () => {
     const first = await opened();
     first.publish(both, true);
     first.publisher.setPending(7, new Map([["app.service", [5]]]));
@@ -122,7 +122,7 @@ describe("what a start finds", () => {
     expect([after.pending, after.starts]).toEqual([{ publishedAt: 7 }, new Map([["app.service", [5]]])]);
   });
 
-  test("its links are made again", async () => {
+  test("makes its links again", async () => {
     const links = freshDirectory();
     const first = await opened({ links });
     first.publish();
@@ -133,7 +133,7 @@ describe("what a start finds", () => {
 });
 
 describe("a stage", () => {
-  test("has the whole set for a verify command, and only what differs without one", async () => {
+  test("has the whole set for a verify command, and only the differences without one", async () => {
     for (const verify of [null, { command: ["true"] }]) {
       const life = await opened({ more: { onChange: { verify } } });
       life.publish();
@@ -148,7 +148,7 @@ describe("a stage", () => {
     }
   });
 
-  test("writes a file that somebody gave another name, or replaced by a link, though its bytes are right", async () => {
+  test("replaces a file that was renamed or replaced by a link, though its bytes are right", async () => {
     const life = await opened();
     life.publish();
     fs.renameSync(life.path("a"), life.path("x"));
@@ -157,7 +157,7 @@ describe("a stage", () => {
     expect(fs.lstatSync(life.path("a")).isFile()).toBe(true);
   });
 
-  test("of a first set goes, and nothing is published, where a link's name is taken; later, the link waits", async () => {
+  test("of a first set is removed, and nothing is published, while a link's name is taken; later, the link waits", async () => {
     const links = freshDirectory();
     fs.writeFileSync(join(links, "a"), "mine");
     const life = await opened({ links });
@@ -176,7 +176,7 @@ describe("a stage", () => {
   });
 });
 
-test("a publish makes other files where a value, a name, or the number of files differs, or a value cannot be written", async () => {
+test("a publish makes other files when a value, a name, or the number of files differs, or a value cannot be written", async () => {
   const life = await opened();
   const differs = (values: ReadonlyMap<string, Buffer> = both) => life.publisher.differs(values);
   expect(differs()).toBe(true);
@@ -241,7 +241,7 @@ describe("a repair", () => {
     expect([...life.publisher.repair(both, false, true).keys()]).toEqual(["a"]);
   });
 
-  test("writes the state again where only that is gone, with what it said", async () => {
+  test("writes the state again when only that is gone, with the same content", async () => {
     const life = await opened();
     life.publish(both, true);
     life.publisher.setPending(7, new Map([["app.service", [5]]]));
@@ -259,7 +259,7 @@ describe("a repair", () => {
     expect(life.inode(".fetcher-state")).toBe(inode);
   });
 
-  test("leaves to the publish what is not published yet, or cannot be written", async () => {
+  test("leaves unpublished or unwritable files to the publish", async () => {
     const life = await opened();
     life.publish();
     await life.take({ a: {}, b: {}, c: { env: null } });
@@ -269,11 +269,11 @@ describe("a repair", () => {
     fs.rmSync(life.path("b"));
     expect(life.publisher.repair(bytes({ a: "\0", b: "b1" }), false, true).size).toBe(0);
     expect([life.text("a"), fs.existsSync(life.path("b"))]).toEqual(["a1", false]);
-    // It does not take the damage for right.
+    // It does not accept the damage.
     expect(life.publisher.repair(both, false, true).get("b")).toBe("missing");
   });
 
-  test("compares bytes where somebody asks for that, though lstat(2) sees no difference", async () => {
+  test("compares bytes on request, though lstat(2) sees no difference", async () => {
     const life = await opened();
     life.publish();
     const others = bytes({ a: "a2", b: "b1" });
@@ -282,7 +282,7 @@ describe("a repair", () => {
     expect(life.text("a")).toBe("a2");
   });
 
-  test("leaves to the publish what is half done", async () => {
+  test("leaves a partial publish to the next publish", async () => {
     const directory = join(freshDirectory(), "pub");
     const life = await opened({ directory });
     life.publish();
@@ -319,7 +319,7 @@ describe("a file that cannot be read", () => {
     onTestFinished(end);
   }
 
-  test("is written again", async () => {
+  test("causes another write", async () => {
     const life = await opened();
     life.publish();
     const inode = life.inode("a");
@@ -329,7 +329,7 @@ describe("a file that cannot be read", () => {
     expect(life.inode("a")).not.toBe(inode);
   });
 
-  test("because of a bug is not hidden", async () => {
+  test("because of a bug causes an error", async () => {
     const life = await opened();
     life.publish();
     failing(life.path("a"), new TypeError("bug"));
@@ -337,7 +337,7 @@ describe("a file that cannot be read", () => {
   });
 });
 
-test("a bug in laying out files is not taken for a value that does not fit", async () => {
+test("does not take a bug in laying out files for a value that does not fit", async () => {
   const life = await opened({ more: template("{{a}}").more });
   life.publish();
   const wrong = new Map([["a", 5]]) as unknown as ReadonlyMap<string, Buffer>;
@@ -346,7 +346,7 @@ test("a bug in laying out files is not taken for a value that does not fit", asy
   expect(() => life.publisher.outdated(wrong)).toThrow(TypeError);
 });
 
-test("no mark is taken away where there is none: a disk that is full does not matter", async () => {
+test("does not write the state to remove a mark that does not exist: a full disk does not matter", async () => {
   const life = await opened();
   life.publish();
   const inode = life.inode(".fetcher-state");
@@ -366,7 +366,7 @@ describe("links", () => {
     return { ...life, links, blocks: (name: string) => block(join(links, name)) };
   }
 
-  test("what stands at their names is told once, stays told in STATUS, and is over when it is gone", async () => {
+  test("report an obstacle at their names once, keep it in STATUS, and end it when it is gone", async () => {
     const { publisher, warnings, blocks, links } = await linked();
     expect([publisher.problem, publisher.needsCare]).toEqual([undefined, true]);
     const free = blocks("a");
@@ -387,7 +387,7 @@ describe("links", () => {
     expect(warnings).toHaveLength(3);
   });
 
-  test("a name that is published no more stays known until its link can be removed, even by another life", async () => {
+  test("remember a name that is no longer published until its link can be removed, even by another life", async () => {
     const { publisher, blocks, state, take, publish, directory, links } = await linked();
     const free = blocks("a");
     await take({ a: {} });
@@ -399,7 +399,7 @@ describe("links", () => {
     expect([fs.readdirSync(links).sort(), fs.existsSync(join(directory, "b"))]).toEqual([["a", "secrets.env"], false]);
   });
 
-  test("a sidecar without links and without leftovers has nothing to look after", async () => {
+  test("need no care in a sidecar without links and without leftovers", async () => {
     const life = await opened();
     for (const publish of [() => undefined, life.publish]) {
       publish();
@@ -407,7 +407,7 @@ describe("links", () => {
     }
   });
 
-  test("a leftover that cannot be removed is looked after, without links too", async () => {
+  test("need care for a leftover that cannot be removed, even without links", async () => {
     const life = await opened();
     life.publish();
     const disk = new FailingDisk(life.path("b"));
@@ -422,7 +422,7 @@ describe("links", () => {
 });
 
 describe("at the end without systemd", () => {
-  test("all files, links and the lock go, and the directory that it made", async () => {
+  test("removes all files, links and the lock, and its own directory", async () => {
     const links = freshDirectory();
     const life = await opened({ links });
     await life.publisher.lock(() => 0);
@@ -435,7 +435,7 @@ describe("at the end without systemd", () => {
     ["one file", "a", /cannot remove [^ ]*\/a: no space left on device \(ENOSPC\)$/],
     ["several", "", /cannot remove .* \(and [2-9] more\)$/],
   ])(
-    "%s that cannot be removed: an error that names the first, with the status of a failed disk",
+    "%s that cannot be removed: an error names the first, with the status of a failed disk",
     async (_, name, message) => {
       const life = await opened();
       life.publish();
@@ -461,7 +461,7 @@ describe("at the end without systemd", () => {
     expect(life.names()).toContain(".fetcher-lock");
   });
 
-  test("a lock that cannot be removed ends no start in another way", async () => {
+  test("a lock that cannot be removed does not change the end of a start", async () => {
     const life = await opened();
     await life.publisher.lock(() => 0);
     new FailingDisk(life.directory).fail(0);
@@ -473,7 +473,7 @@ describe("at the end without systemd", () => {
 describe("templates", () => {
   const values = bytes({ a: "a1", b: "b1" });
 
-  test("one that was read again makes another file until that is published", async () => {
+  test("that were read again make another file until it is published", async () => {
     const { more, becomes } = template("old {{a}}");
     const life = await opened({ more });
     life.publish();
@@ -489,20 +489,20 @@ describe("templates", () => {
     expect([life.publisher.outdated(values), life.text("app.ini")]).toEqual([[], "new a1"]);
   });
 
-  test("one that cannot take a value is the matter of the publish", async () => {
+  test("that cannot carry a value leave that to the publish", async () => {
     const life = await opened({ more: template("{{a}}").more });
     life.publish();
     expect(life.publisher.outdated(bytes({ a: "\0", b: "b1" }))).toEqual([]);
   });
 });
 
-test("a secret's file is known by its id", async () => {
+test("finds a secret's file by its id", async () => {
   const life = await opened({ secrets: { a: { file: "a.key" }, b: {} } });
   expect(["a", "b", "c"].map((id) => life.publisher.fileOf(id))).toEqual(["a.key", "b", undefined]);
   expect(life.publisher.directory).toBe(life.directory);
 });
 
-test("a directory whose service has stopped is not made again", async () => {
+test("does not create the directory of a stopped service again", async () => {
   const life = await opened();
   life.publish();
   const above = join(life.directory, "..");
@@ -514,7 +514,7 @@ test("a directory whose service has stopped is not made again", async () => {
   expect(fs.existsSync(above)).toBe(false);
 });
 
-test("a set beyond the accounts of this host is refused before anything is touched", async () => {
+test("refuses a set with an unknown account before it touches anything", async () => {
   const life = await opened();
   life.publish();
   await expect(life.take({ a: { owner: "nobody-has-this-name" } })).rejects.toThrow(/owner/);

@@ -153,7 +153,7 @@ for (const shell of [["dash"], ["bash"], ["bash", "--posix"]] as const) {
       expectRefusal(run(wired, show, { env }), 66, /systemctl status 'fetcher@grafana\.service'$/m);
     });
 
-    test("treats a dangling link, as with a missing mount, as no file either", () => {
+    test("treats a dangling link, as with a missing mount, like a missing file", () => {
       expectRefusal(run(`${linked} umount /tmp/.secrets`, show), 66, /systemctl status/);
     });
 

@@ -32,7 +32,7 @@ test.each([
   expect(read(text)).toEqual({ values, ignored: [] });
 });
 
-test("ignores a line whose name is no valid variable, and reports its number", () => {
+test("ignores a line whose name is not a valid variable, and reports its number", () => {
   expect(read("A=b\nexport C=d\n1E=f\n=x=y\n")).toEqual({ values: { A: "b" }, ignored: [2, 3, 4] });
 });
 

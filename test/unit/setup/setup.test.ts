@@ -203,7 +203,7 @@ describe("changes", () => {
   });
 });
 
-test("a file with the longest name that there is can be written, and removed", async () => {
+test("writes and removes a file with the longest possible name", async () => {
   const { path: place, dispose } = await temporary();
   onTestFinished(dispose);
   const path = join(place, "n".repeat(255));

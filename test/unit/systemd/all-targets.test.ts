@@ -309,7 +309,7 @@ test("a new configuration adds targets to later actions, and drops removed ones"
   expect([web.starts.length, job.starts.length]).toEqual([2, 1]);
 });
 
-test("drops an action that only a dropped target was due, on disk too", async () => {
+test("drops an action due only to a dropped target, on disk too", async () => {
   const { targets, clock, web, job, configFor, state, applied } = await targetsOf();
   job.state = { ...job.state, activeState: "activating" };
   targets.request(["a"]);
@@ -324,7 +324,7 @@ test("drops an action that only a dropped target was due, on disk too", async ()
   expect(job.jobs).toEqual([]);
 });
 
-test("keeps an action that another target is due when one target is dropped", async () => {
+test("keeps an action due to another target when one is dropped", async () => {
   const { targets, clock, web, job, configFor, state, applied } = await targetsOf();
   for (const target of [web, job]) target.state = { ...target.state, activeState: "activating" };
   targets.request(["a"]);

@@ -107,7 +107,7 @@ test("a unit that sees a secret cannot dump core or swap", () => {
   }
 });
 
-describe("what each unit may take, how long it may start, and how often it is started again", () => {
+describe("the limits of each unit", () => {
   const limits = (unit: UnitFile | undefined) =>
     lines(unit)
       .filter((line) => /^(?:Memory|OOM|Tasks|StartLimit|Timeout|Restart(?:Sec|Mode|=))/.test(line))
@@ -119,7 +119,7 @@ describe("what each unit may take, how long it may start, and how often it is st
     ["one that looks now and then", { resident: "on-change" }, "on-failure"],
     ["one that ends", { resident: false }, "on-failure"],
   ])(
-    "a sidecar, %s: no limit of systemd's ends a boot with a late store, or a sidecar that is killed",
+    "a sidecar, %s: systemd's limits end neither a boot with a late store nor a killed sidecar",
     (_, more, restart) => {
       const made = units("hello", { secrets: { a: {} }, ...more });
       expect(limits(made.get("hello-secrets.service"))).toEqual([
@@ -130,7 +130,7 @@ describe("what each unit may take, how long it may start, and how often it is st
     },
   );
 
-  test("what acts or looks for it", () => {
+  test("the units that act or look for it", () => {
     const made = units("hello", { resident: "on-change", secrets: { a: {} } });
     expect(limits(made.get("hello-secrets-act.service"))).toEqual([
       ...["MemoryMax=256M", "MemorySwapMax=0", "Restart=on-failure", "RestartSec=10", "StartLimitIntervalSec=0"],
