@@ -9,9 +9,16 @@
  * Only the poll finds what inotify cannot see: changes that another machine makes on a network file system; a mount
  * that appears over a directory on the way (inotify does see one that goes away; we walk the way again once a fetch has
  * met the new directory); changes in the lower layers of an overlay; writes through mmap; writes through another hard
- * link of the file, or to the source of a single file that is bind-mounted here.
+ * link of the file, or to the source of a single file that is bind-mounted here; the end of a directory in a busy one
+ * (below) while a process still has it open.
+ *
+ * inotify cannot filter by name, so a directory where others write a lot wakes us for each of their writes. We stop
+ * watching such a one where its neighbours on the way show the same: the directory above sees it moved, and the one
+ * below is told when it is itself moved or deleted.
  */
 import { FSWatcher } from "chokidar";
+import { closeSync, openSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { BackendError, type BackendContext } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
@@ -20,12 +27,17 @@ import { survey, type Place } from "./survey.ts";
 /** Milliseconds between two walks of the ways: a storm of events costs at most 20 walks a second. */
 const SURVEY_PAUSE = 50;
 
+/** So many events of other names within so many milliseconds make a directory a busy one. */
+const BUSY = { events: 300, time: 30_000 };
+
 interface Armed {
   readonly watcher: DirectoryWatcher;
   readonly identity: string;
   names: ReadonlySet<string>;
   /** The directory itself was moved, deleted or unmounted: the watch is dead or on the wrong directory. */
   stale: boolean;
+  /** Events of other names since then, in milliseconds of performance.now(). */
+  readonly others: { since: number; count: number };
 }
 
 export class FileWatch {
@@ -34,6 +46,8 @@ export class FileWatch {
   readonly #log: BackendContext["log"];
   readonly #armed = new Map<string, Armed>();
   readonly #blind = new Set<string>();
+  /** Busy directories that we do not watch. */
+  readonly #busy = new Set<string>();
   #doubtful = false;
   #wake: (() => void) | undefined;
   #failure: BackendError | undefined;
@@ -95,15 +109,17 @@ export class FileWatch {
     let moved = false;
     for (const [directory, armed] of this.#armed) {
       const place = places.get(directory);
-      if (!armed.stale && place?.identity === armed.identity) {
+      if (!armed.stale && !this.#busy.has(directory) && place?.identity === armed.identity) {
         for (const name of place.names) moved ||= !armed.names.has(name);
         armed.names = place.names;
       } else {
         await this.#disarm(directory);
       }
     }
+    for (const directory of this.#busy)
+      if (!this.#isSeenByOthers(directory, places.get(directory)?.names)) this.#busy.delete(directory);
     for (const [directory, place] of places) {
-      if (this.#armed.has(directory) || !this.#watchable(directory)) continue;
+      if (this.#armed.has(directory) || this.#busy.has(directory) || !this.#watchable(directory)) continue;
       moved = (await this.#watch(directory, place)) || moved;
       if (this.#failure !== undefined) throw this.#failure;
     }
@@ -119,7 +135,8 @@ export class FileWatch {
       // Where a link has taken the directory's place, chokidar would watch the directory above.
       ignored: (_, stats) => stats?.isDirectory() === false,
     });
-    const armed: Armed = { watcher, identity: place.identity, names: place.names, stale: false };
+    const others = { since: 0, count: 0 };
+    const armed: Armed = { watcher, identity: place.identity, names: place.names, stale: false, others };
     this.#armed.set(directory, armed);
     watcher.on("raw", (kind, name, details) => {
       this.#event(directory, armed, kind, name, details);
@@ -141,12 +158,34 @@ export class FileWatch {
     // Events of the directory itself come under its own last name. chokidar watches the parent where it found no directory.
     const watched = (details as { watchedPath?: unknown } | undefined)?.watchedPath;
     const itself = watched !== directory || typeof name !== "string" || name === baseName(directory);
-    if (!itself && !armed.names.has(name)) return;
+    if (!itself && !armed.names.has(name)) {
+      this.#noteOther(directory, armed);
+      return;
+    }
     this.#hintSoon();
     // "change": bytes, mode or owner. These do not make a way lead elsewhere.
     if (kind === "change") return;
     armed.stale ||= itself;
     this.doubt();
+  }
+
+  #noteOther(directory: string, { others, names }: Armed): void {
+    const now = performance.now();
+    if (now - others.since > BUSY.time) Object.assign(others, { since: now, count: 0 });
+    others.count += 1;
+    if (others.count < BUSY.events || this.#busy.has(directory) || !this.#isSeenByOthers(directory, names)) return;
+    this.#busy.add(directory);
+    this.doubt();
+  }
+
+  /** Whether the watches above and below this directory show all that one on it would. */
+  #isSeenByOthers(directory: string, names: ReadonlySet<string> = new Set()): boolean {
+    const isWatched = (path: string) => this.#armed.get(path)?.stale === false && !this.#busy.has(path);
+    return (
+      names.size > 0 &&
+      (directory === "/" || isWatched(dirname(directory))) &&
+      [...names].every((name) => isWatched(join(directory, name)))
+    );
   }
 
   #failed(directory: string, error: unknown): void {
@@ -155,12 +194,7 @@ export class FileWatch {
       this.#cannotWatch(directory, `permission denied (${code})`);
       return;
     }
-    const why =
-      code === "ENOSPC"
-        ? "no inotify watches left: raise fs.inotify.max_user_watches"
-        : code === "EMFILE"
-          ? "no inotify instances left: raise fs.inotify.max_user_instances"
-          : code;
+    const why = code === "EMFILE" && !hasDescriptors() ? limits.descriptors : (limits[code] ?? code);
     this.#failure ??= new BackendError("unavailable", `cannot watch ${printable(directory)}: ${why}`);
     this.#wake?.();
   }
@@ -208,6 +242,24 @@ class DirectoryWatcher extends FSWatcher {
   /** chokidar is "ready" even where it found no directory. It may watch the one above then. */
   watches(directory: string): boolean {
     return this._closers.has(directory);
+  }
+}
+
+/** What inotify(7) refuses for, by errno. */
+const limits: Readonly<Record<string, string>> & { readonly descriptors: string } = {
+  ENOSPC: "no inotify watches left: raise fs.inotify.max_user_watches",
+  EMFILE: "no inotify instances left: raise fs.inotify.max_user_instances",
+  ENFILE: "the system has no file descriptors left: raise fs.file-max",
+  descriptors: "no file descriptors left: raise LimitNOFILE= of the unit",
+};
+
+/** A process without descriptors gets the same errno from inotify_init1(2) as a user without instances. */
+function hasDescriptors(): boolean {
+  try {
+    closeSync(openSync("/", "r"));
+    return true;
+  } catch (error) {
+    return errnoCode(error) !== "EMFILE";
   }
 }
 

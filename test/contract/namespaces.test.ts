@@ -64,3 +64,13 @@ needs("inotify-limits").test("does the same when no inotify instances are left",
     fetched: "value",
   });
 });
+
+needs("user-namespaces").test(
+  "no descriptors left, which is the same error of the system: the watch names the unit's own limit",
+  async () => {
+    expect(await inNamespace("descriptors")).toMatchObject({
+      descriptors: ["unavailable", "cannot watch /: no file descriptors left: raise LimitNOFILE= of the unit"],
+      fetched: "value",
+    });
+  },
+);

@@ -114,6 +114,25 @@ function before<Name extends "add" | "_isIgnored">(
   return () => times;
 }
 
+/** @returns whether a directory has a watcher. Call it before the watch. */
+function watchedDirectories(): (path: string) => boolean {
+  const directories = new Map<unknown, unknown>();
+  const note = (name: "add" | "close", how: (watcher: unknown, directory: unknown) => void) => {
+    const { [name]: method } = FSWatcher.prototype;
+    const noting = function (this: unknown, ...args: readonly unknown[]): unknown {
+      how(this, args[0]);
+      return Reflect.apply(method, this, args);
+    };
+    Reflect.set(FSWatcher.prototype, name, noting);
+    onTestFinished(() => void Reflect.set(FSWatcher.prototype, name, method));
+  };
+  note("add", (watcher, directory) => directories.set(watcher, directory));
+  note("close", (watcher) => directories.delete(watcher));
+  return (path) => [...directories.values()].includes(path);
+}
+
+const watches = () => process.getActiveResourcesInfo().filter((kind) => kind === "FSEventWrap").length;
+
 const isOutage = (outcome: Outcome | undefined) => outcome === undefined;
 
 describe("sees a rotation without waiting for the poll", () => {
@@ -364,7 +383,6 @@ describe("watching is cheap", () => {
   test("in a directory with 3,000 other files: one watch per directory on the way, no hint for the others", async () => {
     await fill(at("dir"), "old");
     for (let index = 0; index < 3000; index++) await writeFile(at("dir", `other-${index}`), "");
-    const watches = () => process.getActiveResourcesInfo().filter((kind) => kind === "FSEventWrap").length;
     const before = watches();
     await watching("dir/key", async ({ sees, hints }) => {
       expect(watches() - before).toBe(at("dir").split("/").length);
@@ -392,6 +410,69 @@ describe("watching is cheap", () => {
       await writeFile(at("2/key"), "three");
       await until(() => hints() > swapped);
       expect((await observed.value("key")).value.toString()).toBe("three");
+    });
+  });
+});
+
+describe("a directory on the way where others write a lot", () => {
+  /** Watches top/busy/dir/key, and writes beside `dir` until nobody watches `busy`. */
+  async function bothered(body: (sees: Sees, bother: () => Promise<void>) => Promise<void>): Promise<void> {
+    await fill(at("top/busy/dir"), "old");
+    const isWatched = watchedDirectories();
+    await watching("top/busy/dir/key", async ({ sees, hints }) => {
+      const bother = async () => {
+        await until(() => isWatched(at("top/busy")));
+        while (isWatched(at("top/busy"))) await writeFile(at("top/busy/other"), "x");
+        await quiet(hints);
+        expect(isWatched(at("top/busy"))).toBe(false);
+      };
+      await bother();
+      await sees(() => writeFile(at("top/busy/dir/key"), "new"), "new");
+      await body(sees, bother);
+    });
+  }
+
+  test("wakes nobody, and each change of what lies below it is seen", async () => {
+    await bothered(async (sees, bother) => {
+      await fill(at("next"), "replaced");
+      await sees(() => replace(at("top/busy/dir"), at("next")), "replaced");
+      await bother();
+      await sees(() => rename(at("top/busy/dir"), at("top/busy/gone")), isMissing);
+      await sees(() => rename(at("top/busy/gone"), at("top/busy/dir")), "replaced");
+      await bother();
+      await sees(() => rm(at("top/busy/dir"), { recursive: true }), isMissing);
+      await fill(at("linked"), "linked");
+      await sees(() => symlink("../../linked", at("top/busy/dir")), "linked");
+      await sees(() => swapLink("none", at("top/busy/dir")), isMissing);
+    });
+  });
+
+  test("is seen when it is itself replaced, also by one that is empty", async () => {
+    await bothered(async (sees, bother) => {
+      await fill(at("full/dir"), "full");
+      await sees(() => replace(at("top/busy"), at("full")), "full");
+      await bother();
+      await mkdir(at("empty"));
+      await sees(() => replace(at("top/busy"), at("empty")), isMissing);
+      await sees(() => fill(at("top/busy/dir"), "late"), "late");
+      await bother();
+      await sees(() => rename(at("top"), at("gone")), isOutage);
+      await sees(() => fill(at("top/busy/dir"), "later"), "later");
+    });
+  });
+
+  test("stays watched where a link or a file in it is on the way", async () => {
+    await fill(at("1"), "one");
+    await fill(at("2"), "two");
+    await symlink("1", at("dir"));
+    const isWatched = watchedDirectories();
+    await watching("dir/key", async ({ sees, hints }) => {
+      for (const beside of ["1/other", "other"])
+        for (let index = 0; index < 500; index++) await writeFile(at(beside), "x");
+      await quiet(hints);
+      expect([isWatched(root), isWatched(at("1"))]).toEqual([true, true]);
+      await sees(() => swapLink("2", at("dir")), "two");
+      await sees(() => writeFile(at("2/key"), "three"), "three");
     });
   });
 });
