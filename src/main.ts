@@ -186,7 +186,8 @@ async function debug(commandLine: CommandLine, command: typeof once): Promise<Ex
 async function look(commandLine: CommandLine): Promise<ExitCode> {
   hideFromOthers();
   const notifier = openNotifier(process.env);
-  const { refresh, unlessStopped } = await import("./cli/refresh.ts");
+  const { quietOnceStopped, refresh, unlessStopped } = await import("./cli/refresh.ts");
+  log = quietOnceStopped(log);
   const work = async () => {
     const ask = await openActions(commandLine.actions);
     const wiring = { notifier, ask, log, clock: systemClock, random: Math.random, systemd: systemctl };

@@ -4,6 +4,7 @@ import { type Config, loadConfig, type OutputConfig } from "../config/config.ts"
 import { lookedFor } from "../config/unit-names.ts";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
 import { waitFor } from "../contract/bounded-wait.ts";
+import { isRemoved } from "../contract/unit-sandbox.ts";
 import { factsFile, readFacts, type TellFacts, unitOfThisProcess } from "../engine/facts.ts";
 import { memoryIn, withoutLeases } from "../engine/look.ts";
 import { Sidecar, type SidecarParts } from "../engine/sidecar.ts";
@@ -78,14 +79,30 @@ export async function refresh(
  * is then no fault, and must not leave a failed unit.
  */
 export async function unlessStopped(log: Log, work: () => Promise<ExitCode>): Promise<ExitCode> {
+  let exitCode: ExitCode = ExitCode.ok;
   try {
-    return await work();
+    exitCode = await work();
   } catch (error) {
-    const hadDirectory = (process.env["RUNTIME_DIRECTORY"] ?? "") !== "";
-    if (!hadDirectory || Notes.of(process.env) !== undefined) throw error;
-    log.info("stopped together with the sidecar");
-    return ExitCode.ok;
+    if (!isStopped()) throw error;
   }
+  if (isStopped()) log.info("stopped together with the sidecar");
+  return exitCode;
+}
+
+/** @returns a log for the look: once its service has stopped, what fails is no trouble for anybody. */
+export function quietOnceStopped(log: Log): Log {
+  const unless =
+    (level: "warn" | "error"): Log["warn"] =>
+    (message, fields) => {
+      log[isStopped() ? "debug" : level](message, fields);
+    };
+  return { ...log, warn: unless("warn"), error: unless("error") };
+}
+
+/** systemd has removed the directories of the sidecar. The mounts of them in this unit are still there. */
+function isStopped(): boolean {
+  const [runtime = ""] = process.env["RUNTIME_DIRECTORY"]?.split(":") ?? [];
+  return runtime !== "" && (isRemoved(runtime) || Notes.of(process.env) === undefined);
 }
 
 /** Runs when the first set is published: the first look covers later changes, and those not watched yet. */

@@ -2,7 +2,7 @@
  * Finds what our own unit hides from us: to a program it looks as if a store were away, or a file missing. Only the
  * setup of the unit shows the difference. It gives no hints outside a unit.
  */
-import { readFileSync, realpathSync } from "node:fs";
+import { readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { errnoCode, printable } from "./errors.ts";
 
@@ -61,6 +61,12 @@ export function hintIn(mountinfo: string, path: string): string {
  */
 export function mayShowLater(message: string): boolean {
   return /; hidden by this unit's sandbox \((?:TemporaryFileSystem=|ProtectHome=tmpfs)/.test(message);
+}
+
+/** Whether a directory is gone. A mount still shows one that somebody removed outside this unit; it has no name then. */
+export function isRemoved(path: string): boolean {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat === undefined || stat.nlink === 0;
 }
 
 interface Mount {

@@ -9,6 +9,7 @@
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, ExitCode, PublishError } from "../contract/errors.ts";
+import { isRemoved } from "../contract/unit-sandbox.ts";
 import { SeenFiles } from "./seen-files.ts";
 import { type PublishedFile, SafeFiles } from "./safe-files.ts";
 import { OwnedNames } from "./owned-names.ts";
@@ -34,6 +35,8 @@ export class PublishedDirectory {
   readonly path: string;
   /** Mode of a file for which none is set: 0444 where only the service and its sidecar can look, else 0400. */
   readonly defaultMode: number;
+  /** It does not outlive a reboot. */
+  readonly isInMemory: boolean;
   readonly #files: SafeFiles;
   readonly #owned: OwnedNames;
   readonly #seen: SeenFiles;
@@ -67,7 +70,8 @@ export class PublishedDirectory {
     const tmp = tmpDirectoryOf(real);
     const isPrivate = tmp !== undefined && isPrivateTmp(tmp);
     this.defaultMode = isPrivate || onlyOwnersCanReach(real) ? 0o444 : 0o400;
-    this.#files = new SafeFiles(real, tmp !== undefined, !liesInMemory(real));
+    this.isInMemory = liesInMemory(real);
+    this.#files = new SafeFiles(real, tmp !== undefined, !this.isInMemory);
     this.#owned = new OwnedNames(real, isPrivate);
     this.#seen = new SeenFiles(real);
   }
@@ -308,7 +312,7 @@ export class PublishedDirectory {
   #restore(): void {
     if (attempt("read", this.path, () => fs.lstatSync(this.path, { throwIfNoEntry: false })) !== undefined) return;
     const base = this.#base;
-    if (base !== undefined && !attempt("read", base, () => fs.existsSync(base)))
+    if (base !== undefined && attempt("read", base, () => isRemoved(base)))
       throw new PublishError(
         ExitCode.cannotCreate,
         `output: ${base} is gone: restart the sidecar, and systemd makes it again`,

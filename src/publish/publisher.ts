@@ -150,8 +150,9 @@ export class Publisher {
     return {
       values,
       isTorn: values === undefined && this.#isTorn(state),
-      pending: pending === null ? undefined : { publishedAt: pending.bootId === bootId() ? pending.publishedAt : null },
-      starts: new Map(starts?.bootId === bootId() ? Object.entries(starts.units) : []),
+      pending:
+        pending === null ? undefined : { publishedAt: pending.bootId === this.#bootId ? pending.publishedAt : null },
+      starts: new Map(starts?.bootId === this.#bootId ? Object.entries(starts.units) : []),
     };
   }
 
@@ -165,7 +166,7 @@ export class Publisher {
     const { files, env, warnings, refused } = this.#layout.layOut(values);
     const state: PublishedState = {
       files: files.map(({ name }) => name),
-      pending: actionDue ? { publishedAt: null, bootId: bootId() } : this.#state.pending,
+      pending: actionDue ? { publishedAt: null, bootId: this.#bootId } : this.#state.pending,
       starts: this.#state.starts,
     };
     // A verify command wants to see the whole set; without one, only what differs is written.
@@ -274,10 +275,10 @@ export class Publisher {
    * @param seen unit → when it was seen to start; without it, what was noted before.
    */
   setPending(publishedAt: number | null, seen?: ReadonlyMap<string, readonly number[]>): void {
-    const pending: PendingAction | null = publishedAt === null ? null : { publishedAt, bootId: bootId() };
+    const pending: PendingAction | null = publishedAt === null ? null : { publishedAt, bootId: this.#bootId };
     if (pending === null && this.#state.pending === null) return;
     const starts: SeenStarts | null =
-      seen === undefined ? this.#state.starts : { bootId: bootId(), units: Object.fromEntries(seen) };
+      seen === undefined ? this.#state.starts : { bootId: this.#bootId, units: Object.fromEntries(seen) };
     const state = { ...this.#state, pending, starts };
     const untouched = this.#directory.looksUntouched(state.files);
     this.#directory.writeState(state);
@@ -325,6 +326,10 @@ export class Publisher {
       throw new PublishError(ExitCode.ioError, others.length === 0 ? first : `${first} (and ${others.length} more)`);
   }
 
+  get #bootId(): string {
+    return bootId(this.#directory.isInMemory);
+  }
+
   #isTorn({ files }: PublishedState): boolean {
     const published = new Set(files);
     const names = this.#config.secrets.flatMap(({ file }) => (published.has(file) ? [file] : []));
@@ -349,11 +354,12 @@ export class Publisher {
 
 let boot: string | undefined;
 /**
- * CLOCK_MONOTONIC starts again at each boot. A unit with `ProcSubset=pid` cannot see the boot's id, so an earlier life
- * counts as another boot's.
+ * CLOCK_MONOTONIC starts again at each boot. A unit with `ProcSubset=pid` cannot see the boot's id: then what lies in
+ * memory is of this boot, and elsewhere an earlier life counts as another boot's.
  */
-function bootId(): string {
+function bootId(isInMemory: boolean): string {
   const path = "/proc/sys/kernel/random/boot_id";
-  boot ??= (attemptUnlessMissing("read", path, () => readFileSync(path, "utf8")) ?? randomName()).trim();
+  const seen = () => attemptUnlessMissing("read", path, () => readFileSync(path, "utf8"));
+  boot ??= (seen() ?? (isInMemory ? "in memory" : randomName())).trim();
   return boot;
 }

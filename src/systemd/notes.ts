@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { refreshOf } from "../config/unit-names.ts";
 import { isRecord } from "../contract/records.ts";
+import { isRemoved } from "../contract/unit-sandbox.ts";
 
 const MEMORY = `${RESERVED_PREFIX}looks`;
 
@@ -29,10 +30,10 @@ export class Notes {
     return runtime !== "" && notes.#isThere ? notes : undefined;
   }
 
-  /** systemd has mounted the inbox here. When it removes it with the sidecar, the mount stays, with no name anywhere. */
+  /** systemd has mounted the inbox here, and removes it with the sidecar. */
   get #isThere(): boolean {
     try {
-      return fs.statSync(this.#in("inbox")).nlink > 0;
+      return !isRemoved(this.#in("inbox"));
     } catch {
       return false;
     }

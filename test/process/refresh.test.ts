@@ -5,15 +5,18 @@
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
+import { needs } from "../requirements.ts";
 import { eventually, forHelper, Place } from "./daemon.ts";
 
 /** The directories that systemd makes for a sidecar, and its processes. */
 class Looks {
-  readonly place = new Place();
-  readonly runtime = this.place.path("app-secrets");
+  readonly place: Place;
+  readonly runtime: string;
   readonly #config: Record<string, unknown>;
 
-  constructor(more: Parameters<Place["config"]>[1] = {}) {
+  constructor(more: Parameters<Place["config"]>[1] = {}, parent?: string) {
+    this.place = new Place(parent);
+    this.runtime = this.place.path("app-secrets");
     for (const end of ["", "-act/inbox", "-refresh/inbox", "-refresh/ways"])
       fs.mkdirSync(`${this.runtime}${end}`, { recursive: true });
     const output = { directory: join(this.runtime, "pub") };
@@ -21,10 +24,15 @@ class Looks {
     this.place.put({ token: "one" });
   }
 
-  process(words: readonly string[], more: object = {}, environment: Readonly<Record<string, string>> = {}) {
+  process(
+    words: readonly string[],
+    more: object = {},
+    environment: Readonly<Record<string, string>> = {},
+    wrapper: readonly string[] = [],
+  ) {
     const file = this.place.writeConfig({ ...this.#config, ...more });
     const env = { RUNTIME_DIRECTORY: this.runtime, INVOCATION_ID: "0".repeat(32), ...environment };
-    return this.place.spawn([...words, "--config", file, "--actions", `${this.runtime}-act`], { env });
+    return this.place.spawn([...words, "--config", file, "--actions", `${this.runtime}-act`], { env, wrapper });
   }
 
   async start() {
@@ -282,3 +290,64 @@ test("ends properly when its sidecar stops while it asks the store, and leaves n
   expect(code, stderr).toBe(0);
   expect(fs.existsSync(looks.runtime)).toBe(false);
 });
+
+test.each([
+  ["accepts the set", "exit 0"],
+  ["refuses the set, whose files are gone", "exit 1"],
+])("whose sidecar stops while verify %s ends as it should, and reports no trouble", async (_, end) => {
+  const looks = new Looks();
+  await looks.start();
+  looks.place.put({ token: "two" });
+  looks.note();
+  const [asked, go] = [looks.place.path("asked"), looks.place.path("go")];
+  const command = ["sh", "-c", `touch ${asked}; until test -e ${go}; do sleep 0.05; done; ${end}`];
+  const look = looks.process(["refresh"], { onChange: { verify: { command } } });
+  await eventually(`verify runs\n${look.stderr}`, () => fs.existsSync(asked) || !look.running);
+  for (const suffix of ["", "-act", "-refresh"]) fs.rmSync(`${looks.runtime}${suffix}`, { recursive: true });
+  fs.writeFileSync(go, "");
+  const { code, stderr } = await look.exit;
+  expect(code, stderr).toBe(0);
+  expect(look.lines.filter(({ level }) => level === "error" || level === "warn")).toEqual([]);
+  expect(stderr).toContain("stopped together with the sidecar");
+  expect(fs.existsSync(looks.runtime)).toBe(false);
+});
+
+needs("mount-namespace").test(
+  "whose sidecar stops while verify runs reports no trouble in its own mounts, which outlive the directories",
+  async () => {
+    const looks = new Looks();
+    await looks.start();
+    looks.place.put({ token: "two" });
+    looks.note();
+    const [asked, go] = [looks.place.path("asked"), looks.place.path("go")];
+    const command = ["sh", "-c", `touch ${asked}; until test -e ${go}; do sleep 0.05; done`];
+    const places = ["", "-act/inbox", "-refresh/inbox", "-refresh/ways"].map((end) => `${looks.runtime}${end}`);
+    const mounts = places.map((place) => `mount --bind ${place} ${place}`).join(" && ");
+    const wrapper = ["unshare", "--mount", "--propagation=private", "sh", "-c", `${mounts} && exec "$@"`, "sh"];
+    const look = looks.process(["refresh"], { onChange: { verify: { command } } }, {}, wrapper);
+    await eventually(`verify runs\n${look.stderr}`, () => fs.existsSync(asked) || !look.running);
+    for (const suffix of ["", "-act", "-refresh"]) fs.rmSync(`${looks.runtime}${suffix}`, { recursive: true });
+    fs.writeFileSync(go, "");
+    const { code, stderr } = await look.exit;
+    expect(code, stderr).toBe(0);
+    expect(look.lines.filter(({ level }) => level === "error" || level === "warn")).toEqual([]);
+    expect(stderr).toContain("stopped together with the sidecar");
+  },
+);
+
+needs("mount-namespace").test(
+  "with ProcSubset=pid, which hides the boot's id, an action that is done is not asked for again",
+  async () => {
+    // As /run is: it does not outlive a boot.
+    const looks = new Looks({}, "/dev/shm");
+    const wrapper = ["unshare", "--mount", "sh", "-c", 'mount -t proc -o subset=pid proc /proc && exec "$@"', "sh"];
+    const look = async () => await looks.process(["refresh"], {}, {}, wrapper).exit;
+    expect(await looks.process([], {}, {}, wrapper).exit).toMatchObject({ code: 0 });
+    looks.place.put({ token: "two" });
+    expect(await look()).toMatchObject({ code: 0 });
+    expect(looks.asked).toHaveLength(1);
+    looks.acted();
+    expect(await look()).toMatchObject({ code: 0 });
+    expect([looks.state.pending, looks.asked]).toEqual([null, []]);
+  },
+);
