@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { needs } from "../requirements.ts";
 import { eventually, Place } from "./daemon.ts";
 
 /** No poll in a test's time: every change seen is seen by inotify. */
@@ -242,6 +243,39 @@ test("a start without reloadOnChange waits until a file being written is whole",
   fs.closeSync(descriptor);
   await daemon.ready();
   expect(place.read("id")).toMatch(/line 15\n$/);
+});
+
+needs("rsync").describe("rsync into the folder", () => {
+  test.each([
+    ["which renames each file when it has it", ["--archive"]],
+    ["slowly, which renames all of them at the end", ["--archive", "--delay-updates", "--bwlimit=4M"]],
+    ["in place, with the others", ["--archive", "--inplace"]],
+  ])("%s: one publish for each run, of all files", async (_, options) => {
+    const place = new Place();
+    const sizes = { small: 20, large: 6 << 20, last: 3000 };
+    const ids = Object.keys(sizes);
+    const valuesOf = (letter: string) =>
+      Object.fromEntries(Object.entries(sizes).map(([id, size]) => [id, letter.repeat(size)]));
+    place.put(valuesOf("a"));
+    const daemon = await place
+      .start(place.config(ids, { onChange: { settle: 1 } }), { args: ["--log-level", "trace"] })
+      .ready();
+    const source = place.path("source");
+    fs.mkdirSync(source);
+    const published = () => daemon.lines.filter(({ message }) => message.startsWith("published"));
+    for (const [runs, letter] of ["b", "c"].entries()) {
+      for (const [id, value] of Object.entries(valuesOf(letter))) fs.writeFileSync(join(source, id), value);
+      execFileSync("rsync", [...options, `${source}/`, `${place.store}/`]);
+      await eventually("all new values are published", () =>
+        ids.every((id) => place.read(id) === valuesOf(letter)[id]),
+      );
+      await eventually("it says so", () => published().length > runs);
+    }
+    await daemon.end();
+    expect(published().map(({ secrets }) => secrets)).toEqual([ids, ids]);
+    // rsync writes `.small.XXXXXX` first, or `.~tmp~/small`.
+    expect(daemon.stderr).not.toMatch(/\.(?:small|large|last)\.|~tmp~/);
+  });
 });
 
 describe("publishes all of a file, and never a part, whichever program writes it", () => {

@@ -86,12 +86,27 @@ needs("python").describe("Python reads", () => {
     );
   });
 
+  test.each(values)("url: %j, as a password and in a query", (value) => {
+    const text = written("url", value);
+    const program =
+      "import json,sys; from urllib.parse import parse_qs,unquote,urlsplit; u=urlsplit(open(sys.argv[1],newline='').read()); " +
+      "print(json.dumps([unquote(u.password), parse_qs(u.query,keep_blank_values=True)['p'][0], u.hostname]))";
+    expect(python(program, `postgres://u:${text}@host/db?p=${text}`)).toEqual([value, value, "host"]);
+  });
+
   test("ini: all that configparser supports, with its interpolation", () => {
     const lines = accepted("ini").map((value, index) => `k${index} = ${written("ini", value)}\n`);
     const program =
       "import configparser,json,sys; c=configparser.ConfigParser(); c.read(sys.argv[1],encoding='utf8'); print(json.dumps(list(dict(c['s']).values())))";
     expect(python(program, `[s]\n${lines.join("")}`)).toEqual(accepted("ini"));
   });
+});
+
+needs("jq").test("json: jq reads each value as it is", () => {
+  for (const value of values) {
+    const read = execFileSync("jq", ["-j", ".p"], { input: `{"p": ${written("json", value)}}`, encoding: "utf8" });
+    expect(read).toBe(value);
+  }
 });
 
 describe("lines of NAME=value", () => {
