@@ -85,7 +85,7 @@ export default defineConfig({
       // A machine may be busy with other things: no test is about time.
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 30_000 } },
       {
-        test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000 },
+        test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 60_000 },
       },
       // Servers that are started.
       {
@@ -134,7 +134,9 @@ export default defineConfig({
           maxWorkers: guests,
           // After the others: what they measure in time should not suffer from guests that boot.
           sequence: { groupOrder: 2 },
-          testTimeout: 120_000,
+          // More than what a test waits for itself, which says for what, and what a guest's boot takes.
+          testTimeout: 240_000,
+          hookTimeout: 300_000,
         },
       },
       // Builds the site, and looks at each of its pages four times.

@@ -1,7 +1,7 @@
 /** moto, an emulator of AWS that speaks HTTP: from $PATH, or from a virtual environment in the tests' cache. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { freePort } from "../free-port.ts";
 import { programPath } from "../programs.ts";
 
 /** The path of its server; undefined: it is not installed. */
@@ -43,15 +43,4 @@ export class Moto {
     this.#child.kill("SIGKILL");
     await ended;
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => {
-        resolve(typeof address === "object" && address !== null ? address.port : 0);
-      });
-    });
-  });
 }

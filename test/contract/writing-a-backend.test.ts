@@ -1,11 +1,11 @@
 /** A backend made by following docs/how-to/writing-a-backend.md keeps the contract: the code comes from the page. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
 import type { BackendModule } from "../../src/contract/backend.ts";
+import { freePort } from "../free-port.ts";
 import { blocksOf, project } from "../markdown.ts";
 import { contractSuite, type Fixture } from "./contract.ts";
 import { temporary } from "./temporary.ts";
@@ -53,8 +53,8 @@ async function fixture(load: (directory: string) => Promise<BackendModule>): Pro
       });
       server.closeAllConnections();
     });
-  await listen(0);
-  const { port } = server.address() as AddressInfo;
+  const port = await freePort();
+  await listen(port);
   const tokenPath = join(path, "token");
   await writeFile(tokenPath, "the-token\n");
   return {

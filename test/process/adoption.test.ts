@@ -21,7 +21,7 @@ describe("a sidecar adopts a published set during an outage", () => {
     const inode = fs.statSync(join(place.output, "a")).ino;
     fs.renameSync(place.store, place.path("away"));
     const daemon = await place.start(place.config(["a", "b"])).ready();
-    expect(daemon.lines.find(({ message }) => message.includes("published before stays in use"))).toMatchObject({
+    expect(await daemon.says(/published before stays in use/)).toMatchObject({
       level: "notice",
       secrets: ["a", "b"],
     });

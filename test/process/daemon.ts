@@ -61,11 +61,15 @@ export function withoutLibraries(place: Place): Readonly<Record<string, string>>
 /** A $NOTIFY_SOCKET of a kind that the program leaves to systemd-notify(1): a test sees a fake of that run. */
 export const forHelper = "vsock:2:9999";
 
-/** Waits until `condition` holds; fails with `what` if it never does. */
-export async function eventually(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + LIMIT * 1000;
+/** Waits until `condition` holds; fails with `what` if it does not within so many seconds. */
+export async function eventually(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  seconds = LIMIT,
+): Promise<void> {
+  const end = performance.now() + seconds * 1000;
   while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`never came: ${what}`);
+    if (performance.now() > end) throw new Error(`never came: ${what}`);
     await delay(5);
   }
 }

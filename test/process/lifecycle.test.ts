@@ -26,7 +26,8 @@ needs("node").test("SIGUSR1 does not open one even as soon as Node could hear it
   const place = new Place();
   place.put({ a: "one" });
   let early = 0;
-  for (let start = 0; start < 10; start += 1) {
+  // On a busy machine, more of them may come late.
+  for (let start = 0; start < 10 || (early === 0 && start < 60); start += 1) {
     // By its first line, as units and shells start it.
     const daemon = place.start(place.config(["a"]), { wrapper: ["sh", "-c", 'shift; exec "$@"', "sh"] });
     await eventually("a handler", () => catchesUsr1(daemon.pid));

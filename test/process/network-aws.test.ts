@@ -3,9 +3,10 @@
  * not AWS gets what a signed request gives away, or a start waits for ever.
  */
 import { createServer } from "node:http";
-import net from "node:net";
+import type net from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { StandIn } from "../aws/stand-in.ts";
+import { freePort } from "../free-port.ts";
 import { needs } from "../requirements.ts";
 import { eventually, Place } from "./daemon.ts";
 import { awsAt, awsKeys, listener, passOn, proxy, publishes, refuses, value } from "./network.ts";
@@ -27,15 +28,6 @@ const startWithValue = () =>
   start(({ operation }) => ({
     body: operation === "BatchGetSecretValue" ? { SecretValues: [secret], Errors: [] } : secret,
   }));
-
-/** @returns a closed port. */
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 test("publishes the value with signed requests", async () => {
   const standIn = await startWithValue();

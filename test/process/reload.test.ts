@@ -56,6 +56,8 @@ describe("fetcher reload", () => {
           : { ...place.config(["a"]), ...change };
     configure(wrong);
     expect((await reload(daemon)).code).toBe(code);
+    // Of the two, the end of the command may be seen before the line.
+    await daemon.says(message);
     const errors = daemon.lines.filter(({ level }) => level === "error");
     expect(errors.map((line) => line.message)).toEqual([expect.stringMatching(message)]);
     expect(errors[0]?.message).toMatch(/not taken over: the old configuration stays in force$/);

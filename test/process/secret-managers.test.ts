@@ -101,10 +101,11 @@ for (const [name, directory, activate] of managers) {
     const secrets = new Secrets(place, directory);
     activate(secrets, generation(1));
     const daemon = await start(place, secrets);
-    const seen = watchEnv(place);
+    const { look, seen } = watchEnv(place);
     for (let n = 2; n <= 6; n += 1) {
       activate(secrets, generation(n));
       await eventually(`generation ${n}`, () => holds(place, generation(n)));
+      look();
       expect(secrets.newest).toBe(n);
       expect(fs.readdirSync(secrets.mountPoint)).toEqual([String(n)]);
     }
@@ -169,14 +170,17 @@ function holds(place: Place, value: (id: string) => string): boolean {
   return ids.every((id) => place.read(id) === value(id) && env.includes(`'${value(id)}'`));
 }
 
-/** Reads secrets.env again and again, as a target that starts would. @returns a function that ends it and has the texts */
-function watchEnv(place: Place): () => string[] {
+/** Reads secrets.env again and again, as a target that starts would. `seen` ends it and has the texts */
+function watchEnv(place: Place): { readonly look: () => void; readonly seen: () => string[] } {
   const texts = new Set<string>();
-  const look = () => texts.add(place.read("secrets.env") ?? "");
+  const look = () => {
+    texts.add(place.read("secrets.env") ?? "");
+  };
   const timer = setInterval(look, 1);
-  return () => {
+  const seen = () => {
     clearInterval(timer);
     look();
     return [...texts];
   };
+  return { look, seen };
 }

@@ -141,7 +141,9 @@ describe("publishes a rotation without a poll", () => {
   test.each(Object.entries(faults))("%s", async (_, { prepare, change }) => {
     const place = new Place();
     const secretsDir = prepare(place);
-    const config = place.config(["a"], { config: { secretsDir, pollingInterval: NEVER } });
+    // Longer than a busy machine makes a change of two steps.
+    const onChange = { settle: 0.5 };
+    const config = place.config(["a"], { config: { secretsDir, pollingInterval: NEVER }, onChange });
     const daemon = await place.start(config).ready();
     await armed(daemon.pid);
     change(place);
@@ -217,7 +219,7 @@ function inotifyWatches(pid: number): number {
 test("publishes a file written in place in many steps once, whole", async () => {
   const place = new Place();
   place.put({ id: "before" });
-  const daemon = await place.start(place.config(["id"], { onChange: { settle: 1 } })).ready();
+  const daemon = await place.start(place.config(["id"], { onChange: { settle: 2 } })).ready();
   const descriptor = fs.openSync(join(place.store, "id"), "w");
   for (let step = 1; step <= 12; step += 1) {
     fs.writeSync(descriptor, `line ${step}\n`);
@@ -294,7 +296,7 @@ describe("publishes all of a file, and never a part, whichever program writes it
     const place = new Place();
     place.put({ id: old });
     fs.writeFileSync(place.path("source"), new_);
-    const daemon = await place.start(place.config(["id"], { onChange: { settle: 0.5 } })).ready();
+    const daemon = await place.start(place.config(["id"], { onChange: { settle: 1 } })).ready();
     execFileSync("sh", ["-c", script, "sh", place.path("source"), join(place.store, "id")]);
     const seen = new Set<string | undefined>();
     await eventually("the new value is published", () => {

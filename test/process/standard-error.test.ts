@@ -143,7 +143,7 @@ sys.exit(daemon.wait())
     process.kill(pid, "SIGTERM");
     expect(await once(parent, "close")).toEqual([0, null]);
   },
-  120_000,
+  300_000,
 );
 
 async function expectRotation(place: Place, daemon: Daemon): Promise<void> {

@@ -80,9 +80,9 @@ describe("before READY", () => {
   test("ends the wait with 69 after startTimeout, and names the store's last answer", async () => {
     const place = new Place();
     fs.rmdirSync(place.store);
-    const exit = await place.start({ ...place.config(["id"]), startTimeout: 0.2 }).exit;
+    const exit = await place.start({ ...place.config(["id"]), startTimeout: 2 }).exit;
     expect(exit.code).toBe(69);
-    expect(logLines(exit.stderr).at(-1)?.message).toMatch(/no directory .*gave up after startTimeout, 0\.2 s/);
+    expect(logLines(exit.stderr).at(-1)?.message).toMatch(/no directory .*gave up after startTimeout, 2 s/);
   });
 });
 

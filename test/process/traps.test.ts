@@ -267,7 +267,7 @@ describe("a stranger's file at a link's name", () => {
       fs.rmSync(place.path("links", "secrets.env"));
       for (const value of ["two", "three"]) {
         const lines = daemon.lines.length;
-        place.put({ id: value, other: value });
+        place.put({ id: value });
         await daemon.says(/restart done/, lines);
         expect(place.read("id")).toBe(value);
       }

@@ -223,7 +223,7 @@ export function aws(guest: Guest, name: string): SoakStore {
       "the emulator answers",
       async () => (await guest.run(["curl", "-sf", `${endpoint}/moto-api/data.json`])).code === 0,
       Boolean,
-      { timeout: 60 },
+      { timeout: 120 },
     );
   };
   const call = async (operation: string, body: object) => {

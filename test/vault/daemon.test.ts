@@ -151,7 +151,7 @@ onEachServer("the sidecar with a real server", [], (product) => {
 
   test("renews a certificate while the old one is valid, and not at polls, SIGHUP and other secrets' changes", async () => {
     await put("1");
-    const source = { mount: "pki", path: "issue/app", data: { common_name: "app.test", ttl: "9s" } };
+    const source = { mount: "pki", path: "issue/app", data: { common_name: "app.test", ttl: "15s" } };
     const daemon = await start({
       db: {},
       cert: { source: { ...source, key: "certificate" } },

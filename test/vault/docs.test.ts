@@ -6,10 +6,10 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { freePort } from "../free-port.ts";
 import { blockWith, numbered, project } from "../markdown.ts";
 import { eventually, Place } from "../process/daemon.ts";
 import { serverBinary } from "./binary.ts";
-import { freePort } from "./server.ts";
 import { onEachServer } from "./servers.ts";
 
 const commands = numbered(blockWith("docs/how-to/vault.md", "sh", "bao server").code);

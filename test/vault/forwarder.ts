@@ -1,11 +1,12 @@
 /** A TCP port in front of a server, which can go away, fall silent, and count. */
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { freePort } from "../free-port.ts";
 
 export class Forwarder {
   readonly #target: URL;
   readonly #sockets = new Set<Socket>();
   #server: Server | undefined;
-  #port = 0;
+  readonly #port: number;
   #silent = false;
   /** Connections so far. */
   connections = 0;
@@ -16,12 +17,13 @@ export class Forwarder {
   /** Sees each piece of an answer before it goes back. */
   onAnswer: (data: Buffer) => void = () => undefined;
 
-  private constructor(target: string) {
+  private constructor(target: string, port: number) {
     this.#target = new URL(target);
+    this.#port = port;
   }
 
   static async to(target: string): Promise<Forwarder> {
-    const forwarder = new Forwarder(target);
+    const forwarder = new Forwarder(target, await freePort());
     await forwarder.up();
     return forwarder;
   }
@@ -38,7 +40,6 @@ export class Forwarder {
     });
     this.#server = server;
     await new Promise<void>((resolve) => server.listen(this.#port, "127.0.0.1", resolve));
-    this.#port = (server.address() as AddressInfo).port;
   }
 
   /** Refuses new connections and breaks open ones. */

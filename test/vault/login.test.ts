@@ -386,14 +386,16 @@ onEachServer("login at a real server", [], (product) => {
     const { roleId, secretId } = await role("late-agent");
     const { socket, agent } = await agentWith(roleId, join(directory, "agent-secret"));
     const vault = await openVault({ url: `unix:${socket}`, path: "app" }, canaries, { other: { path: "denied" } });
+    const noToken = "the agent has no token (yet), or one that may not look itself up";
     const outage = async () => (agent.ended ? "ended" : (await vault.outage("db"))?.message.replace(/^\S+: /, ""));
-    await until(async () => (await outage()) !== "no such socket (yet)");
+    // Where it has made its socket, it may not listen there yet.
+    await until(async () => ["ended", noToken].includes((await outage()) ?? ""));
     expect(await vault.outage("db"), agent.log).toMatchObject({
       kind: "unavailable",
-      message: `unix:${socket}: the agent has no token (yet), or one that may not look itself up`,
+      message: `unix:${socket}: ${noToken}`,
     });
     await file("agent-secret", await secretId());
-    await until(async () => (await outage()) !== "the agent has no token (yet), or one that may not look itself up");
+    await until(async () => (await outage()) !== noToken);
     expect(await textOf(vault, "db"), agent.log).toBe(secret);
     expect(await vault.outcome("other")).toMatchObject({
       kind: "denied",

@@ -13,9 +13,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test
 import type { Observed } from "../contract/observed.ts";
 import { temporary } from "../contract/temporary.ts";
 import { until } from "../contract/until.ts";
+import { freePort } from "../free-port.ts";
 import { Authority } from "./authority.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
-import { freePort, VaultServer } from "./server.ts";
+import { VaultServer } from "./server.ts";
 import { onEachServer } from "./servers.ts";
 import { type Answering, reply, StandIn } from "./stand-in.ts";
 
@@ -654,7 +655,7 @@ for (const storage of ["file", "raft"] as const)
       });
 
       test("waits while the server is stopped by a signal: it takes connections and does not answer", async () => {
-        await working({ connectTimeout: 1, responseTimeout: 1 });
+        await working({ connectTimeout: 3, responseTimeout: 3 });
         // Also where this fails: the next test speaks to the same server.
         onTestFinished(() => {
           server.thaw();
@@ -662,7 +663,7 @@ for (const storage of ["file", "raft"] as const)
         await server.freeze();
         expect(await vault.outage("db")).toMatchObject({
           kind: "unavailable",
-          message: expect.stringMatching(/: no (answer|connection) within 1 s$/) as string,
+          message: expect.stringMatching(/: no (answer|connection) within 3 s$/) as string,
         });
         server.thaw();
         await until(async () => (await vault.outage("db")) === undefined, "it answers again");

@@ -14,7 +14,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { until } from "../contract/until.ts";
-import { freePort, VaultServer } from "./server.ts";
+import { freePort } from "../free-port.ts";
+import { VaultServer } from "./server.ts";
 import type { Product } from "./binary.ts";
 
 /** The directory of the server's programs in Debian's package; undefined: not installed. */

@@ -5,10 +5,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { until } from "../contract/until.ts";
+import { freePort } from "../free-port.ts";
 import { type Product, serverBinary } from "./binary.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
@@ -214,14 +214,6 @@ export class VaultServer {
     const { body } = await this.write("auth/token/create", { policies: [name], ...more });
     return (body["auth"] as { client_token: string }).client_token;
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function exchange(url: string, method: string, body: string, headers: Record<string, string>) {

@@ -5,10 +5,11 @@ import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { temporary } from "../contract/temporary.ts";
+import { freePort } from "../free-port.ts";
 import { Authority } from "./authority.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Canaries, openVault, textOf } from "./opened.ts";
-import { freePort, VaultServer } from "./server.ts";
+import { VaultServer } from "./server.ts";
 import { onEachServer } from "./servers.ts";
 
 onEachServer("TLS to a real server", [], (product) => {
@@ -144,7 +145,7 @@ onEachServer("TLS to a real server", [], (product) => {
     // Until it has expired, the handshake is all that this server does.
     const vault = await open({ url, tls: { caFile }, responseTimeout: 0.1 });
     await expect
-      .poll(async () => (await vault.outage("db"))?.message, { timeout: 20_000 })
+      .poll(async () => (await vault.outage("db"))?.message, { timeout: 50_000 })
       .toBe(`${url}: the server's certificate has expired`);
     expect(await vault.outage("db")).toMatchObject({ kind: "unavailable" });
   });
