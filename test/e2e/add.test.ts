@@ -21,7 +21,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     await guest.systemctl("daemon-reload");
   };
   const fetcher = async (...words: readonly string[]) => {
-    const { code, stdout, stderr } = await guest.run(["fetcher", ...words], { check: false, timeout: 60 });
+    const { code, stdout, stderr } = await guest.run(["fetcher", ...words], { check: false, timeout: 120 });
     return { code, said: `${stdout}${stderr}`, stdout, stderr };
   };
   const said = async (unit: string, text: string) =>
@@ -104,7 +104,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     test.each(["INT", "HUP", "QUIT"])(
       "changes nothing when SIG%s ends it while the store does not answer",
       async (signal) => {
-        await guest.run("mkdir -p /etc/fetcher/hang");
+        await guest.run("mkdir -p /etc/fetcher/hang; rm -f /run/add.pid");
         const before = await places();
         const command = ["add", "web", "--yes", "--backend", "command", "--set", 'command=["sleep","60"]', "a"];
         const running = guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...command], {
@@ -136,7 +136,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     const inBackground = (...words: readonly string[]) =>
       guest.run(["sh", "-c", 'fetcher "$@" & echo $! > /run/add.pid; wait $!', "sh", ...words], {
         check: false,
-        timeout: 90,
+        timeout: 180,
       });
     const checks = async () => await guest.text("systemctl list-units --all --plain --no-legend 'fetcher-check-*'");
     const left = async () =>
@@ -168,7 +168,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     });
 
     test("finishes an interrupted removal on the next run, and hides no unit", async () => {
-      await guest.write(`${etc}/slow-secrets.service.d/slow.conf`, "[Service]\nExecStop=/bin/sleep 8\n");
+      await guest.write(`${etc}/slow-secrets.service.d/slow.conf`, "[Service]\nExecStop=-/bin/sleep 60\n");
       await guest.systemctl("daemon-reload");
       await guest.systemctl("restart", "slow");
       const pid = await guest.mainPid("slow");
@@ -181,6 +181,7 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
       await killed(running);
       expect(await left()).toContain("/run/systemd/system/slow-secrets.service");
       await guest.run(`rm -r ${etc}/slow-secrets.service.d`);
+      await guest.run("systemctl kill --kill-whom=control slow-secrets");
       const again = await fetcher("remove", "slow", "--yes");
       expect(again.stderr).toContain("/etc/fetcher/slow.json is back");
       expect(again.code).toBe(0);
@@ -346,9 +347,12 @@ onEachGuest("fetcher add and fetcher remove", (guest) => {
     expect(removed.code, removed.stderr).toBe(0);
     expect(await guest.mainPid("quiet")).toBe(pid);
     const units = "systemctl list-units --all --plain --no-legend 'quiet-secrets*'";
-    expect(
-      await guest.text(`${units}; ls -d /run/quiet-* /etc/fetcher/quiet* /run/systemd/*/quiet-*`, { check: false }),
-    ).toBe("");
+    await guest.until(
+      "nothing of it is left",
+      async () =>
+        await guest.text(`${units}; ls -d /run/quiet-* /etc/fetcher/quiet* /run/systemd/*/quiet-*`, { check: false }),
+      (left) => left === "",
+    );
     await guest.run(["systemctl", "stop", "quiet"]);
     await guest.run(["rm", `${etc}/quiet.service`]);
   });

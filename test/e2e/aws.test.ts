@@ -27,7 +27,7 @@ class Emulator {
     await this.#run("aws-emulator", ["--setenv=HOME=/root"], [program, "-H", "127.0.0.1", "-p", String(port + 1)]);
     await this.up();
     await this.#guest.until("the emulator answers", async () => await this.call("ListSecrets", {}), Boolean, {
-      timeout: 60,
+      timeout: 120,
     });
   }
 
@@ -190,7 +190,7 @@ onEachGuest(
           },
           sidecar: { service: [environment] },
         });
-        const { code } = await guest.run(["systemctl", "start", pair.target], { check: false, timeout: 100 });
+        const { code } = await guest.run(["systemctl", "start", pair.target], { check: false, timeout: 180 });
         expect(code).not.toBe(0);
         expect(await guest.show(pair.sidecar, "ExecMainStatus")).toEqual({ ExecMainStatus: "66" });
         expect(await guest.show(pair.sidecar, "StatusText")).toEqual({

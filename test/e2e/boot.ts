@@ -100,7 +100,7 @@ async function bootGuest(options: BootOptions): Promise<System> {
       await ended;
     },
   };
-  const end = performance.now() + 30_000;
+  const end = performance.now() + 90_000;
   for (;;) {
     const init = Number.isNaN(nspawn) ? undefined : initOf(nspawn);
     if (init !== undefined) return { ...system, enter: enterGuest(init) };

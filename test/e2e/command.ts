@@ -27,7 +27,7 @@ export function argv(command: Command): readonly string[] {
 
 /** @throws where the command cannot start, takes too long, or (with `check`) fails; the message quotes its output. */
 export async function execute(command: readonly string[], options: RunOptions = {}): Promise<Finished<Buffer>> {
-  const { timeout = 30, check = true } = options;
+  const { timeout = 60, check = true } = options;
   const [program = "", ...args] = command;
   const child = spawn(program, args, {
     env: { ...bareEnvironment, ...options.env },

@@ -92,7 +92,7 @@ onEachGuest("the documentation of the stores", (guest) => {
           await guest.run("keyctl unlink %user:db_password @u", { check: false });
         }
       },
-      120_000,
+      240_000,
     );
 
   needs("sops", "age").test(
@@ -124,7 +124,7 @@ onEachGuest("the documentation of the stores", (guest) => {
         await guest.run(`systemctl stop app; fetcher remove app --yes; rm ${etc}/app.service`, { check: false });
       }
     },
-    120_000,
+    240_000,
   );
 
   needs("aws-cli", "aws-emulator").test(
@@ -151,7 +151,7 @@ onEachGuest("the documentation of the stores", (guest) => {
       await type(guest, exported + (commands.at(-1) ?? ""), env);
       await untilSeen(guest, "second");
     },
-    180_000,
+    300_000,
   );
 });
 

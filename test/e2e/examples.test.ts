@@ -81,7 +81,7 @@ onEachGuest("the example units", (guest) => {
   /** Starts the service, which fails. @returns the end of its sidecar, and what the journal says about it. */
   async function failedStart() {
     const from = await guest.journalCursor();
-    const { code } = await guest.run(["systemctl", "start", "hello"], { check: false, timeout: 30 });
+    const { code } = await guest.run(["systemctl", "start", "hello"], { check: false, timeout: 120 });
     const { NRestarts, ...end } = await guest.show("fetcher@hello", "ActiveState", "ExecMainStatus", "NRestarts");
     return { code, restarts: NRestarts, end, said: await guest.journal("fetcher@hello", { after: from }) };
   }

@@ -55,9 +55,11 @@ onEachGuest("files on the host", (guest) => {
   test("rotate by a rename, so open files stay whole, and restart their consumers", async () => {
     await guest.systemctl("start", "reader");
     const [before, inode] = [await guest.mainPid("reader"), await guest.text(["stat", "-c", "%i", file])];
-    const open = guest.run(`exec 3< ${file}; until [ -e /run/files-rotated ]; do sleep 0.1; done; cat <&3`, {
-      timeout: 60,
-    });
+    const open = guest.run(
+      `exec 3< ${file}; touch /run/files-open; until [ -e /run/files-rotated ]; do sleep 0.1; done; cat <&3`,
+      { timeout: 120 },
+    );
+    await guest.until("it is open", async () => await guest.exists("/run/files-open"));
     await guest.replace("/etc/fetcher/shared/secrets/tls.key", "another", 0o400);
     await guest.until(
       "the reader was restarted",
@@ -69,7 +71,7 @@ onEachGuest("files on the host", (guest) => {
     expect(await guest.read(file)).toBe("another");
     expect(await guest.text(["stat", "-c", "%i", file])).not.toBe(inode);
     expect(await look()).toBe("regular file 440 nobody daemon");
-    await guest.run("rm /run/files-rotated");
+    await guest.run("rm /run/files-open /run/files-rotated");
   });
 
   test("survive a kill of their sidecar, which keeps rotating them", async () => {

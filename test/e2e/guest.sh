@@ -40,7 +40,7 @@ cleanup() {
   [ -z "$nspawn" ] || wait "$nspawn" 2>/dev/null
   for h in $hierarchies; do
     i=0
-    while [ -d "$h/$name" ] && [ $i -lt 50 ]; do
+    while [ -d "$h/$name" ] && [ $i -lt 300 ]; do
       find "$h/$name" -depth -type d -exec rmdir {} + 2>/dev/null && break
       i=$((i + 1))
       sleep 0.1

@@ -37,7 +37,7 @@ export class Guest {
         "the guest has started",
         async () => (await this.run(["systemctl", "is-system-running"], { check: false })).stdout.trim(),
         (state) => state === "running" || state === "degraded",
-        { timeout: 60 },
+        { timeout: 100 },
       );
     } catch (error) {
       const said = await this.#system.console();
@@ -79,14 +79,14 @@ export class Guest {
   }
 
   async systemctl(...args: string[]): Promise<void> {
-    await this.run(["systemctl", ...args], { timeout: 60 });
+    await this.run(["systemctl", ...args], { timeout: 120 });
   }
 
   /** Runs a command as a transient service with these properties: under seccomp, in namespaces, with `PrivateTmp=`. */
   async runUnit(command: Command, properties: readonly string[], options: RunOptions = {}): Promise<Finished> {
     const set = properties.flatMap((property) => ["-p", property]);
     return await this.run(["systemd-run", "--pipe", "--wait", "--quiet", "--collect", ...set, "--", ...argv(command)], {
-      timeout: 60,
+      timeout: 120,
       ...options,
     });
   }
@@ -107,17 +107,19 @@ export class Guest {
 
   /**
    * Waits until the main process is the unit's own program: before that it is systemd's, without the unit's namespaces.
-   * @throws where there is none.
+   * @throws where there is none, and no job is about to make one, as between the two halves of a restart.
    */
   async mainPid(unit: string): Promise<number> {
-    const end = performance.now() + 5000;
+    const end = performance.now() + 60_000;
     for (;;) {
-      const { MainPID, ActiveState } = await this.show(unit, "MainPID", "ActiveState");
+      const { MainPID, ActiveState, Job } = await this.show(unit, "MainPID", "ActiveState", "Job");
       if (MainPID !== "0") {
         const name = (await this.run(["cat", `/proc/${MainPID}/comm`], { check: false })).stdout;
-        if (name !== "" && !name.startsWith("(")) return Number(MainPID);
+        // `systemd` and, since 255, `systemd-executor` become `(name)`, and then what the unit names.
+        if (name !== "" && !/^\(|^systemd$|^systemd-executo/.test(name)) return Number(MainPID);
       }
-      if (ActiveState === "inactive" || ActiveState === "failed" || performance.now() >= end)
+      const isDown = (ActiveState === "inactive" || ActiveState === "failed") && (Job === "" || Job === "0");
+      if (isDown || performance.now() >= end)
         throw new Error(`${unit} has no main process:\n${await this.status(unit)}`);
       await sleep(50);
     }
@@ -172,8 +174,9 @@ export class Guest {
     return found;
   }
 
-  /** What an operator reads: `systemctl status`. */
+  /** What an operator reads: `systemctl status`, when the journal has all that was said until now. */
   async status(unit: string): Promise<string> {
+    await this.run(["journalctl", "--sync"], { check: false });
     return await this.text(["systemctl", "status", "--full", "--lines=20", "--", unit], { check: false });
   }
 
@@ -203,7 +206,7 @@ export class Guest {
     what: string,
     observe: () => Promise<Seen>,
     accept: (seen: Seen) => boolean = Boolean,
-    { timeout = 20 }: UntilOptions = {},
+    { timeout = 60 }: UntilOptions = {},
   ): Promise<Seen> {
     const end = performance.now() + timeout * 1000;
     // Each look costs a process or two, and many scenarios look at once.

@@ -88,7 +88,7 @@ onEachGuest("the harness", (guest) => {
   });
 
   test("kills a command that hangs inside the guest, and reports the time-out", async () => {
-    await expect(guest.run("echo begun; sleep 987654", { timeout: 0.5 })).rejects.toThrow(/killed after 0.5 s:\nbegun/);
+    await expect(guest.run("echo begun; sleep 987654", { timeout: 5 })).rejects.toThrow(/killed after 5 s:\nbegun/);
     expect(await guest.text("pgrep -fc '^sleep 98765[4]'", { check: false })).toBe("0");
   });
 
@@ -142,9 +142,9 @@ if (tree !== undefined) {
         ${JSON.stringify(command.slice(1))}, { detached: true, stdio: ["pipe", "inherit", "inherit"] });`;
       const owner = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
       for await (const line of createInterface(owner.stdout)) if (line.startsWith("nspawn")) break;
-      await expect.poll(() => traces(name).length, { timeout: 10_000 }).toBeGreaterThan(3);
+      await expect.poll(() => traces(name).length, { timeout: 60_000 }).toBeGreaterThan(3);
       owner.kill("SIGKILL");
-      await expect.poll(() => traces(name), { timeout: 20_000 }).toEqual([]);
+      await expect.poll(() => traces(name), { timeout: 60_000 }).toEqual([]);
     });
   });
 }

@@ -36,6 +36,10 @@ onEachGuest("hostile code in a sidecar", (guest) => {
     for (const place of places) await guest.write(place, CANARY, 0o400);
     const listen = `require("net").createServer((socket) => socket.end()).listen(${PORT}, "127.0.0.1")`;
     await guest.run(["systemd-run", "--quiet", "--unit=hostile-listener", "node", "-e", listen]);
+    await guest.until("it listens", async () => {
+      const { code } = await guest.run(["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${PORT}`], { check: false });
+      return code === 0;
+    });
   });
   afterAll(async () => {
     await guest.run(`systemctl stop hostile-listener; rm -f ${places.join(" ")}`, { check: false });

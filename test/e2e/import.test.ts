@@ -136,7 +136,7 @@ onEachGuest("a file of variables", (guest) => {
     await guest.run("mv /etc/away.env /etc/app.env");
     await guest.systemctl("restart", "app");
     expect(await environmentOf("app")).toEqual(before);
-  }, 120_000);
+  }, 240_000);
 
   test("is removed on request, unless another service reads it", async () => {
     await guest.write(`${etc}/other.service`, "[Service]\nEnvironmentFile=/etc/app.env\nExecStart=sleep infinity\n");
@@ -159,7 +159,7 @@ onEachGuest("a file of variables", (guest) => {
     expect(await guest.exists("/etc/app.env")).toBe(false);
     expect((await environmentOf("app"))["B"]).toBe('canary-1a2b "quoted"');
     await guest.run(["fetcher", "remove", "app", "--yes", "--delete-secrets"]);
-  }, 120_000);
+  }, 240_000);
 
   test.each([
     ["has a NUL byte", "A=b\0c\n"],

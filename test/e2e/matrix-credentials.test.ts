@@ -60,7 +60,7 @@ onEachGuest("credentials of plain units", (guest) => {
         name: "notifies",
         program: `test -r ${place} && systemd-notify --ready --status=up\necho "start $(cat ${place}) $(id -u)"\nexec sleep infinity\n`,
         wrap: false,
-        target: { service: ["Type=notify", "NotifyAccess=all", "DynamicUser=yes", "TimeoutStartSec=20"] },
+        target: { service: ["Type=notify", "NotifyAccess=all", "DynamicUser=yes", "TimeoutStartSec=90"] },
       });
       await pair.start();
       expect(await pair.untilSaid(/^start one 6\d{4}$/)).toHaveLength(1);

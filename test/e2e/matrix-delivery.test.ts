@@ -142,7 +142,7 @@ onEachGuest("a delivered secret", (guest) => {
       const pair = await pairOf({
         name: "notifies",
         program: `exec perl -e '${perl}'\n`,
-        target: { service: ["Type=notify", "NotifyAccess=main", "TimeoutStartSec=20"] },
+        target: { service: ["Type=notify", "NotifyAccess=main", "TimeoutStartSec=90"] },
       });
       await pair.start();
       const { MainPID, StatusText } = await guest.show(pair.target, "MainPID", "StatusText");
@@ -194,8 +194,11 @@ onEachGuest("a delivered secret", (guest) => {
     const loads = await guest.run(["node", "-e", `require(${JSON.stringify(addon)})`], { check: false });
     const onNode = loads.code === 0 ? "sd-notify" : "systemd-notify";
     const how = runsOnNode ? onNode : "built-in";
-    expect(await guest.journal(pair.sidecar)).toMatch(
-      new RegExp(`"notify":"${how}","version":"[^"]+","message":"ready`),
+    const ready = new RegExp(`"notify":"${how}","version":"[^"]+","message":"ready`);
+    await guest.until(
+      "the journal says how",
+      async () => await guest.journal(pair.sidecar),
+      (lines) => ready.test(lines),
     );
     // The guest that is this machine runs the Node that the addon was built for, if it was.
     if (guest.name === "host" && runsOnNode) {

@@ -22,7 +22,7 @@ onEachGuest("no secret", (guest) => {
         // Explicit: a value that no variable can hold is then not published.
         config: { secrets: { token: { env: "token" }, binary: {} } },
         // Long enough for the systemctl that waits for it to be seen.
-        target: { service: ["ExecStop=sleep 1"] },
+        target: { service: ["ExecStop=sleep 2"] },
         sidecar: { flags: ["--log-level", "trace"] },
       });
       const sample = await watchProcesses(guest, pair);

@@ -90,7 +90,7 @@ onEachGuest("a pair without a resident process", (guest) => {
     await pair.stop();
     await pair.loseStore();
     await guest.systemctl("start", "--no-block", pair.target);
-    await pair.untilStatus(/^waiting for folder: no directory .*attempt [2-9]/);
+    await pair.untilStatus(/^waiting for folder: no directory .*attempt (?:[2-9]|\d\d)/);
     expect(await pair.said()).toHaveLength(1);
     await pair.returnStore();
     await pair.untilSaid("file=one variable=one", { lines: 2 });
@@ -162,7 +162,7 @@ onEachGuest("a pair without a resident process", (guest) => {
   async function late(name: string, pairOf: Parameters<Parameters<typeof scenario>[2]>[0]): Promise<Pair> {
     const pair = await pairOf({ name, secrets: undefined, config: oneshot });
     await guest.systemctl("start", "--no-block", pair.target);
-    await pair.untilStatus(/^waiting for folder: no directory .*attempt [2-9]/);
+    await pair.untilStatus(/^waiting for folder: no directory .*attempt (?:[2-9]|\d\d)/);
     expect([await pair.state(pair.sidecar), await pair.state(pair.target)]).toEqual(["activating", "inactive"]);
     expect(await pair.said()).toEqual([]);
     return pair;

@@ -9,13 +9,15 @@ onEachGuest("pacing", (guest) => {
   scenario(guest, "keeps the target alive through 100 rotations in 10 s, with the last value", async (pairOf) => {
     const pair = await pairOf({ name: "many", config: { onChange: { settle: 0.5, minInterval: 3 } } });
     await pair.start();
+    const begun = performance.now();
     await rotate(guest, pair, 100);
     await pair.untilSeen("token", "value 100");
     const lines = await pair.untilSaid("file=value 100 variable=value 100");
+    const seconds = (performance.now() - begun) / 1000;
     await expectNeverAtTheLimit(guest, pair);
-    // At least one while they came, at most one each 3 s of the 10 and what was waiting for more.
+    // At least one while they came, at most one each 3 s that this machine took for them, besides the first and the start.
     expect(lines.length).toBeGreaterThanOrEqual(3);
-    expect(lines.length).toBeLessThanOrEqual(9);
+    expect(lines.length).toBeLessThanOrEqual(2 + seconds / 3);
   });
 
   scenario(guest, "follows the target's own start limit where no pause is configured", async (pairOf) => {
@@ -191,7 +193,7 @@ async function rotate(guest: Guest, { store }: Pair, times: number): Promise<voi
   const script = `for i in $(seq ${times}); do
     printf 'value %d' $i > .new && mv -T .new token && sleep ${(9 / times).toFixed(3)}
   done`;
-  await guest.run(["sh", "-euc", `cd "$0" && ${script}`, store], { timeout: 60 });
+  await guest.run(["sh", "-euc", `cd "$0" && ${script}`, store], { timeout: 120 });
 }
 
 async function expectNeverAtTheLimit(guest: Guest, pair: Pair): Promise<void> {

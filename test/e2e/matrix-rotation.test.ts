@@ -4,10 +4,10 @@ import { onEachGuest } from "./guests.ts";
 import { home, itsStartReadsThem, saysStart } from "./pair.ts";
 import { scenario } from "./scenario.ts";
 
-/** Says what it reads at each signal, and has a child that no signal may reach. */
-const listening = `${saysStart}
+/** Says what it reads at each signal, and has a child that no signal may reach. It says that it is there when it listens. */
+const listening = `for signal in HUP USR1; do trap "echo $signal file=\\$(cat /tmp/token)" $signal; done
 sleep infinity & child=$!
-for signal in HUP USR1; do trap "echo $signal file=\\$(cat /tmp/token)" $signal; done
+${saysStart}
 while kill -0 $child; do wait $child; done
 `;
 
@@ -178,7 +178,7 @@ onEachGuest("a rotation", (guest) => {
       const pair = await pairOf({
         name: "tries",
         program: `${saysStart}\n[ "$(cat /tmp/token)" = two ] || exit 1\nexec sleep infinity\n`,
-        target: { service: ["Restart=on-failure", "RestartSec=4"] },
+        target: { service: ["Restart=on-failure", "RestartSec=8"] },
       });
       await pair.start();
       await guest.until(

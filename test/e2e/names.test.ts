@@ -68,7 +68,10 @@ onEachGuest("names of services", (guest) => {
       await guest.write(`${etc}/${service}`, "[Service]\nExecStart=/bin/sleep infinity\n");
       await guest.write(`${etc}/${service}.d/half.conf`, half);
       await guest.systemctl("daemon-reload");
-      const start = await guest.run(["timeout", "30", "systemctl", "start", service], { check: false });
+      const start = await guest.run(["timeout", "100", "systemctl", "start", service], {
+        check: false,
+        timeout: 120,
+      });
       expect(start.code, name).toBe(cannot(name, executor) ? 1 : 0);
       if (start.code === 0) {
         expect(await guest.read(`/run/${name}-secrets/pub/one`)).toBe("it's one");

@@ -354,7 +354,7 @@ onEachGuest(
     });
 
     test("a boot does not wait for ever for such a file, and the sidecar keeps trying", async () => {
-      await booting(1);
+      await booting(5);
       await guest.systemctl("stop", "basic.target");
       await guest.systemctl("start", "basic.target");
       expect([await state("basic.target"), await state("secret-file-late.service")]).toEqual(["active", "activating"]);

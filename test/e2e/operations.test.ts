@@ -111,11 +111,16 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.systemctl("daemon-reload");
     await guest.systemctl("start", "hello");
     await guest.systemctl("restart", "fetcher@hello");
-    const pid = async () => (await guest.show("hello", "MainPID")).MainPID;
-    const before = await pid();
+    // The service is restarted with its sidecar, and after it: systemctl has not waited for that.
+    const pid = async () => await guest.mainPid("hello");
+    const before = await guest.until("the service runs again", pid);
     await guest.replace("/etc/fetcher/hello/secrets/greeting", "good evening", 0o400);
-    await guest.until("the service was restarted", pid, (now) => now !== before && now !== "0");
-    expect(await guest.journal("fetcher@hello")).toContain("asking for the action");
+    await guest.until("the service was restarted", pid, (now) => now !== before);
+    await guest.until(
+      "the journal says so",
+      async () => await guest.journal("fetcher@hello"),
+      (lines) => lines.includes("asking for the action"),
+    );
   });
 
   test("the drop-in turns log lines into JSON objects", async () => {
@@ -126,11 +131,14 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.systemctl("start", "hello");
     await guest.systemctl("restart", "fetcher@hello");
     const command = blockWith(page, "sh", "-o cat").code.replace(/#.*/, `--no-pager --since=${from}`);
-    const objects = (await guest.text(command))
-      .split("\n")
-      .filter((line) => line.startsWith("{"))
-      .map((line) => JSON.parse(line) as object);
-    expect(objects).toContainEqual(expect.objectContaining({ level: "info", message: "ready: 2 secrets from folder" }));
+    const objects = async () =>
+      (await guest.text(`journalctl --sync; ${command}`))
+        .split("\n")
+        .filter((line) => line.startsWith("{"))
+        .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+    await guest.until("an object says that it is ready", objects, (all) =>
+      all.some(({ level, message }) => level === "info" && message === "ready: 2 secrets from folder"),
+    );
     await guest.run(`rm ${etc}/fetcher@hello.service.d/override.conf && systemctl daemon-reload`);
   });
 

@@ -187,7 +187,7 @@ export class Pair {
   }
 
   /** Waits until there are at least so many lines and the last one matches. @returns all lines. */
-  async untilSaid(pattern: string | RegExp, { lines = 1, timeout = 30 } = {}): Promise<readonly string[]> {
+  async untilSaid(pattern: string | RegExp, { lines = 1, timeout = 60 } = {}): Promise<readonly string[]> {
     return await this.guest.until(
       `the target says ${lines} lines, the last one like ${String(pattern)}`,
       async () => await this.said(),
@@ -200,7 +200,7 @@ export class Pair {
     return (await this.guest.show(unit, "ActiveState")).ActiveState;
   }
 
-  async untilState(unit: string, wanted: string, seconds = 30): Promise<void> {
+  async untilState(unit: string, wanted: string, seconds = 60): Promise<void> {
     await this.guest.until(
       `${unit} is ${wanted}`,
       async () => await this.state(unit),
@@ -221,7 +221,7 @@ export class Pair {
   }
 
   /** Waits for another main process of an active unit than the one before. @returns its id. */
-  async untilRestarted(unit: string, before: number, seconds = 30): Promise<number> {
+  async untilRestarted(unit: string, before: number, seconds = 60): Promise<number> {
     if (this.isOnChange && unit === this.sidecar) {
       await this.untilAsked();
       return before;
@@ -250,7 +250,7 @@ export class Pair {
   }
 
   /** Waits until the sidecar's STATUS= matches. */
-  async untilStatus(pattern: RegExp, seconds = 30): Promise<string> {
+  async untilStatus(pattern: RegExp, seconds = 60): Promise<string> {
     return await this.guest.until(
       `the STATUS of ${this.sidecar} matches ${String(pattern)}`,
       async () => await this.#status(),
@@ -321,7 +321,7 @@ export class Pair {
   /** Stops what still runs, and removes the files. */
   async remove(): Promise<void> {
     const { guest, name, target, sidecar, runtime } = this;
-    await guest.run(["systemctl", "stop", "--", target, sidecar], { check: false, timeout: 60 });
+    await guest.run(["systemctl", "stop", "--", target, sidecar], { check: false, timeout: 120 });
     await guest.run(["systemctl", "reset-failed", "--", target, sidecar], { check: false });
     const etc = "/etc/systemd/system";
     const files = [`${etc}/${target}`, `${etc}/${target}.d`, `${etc}/${sidecar}.d`, `/etc/fetcher/${name}.json`];

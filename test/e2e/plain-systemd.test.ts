@@ -124,7 +124,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
       await type(guest, "fetcher remove nginx");
       expect(await guest.mainPid("nginx")).toBe(pid);
       await isServed("second");
-    }, 180_000);
+    }, 300_000);
 
     test("docs/how-to/tls.md: reloads once for a new pair, and nginx never gets another certificate's key", async () => {
       const tls = "docs/how-to/tls.md";
@@ -152,7 +152,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
       await guest.run(["/root/deploy"], { env: { RENEWED_LINEAGE: "/root/live" } });
       await isServed("third");
       expect(await guest.mainPid("nginx")).toBe(pid);
-    }, 180_000);
+    }, 300_000);
   });
 
   needs("vault-server").test(
@@ -175,7 +175,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
       await said("app", "begun with canary-4f81");
       await server.down();
     },
-    180_000,
+    300_000,
   );
 
   describe("a service with an EnvironmentFile=", () => {
@@ -201,7 +201,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
       await type(guest, "fetcher remove app");
       expect((await guest.show("app", "EnvironmentFiles")).EnvironmentFiles).toBe("/etc/app.env (ignore_errors=no)");
       expect(await guest.exists(`${etc}/app.service.d`)).toBe(false);
-    }, 120_000);
+    }, 240_000);
   });
 
   test("the README's first example is a file with env, and its commands write it", async () => {
@@ -217,7 +217,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
     expect(JSON.parse(shown?.code ?? "")).toEqual(file);
     await guest.replace("/etc/fetcher/hello/secrets/db_password", "second-canary", 0o400);
     await said("hello", "begun with second-canary");
-  }, 120_000);
+  }, 240_000);
 
   test("docs/how-to/alerts.md: the timer's unit writes the metrics of each sidecar", async () => {
     const [install = "", look = ""] = blocksOf("docs/how-to/alerts.md", "sh").map(({ code }) => code);
@@ -230,7 +230,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
     await guest.run(
       `systemctl disable --now fetcher-metrics.timer; rm -r ${etc}/fetcher-metrics.* /var/lib/prometheus`,
     );
-  }, 120_000);
+  }, 240_000);
 
   test("upgrade: the sidecar continues with the new program, and neither systemd nor the service notices", async () => {
     await guest.write("/etc/fetcher/nginx/secrets/a", "one", 0o400);
@@ -250,7 +250,7 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
     expect(await pids()).toEqual(before);
     expect(await guest.journal("nginx-secrets")).toContain("continuing with the installed program");
     await guest.run(`systemctl stop nginx; rm ${etc}/nginx.service`);
-  }, 120_000);
+  }, 240_000);
 
   test("uninstall: leaves nothing of fetcher but the secrets", async () => {
     await guest.write("/etc/fetcher/app/secrets/a", "one", 0o400);
@@ -269,5 +269,5 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
     expect(await guest.text("find /etc/fetcher -type f")).toBe("/etc/fetcher/app/secrets/a");
     expect(readFileSync(join(import.meta.dirname, "../..", page), "utf8")).toContain("What is left is yours");
     await guest.run(`systemctl stop app; rm ${etc}/app.service`);
-  }, 120_000);
+  }, 240_000);
 });

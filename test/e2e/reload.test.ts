@@ -39,7 +39,8 @@ onEachGuest("a reload of the sidecar", (guest) => {
     await pair.untilStatus(/no file .*late/);
     await pair.put("late", "comes");
     expect(await reload(pair)).toBe(0);
-    expect((await pair.seen("late")).toString()).toBe("comes");
+    expect(await guest.read(`${pair.runtime}/pub/late`)).toBe("comes");
+    await pair.untilSeen("late", "comes");
     await edit(pair, (config) => delete config.secrets["late"]);
     expect(await reload(pair)).toBe(0);
     expect(await guest.exists(`${pair.runtime}/pub/late`)).toBe(false);
