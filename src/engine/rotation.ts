@@ -78,7 +78,7 @@ export class RotationPublisher {
     const values = this.#held.bytes;
     try {
       const staged = this.#publisher.stage(values, act);
-      if (this.#verify !== null && changed !== undefined && changed.length > 0) {
+      if (changed !== undefined && changed.length > 0) {
         const why = await this.#whyRefused(staged, values, signal);
         if (why !== undefined) {
           if (isAborted(signal)) return "failed";

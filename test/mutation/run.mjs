@@ -70,12 +70,12 @@ async function tryAll({ file, from, to }, tests, found) {
   const { Stryker } = await import("@stryker-mutator/core");
   // For test/mutation/vitest.config.ts.
   process.env["MUTATION_TESTS"] = tests;
-  const copied = ["package.json", "src/**", "backends/**", "test/**"];
+  const copied = ["package.json", "src/**", "backends/**", "test/**", "examples/**"];
   await new Stryker({
     mutate: [`${file}:${from}-${to}`],
     testRunner: "vitest",
     plugins: [join(import.meta.dirname, "node_modules/@stryker-mutator/vitest-runner/dist/src/index.js")],
-    vitest: { configFile: "test/mutation/vitest.config.ts" },
+    vitest: { configFile: "test/mutation/vitest.config.ts", related: false },
     coverageAnalysis: "perTest",
     concurrency: 1,
     // A loop without end shows by its count of steps; a busy machine does not count as a fault.
@@ -94,6 +94,20 @@ async function tryAll({ file, from, to }, tests, found) {
     logLevel: "warn",
     thresholds: { high: 100, low: 0, break: null },
   }).runMutationTest();
+  refuseSilence(found);
+}
+
+/** Stryker says nothing of a file of tests that it cannot load: all that its tests would see would be survivors. */
+function refuseSilence(found) {
+  const { testFiles = {} } = JSON.parse(readFileSync(found, "utf8"));
+  const list = ["vitest", "list", "--filesOnly", "--config", "test/mutation/vitest.config.ts"];
+  const named = spawnSync("npx", list, { encoding: "utf8" }).stdout.split("\n");
+  const silent = named.filter((file) => file.endsWith(".test.ts") && testFiles[file] === undefined);
+  if (silent.length === 0) return;
+  console.error(
+    `no test of these files ran, perhaps because a file that they read is not copied: ${silent.join(", ")}`,
+  );
+  process.exit(1);
 }
 
 function table() {

@@ -16,11 +16,18 @@ const value = (text: string, refreshAfter?: number): Outcome => ({
   ...(refreshAfter === undefined ? {} : { refreshAfter }),
 });
 
+interface Options {
+  readonly lease?: number;
+  readonly version?: string;
+  readonly ids?: readonly string[];
+  readonly random?: number;
+}
+
 /** `a` and `b` are held, the lease of `a` for `lease` seconds. A random 0.5 is the middle of each range. */
-function asking({ lease, version = "0", ids = ["a", "b"] }: { lease?: number; version?: string; ids?: string[] } = {}) {
+function asking({ lease, version = "0", ids = ["a", "b"], random = 0.5 }: Options = {}) {
   const clock = new FakeClock();
   const held = new HeldValues(clock);
-  const asks = new AskTimes(ids, held, clock, () => 0.5);
+  const asks = new AskTimes(ids, held, clock, () => random);
   held.set("a", { value: Buffer.from("a0"), version, ...(lease === undefined ? {} : { refreshAfter: lease }) });
   held.set("b", { value: Buffer.from("b0"), version });
   const settle = (
@@ -258,6 +265,71 @@ describe("an unpublished value", () => {
   test("is left to polls when others of its round are published, unless it was requested already", () => {
     const { settle, next } = asking();
     settle({ a: value("a1"), b: value("b1") }, ["b"]);
+    expect(next()).toBe(Infinity);
+  });
+});
+
+test("a polling that ends has no next poll, whatever the random phase", () => {
+  const { asks, next } = asking({ random: 0 });
+  asks.poll(30);
+  asks.poll(Infinity);
+  expect(next()).toBe(Infinity);
+});
+
+test("a secret without a value is polled, and asked for soon or not at all, as the store answers", () => {
+  const { asks, settle, next } = asking({ ids: ["a", "b", "c"] });
+  expect(asks.due("hint")).toEqual(["a", "b", "c"]);
+  settle({ c: refused }, "unchanged");
+  expect(next()).toBeCloseTo(0.51, 6);
+  asks.missedByStart(["c"], false);
+  settle({ c: denied }, "unchanged");
+  expect(next()).toBe(Infinity);
+});
+
+describe("a plan outlives", () => {
+  test("a reload that is stopped, and a configuration that still has the secret", () => {
+    const { asks, next } = asking();
+    asks.missedByStart(["a"], true);
+    asks.due("reload");
+    expect(next()).toBeCloseTo(0.51, 6);
+    asks.secretsAre(["a", "b", "c"], new Set());
+    expect(next()).toBeCloseTo(0.51, 6);
+  });
+
+  test("an outage: what the start missed, or no file has, is asked for once a minute after it", () => {
+    const missed = asking({ version: PUBLISHED_BEFORE });
+    missed.asks.missedByStart(["a"], true);
+    const unwritten = asking();
+    unwritten.settle({ a: value("a1") }, "failed", 1);
+    const other = asking({ version: PUBLISHED_BEFORE });
+    for (const [{ settle, next }, seconds] of [
+      [missed, 60],
+      [unwritten, 60],
+      [other, Infinity],
+    ] as const) {
+      settle({ a: refused }, "unchanged");
+      settle({ a: denied }, "unchanged");
+      expect(next()).toBe(seconds);
+    }
+  });
+
+  test("a refusal without its pace: the next outage begins anew", () => {
+    const { settle } = asking();
+    settle({ b: value("b1") }, "failed", 1);
+    settle({ b: denied }, "unchanged");
+    settle({ b: denied }, "unchanged");
+    expect(settle({ b: refused }, "unchanged")).toBeCloseTo(0.51, 6);
+  });
+
+  test("no set that verify refused, unless the start missed it", () => {
+    const { asks, settle, next } = asking();
+    asks.askNow(["b"]);
+    settle({ b: value("b1") }, "refused");
+    expect(next()).toBe(Infinity);
+    // Nor is it taken for one that no disk could write.
+    asks.missedByStart(["b"], false);
+    settle({ b: value("b1") }, "refused");
+    settle({ b: denied }, "unchanged");
     expect(next()).toBe(Infinity);
   });
 });

@@ -1,5 +1,5 @@
 /** Whether a set is published, and what is kept of a set that is not: the real publisher and a real verify command. */
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Fetched } from "../../../src/contract/backend.ts";
@@ -8,7 +8,7 @@ import { Owed } from "../../../src/engine/owed.ts";
 import { isRefusal, RotationPublisher } from "../../../src/engine/rotation.ts";
 import { Publisher } from "../../../src/publish/publisher.ts";
 import { configOf } from "../command-line.ts";
-import { FakeClock, recordingLog } from "../fakes.ts";
+import { FakeClock, recordingLog, refused } from "../fakes.ts";
 import { block, freshDirectory } from "./running-sidecar.ts";
 
 const never = new AbortController().signal;
@@ -51,7 +51,39 @@ async function rotating({ script, notes = freshDirectory(), config: more }: Opti
 
 const fetched = (text: string): Fetched => ({ status: "value", value: Buffer.from(text), version: "1" });
 
+/** A round in which the store gives neither. */
+const silence = {
+  outcomes: new Map([
+    ["a", refused],
+    ["b", refused],
+  ]),
+  changes: new Map(),
+  result: "unchanged",
+} as const;
+
 describe("a refused set", () => {
+  test("stays refused while the store is silent", async () => {
+    const life = await rotating({ script: STRICT });
+    await life.publish({ a: "a2", b: "b1" });
+    const { refusal } = life.rotation;
+    life.owed.settle(silence);
+    expect([life.owed.obstacles, life.rotation.refusal]).toEqual([[WHY], refusal]);
+  });
+
+  test("is none where the command cannot be run for now: it is tried again, and leaves no file", async () => {
+    const program = join(freshDirectory(), "verify");
+    copyFileSync("/bin/true", program);
+    const life = await rotating();
+    life.rotation.take({ command: [program], timeout: 5 });
+    // Linux runs no program that somebody is writing.
+    const file = openSync(program, "r+");
+    expect(await life.publish({ a: "a1", b: "b1" })).toBe("failed");
+    closeSync(file);
+    expect([readdirSync(life.directory), life.rotation.refusal]).toEqual([[], undefined]);
+    expect(life.owed.obstacles.join()).toContain("cannot run the verify command");
+    expect(await life.publish({ a: "a1", b: "b1" })).toEqual(new Set(["a", "b"]));
+  });
+
   test("is not verified again, not even by another process; another set is", async () => {
     const first = await rotating({ script: STRICT });
     first.hold({ a: "a1", b: "b1" });
@@ -156,6 +188,29 @@ describe("a first set", () => {
     expect(life.text("a")).toBe("a2");
   });
 
+  test.each([
+    ["where nothing is published", undefined],
+    ["that is published already", []],
+  ])("%s is not verified", async (_, changed) => {
+    const life = await rotating({ script: STRICT });
+    life.hold({ a: "a1", b: "b1" });
+    expect(await life.rotation.publishFirst(false, changed, never)).toBe("published");
+    expect([life.runs(), life.text("a")]).toEqual([0, "a1"]);
+  });
+
+  test("that verify refuses leaves the earlier one, and is known to the next process; one that it takes is published", async () => {
+    const life = await rotating({ script: STRICT });
+    life.hold({ a: "a1", b: "b1" });
+    await life.rotation.publishFirst(false, undefined, never);
+    life.hold({ a: "a2" });
+    expect(await life.rotation.publishFirst(false, ["a"], never)).toBe("kept");
+    expect([life.runs(), life.text("a"), life.log.at("error"), life.owed.obstacles]).toEqual([1, "a1", [WHY], [WHY]]);
+    expect(life.rotation.refusal).toBeDefined();
+    life.allow();
+    expect(await life.rotation.publishFirst(false, ["a"], never)).toBe("published");
+    expect([life.runs(), life.text("a")]).toEqual([2, "a2"]);
+  });
+
   test("marks its action only if the target must hear of it", async () => {
     for (const act of [true, false]) {
       const life = await rotating();
@@ -189,6 +244,8 @@ describe("a value that does not fit its destination", () => {
     expect(life.owed.obstacles).toEqual([
       'the new secrets are not published: secret "a": a variable cannot hold its NUL bytes',
     ]);
+    life.owed.settle(silence);
+    expect(life.owed.obstacles).toHaveLength(1);
     expect(await life.publish({ a: "\0" })).toBe("refused");
     expect(await life.publish({ a: "\0" })).toBe("refused");
     expect(life.log.at("error")).toHaveLength(2);
@@ -256,11 +313,11 @@ describe("a secret published without its variable, or not at all,", () => {
     life.hold({ a: '{"x/y":"1","ok":"2"}', b: "b1" });
     await life.rotation.publishFirst(false, undefined, never);
     await life.publish({ b: "b2" });
-    const refused = /^key "x\/y" cannot be published: its name /;
-    expect(life.log.at("warn")).toEqual([expect.stringMatching(refused)]);
+    const problem = /^key "x\/y" cannot be published: its name /;
+    expect(life.log.at("warn")).toEqual([expect.stringMatching(problem)]);
     await life.publish({ a: '{"b":"1","x/y":"1"}' });
     expect(life.log.at("warn")).toEqual([
-      expect.stringMatching(refused),
+      expect.stringMatching(problem),
       'key "b" cannot be published: another file has that name',
     ]);
   });
