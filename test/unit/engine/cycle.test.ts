@@ -23,17 +23,19 @@ interface Options {
   /** There is nobody to tell. */
   readonly none?: boolean;
   readonly template?: string;
+  readonly settle?: number;
+  readonly verify?: readonly string[];
 }
 
 /** `a` and `b` are published. */
-async function cycling({ reloadOnChange = true, none = false, template }: Options = {}) {
+async function cycling({ reloadOnChange = true, none = false, template, settle = 0, verify }: Options = {}) {
   const directory = join(freshDirectory(), "pub");
   const templateFile = join(freshDirectory(), "t.mustache");
   if (template !== undefined) writeFileSync(templateFile, template);
   const config = configOf({
     secrets: { a: {}, b: {} },
     config: { reloadOnChange },
-    onChange: { settle: 0 },
+    onChange: { settle, verify: verify === undefined ? null : { command: verify } },
     output: { directory },
     ...(template === undefined ? {} : { templates: { t: { template: templateFile } } }),
   });
@@ -50,7 +52,7 @@ async function cycling({ reloadOnChange = true, none = false, template }: Option
   const counts = { checked: 0, published: 0 };
   const cycle = new Cycle({
     ...{ config, store, publisher, held, problems, owed, log, clock },
-    rotation: new RotationPublisher(null, publisher, held, owed, log),
+    rotation: new RotationPublisher(config.onChange.verify, publisher, held, owed, log),
     targets: targets as unknown as Targets,
     checked: () => (counts.checked += 1),
     published: () => (counts.published += 1),
@@ -65,7 +67,8 @@ async function cycling({ reloadOnChange = true, none = false, template }: Option
       request?: Request,
       ids: readonly string[] = ["a", "b"],
       isTaken = false,
-    ): Promise<PublishResult | undefined> => (await cycle.run(ids, request, stop.signal, isTaken))?.result,
+    ): Promise<PublishResult | undefined> =>
+      (await (isTaken ? cycle.run(ids, request, stop.signal, true) : cycle.run(ids, request, stop.signal)))?.result,
     file: (name: string) => readFileSync(join(directory, name), "utf8"),
     path: (name: string) => join(directory, name),
     writeTemplate: (text: string) => {
@@ -459,4 +462,89 @@ test("a stop during the publish leaves damaged files to the next start", async (
   store.put("a", "a2");
   expect(await run()).toEqual(new Set(["a"]));
   expect(repairs).toEqual([]);
+});
+
+describe("a round", () => {
+  test.each([
+    ["of a poll asks again until the change has been at rest", undefined, 2],
+    ["of a hint came after a rest", "hint", 1],
+    ["of a reload waits for nothing", "reload", 1],
+  ] as const)("%s", async (_, request, fetches) => {
+    const { store, clock, run, file } = await cycling({ settle: 1 });
+    store.put("a", "a2");
+    const end = run(request);
+    await clock.advance(5);
+    expect([await end, store.fetches.length, file("a")]).toEqual([new Set(["a"]), fetches, "a2"]);
+  });
+
+  test("that a stop cuts short reports no outage", async () => {
+    const { store, run, stop, log, problems } = await cycling();
+    store.before = () => {
+      store.down = refused;
+      stop.abort();
+      return Promise.resolve();
+    };
+    expect([await run(), log.lines, problems.summary]).toEqual([undefined, [], undefined]);
+  });
+
+  test("verifies a refused set again only at a reload", async () => {
+    const runs = join(freshDirectory(), "runs");
+    const { store, run } = await cycling({ verify: ["sh", "-c", 'printf x >> "$0"; exit 1', runs] });
+    store.put("a", "a2");
+    const counts = [];
+    for (const request of [undefined, "hint", "reload", undefined] as const) {
+      expect(await run(request)).toBe("refused");
+      counts.push(readFileSync(runs, "utf8").length);
+    }
+    expect(counts).toEqual([1, 1, 2, 2]);
+  });
+
+  test.each([true, false])("marks the action that is due, unless there is no target (%s)", async (none) => {
+    const { store, run, path, publisher } = await cycling({ none });
+    const repairs: unknown[] = [];
+    const repair = publisher.repair.bind(publisher);
+    publisher.repair = (values, whole, act) => {
+      repairs.push([whole, act]);
+      return repair(values, whole, act);
+    };
+    store.put("a", "a2");
+    await run();
+    expect(readFileSync(path(".fetcher-state"), "utf8").includes('"pending":null')).toBe(none);
+    // Only a reload compares all bytes.
+    await run("reload");
+    expect(repairs).toEqual([
+      [false, !none],
+      [true, !none],
+    ]);
+  });
+});
+
+test("damage that is mended at the second try is no obstacle any more", async () => {
+  const { cycle, path, owed, file } = await cycling();
+  const unblock = block(path("a"));
+  cycle.mend();
+  expect(owed.obstacles).toHaveLength(1);
+  unblock();
+  rmSync(path("a"));
+  cycle.mend();
+  expect([owed.obstacles, owed.seconds, file("a")]).toEqual([[], Infinity, "a1"]);
+});
+
+describe("a reload of templates", () => {
+  test("that went well is over: the next round reads none", async () => {
+    const { run, writeTemplate, file } = await cycling({ template: "old {{a}}" });
+    writeTemplate("new {{a}}");
+    await run("reload");
+    writeTemplate("newer {{a}}");
+    await run();
+    expect(file("t")).toBe("new a1");
+  });
+
+  test("says each time what is wrong, because somebody asked", async () => {
+    const { run, writeTemplate, log } = await cycling({ template: "old {{a}}" });
+    writeTemplate("{{unknown}}");
+    await run("reload");
+    await run("reload");
+    expect(log.at("error")).toHaveLength(2);
+  });
 });
