@@ -12,7 +12,8 @@ import { type Import, pathOfSwap, readImport, secretsToWrite, swapOf, swapText }
 import { jsonText } from "../setup/json-text.ts";
 import { proposed } from "../setup/proposal.ts";
 import { contentOf, isProgram, resolvedPath } from "../setup/paths.ts";
-import { naming, type OneFile, readJson, unitsOfJson } from "../units/one-file-units.ts";
+import { namesIn } from "../units/generator.ts";
+import { naming, type OneFile, type Place, readJson, sidecarUnitOf, unitsOfJson } from "../units/one-file-units.ts";
 import { textOf } from "../units/unit-file.ts";
 import type { AddOptions } from "./add-options.ts";
 import { generated, placeIn } from "./units.ts";
@@ -58,6 +59,7 @@ export async function planOf(options: AddOptions): Promise<Plan> {
       ExitCode.config,
       `add: ${file} has \`output\`, so its units are made by hand: change both by hand`,
     );
+  if (before === undefined) refuseSidecar(unitOf(name), place, caller);
   const service = await serviceCalled(was?.config.targets[0] ?? unitOf(name), caller);
   if (before === undefined && service.realName !== undefined)
     throw new UsageError(
@@ -84,6 +86,13 @@ export async function planOf(options: AddOptions): Promise<Plan> {
     swap: imported && swapFor(options, imported, made, service),
     generator: generatorOf(place.program, scope),
   };
+}
+
+/** @throws UsageError where the unit is the sidecar of another service. */
+function refuseSidecar(unit: string, place: Place, { command }: Caller): void {
+  const of = namesIn(place.directory, () => undefined).find((name) => sidecarUnitOf(name, place) === unit);
+  if (of !== undefined)
+    throw new UsageError(`${command}: ${unit} is the sidecar of ${of}: run fetcher ${command} ${of}`);
 }
 
 async function importOf(

@@ -205,6 +205,9 @@ async function isWired({ made, caller }: Plan): Promise<boolean> {
 async function checkWired(plan: Plan): Promise<void> {
   if (await isWired(plan)) return;
   const { made, file, caller } = plan;
+  const unit = unitOf(made.sidecar);
+  if ((await property(caller, unit, "LoadState")) === "masked")
+    throw new FatalError(ExitCode.config, `add: ${unit} is masked: run ${typed(caller, ["unmask", unit])} first`);
   throw new FatalError(
     ExitCode.unavailable,
     `add: systemd has not made ${unitOf(made.sidecar)} from ${file}: see journalctl ${caller.scope.isUser ? "--user " : ""}-b | grep fetcher, and ls ${dirname(generatorLink(caller.scope))}`,

@@ -134,6 +134,8 @@ export function judge(
   if (systemd === undefined) return judgeRunning(facts);
   const said = systemd["StatusText"];
   const words = said === undefined || said === "" ? (facts?.problem ?? null) : said;
+  if (systemd["LoadState"] === "masked" && ["inactive", "failed"].includes(systemd["ActiveState"] ?? ""))
+    return ["stopped", "its unit is masked, so its service cannot start: run systemctl unmask"];
   switch (systemd["ActiveState"] ?? "") {
     case "failed":
       return ["failed", [exitText(systemd, runtimeRoot), words].filter((text) => text !== null).join(": ")];

@@ -15,8 +15,15 @@ export interface TableOptions {
 }
 
 const HEAD = ["SERVICE", "BACKEND", "SECRETS", "STATE", "CHECKED", "NEXT", "LEASE", "VERSION"];
-/** Longer names of services and backends would push the rest off the screen. */
+const STATE = HEAD.indexOf("STATE");
+/** What a narrow screen does without, in this order. */
+const LESS_IMPORTANT = ["VERSION", "LEASE", "NEXT", "BACKEND", "CHECKED", "SECRETS"].map((head) => HEAD.indexOf(head));
+/** Between two columns. */
+const GAP = 2;
+/** Longer names of services and backends would push the rest off a screen of 80 columns. */
 const LONGEST = 24;
+/** The width of the rest, where the backend is a long path too. */
+const REST = 100;
 /** The most lines that show the problem of one sidecar. */
 const MOST_LINES = 3;
 
@@ -29,11 +36,12 @@ export function statusTable(sidecars: readonly SidecarStatus[], options: TableOp
   }
   const rows = sidecars.map((sidecar) => cells(sidecar, options));
   const widths = HEAD.map((head, column) => Math.max(head.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const shown = columnsFor(widths, options.columns);
   const line = (row: readonly string[], state?: SidecarState) =>
-    row
-      .map((cell, column) => {
-        const text = cell.padEnd(widths[column] ?? 0);
-        return state !== undefined && column === 3 && options.color
+    shown
+      .map((column) => {
+        const text = (row[column] ?? "").padEnd(widths[column] ?? 0);
+        return state !== undefined && column === STATE && options.color
           ? `\x1b[${String(colors[state])}m${text}\x1b[0m`
           : text;
       })
@@ -46,7 +54,18 @@ export function statusTable(sidecars: readonly SidecarStatus[], options: TableOp
   return `${[line(HEAD), ...lines].join("\n")}\n`;
 }
 
-function cells({ name, services, state, facts }: SidecarStatus, { now }: TableOptions): readonly string[] {
+/** @returns the columns that the screen has room for: a line that breaks is hard to read. */
+function columnsFor(widths: readonly number[], screen: number | undefined): readonly number[] {
+  let shown: readonly number[] = [...widths.keys()];
+  const width = () => shown.reduce((sum, column) => sum + (widths[column] ?? 0) + GAP, -GAP);
+  for (const column of LESS_IMPORTANT) {
+    if (screen === undefined || screen === 0 || width() <= screen) break;
+    shown = shown.filter((one) => one !== column);
+  }
+  return shown;
+}
+
+function cells({ name, services, state, facts }: SidecarStatus, { now, columns }: TableOptions): readonly string[] {
   const [service = name, ...others] = services.map((unit) => withoutSuffix(unit));
   const shown = others.length === 0 ? service : `${service} +${String(others.length)}`;
   const isUp = facts !== null && (state === "ok" || state === "trouble");
@@ -54,8 +73,8 @@ function cells({ name, services, state, facts }: SidecarStatus, { now }: TableOp
   const until = (time: string | null) => (isUp && time !== null ? span(Date.parse(time) - now.getTime()) : "-");
   const ago = since(facts?.checkedAt ?? null);
   return [
-    cut(printable(shown)),
-    cut(printable(facts?.backend ?? "-")),
+    cut(printable(shown), columns),
+    cut(printable(facts?.backend ?? "-"), columns),
     facts === null
       ? "-"
       : facts.secrets === facts.wanted
@@ -77,8 +96,10 @@ function span(milliseconds: number): string {
   return seconds < 100 * 3600 ? `${String(Math.round(seconds / 3600))} h` : `${String(Math.round(seconds / 86_400))} d`;
 }
 
-function cut(text: string): string {
-  return text.length <= LONGEST ? text : `${text.slice(0, LONGEST - 1)}…`;
+/** Without a screen, and on a wide one, names stay whole. */
+function cut(text: string, columns: number | undefined): string {
+  const longest = columns === undefined || columns === 0 ? Infinity : Math.max(LONGEST, columns - REST);
+  return text.length <= longest ? text : `${text.slice(0, longest - 1)}…`;
 }
 
 /** Indented, and on a screen broken between words. */

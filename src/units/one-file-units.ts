@@ -1,5 +1,5 @@
 /** From a file in /etc/fetcher to its units. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
@@ -24,7 +24,17 @@ export interface Place {
 
 /** NAME-secrets.service may belong to another package (nixpkgs' forgejo has one). */
 export function isTakenOnThisHost(unit: string, { unitDirectories } = systemScope): boolean {
-  return unitDirectories.some((directory) => existsSync(join(directory, unit)));
+  return unitDirectories.some((directory) => isUnit(join(directory, unit)));
+}
+
+/** A link to /dev/null and an empty file mask the sidecar (systemctl(1)): it must not run under another name then. */
+function isUnit(path: string): boolean {
+  try {
+    const { size } = statSync(path);
+    return size > 0;
+  } catch {
+    return false;
+  }
 }
 
 /** @returns undefined where the file is wired by hand. @throws FatalError that names the file. */

@@ -48,6 +48,22 @@ describe("the table", () => {
     expect(lines[5]).toMatch(/^application-4 +vault +3 +failed +- +- +- +0\.1\.0$/);
   });
 
+  test.each([20, 40, 60, 80, 200])("of %i columns breaks no line of the table, and keeps each state", (columns) => {
+    const long = sidecar("a-service-with-a-name-that-is-rather-long", { state: "trouble" });
+    const lines = statusTable([...all, long], { now, version: "0.1.0", color: false, columns }).split("\n");
+    const rows = lines.filter((line) => line !== "" && !line.startsWith("  "));
+    expect(rows).toHaveLength(12);
+    // The name and the state at least.
+    expect(rows.filter((row) => row.length > Math.max(columns, 34))).toEqual([]);
+    for (const row of rows.slice(1)) expect(row).toMatch(/ (?:ok|failed|trouble)\b/);
+    if (columns === 200) expect(rows.join("\n")).toMatch(/^a-service-with-a-name-that-is-rather-long .* 0\.1\.0$/m);
+  });
+
+  test("keeps long names whole where a program reads it", () => {
+    const name = "n".repeat(200);
+    expect(statusTable([sidecar(name)], { now, version: "0.1.0", color: false, columns: undefined })).toContain(name);
+  });
+
   test("has colours on request, and breaks no line for a program", () => {
     const color = statusTable(all, { now, version: "0.1.0", color: true, columns: 80 });
     const plain = statusTable(all, { now, version: "0.1.0", color: false, columns: undefined });
@@ -143,6 +159,10 @@ describe("the state of a sidecar", () => {
   });
 
   test("of a file without units names the remedy", () => {
+    expect(judge(undefined, { ActiveState: "inactive", LoadState: "masked" })).toEqual([
+      "stopped",
+      "its unit is masked, so its service cannot start: run systemctl unmask",
+    ]);
     expect(judge(undefined, { ActiveState: "inactive", LoadState: "not-found" })[1]).toContain(
       "systemctl daemon-reload",
     );

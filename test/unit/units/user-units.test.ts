@@ -1,5 +1,5 @@
 /** The units of a user's service: they ask for nothing that her manager cannot do, and name nothing of the system's. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { configOf } from "../../../src/config/config.ts";
@@ -35,6 +35,20 @@ test("use the user's directories, and the user's manager", () => {
   expect(half).toContain("EnvironmentFile=/run/user/7/hello-secrets/pub/secrets.env\n");
   expect(half).toContain("run systemctl --user daemon-reload");
   expect(`${sidecar}${half}`).not.toContain("/etc/");
+});
+
+test("keep their names where somebody masks them, and take another where another unit has them", () => {
+  const [of = ""] = scope().unitDirectories;
+  mkdirSync(of, { recursive: true });
+  const path = join(of, "hello-secrets.service");
+  const runtime = () => units({ secrets: { a: {} } })[0]?.match(/^RuntimeDirectory=(.*)$/m)?.[1];
+  symlinkSync("/dev/null", path);
+  expect(runtime()).toBe("hello-secrets");
+  rmSync(path);
+  writeFileSync(path, "");
+  expect(runtime()).toBe("hello-secrets");
+  writeFileSync(path, "[Service]\nExecStart=true\n");
+  expect(runtime()).toBe("hello-fetcher-secrets");
 });
 
 test("request nothing that needs root, and no system unit", () => {
@@ -74,7 +88,7 @@ test("refuse a private /tmp in words, also in a check of the file", async () => 
 test("do not take the name of a user's own unit", () => {
   const own = join(home, ".config/systemd/user");
   mkdirSync(own, { recursive: true });
-  writeFileSync(join(own, "hello-secrets.service"), "");
+  writeFileSync(join(own, "hello-secrets.service"), "[Service]\nExecStart=true\n");
   expect(units({ delivery: "env", secrets: { a: {} } })[1]).toContain("Requires=hello-fetcher-secrets.service");
 });
 

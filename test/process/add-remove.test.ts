@@ -1,4 +1,7 @@
-/** `fetcher remove` shows what a person wrote, and names what systemd made of it. Its systemctl(1) is a fake. */
+/**
+ * `fetcher add` refuses a sidecar; `fetcher remove` shows what a person wrote, and names what systemd made of it. Their
+ * systemctl(1) is a fake.
+ */
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
 import { Place } from "./daemon.ts";
@@ -13,7 +16,8 @@ function host() {
     ...{ PATH: `${place.path("bin")}:${process.env["PATH"] ?? ""}`, FETCHER_LOG_FORMAT: undefined },
     ...{ HOME: place.root, XDG_CONFIG_HOME: place.path("config"), XDG_RUNTIME_DIR: place.path("runtime") },
   };
-  return { place, removes: () => place.run(["remove", "--user", "web", "--dry-run"], { env }) };
+  const runs = (...words: readonly string[]) => place.run([...words, "--user", "--dry-run"], { env });
+  return { place, runs, removes: () => runs("remove", "web") };
 }
 
 test("the file is shown whole, the units by name, and all of it fits a screen", async () => {
@@ -44,4 +48,14 @@ test("of a file that is wrong, too, whose units nothing can show", async () => {
   const { code, stdout } = await removes();
   expect(code).toBe(0);
   expect(stdout).toContain('-{ "secrets": 7 }\nthe units that systemd makes from it go, too:\n  web-secrets.service\n');
+});
+
+test("a sidecar gets no sidecar: add names the service that it belongs to", async () => {
+  const { place, runs } = host();
+  fs.writeFileSync(place.path("config/fetcher/web.json"), '{ "secrets": { "a": {} } }\n');
+  for (const name of ["web-secrets", "web-secrets.service"])
+    expect(await runs("add", name, "b")).toMatchObject({
+      ...{ code: 64, stdout: "" },
+      stderr: "error: add: web-secrets.service is the sidecar of web: run fetcher add web\n",
+    });
 });
