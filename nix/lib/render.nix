@@ -220,6 +220,9 @@ rec {
       unitConfig = {
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
+        # With a link to nothing in the place of its directory (233), each start would fail like the one before.
+        AssertPathIsDirectory = "|/run/${runtimeDirectory}";
+        AssertPathIsSymbolicLink = "|!/run/${runtimeDirectory}";
       }
       // store.unitConfig
       # The default dependencies without basic.target.

@@ -7,6 +7,7 @@ import { ExitCode, exitMeanings } from "../contract/errors.ts";
 export type Unit = Readonly<Partial<Record<string, string>>>;
 
 const RUNTIME_DIRECTORY = 233;
+const SIGKILL = 9;
 
 /** From systemd.exec(5): those that a drop-in, a full disk or a missing program causes. The journal has the details. */
 const ofSystemd: Readonly<Record<number, string>> = {
@@ -25,7 +26,7 @@ const ofSystemd: Readonly<Record<number, string>> = {
 /** @param runtimeRoot where systemd makes `RuntimeDirectory=`. */
 export function exitText(unit: Unit, runtimeRoot: string): string {
   const status = Number(unit["ExecMainStatus"]);
-  if (unit["Result"] !== "exit-code") return `ended by ${unit["Result"] ?? "something"}`;
+  if (unit["Result"] !== "exit-code") return otherEnd(unit["Result"], status);
   const meaning = Object.entries(ExitCode).find(([, code]) => code === status)?.[0];
   const words =
     meaning === undefined
@@ -34,13 +35,29 @@ export function exitText(unit: Unit, runtimeRoot: string): string {
   return words === undefined ? `exit ${String(status)}` : `exit ${String(status)}, ${words}`;
 }
 
-function wordsOfSystemd(status: number, unit: Unit, runtimeRoot: string): string | undefined {
-  const names = status === RUNTIME_DIRECTORY ? (unit["RuntimeDirectory"] ?? "").split(" ").filter(Boolean) : [];
-  const inTheWay = names.map((name) => join(runtimeRoot, name)).flatMap((path) => obstacleAt(path) ?? []);
-  return inTheWay[0] ?? ofSystemd[status];
+/** With OOMPolicy=continue systemd calls a process that the kernel has killed for memory killed, and no more. */
+function otherEnd(result = "something", status: number): string {
+  if (result === "oom-kill") return "killed for want of memory (MemoryMax=)";
+  if (result !== "signal") return `ended by ${result}`;
+  return status === SIGKILL
+    ? "killed (SIGKILL), perhaps for want of memory (MemoryMax=): its journal says so"
+    : `killed by signal ${String(status)}`;
 }
 
-/** systemd removes nothing that it has not made, and reports only the error number of what is in its way. */
+function wordsOfSystemd(status: number, unit: Unit, runtimeRoot: string): string | undefined {
+  return (status === RUNTIME_DIRECTORY ? obstacleOf(unit, runtimeRoot) : undefined) ?? ofSystemd[status];
+}
+
+/**
+ * systemd removes nothing that it has not made, and reports only the error number of what is in its way.
+ *
+ * @returns what is in the place of one of the unit's directories in /run; undefined: nothing, or not for us to see.
+ */
+export function obstacleOf(unit: Unit, runtimeRoot: string): string | undefined {
+  const names = (unit["RuntimeDirectory"] ?? "").split(" ").filter(Boolean);
+  return names.flatMap((name) => obstacleAt(join(runtimeRoot, name)) ?? [])[0];
+}
+
 function obstacleAt(path: string): string | undefined {
   try {
     const isLink = lstatSync(path).isSymbolicLink();

@@ -12,7 +12,7 @@ import { ActionDesk } from "../systemd/action-desk.ts";
 import { countsIn, lateIn } from "../systemd/asked-targets.ts";
 import { namesIn } from "../units/generator.ts";
 import { isTakenOnThisHost, sidecarUnitOf } from "../units/one-file-units.ts";
-import { exitText, type Unit } from "./exit-text.ts";
+import { exitText, obstacleOf, type Unit } from "./exit-text.ts";
 
 /** `trouble`: it runs, and something is wrong or in progress. `stopped`: no unit needs it. */
 export type SidecarState = "ok" | "trouble" | "starting" | "failed" | "stopped";
@@ -142,6 +142,10 @@ export function judge(
     case "inactive":
     case "deactivating":
       if (isRefused(systemd, hasExecutor)) return ["failed", REFUSED];
+      if (systemd["AssertResult"] === "no") {
+        const obstacle = obstacleOf(systemd, runtimeRoot);
+        if (obstacle !== undefined) return ["failed", obstacle];
+      }
       return systemd["LoadState"] === "not-found"
         ? ["stopped", "has no unit: run systemctl daemon-reload, or look for a wrong file in the journal"]
         : ["stopped", null];

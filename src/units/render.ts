@@ -71,6 +71,7 @@ function sidecarUnit(
   const { configDirectory, isUser } = scope;
   const file = join(configDirectory, `${name}.json`);
   const runtimeDirectory = runtimeDirectoryIn(config, scope);
+  const place = join(scope.runtimeRoot, runtimeDirectory).replaceAll("%", "%%");
   const targets = config.targets.join(" ");
   const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
   // A command may need no network; one that needs it is tried again.
@@ -97,6 +98,9 @@ function sidecarUnit(
       ["StopWhenUnneeded", "yes"],
       // A sidecar that is killed again and again must come back each time.
       ["StartLimitIntervalSec", "0"],
+      // With a link to nothing in the place of its directory (233), each start would fail like the one before.
+      ["AssertPathIsDirectory", `|${place}`],
+      ["AssertPathIsSymbolicLink", `|!${place}`],
     ],
     service: [
       ...(config.resident

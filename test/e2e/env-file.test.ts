@@ -1,7 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { MAX_VARIABLE_BYTES } from "../../src/publish/env-file.ts";
+import { filtered } from "../../src/publish/filters.ts";
 import {
+  expectedValue,
   fileOf,
   longValue,
   misread,
@@ -39,6 +41,18 @@ onEachGuest("secrets.env as EnvironmentFile= of systemd", (guest) => {
       { numRuns: 20, endOnFailure: true, reporter: shortReport },
     );
     expect(compared).toBeGreaterThanOrEqual(10_000);
+  });
+
+  test("gives a service the exact bytes of 800 values from a template's sh filter, line ends too", async () => {
+    const values = fc
+      .sample(secretValue, { numRuns: 800, seed: 15 })
+      .filter((value) => expectedValue(value) !== undefined);
+    expect(values.length).toBeGreaterThan(400);
+    const lines = values.map((value, index) => [Buffer.from(`V${index}=`), filtered("sh", value), Buffer.from("\n")]);
+    const { code, seen } = await read(Buffer.concat(lines.flat()));
+    expect(code).toBe(0);
+    const wrong = values.filter((value, index) => seen.get(`V${index}`)?.equals(value) !== true);
+    expect(wrong.map((value) => value.toString("hex"))).toEqual([]);
   });
 
   test("leaves out only values that would cost the service its whole file", async () => {

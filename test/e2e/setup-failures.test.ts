@@ -2,7 +2,9 @@
  * Where systemd cannot set something up for the sidecar's unit, the unit fails once and says why, and no start hangs.
  */
 import { expect } from "vitest";
+import { generatedUnits } from "./generated-units.ts";
 import { onEachGuest } from "./guests.ts";
+import { plainUnits } from "./plain-units.ts";
 import { scenario } from "./scenario.ts";
 
 onEachGuest("a sidecar that systemd cannot set up", (guest) => {
@@ -29,22 +31,48 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     await guest.run(["rmdir", "/srv/not-there"]);
   });
 
-  scenario(guest, "names the link in place of its directory, and starts once that is removed", async (pairOf) => {
-    const pair = await pairOf({ name: "in-the-way" });
-    await guest.run(["ln", "-s", "private/gone", pair.runtime]);
-    await guest.run(["systemctl", "start", "--no-block", pair.target]);
-    await guest.until(
-      "the status says what to do",
-      async () => (await guest.run(["fetcher", "status", pair.target], { check: false })).stdout,
-      (shown) => shown.includes(`exit 233, ${pair.runtime} is a link that leads nowhere: remove it`),
-    );
-    await guest.run(["rm", pair.runtime]);
-    await guest.until(
-      "a start works",
-      async () => (await guest.run(["systemctl", "start", pair.target], { check: false })).code === 0,
-    );
-    expect((await guest.show(pair.target, "ActiveState")).ActiveState).toBe("active");
-  });
+  scenario(
+    guest,
+    "names the link in place of its directory, and starts once that is removed",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "in-the-way" });
+      await guest.run(["ln", "-s", "private/gone", pair.runtime]);
+      await guest.run(["systemctl", "start", "--no-block", pair.target]);
+      await guest.until(
+        "the status says what to do",
+        async () => (await guest.run(["fetcher", "status", pair.target], { check: false })).stdout,
+        (shown) => shown.includes(`exit 233, ${pair.runtime} is a link that leads nowhere: remove it`),
+      );
+      await guest.run(["rm", pair.runtime]);
+      await guest.until(
+        "a start works",
+        async () => (await guest.run(["systemctl", "start", pair.target], { check: false })).code === 0,
+      );
+      expect((await guest.show(pair.target, "ActiveState")).ActiveState).toBe("active");
+    },
+    { source: plainUnits },
+  );
+
+  scenario(
+    guest,
+    "fails at once on generated units while such a link exists, and starts once it is removed",
+    async (pairOf) => {
+      const pair = await pairOf({ name: "in-its-way" });
+      await guest.run(["ln", "-s", "private/gone", pair.runtime]);
+      const { code } = await guest.run(["timeout", "60", "systemctl", "start", pair.target], { check: false });
+      expect(code).toBe(1);
+      expect(await guest.show(pair.sidecar, "ActiveState", "NRestarts")).toEqual({
+        ActiveState: "inactive",
+        NRestarts: "0",
+      });
+      expect(await guest.status(pair.sidecar)).toContain("start assertion failed");
+      await guest.run(["rm", pair.runtime]);
+      await pair.start();
+      // Its own directory is none.
+      await pair.restart();
+    },
+    { source: generatedUnits },
+  );
 
   scenario(guest, "holds up the connection to a socket-activated service until the store is there", async (pairOf) => {
     const listening = `exec /usr/local/bin/node -e 'require("net").createServer((s) => s.end(process.env.token)).listen({ fd: 3 })'`;

@@ -114,7 +114,25 @@ describe("the state of a sidecar", () => {
       ["failed", "exit 203, systemd cannot run the program"],
     ],
     ["is failed for an unknown exit status", undefined, { ...failed, ExecMainStatus: "9" }, ["failed", "exit 9"]],
-    ["is failed after a kill", undefined, { ...failed, Result: "oom-kill" }, ["failed", "ended by oom-kill"]],
+    ["is failed after a hang", undefined, { ...failed, Result: "watchdog" }, ["failed", "ended by watchdog"]],
+    [
+      "is failed for want of memory",
+      undefined,
+      { ...failed, Result: "oom-kill", ExecMainStatus: "9" },
+      ["failed", "killed for want of memory (MemoryMax=)"],
+    ],
+    [
+      "is starting after a kill",
+      undefined,
+      { ActiveState: "activating", SubState: "auto-restart", Result: "signal", ExecMainStatus: "9" },
+      ["starting", "killed (SIGKILL), perhaps for want of memory (MemoryMax=): its journal says so"],
+    ],
+    [
+      "is failed after another signal",
+      undefined,
+      { ...failed, Result: "signal", ExecMainStatus: "11" },
+      ["failed", "killed by signal 11"],
+    ],
     ["is stopped if no unit needs it", undefined, { ActiveState: "inactive", LoadState: "loaded" }, ["stopped", null]],
     ["is ok in a container without systemd", facts(), undefined, ["ok", null]],
   ] as const)("%s", (_, known, unit, [state, problem]) => {
@@ -156,6 +174,13 @@ describe("the state of a sidecar", () => {
       ["", unknown],
     ] as const)
       expect(problem(names)).toEqual(["starting", `exit 233, ${why}`]);
+    // Generated units do not repeat such a start.
+    const refused = (RuntimeDirectory: string) => {
+      const unit = { ActiveState: "inactive", LoadState: "loaded", AssertResult: "no", RuntimeDirectory };
+      return judge(undefined, unit, { runtimeRoot: path });
+    };
+    expect(refused("dangling")).toEqual(["failed", `${inRoot("dangling")} is a link that leads nowhere: remove it`]);
+    expect(refused("directory")).toEqual(["stopped", null]);
   });
 
   test("of a file without units names the remedy", () => {
