@@ -65,7 +65,7 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
         ActiveState: "inactive",
         NRestarts: "0",
       });
-      expect(await guest.status(pair.sidecar)).toContain("start assertion failed");
+      expect(await guest.journal(pair.sidecar)).toContain("Assertion failed for");
       await guest.run(["rm", pair.runtime]);
       await pair.start();
       // Its own directory is none.
