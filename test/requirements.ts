@@ -92,6 +92,13 @@ const requirements = {
     const { status } = spawnSync(process.execPath, ["-e", "process.seteuid(process.geteuid())"]);
     return status === 0 ? undefined : "this Node refuses process.seteuid()";
   },
+  /** A group of cgroup v1, or of v2 where the guests' systemd gets it. */
+  "memory-limits": () => {
+    const line = / - cgroup \S+ \S*\bmemory\b/.test(readFileSync("/proc/self/mountinfo", "utf8"));
+    const file = "/sys/fs/cgroup/cgroup.subtree_control";
+    const isGiven = existsSync(file) && readFileSync(file, "utf8").includes("memory");
+    return line || isGiven ? undefined : "this machine gives guests no memory controller";
+  },
   /** About this machine's systemd, and so about the guest `host`. */
   "import-credential": () => {
     const { stdout } = spawnSync("systemctl", ["--version"], { encoding: "utf8" });

@@ -1,11 +1,12 @@
 /** Secrets stay in memory: with /tmp on a real ext4, no byte of them reaches its blocks or any other disk. */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
 import { execute } from "./command.ts";
 import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
-import { home, type PairOptions, type UnitSource } from "./pair.ts";
+import { generatedUnits } from "./generated-units.ts";
+import { comesBackAlone, home, type Pair, type PairOptions, type UnitSource } from "./pair.ts";
 import { plainCredentials, plainUnits } from "./plain-units.ts";
 import { scenario } from "./scenario.ts";
 
@@ -17,7 +18,7 @@ onEachGuest(
   (guest) => {
     beforeAll(async () => {
       // The stores themselves are not what is looked for.
-      await guest.tmpfs("/etc/fetcher", "4m");
+      await guest.tmpfs("/etc/fetcher", "80m");
     });
 
     test("the search finds what was on the disk, even after its deletion", async () => {
@@ -106,6 +107,38 @@ onEachGuest(
         },
         { source, alone: true },
       );
+
+    scenario(
+      guest,
+      "a sidecar killed for want of memory comes back, says why, and goes on once the answer of its store is small again",
+      async (pairOf) => {
+        const pair = await pairOf({ name: "too-large", secrets: { token: "one", a: "1", b: "1", c: "1" } });
+        await limitMemory(guest, pair, 120 << 20);
+        await pair.start();
+        const target = await guest.mainPid(pair.target);
+        // Within all limits on values; operations.md says how much memory a sidecar needs for so many.
+        const large = ["a", "b", "c"].map((id) => `head -c 16000000 /dev/urandom > .${id}`);
+        await guest.run(`cd ${pair.store} && ${large.join(" && ")} && mv .a a && mv .b b && mv .c c`);
+        await guest.until(
+          "it is killed",
+          async () => await guest.text(["fetcher", "status", pair.target], { check: false }),
+          (shown) => shown.includes("killed (SIGKILL), perhaps for want of memory"),
+        );
+        const isAlone = await comesBackAlone(guest);
+        if (isAlone) expect(await guest.mainPid(pair.target)).toBe(target);
+        await pair.putTogether({ token: "two", a: "2", b: "2", c: "2" });
+        // Before systemd 254 the service goes with its sidecar, and its start fails with the sidecar's.
+        if (!isAlone)
+          await guest.until(
+            "a start works",
+            async () => (await guest.run(["systemctl", "start", pair.target], { check: false })).code === 0,
+          );
+        await pair.untilSaid("start", { lines: 2, timeout: 60 });
+        expect((await pair.seen("token")).toString()).toBe("two");
+        await pair.untilStatus(/^4 secrets from folder, checked at [^;]*$/);
+      },
+      { source: generatedUnits, also: ["memory-limits"] },
+    );
   },
   { tmp: "image" },
   // Not in somebody else's container, whose /tmp may be anything.
@@ -125,4 +158,28 @@ async function traces(guest: Guest, bytes: string): Promise<string[]> {
   const { stdout } = await execute(["grep", "-rlF", bytes, ...places], { check: false, timeout: 120 });
   const files = stdout.toString().split("\n").filter(Boolean);
   return [...(image.code === 0 ? ["tmp.img"] : []), ...files.map((file) => file.replace(`${root}/`, ""))];
+}
+
+/**
+ * Gives a sidecar so many bytes. Where the machine has its memory controller in a hierarchy of cgroup v1, which systemd
+ * does not use beside v2, the sidecar joins a group there by itself.
+ */
+async function limitMemory(guest: Guest, { name, sidecar }: Pair, bytes: number): Promise<void> {
+  const lines = [`MemoryMax=${String(bytes)}`];
+  const controllers = await guest.text("cat /sys/fs/cgroup/cgroup.controllers");
+  if (!controllers.split(" ").includes("memory")) {
+    const group = `/srv/memory/fetcher-${name}-${String(process.pid)}`;
+    await guest.run(
+      `mkdir -p /srv/memory && mount -t cgroup -o memory none /srv/memory && mkdir ${group} && echo ${String(bytes)} > ${group}/memory.limit_in_bytes`,
+    );
+    onTestFinished(async () => {
+      // systemd ends first what is in it.
+      await guest.run(`systemctl stop ${sidecar}; rmdir ${group}; umount /srv/memory`);
+    });
+    const command = /^ExecStart=(.*)$/m.exec(await guest.read(`/etc/systemd/system/${sidecar}`))?.[1] ?? "";
+    lines.push(`BindPaths=${group}`, "ExecStart=");
+    lines.push(`ExecStart=sh -c 'echo $$$$ > ${group}/cgroup.procs && exec "$$@"' sh ${command}`);
+  }
+  await guest.write(`/etc/systemd/system/${sidecar}.d/memory.conf`, `[Service]\n${lines.join("\n")}\n`);
+  await guest.systemctl("daemon-reload");
 }
