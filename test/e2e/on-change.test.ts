@@ -253,29 +253,84 @@ onEachGuest("an on-change sidecar", (guest) => {
 
   scenario(
     guest,
-    "stops with its service, at any moment and in any way, and leaves nothing",
+    "stops with its service, at any moment and in any way, leaves nothing, and reports no trouble",
     async (pairOf) => {
-      const pair = await pairOf(onChange({ name: "gone", config: { onChange: { settle: 2 } } }));
+      // In its own directory it says that it has begun. The mount of that in the look's unit outlives the directory.
+      const program = `cd /etc/fetcher/gone; test -e hold || exit 0; touch "$SECRETS_DIRECTORY/../../verifying"; until test -e go; do sleep 0.05; done`;
+      const verify = { command: ["sh", "-c", program] };
+      const pair = await pairOf(onChange({ name: "gone", config: { onChange: { settle: 2, verify } } }));
       const ends = ["watch.path", "refresh.path", "refresh.timer", "refresh.service", "watch.service", "act.path"];
-      for (const isLooking of [false, true]) {
+      const since = await guest.journalCursor();
+      for (const during of ["nothing", "look", "verify"]) {
         await pair.start();
         await untilQuiet(pair);
-        if (isLooking) {
-          await pair.put("token", "two");
-          await duringLook(pair, `systemctl stop ${pair.target}`);
-        }
+        if (during === "verify") await guest.write("/etc/fetcher/gone/hold", "");
+        if (during !== "nothing") await pair.put("token", during);
+        if (during === "look") await duringLook(pair, `systemctl stop ${pair.target}`);
+        if (during === "verify")
+          await guest.until("verify runs", async () => await guest.exists(`${pair.runtime}/verifying`));
         await pair.stop();
-        for (const end of ends) await pair.untilState(unitOf(pair, end), "inactive");
         await guest.until(
           "no directory is left",
           async () => (await guest.run("ls -d /run/gone-secrets*", { check: false })).stdout === "",
         );
+        if (during === "verify") await guest.write("/etc/fetcher/gone/go", "");
+        for (const end of ends) await pair.untilState(unitOf(pair, end), "inactive");
+        const words = [
+          "journalctl",
+          "--quiet",
+          "--boot",
+          "--output=cat",
+          "--priority=err",
+          `--since=${since}`,
+        ] as const;
+        const units = [pair.sidecar, ...ends.map((end) => unitOf(pair, end))].map((unit) => `--unit=${unit}`);
+        await guest.run(["journalctl", "--sync"]);
+        expect([during, await guest.text([...words, ...units])]).toEqual([during, ""]);
       }
+      expect(await guest.journal(unitOf(pair, "refresh.service"))).toContain("stopped together with the sidecar");
       await pair.start();
-      await pair.untilSaid("file=two variable=two");
+      await pair.untilSaid("file=verify variable=verify");
     },
     source,
   );
+
+  for (const resident of [true, "on-change"] as const)
+    scenario(
+      guest,
+      `waits for a late key of NixOps and for its bytes, and follows it (resident: ${String(resident)})`,
+      async (pairOf) => {
+        const [unit, key] = ["token-key.service", "/run/keys/token"];
+        // A stand-in for NixOps' own (nix/keys.nix), without its inotifywait: it runs while the key is there.
+        const lines = [
+          ...["[Service]", "TimeoutStartSec=infinity", "Restart=always", "RestartSec=100ms"],
+          `ExecStartPre=sh -c 'until test -e ${key}; do sleep 0.1; done'`,
+          `ExecStart=sh -c 'while test -e ${key}; do sleep 0.1; done'`,
+        ];
+        await guest.write(`/etc/systemd/system/${unit}`, `${lines.join("\n")}\n`);
+        const settings = { secretsDir: undefined, reloadOnChange: true, pollingInterval: 3600 };
+        const config = { backend: "nixops", resident, config: settings };
+        const pair = await pairOf({ name: `keys-${String(resident)}`, secrets: undefined, config });
+        await guest.systemctl("start", "--no-block", pair.target);
+        await pair.untilState(unit, "activating");
+        expect(await guest.text("systemctl list-jobs --no-legend")).toMatch(
+          new RegExp(`${pair.sidecar} +start +waiting`),
+        );
+        expect(await pair.said()).toEqual([]);
+        // NixOps makes the file first, and fills it then.
+        await guest.run(`install -d -m 0750 /run/keys && install -m 0600 /dev/null ${key}`);
+        await pair.untilStatus(/still empty/);
+        expect(await pair.said()).toEqual([]);
+        await guest.write(key, "one", 0o600);
+        await pair.untilSaid("file=one variable=one");
+        if (pair.isOnChange) await untilQuiet(pair);
+        await guest.write(key, "two", 0o600);
+        await pair.untilSaid("file=two variable=two", { lines: 2 });
+        await pair.stop();
+        await guest.run(`systemctl stop ${unit}; rm -r /run/keys /etc/systemd/system/${unit}`);
+      },
+      source,
+    );
 
   scenario(
     guest,
