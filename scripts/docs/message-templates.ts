@@ -141,10 +141,26 @@ function stringsOf(node: ts.Expression): string[] {
     return [node.head.text + node.templateSpans.map(({ literal }) => `…${literal.text}`).join("")];
   if (ts.isConditionalExpression(node)) return [...stringsOf(node.whenTrue), ...stringsOf(node.whenFalse)];
   if (ts.isParenthesizedExpression(node) || ts.isAsExpression(node)) return stringsOf(node.expression);
+  if (ts.isIdentifier(node)) return constantsOf(node).flatMap(stringsOf);
   if (ts.isBinaryExpression(node)) {
     const [left, right] = [stringsOf(node.left), stringsOf(node.right)];
     if (node.operatorToken.kind !== ts.SyntaxKind.PlusToken) return [...left, ...right];
     return [`${left[0] ?? "…"}${right[0] ?? "…"}`];
+  }
+  return [];
+}
+
+/** @returns the value of a `const` of this name in the nearest block that has one. */
+function constantsOf({ text, parent }: ts.Identifier): ts.Expression[] {
+  for (let at: ts.Node = parent; !ts.isSourceFile(at); at = at.parent) {
+    if (!ts.isBlock(at)) continue;
+    const declarations = at.statements.flatMap((statement) =>
+      ts.isVariableStatement(statement) ? statement.declarationList.declarations : [],
+    );
+    const values = declarations.flatMap(({ name, initializer }) =>
+      initializer !== undefined && name.getText() === text ? [initializer] : [],
+    );
+    if (values.length > 0) return values;
   }
   return [];
 }

@@ -83,6 +83,27 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "the journal did not take lines for a while",
     cure: "look at journald",
   },
+  "the new secrets are not published: …": {
+    cause:
+      "`verify` refuses the new set, a value does not fit, or the output cannot be written; the end of the line says which",
+    cure: "correct that in the store or on the disk; the old set stays in use, and fetcher tries again",
+  },
+  "removed or altered files are not restored: …": {
+    cause: "something changed a published file, and fetcher cannot write it again",
+    cure: "remove the obstacle in the line; fetcher tries again every minute",
+  },
+  "…; the templates read before stay in use": {
+    cause: "a template has a mistake, or cannot be read",
+    cure: "correct it, then `systemctl reload` the sidecar",
+  },
+  "… failed after the last action; waiting up to … s for newer secrets": {
+    cause: "an action broke the service, and systemd stops its sidecar",
+    cure: `${journal}; put good secrets into the store`,
+  },
+  "… exited with ……": {
+    cause: "the program of the `command` backend failed; its last words follow",
+    cure: "run it in the unit's sandbox with `fetcher check NAME`",
+  },
   "… stays failed: no newer secrets came": {
     cause: "an action broke the service, and no newer values came within 20 s",
     cure: `${journal}; put good secrets into the store, and start it`,

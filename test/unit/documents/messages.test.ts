@@ -66,7 +66,11 @@ test("finds messages of errors, of the log, and of schemas", () => {
     return ["denied", status === 1 ? "one" + " word" : "another word"];
     const table = { ECONNREFUSED: ["unavailable", "nobody listens"], where: \`no file \${path}\` };
     super("unavailable", "reset by them");
-    new Map([["not", "said at all"]]);`;
+    new Map([["not", "said at all"]]);
+    function fail(why) {
+      const problem = \`said in two steps: \${why}\`;
+      if (isNew) this.#log.error(problem);
+    }`;
   expect(messagesOf("src/x.ts", source).map(({ kind, text }) => [kind, text])).toEqual([
     ["denied", "…: permission …"],
     ["config", "one thing"],
@@ -79,6 +83,7 @@ test("finds messages of errors, of the log, and of schemas", () => {
     ["unavailable", "nobody listens"],
     ["missing", "no file …"],
     ["unavailable", "reset by them"],
+    ["error", "said in two steps: …"],
   ]);
 });
 
