@@ -3,7 +3,8 @@ import type { Place } from "./source.ts";
 
 /** @returns the end of a sentence, or "". @param point where the server has the mount; undefined: it did not say. */
 export function hintFor({ mount, path }: Pick<Place, "mount" | "path">, point: string | undefined): string {
-  if (path.startsWith(`${mount}/`)) return `; \`path\` begins below the mount: leave "${mount}/" out of it`;
+  const prefix = [`${mount}/data/`, `${mount}/`].find((one) => path.startsWith(one));
+  if (prefix !== undefined) return `; \`path\` begins below the mount: leave "${prefix}" out of it`;
   if (mount.startsWith("v1/")) return '; leave "v1/" out of `mount`: fetcher adds it';
   if (path.startsWith("v1/")) return '; leave "v1/" out of `path`: fetcher adds it';
   if (path.startsWith("data/")) return '; leave "data/" out of `path`: fetcher adds it for KV version 2';

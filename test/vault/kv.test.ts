@@ -158,6 +158,10 @@ onEachServer("KV at a real server", [], (product) => {
     expect(await said({ path: "secret/hello" })).toBe(
       'nothing at secret/data/secret/hello; `path` begins below the mount: leave "secret/" out of it',
     );
+    // As the server's own addresses have it.
+    expect(await said({ path: "secret/data/hello" })).toBe(
+      'nothing at secret/data/secret/data/hello; `path` begins below the mount: leave "secret/data/" out of it',
+    );
     expect(await said({ path: "data/hello" })).toBe(
       'nothing at secret/data/data/hello; leave "data/" out of `path`: fetcher adds it for KV version 2',
     );
