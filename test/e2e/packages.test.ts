@@ -38,14 +38,14 @@ onEmptyGuests(
     const starts = async () =>
       (await guest.journal("web")).split("\n").filter((line) => line.startsWith("started with"));
     /** systemd calls a simple service active before its program says a word. */
-    const startedWith = async (...values: readonly string[]) =>
-      expect(
-        await guest.until(
-          `${values.length} starts`,
-          async () => (await starts()).map((line) => line.slice("started with".length).trim()),
-          (seen) => seen.length >= values.length,
-        ),
-      ).toEqual(values);
+    const startedWith = async (...values: readonly string[]) => {
+      const seen = await guest.until(
+        `${values.length} starts`,
+        async () => (await starts()).map((line) => line.slice("started with".length).trim()),
+        (lines) => lines.length >= values.length,
+      );
+      expect(seen).toEqual(values);
+    };
     const said = async (text: string) =>
       await guest.until(
         text,
