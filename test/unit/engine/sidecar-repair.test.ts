@@ -76,12 +76,12 @@ test("repairs the set once the obstacle is gone, and STATUS shows the problem me
   const unblock = block(join(directory, "a"));
   sidecar.reload();
   await clock.advance(1);
-  expect(notifier.last).toContain("is not mended");
+  expect(notifier.last).toContain("are not restored");
   unblock();
   rmSync(join(directory, "a"));
   await clock.advance(120);
   expect(file("a")).toBe("a1");
-  expect(notifier.last).not.toContain("is not mended");
+  expect(notifier.last).not.toContain("are not restored");
   expect(restarts()).toBe(0);
 });
 
@@ -108,7 +108,7 @@ describe("a disk that fails", () => {
     sidecar.reload();
     await clock.advance(1);
     expect(file("a")).toBe("a1");
-    expect(log.at("error").join()).toContain("is not mended");
+    expect(log.at("error").join()).toContain("are not restored");
     disk.heal();
     await clock.advance(120);
     expect([file("a"), file("b")]).toEqual(["a1", "b1"]);
