@@ -19,7 +19,7 @@ export async function mergeChunks(root, outputs, source) {
   const others = Object.keys(outputs).filter((path) => !merged.includes(path));
   /** Two chunks may export the same name: `as` gets each exported name, and the name that only that chunk has. */
   const names = (path, as) =>
-    outputs[path].exports.map((name) => as(name, `from${merged.indexOf(path)}_${name}`)).join(", ");
+    outputs[path].exports.map((name) => as(name, `m${merged.indexOf(path)}_${name}`)).join(", ");
   const whole = merged.map((path) => `export { ${names(path, (name, own) => `${name} as ${own}`)} } from "./${path}";`);
   const { platform, target, minifySyntax, minifyWhitespace, legalComments, logLevel } = bundleOptions;
   const entries = [[main, "whole"], ...others.map((path) => [path, `./${path}`])];

@@ -53,7 +53,7 @@ needs("node").test("a folder's sidecar loads no other backend, and none of Node'
   expect(files).toEqual(["chunk", "fetcher", "folder", "main", "watch"]);
   // With the taking over of another configuration: by the time of a reload an upgrade may have removed its chunk; lines
   // of text as people read them, the places of a user, and directories where others write a lot.
-  expect(bytes).toBeLessThan(356 * 1024);
+  expect(bytes).toBeLessThan(352 * 1024);
   expect(builtins).toContain("fs");
   expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
 });
