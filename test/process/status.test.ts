@@ -59,7 +59,7 @@ test("--metrics=FILE replaces files alone, keeps a link, and leaves nothing besi
   expect(fs.readdirSync(directory).sort()).toEqual(["device", "directory", "file", "link"]);
 });
 
-test("a user without a sidecar is told of the directory that would have its file", async () => {
+test("names the directory for a user's files to a user without a sidecar", async () => {
   const { place, status } = host(0, allFailed);
   const directory = place.path("config/fetcher");
   expect((await status()).stdout).toBe(`no sidecar of yours: ${directory} has no file, and none runs\n`);

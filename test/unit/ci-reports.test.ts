@@ -3,10 +3,10 @@
  * nothing.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { project } from "../markdown.ts";
 import type { FileReport, Report } from "../report.ts";
 
@@ -18,6 +18,9 @@ function file(name: string, ...failures: FileReport["failures"]): FileReport {
 
 function directory(reports: Record<string, Report>): string {
   const path = mkdtempSync(join(tmpdir(), "fetcher-reports-"));
+  onTestFinished(() => {
+    rmSync(path, { recursive: true });
+  });
   for (const [name, report] of Object.entries(reports))
     writeFileSync(join(path, `${name}.json`), JSON.stringify(report));
   return path;

@@ -432,7 +432,7 @@ describe("a directory on the way where others write a lot", () => {
     });
   }
 
-  test("wakes nobody, and each change of what lies below it is seen", async () => {
+  test("causes no wake-ups, and the watch sees each change below it", async () => {
     await bothered(async (sees, bother) => {
       await fill(at("next"), "replaced");
       await sees(() => replace(at("top/busy/dir"), at("next")), "replaced");

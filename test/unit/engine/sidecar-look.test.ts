@@ -94,7 +94,7 @@ test("notes of changes are waited out: what is written in steps is one publish",
   expect([life.file("a"), life.requests]).toEqual(["whole", [["a"]]]);
 });
 
-test("a set that verify refused is told to the next look, which neither tries nor logs it again", async () => {
+test("leaves a set that verify refused to the next look, which neither tries nor logs it again", async () => {
   const notes = freshDirectory();
   const command = ["sh", "-c", 'printf x >> "$1/runs"; test -e "$1/good"', "verify", notes];
   const life = looking({ onChange: { verify: { command } } });
@@ -115,7 +115,7 @@ test("a set that verify refused is told to the next look, which neither tries no
   expect([runs(), life.file("a")]).toEqual([2, "a2"]);
 });
 
-test("a store that is silent is told once, and its end too", async () => {
+test("reports a silent store once, and its end once", async () => {
   const life = looking();
   await life.look();
   life.store.down = refused;

@@ -37,7 +37,7 @@ test("use the user's directories, and the user's manager", () => {
   expect(`${sidecar}${half}`).not.toContain("/etc/");
 });
 
-test("keep their names where somebody masks them, and take another where another unit has them", () => {
+test("keep their names when they are masked, and take another when another unit has them", () => {
   const [of = ""] = scope().unitDirectories;
   mkdirSync(of, { recursive: true });
   const path = join(of, "hello-secrets.service");
