@@ -21,7 +21,6 @@
       Leave:                           poweroff
     '';
   };
-  environment.systemPackages = [ config.secretsStore.package ];
 
   # Only for this machine, and no real secret: what is written here is in the Nix store.
   systemd.tmpfiles.settings.demo = {

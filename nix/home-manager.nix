@@ -217,6 +217,7 @@ in
           };
     }
     (lib.mkIf cfg.enable {
+      home.packages = [ cfg.package ];
       systemd.user.services = lib.mkMerge (problems.unitsOfEach unitsOf cfg.services);
       assertions =
         map

@@ -63,6 +63,11 @@ in
   }
   // lib.mapAttrs (name: _: types.storeOptions name) types.backends;
 
+  # `fetcher status` and the manual pages, for the operator.
+  config.environment.systemPackages = lib.mkIf config.secretsStore.enable [
+    config.secretsStore.package
+  ];
+
   # The path unit of each unit that acts for a sidecar: a scope of RFC 59 makes only services.
   config.systemd.paths = lib.mkIf config.secretsStore.enable (
     lib.mapAttrs render.actPath (having "X-FetcherInbox")

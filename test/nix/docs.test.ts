@@ -61,7 +61,7 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     const rendered = evaluation.value(`(host [
       (nix + "/modules/secrets-store.nix")
       ({ lib, ... }: {
-        options = lib.genAttrs [ "networking" "virtualisation" "services" "environment" ] (_: lib.mkOption {
+        options = lib.genAttrs [ "networking" "virtualisation" "services" ] (_: lib.mkOption {
           type = lib.types.attrsOf lib.types.anything;
         }) // {
           system.stateVersion = lib.mkOption { };

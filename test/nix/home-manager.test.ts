@@ -54,6 +54,11 @@ needs("nix").describe("home-manager", () => {
     );
   });
 
+  test("the user's PATH has fetcher, for fetcher status --user", () => {
+    const packages = `map (one: one.outPath) ${home(mail("secrets.imap = { };"))}.config.home.packages`;
+    expect(evaluation.value(packages)).toEqual(["/usr/local"]);
+  });
+
   test("with files, it gets paths that follow a rotation, and variables from a file that systemd reads", () => {
     const rendered = units(
       mail(`delivery = "files"; environment.IMAP = "imap"; secrets = { imap = { }; smtp = { }; }; templates."rc".text = "{{smtp}}";

@@ -139,6 +139,16 @@ needs("nix").describe("secretsStore.services", () => {
     });
   });
 
+  test.each([
+    ["true", ["/usr/local"]],
+    ["false", []],
+  ])("with enable = %s, an operator's PATH has these packages: %j", (enable, packages) => {
+    const { systemPackages } = evaluation.value(
+      `{ systemPackages = map (one: one.outPath) (host [ (nix + "/modules/secrets-store.nix") { secretsStore.enable = ${enable}; } ]).config.environment.systemPackages; }`,
+    ) as { systemPackages: string[] };
+    expect(systemPackages).toEqual(packages);
+  });
+
   test("does nothing when turned off", () => {
     const rendered = units("secrets.a = { };", `${folder} secretsStore.enable = lib.mkForce false;`);
     expect(Object.keys(rendered)).toEqual(["app.service"]);

@@ -17,6 +17,10 @@ let
           type = types.listOf types.unspecified;
           default = [ ];
         };
+        options.home.packages = mkOption {
+          type = types.listOf types.package;
+          default = [ ];
+        };
         options.systemd.user.services = mkOption {
           default = { };
           # A list and a string for the same key are in conflict here: they are not made one.

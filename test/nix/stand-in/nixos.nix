@@ -208,6 +208,10 @@ in
       type = types.attrsOf (types.submodule (starter "Timer" "timerConfig"));
       default = { };
     };
+    environment.systemPackages = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+    };
     assertions = mkOption {
       type = types.listOf types.unspecified;
       default = [ ];
