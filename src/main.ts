@@ -67,7 +67,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
   checkCertificates();
   const isActing = argv[0] === "act";
   const isLooking = argv[0] === "refresh";
-  const commandLine = parseCommandLine(isActing || isLooking ? argv.slice(1) : argv);
+  const commandLine = parseCommandLine(isActing || isLooking ? argv.slice(1) : argv, process.env);
   if (!isActing && !isLooking) refuseUnknownCommand(commandLine);
   log = openLog(commandLine.logLevel, lineStyle(format, process.env, commandLine.mode === "daemon"));
   if (isActing) return await (await import("./cli/act.ts")).act(commandLine, log, stopSignal());

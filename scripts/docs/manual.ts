@@ -85,7 +85,7 @@ function fetcher(version: string): string[] {
         ["NOTIFY_SOCKET, WATCHDOG_USEC", "set by systemd: see `sd_notify`(3)"],
         ["CREDENTIALS_DIRECTORY", "where the backend `credentials` reads"],
         ["AWS_REGION, AWS_DEFAULT_REGION", "for the backend `aws`, whose SDK reads others, too"],
-        ["FETCHER_LOG_FORMAT", "as `--log-format`"],
+        ["FETCHER_LOG_FORMAT, FETCHER_LOG_LEVEL", "as `--log-format` and `--log-level`"],
         ["NO_COLOR", "not empty: no colour in a terminal"],
         ["XDG_RUNTIME_DIR", "where `--once` makes its directory"],
       ]),

@@ -46,7 +46,7 @@ export const optionTexts: readonly (readonly [option: string, text: string])[] =
   ["--check", "say whether each secret is there; write nothing"],
   ["--check=config", "check the configuration only; ask no store"],
   ["--print-schema", "print the JSON Schema of the configuration, for editors"],
-  ["--log-level LEVEL", `${logLevels.join(", ")} (default info)`],
+  ["--log-level LEVEL", `${logLevels.join(", ")} (default info, or $FETCHER_LOG_LEVEL)`],
   ["--log-format FORMAT", `${logFormats.join(" or ")}, for each log line (default text, or $FETCHER_LOG_FORMAT)`],
   ["-h, --help", "this text"],
   ["--version", "the version"],
@@ -114,7 +114,7 @@ export function takeLogFormat(
 }
 
 /** @throws UsageError */
-export function parseCommandLine(argv: readonly string[]): CommandLine {
+export function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv = {}): CommandLine {
   const { values, positionals } = parseWords(argv);
   const modes = (
     [
@@ -131,8 +131,6 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   // An unset shell variable leaves an empty value: as a path it would be the working directory.
   for (const option of ["config", "backend", "output", "actions"] as const)
     if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
-  const logLevel = values["log-level"] ?? "info";
-  if (!isLogLevel(logLevel)) throw new UsageError(`--log-level: expected one of ${logLevels.join(", ")}`);
   return {
     mode: modes[0]?.[0] ?? "daemon",
     configFile: values.config,
@@ -141,8 +139,17 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     output: values.output,
     actions: values.actions,
     ids: positionals,
-    logLevel,
+    logLevel: logLevelOf(values["log-level"], environment),
   };
+}
+
+/** A unit's `Environment=` sets the level without a copy of its `ExecStart=`. @throws UsageError */
+function logLevelOf(option: string | undefined, environment: NodeJS.ProcessEnv) {
+  const { FETCHER_LOG_LEVEL: ofUnit = "" } = environment;
+  const level = option ?? (ofUnit === "" ? "info" : ofUnit);
+  if (isLogLevel(level)) return level;
+  const from = option === undefined ? "FETCHER_LOG_LEVEL" : "--log-level";
+  throw new UsageError(`${from}: expected one of ${logLevels.join(", ")}`);
 }
 
 /** Ids need a store: without one, the first word was meant as a command. @throws UsageError */

@@ -33,12 +33,12 @@ const PATIENCE = 30;
 
 /** @returns the exit status of the command, or ours where it did not start. */
 export async function run(words: readonly string[], parts: RunParts): Promise<number> {
-  const { commandLine, watch, command } = parseRun(words);
+  const { commandLine, watch, command } = parseRun(words, parts.environment);
   if (commandLine.mode === "help") {
     parts.help();
     return ExitCode.ok;
   }
-  const log = parts.openLog(isLevelGiven(words) ? commandLine.logLevel : "notice", watch);
+  const log = parts.openLog(isLevelGiven(words, parts.environment) ? commandLine.logLevel : "notice", watch);
   const config = await loadConfig(commandLine);
   const directory = privateDirectory(parts.environment, log.warn);
   const child = new ChildAsUnit({
@@ -147,14 +147,17 @@ function handOn(child: ChildAsUnit, stop: AbortController) {
 }
 
 /** @throws UsageError */
-export function parseRun(words: readonly string[]): {
+export function parseRun(
+  words: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): {
   readonly commandLine: CommandLine;
   readonly watch: boolean;
   readonly command: readonly [string, ...string[]];
 } {
   const end = words.indexOf("--");
   const own = (end < 0 ? words : words.slice(0, end)).filter((word) => word !== "--watch");
-  const commandLine = parseCommandLine(own);
+  const commandLine = parseCommandLine(own, environment);
   const [program = "", ...args] = end < 0 ? [] : words.slice(end + 1);
   if (commandLine.mode !== "help") {
     if (commandLine.mode !== "daemon") throw new UsageError("run: takes neither --once nor --check nor --print-schema");
@@ -166,8 +169,8 @@ export function parseRun(words: readonly string[]): {
   return { commandLine, watch: words.slice(0, end).includes("--watch"), command: [program, ...args] };
 }
 
-function isLevelGiven(words: readonly string[]): boolean {
-  return words.some((word) => /^--log-level(?:=|$)/.test(word));
+function isLevelGiven(words: readonly string[], environment: NodeJS.ProcessEnv): boolean {
+  return Boolean(environment["FETCHER_LOG_LEVEL"]) || words.some((word) => /^--log-level(?:=|$)/.test(word));
 }
 
 function outputOf({ output }: Config, directory: string): OutputConfig {

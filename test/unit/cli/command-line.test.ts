@@ -114,6 +114,22 @@ test("every word reaches its option", () => {
   });
 });
 
+describe("the log level", () => {
+  test.each([
+    [[], {}, "info"],
+    [[], { FETCHER_LOG_LEVEL: "debug" }, "debug"],
+    [[], { FETCHER_LOG_LEVEL: "" }, "info"],
+    [["--log-level=warn"], { FETCHER_LOG_LEVEL: "debug" }, "warn"],
+  ] as const)("%j, %j: %s", (argv, environment, level) => {
+    expect(parseCommandLine(argv, environment).logLevel).toBe(level);
+  });
+  test("a wrong level in the environment is refused by the name of the variable, without the value", () => {
+    expect(() => parseCommandLine([], { FETCHER_LOG_LEVEL: "canary" })).toThrow(
+      "FETCHER_LOG_LEVEL: expected one of error, warn, notice, info, debug, trace",
+    );
+  });
+});
+
 describe("the log format, which every command accepts", () => {
   const text = { format: "text" };
   test.each([
