@@ -42,7 +42,7 @@ const general: Readonly<Record<string, Meaning>> = {
   // For a kind that is known only when it happens.
   any: {
     cause: "the store failed; the exit status says how",
-    cure: "[by exit status](../how-to/operations.md#exit-statuses)",
+    cure: "[by exit status](exit-statuses.md)",
   },
 };
 
@@ -85,7 +85,7 @@ export async function messagesPage(messages: readonly Message[]): Promise<string
     "",
     "This page has each line that the program can say, in alphabetical order; `npm run docs` makes it from the source. `…` stands for a part",
     "that differs: a name, a path, a number. Many lines begin with the name of an option or a backend (`configuration: secrets.a.mode: …`,",
-    "`vault: …`). [Operations](../how-to/operations.md) explains the usual ones in detail.",
+    "`vault: …`). [Troubleshooting](../how-to/troubleshooting.md) explains the usual ones in detail.",
     "",
     "In the journal a warning or an error ends in the code of what it says most of, such as `[F-7Q2KX]`: search for it here. A line can be",
     "made of several messages: the others are here too. A code changes with the words of its message.",

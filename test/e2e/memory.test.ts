@@ -116,7 +116,7 @@ onEachGuest(
         await limitMemory(guest, pair, 120 << 20);
         await pair.start();
         const target = await guest.mainPid(pair.target);
-        // Within all limits on values; operations.md says how much memory a sidecar needs for so many.
+        // Within all limits on values; limits.md says how much memory a sidecar needs for so many.
         const large = ["a", "b", "c"].map((id) => `head -c 16000000 /dev/urandom > .${id}`);
         await guest.run(`cd ${pair.store} && ${large.join(" && ")} && mv .a a && mv .b b && mv .c c`);
         await guest.until(

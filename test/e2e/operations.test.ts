@@ -1,32 +1,34 @@
-/** docs/how-to/operations.md: on a real machine, its commands do what the page says. */
+/** On a real machine the commands of status-and-journal.md and reload.md do what the pages say. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { blocksOf, blockWith } from "../markdown.ts";
 import { onEachGuest } from "./guests.ts";
 
-const page = "docs/how-to/operations.md";
+const page = "docs/how-to/status-and-journal.md";
+const reloading = "docs/how-to/reload.md";
+const generator = "/etc/systemd/system-generators/fetcher";
 const etc = "/etc/systemd/system";
 
-onEachGuest("the commands of the operations page", (guest) => {
+onEachGuest("the commands of the pages for operators", (guest) => {
   const status = async () => (await guest.text(blockWith(page, "sh", "StatusText").code)).trim();
   const state = async (unit: string) => (await guest.show(unit, "ActiveState")).ActiveState;
 
   const stopped = () =>
     guest.until(
       "both units are stopped",
-      async () => [await state("hello.service"), await state("fetcher@hello.service")],
+      async () => [await state("hello.service"), await state("hello-secrets.service")],
       (states) => states.every((each) => each === "inactive"),
     );
 
   beforeAll(async () => {
-    await guest.run(
-      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} &&
-       cp -r fetcher@.service hello.service hello.service.d ${etc}/ && cp hello.json /etc/fetcher/`,
-    );
+    await guest.run(`mkdir -p /etc/systemd/system-generators && ln -s "$(command -v fetcher)" ${generator}`);
+    await guest.write(`${etc}/hello.service`, "[Service]\nExecStart=sleep infinity\n");
+    const config = { config: { reloadOnChange: true }, secrets: { greeting: {}, db_password: {} } };
+    await guest.write("/etc/fetcher/hello.json", JSON.stringify(config));
     await guest.systemctl("daemon-reload");
   });
   afterAll(async () => {
     await guest.run(
-      `systemctl stop hello; rm -rf /etc/fetcher ${etc}/hello.service ${etc}/hello.service.d ${etc}/fetcher@*
+      `systemctl stop hello; rm -rf ${generator} /etc/fetcher ${etc}/hello.service ${etc}/hello-secrets.service.d
        systemctl daemon-reload`,
     );
   });
@@ -34,7 +36,7 @@ onEachGuest("the commands of the operations page", (guest) => {
   test("a waiting start says so in STATUS, and systemctl stop cancels it", async () => {
     await guest.systemctl("start", "--no-block", "hello");
     await guest.until("it waits", status, (text) => text.startsWith("waiting for folder: no directory"));
-    await guest.systemctl("stop", "hello", "fetcher@hello");
+    await guest.systemctl("stop", "hello", "hello-secrets");
     await stopped();
   });
 
@@ -42,25 +44,25 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.systemctl("start", "--no-block", "hello");
     await guest.until("it waits", status, (text) => text.startsWith("waiting for folder: no directory"));
     await guest.systemctl("stop", "hello");
-    expect(await state("fetcher@hello.service")).toBe("activating");
+    expect(await state("hello-secrets.service")).toBe("activating");
     await guest.write("/etc/fetcher/aside/greeting", "good morning", 0o400);
     await guest.write("/etc/fetcher/aside/db_password", "one", 0o400);
     await guest.run("mv /etc/fetcher/aside /etc/fetcher/hello/secrets");
     await stopped();
-    expect(await guest.journal("fetcher@hello")).toContain("ready: 2 secrets from folder");
+    expect(await guest.journal("hello-secrets")).toContain("ready: 2 secrets from folder");
   });
 
-  test("status, journal and reload work as the page says", async () => {
+  test("status, journal and reload work as the pages say", async () => {
     await guest.systemctl("start", "hello");
     expect(await status()).toMatch(
       /^2 secrets from folder, checked at \d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d); fetcher \d[^;]*$/,
     );
     const from = await guest.journalCursor();
-    const [reload] = blocksOf(page, "sh").filter(({ code }) => code.trim() === "systemctl reload fetcher@hello");
+    const [reload] = blocksOf(reloading, "sh").filter(({ code }) => code.trim() === "systemctl reload hello-secrets");
     await guest.run(reload?.code ?? "no such block");
     await guest.until(
       "it fetched again",
-      async () => await guest.journal("fetcher@hello", { after: from }),
+      async () => await guest.journal("hello-secrets", { after: from }),
       (text) => text.includes("fetched again: nothing has changed"),
     );
     const [all = "", warnings = ""] = blockWith(page, "sh", "-p warning").code.split("\n");
@@ -69,7 +71,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     expect(warned).toContain("trying again");
     expect(warned).not.toContain("ready:");
     // People read the message alone; journald has taken the priority away.
-    const own = (await guest.journal("fetcher@hello", { output: "json" }))
+    const own = (await guest.journal("hello-secrets", { output: "json" }))
       .split("\n")
       .filter((line) => line !== "")
       .map((line) => JSON.parse(line) as Record<string, string>);
@@ -92,7 +94,7 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.systemctl("start", "--no-block", "hello");
     await guest.until(
       "it was started more than once",
-      async () => Number((await guest.show("fetcher@hello.service", "NRestarts")).NRestarts),
+      async () => Number((await guest.show("hello-secrets.service", "NRestarts")).NRestarts),
       (restarts) => restarts > 0,
     );
     await guest.run("rm -rf /run/hello-secrets/pub/greeting");
@@ -106,11 +108,11 @@ onEachGuest("the commands of the operations page", (guest) => {
   });
 
   test("the drop-in raises the log level", async () => {
-    const [dropIn] = blocksOf(page, "systemd");
-    await guest.write(`${etc}/fetcher@hello.service.d/override.conf`, dropIn?.code ?? "");
+    const dropIn = blockWith(page, "systemd", "FETCHER_LOG_LEVEL");
+    await guest.write(`${etc}/hello-secrets.service.d/override.conf`, dropIn.code);
     await guest.systemctl("daemon-reload");
     await guest.systemctl("start", "hello");
-    await guest.systemctl("restart", "fetcher@hello");
+    await guest.systemctl("restart", "hello-secrets");
     // The service is restarted with its sidecar, and after it: systemctl has not waited for that.
     const pid = async () => await guest.mainPid("hello");
     const before = await guest.until("the service runs again", pid);
@@ -118,18 +120,18 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.until("the service was restarted", pid, (now) => now !== before);
     await guest.until(
       "the journal says so",
-      async () => await guest.journal("fetcher@hello"),
+      async () => await guest.journal("hello-secrets"),
       (lines) => lines.includes("asking for the action"),
     );
   });
 
   test("the drop-in turns log lines into JSON objects", async () => {
     const dropIn = blockWith(page, "systemd", "FETCHER_LOG_FORMAT");
-    await guest.write(`${etc}/fetcher@hello.service.d/override.conf`, dropIn.code);
+    await guest.write(`${etc}/hello-secrets.service.d/override.conf`, dropIn.code);
     await guest.systemctl("daemon-reload");
     const from = await guest.journalCursor();
     await guest.systemctl("start", "hello");
-    await guest.systemctl("restart", "fetcher@hello");
+    await guest.systemctl("restart", "hello-secrets");
     const command = blockWith(page, "sh", "-o cat").code.replace(/#.*/, `--no-pager --since=${from}`);
     const objects = async () =>
       (await guest.text(`journalctl --sync; ${command}`))
@@ -139,17 +141,17 @@ onEachGuest("the commands of the operations page", (guest) => {
     await guest.until("an object says that it is ready", objects, (all) =>
       all.some(({ level, message }) => level === "info" && message === "ready: 2 secrets from folder"),
     );
-    await guest.run(`rm ${etc}/fetcher@hello.service.d/override.conf && systemctl daemon-reload`);
+    await guest.run(`rm ${etc}/hello-secrets.service.d/override.conf && systemctl daemon-reload`);
   });
 
   test("a sidecar that no unit needs stops at once", async () => {
     await guest.systemctl("stop", "hello");
     await stopped();
     const from = await guest.journalCursor();
-    await guest.systemctl("start", "fetcher@hello");
+    await guest.systemctl("start", "hello-secrets");
     await guest.until(
       "it was ready",
-      async () => await guest.journal("fetcher@hello", { after: from }),
+      async () => await guest.journal("hello-secrets", { after: from }),
       (text) => text.includes("ready:"),
     );
     await stopped();

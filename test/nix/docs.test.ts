@@ -1,4 +1,4 @@
-/** docs/how-to/nixos.md: tries its examples, so that no reader copies one that does not work. */
+/** Tries the examples of the pages for NixOS, so that no reader copies one that does not work. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -6,9 +6,10 @@ import { blocksOf, blockWith } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { Evaluation, project, setting, type RenderedUnits } from "./evaluation.ts";
 
-const page = "docs/how-to/nixos.md";
+const names = ["nixos", "nixos-stores", "nixos-files", "nixos-containers", "nixos-migration", "nixos-modules"];
+const examples = names.flatMap((name) => blocksOf(`docs/how-to/${name}.md`, "nix"));
 
-needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
+needs("nix").describe("the examples of the pages for NixOS", () => {
   const evaluation = new Evaluation();
   /** What they take for granted: services that nixpkgs has, the options of sops-nix. */
   const around = `{ config, lib, ... }: {
@@ -33,7 +34,11 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
     evaluation.value(
       `(host [ (nix + "/modules/secrets-store.nix") (${around}) (${module}) (${more}) ]).units`,
     ) as RenderedUnits;
-  const block = (has: string) => blockWith(page, "nix", has).code;
+  const block = (has: string) => {
+    const [found, ...others] = examples.filter(({ code }) => code.includes(has));
+    if (found === undefined || others.length > 0) throw new Error(`not one example has ${has}`);
+    return found.code;
+  };
 
   test("the flake builds a host with a nixpkgs service and its sidecar, in 30 lines", () => {
     const code = block("nixosConfigurations");
@@ -107,10 +112,7 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
 
   test("renders the module", () => {
     const code = block("secretsBackendOption").replace("./nix/lib/secrets.nix", '(nix + "/lib/secrets.nix")');
-    const rendered = units(
-      code,
-      `{ services.myapp.enable = true; services.myapp.secretsConfig = { backend = "folder"; config.secretsDir = "/s"; }; }`,
-    );
+    const rendered = units(code, block("services.myapp.enable"));
     expect(setting(rendered, "myapp.service", "ExecStart")).toEqual([
       "/usr/local/bin/with-secrets /myapp/bin/myapp --password-file /tmp/db_password --key /tmp/tls.key",
     ]);
@@ -142,6 +144,6 @@ needs("nix").describe("the examples of docs/how-to/nixos.md", () => {
   });
 
   test("has no other examples", () => {
-    expect(blocksOf(page, "nix")).toHaveLength(11);
+    expect(examples).toHaveLength(12);
   });
 });

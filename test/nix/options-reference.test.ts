@@ -62,8 +62,8 @@ function reference(options: readonly Option[]): string {
   return [
     "# NixOS options",
     "",
-    "Made from the modules by `test/nix/options-reference.test.ts`. Durations are seconds. How they fit together is in",
-    "[nixos.md](../how-to/nixos.md).",
+    "Made from the modules by `test/nix/options-reference.test.ts`. Durations are in seconds.",
+    "[Secrets for a service on NixOS](../how-to/nixos.md) shows how they fit together.",
     ...options.flatMap(entry),
     "",
   ].join("\n");

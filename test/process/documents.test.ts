@@ -177,7 +177,7 @@ test("every block names its language, and a test covers it", () => {
     "dockerfile",
     "yaml",
   ];
-  // The image and its compose file: run.test.ts. What a program prints: docs/how-to/operations.md has its own test.
+  // The image and its compose file: run.test.ts. What a program prints: operations.test.ts.
   const others = blocks.filter(({ language }) => language !== "text" && !tried.includes(language));
   expect(others.map(titleOf)).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * docs/how-to/operations.md quotes STATUS= and the journal. For each of its headings the test brings the daemon into
- * the trouble described there, and the daemon must say what the page says.
+ * The pages for operators quote STATUS= and the journal. For each of their headings the test brings the daemon into the
+ * trouble described there, and the daemon must say what the page says.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -25,7 +25,8 @@ import {
 } from "./daemon.ts";
 import { fakeSystemctl } from "./fake-systemctl.ts";
 
-const page = "docs/how-to/operations.md";
+const pages = ["status-and-journal", "reload", "troubleshooting"].map((name) => `docs/how-to/${name}.md`);
+const quotes = pages.flatMap((page) => blocksOf(page, "text"));
 const UNIT = "hello.service";
 
 /** A place with the store of the page, and all that its daemons say there. */
@@ -127,8 +128,13 @@ interface Scenario {
 const scenarios: Readonly<Record<string, Scenario>> = {
   "All is well": {
     async run(machine) {
-      const daemon = await machine.start().ready();
+      await machine.start().ready();
       await machine.shows(/^2 secrets from folder, checked/);
+    },
+  },
+  "A start, a rotation and a stop": {
+    async run(machine) {
+      const daemon = await machine.start().ready();
       machine.place.put({ greeting: "good evening" });
       await daemon.says(/restart done/);
       await daemon.end();
@@ -368,7 +374,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
         logLines(exit.stderr)
           .map(({ message }) => message)
           .join()
-          .replace(/in use by .*:/, "in use by fetcher@hello.service (process 4711):"),
+          .replace(/in use by .*:/, "in use by hello-secrets.service (process 4711):"),
       );
       await daemon.end();
       const nowhere = machine.place.path("nowhere");
@@ -396,7 +402,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       machine.others.push(...spawnSync("sh", [script, "true"], { encoding: "utf8" }).stderr.split("\n"));
     },
   },
-  "Where to look": {
+  "All sidecars of a host": {
     run(machine) {
       machine.others.push(...overview().split("\n"));
       return Promise.resolve();
@@ -432,7 +438,7 @@ for (const [heading, { owner, needs: required = [], run }] of Object.entries(sce
     await eventually("all of it", isSaid, 15).catch(() => undefined);
     const said = machine.said();
     for (const message of quoted)
-      expect(said, `${page} quotes under ${heading}: ${message}\nIt said:\n${[...said].join("\n")}`).toContain(
+      expect(said, `the page quotes under ${heading}: ${message}\nIt said:\n${[...said].join("\n")}`).toContain(
         canonical(message),
       );
   });
@@ -474,12 +480,10 @@ function overview(): string {
 }
 
 test("a test triggers each quoted message", () => {
-  const headings = new Set(blocksOf(page, "text").map(({ heading }) => heading));
+  const headings = new Set(quotes.map(({ heading }) => heading));
   expect([...headings].filter((heading) => !Object.hasOwn(scenarios, heading))).toEqual([]);
 });
 
 function messagesUnder(heading: string): string[] {
-  return blocksOf(page, "text")
-    .filter((block) => block.heading === heading)
-    .flatMap(({ code }) => code.trimEnd().split("\n"));
+  return quotes.filter((block) => block.heading === heading).flatMap(({ code }) => code.trimEnd().split("\n"));
 }

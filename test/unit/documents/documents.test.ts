@@ -35,8 +35,10 @@ describe.each(files)("%s", (file) => {
   });
 });
 
-test("docs/how-to/operations.md has a row for every exit status of the program", () => {
-  const rows = readFileSync(join(project, "docs/how-to/operations.md"), "utf8").matchAll(/^\| (\d[\d, ]*?) +\|/gm);
+test("docs/reference/exit-statuses.md has a row for every exit status of the program", () => {
+  const rows = readFileSync(join(project, "docs/reference/exit-statuses.md"), "utf8").matchAll(
+    /^\| (\d[\d, ]*?) +\|/gm,
+  );
   const told = [...rows].flatMap(([, codes = ""]) => codes.split(", ").map(Number));
   expect(told).toEqual(expect.arrayContaining(Object.values(ExitCode)));
 });
@@ -73,7 +75,7 @@ test("the README links to the index, the configuration, and a newcomer's first q
   for (const page of [
     "docs/README.md",
     "docs/reference/configuration.md",
-    "docs/how-to/operations.md",
+    "docs/how-to/troubleshooting.md",
     "docs/how-to/nixos.md",
     "CONTRIBUTING.md",
   ])

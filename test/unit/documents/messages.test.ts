@@ -87,8 +87,8 @@ test("finds messages of errors, of the log, and of schemas", () => {
   ]);
 });
 
-test("each error and warning quoted on the operations page leads to a row", () => {
-  const quoted = blocksOf("docs/how-to/operations.md", "text").flatMap(({ code }) => code.split("\n"));
+test("an error or warning that the page of troubles quotes leads to a row", () => {
+  const quoted = blocksOf("docs/how-to/troubleshooting.md", "text").flatMap(({ code }) => code.split("\n"));
   for (const part of ["is a directory: remove it", "stays failed: no newer secrets came", "answers again"]) {
     expect(
       quoted.some((line) => line.includes(part)),
