@@ -97,7 +97,7 @@ onEachGuest("the harness", (guest) => {
     expect((await guest.run("exit 3", { check: false })).code).toBe(3);
   });
 
-  test("until fails with the state it saw last", async () => {
+  test("a wait that fails names the state that it saw last", async () => {
     const never = guest.until(
       "the sky falls",
       async () => await guest.text("echo blue"),

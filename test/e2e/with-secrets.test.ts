@@ -70,7 +70,7 @@ onEachGuest("with-secrets under systemd", (guest) => {
     expect(await guest.journal(unit)).toMatch(/with-secrets: \/tmp is not private.*'\+'/);
   });
 
-  test("without the file, the journal names this unit's sidecar: 66", async () => {
+  test("the journal names this unit's sidecar when the file is missing: 66", async () => {
     const { status, said } = await start(["PrivateTmp=true"], "", "");
     expect({ status, said }).toEqual({ status: 66, said: "" });
     const name = unit.replace(/\.service$/, "");

@@ -64,7 +64,7 @@ needs("nix").describe("every setting", () => {
     systemd.services.app.serviceConfig.ExecStart = "/bin/true";
   }`;
 
-  test.each(services)("of a service with %s %j reaches the configuration", (backend, settings) => {
+  test.each(services)("each setting of a service reaches the configuration: %s %j", (backend, settings) => {
     const units = evaluation.units(host("", app(backend, nixValue(settings))));
     // Vault has its own defaults for the host.
     const defaults = backend === "vault" ? { mount: "secret" } : {};
@@ -72,7 +72,7 @@ needs("nix").describe("every setting", () => {
     expect(check(evaluation.physical(configPath(units, "app-secrets.service")))).toEqual({ status: 0, stderr: "" });
   });
 
-  test("of a host does the same", () => {
+  test("each setting of a host reaches the configuration", () => {
     for (const [backend, settings] of services.filter(([name], index) => services[index - 1]?.[0] !== name)) {
       const units = evaluation.units(host(`${backend} = ${nixValue(settings)};`, app(backend, "{ }")));
       expect(evaluation.config(units, "app-secrets.service")).toHaveProperty("config", settings);
@@ -128,7 +128,7 @@ needs("nix").describe("every setting", () => {
     ["backendConfig.config.secretDir", `backendConfig = { backend = "folder"; config.secretDir = "/s"; };`],
     ["onChange.acton", `onChange.acton = "restart";`],
     ["templates.t.txt", `templates.t.txt = "";`],
-  ])("of a scope is checked, and the error names the argument: %s", (option, wrong) => {
+  ])("a wrong setting of a scope is refused by the name of its argument: %s", (option, wrong) => {
     const scope = `({ config, lib, pkgs, ... }: {
       secretsStore = { enable = true; folder.secretsDir = "/s"; };
       systemd.services = (import (nix + "/lib/secrets.nix") { inherit pkgs lib config; }).serviceSecretsScope
@@ -137,7 +137,7 @@ needs("nix").describe("every setting", () => {
     expect(evaluation.complaint(scope)).toContain(`\`${option}' does not exist`);
   });
 
-  test("of a container is adapted: a reload becomes a restart", () => {
+  test("a reload of a container becomes a restart", () => {
     const units = evaluation.units(`{
       secretsStore = { enable = true; folder.secretsDir = "/s"; };
       secretsStore.containers.web = { secrets.a = { }; secretsConfig.backend = "folder"; onChange.action = "reload"; };
@@ -146,7 +146,7 @@ needs("nix").describe("every setting", () => {
     expect(evaluation.config(units, "container-web-secrets.service")).toHaveProperty("onChange.action", "restart");
   });
 
-  test("of a service that a switch must not restart: its sidecar does not restart either", () => {
+  test("a switch that must not restart a service does not restart its sidecar either", () => {
     const units = evaluation.units(`({ config, lib, pkgs, ... }: {
       secretsStore = { enable = true; folder.secretsDir = "/s"; };
       secretsStore.services.app = { secrets.a = { }; secretsConfig.backend = "folder"; };

@@ -147,7 +147,7 @@ needs("nix").describe("the generator and the NixOS module make the same units fr
     }
   });
 
-  test("and their files are complete", async () => {
+  test("the compared unit of a sidecar is whole: it has more than 45 settings", async () => {
     const text = (await generated("hello", { secrets: { a: {} }, delivery: "private-tmp" }))["hello-secrets.service"];
     expect(normal(text ?? "", "Service").length).toBeGreaterThan(45);
   });

@@ -38,7 +38,7 @@ needs("nix").describe("a sidecar", () => {
     }
   });
 
-  test("that shares its name with another service's stops the build", () => {
+  test("two services with one sidecar's name stop the build", () => {
     const both = `${service("a:b")} ${service("a-b")}`;
     expect(evaluation.complaint(host(both, `${started("a:b")} ${started("a-b")}`))).toContain(
       "secretsStore.services: a-b and a:b would share the unit a-b-secrets.service",
@@ -46,7 +46,7 @@ needs("nix").describe("a sidecar", () => {
   });
 
   const taken = `${started("forgejo")} ${started("forgejo-secrets")}`;
-  test("that has the name of another module's unit stops the build, and the message names the option to set", () => {
+  test("the name of another module's unit stops the build, and the message names the option to set", () => {
     expect(evaluation.complaint(host(service("forgejo"), taken))).toContain(
       "secretsStore.services.forgejo: its sidecar would be forgejo-secrets.service",
     );
@@ -76,7 +76,7 @@ needs("nix").describe("a sidecar", () => {
     expect(setting(evaluation.units(host(service("app"), more)), "app-secrets.service", "Nice")).toEqual(["5"]);
   });
 
-  test("with a name too long for systemd stops the build", () => {
+  test("a name too long for systemd stops the build", () => {
     const name = "n".repeat(180);
     expect(evaluation.complaint(host(service(name), started(name)))).toContain("longer than the 183 characters");
   });
@@ -93,7 +93,7 @@ needs("nix").describe("a sidecar", () => {
     expect(setting(units, "app-store.service", "X-ReloadIfChanged")).toEqual(["true"]);
   });
 
-  test("of a service that a switch reloads reloads too, if it has a process", () => {
+  test("a switch that reloads a service reloads its sidecar too, if it has a process", () => {
     const reloaded = (options: string) => {
       const more = `${started("app")} systemd.services.app.reloadIfChanged = true;`;
       return setting(evaluation.units(host(service("app", options), more)), "app-secrets.service", "X-ReloadIfChanged");
@@ -105,7 +105,7 @@ needs("nix").describe("a sidecar", () => {
     expect(setting(units, "secret-file-f.service", "X-ReloadIfChanged")).toEqual(["true"]);
   });
 
-  test("of a file or a container gives up when its service would: startTimeout", () => {
+  test("startTimeout ends the start of a file's or a container's sidecar, too", () => {
     const one = (kind: string) =>
       `${kind} = { secretsConfig.backend = "folder"; startTimeout = 7; ${kind.startsWith("files") ? "" : "secrets.a = { };"} };`;
     const units = evaluation.units(

@@ -109,7 +109,7 @@ needs("nix").describe("settings", () => {
     });
   });
 
-  test("so do those inside tls: with its own certificate it trusts the host's authorities", () => {
+  test("a service with its own certificate still trusts the host's authorities", () => {
     expect(
       config(
         `backend = "vault"; config.tls = { certFile = "/c"; keyFile = "/k"; serverName = "b"; };`,

@@ -184,7 +184,7 @@ needs("nix").describe("a rendered sidecar", () => {
     expect(text).not.toContain("ExecReload=");
   });
 
-  test("of a package without Node, includes the drop-in executable.conf", () => {
+  test("a package without Node brings the drop-in executable.conf", () => {
     const dropIn = readFileSync(join(project, "examples/systemd/executable.conf"), "utf8");
     const of = (isExecutable: boolean) =>
       evaluation.units(`{

@@ -20,7 +20,7 @@ needs("nix").describe("templates", () => {
     secretsStore.services.app = { secrets.a = { }; secretsConfig.backend = "folder"; ${options} };
   })`;
 
-  test("of a service arrive as its secrets do, with the requested mode and owner", () => {
+  test("a service gets its templates as its secrets, with the requested mode and owner", () => {
     const units = evaluation.units(
       service(`templates."app.ini" = { text = "password = {{a}}\\n"; mode = "0440"; owner = "app"; group = 12; };`),
     );
@@ -35,7 +35,7 @@ needs("nix").describe("templates", () => {
     expect(content(config, "app.ini")).toBe("password = {{a}}\n");
   });
 
-  test("of a service without any are absent from its configuration", () => {
+  test("a service without templates has none in its configuration", () => {
     const units = evaluation.units(service(""));
     expect(evaluation.config(units, "app-secrets.service")).not.toHaveProperty("templates");
   });
@@ -74,7 +74,7 @@ needs("nix").describe("templates", () => {
     } (${services});
   })`;
 
-  test("of a scope are arguments, and a service that lists its secrets gets no others", () => {
+  test("a scope's templates are arguments, and a service that lists its secrets gets no others", () => {
     const units = evaluation.units(
       scope(
         `templates = { "app.ini".text = "{{a}}"; other.text = "{{b}}"; };`,

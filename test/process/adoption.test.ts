@@ -173,7 +173,7 @@ describe("the next start does an action that a crash prevented", () => {
     expect(systemctl.calls()).toEqual([expect.stringMatching(/-> two$/)]);
   });
 
-  test("not when the target has started since", async () => {
+  test("a target that has started since gets no action", async () => {
     const place = new Place();
     place.put({ id: "one" });
     const systemctl = fakeSystemctl(place, join(place.output, "id"));

@@ -184,7 +184,8 @@ export default {
       return { ...place.config(["id"]), backend: place.path("backend.mjs"), config: {}, startTimeout };
     };
     test("thrown from fetch", () => fails(69, (place, value) => backend(place, value, "throw new Odd()", 1)));
-    test("as no error at all", () => fails(69, (place, value) => backend(place, value, "throw value", 1)));
+    test("the backend throws something that is no error", () =>
+      fails(69, (place, value) => backend(place, value, "throw value", 1)));
     test("thrown outside the call: a bug, 70", () =>
       fails(70, (place, value) =>
         backend(place, value, "setImmediate(() => { throw new Odd(); }); await new Promise(() => {})"),
@@ -193,7 +194,7 @@ export default {
       fails(70, (place, value) =>
         backend(place, value, "void Promise.reject(new Odd()); await new Promise(() => {})"),
       ));
-    test("as an outcome of an unknown shape", () =>
+    test("the backend returns an outcome of an unknown shape", () =>
       fails(78, (place, value) => backend(place, value, 'return new Map([["id", { value }]])')));
   });
 

@@ -185,7 +185,7 @@ describe("signals", () => {
     expect(place.left()).toEqual([]);
   });
 
-  needs("root").test("as PID 1, as in a container, it forwards signals and the status", async () => {
+  needs("root").test("fetcher as PID 1 of a container forwards signals and the status", async () => {
     const place = new RunPlace();
     const wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--forward-signals"];
     const script = `trap 'exit 5' TERM; echo $PPID > ${place.path("parent")}; mv ${place.path("parent")} ${place.path("up")}; while :; do sleep 0.05; done`;

@@ -155,7 +155,7 @@ describe("reports a directory at a name of ours, and keeps it with its content",
     expect(fs.existsSync(join(place.output, "other"))).toBe(false);
   });
 
-  test("at a secret's name after READY: reports it once, keeps the old set whole, and publishes once it is removed", async () => {
+  test("a directory at a secret's name after READY is reported once; the old set stays whole until it is removed", async () => {
     const place = new Place();
     place.put({ id: "one", other: "one" });
     const daemon = await place.start(place.config(["other", "id"])).ready();

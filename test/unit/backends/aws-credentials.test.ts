@@ -72,7 +72,7 @@ describe("the machine's credentials", () => {
     });
   });
 
-  test("of a missing profile: the backend waits, and the line names the profile", async () => {
+  test("a missing profile makes the backend wait, and the line names the profile", async () => {
     await writeCredentials("other", "other");
     const { observed, standIn } = await openAws(() => value, { profile: "app" });
     expect(await observed.outcome("a")).toMatchObject({
@@ -86,7 +86,7 @@ describe("the machine's credentials", () => {
   test.each([
     ["ExpiredTokenException", "unavailable", "the credentials have expired"],
     ["UnrecognizedClientException", "denied", "AWS does not know the access key"],
-  ])("that AWS refuses (%s) are read again at the next fetch", async (code, kind, why) => {
+  ])("refused credentials (%s) are read again at the next fetch", async (code, kind, why) => {
     await writeCredentials("old");
     const { observed, standIn } = await openAws((call) => (call.accessKey === "old" ? refusal(code, canary) : value));
     expect(await observed.outcome("a")).toMatchObject({ kind, message: `${standIn.url}: ${why}` });
@@ -95,7 +95,7 @@ describe("the machine's credentials", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("that AWS refuses for a batch do not turn batches off", async () => {
+  test("credentials that AWS refuses for a batch do not turn batches off", async () => {
     await writeCredentials("old");
     const values = ["a", "b"].map((Name) => ({ Name, SecretString: `value of ${Name}`, VersionId: "v1" }));
     const { observed, standIn } = await openAws((call) =>
@@ -129,7 +129,7 @@ describe("a role", () => {
     ]);
   });
 
-  test("that does not trust us is denied: the line names it, and the missing permission", async () => {
+  test("a role that does not trust us is denied: the line names it, and the missing permission", async () => {
     await writeCredentials("own");
     const { observed, standIn } = await openAws(() => notAssumed("AccessDenied", `${canary} is not authorized`), {
       roleArn,

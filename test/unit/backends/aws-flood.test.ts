@@ -83,7 +83,7 @@ describe("a bad answer affects only its own secret", () => {
 });
 
 describe("a batch", () => {
-  test("without an end is given up, and each secret is requested alone", async () => {
+  test("an answer without an end is given up, and each secret is requested alone", async () => {
     const { observed, standIn } = await openAws((call) =>
       call.operation === "BatchGetSecretValue"
         ? { body: `{"SecretValues":[{"SecretString":"${canary}`, floods: true }
@@ -97,7 +97,7 @@ describe("a batch", () => {
   test.each([
     ["always another", 40, (count: number) => `token-${count}`],
     ["always the same", 2, () => "token"],
-  ])("whose pages never end, with the token %s, stops after %i", async (_, pages, tokenOf) => {
+  ])("endless pages with the token %s stop after %i", async (_, pages, tokenOf) => {
     let count = 0;
     const { observed, standIn } = await openAws((call) => {
       if (call.operation === "GetSecretValue") return { body: secretOf(String(call.body["SecretId"])) };
@@ -111,7 +111,7 @@ describe("a batch", () => {
     expect(standIn.count("GetSecretValue")).toBe(1);
   });
 
-  test("with more values than requested, on endless pages, ends with the first full page", async () => {
+  test("endless pages with more values than requested end with the first full page", async () => {
     const { observed, standIn } = await openAws((call) => ({
       body: { SecretValues: Array.from({ length: 1000 }, () => secretOf("other")), NextToken: String(Math.random()) },
       ...(call.operation === "GetSecretValue" && { body: secretOf(String(call.body["SecretId"])) }),

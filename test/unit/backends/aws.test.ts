@@ -19,7 +19,7 @@ afterEach(() => {
 const found = ({ body }: Call): Reply => ({ body: secretOf(String(body["SecretId"])) });
 
 describe("a batch", () => {
-  test("of 45 secrets takes three requests without a stage, so a pending rotation never gets out", async () => {
+  test("45 secrets take three requests without a stage, so a pending rotation never gets out", async () => {
     const ids = Array.from({ length: 45 }, (_, index) => `s${index}`);
     const { observed, standIn } = await openAws((call) => ({
       body: { SecretValues: idsOf(call).map((id) => secretOf(id)), Errors: [] },
@@ -30,7 +30,7 @@ describe("a batch", () => {
     expect(JSON.stringify(standIn.calls)).not.toMatch(/Stage/);
   });
 
-  test("that fails for one secret requests that one alone, and returns the others", async () => {
+  test("a failure for one secret requests that one alone, and returns the others", async () => {
     const { observed } = await openAws((call) => {
       if (call.operation === "GetSecretValue") return refusal("AccessDeniedException", `no, ${canary}`);
       const Errors = [{ SecretId: "b", ErrorCode: "AccessDeniedException", Message: canary }];
@@ -46,7 +46,7 @@ describe("a batch", () => {
     expect(observed.said.join("\n")).not.toContain(canary);
   });
 
-  test("that the role may not request is not tried again: it needs its own permission", async () => {
+  test("a role without the permission for batches is not asked for one again", async () => {
     const { observed, standIn } = await openAws((call) =>
       call.operation === "GetSecretValue" ? found(call) : refusal("AccessDeniedException", "no"),
     );

@@ -38,7 +38,7 @@ describe("the table", () => {
   const broken = sidecar("application-4", { state: "failed", problem: why });
   const all = ten.map((one) => (one.name === broken.name ? broken : one));
 
-  test("of ten sidecars, one broken, fits a screen of 80 by 24, and says what is wrong", () => {
+  test("ten sidecars, one broken, fit a screen of 80 by 24, and the table says what is wrong", () => {
     const text = statusTable(all, { now, version: "0.1.0", color: false, columns: 80 });
     const lines = text.split("\n");
     expect(lines.length).toBeLessThanOrEqual(24);
@@ -48,16 +48,19 @@ describe("the table", () => {
     expect(lines[5]).toMatch(/^application-4 +vault +3 +failed +- +- +- +0\.1\.0$/);
   });
 
-  test.each([20, 40, 60, 80, 200])("of %i columns breaks no line of the table, and keeps each state", (columns) => {
-    const long = sidecar("a-service-with-a-name-that-is-rather-long", { state: "trouble" });
-    const lines = statusTable([...all, long], { now, version: "0.1.0", color: false, columns }).split("\n");
-    const rows = lines.filter((line) => line !== "" && !line.startsWith("  "));
-    expect(rows).toHaveLength(12);
-    // The name and the state at least.
-    expect(rows.filter((row) => row.length > Math.max(columns, 34))).toEqual([]);
-    for (const row of rows.slice(1)) expect(row).toMatch(/ (?:ok|failed|trouble)\b/);
-    if (columns === 200) expect(rows.join("\n")).toMatch(/^a-service-with-a-name-that-is-rather-long .* 0\.1\.0$/m);
-  });
+  test.each([20, 40, 60, 80, 200])(
+    "a screen of %i columns breaks no line of the table, and keeps each state",
+    (columns) => {
+      const long = sidecar("a-service-with-a-name-that-is-rather-long", { state: "trouble" });
+      const lines = statusTable([...all, long], { now, version: "0.1.0", color: false, columns }).split("\n");
+      const rows = lines.filter((line) => line !== "" && !line.startsWith("  "));
+      expect(rows).toHaveLength(12);
+      // The name and the state at least.
+      expect(rows.filter((row) => row.length > Math.max(columns, 34))).toEqual([]);
+      for (const row of rows.slice(1)) expect(row).toMatch(/ (?:ok|failed|trouble)\b/);
+      if (columns === 200) expect(rows.join("\n")).toMatch(/^a-service-with-a-name-that-is-rather-long .* 0\.1\.0$/m);
+    },
+  );
 
   test("keeps long names whole where a program reads it", () => {
     const name = "n".repeat(200);
@@ -85,7 +88,7 @@ describe("the table", () => {
     expect(["app10", "app9", "app", "b"].sort(byNumber)).toEqual(["app", "app9", "app10", "b"]);
   });
 
-  test("of a host without any says so", () => {
+  test("a host without sidecars gets a line that says so", () => {
     expect(statusTable([], { now, version: "0.1.0", color: false, columns: 80 })).toMatch(/^no sidecar on this host/);
   });
 });
@@ -139,7 +142,7 @@ describe("the state of a sidecar", () => {
     expect(judge(known, unit)).toEqual([state, problem]);
   });
 
-  test("whose unit refuses its name says what to do, where that systemd does not support it", () => {
+  test("a name that systemd does not support gets a line that says what to do", () => {
     const inactive = { ActiveState: "inactive", LoadState: "loaded", AssertResult: "no" };
     const refused = { ...inactive, Id: String.raw`fetcher@foo\x2dbar.service` };
     const [state, problem] = judge(undefined, refused, { hasExecutor: true });
@@ -153,7 +156,7 @@ describe("the state of a sidecar", () => {
       expect(judge(undefined, unit, { hasExecutor })).toEqual(["stopped", null]);
   });
 
-  test("whose runtime directory systemd cannot create names the obstacle, and what to do", async () => {
+  test("a runtime directory that systemd cannot create gets a line with the obstacle and what to do", async () => {
     const { path, dispose } = await temporary();
     onTestFinished(dispose);
     const inRoot = (name: string) => join(path, name);
@@ -183,7 +186,7 @@ describe("the state of a sidecar", () => {
     expect(refused("directory")).toEqual(["stopped", null]);
   });
 
-  test("of a file without units names the remedy", () => {
+  test("a file without units gets a line with the remedy", () => {
     expect(judge(undefined, { ActiveState: "inactive", LoadState: "masked" })).toEqual([
       "stopped",
       "its unit is masked, so its service cannot start: run systemctl unmask",

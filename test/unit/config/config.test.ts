@@ -296,7 +296,7 @@ describe("the file", () => {
     expect(config.baseDirectory).toBe(directory);
   });
 
-  test("that is missing, or not a file, is named", async () => {
+  test("a missing file, or a directory in its place, is named", async () => {
     expect(await load("/no/such/file.json")).toBe(
       "configuration: cannot read /no/such/file.json: no such file or directory (ENOENT)",
     );
@@ -317,7 +317,7 @@ describe("the file", () => {
     [`{"backend": "${canary}`, " at line 1, column "],
     ["", " at line 1, column "],
     ['{"a": 1} trailing', " at line 1, column "],
-  ])("that is not JSON is refused with the place, without the text: case %#", async (json, place) => {
+  ])("a file that is not JSON is refused with the place, without the text: case %#", async (json, place) => {
     const file = join(freshDirectory(), "c.json");
     writeFileSync(file, json);
     chmodSync(file, 0o600);

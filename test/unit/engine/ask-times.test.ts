@@ -69,14 +69,14 @@ describe("polls", () => {
     expect(asks.due(undefined)).toBeUndefined();
   });
 
-  test("and hints request no lease again; a reload does", async () => {
+  test("neither a poll nor a hint requests a lease again; a reload does", async () => {
     const { asks, clock } = asking({ lease: 400 });
     asks.poll(30);
     await clock.advance(15);
     expect([asks.due(undefined), asks.due("hint"), asks.due("reload")]).toEqual([["b"], ["b"], ["a", "b"]]);
   });
 
-  test("without a request still count as rounds", async () => {
+  test("polls without a request still count as rounds", async () => {
     const { asks, clock } = asking({ lease: 400, ids: ["a"] });
     asks.poll(30);
     await clock.advance(15);
@@ -123,7 +123,7 @@ describe("a secret missing at the start", () => {
     expect(asks.isQuiet("a")).toBe(false);
   });
 
-  test("that the store refuses is requested once a minute while an earlier life's value is in use", () => {
+  test("a refused secret is requested once a minute while an earlier life's value is in use", () => {
     for (const answer of [denied, missing("a")])
       for (const [version, seconds] of [
         [PUBLISHED_BEFORE, 60],
@@ -140,7 +140,7 @@ describe("a secret missing at the start", () => {
     expect(next()).toBe(Infinity);
   });
 
-  test("that verify refuses is requested once a minute, and a lease once an hour, because each answer is another lease", () => {
+  test("a secret that verify refuses is requested once a minute, and a lease once an hour, because each answer is another lease", () => {
     for (const [lease, seconds] of [
       [undefined, 60],
       [9000, 3600],
@@ -157,7 +157,7 @@ describe("a secret missing at the start", () => {
 });
 
 describe("a failure", () => {
-  test("of one secret does not slow down another, and the disk's failures count too", () => {
+  test("one secret's failure does not slow down another, and the disk's failures count too", () => {
     const { settle, next } = asking();
     expect(settle({ a: refused }, "unchanged")).toBeCloseTo(0.51, 6);
     expect(settle({ a: refused }, "unchanged")).toBeCloseTo(1.01, 6);
@@ -177,7 +177,7 @@ describe("a failure", () => {
     expect(next()).toBe(Infinity);
   });
 
-  test("with Retry-After: neither polls nor hints ask earlier", async () => {
+  test("neither polls nor hints ask earlier than Retry-After", async () => {
     const { asks, clock, settle, next } = asking();
     settle({ a: new BackendError("unavailable", "throttled", 300) }, "unchanged");
     expect(next()).toBeCloseTo(300.5, 6);
@@ -187,7 +187,7 @@ describe("a failure", () => {
     expect(asks.due("hint")).toEqual(["a", "b"]);
   });
 
-  test("of a lease that has not ended waits for its end, and then asks soon", async () => {
+  test("a lease that has not ended is requested at its end, and then soon", async () => {
     const { asks, clock, settle, next } = asking({ lease: 100 });
     settle({ a: refused }, "unchanged");
     expect(next()).toBe(100);
@@ -198,7 +198,7 @@ describe("a failure", () => {
     expect(asks.due(undefined)).toBeUndefined();
   });
 
-  test("of a required secret added by a reload leads to a request a minute, of an optional one to none", () => {
+  test("a required secret that a reload added is requested once a minute, an optional one is not", () => {
     const { asks, settle, next } = asking();
     asks.secretsAre(["a", "b", "c", "d"], new Set(["a", "c"]));
     settle({ d: missing("d") }, "unchanged");
@@ -251,7 +251,7 @@ describe("an unpublished value", () => {
     expect(next()).toBe(Infinity);
   });
 
-  test("that can be published now is requested at once, and stays wanted until it is published", () => {
+  test("a value that can be published now is requested at once, and stays wanted until it is published", () => {
     const { asks, settle, next } = asking();
     asks.askNow(["b"]);
     expect([next(), asks.due(undefined), asks.isQuiet("b")]).toEqual([0, ["b"], false]);

@@ -203,7 +203,7 @@ describe("the store's answer", () => {
     expect(counts.checked).toBe(1);
   });
 
-  test("with identical bytes updates their version, and one with other bytes only after the publish", async () => {
+  test("identical bytes update their version, and other bytes only after the publish", async () => {
     const { store, run, held, directory } = await cycling();
     store.put("a", "a1");
     store.put("b", "b2");
@@ -238,14 +238,14 @@ describe("the store's answer", () => {
     expect(held.get("b")?.value.toString()).toBe("b1");
   });
 
-  test("that is a failure is logged, with the consequence for the secret", async () => {
+  test("a failure is logged, with the consequence for the secret", async () => {
     const { store, run, log } = await cycling();
     store.put("a", refused);
     await run();
     expect(log.at("warn")).toEqual(["fake: connection refused; the published values stay in use"]);
   });
 
-  test("after a reload that changes nothing: says why, first for the publish, then the store, then the rest", async () => {
+  test("a reload that changes nothing says why, first for the publish, then the store, then the rest", async () => {
     const { run, owed, store, last } = await cycling();
     await run("reload");
     expect(last()).toBe("fetched again: nothing has changed");
@@ -299,7 +299,7 @@ describe("a repair", () => {
     expect(existsSync(path("a"))).toBe(true);
   });
 
-  test("that fails is logged once, and tried again; after a failed publish it is not logged too", async () => {
+  test("a failed repair is logged once, and tried again; after a failed publish it is not logged too", async () => {
     const { cycle, path, owed, log, store, run } = await cycling();
     const unblock = block(path("a"));
     cycle.mend();
@@ -317,7 +317,7 @@ describe("a repair", () => {
     expect([owed.obstacles, owed.seconds, existsSync(path("a"))]).toEqual([[], Infinity, true]);
   });
 
-  test("that fails half-way is published again soon", async () => {
+  test("a repair that fails half-way is published again soon", async () => {
     const { cycle, path, owed, directory } = await cycling();
     for (const name of ["a", "b"]) rmSync(path(name));
     // Its stage with three files, the rename that decides, those of the state and of the first file.
@@ -376,7 +376,7 @@ describe("templates", () => {
     expect(file("t")).toBe("old a1");
   });
 
-  test("that are wrong keep their earlier version: a person must fix them, and reload", async () => {
+  test("wrong templates keep their earlier version: a person must fix them, and reload", async () => {
     const { run, writeTemplate, file, owed, log, store } = await cycling({ template: "old {{a}}" });
     writeTemplate("{{unknown}}");
     await run("reload");
@@ -394,7 +394,7 @@ describe("templates", () => {
     expect([file("t"), owed.obstacles]).toEqual(["new a2", []]);
   });
 
-  test("that cannot carry a value are read again with the next ones, and logged once", async () => {
+  test("a template that cannot carry a value is read again with the next ones, and logged once", async () => {
     const { run, writeTemplate, file, owed, log, store } = await cycling({ template: "old {{a}}" });
     writeTemplate("{{a}} {{b}}");
     store.put("b", "\0");
@@ -409,7 +409,7 @@ describe("templates", () => {
     expect([file("t"), owed.obstacles]).toEqual(["a1 b2", []]);
   });
 
-  test("that cannot be read now are read again without a reload", async () => {
+  test("a template that cannot be read now is read again without a reload", async () => {
     const { run, writeTemplate, file, publisher } = await cycling({ template: "old {{a}}" });
     writeTemplate("new {{a}}");
     const reloadTemplates = publisher.reloadTemplates.bind(publisher);
@@ -421,7 +421,7 @@ describe("templates", () => {
     expect(file("t")).toBe("new a1");
   });
 
-  test("that a stop interrupts are no error, but a bug is one", async () => {
+  test("a read that a stop interrupts is no error, but a bug is one", async () => {
     const { run, publisher, stop, log, owed } = await cycling({ template: "{{a}}" });
     publisher.reloadTemplates = () => Promise.reject(new TypeError("bug"));
     await expect(run("reload")).rejects.toThrow(TypeError);
@@ -432,7 +432,7 @@ describe("templates", () => {
     expect([await run("reload"), log.lines, owed.obstacles]).toEqual([undefined, [], []]);
   });
 
-  test("whose files cannot be compared are published again", async () => {
+  test("templates are published again when their files cannot be compared", async () => {
     const { run, publisher, log } = await cycling({ template: "{{a}}" });
     publisher.outdated = () => {
       throw new FatalError(74, "output: cannot read t: i/o error");
@@ -477,7 +477,7 @@ describe("a round", () => {
     expect([await end, store.fetches.length, file("a")]).toEqual([new Set(["a"]), fetches, "a2"]);
   });
 
-  test("that a stop cuts short reports no outage", async () => {
+  test("a round that a stop cuts short reports no outage", async () => {
     const { store, run, stop, log, problems } = await cycling();
     store.before = () => {
       store.down = refused;
@@ -531,7 +531,7 @@ test("damage that is mended at the second try is no obstacle any more", async ()
 });
 
 describe("a reload of templates", () => {
-  test("that went well is over: the next round reads none", async () => {
+  test("the next round after a reload that went well reads no templates", async () => {
     const { run, writeTemplate, file } = await cycling({ template: "old {{a}}" });
     writeTemplate("new {{a}}");
     await run("reload");

@@ -182,7 +182,7 @@ describe("an answer", () => {
     expect(await answered(value({ refreshAfter: Infinity }))).toMatchObject({ kind: "invalid" });
   });
 
-  test("that throws when read is that secret's failure, and nothing of it is shown", async () => {
+  test("an answer that throws when read is that secret's failure, and nothing of it is shown", async () => {
     const trap = {
       get status() {
         throw new Error("canary-5705");
@@ -206,7 +206,7 @@ describe("an answer", () => {
     });
   });
 
-  test("for an unrequested secret is dropped", async () => {
+  test("an answer for an unrequested secret is dropped", async () => {
     backend = {
       fetch: () =>
         Promise.resolve(
@@ -219,7 +219,7 @@ describe("an answer", () => {
     expect([...(await (await open()).fetch(["a"], never)).keys()]).toEqual(["a"]);
   });
 
-  test.each(["values", "an error", "something else"])("that comes too late with %s ends nothing", async (late) => {
+  test.each(["values", "an error", "something else"])("a late answer with %s ends nothing", async (late) => {
     let answer: (late: unknown) => void = () => undefined;
     const canary = Buffer.from("canary-5706");
     const trap = Object.defineProperty({}, "value", {

@@ -143,7 +143,7 @@ describe("a refused set", () => {
     expect(life.held.size).toBe(0);
   });
 
-  test("of a command that a reload removed is published", async () => {
+  test("a set is published after a reload has removed the command that refused it", async () => {
     const life = await rotating({ script: "exit 1" });
     await life.publish({ a: "a2", b: "b1" });
     life.rotation.take(null);
@@ -173,7 +173,7 @@ test("does nothing without an earlier process's report", async () => {
 });
 
 describe("a first set", () => {
-  test("that cannot be written ends the start, unless an earlier one exists", async () => {
+  test("a set that cannot be written ends the start, unless an earlier one exists", async () => {
     const life = await rotating();
     life.hold({ a: "a1", b: "b1" });
     await life.rotation.publishFirst(false, undefined, never);
@@ -198,7 +198,7 @@ describe("a first set", () => {
     expect([life.runs(), life.text("a")]).toEqual([0, "a1"]);
   });
 
-  test("that verify refuses leaves the earlier one, and is known to the next process; one that it takes is published", async () => {
+  test("a refused set leaves the earlier one, and the next process knows it; an accepted one is published", async () => {
     const life = await rotating({ script: STRICT });
     life.hold({ a: "a1", b: "b1" });
     await life.rotation.publishFirst(false, undefined, never);
@@ -260,7 +260,7 @@ describe("a value that does not fit its destination", () => {
     expect(life.owed.obstacles.join()).toContain("is a directory");
   });
 
-  test("and has not changed now: the set is refused, once", async () => {
+  test("a set with an unchanged value that does not fit is refused, once", async () => {
     const template = join(freshDirectory(), "t.mustache");
     writeFileSync(template, "{{b}}");
     const life = await rotating({ config: { templates: { t: { template } } } });

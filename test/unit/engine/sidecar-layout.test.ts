@@ -34,7 +34,7 @@ describe("a template that cannot carry a secret", () => {
     expect(life.restarts()).toBe(1);
   });
 
-  test("at a reload: is read when the store has text again, without another reload", async () => {
+  test("the template is read when the store has text again, without another reload", async () => {
     const { config, template } = templated("{{a}}");
     const life = await startSidecar({ config, store: new FakeStore({ a: "a1", b: "b1" }) });
     life.store.put("b", binary);
@@ -50,7 +50,7 @@ describe("a template that cannot carry a secret", () => {
     expect(life.notifier.last).not.toContain("stay in use");
   });
 
-  test("after a restart with a published set: the log says so, the set stays, and a reload does not end the sidecar", async () => {
+  test("the log says so after a restart, the published set stays, and a reload does not end the sidecar", async () => {
     const { config, template } = templated("{{a}}");
     const store = new FakeStore({ a: "a1", b: binary });
     const first = await startSidecar({ config, store });

@@ -146,7 +146,7 @@ describe("a stop", () => {
     expect(life.store.closed).toBe(true);
   });
 
-  test("that came before is no result", async () => {
+  test("a stop before the look is no result", async () => {
     const life = looking();
     await life.look();
     const stop = new AbortController();

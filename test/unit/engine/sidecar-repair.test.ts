@@ -100,7 +100,7 @@ describe("a disk that fails", () => {
     return { ...life, disk: new FailingDisk(root) };
   }
 
-  test("in the middle of a repair, without polls: the rest follows when the disk works again", async () => {
+  test("the rest of a repair follows when the disk works again, without polls, too", async () => {
     const { clock, directory, sidecar, file, notifier, disk, log } = await failing();
     for (const name of ["a", "b"]) rmSync(join(directory, name));
     // A directory, two files and the state; the rename that decides, that of the state, and that of the first file.

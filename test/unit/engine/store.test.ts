@@ -229,7 +229,7 @@ describe("limits how much a backend may return", () => {
 });
 
 describe("a watch", () => {
-  test("that ignores its signal does not keep the sidecar from ending", async () => {
+  test("a watch that ignores its signal does not keep the sidecar from ending", async () => {
     const { store } = await open({ watch: () => new Promise(() => undefined) });
     const stop = new AbortController();
     const watch = store.watch?.(() => undefined, stop.signal);
@@ -239,7 +239,7 @@ describe("a watch", () => {
     await store.watch?.(() => undefined, stop.signal);
     expect(stop.signal.aborted).toBe(true);
   });
-  test("that fails reports the backend's failure", async () => {
+  test("a failed watch reports the backend's failure", async () => {
     const { store } = await open({ watch: () => Promise.reject(new TypeError(canary)) });
     await expect(store.watch?.(() => undefined, never)).rejects.toMatchObject({
       name: "BackendError",

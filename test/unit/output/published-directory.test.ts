@@ -80,7 +80,7 @@ describe("a publish", () => {
       };
     }
 
-    test("that no state lists: publishes nothing, and keeps it", () => {
+    test("what no state lists is kept, and nothing is published", () => {
       const path = freshDirectory();
       const isThere = set(join(path, "a"), join(freshDirectory(), "elsewhere"));
       const attempt = () => {
@@ -96,7 +96,7 @@ describe("a publish", () => {
       expect(text(path, "a")).toBe("secret");
     });
 
-    test("that appears while a verify command runs: keeps it", () => {
+    test("what appears while a verify command runs is kept", () => {
       const path = freshDirectory();
       const staged = new PublishedDirectory(path).stage([file("a", "1")], {
         files: ["a"],
@@ -111,7 +111,7 @@ describe("a publish", () => {
       expect(visible(path)).toEqual(["a"]);
     });
 
-    test("that was ours: replaces it, and writes nothing elsewhere", () => {
+    test("what was ours is replaced, and nothing is written elsewhere", () => {
       const path = freshDirectory();
       publish(new PublishedDirectory(path), [file("a", "old")]);
       fs.rmSync(join(path, "a"));
@@ -134,7 +134,7 @@ describe("a publish", () => {
     expect(text(path, "a")).toBe("new");
   });
 
-  test("that drops a name keeps a stranger's later file there", () => {
+  test("a dropped name keeps a stranger's later file", () => {
     const path = freshDirectory();
     const output = new PublishedDirectory(path);
     publish(output, [file("a", "1"), file("b", "2")]);

@@ -158,7 +158,7 @@ describe("a stage", () => {
     expect(fs.lstatSync(life.path("a")).isFile()).toBe(true);
   });
 
-  test("of a first set is removed, and nothing is published, while a link's name is taken; later, the link waits", async () => {
+  test("a first set whose link's name is taken is removed, and nothing is published; later, the link waits", async () => {
     const links = freshDirectory();
     fs.writeFileSync(join(links, "a"), "mine");
     const life = await opened({ links });
@@ -333,7 +333,7 @@ describe("a file that cannot be read", () => {
     expect(life.inode("a")).not.toBe(inode);
   });
 
-  test("because of a bug causes an error", async () => {
+  test("a bug in reading a file causes an error", async () => {
     const life = await opened();
     life.publish();
     failing(life.path("a"), new TypeError("bug"));
@@ -479,7 +479,7 @@ describe("at the end without systemd", () => {
 describe("templates", () => {
   const values = bytes({ a: "a1", b: "b1" });
 
-  test("that were read again make another file until it is published", async () => {
+  test("a template that was read again makes another file until that is published", async () => {
     const { more, becomes } = template("old {{a}}");
     const life = await opened({ more });
     life.publish();
@@ -495,7 +495,7 @@ describe("templates", () => {
     expect([life.publisher.outdated(values), life.text("app.ini")]).toEqual([[], "new a1"]);
   });
 
-  test("that cannot carry a value leave that to the publish", async () => {
+  test("a template that cannot carry a value leaves that to the publish", async () => {
     const life = await opened({ more: template("{{a}}").more });
     life.publish();
     expect(life.publisher.outdated(bytes({ a: "\0", b: "b1" }))).toEqual([]);

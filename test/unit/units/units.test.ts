@@ -37,7 +37,7 @@ const sidecar = (config: object) => lines(units("hello", config).get("hello-secr
 const half = (config: object) => lines(units("hello", config).get("hello.service.d/50-hello-secrets.conf"));
 
 describe("the sidecar's unit", () => {
-  test("for a folder has no network, no capability to change owners, and sees no others' secrets", () => {
+  test("a sidecar of a folder has no network, no capability to change owners, and sees no others' secrets", () => {
     expect(sidecar({ secrets: { a: {} } })).toEqual(
       expect.arrayContaining([
         "Before=hello.service",
@@ -360,7 +360,7 @@ describe("a generated sidecar", () => {
     expect(ours.length).toBeGreaterThan(50);
   });
 
-  test("of the executable has the sandbox of executable.conf", () => {
+  test("the executable has the sandbox of executable.conf", () => {
     const conf = fs.readFileSync(new URL("../../../examples/systemd/executable.conf", import.meta.url), "utf8");
     write("hello", { secrets: { a: {} } });
     const [unit] = unitsOfFile("hello", { ...place(), isExecutable: true }) ?? [];
