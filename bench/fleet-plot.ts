@@ -1,6 +1,6 @@
 /**
  * npm run bench -- simulation: 10,000 sidecars over an hour with an outage in it, drawn beside the same fleet without
- * anything random (docs/how-to/vault-fleet.svg), and the figures that docs/how-to/vault.md tells of it.
+ * anything random (docs/explanation/vault-fleet.svg), and the figures that docs/explanation/load.md tells of it.
  */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ export async function simulation(): Promise<void> {
   console.log(figures("random phase and jitter, as the program has it", jittered));
   const fixed = await courseOf({ ...plan, jitter: false });
   console.log(figures("a fixed interval, nothing random", fixed));
-  const file = join(process.cwd(), "docs/how-to/vault-fleet.svg");
+  const file = join(process.cwd(), "docs/explanation/vault-fleet.svg");
   writeFileSync(file, drawing(jittered, fixed));
   console.log(`drawn: ${file}`);
 }

@@ -33,7 +33,7 @@ export default {
     config({ renderer: { rules } }) {
       for (const name of ["text", "code_inline"]) {
         const plain = rules[name];
-        rules[name] = (...context) => plain(...context).replaceAll("{{", "&#123;&#123;");
+        rules[name] = (...context) => withMessageCodes(plain(...context).replaceAll("{{", "&#123;&#123;"));
       }
     },
   },
@@ -59,6 +59,11 @@ function pagesIn(folder) {
 function item(path) {
   const [, title] = /^# (.*)$/m.exec(readFileSync(join(source, path), "utf8")) ?? [];
   return { text: (title ?? path).replaceAll("`", ""), link: `/${path.replace(/(index)?\.md$/, "")}` };
+}
+
+/** A narrow column would break the code of a message at its hyphen. */
+function withMessageCodes(html) {
+  return html.replaceAll(/\bF-[0-9A-Z]{5}\b/g, '<span class="message-code">$&</span>');
 }
 
 function isThere(path) {
