@@ -3,7 +3,7 @@
  * them.
  */
 import * as fs from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { eventually, forHelper, Place } from "./daemon.ts";
@@ -16,7 +16,7 @@ class Looks {
 
   constructor(more: Parameters<Place["config"]>[1] = {}, parent?: string) {
     this.place = new Place(parent);
-    this.runtime = this.place.path("app-secrets");
+    this.runtime = this.place.path("run/app-secrets");
     for (const end of ["", "-act/inbox", "-refresh/inbox", "-refresh/ways"])
       fs.mkdirSync(`${this.runtime}${end}`, { recursive: true });
     const output = { directory: join(this.runtime, "pub") };
@@ -65,6 +65,24 @@ class Looks {
 
   get state(): { readonly pending: unknown } {
     return JSON.parse(fs.readFileSync(join(this.runtime, "pub/.fetcher-state"), "utf8")) as { pending: unknown };
+  }
+
+  /** Where `unitMounts` keeps what it hides. */
+  get wholeRun(): string {
+    return this.place.path("whole-run");
+  }
+
+  /**
+   * A shell's commands that show the directories as the unit does: bound into an empty /run, so that no removal outside
+   * takes the mounts away.
+   */
+  get unitMounts(): string {
+    const [run, whole] = [dirname(this.runtime), this.wholeRun];
+    const bind = ["", "-act/inbox", "-refresh/inbox", "-refresh/ways"].map((end) => {
+      const name = `${basename(this.runtime)}${end}`;
+      return `mkdir -p ${run}/${name} && mount --bind ${whole}/${name} ${run}/${name}`;
+    });
+    return [`mkdir ${whole}`, `mount --bind ${run} ${whole}`, `mount -t tmpfs tmpfs ${run}`, ...bind].join(" && ");
   }
 
   /** What the unit that acts says when it has done what it was asked for. */
@@ -313,6 +331,21 @@ test.each([
 });
 
 needs("mount-namespace").test(
+  "ends properly when systemd removes its notes before it begins, though its own mounts still show them",
+  async () => {
+    const looks = new Looks();
+    await looks.start();
+    looks.place.put({ token: "two" });
+    const begin = `${looks.unitMounts} && rm -r ${looks.wholeRun}/app-secrets-refresh && exec "$@"`;
+    const wrapper = ["unshare", "--mount", "--propagation=private", "sh", "-c", begin, "sh"];
+    const { code, stderr } = await looks.process(["refresh"], {}, {}, wrapper).exit;
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain("stopped together with the sidecar");
+    expect(looks.published).toBe("one");
+  },
+);
+
+needs("mount-namespace").test(
   "whose sidecar stops while verify runs reports no trouble in its own mounts, which outlive the directories",
   async () => {
     const looks = new Looks();
@@ -321,9 +354,15 @@ needs("mount-namespace").test(
     looks.note();
     const [asked, go] = [looks.place.path("asked"), looks.place.path("go")];
     const command = ["sh", "-c", `touch ${asked}; until test -e ${go}; do sleep 0.05; done`];
-    const places = ["", "-act/inbox", "-refresh/inbox", "-refresh/ways"].map((end) => `${looks.runtime}${end}`);
-    const mounts = places.map((place) => `mount --bind ${place} ${place}`).join(" && ");
-    const wrapper = ["unshare", "--mount", "--propagation=private", "sh", "-c", `${mounts} && exec "$@"`, "sh"];
+    const wrapper = [
+      "unshare",
+      "--mount",
+      "--propagation=private",
+      "sh",
+      "-c",
+      `${looks.unitMounts} && exec "$@"`,
+      "sh",
+    ];
     const look = looks.process(["refresh"], { onChange: { verify: { command } } }, {}, wrapper);
     await eventually(`verify runs\n${look.stderr}`, () => fs.existsSync(asked) || !look.running);
     for (const suffix of ["", "-act", "-refresh"]) fs.rmSync(`${looks.runtime}${suffix}`, { recursive: true });
