@@ -4,7 +4,7 @@
 // The version is that of package.json, and CHANGELOG.md has a section for it with a date: `## 0.2.0 - 2026-12-01`.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 const { values: flags } = parseArgs({ options: { "no-tag": { type: "boolean" } } });
@@ -29,11 +29,8 @@ run(
   `${out}/${name}-${version}-source.tar.gz`,
   commit,
 );
-// The packages of distributions, where there is a script for them.
-if ("package" in scripts) {
-  run("npm", "run", "--silent", "package");
-  for (const file of readdirSync("dist.packages")) cpSync(`dist.packages/${file}`, `${out}/${file}`);
-}
+// The packages of distributions, where there is a script for them. dist.packages may have older ones.
+if ("package" in scripts) run("npm", "run", "--silent", "package", "--", "--out", out);
 
 const files = readdirSync(out).sort();
 const digests = files.map((file) => [

@@ -1,7 +1,7 @@
 /** scripts/release.mjs, in its own small repository: every released file is what was committed. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, afterEach, expect, test } from "vitest";
@@ -35,7 +35,8 @@ beforeEach(() => {
       name: "small",
       version: "1.2.0",
       files: ["a.txt"],
-      scripts: { package: "mkdir -p dist.packages; echo x >dist.packages/small.deb" },
+      // As scripts/package.mjs: --out DIRECTORY, in place of dist.packages.
+      scripts: { package: `pack() { mkdir -p "\${2-dist.packages}"; echo x >"\${2-dist.packages}/small.deb"; }; pack` },
     }),
   );
   write("a.txt", "a\n");
@@ -48,6 +49,9 @@ afterEach(() => {
 });
 
 test("creates tarballs, checksums, provenance, notes and a tag", () => {
+  // An older package of another processor.
+  mkdirSync(join(place, "dist.packages"));
+  write("dist.packages/small-arm64.deb", "old\n");
   const { status, stdout, stderr } = release();
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   expect(stdout).toContain("git push origin v1.2.0");
