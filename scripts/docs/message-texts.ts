@@ -124,7 +124,7 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "inotify refuses: most likely its limits are used up",
     cure: "raise the limit that the line names",
   },
-  "key … cannot be published: …": {
+  "key … cannot be published…: …": {
     cause: "a key of an `all` secret cannot be a file",
     cure: "rename it in the store, or list it separately",
   },

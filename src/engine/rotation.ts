@@ -31,8 +31,8 @@ export class RotationPublisher {
   /** A key of this process, so that a digest reveals nothing to others. */
   #key: Buffer | undefined;
   /** The warnings that are logged already. */
-  readonly #leftOut = new Map<string, string>();
-  readonly #refused = new Map<string, string>();
+  #leftOut: ReadonlyMap<string, string> = new Map();
+  #refused: ReadonlyMap<string, string> = new Map();
 
   constructor(verifyConfig: VerifyConfig | null, publisher: Publisher, held: HeldValues, owed: Owed, log: Log) {
     this.#verify = verifyConfig;
@@ -177,22 +177,15 @@ export class RotationPublisher {
 
   /** It is hard to find out why a service lacks a variable: so we say it, once. */
   #warnLeftOut({ warnings, refused }: StagedSet): void {
-    for (const [name, why] of refused) {
-      if (this.#refused.get(name) !== why) this.#log.warn(`key ${JSON.stringify(name)} cannot be published: ${why}`);
-      this.#refused.set(name, why);
-    }
-    const fresh = new Map<string, string[]>();
-    for (const [id, why] of warnings) {
-      if (this.#leftOut.get(id) !== why) fresh.set(why, [...(fresh.get(why) ?? []), id]);
-      this.#leftOut.set(id, why);
-    }
-    for (const [why, ids] of fresh) {
-      const [id = "", ...others] = ids;
-      const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
-      this.#log.warn(`secret ${JSON.stringify(id)} is in its file only, not in secrets.env${more}: ${why}`, {
-        secrets: ids,
+    for (const { why, names, more } of news(refused, this.#refused))
+      this.#log.warn(`key ${JSON.stringify(names[0])} cannot be published${more}: ${why}`);
+    for (const { why, names, more } of news(warnings, this.#leftOut))
+      this.#log.warn(`secret ${JSON.stringify(names[0])} is in its file only, not in secrets.env${more}: ${why}`, {
+        secrets: names,
       });
-    }
+    // Not those of before: a store can invent names for ever.
+    this.#refused = refused;
+    this.#leftOut = warnings;
   }
 
   /** Each refused set is news. */
@@ -215,4 +208,14 @@ export class RotationPublisher {
     for (const [id, value] of values) hmac.update(`${id}\0${value.length}\0`).update(value);
     return hmac.digest("base64");
   }
+}
+
+/** @returns the names that did not have this reason before, by reason. */
+function news(now: ReadonlyMap<string, string>, before: ReadonlyMap<string, string>) {
+  const fresh = new Map<string, string[]>();
+  for (const [name, why] of now) if (before.get(name) !== why) fresh.set(why, [...(fresh.get(why) ?? []), name]);
+  return Array.from(fresh, ([why, names]) => {
+    const more = names.length === 1 ? "" : ` (and ${names.length - 1} more)`;
+    return { why, names, more };
+  });
 }

@@ -321,4 +321,17 @@ describe("a secret published without its variable, or not at all,", () => {
       'key "b" cannot be published: another file has that name',
     ]);
   });
+
+  test("keys that a store invents are one line, and are forgotten with the set that has them", async () => {
+    const life = await rotating({ config: { secrets: { a: { all: true }, b: {} } } });
+    life.hold({ a: "{}", b: "b1" });
+    await life.rotation.publishFirst(false, undefined, never);
+    const strange = JSON.stringify(Object.fromEntries(Array.from({ length: 900 }, (_, index) => [`x/${index}`, "1"])));
+    const line = 'key "x/0" cannot be published (and 899 more): its name must not contain a slash';
+    await life.publish({ a: strange });
+    expect(life.log.at("warn")).toEqual([line]);
+    await life.publish({ a: "{}" });
+    await life.publish({ a: strange });
+    expect(life.log.at("warn")).toEqual([line, line]);
+  });
 });
