@@ -3,6 +3,9 @@
  * string.
  */
 
+/** Bytes of a value: a filter looks at each, and without a compiler for JavaScript a MiB takes a second. */
+export const MAX_FILTERED = 1024 * 1024;
+
 /** How a filter writes a value, and which bytes it cannot write. */
 interface Filter {
   readonly refuses?: { readonly bytes: readonly number[]; readonly why: string };
@@ -77,17 +80,33 @@ function isPadded(value: Buffer): boolean {
 
 /** @returns new bytes, which the caller overwrites. */
 export function filtered(name: string, value: Buffer): Buffer {
-  const { around = "", replace = () => undefined } = filters[name] ?? {};
-  const written = (byte: number) => replace(byte);
+  const { around = "" } = filters[name] ?? {};
+  const table = tableOf(name);
   let length = 2 * around.length;
-  for (const byte of value) length += written(byte)?.length ?? 1;
+  for (const byte of value) length += table[byte]?.length ?? 1;
   const content = Buffer.alloc(length);
   let at = content.write(around, 0, "latin1");
   for (const byte of value) {
-    const text = written(byte);
-    if (text === undefined) content[at++] = byte;
-    else at += content.write(text, at, "latin1");
+    const bytes = table[byte];
+    if (bytes === undefined) content[at++] = byte;
+    else for (const one of bytes) content[at++] = one;
   }
   content.write(around, at, "latin1");
   return content;
+}
+
+type Table = readonly (Uint8Array | undefined)[];
+const tables = new Map<string, Table>();
+
+/** What replaces each byte. */
+function tableOf(name: string): Table {
+  const known = tables.get(name);
+  if (known !== undefined) return known;
+  const { replace = () => undefined } = filters[name] ?? {};
+  const table = Array.from({ length: 256 }, (_, byte) => {
+    const text = replace(byte);
+    return text === undefined ? undefined : Uint8Array.from(Buffer.from(text, "latin1"));
+  });
+  tables.set(name, table);
+  return table;
 }

@@ -12,8 +12,13 @@ import { readPlain } from "../contract/plain-file.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 import { waitFor } from "../contract/bounded-wait.ts";
-import { filtered, filterNames, isFilter, refusalOf } from "./filters.ts";
+import { MAX_VALUES } from "../contract/limits.ts";
+import { filtered, filterNames, isFilter, MAX_FILTERED, refusalOf } from "./filters.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
+
+const MIB = 1024 * 1024;
+/** Bytes of one file. A template may name a value many times, and a filter makes it longer. */
+export const MAX_FILE = MAX_VALUES;
 
 type Parse = (template: string) => readonly Token[];
 /** A token of Mustache 4.2.0: kind, text or name, where it begins, where it ends, what is in the section. */
@@ -93,36 +98,81 @@ export class Template {
    * Puts values in without their trailing newlines, as in secrets.env. An empty one then counts as none.
    *
    * @param values id → bytes.
-   * @throws ValueError for a value that is not text.
+   * @throws ValueError for a value that is not text, or too large for the file.
    */
   render(values: ReadonlyMap<string, Buffer>): Buffer {
-    const made: Buffer[] = [];
-    const pieces = this.#pieces(this.#parts, values, made);
-    // Its own allocation, outside Node's shared pool.
-    const content = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
+    const pieces = new Pieces();
+    try {
+      this.#fill(pieces, this.#parts, values);
+      return pieces.joined();
+    } finally {
+      pieces.clear();
+    }
+  }
+
+  #fill(pieces: Pieces, parts: readonly Part[], values: ReadonlyMap<string, Buffer>): void {
+    for (const part of parts) {
+      if (part.kind === "text") {
+        pieces.add(part.bytes);
+        continue;
+      }
+      const value = withoutTrailingNewlines(values.get(part.id) ?? Buffer.alloc(0));
+      if (part.kind !== "value") {
+        if (value.length > 0 === (part.kind === "if")) this.#fill(pieces, part.parts, values);
+        continue;
+      }
+      this.#fillIn(pieces, part, value);
+    }
+  }
+
+  #fillIn(pieces: Pieces, { id, line, filter }: Part & { readonly kind: "value" }, value: Buffer): void {
+    if (filter !== undefined && value.length > MAX_FILTERED)
+      throw new ValueError(
+        id,
+        `it is larger than 1 MiB, the most that the filter in template ${this.#path} takes, line ${line}`,
+      );
+    const problem = problemOf(value) ?? (filter === undefined ? undefined : refusalOf(filter, value));
+    if (problem !== undefined)
+      throw new ValueError(id, `it ${problem}, which template ${this.#path} needs at line ${line}`);
+    if (filter === undefined) pieces.add(value);
+    else pieces.addOwn(filtered(filter, value));
+    if (pieces.length > MAX_FILE)
+      throw new ValueError(id, `with it, template ${this.#path} makes a file larger than ${MAX_FILE / MIB} MiB`);
+  }
+}
+
+/** What a file is made of. */
+class Pieces {
+  readonly #all: Buffer[] = [];
+  /** Those that a filter made. */
+  readonly #own: Buffer[] = [];
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  add(piece: Buffer): void {
+    this.#all.push(piece);
+    this.#length += piece.length;
+  }
+
+  addOwn(piece: Buffer): void {
+    this.#own.push(piece);
+    this.add(piece);
+  }
+
+  /** Its own allocation, outside Node's shared pool. */
+  joined(): Buffer {
+    const content = Buffer.alloc(this.#length);
     let at = 0;
-    for (const piece of pieces) at += piece.copy(content, at);
-    for (const piece of made) piece.fill(0);
+    for (const piece of this.#all) at += piece.copy(content, at);
     return content;
   }
 
-  /** @param made gets the pieces that a filter made, for the caller to overwrite. */
-  #pieces(parts: readonly Part[], values: ReadonlyMap<string, Buffer>, made: Buffer[]): readonly Buffer[] {
-    return parts.flatMap((part) => {
-      if (part.kind === "text") return [part.bytes];
-      const value = withoutTrailingNewlines(values.get(part.id) ?? Buffer.alloc(0));
-      if (part.kind !== "value")
-        return value.length > 0 === (part.kind === "if") ? this.#pieces(part.parts, values, made) : [];
-      const { filter } = part;
-      const problem = problemOf(value) ?? (filter === undefined ? undefined : refusalOf(filter, value));
-      if (problem === undefined && filter === undefined) return [value];
-      if (problem === undefined) {
-        const piece = filtered(filter ?? "", value);
-        made.push(piece);
-        return [piece];
-      }
-      throw new ValueError(part.id, `it ${problem}, which template ${this.#path} needs at line ${part.line}`);
-    });
+  /** Overwrites its own pieces. */
+  clear(): void {
+    for (const piece of this.#own) piece.fill(0);
   }
 }
 

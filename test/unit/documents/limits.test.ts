@@ -7,6 +7,8 @@ import { MAX_ANSWER, MAX_BATCH } from "../../../backends/aws/handler.ts";
 import { MAX_BODY } from "../../../backends/vault/transport.ts";
 import { MAX_DEPTH, MAX_NUMBER, MAX_PARTS } from "../../../src/contract/json.ts";
 import { MAX_TRAFFIC, MAX_VALUE, MAX_VALUES } from "../../../src/contract/limits.ts";
+import { MAX_FILTERED } from "../../../src/publish/filters.ts";
+import { MAX_FILE } from "../../../src/publish/template.ts";
 import { project } from "../../markdown.ts";
 
 const read = (path: string) => readFileSync(join(project, path), "utf8");
@@ -18,6 +20,8 @@ test("the table of limits", () => {
   expect(cells.slice(2)).toEqual([
     mib(MAX_VALUE),
     mib(MAX_VALUES),
+    mib(MAX_FILE),
+    mib(MAX_FILTERED),
     mib(MAX_BODY),
     mib(MAX_ANSWER),
     mib(MAX_BATCH),

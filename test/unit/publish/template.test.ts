@@ -139,6 +139,24 @@ test.each([
   expect(render(template, { a: "1", b: value })).toBe("x\n1");
 });
 
+test("a value that is named many times makes no file that fills the memory: the error names its secret", async () => {
+  const { template, path } = await load("{{a}}{{a}}{{a}}");
+  const values = new Map([["a", Buffer.alloc(30 << 20, "x")]]);
+  expect(() => template.render(values)).toThrow(
+    new ValueError("a", `with it, template ${path} makes a file larger than 64 MiB`),
+  );
+  expect(render(template, { a: "x" })).toBe("xxx");
+});
+
+test("a large value keeps no filter busy for minutes: the error names its secret", async () => {
+  const { template, path } = await load("\n{{ a | json }}");
+  const values = new Map([["a", Buffer.alloc(16 << 20, 0x01)]]);
+  expect(() => template.render(values)).toThrow(
+    new ValueError("a", `it is larger than 1 MiB, the most that the filter in template ${path} takes, line 2`),
+  );
+  expect(render(template, { a: "\x01".repeat(1 << 20) })).toHaveLength(6 * (1 << 20) + 3);
+});
+
 describe("permissions of a rendered file", () => {
   /** Octal mode, and the owner's numbers if it has any. */
   async function permissions(template: object, ids: string[], defaultMode = 0o444) {
