@@ -59,7 +59,7 @@ describe("before READY", () => {
   test("ends the start with 66 once the folder of a missing file has been quiet for half a minute", async () => {
     const place = new Place();
     place.put({ there: "one" });
-    place.age(29);
+    place.age(15);
     const exit = await place.start(place.config(["there", "absent"])).exit;
     expect(exit.code).toBe(66);
     const [waits, ends] = logLines(exit.stderr);
