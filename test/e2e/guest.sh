@@ -25,13 +25,28 @@ ended_within() { # tenths of a second
     sleep 0.1
   done
 }
+# Commands that have entered the guest: they are in its PID namespace, or about to be, but in no group of its own. systemd
+# stops every process before it kills it. nsenter(1) stops with its command, and then never reaps it, which the guest's
+# init would wait for until the machine ends.
+end_entered() {
+  own=$(readlink /proc/self/ns/pid)
+  for child in $(cat "/proc/$nspawn/task/"*/children 2>/dev/null); do
+    namespace=$(readlink "/proc/$child/ns/pid") || continue
+    [ "$namespace" != "$own" ] || continue
+    find /proc/[0-9]*/ns/pid_for_children -maxdepth 0 -printf '%p %l\n' 2>/dev/null | grep -F " $namespace" |
+      while IFS=/ read -r _ _ pid _; do
+        grep -q "/$name" "/proc/$pid/cgroup" || kill -KILL "$pid"
+      done 2>/dev/null
+  done
+}
 cleanup() {
   trap '' EXIT INT TERM HUP
   set +e
   if [ -n "$nspawn" ]; then
+    end_entered
     # The first SIGTERM asks the guest to power off, the second makes nspawn kill it. Killing nspawn first would leak it.
     kill -TERM "$nspawn" 2>/dev/null
-    ended_within 30 || { kill -TERM "$nspawn" 2>/dev/null; ended_within 20; }
+    ended_within 30 || { end_entered; kill -TERM "$nspawn" 2>/dev/null; ended_within 20; }
   fi
   for h in $hierarchies; do
     # No process is in these groups but nspawn, the guest's init and what it started.

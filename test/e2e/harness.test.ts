@@ -135,6 +135,17 @@ if (tree !== undefined) {
       expect(traces(name)).toEqual([]);
     });
 
+    test("after stop, although a command that has entered the guest goes on", async () => {
+      const guest = await Guest.boot({ tree });
+      const name = guest.system.name ?? "";
+      // With a child, as a shell has one.
+      const entered = guest.run("sleep 987655; true", { timeout: 600 }).then(String, String);
+      await guest.until("it runs", async () => (await guest.text("pgrep -fc '^sleep 98765[5]'")) === "1");
+      await guest.stop();
+      expect(traces(name)).toEqual([]);
+      expect(await entered).toMatch(/SIGKILL|exit code 137/);
+    });
+
     test("after the tests were killed", async () => {
       const [name, command] = guestCommand({ tree });
       // Stands for the test process: the guest must end although this one cannot do anything any more.
