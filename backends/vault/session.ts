@@ -8,6 +8,12 @@ import type { Auth, Settings } from "./settings.ts";
 import { type Token, tokenOf, unknownToken } from "./token.ts";
 import { LoginRetries } from "./login-retries.ts";
 
+/**
+ * Seconds. After a boot an agent that has not logged in yet may have left its last token in the file, which has ended
+ * meanwhile.
+ */
+const REPLACED_AFTER = 30;
+
 export interface Answered {
   readonly body: Body;
   readonly token: Token;
@@ -148,8 +154,11 @@ export class Session {
       const why = "is not valid (any more), or may neither read this nor look itself up";
       // What programs print around it: `VAULT_TOKEN=`, quotes, the JSON of a login.
       const isDressed = /["'{=]/.test(refused.text ?? "");
-      const hint = isDressed ? ": more than the token seems to be in that file" : "";
-      throw new BackendError("denied", `the token in ${this.#auth.tokenPath} ${why}${hint}`);
+      const hint = isDressed
+        ? "more than the token seems to be in that file"
+        : "put a new one there, or correct its policy";
+      const text = `the token in ${this.#auth.tokenPath} ${why}: ${hint}`;
+      throw new BackendError("denied", text, undefined, isDressed ? undefined : REPLACED_AFTER);
     }
     // Other requests were refused with it, too, and one of them may be getting a token that serves them all.
     if (this.#getting !== undefined) await this.#getting;

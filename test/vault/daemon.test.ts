@@ -91,12 +91,22 @@ onEachServer("the sidecar with a real server", [], (product) => {
     const daemon = await start().ready();
     await server.write("auth/token/revoke", { token: readFileSync(place.path("token"), "utf8") });
     await daemon.says(
-      /the token in \S+ is not valid \(any more\), or may neither read this nor look itself up; the published values stay in use$/,
+      /the token in \S+ is not valid \(any more\), or may neither read this nor look itself up: put a new one there, or correct its policy; the published values stay in use$/,
     );
     expect(place.read("db")).toBe(first);
     const last = await put("2");
     writeFileSync(place.path("token"), await token());
     await published(last);
+  });
+
+  test("a start waits for the token that an agent will put in the place of its last one", async () => {
+    const value = await put("1");
+    await server.write("auth/token/revoke", { token: readFileSync(place.path("token"), "utf8") });
+    const daemon = start();
+    await daemon.says(/the token in \S+ is not valid \(any more\), .*; trying again$/);
+    writeFileSync(place.path("token"), await token());
+    await daemon.ready();
+    expect(place.read("db")).toBe(value);
   });
 
   test("shows token and values in no log at any level, no argument and no variable of the process", async () => {

@@ -142,7 +142,7 @@ onEachServer("login at a real server", [], (product) => {
     await server.write("auth/token/revoke", { token: first });
     expect(await vault.outage("db")).toMatchObject({
       kind: "denied",
-      message: `the token in ${tokenPath} is not valid (any more), or may neither read this nor look itself up`,
+      message: `the token in ${tokenPath} is not valid (any more), or may neither read this nor look itself up: put a new one there, or correct its policy`,
     });
     await file("token", await token());
     expect(await textOf(vault, "db")).toBe(secret);

@@ -157,7 +157,7 @@ describe("a stand-in server", () => {
   test("reports a 403 without another token as a refusal", async () => {
     expect(await failing((_, response) => saying(response, 403))).toEqual({
       kind: "denied",
-      message: `the token in ${tokenPath} is not valid (any more), or may neither read this nor look itself up`,
+      message: `the token in ${tokenPath} is not valid (any more), or may neither read this nor look itself up: put a new one there, or correct its policy`,
     });
   });
 
