@@ -65,6 +65,8 @@ export async function look(parts: LookParts, before: Memory, stop: AbortSignal):
     if (!isAborted(stop)) targets.resume(found);
   } else {
     held.restore(found.values, PUBLISHED_BEFORE);
+    // Which of them an earlier look could not publish is not known.
+    if (before.unpublished !== null) owed.toPublish([...found.values.keys()]);
     targets.resume(found);
     // A look always reads the configuration and the templates, so they may differ from what is published.
     if (publisher.outdated(held.bytes).length > 0) owed.templatesAre("changed", !targets.none);

@@ -192,9 +192,12 @@ export class Owed {
     const seconds = this.#asks.settle(round, this.#publishFailures);
     this.#publishAt = result === "failed" ? this.#clock.monotonic() + seconds * 1e6 : Infinity;
     this.#askForLeftBehind(round);
-    // The store is back at what is published.
-    if (result === "unchanged" && this.#unpublished.every((id) => problemOf(outcomes.get(id)) === undefined))
-      this.published();
+    // Where the store is back at what is published. Of what it was not asked for, or does not give, we know nothing.
+    const isBack = (id: string) =>
+      outcomes.has(id) && !round.changes.has(id) && problemOf(outcomes.get(id)) === undefined;
+    this.#unpublished = this.#unpublished.filter((id) => !isBack(id));
+    const isDone = result === "unchanged" || typeof result !== "string";
+    if (isDone && this.#unpublished.length === 0) this.published();
   }
 
   #askForLeftBehind({ outcomes, changes, result }: Round): void {
@@ -208,11 +211,17 @@ export class Owed {
       if (result === "refused" || (isPublished && !result.has(id))) this.#leftBehind.add(id);
   }
 
-  /** All that is held is in the files. */
+  /** All that the store has is in the files. */
   published(): void {
     this.#unpublished = [];
+    this.filesPublished();
+  }
+
+  /** All that is held is in the files, but perhaps not the newest values of the store. */
+  filesPublished(): void {
     this.#templates = undefined;
     this.#settings = false;
+    if (this.#unpublished.length > 0) return;
     this.#refused = undefined;
     this.obstruct("publish", undefined);
   }

@@ -82,6 +82,7 @@ export class RotationPublisher {
         const why = await this.#whyRefused(staged, values, signal);
         if (why !== undefined) {
           if (isAborted(signal)) return "failed";
+          this.#owed.toPublish(changed);
           this.#refuse(this.#digest(values), why);
           return "kept";
         }
@@ -91,6 +92,7 @@ export class RotationPublisher {
       return "published";
     } catch (error) {
       if (changed === undefined || !(error instanceof FatalError || error instanceof ValueError)) throw error;
+      this.#owed.toPublish(changed);
       this.#fail(error.message);
       return "failed";
     }
@@ -111,7 +113,8 @@ export class RotationPublisher {
     const values = new Map(this.#held.bytes);
     for (const [id, { value }] of changes) values.set(id, value);
     const digest = this.#digest(values);
-    this.#owed.toPublish([...changes.keys()]);
+    // Without a change, other files of the same values are due, and what could not be published before still is not.
+    if (changes.size > 0) this.#owed.toPublish([...changes.keys()]);
     if (this.#owed.isRefused(digest) && !again) return "refused";
     try {
       const staged = this.#publisher.stage(values, act);
@@ -130,7 +133,8 @@ export class RotationPublisher {
       return "failed";
     }
     for (const [id, fetched] of changes) this.#held.set(id, fetched);
-    this.#owed.published();
+    if (changes.size > 0) this.#owed.published();
+    else this.#owed.filesPublished();
     return new Set(changes.keys());
   }
 

@@ -110,6 +110,12 @@ test("leaves a set that verify refused to the next look, which neither tries nor
   const again = await life.look(memory);
   expect([again.memory, runs(), life.file("a")]).toEqual([memory, 1, "a1"]);
   expect(life.log.at("error")).toEqual([why]);
+  // A silent store says nothing about it.
+  life.store.down = refused;
+  const silent = await life.look(again.memory);
+  expect([silent.memory?.unpublished, silent.memory?.refusal]).toEqual([why, memory?.refusal]);
+  life.store.down = undefined;
+  expect([(await life.look(silent.memory)).memory, runs(), life.file("a")]).toEqual([memory, 1, "a1"]);
   // Without the memory it would be tried.
   await life.look();
   expect([runs(), life.file("a")]).toEqual([2, "a2"]);
