@@ -57,7 +57,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
   // Nothing that this process makes is for others, until its mode is set.
   const umask = process.umask(0o077);
   if (argv[0] === "run") return await runCommand(argv.slice(1), umask);
-  if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION);
+  if (argv[0] === "status") return (await import("./cli/status.ts")).showStatus(argv.slice(1), FETCHER_VERSION, log);
   if (argv[0] === "reload") return await reloadDaemon(argv.slice(1));
   forgetOtherUnit(process.env, isTerminal(0));
   if (argv[0] === "units") return (await import("./cli/units.ts")).printUnits(argv.slice(1), openTerminal().out);

@@ -62,6 +62,10 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "a command cannot read or write a file, and the cause is unknown (74)",
     cure: "look at that path, with the user that ran the command",
   },
+  "status: …; sidecars that do not run may be missing here": {
+    cause: "this user may not read the directory of the configurations",
+    cure: "run it as root",
+  },
   "…; the sidecar tries again": {
     cause: "the system refuses a call (no descriptors left, no memory), and the details are unknown",
     cure: "raise the limit that the line names (`LimitNOFILE=`), or free what it lacks; fetcher tries again by itself",

@@ -63,11 +63,18 @@ function directoriesIn(parent: string): readonly string[] {
 /** Seconds that systemd has to answer. */
 const PATIENCE = 15;
 
-/** @throws FatalError 69 where systemd does not answer. */
-export async function sidecarsOf(scope: Scope, facts: ReadonlyMap<string, Facts>): Promise<readonly SidecarStatus[]> {
+/**
+ * @param report gets one line where the directory of the configurations cannot be read.
+ * @throws FatalError 69 where systemd does not answer.
+ */
+export async function sidecarsOf(
+  scope: Scope,
+  facts: ReadonlyMap<string, Facts>,
+  report: (line: string) => void,
+): Promise<readonly SidecarStatus[]> {
   const directory = scope.configDirectory;
   const place = { directory, isTaken: (unit: string) => isTakenOnThisHost(unit, scope) };
-  const files = new Map(namesIn(directory, () => undefined).map((name) => [sidecarUnitOf(name, place), name]));
+  const files = new Map(namesIn(directory, report).map((name) => [sidecarUnitOf(name, place), name]));
   const names = [...new Set([...files.keys(), ...facts.keys(), ...(await instances(scope))])];
   const units = await show(names, scope);
   return names

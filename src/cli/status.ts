@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { systemScope, userScope } from "../config/scope.ts";
 import { unitOf } from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError, UnfitFile, UsageError } from "../contract/errors.ts";
+import type { Log } from "../runtime/log.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { factsIn, type SidecarStatus, sidecarsOf } from "./sidecars.ts";
 import { serviceNameOf } from "./service-name.ts";
@@ -14,11 +15,15 @@ import { openTerminal } from "./terminal.ts";
 /** Where systemd makes the directories of sidecars; the NixOS module for files uses its own. */
 const RUNTIME_DIRECTORIES = ["/run", "/run/secret-files"];
 
-/** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all; --user: a user's. @param version ours. */
-export async function showStatus(argv: readonly string[], version: string): Promise<ExitCode> {
+/** @param argv NAME of /etc/fetcher/NAME.json, or of a service or a sidecar; none: all; --user: a user's. @param version ours. @param log for what the list may lack. */
+export async function showStatus(argv: readonly string[], version: string, log: Pick<Log, "warn">): Promise<ExitCode> {
   const { names, json, metrics, user } = parseStatus(argv);
   const scope = user ? userScope() : systemScope;
-  const all = await sidecarsOf(scope, factsIn(user ? [scope.runtimeRoot] : RUNTIME_DIRECTORIES));
+  let unreadable = "";
+  const all = await sidecarsOf(scope, factsIn(user ? [scope.runtimeRoot] : RUNTIME_DIRECTORIES), (line) => {
+    unreadable = line;
+  });
+  if (unreadable !== "" && all.length === 0) throw new FatalError(ExitCode.denied, `status: ${unreadable}`);
   const sidecars = names.length === 0 ? all : all.filter((one) => names.some((name) => isCalled(one, name)));
   for (const word of names)
     if (!sidecars.some((one) => isCalled(one, word))) {
@@ -26,11 +31,13 @@ export async function showStatus(argv: readonly string[], version: string): Prom
         serviceNameOf(word),
         all.map(({ name }) => name),
       );
+      if (unreadable !== "") throw new FatalError(ExitCode.denied, `status: ${unreadable}`);
       throw new FatalError(
         ExitCode.missing,
         `status: ${JSON.stringify(word)}: no sidecar or service has this name${hint}`,
       );
     }
+  if (unreadable !== "") log.warn(`status: ${unreadable}; sidecars that do not run may be missing here`);
   const { out, color, columns } = openTerminal();
   if (metrics === undefined)
     out(

@@ -1,5 +1,5 @@
 /** `fetcher units` prints what the generator makes. A link in a generator directory starts fetcher as the generator. */
-import { accessSync, constants, existsSync, realpathSync, writeFileSync } from "node:fs";
+import { accessSync, constants, realpathSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ExitCode, FatalError, UsageError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
@@ -56,9 +56,18 @@ export function namesIn(
 function nameIn(directory: string, word: string): string {
   const name = serviceNameOf(word);
   const file = join(directory, `${name}.json`);
-  if (existsSync(file)) return name;
+  // One that we may not see is read, which says so.
+  if (!isMissing(file)) return name;
   const known = filesIn(directory, () => undefined);
   throw new FatalError(ExitCode.missing, `units: ${file} does not exist${didYouMean(name, known)}`);
+}
+
+function isMissing(file: string): boolean {
+  try {
+    return statSync(file, { throwIfNoEntry: false }) === undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** The directory where generators put their units. */

@@ -4,6 +4,7 @@ import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
 import { readPlain } from "../contract/plain-file.ts";
 import { joinPath } from "../contract/settings.ts";
+import { parseOnce, TwiceInJson } from "./one-value.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
 
@@ -31,28 +32,19 @@ export async function readText(file: string): Promise<string> {
   return withoutByteOrderMark(bytes).toString("utf8");
 }
 
-/** @param file the source of the text. @throws FatalError (78) where it is not JSON. */
+/** @param file the source of the text. @throws FatalError (78) where it is not JSON, or has a key twice. */
 export async function parseJson(json: string, file: string): Promise<unknown> {
   try {
-    return JSON.parse(json) as unknown;
-  } catch {
-    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${await whereNotJson(json)}`);
-  }
-}
-
-/**
- * JSON.parse's own message quotes the text, which may hold a secret that was put in the wrong place, and often has no
- * position. So another parser, loaded only now, finds the position.
- */
-async function whereNotJson(json: string): Promise<string> {
-  const { parse: parseWithPositions } = await import("@humanwhocodes/momoa");
-  try {
-    parseWithPositions(json, { mode: "json" });
+    return parseOnce(json);
   } catch (error) {
-    const { line, column } = error as { line?: unknown; column?: unknown };
-    if (typeof line === "number" && typeof column === "number") return ` at line ${line}, column ${column}`;
+    if (error instanceof TwiceInJson)
+      throw new FatalError(
+        ExitCode.config,
+        `configuration: ${file} has ${error.key} twice in one object, the second time at ${error.place}: keep one of them`,
+      );
+    const { whyNotJson } = await import("./not-json.ts");
+    throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${whyNotJson(json)}`);
   }
-  return "";
 }
 
 /** @returns the settings, replaced or extended by those of `--set`. @throws ConfigError */

@@ -6,7 +6,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
 import { type CommandOptions, runCommand } from "../contract/helper-command.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
+import { didYouMean } from "../contract/nearest.ts";
 import { sidecarsFor, unescaped, unitOf, withoutSuffix } from "../config/unit-names.ts";
+import { namesIn } from "./generator.ts";
 
 /** Settings that are about the life of the daemon, or would make the check share a directory with it. */
 const NOT_OF_A_CHECK =
@@ -160,7 +162,14 @@ async function unitFor(name: string, scope: Scope): Promise<{ readonly unit: str
       return { unit, text: shown.stdout };
   }
   const tried = candidates.slice(0, -1).map(withoutSuffix).join(", ");
-  throw new FatalError(ExitCode.config, `check: no unit of a sidecar for ${JSON.stringify(name)}: looked for ${tried}`);
+  const hint = didYouMean(
+    name,
+    namesIn(scope.configDirectory, () => undefined),
+  );
+  throw new FatalError(
+    ExitCode.missing,
+    `check: no unit of a sidecar for ${JSON.stringify(name)}: looked for ${tried}${hint}`,
+  );
 }
 
 /** The lines of [Service] of a unit and its drop-ins, in order: an empty value cancels what came before. */

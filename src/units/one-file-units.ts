@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
 import { type Scope, systemScope } from "../config/scope.ts";
+import { parseOnce, TwiceInJson } from "../config/one-value.ts";
 import * as names from "../config/unit-names.ts";
 import { errnoCode, errnoText, ExitCode, FatalError, UnfitFile } from "../contract/errors.ts";
 import { type RenderOptions, unitsOf } from "./render.ts";
@@ -106,8 +107,13 @@ export function readJson(file: string): unknown {
     throw new FatalError(ExitCode.config, `cannot be read: ${errnoText(errnoCode(error))}`);
   }
   try {
-    return JSON.parse(text);
-  } catch {
+    return parseOnce(text);
+  } catch (error) {
+    if (error instanceof TwiceInJson)
+      throw new FatalError(
+        ExitCode.config,
+        `has ${error.key} twice in one object, at ${error.place}: keep one of them`,
+      );
     throw new FatalError(ExitCode.config, `is not JSON: see fetcher --check=config --config ${file}`);
   }
 }

@@ -120,7 +120,9 @@ describe("a file that is not JSON", () => {
   const broken = `{\n  "backend": "folder",\n  "config": { "password": "${CANARY}" "secretsDir" }\n}`;
 
   test("reports line and column, and does not quote the text", async () => {
-    expect(await refusal(broken)).toMatch(/config\.json is not JSON at line 3, column 4\d$/);
+    expect(await refusal(broken)).toMatch(
+      /config\.json is not JSON at line 3, column 4\d: a comma is missing before this$/,
+    );
   });
   test.each([
     ["empty", ""],

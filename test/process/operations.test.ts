@@ -195,8 +195,14 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       expect((await machine.start({ ...machine.config(), secrets: wrong }).exit).code).toBe(78);
       expect((await machine.start({ ...machine.config(), onchange: {} }).exit).code).toBe(78);
       expect((await machine.start({ ...machine.config(), output: { directory: "/tmp" } }).exit).code).toBe(78);
-      expect((await machine.start("{ no JSON").exit).code).toBe(78);
-      for (const status of [/^configuration: secrets\.db_password\.mode/, /^configuration: onchange/, /is not JSON/])
+      expect((await machine.start("{ # one").exit).code).toBe(78);
+      expect((await machine.start(`{ "secrets": {},${"\n".repeat(8)}  "secrets": {} }`).exit).code).toBe(78);
+      for (const status of [
+        /^configuration: secrets\.db_password\.mode/,
+        /^configuration: onchange/,
+        /is not JSON/,
+        /twice/,
+      ])
         await machine.shows(status);
       fs.rmSync(machine.place.path("config.json"));
       const absent = machine.place.spawn(["--config", machine.place.path("config.json")]);

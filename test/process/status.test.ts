@@ -16,7 +16,7 @@ function host(sidecars: number, systemctl: string) {
     ...{ PATH: `${place.path("bin")}:${process.env["PATH"] ?? ""}`, FETCHER_LOG_FORMAT: undefined },
     ...{ HOME: place.root, XDG_CONFIG_HOME: place.path("config"), XDG_RUNTIME_DIR: place.path("runtime") },
   };
-  return { place, status: (...words: readonly string[]) => place.run(["status", "--user", ...words], { env }) };
+  return { place, env, status: (...words: readonly string[]) => place.run(["status", "--user", ...words], { env }) };
 }
 
 /** As `systemctl show` prints it, with a problem of 500 letters. */
@@ -63,4 +63,51 @@ test("names the directory for a user's files to a user without a sidecar", async
   const { place, status } = host(0, allFailed);
   const directory = place.path("config/fetcher");
   expect((await status()).stdout).toBe(`no sidecar of yours: ${directory} has no file, and none runs\n`);
+});
+
+test("a directory that cannot be read is not taken for an empty one", async () => {
+  const { place, status } = host(0, allFailed);
+  const directory = place.path("config/fetcher");
+  fs.rmdirSync(directory);
+  fs.writeFileSync(directory, "");
+  const line = `status: cannot read ${directory}: not a directory (ENOTDIR)`;
+  for (const words of [[], ["app0"], ["--json"], ["--metrics"]])
+    expect(await status(...words), words.join(" ")).toMatchObject({ code: 77, stdout: "", stderr: `error: ${line}\n` });
+  // What runs has left its facts.
+  const facts = {
+    ...{
+      program: "0.2.0",
+      unit: null,
+      services: ["app1.service"],
+      backend: "folder",
+      state: "ready",
+      secrets: 1,
+      wanted: 1,
+    },
+    ...{ startedAt: "", checkedAt: null, nextLookAt: null, leaseEndsAt: null, failingSince: null, problem: null },
+    ...{ rotations: 0, publishedAt: null, actions: 0, actionsFailed: 0 },
+  };
+  fs.mkdirSync(place.path("runtime/app1-secrets"), { recursive: true, mode: 0o700 });
+  fs.writeFileSync(place.path("runtime/app1-secrets/.fetcher-facts"), JSON.stringify(facts));
+  expect(await status()).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^app1 /m) as string,
+    stderr: `warning: ${line}; sidecars that do not run may be missing here\n`,
+  });
+  expect(await status("app0")).toMatchObject({ code: 77, stdout: "", stderr: `error: ${line}\n` });
+});
+
+test("all commands end alike where no service has the name, and offer the nearest", async () => {
+  const { place, env, status } = host(1, allFailed);
+  const answers = [
+    await status("ap0"),
+    await place.run(["check", "--user", "ap0"], { env }),
+    await place.run(["units", "--user", "ap0"], { env }),
+  ];
+  for (const answer of answers)
+    expect(answer).toMatchObject({
+      code: 66,
+      stdout: "",
+      stderr: expect.stringContaining('; did you mean "app0"?') as string,
+    });
 });

@@ -111,7 +111,9 @@ export const configurations = target({
       else {
         expectOurs(error);
         // Text that is not JSON has no options yet.
-        expect((error as FatalError).message).toMatch(/^configuration: \S+ is not JSON( at line \d+, column \d+)?$/);
+        expect((error as FatalError).message).toMatch(
+          /^configuration: \S+ (is not JSON( at line \d+, column \d+)?(: .*)?|has ".*" twice in one object, .*)$/,
+        );
       }
     }
   },

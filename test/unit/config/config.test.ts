@@ -315,8 +315,20 @@ describe("the file", () => {
   test.each([
     [`{"backend": "folder",\n  "secrets": {"a": ${canary}}}`, " at line 2, column "],
     [`{"backend": "${canary}`, " at line 1, column "],
-    ["", " at line 1, column "],
+    ["", ": the file is empty"],
+    [" \n", ": the file is empty"],
     ['{"a": 1} trailing', " at line 1, column "],
+    ['// the backend\n{"a": 1}', " at line 1, column 1: comments are not allowed"],
+    ['{"a": /* one */ 1}', " at line 1, column 7: comments are not allowed"],
+    ['{"a": 1}\n# end', " at line 2, column 1: comments are not allowed"],
+    ['{"a": [1,\n]}', " at line 2, column 1: remove the comma before this"],
+    [`{"a": "${canary}",\n}`, " at line 2, column 1: remove the comma before this"],
+    [`{"a": "${canary}"\n "b": 1}`, " at line 2, column 2: a comma is missing before this"],
+    [`{"a": true\n "b": 1}`, " at line 2, column 2: a comma is missing before this"],
+    [`{'a': '${canary}'}`, ' at line 1, column 2: put names and texts into "double quotes"'],
+    [`backend: ${canary}\n`, ' at line 1, column 1: put names and texts into "double quotes"'],
+    [`{"a": "${canary}"`, " at line 1, column 20: the file ends too early"],
+    [`{"a": "${canary}\nb"}`, " at line 1, column 19: write \\n for a line break in a text, and \\t for a tab"],
   ])("a file that is not JSON is refused with the place, without the text: case %#", async (json, place) => {
     const file = join(freshDirectory(), "c.json");
     writeFileSync(file, json);
@@ -324,5 +336,29 @@ describe("the file", () => {
     const message = await load(file);
     expect(message).toContain(`configuration: ${file} is not JSON${place}`);
     expect(message).not.toContain(canary);
+  });
+
+  test.each([
+    [`{"secrets": {"a": {}},\n "secrets": {"${canary}": {}}}`, '"secrets"', "line 2, column 2"],
+    [`{"secrets": {"a": {"mode": "0400",\n  "mode": "${canary}"}}}`, '"mode"', "line 2, column 3"],
+    [`{"a": [{"b": 1}, {"b": "}", "\\u0062": "${canary}"}]}`, '"\\u0062"', "line 1, column 29"],
+  ])(
+    "that says one thing twice is refused with the name, because the first would not count: case %#",
+    async (json, key, place) => {
+      const file = join(freshDirectory(), "c.json");
+      writeFileSync(file, json);
+      expect(await load(file)).toBe(
+        `configuration: ${file} has ${key} twice in one object, the second time at ${place}: keep one of them`,
+      );
+    },
+  );
+
+  test("a file may use one name in several objects", async () => {
+    const file = join(freshDirectory(), "c.json");
+    writeFileSync(
+      file,
+      '{"backend": "static", "secrets": {"a": {"mode": "0400"}, "b": {"mode": "0400", "file": "\\":{\\"mode"}}}',
+    );
+    expect(await load(file)).toBe("accepted");
   });
 });

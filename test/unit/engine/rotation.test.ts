@@ -194,16 +194,16 @@ describe("a start with an earlier published set", () => {
     await life.ready();
     const why = "the new secrets are not published: the verify command exited with 7";
     life.store.down = refused;
-    await life.clock.until(() => life.notifier.last?.includes("connection refused") === true, 600);
+    await life.clock.until(() => life.notifier.last.includes("connection refused"), 600);
     await life.clock.advance(120);
     expect(life.notifier.last).toContain(why);
     life.store.down = undefined;
-    await life.clock.until(() => life.notifier.last?.includes("connection refused") === false, 600);
+    await life.clock.until(() => !life.notifier.last.includes("connection refused"), 600);
     expect(life.notifier.last).toContain(why);
     // It is asked about the old set, too, whose files the settings may have changed.
     expect([life.runs(), life.file("a"), life.log.at("error")]).toEqual([2, "a1", [why]]);
     life.store.put("a", "a1");
-    await life.clock.until(() => life.notifier.last?.includes(why) === false, 600);
+    await life.clock.until(() => !life.notifier.last.includes(why), 600);
   });
 
   test("publishes an accepted set, and the service gets its action", async () => {
