@@ -28,7 +28,19 @@ fetcher --print-schema > /etc/fetcher/fetcher.schema.json
 Flags win over the file: \`--backend\`; \`--set KEY=VALUE\`, which sets \`config.KEY\` (dots descend, JSON values count as
 JSON); \`--output DIR\` for \`output.directory\`, then without links; ids as arguments, which are added to \`secrets\`.
 
-\`output\` is required by the daemon (or \`--output\`). \`--check\` needs none, and \`--once\` without \`--output\` makes a fresh
+## A file without \`output\`
+
+For [one file for each service](../how-to/one-file.md), \`/etc/fetcher/NAME.json\` without \`output\`, these defaults differ from those below:
+
+| option | default |
+| --- | --- |
+| \`service\` | \`NAME.service\` |
+| \`backend\` | \`folder\` |
+| \`config.secretsDir\` | \`/etc/fetcher/NAME/secrets\` |
+| \`config.reloadOnChange\` | \`true\` if the file has \`onChange\`, or \`"resident": "on-change"\`; otherwise \`false\` |
+| \`output.directory\` | \`/run/NAME-secrets/pub\` |
+
+Any other file needs \`output\` for the daemon (or \`--output\`). \`--check\` needs none, and \`--once\` without \`--output\` makes a fresh
 directory.
 `;
 

@@ -117,6 +117,7 @@ function configuration(version: string): string[] {
       "DESCRIPTION",
       text(
         "A JSON object. An unknown key is an error, reported with its full path. Durations are in seconds. `ID` stands for the id of a secret: one component of a path, at most 255 bytes. Every option exists since 0.1.0 unless its text says otherwise.",
+        "In /etc/fetcher/NAME.json without `output`, from which systemd makes the units, some defaults differ: `service` is NAME.service, `backend` is `folder`, `config.secretsDir` is /etc/fetcher/NAME/secrets, `output.directory` is /run/NAME-secrets/pub, and `config.reloadOnChange` is `true` if the file has `onChange`.",
         "`fetcher --check=config --config` *FILE* checks a file without asking a store. `fetcher --print-schema` prints a JSON Schema for editors, which `$schema` may name.",
       ),
     ),

@@ -1,6 +1,6 @@
 /** The instructions in docs/ for each store, followed as written, in a guest that is thrown away. */
 import { dirname } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { blocksOf, blockWith, codeUnder, numbered } from "../markdown.ts";
 import { programPath } from "../programs.ts";
 import { needs, type Requirement } from "../requirements.ts";
@@ -8,19 +8,19 @@ import type { Guest } from "./guest.ts";
 import { onEachGuest } from "./guests.ts";
 
 const etc = "/etc/systemd/system";
-const sidecar = "fetcher@hello.service";
-const password = "/tmp/db_password";
+const sidecar = "hello-secrets.service";
+const generator = "/etc/systemd/system-generators/fetcher";
+const hello = `[Service]
+ExecStart=/bin/sh -c 'echo "my password has $$\{#db_password} letters"; exec sleep infinity'
+`;
+/** What the services of the pages say. */
+const letters = (value: string) => `my password has ${value.length} letters`;
 
 onEachGuest("the documentation of the stores", (guest) => {
-  beforeEach(async () => {
-    await guest.run(
-      `cd ${guest.project}/examples/systemd && mkdir -p /etc/fetcher ${etc} && cp -r fetcher@.service hello.service hello.service.d ${etc}/`,
-    );
-  });
   afterEach(async () => {
     await guest.run(
       `systemctl stop hello ${sidecar}; systemctl reset-failed hello ${sidecar}
-       rm -rf /etc/fetcher ${etc}/hello.service ${etc}/hello.service.d ${etc}/fetcher@*; systemctl daemon-reload`,
+       rm -rf /etc/fetcher ${generator} ${etc}/hello.service ${etc}/${sidecar}.d; systemctl daemon-reload`,
       { check: false, timeout: 60 },
     );
   });
@@ -28,18 +28,15 @@ onEachGuest("the documentation of the stores", (guest) => {
   test("docs/how-to/credentials.md: moves a secret from a plain file to one that only this host can decrypt, and changes it", async () => {
     const page = "docs/how-to/credentials.md";
     const [first = "", anew = ""] = blocksOf(page, "sh").map(({ code }) => code);
-    const [configuration = ""] = blocksOf(page, "json").map(({ code }) => code);
     const commands = numbered(first);
-    expect(commands).toHaveLength(4);
-    await guest.write("/etc/fetcher/hello.json", configuration);
+    expect(commands).toHaveLength(5);
     await guest.write("/root/db_password.txt", "first", 0o600);
     for (const command of commands) await type(guest, command);
-    await untilSeen(guest, "first");
-    expect((await guest.inUnit("hello", "cat /tmp/greeting")).stdout).toBe("hello");
+    await untilSaid(guest, `hello, ${letters("first")}`);
     expect(await guest.exists("/root/db_password.txt")).toBe(false);
-    await guest.write("/root/db_password.txt", "second", 0o600);
+    await guest.write("/root/db_password.txt", "second-one", 0o600);
     await type(guest, anew);
-    await untilSeen(guest, "second");
+    await untilSaid(guest, letters("second-one"));
     await guest.run(["rm", "-r", "/etc/credstore.encrypted"]);
   });
 
@@ -56,7 +53,8 @@ onEachGuest("the documentation of the stores", (guest) => {
   };
 
   test("docs/how-to/commands.md: this file tries every recipe", () => {
-    expect([...new Set(blocksOf(recipes, "sh").map(({ heading }) => heading))]).toEqual(Object.keys(programs));
+    const [use, ...others] = new Set(blocksOf(recipes, "sh").map(({ heading }) => heading));
+    expect([use, others]).toEqual(["Use an example", Object.keys(programs)]);
   });
 
   for (const [title, required] of Object.entries(programs))
@@ -75,17 +73,13 @@ onEachGuest("the documentation of the stores", (guest) => {
           await type(guest, commands);
           // An agent that is left outside of the sandbox would do the work that is tried inside.
           await guest.run("gpgconf --kill gpg-agent", { env: config.config.environment ?? {}, check: false });
-          const whole = { service: "hello.service", output: { directory: "/run/hello-secrets/pub", links: "/tmp" } };
-          await guest.write("/etc/fetcher/hello.json", JSON.stringify({ ...whole, ...config }));
+          await guest.write("/etc/fetcher/hello.json", configuration);
+          await guest.write(`${etc}/hello.service`, hello);
           if (dropIn !== undefined) await guest.write(`${etc}/${sidecar}.d/command.conf`, dropIn);
           const since = await guest.journalCursor();
-          await type(guest, "systemctl daemon-reload && systemctl start hello");
-          await untilSeen(guest, "the password");
-          await guest.until(
-            "the variable",
-            async () => await guest.journal("hello", { after: since }),
-            (said) => said.includes("and 12 are in the variable"),
-          );
+          for (const code of codeUnder(recipes, "Use an example", "sh")) await type(guest, code);
+          await untilSaid(guest, letters("the password"), since);
+          expect((await guest.read("/run/hello-secrets/pub/db_password")).trimEnd()).toBe("the password");
           expect(await guest.journal(sidecar, { after: since })).not.toContain("the password");
         } finally {
           // The kernel's keyring is not the guest's own.
@@ -144,12 +138,12 @@ onEachGuest("the documentation of the stores", (guest) => {
       );
       for (const command of commands.slice(0, -1)) {
         const said = await type(guest, exported + command, env);
-        if (command.includes("--check")) expect(said).toContain("prod/hello");
+        if (command.includes("fetcher add")) expect(said).toContain("prod/hello");
         expect(said).not.toContain("first");
       }
-      await untilSeen(guest, "first");
+      await untilSaid(guest, letters("first"));
       await type(guest, exported + (commands.at(-1) ?? ""), env);
-      await untilSeen(guest, "second");
+      await untilSaid(guest, letters("second-one"));
     },
     300_000,
   );
@@ -157,20 +151,14 @@ onEachGuest("the documentation of the stores", (guest) => {
 
 /** Types it as root in root's directory. @returns what it wrote */
 async function type(guest: Guest, command: string, env: Readonly<Record<string, string>> = {}): Promise<string> {
-  const installed = command.replaceAll("$(npm root -g)/secrets-sidecar", guest.project);
-  return await guest.text(`set -e; cd /root\n${installed}`, { env, timeout: 90 });
+  return await guest.text(`set -e; cd /root\n${command}`, { env, timeout: 90 });
 }
 
-async function seen(guest: Guest): Promise<string> {
-  return (await guest.inUnit("hello", ["cat", password])).stdout.trimEnd();
-}
-
-/** A service is "started" once its process exists: it may not be in its own namespaces yet. */
-async function untilSeen(guest: Guest, value: string): Promise<void> {
+async function untilSaid(guest: Guest, text: string, after?: string): Promise<void> {
   await guest.until(
-    `hello reads ${value}`,
-    async () => await seen(guest),
-    (text) => text === value,
+    `hello says ${text}`,
+    async () => await guest.journal("hello", after === undefined ? {} : { after }),
+    (said) => said.includes(text),
     { timeout: 60 },
   );
 }

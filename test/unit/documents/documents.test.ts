@@ -45,8 +45,10 @@ test("docs/reference/exit-statuses.md has a row for every exit status of the pro
 
 test("docs/how-to/aws.md: skipping a step leaves no other one without its directory", () => {
   const steps = numbered(blockWith("docs/how-to/aws.md", "sh", "# 1.").code);
-  const into = steps.map((step) => [...step.matchAll(/(?:^cat >|^cp \S.* |\/dev\/stdin )(\/\S*)\//gm)]);
-  expect(into.map((directories) => directories.length)).toEqual([0, 0, 2, 1, 0, 1, 0]);
+  // The directory of units is every machine's.
+  const isMade = ([, directory]: RegExpExecArray) => directory !== "/etc/systemd/system";
+  const into = steps.map((step) => [...step.matchAll(/(?:^cat >|\/dev\/stdin )(\/\S*)\//gm)].filter(isMade));
+  expect(into.map((directories) => directories.length)).toEqual([0, 0, 2, 0, 0, 0, 0]);
   for (const [index, step] of steps.entries())
     for (const [, directory = ""] of into[index] ?? []) expect(step).toMatch(new RegExp(`mkdir -p .*${directory}\\b`));
 });
