@@ -38,7 +38,7 @@ test("leaves nothing in memory of a program that prints more than a secret may h
     fs.rmSync(runs);
     await daemon.says(/answers again/, from);
   }
-  // Of 8 times 16 MiB. The executable's engine keeps the last of them (docs/how-to/executable.md).
+  // Of 8 times 16 MiB. The executable's engine keeps the last of them (docs/explanation/runtimes.md).
   expect(privateMemory(daemon.pid) - before).toBeLessThan(runsOnNode ? 8 : 24);
 });
 
