@@ -201,6 +201,7 @@ const unit: UnitState = {
   canReload: true,
   refusesRestart: false,
   unmet: undefined,
+  isStopped: false,
   leftInactiveAt: 0,
   leftActiveAt: 0,
   mainStartedAt: 0,

@@ -252,7 +252,8 @@ export class OneTarget {
 
   /** Whether an action made it fail, and it is untouched since. */
   #isBroken(state: UnitState): boolean {
-    if (state.activeState !== "failed" || this.#lastAction === undefined || this.#actedFor === 0) return false;
+    if (state.activeState !== "failed" || state.isStopped) return false;
+    if (this.#lastAction === undefined || this.#actedFor === 0) return false;
     const after = (state.enteredInactiveAt - this.#lastAction) / 1e6;
     return after >= 0 && after < RIGHT_AFTER;
   }
@@ -325,9 +326,9 @@ export class OneTarget {
     const request = this.#requests;
     const revives = before.activeState === "failed";
     const what = revives ? "start" : this.#onChange.action;
+    const [lastAction, actedFor] = [this.#lastAction, this.#actedFor];
     this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
-    const lastAction = this.#lastAction;
     // Set before the log says it: a reader of the log may ask at once how the action ended.
     this.#lastAction = clock.monotonic();
     this.#say(`${what} of ${this.unit} is in progress`);
@@ -335,6 +336,10 @@ export class OneTarget {
     this.#waitingSince = undefined;
     const result = await this.#job(before, signal);
     const after = await systemd.show(this.unit, signal);
+    const hasStarted = after !== undefined && after.leftInactiveAt > before.leftInactiveAt;
+    const isDisplaced = result.displaced === true && !hasStarted;
+    // There was no action. What is due depends on what the other job does to the target.
+    if (isDisplaced) [this.#lastAction, this.#actedFor] = [lastAction, actedFor];
     // A wait for a target that is being stopped too, or restarted after us, would never end. The mark stays.
     if (isAborted(signal)) {
       await this.#lastWord(what);
@@ -342,12 +347,13 @@ export class OneTarget {
     }
     if (after !== undefined) this.#starts.note(after);
     const { done, failed } = this.#counts;
-    if (after?.activeState === "failed") {
+    if (isDisplaced) await clock.sleep(this.#giveWay(), signal);
+    else if (after?.activeState === "failed") {
       this.#counts = { done: done + 1, failed: failed + 1 };
       this.#settle(request, true);
       this.#say(`${this.unit} failed after the ${what}`);
       log.error(`${this.unit} failed after the ${what} (see systemctl status ${this.unit})`);
-    } else if (result.ok || (after !== undefined && after.leftInactiveAt > before.leftInactiveAt)) {
+    } else if (result.ok || hasStarted) {
       this.#counts = { done: done + 1, failed };
       this.#settle(request, true);
       const down =
@@ -355,10 +361,6 @@ export class OneTarget {
       this.#say(down);
       if (down === undefined) log.info(`${this.unit}: ${what} done`);
       else log.warn(down);
-    } else if (result.displaced === true) {
-      // There was no action. What is due depends on what the other job does to the target.
-      this.#lastAction = lastAction;
-      await clock.sleep(this.#giveWay(), signal);
     } else {
       await clock.sleep(this.#retry(result.detail), signal);
       // systemd's SIGTERM may end systemctl before it reaches this process.

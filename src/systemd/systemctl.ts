@@ -24,6 +24,8 @@ export interface UnitState {
   readonly mainStartedAt: number;
   /** When it last became inactive or failed. */
   readonly enteredInactiveAt: number;
+  /** It has failed because a stop killed one of its commands: `ExecReload=`, `ExecStartPre=`. */
+  readonly isStopped: boolean;
   /** A start, stop or reload of it is queued or under way. */
   readonly hasJob: boolean;
   /** Automatic restarts since the last manual start. */
@@ -85,6 +87,9 @@ const properties = [
   "NRestarts",
   "StartLimitIntervalUSec",
   "StartLimitBurst",
+  "ExecStartPre",
+  "ExecStartPost",
+  "ExecReload",
 ] as const;
 
 /** @param ours the runtime directory in which the sidecar publishes, for a process that is not the sidecar. */
@@ -178,12 +183,19 @@ export function parseShow(output: string, unit = "", ours?: string): UnitState |
     leftActiveAt: Number(values.get("ActiveExitTimestampMonotonic") ?? 0),
     mainStartedAt: Number(values.get("ExecMainStartTimestampMonotonic") ?? 0),
     enteredInactiveAt: Number(values.get("InactiveEnterTimestampMonotonic") ?? 0),
+    isStopped: values.get("Result") === "signal" && killedByStop.test(output),
     hasJob: Number(values.get("Job") ?? 0) > 0,
     restarts: Number(values.get("NRestarts") ?? 0),
     startLimitInterval: parseTimeSpan(values.get("StartLimitIntervalUSec") ?? "0"),
     startLimitBurst: Number(values.get("StartLimitBurst") ?? 0),
   };
 }
+
+/**
+ * systemd counts SIGTERM as a good end of a main process, but not of these commands: then a stop makes the unit fail.
+ * (As 252 to 257 show them. Where a command takes too long, `Result=timeout`.)
+ */
+const killedByStop = /^Exec(?:StartPre|StartPost|Reload)=.* ; code=killed ; status=15\/TERM \}$/m;
 
 function unmetBy(values: ReadonlyMap<string, string>): string | undefined {
   // ConditionResult= is `no` then, too (252, 257).

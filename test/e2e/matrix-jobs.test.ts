@@ -65,6 +65,39 @@ onEachGuest("jobs of the service", (guest) => {
       { source },
     );
 
+    for (const [command, action] of [
+      ["ExecReload", "reload"],
+      ["ExecStartPre", "restart"],
+    ] as const)
+      scenario(
+        guest,
+        `${title}: a stop while ${command}= of a ${action} is running ends both, though systemd calls that a failure`,
+        async (pairOf) => {
+          const name = `${action}-killed-${word}`;
+          const wait = `while test -e /run/hold-${name}; do touch /run/runs-${name}; sleep 0.05; done`;
+          const onChange = { settle: 0, minInterval: 0, action };
+          const pair = await pairOf({
+            name,
+            config: { onChange },
+            target: { service: [`${command}=/bin/sh -c '${wait}'`] },
+          });
+          await pair.start();
+          await hold(guest, pair);
+          await pair.put("token", "two");
+          await guest.until("the command runs", () => guest.exists(`/run/runs-${name}`));
+          const stopped = guest.run(["systemctl", "stop", pair.target], { timeout: 180 });
+          // For these, a sidecar would start a service again that its action broke.
+          await pair.put("token", "three");
+          await stopped;
+          await release(guest, pair);
+          await pair.untilState(pair.sidecar, "inactive");
+          expect(await pair.state(pair.target)).toBe("failed");
+          expect(await pair.said()).toHaveLength(1);
+          expect(await pair.journal()).not.toContain("newer secrets are there");
+        },
+        { source },
+      );
+
     scenario(
       guest,
       `${title}: a manual restart in progress covers a rotation too: one start, with the new value`,

@@ -201,6 +201,7 @@ export class FakeSystemd implements Systemd {
       canReload: false,
       refusesRestart: false,
       unmet: undefined,
+      isStopped: false,
       leftInactiveAt: clock.monotonic() - 60e6,
       leftActiveAt: 0,
       mainStartedAt: clock.monotonic() - 60e6,

@@ -108,6 +108,13 @@ describe("a stopping sidecar", () => {
     expect(await action.brokenNow(never)).toEqual({ hasNewer: false, hasJob: false });
   });
 
+  test("does not count a target as broken that failed because a stop killed one of its commands", async () => {
+    const { rotate, action, systemd } = fragile();
+    await rotate();
+    systemd.state = { ...systemd.state, isStopped: true };
+    expect(await action.brokenNow(never)).toBeUndefined();
+  });
+
   test.each([
     ["no action was ever done", 0, 0],
     ["the last action is minutes ago", 1, 130],

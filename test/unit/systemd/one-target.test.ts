@@ -477,6 +477,20 @@ describe("another job of the target comes first", () => {
     expect(log.at("warn", "error")).toEqual([]);
   });
 
+  test("a stop that kills its ExecReload=, so that it fails: no error, and nobody starts it again", async () => {
+    const { clock, systemd, publish, action, log } = target({ canReload: true }, { action: "reload" });
+    systemd.refusals.push({ ok: false, displaced: true, detail: "Job for app.service canceled." });
+    publish();
+    await settled();
+    systemd.fail();
+    systemd.state = { ...systemd.state, isStopped: true };
+    await clock.advance(90);
+    expect(systemd.jobs.map(({ what }) => what)).toEqual(["reload app.service"]);
+    expect([action.idle, action.counts]).toEqual([true, { done: 0, failed: 0 }]);
+    expect(log.at("error")).toEqual([]);
+    expect(await action.brokenNow(new AbortController().signal)).toBeUndefined();
+  });
+
   test("a cancelled stop: the action is done, logged once, without waiting for minInterval", async () => {
     const { clock, systemd, publish, action, log } = target({}, { minInterval: 300 });
     systemd.refusals.push(displaced, displaced, displaced);

@@ -51,6 +51,7 @@ describe("systemctl show", () => {
       canReload: true,
       refusesRestart: false,
       unmet: undefined,
+      isStopped: false,
       leftInactiveAt: 7_654_000,
       leftActiveAt: 7_653_000,
       mainStartedAt: 7_654_321,
@@ -82,6 +83,20 @@ describe("systemctl show", () => {
     ["ConditionResult=yes\nResult=exit-code\n", { unmet: undefined }],
   ])("reads what prevents a restart of a service: %j", (more, state) => {
     expect(parseShow(`${shown}${more}`)).toMatchObject(state);
+  });
+  test.each([
+    ["ExecReload", "signal", "killed", "15/TERM", true],
+    ["ExecStartPre", "signal", "killed", "15/TERM", true],
+    ["ExecStartPre", "timeout", "killed", "15/TERM", false],
+    ["ExecReload", "exit-code", "exited", "15", false],
+    ["ExecStartPre", "signal", "killed", "11/SEGV", false],
+    ["ExecStart", "signal", "killed", "15/TERM", false],
+  ])("sees whether a stop killed a command of it: %s, %s, %s %s", (command, result, code, status, isStopped) => {
+    // As 252 and 257 print it.
+    const line = `${command}={ path=/bin/sh ; argv[]=/bin/sh -c x ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=9 ; code=${code} ; status=${status} }`;
+    const other = line.replace(/code=.*/, "code=exited ; status=0 }");
+    for (const lines of [`${line}\n${other}`, `${other}\n${line}`])
+      expect(parseShow(`${shown}Result=${result}\n${lines}\n`)).toMatchObject({ isStopped });
   });
   test("reads a unit that does not exist (no service properties)", () => {
     expect(
@@ -202,7 +217,7 @@ describe("a request to systemctl", () => {
   });
 
   test("show: leaves properties unknown that it does not ask for", async () => {
-    const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\nConditionTimestampMonotonic=7\n`;
+    const all = `${shown.replace("RemainAfterExit=no", "RemainAfterExit=yes")}FragmentPath=/nowhere\nRefuseManualStop=yes\nConditionResult=no\nConditionTimestampMonotonic=7\nResult=signal\nExecReload={ path=/x ; code=killed ; status=15/TERM }\n`;
     // Like the real one, it prints only what is asked for.
     const { calls } = fakeSystemctl(`while IFS= read -r line; do
       case ",\${2#--property=}," in *",\${line%%=*},"*) echo "$line" ;; esac
