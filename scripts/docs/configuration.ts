@@ -7,7 +7,7 @@ const head = `# Configuration
 
 Made by \`npm run docs\` from the schemas that the program checks a configuration with.
 
-\`fetcher --config FILE\` reads JSON, in UTF-8 (a byte order mark counts for nothing). An unknown key is an error, reported with its full path. Durations are in seconds.
+\`fetcher --config FILE\` reads JSON, in UTF-8 (with or without a byte order mark). An unknown key is an error, reported with its full path. Durations are in seconds.
 \`ID\` stands for the id of a secret: one component of a path, at most 255 bytes. Every option exists since 0.1.0 unless
 its text says otherwise. On NixOS the modules write this file: [options.md](options.md).
 
@@ -17,9 +17,7 @@ fetcher --check=config --config FILE
 
 checks it without asking any store.
 
-An editor shows what options there are, and what they mean, where the file begins with
-\`"$schema": "/etc/fetcher/fetcher.schema.json"\` and that is what the program prints (the package has it as
-\`dist/fetcher.schema.json\`):
+An editor shows the options and their meaning if the file begins with \`"$schema": "/etc/fetcher/fetcher.schema.json"\`. This writes the schema there:
 
 \`\`\`sh
 fetcher --print-schema > /etc/fetcher/fetcher.schema.json
@@ -53,9 +51,9 @@ names are the same are both left out, with a warning, also while one of them is 
 and loaders (\`PATH\`, \`LD_PRELOAD\`, \`NODE_OPTIONS\` …) need an explicit \`env\`; those that a shell cannot set (\`UID\`,
 \`RANDOM\` …) are errors.
 
-It is for shells and systemd alone. \`docker run --env-file\` takes the quotes for a part of the value, and readers of \`.env\` files (dotenv in
-its languages, Compose) each read a quote inside of them otherwise: for those a template with the filter \`line\` or \`dotenv\` makes the file
-([templates.md](../how-to/templates.md)).
+Only shells and systemd read this file as it is meant. \`docker run --env-file\` takes the quotes for a part of the value, and readers of \`.env\` files (dotenv
+in its languages, Compose) do not agree on quotes inside a value. For those, make the file with a [template](../how-to/templates.md) and the filter \`line\` or
+\`dotenv\`.
 `;
 
 export async function configurationPage(): Promise<string> {
@@ -74,7 +72,7 @@ export async function configurationPage(): Promise<string> {
     ...programSections.flatMap((section) => [`## ${section.title}`, table(section)]),
     envFile,
     "## Backends",
-    "Another one is a module of your own: [writing-a-backend.md](../how-to/writing-a-backend.md).",
+    "You can add one of your own: [writing a backend](../how-to/writing-a-backend.md).",
     ...backends.flat(),
   ];
   return format(parts.join("\n\n"), { parser: "markdown", printWidth: 120 });
