@@ -74,7 +74,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
   if (isLooking) return await look(commandLine);
   switch (commandLine.mode) {
     case "help":
-      openTerminal().out(helpText);
+      openTerminal().out(helpText());
       return ExitCode.ok;
     case "version":
       openTerminal().out(`fetcher ${FETCHER_VERSION}\n`);
@@ -109,7 +109,7 @@ async function runCommand(argv: readonly string[], umask: number): Promise<ExitC
     umask,
     environment,
     help: () => {
-      openTerminal().out(helpText);
+      openTerminal().out(helpText());
     },
     openLog: (level, isDaemon) => (log = openLog(level, lineStyle(format, environment, isDaemon))),
     live: async (config, output, hooks, stop) => {

@@ -1,7 +1,5 @@
 /** What the backends on plain files share: reading, outages of the directory, and hints. */
-import fs from "node:fs";
 import { dirname } from "node:path";
-import { promisify } from "node:util";
 import * as v from "valibot";
 import {
   BackendError,
@@ -12,12 +10,11 @@ import {
   type SecretRequest,
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
+import { statOf } from "../../src/contract/file-calls.ts";
 import { text } from "../../src/contract/settings.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
 import { failure, hanging, readFiles, unlessHanging, wipe } from "./read.ts";
 import type { FileWatch } from "./watch.ts";
-
-const stat = promisify(fs.stat);
 
 /** How often to read a directory that keeps changing, before reporting that. */
 const ATTEMPTS = 5;
@@ -143,8 +140,8 @@ class SecretDirectory {
     const top = this.#store.directory.replace(/\/+$/, "");
     let least = Infinity;
     for (let directory = dirname(path); directory.length >= top.length; directory = dirname(directory)) {
-      const stats = await stat(`${directory}/.`).catch(() => undefined);
-      const age = stats === undefined ? Infinity : (Date.now() - stats.mtimeMs) / 1000;
+      const stats = await statOf(`${directory}/.`).catch(() => undefined);
+      const age = stats === undefined ? Infinity : (Date.now() - Number(stats.mtimeMs)) / 1000;
       // A time in the future is from another clock.
       if (age >= -1) least = Math.min(least, age);
       if (directory === "/") break;
@@ -164,7 +161,7 @@ class SecretDirectory {
     const { directory } = this.#store;
     try {
       // With the dot, a file in place of the directory gives ENOTDIR.
-      const stats = await stat(joinFile(directory, "."), { bigint: true });
+      const stats = await statOf(joinFile(directory, "."));
       return { identity: `${stats.dev}:${stats.ino}`, changed: stats.ctimeNs };
     } catch (error) {
       if (errnoCode(error) === "ENOENT") return undefined;

@@ -2,9 +2,9 @@
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import fs from "node:fs";
 import { dirname } from "node:path";
-import { promisify } from "node:util";
 import { BackendError, type Outcome } from "../../src/contract/backend.ts";
 import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
+import { realPathOf, statOf } from "../../src/contract/file-calls.ts";
 import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
 import { late, unlessAborted, waitFor } from "../../src/contract/bounded-wait.ts";
@@ -24,10 +24,6 @@ const PAUSES = [2, 5, 10, 20, 40, 80];
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
 const TOO_LARGE = `larger than ${MAX_VALUE / 1024 / 1024} MiB`;
-
-const stat = promisify(fs.stat);
-// The native one: Node's own looks at each component of the path separately, and a swap may come between two of them.
-const realpath = promisify(fs.realpath.native);
 
 /** What was read, and what `stat` of its path must still say for it to be whole and of the same generation. */
 interface Sight {
@@ -126,8 +122,8 @@ export function hanging(path: string): BackendError {
 async function placesOf(paths: Iterable<string>): Promise<string> {
   const places = Array.from(paths, async (path) => {
     try {
-      const place = await realpath(path);
-      const { dev, ino } = await stat(dirname(place), { bigint: true });
+      const place = await realPathOf(path);
+      const { dev, ino } = await statOf(dirname(place));
       return `${place}\0${dev}:${ino}`;
     } catch {
       // A file that comes and goes says nothing about the others.
@@ -256,7 +252,7 @@ function identify(stats: fs.BigIntStats): string {
 
 async function identityOf(path: string): Promise<string | undefined | null> {
   try {
-    return identify(await stat(path, { bigint: true }));
+    return identify(await statOf(path));
   } catch (error) {
     return errnoCode(error) === "ENOENT" ? undefined : null;
   }

@@ -1,9 +1,5 @@
 /** Walks paths as the kernel does, and notes every step: watching all steps shows when a path leads elsewhere. */
-import fs from "node:fs";
-import { promisify } from "node:util";
-
-const lstat = promisify(fs.lstat);
-const readlink = promisify(fs.readlink);
+import { linkOf, lstatOf } from "../../src/contract/file-calls.ts";
 
 /** path_resolution(7): the kernel follows 40 links and gives up. */
 const MAX_LINKS = 40;
@@ -77,9 +73,9 @@ async function* walk(path: string, look: (path: string) => Promise<Found>) {
 
 async function lookAt(path: string): Promise<Found> {
   try {
-    const stats = await lstat(path, { bigint: true });
+    const stats = await lstatOf(path);
     if (stats.isDirectory()) return { kind: "directory", identity: `${stats.dev}:${stats.ino}` };
-    if (stats.isSymbolicLink()) return { kind: "link", target: await readlink(path) };
+    if (stats.isSymbolicLink()) return { kind: "link", target: await linkOf(path) };
   } catch {
     // It does not exist, or we may not look: the way ends here, and a change of this name may open it.
   }

@@ -1,8 +1,8 @@
 /** The command line of fetcher(8). */
-import { parseArgs } from "node:util";
 import type { ConfigFlags } from "../config/config-file.ts";
 import { ExitCode, exitMeanings, UsageError } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
+import { parseWords } from "./parse-words.ts";
 import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "../runtime/log.ts";
 
 export type Mode = "daemon" | "once" | "check" | "check-config" | "print-schema" | "help" | "version";
@@ -33,7 +33,8 @@ export const commandTexts: readonly (readonly [words: string, text: string])[] =
   ["fetcher act --config FILE", "act on requests in --actions DIR, for a sidecar that may not act"],
 ];
 
-const commands = commandTexts.flatMap(([words]) => /^fetcher ([a-z]+)/.exec(words)?.[1] ?? []);
+/** The first word of each. A function, as `helpText` is: a daemon needs neither. */
+const commandWords = () => commandTexts.flatMap(([words]) => /^fetcher ([a-z]+)/.exec(words)?.[1] ?? []);
 
 /** Each option, and its text in --help and the manual page. */
 export const optionTexts: readonly (readonly [option: string, text: string])[] = [
@@ -52,7 +53,7 @@ export const optionTexts: readonly (readonly [option: string, text: string])[] =
   ["--version", "the version"],
 ];
 
-export const helpText = `Usage: ${usage.join(`\n${" ".repeat(15)}`)}
+export const helpText = (): string => `Usage: ${usage.join(`\n${" ".repeat(15)}`)}
 
 Fetches the secrets of one service, publishes them as files and secrets.env, and
 keeps watching for changes. For NAME.service systemd starts it as NAME-secrets.service,
@@ -71,7 +72,7 @@ export function spelledOut(argv: readonly string[]): readonly string[] {
   const [first, second = ""] = argv;
   if (first === "version" && argv.length === 1) return ["--version"];
   if (first !== "help" || argv.length > 2) return argv;
-  return commands.includes(second) ? [second, "--help"] : ["--help"];
+  return commandWords().includes(second) ? [second, "--help"] : ["--help"];
 }
 
 /** Commands that have their own help, or pass `--help` on. */
@@ -81,7 +82,7 @@ const WITH_HELP = ["add", "remove", "run"];
 export function shortHelpOf([command = "", ...words]: readonly string[]): string | undefined {
   const end = words.indexOf("--");
   const isAsked = words.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h");
-  if (!isAsked || WITH_HELP.includes(command) || !commands.includes(command)) return undefined;
+  if (!isAsked || WITH_HELP.includes(command) || !commandWords().includes(command)) return undefined;
   const own = commandTexts.filter(([text]) => text.startsWith(`fetcher ${command}`));
   return `${own.map(([text, what]) => `Usage: ${text}\n\n${what}\n`).join("\n")}\nMore: fetcher --help, man fetcher\n`;
 }
@@ -115,7 +116,7 @@ export function takeLogFormat(
 
 /** @throws UsageError */
 export function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv = {}): CommandLine {
-  const { values, positionals } = parseWords(argv);
+  const { values, positionals } = wordsOf(argv);
   const modes = (
     [
       ["help", values.help],
@@ -157,40 +158,39 @@ export function refuseUnknownCommand({ mode, configFile, backend, set, ids: [fir
   if (mode !== "daemon" || configFile !== undefined || backend !== undefined) return;
   if (first === undefined && set.length > 0) return;
   if (first === undefined) throw new UsageError("expected a command, or --config FILE (see --help)");
-  throw new UsageError(`${JSON.stringify(first)}: there is no such command${didYouMean(first, commands)} (see --help)`);
+  throw new UsageError(
+    `${JSON.stringify(first)}: there is no such command${didYouMean(first, commandWords())} (see --help)`,
+  );
 }
 
-function parseWords(argv: readonly string[]) {
-  // parseArgs has no optional values, and the one of --check=config is optional.
+const options = {
+  config: "text",
+  backend: "text",
+  set: "texts",
+  output: "text",
+  actions: "text",
+  once: "flag",
+  check: "flag",
+  "check-config": "flag",
+  "print-schema": "flag",
+  "log-level": "text",
+  // takeLogFormat reads its value.
+  "log-format": "text",
+  help: "flag",
+  version: "flag",
+} as const;
+
+function wordsOf(argv: readonly string[]) {
+  // The value of --check=config is optional, and no other one is.
   const args = argv.map((word) => {
     if (!word.startsWith("--check=")) return word;
     if (word === "--check=config") return "--check-config";
     throw new UsageError("--check: expected --check or --check=config");
   });
   try {
-    return parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        config: { type: "string" },
-        backend: { type: "string" },
-        set: { type: "string", multiple: true },
-        output: { type: "string" },
-        actions: { type: "string" },
-        once: { type: "boolean" },
-        check: { type: "boolean" },
-        "check-config": { type: "boolean" },
-        "print-schema": { type: "boolean" },
-        "log-level": { type: "string" },
-        // takeLogFormat reads its value.
-        "log-format": { type: "string" },
-        help: { type: "boolean", short: "h" },
-        version: { type: "boolean" },
-      },
-    });
+    return parseWords(args, options, { h: "help" });
   } catch (error) {
-    // Its messages name the option ("Unknown option '--foo'"); only the first sentence is about what is wrong.
-    const message = error instanceof Error ? (error.message.split(/\.(?: |\n)/)[0] ?? "") : "wrong command line";
+    const message = error instanceof Error ? error.message : "wrong command line";
     const unknown = /^Unknown option '(--?[\w-]+)/.exec(message)?.[1];
     const known = optionTexts.map(([words]) => /--[\w-]+/.exec(words)?.[0] ?? words);
     throw new UsageError(`${message} (see fetcher --help)${unknown === undefined ? "" : didYouMean(unknown, known)}`);

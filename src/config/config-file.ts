@@ -1,8 +1,9 @@
 /** Where a configuration comes from: a JSON file, and flags that win over its backend settings. */
+import type { BigIntStats } from "node:fs";
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
-import { readPlain } from "../contract/plain-file.ts";
+import { readPlainSeen } from "../contract/plain-file.ts";
 import { joinPath } from "../contract/settings.ts";
 import { parseOnce, TwiceInJson } from "./one-value.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
@@ -21,15 +22,21 @@ export interface ConfigFlags {
 
 /** @throws FatalError (78, or 74 for an error of the machine) if the file cannot be read, or is not JSON text. */
 export async function readText(file: string): Promise<string> {
-  let bytes: Buffer;
+  return (await readTextSeen(file)).text;
+}
+
+/** The same, with what fstat(2) says before the first byte is read. */
+export async function readTextSeen(file: string): Promise<{ readonly text: string; readonly stats: BigIntStats }> {
+  let read: { readonly bytes: Buffer; readonly stats: BigIntStats };
   try {
-    bytes = await readPlain(file);
+    read = await readPlainSeen(file);
   } catch (error) {
     throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
   }
+  const { bytes, stats } = read;
   const why = utf16Hint(bytes);
   if (why !== "") throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${why}`);
-  return withoutByteOrderMark(bytes).toString("utf8");
+  return { text: withoutByteOrderMark(bytes).toString("utf8"), stats };
 }
 
 /** @param file the source of the text. @throws FatalError (78) where it is not JSON, or has a key twice. */

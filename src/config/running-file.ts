@@ -1,7 +1,8 @@
 /** The file of the running configuration, and whether it has changed since it was read. */
-import { stat } from "node:fs/promises";
-import { readText } from "./config-file.ts";
+import type { BigIntStats } from "node:fs";
+import { readText, readTextSeen } from "./config-file.ts";
 import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
+import { statOf } from "../contract/file-calls.ts";
 
 /** A configuration, as read. */
 export interface ConfigText {
@@ -25,9 +26,9 @@ export class RunningFile {
 
   /** @throws FatalError where it cannot be read. */
   static async read(file: string): Promise<RunningFile> {
-    // First: then a write between the two counts as a difference.
-    const seen = await look(file);
-    return new RunningFile({ file, text: await readText(file) }, seen);
+    // What it was before the first byte was read: so a write meanwhile counts as a difference.
+    const { text, stats } = await readTextSeen(file);
+    return new RunningFile({ file, text }, sightOf(stats));
   }
 
   get running(): ConfigText {
@@ -80,11 +81,14 @@ export class RunningFile {
 /** @returns undefined where stat(2) fails in another way than ENOENT. */
 async function look(file: string): Promise<Sight | undefined> {
   try {
-    const { nlink, dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
-    return [nlink, dev, ino, size, mtimeNs, ctimeNs];
+    return sightOf(await statOf(file));
   } catch (error) {
     return errnoCode(error) === "ENOENT" ? "missing" : undefined;
   }
+}
+
+function sightOf({ nlink, dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): Sight {
+  return [nlink, dev, ino, size, mtimeNs, ctimeNs];
 }
 
 /** A file that is mounted on its own stays visible, without a name, when another file takes its name. */

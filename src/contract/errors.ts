@@ -2,7 +2,6 @@
  * Errors are written for the operator who reads them in `systemctl status`: one line that says what, where and what to
  * do. They never hold a secret, a token or a foreign error (those carry tokens), so they may be logged as they are.
  */
-import { getSystemErrorMap } from "node:util";
 
 /** Exit codes of sysexits(3). The units act on them: RestartPreventExitStatus=64 66 69 77 78, and some of systemd's own. */
 export const ExitCode = {
@@ -121,6 +120,7 @@ export function errnoCode(error: unknown): string | undefined {
 
 /** The code of a failed system call in words, and for a search: `no such file or directory (ENOENT)`. */
 export function errnoText(code: string | undefined): string {
+  const { getSystemErrorMap } = process.getBuiltinModule("node:util");
   for (const [name, text] of getSystemErrorMap().values()) if (name === code) return `${text} (${name})`;
   return code ?? "failed";
 }

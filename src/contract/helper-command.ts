@@ -201,14 +201,20 @@ function collect(stream: NodeJS.ReadableStream | null, limit: number, overflow: 
   };
 }
 
-/** A port that leads nowhere. */
-const { port1: nowhere } = new MessageChannel();
-nowhere.close();
+/** A port that leads nowhere, made for the first helper. */
+let nowhere: ReturnType<typeof openNowhere> | undefined;
+
+function openNowhere() {
+  const { port1 } = new MessageChannel();
+  port1.close();
+  return port1;
+}
 
 /** Overwrites a chunk of a stream and frees it: the garbage collector would let 64 MiB of them pile up. */
 function release(chunk: Buffer): void {
   chunk.fill(0);
   // It has its own memory, which no other buffer shares.
   const memory = chunk.buffer;
-  if (memory instanceof ArrayBuffer && memory.byteLength === chunk.length) nowhere.postMessage(undefined, [memory]);
+  if (memory instanceof ArrayBuffer && memory.byteLength === chunk.length)
+    (nowhere ??= openNowhere()).postMessage(undefined, [memory]);
 }

@@ -3,17 +3,18 @@
  * reader nor fills the memory.
  */
 import fs from "node:fs";
-import { promisify } from "node:util";
 import { UnfitFile } from "./errors.ts";
 import { MAX_VALUE } from "./limits.ts";
+import { promised } from "./file-calls.ts";
 
 /** @throws UnfitFile where it is not a regular file, or larger than 16 MiB; errors of the system as they come. */
 export function readPlainSync(path: string): Buffer {
   const file = fs.openSync(path, flagsFor(path));
   try {
-    refuseUnfit(path, fs.fstatSync(file));
-    const chunks = new Chunks();
-    while (chunks.took(fs.readSync(file, chunks.next, 0, CHUNK, null)));
+    const stats = fs.fstatSync(file);
+    refuseUnfit(path, stats);
+    const chunks = new Chunks(stats.size);
+    while (chunks.took(fs.readSync(file, chunks.next)));
     return chunks.whole();
   } finally {
     fs.closeSync(file);
@@ -22,47 +23,72 @@ export function readPlainSync(path: string): Buffer {
 
 /** The same; where the file system hangs, the process still hears signals. */
 export async function readPlain(path: string): Promise<Buffer> {
-  const file = await open(path, flagsFor(path));
-  try {
-    // Not fs.readFile() of a descriptor: it loses the code of a failed fstat(2) (Node 20).
-    refuseUnfit(path, await fstat(file));
-    const chunks = new Chunks();
-    while (chunks.took((await read(file, chunks.next, 0, CHUNK, null)).bytesRead));
-    return chunks.whole();
-  } finally {
-    await close(file);
-  }
+  return (await readPlainSeen(path)).bytes;
 }
 
-const open = promisify(fs.open);
-const fstat = promisify(fs.fstat);
-const read = promisify(fs.read);
-const close = promisify(fs.close);
+/** The same, with what fstat(2) says before the first byte is read. */
+export async function readPlainSeen(path: string): Promise<{ readonly bytes: Buffer; readonly stats: fs.BigIntStats }> {
+  const file = await promised<number>((done) => {
+    fs.open(path, flagsFor(path), done);
+  });
+  try {
+    // Not fs.readFile() of a descriptor: it loses the code of a failed fstat(2) (Node 20).
+    const stats = await promised<fs.BigIntStats>((done) => {
+      fs.fstat(file, { bigint: true }, done);
+    });
+    refuseUnfit(path, stats);
+    const chunks = new Chunks(stats.size);
+    const read = () =>
+      promised<number>((done) => {
+        fs.read(file, chunks.next, 0, chunks.next.length, null, done);
+      });
+    while (chunks.took(await read()));
+    return { bytes: chunks.whole(), stats };
+  } finally {
+    await promised((done) => {
+      fs.close(file, (error) => {
+        done(error, undefined);
+      });
+    });
+  }
+}
 
 /** Bytes. */
 const CHUNK = 64 * 1024;
 
 class Chunks {
   readonly #chunks: Buffer[] = [];
+  readonly #size: number;
   #length = 0;
   /** For the next bytes. */
-  next = Buffer.alloc(CHUNK);
+  next: Buffer;
+
+  /** @param size pipes and files of /proc say 0. */
+  constructor(size: number | bigint) {
+    this.#size = Number(size);
+    // One more, so that a whole file is a short read, and needs no second one to see its end.
+    this.next = Buffer.alloc(this.#size === 0 ? CHUNK : Math.min(this.#size + 1, CHUNK));
+  }
 
   /** @returns whether more may follow. @throws UnfitFile for too much, whatever stat(2) says. */
   took(bytes: number): boolean {
     if (bytes === 0) return false;
+    const isShort = bytes < this.next.length;
     this.#chunks.push(this.next.subarray(0, bytes));
     this.#length += bytes;
     if (this.#length > MAX_VALUE) {
       this.#clear();
       throw tooLarge();
     }
+    if (isShort && this.#length === this.#size) return false;
     this.next = Buffer.alloc(CHUNK);
     return true;
   }
 
   /** The caller owns the bytes. */
   whole(): Buffer {
+    const [first] = this.#chunks;
+    if (first?.length === this.#size) return first;
     const whole = Buffer.alloc(this.#length);
     let at = 0;
     for (const chunk of this.#chunks) at += chunk.copy(whole, at);
@@ -84,7 +110,7 @@ function flagsFor(path: string): number {
   return fs.constants.O_RDONLY | (DESCRIPTOR.test(path) ? 0 : fs.constants.O_NONBLOCK);
 }
 
-function refuseUnfit(path: string, stats: fs.Stats): void {
+function refuseUnfit(path: string, stats: fs.Stats | fs.BigIntStats): void {
   if (!stats.isFile() && (stats.isDirectory() || !DESCRIPTOR.test(path))) throw new UnfitFile("is not a regular file");
   if (stats.size > MAX_VALUE) throw tooLarge();
 }

@@ -1,5 +1,4 @@
 /** Reads the configuration again while the sidecar runs, and checks all of it before using any of it. */
-import { isDeepStrictEqual } from "node:util";
 import { type Config, configOf } from "../config/config.ts";
 import type { ConfigFlags } from "../config/config-file.ts";
 import type { ConfigText, RunningFile } from "../config/running-file.ts";
@@ -54,6 +53,7 @@ export function configurationOf(
       }
       const whole = await configOf(text.text, text.file, flags);
       const { config, kept } = withKept(whole, running.config);
+      const { isDeepStrictEqual } = process.getBuiltinModule("node:util");
       if (isDeepStrictEqual(config, running.config) && kept.length === 0) {
         // Only spaces differ, say: there is nothing to take over, and the file is what runs.
         await file.take(text);

@@ -39,7 +39,8 @@ export function shaped(outcome: Outcome, shape: Shape, describe: () => string): 
 }
 
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const DIGITS = new Map(Array.from(ALPHABET, (character, digit) => [character.charCodeAt(0), digit]));
+/** Made when something is decoded: most starts need none. */
+let known: ReadonlyMap<number, number> | undefined;
 const PADDING = 0x3d;
 
 /**
@@ -49,11 +50,12 @@ const PADDING = 0x3d;
  * @returns undefined where it is not base64.
  */
 export function decoded(text: Buffer): Buffer | undefined {
+  const values = (known ??= new Map(Array.from(ALPHABET, (character, digit) => [character.charCodeAt(0), digit])));
   const bytes = Buffer.alloc(Math.ceil(text.length / 4) * 3);
   let [bits, held, length, digits, padding] = [0, 0, 0, 0, 0];
   for (const byte of text) {
     if (byte === 0x0a || byte === 0x0d || byte === 0x20 || byte === 0x09) continue;
-    const digit = DIGITS.get(byte);
+    const digit = values.get(byte);
     if (byte === PADDING) padding += 1;
     else if (digit === undefined || padding > 0) return refused(bytes);
     else {

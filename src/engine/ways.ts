@@ -2,8 +2,8 @@
  * Finds the directories where a link on the path to the store can change, which leaves no trace in the directory
  * that it leads to.
  */
-import { readlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { linkOf } from "../contract/file-calls.ts";
 
 /** Most changes in here have nothing to do with secrets, and each event would start a process. */
 const BUSY: ReadonlySet<string> = new Set([
@@ -39,7 +39,7 @@ async function* placesOf(path: string): AsyncGenerator<string> {
   let at = "/";
   for (let name = rest.pop(); name !== undefined && links <= MAX_LINKS; name = rest.pop()) {
     const next = join(at, name);
-    const target = await readlink(next).catch(() => undefined);
+    const target = await linkOf(next).catch(() => undefined);
     if (target === undefined) {
       at = next;
       continue;

@@ -2,10 +2,10 @@
  * Refuses an output where the secrets come from: a publish would replace the originals, and the end of the sidecar
  * would remove them.
  */
-import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Config, OutputConfig } from "../config/config.ts";
 import { ConfigError, errnoCode, ExitCode, printable } from "../contract/errors.ts";
+import { realPathOf, statOf } from "../contract/file-calls.ts";
 import { refuseSharedTmp } from "../output/safe-directory.ts";
 import { cannot } from "../output/system-calls.ts";
 
@@ -69,7 +69,7 @@ async function holds(directory: string, source: string, from: readonly string[])
 }
 
 async function isDirectory(path: string): Promise<boolean> {
-  return (await look(path, () => stat(path)))?.isDirectory() === true;
+  return (await look(path))?.isDirectory() === true;
 }
 
 /**
@@ -99,7 +99,7 @@ async function chain(path: string): Promise<readonly string[]> {
 async function identities(real: string): Promise<readonly string[]> {
   const found: string[] = [];
   for (let above = real; ; above = dirname(above)) {
-    const what = await look(above, () => stat(above, { bigint: true }));
+    const what = await look(above);
     found.push(what === undefined ? above : `${what.dev}:${what.ino}`);
     if (above === "/") return found;
   }
@@ -108,7 +108,7 @@ async function identities(real: string): Promise<readonly string[]> {
 /** undefined: it does not exist, or we may not look. */
 async function realPath(path: string): Promise<string | undefined> {
   try {
-    return await realpath(path);
+    return await realPathOf(path);
   } catch (error) {
     if (["ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG"].includes(errnoCode(error) ?? "")) return undefined;
     throw cannot("read", path, error, ExitCode.cannotCreate);
@@ -116,9 +116,9 @@ async function realPath(path: string): Promise<string | undefined> {
 }
 
 /** undefined: it does not exist. */
-async function look<T>(path: string, work: () => Promise<T>): Promise<T | undefined> {
+async function look(path: string) {
   try {
-    return await work();
+    return await statOf(path);
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes(errnoCode(error) ?? "")) return undefined;
     throw cannot("read", path, error, ExitCode.cannotCreate);

@@ -77,19 +77,11 @@ export function openLog(level: LogLevel, style: LineStyle, write?: (line: string
       out(priority + (style.format === "json" ? json : textLine(json, style)));
     },
   };
-  const logger = pino(
-    {
-      level,
-      customLevels: numbers,
-      useOnlyCustomLevels: true,
-      base: null,
-      messageKey: "message",
-      timestamp: () => `,"time":"${new Date().toISOString()}"`,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    destination,
-  );
+  // Opened for the first line, which a start writes after READY.
+  let logger: ReturnType<typeof openLogger> | undefined;
   const at = (name: LogLevel) => (message: string, fields?: LogFields) => {
+    if (numbers[name] < numbers[level]) return;
+    logger ??= openLogger(level, destination);
     const code = style.format === "json" && isTrouble(name) ? codeIn(message) : undefined;
     const all = code === undefined ? fields : { ...fields, code };
     logger[name](all === undefined ? {} : shortenedFields(all), shortened(message, MAX_MESSAGE));
@@ -103,6 +95,21 @@ export function openLog(level: LogLevel, style: LineStyle, write?: (line: string
     trace: at("trace"),
   };
   return log;
+}
+
+function openLogger(level: LogLevel, destination: DestinationStream) {
+  return pino(
+    {
+      level,
+      customLevels: numbers,
+      useOnlyCustomLevels: true,
+      base: null,
+      messageKey: "message",
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination,
+  );
 }
 
 /**

@@ -64,5 +64,5 @@ test("the guide to a pair of units shows the example's configuration", () => {
 });
 
 test("--help names every exit code of the program", () => {
-  for (const code of Object.values(ExitCode)) expect(helpText).toMatch(new RegExp(`\\b${code}\\b`));
+  for (const code of Object.values(ExitCode)) expect(helpText()).toMatch(new RegExp(`\\b${code}\\b`));
 });
