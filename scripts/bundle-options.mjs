@@ -23,6 +23,14 @@ const pinoParts = {
 const pinoAlone = {
   name: "pino-alone",
   setup({ onResolve, onLoad }) {
+    // Evaluated for the first line of the log, which a start writes after READY: a thirtieth of the executable's start.
+    onResolve({ filter: /^pino$/ }, ({ path, namespace, resolveDir }) =>
+      namespace === "pino-late" ? undefined : { path, namespace: "pino-late", pluginData: resolveDir },
+    );
+    onLoad({ filter: /.*/, namespace: "pino-late" }, ({ pluginData }) => ({
+      contents: 'export const pino = (...parts) => require("pino")(...parts);',
+      resolveDir: pluginData,
+    }));
     onResolve(
       {
         filter:

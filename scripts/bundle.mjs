@@ -60,7 +60,21 @@ async function makeCommonJs(path, { inputs, imports }) {
     define: { "import.meta.url": "__filename" },
     supported: importsOthers ? {} : { "dynamic-import": false },
   });
-  writeFileSync(`${root}${path}`, withoutWrappers(code));
+  writeFileSync(`${root}${path}`, withPlainExports(withoutWrappers(code)));
+}
+
+/**
+ * esbuild exports names before it runs the chunk, so it needs a function for each. No chunk asks for another one that is
+ * still running, so one object at the end does: a start makes 139 functions less for the main file. Modules that run late
+ * (`__esm`) set what they export only then: their chunks keep the functions.
+ */
+function withPlainExports(code) {
+  const begin =
+    /__export\(stdin_exports,(\{(?:[\w$]+:\(\)=>[\w$]+,?)*\})\);module\.exports=__defProp\(stdin_exports,"__esModule",\{value:!0\}\);/;
+  const names = begin.exec(code)?.[1];
+  if (names === undefined || /__esm\)?\(/.test(code)) return code;
+  const rest = code.replace(begin, "").replace(/0&&\(module\.exports=\{[^}]*\}\);?\s*$/, "");
+  return `${rest.trimEnd().replace(/;$/, "")};module.exports=${names.replaceAll("()=>", "").replace("{", "{__esModule:!0,")};\n`;
 }
 
 /**

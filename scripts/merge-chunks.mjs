@@ -19,16 +19,24 @@ export async function mergeChunks(root, outputs, source) {
   const others = Object.keys(outputs).filter((path) => !merged.includes(path));
   /** Two chunks may export the same name: `as` gets each exported name, and the name that only that chunk has. */
   const names = (path, as) =>
-    outputs[path].exports.map((name) => as(name, `m${merged.indexOf(path)}_${name}`)).join(", ");
-  const whole = merged.map((path) => `export { ${names(path, (name, own) => `${name} as ${own}`)} } from "./${path}";`);
+    outputs[path].exports.flatMap((name) => as(name, `m${merged.indexOf(path)}_${name}`)).join(", ");
+  /** What the other chunks take: each name more is one for each start to make. */
+  const whole = (used) =>
+    merged.map((path) => {
+      const taken = names(path, (name, own) => (used.has(own) ? `${name} as ${own}` : []));
+      return `export { ${taken} } from "./${path}";`;
+    });
   const { platform, target, minifySyntax, minifyWhitespace, legalComments, logLevel } = bundleOptions;
-  const entries = [[main, "whole"], ...others.map((path) => [path, `./${path}`])];
-  await build({
-    ...{ platform, target, minifySyntax, minifyWhitespace, legalComments, logLevel },
-    ...{ bundle: true, format: "esm", absWorkingDir: root, outdir: root, allowOverwrite: true },
-    entryPoints: Object.fromEntries(entries.map(([path, entry]) => [path.replace(/\.js$/, ""), entry])),
-    plugins: [{ name: "merge-chunks", setup }],
-  });
+  const bundleEach = (entries) =>
+    build({
+      ...{ platform, target, minifySyntax, minifyWhitespace, legalComments, logLevel },
+      ...{ bundle: true, format: "esm", absWorkingDir: root, outdir: root, allowOverwrite: true },
+      entryPoints: Object.fromEntries(entries.map(([path, entry]) => [path.replace(/\.js$/, ""), entry])),
+      plugins: [{ name: "merge-chunks", setup }],
+    });
+  await bundleEach(others.map((path) => [path, `./${path}`]));
+  const used = new Set(others.flatMap((path) => usedFrom(main, readFileSync(join(root, path), "utf8"))));
+  await bundleEach([[main, "whole"]]);
   for (const path of merged) if (path !== main) rmSync(join(root, path));
   return renamed(root, Object.fromEntries([main, ...others].map((path) => [path, outputs[path]])), main);
 
@@ -44,13 +52,25 @@ export async function mergeChunks(root, outputs, source) {
     });
     onLoad({ filter: /.*/, namespace: "whole" }, () => ({
       // Its work first, so that the order stays.
-      contents: [`import "./${main}";`, ...whole].join("\n"),
+      contents: [`import "./${main}";`, ...whole(used)].join("\n"),
       resolveDir: root,
     }));
     onLoad({ filter: /.*/, namespace: "shared" }, ({ path, pluginData }) => ({
       contents: `export { ${names(path, (name, own) => `${own} as ${name}`)} } from "${dirname(pluginData)}/${basename(main)}";`,
     }));
   }
+}
+
+/** @returns the names that an ES module imports from a chunk and uses: esbuild imports others, too. */
+function usedFrom(path, text) {
+  const imports = /\bimport\s*\{([^{}]*)\}\s*from\s*"([^"]+)"/g;
+  const words = new Set(text.replaceAll(imports, "").match(/[\w$]+/g));
+  return Array.from(text.matchAll(imports)).flatMap(([, names, from]) =>
+    (basename(from) === basename(path) ? names.split(",") : []).flatMap((name) => {
+      const [own, local = own] = name.trim().split(/\s+as\s+/);
+      return words.has(local) ? own : [];
+    }),
+  );
 }
 
 /** @returns the chunk and everything that it imports at once, not what it imports later. */

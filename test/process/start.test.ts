@@ -82,14 +82,43 @@ needs("node").test("the generator loads only what it needs to write units, becau
   expect(builtins.filter((name) => costly.includes(name))).toEqual([]);
 });
 
+const chunks = join(dirname(programFile), "chunks");
+
+function mainFile(): string {
+  const name = fs.readdirSync(chunks).find((one) => one.startsWith("main-")) ?? "main";
+  return fs.readFileSync(join(chunks, name), "utf8");
+}
+
 needs("node").test("each file of the program requires a Node module only once", () => {
-  const chunks = join(dirname(programFile), "chunks");
   const files = fs.readdirSync(chunks).map((name) => fs.readFileSync(join(chunks, name), "utf8"));
   const asked = files.map((text) => [...text.matchAll(/\brequire\("(node:[^"]+)"\)/g)].map(([, name]) => name));
   expect(asked.flat().length).toBeGreaterThan(8);
   // One of its names, and one of the whole.
   for (const names of asked)
     for (const name of names) expect(names.filter((other) => other === name).length).toBeLessThan(3);
+});
+
+needs("node").test("what each start loads asks for no library of Node that costs the executable a millisecond", () => {
+  const text = mainFile();
+  expect(text).toContain('require("node:fs")');
+  expect(text).not.toMatch(/require\("node:(?:util|fs\/promises|events|stream|url|os|crypto|child_process)"\)/);
+});
+
+needs("node").test("the main file exports what other files take from it, and nothing else", () => {
+  const exported = [...(/;module\.exports=\{([^{}]*)\};\s*$/.exec(mainFile())?.[1] ?? "").matchAll(/(m\d+_\w+):/g)];
+  const others = fs.readdirSync(chunks).filter((name) => !name.startsWith("main-"));
+  const texts = others.map((name) => fs.readFileSync(join(chunks, name), "utf8"));
+  const taken = texts.flatMap((text) => [...text.matchAll(/\.(m\d+_\w+)/g)].map(([, name]) => name));
+  expect(exported.length).toBeGreaterThan(50);
+  expect([...new Set(taken)].sort()).toEqual(exported.map(([, name]) => name).sort());
+});
+
+needs("node").test("a chunk with modules that run late does not export what they have not set yet", () => {
+  const names = fs.readdirSync(chunks);
+  const texts = new Map(names.map((name) => [name, fs.readFileSync(join(chunks, name), "utf8")]));
+  const late = names.filter((name) => texts.get(name)?.includes("__esm)("));
+  expect(late.length).toBeGreaterThan(1);
+  expect(late.filter((name) => texts.get(name)?.includes(";module.exports={__esModule"))).toEqual([]);
 });
 
 needs("node").test("the program carries no option texts, which only the documentation needs", () => {
