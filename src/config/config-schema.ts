@@ -17,6 +17,8 @@ const SIGNAL =
 const actions = ["restart", "reload", "signal", "none"] as const;
 export type Action = (typeof actions)[number];
 
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
 export const component = v.pipe(
   text,
   v.check((name) => !name.includes("/"), "must not contain a slash"),
@@ -25,7 +27,7 @@ export const component = v.pipe(
   v.check((name) => !name.startsWith(RESERVED_PREFIX), `must not begin with ${RESERVED_PREFIX}`),
   v.check((name) => !hasControlCharacter(name), "must not contain control characters"),
   // Lone surrogates would all become the same bytes in a file name.
-  v.check((name) => !/\p{Surrogate}/u.test(name), "must be Unicode text"),
+  v.check((name) => !LONE_SURROGATE.test(name), "must be Unicode text"),
 );
 
 const principal = v.pipe(

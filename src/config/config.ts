@@ -17,6 +17,7 @@ import { checkEnvNames } from "./env-names.ts";
 import { deliveryOf, nameOf, scopeOf, withName } from "./one-file.ts";
 import { type Scope, systemScope } from "./scope.ts";
 import { ConfigError } from "../contract/errors.ts";
+import { isRecord } from "../contract/records.ts";
 import { joinPath, parse } from "../contract/settings.ts";
 
 /** One secret: `source` as the backend will parse it. `mode` has permission bits; undefined is the default of the output directory. */
@@ -175,6 +176,17 @@ function checkTogether(
     throw new ConfigError("onChange.signal", 'needs "action": "signal"');
 }
 
+let usualSecret: Readonly<v.InferOutput<typeof secretSchema>> | undefined;
+
+/** A secret that sets nothing. */
+function usual() {
+  return (usualSecret ??= parse(secretSchema, {}));
+}
+
+function isEmptyObject(value: unknown): boolean {
+  return isRecord(value) && Object.keys(value).length === 0;
+}
+
 function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly string[]): SecretConfig[] {
   const secrets = new Map<string, SecretConfig>();
   // Not valibot's record(): it silently ignores ids like "constructor".
@@ -182,7 +194,8 @@ function parseSecrets(table: Readonly<Record<string, unknown>>, ids: readonly st
     if (secrets.has(id)) continue;
     const path = joinPath("secrets", id);
     parse(component, id, path);
-    const secret = parse(secretSchema, settings, path);
+    // Of a thousand secrets most say nothing about themselves: a tenth of the time that reading them takes.
+    const secret = isEmptyObject(settings) ? usual() : parse(secretSchema, settings, path);
     secrets.set(id, {
       id,
       source: secret.source,

@@ -23,29 +23,31 @@ import { cannot } from "../output/system-calls.ts";
 export async function refuseOverlap(config: Config, output: OutputConfig, reads: readonly string[]): Promise<void> {
   const { directory, links } = output;
   // A shared /tmp is the worse mistake, wherever the sources are, so it is reported first.
-  refuseSharedTmp((await realPath(directory)) ?? directory);
+  const ways = new Ways();
+  refuseSharedTmp((await ways.realPath(directory)) ?? directory);
   const names = new Set([
     ...config.secrets.map(({ file }) => file),
     ...config.templates.map(({ file }) => file),
     ...(output.envFile === null ? [] : [output.envFile]),
   ]);
-  for (const source of reads) await refuseAll(directory, links, names, source, "where the secrets come from");
-  for (const { path } of config.templates) await refuseAll(directory, links, names, path, "a template");
+  for (const source of reads) await refuseAll(ways, directory, links, names, source, "where the secrets come from");
+  for (const { path } of config.templates) await refuseAll(ways, directory, links, names, path, "a template");
 }
 
 async function refuseAll(
+  ways: Ways,
   directory: string,
   links: string | null,
   names: ReadonlySet<string>,
   source: string,
   what: string,
 ): Promise<void> {
-  await refuse("output.directory", directory, source, what, true);
+  await refuse(ways, "output.directory", directory, source, what, true);
   if (links === null) return;
-  await refuse("output.links", links, source, what, false);
+  await refuse(ways, "output.links", links, source, what, false);
   const takes =
     names.has(basename(source)) &&
-    (await chain(dirname(source)))[0] === (await chain(links))[0] &&
+    (await ways.chain(dirname(source)))[0] === (await ways.chain(links))[0] &&
     !(await isDirectory(source));
   if (takes)
     throw new ConfigError("output.links", `would put a link in place of ${printable(source)}, ${what}: ${MOVE}`);
@@ -53,56 +55,79 @@ async function refuseAll(
 
 const MOVE = "name a directory elsewhere";
 
-async function refuse(option: string, place: string, source: string, what: string, mayHold: boolean): Promise<void> {
+async function refuse(
+  ways: Ways,
+  option: string,
+  place: string,
+  source: string,
+  what: string,
+  mayHold: boolean,
+): Promise<void> {
   const where = printable(source);
-  const [from, to] = [await chain(source), await chain(place)];
+  const [from, to] = await Promise.all([ways.chain(source), ways.chain(place)]);
   if (from[0] === to[0]) throw new ConfigError(option, `is ${what} (${where}): name another directory`);
   if (from[0] !== undefined && to.includes(from[0]))
     throw new ConfigError(option, `lies in ${where}, ${what}: ${MOVE}`);
-  if (mayHold && to[0] !== undefined && (await holds(to[0], source, from)))
+  if (mayHold && to[0] !== undefined && (await holds(ways, to[0], source, from)))
     throw new ConfigError(option, `holds ${where}, ${what}: ${MOVE}`);
 }
 
 /** If the source is a link, both the link and its target count. */
-async function holds(directory: string, source: string, from: readonly string[]): Promise<boolean> {
-  return from.includes(directory) || (await chain(dirname(source))).includes(directory);
+async function holds(ways: Ways, directory: string, source: string, from: readonly string[]): Promise<boolean> {
+  return from.includes(directory) || (await ways.chain(dirname(source))).includes(directory);
 }
 
 async function isDirectory(path: string): Promise<boolean> {
   return (await look(path))?.isDirectory() === true;
 }
 
-/**
- * The identities of the path and of each directory above it, the path first. What does not exist yet has its name in
- * its parent.
- */
-async function chain(path: string): Promise<readonly string[]> {
-  const missing: string[] = [];
-  for (let above = path; ; above = dirname(above)) {
-    const real = await realPath(above);
-    if (real !== undefined) {
-      const there = await identities(real);
-      let identity = there[0] ?? real;
-      return [
-        ...missing
-          .reverse()
-          .map((name) => (identity += name))
-          .reverse(),
-        ...there,
-      ];
+/** Looks at each place once for all questions, and at several at a time: a thread of its own makes each call. */
+class Ways {
+  readonly realPath = once(realPath);
+  readonly #identity = once(identity);
+
+  /**
+   * The identities of the path and of each directory above it, the path first. What does not exist yet has its name in
+   * its parent.
+   */
+  async chain(path: string): Promise<readonly string[]> {
+    const missing: string[] = [];
+    for (let above = path; ; above = dirname(above)) {
+      const real = await this.realPath(above);
+      if (real !== undefined) {
+        const there = await Promise.all(upwards(real).map(this.#identity));
+        let own = there[0] ?? real;
+        return [
+          ...missing
+            .reverse()
+            .map((name) => (own += name))
+            .reverse(),
+          ...there,
+        ];
+      }
+      if (above === "/") return [path];
+      missing.push(join("/", basename(above)));
     }
-    if (above === "/") return [path];
-    missing.push(join("/", basename(above)));
   }
 }
 
-async function identities(real: string): Promise<readonly string[]> {
-  const found: string[] = [];
-  for (let above = real; ; above = dirname(above)) {
-    const what = await look(above);
-    found.push(what === undefined ? above : `${what.dev}:${what.ino}`);
-    if (above === "/") return found;
-  }
+function once<T>(ask: (path: string) => Promise<T>): (path: string) => Promise<T> {
+  const asked = new Map<string, Promise<T>>();
+  return (path) => {
+    const answer = asked.get(path) ?? ask(path);
+    asked.set(path, answer);
+    return answer;
+  };
+}
+
+/** The path and each directory above it. */
+function upwards(path: string): readonly string[] {
+  return path === "/" ? [path] : [path, ...upwards(dirname(path))];
+}
+
+async function identity(path: string): Promise<string> {
+  const what = await look(path);
+  return what === undefined ? path : `${what.dev}:${what.ino}`;
 }
 
 /** undefined: it does not exist, or we may not look. */

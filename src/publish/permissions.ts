@@ -56,6 +56,7 @@ export class FilePermissions {
       ...templates.map((template) => [template, joinPath("templates", template.file)] as const),
     ];
     for (const [file, path] of paths) {
+      if (file.owner === undefined && file.group === undefined) continue;
       const uid = await ask("passwd", file.owner, `${path}.owner`);
       owners.set(file, { uid, gid: await ask("group", file.group, `${path}.group`) });
     }
