@@ -26,11 +26,12 @@ export async function bundle(outdir, native = "") {
   };
   // systemd waits for its generators: as a generator the program loads its own files, and shares none with the rest.
   const generator = await build({ ...options, entryPoints: { "chunks/generator": "src/cli/as-generator.ts" } });
+  const apart = await mergeChunks(root, generator.metafile.outputs, "src/cli/as-generator.ts");
   const plugins = [...bundleOptions.plugins, generatorApart];
   const program = await build({ ...options, plugins, entryPoints: { fetcher: "src/start.ts" } });
   const inputs = { ...generator.metafile.inputs, ...program.metafile.inputs };
   const merged = await mergeChunks(root, program.metafile.outputs, "src/main.ts");
-  const outputs = { ...generator.metafile.outputs, ...merged };
+  const outputs = { ...apart, ...merged };
   for (const [path, output] of Object.entries(outputs)) await makeCommonJs(path, output);
   return { inputs, outputs };
 }
