@@ -34,7 +34,7 @@ export const tested = {
   ...engine("settle", "settle"),
   ...engine("emptied", "*"),
   ...engine("broken-service", "broken-service"),
-  ...engine("sidecar", "sidecar,sidecar-facts,sidecar-look"),
+  ...engine("sidecar", "sidecar,sidecar-facts,sidecar-look", "sidecar*,broken-service,takeover,rotation,retries"),
 };
 
 function engine(name, ...tests) {

@@ -40,6 +40,8 @@ export interface Options {
   readonly idle?: () => void;
   /** Opens the store of another configuration; the running one where it returns nothing. */
   readonly opens?: (config: Config) => Promise<FakeStore | undefined>;
+  /** The program's version. */
+  readonly version?: string;
 }
 
 export function freshDirectory(parent = tmpdir()): string {
@@ -99,6 +101,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     clock,
     random: () => random,
     idle: options.idle ?? (() => undefined),
+    version: options.version,
     facts: ({ secrets }, now) => facts.push({ ...now, wanted: secrets.length }),
     configuration:
       options.isConfigurable === true
