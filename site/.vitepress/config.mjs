@@ -9,10 +9,10 @@ const sections = [
   ["Reference", "reference"],
   ["Explanation", "explanation"],
 ];
-/** The order of the index is the order of the sidebar. */
-const inIndex = [...readFileSync(join(source, "documents.md"), "utf8").matchAll(/\]\(\.\/([^)#]+\.md)\)/g)].map(
-  ([, path]) => path,
-);
+/** The order of the index is the order of the sidebar, and a line that ends in a colon names a group. */
+const index = readFileSync(join(source, "documents.md"), "utf8");
+const inIndex = linksIn(index);
+const groups = [...index.matchAll(/^([A-Z][^\n]*):\n\n((?:- .*\n)+)/gm)].map(([, text, list]) => [text, linksIn(list)]);
 
 export default {
   title: "fetcher",
@@ -53,7 +53,14 @@ function pagesIn(folder) {
   if (!isThere(folder)) return [];
   const names = readdirSync(join(source, folder)).filter((name) => name.endsWith(".md"));
   const paths = names.map((name) => `${folder}/${name}`).sort();
-  return paths.sort((a, b) => inIndex.indexOf(a) - inIndex.indexOf(b)).map(item);
+  paths.sort((a, b) => inIndex.indexOf(a) - inIndex.indexOf(b));
+  const own = groups.filter(([, links]) => links.some((link) => paths.includes(link)));
+  const grouped = own.map(([text, links]) => ({ text, items: links.filter((link) => paths.includes(link)).map(item) }));
+  return [...grouped, ...paths.filter((path) => !own.some(([, links]) => links.includes(path))).map(item)];
+}
+
+function linksIn(markdown) {
+  return [...markdown.matchAll(/\]\(\.\/([^)#]+\.md)\)/g)].map(([, path]) => path);
 }
 
 function item(path) {
