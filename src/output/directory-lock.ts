@@ -62,6 +62,37 @@ export async function lockDirectory(directory: string, lockFile: LockFile): Prom
   }
 }
 
+/** @returns the process that has the directory, from its note, if it still runs; undefined: no other process has it. */
+export function holderOf(directory: string): number | undefined {
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
+  try {
+    const file = fs.openSync(pathIn(directory, LOCK), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const pid = pidIn(file);
+      return pid !== undefined && pid !== process.pid && isRunning(pid) ? pid : undefined;
+    } finally {
+      fs.closeSync(file);
+    }
+  } catch {
+    // Without the file, or a right to read it, no sidecar of ours is there.
+    return undefined;
+  }
+}
+
+function pidIn(file: number): number | undefined {
+  const { pid } = readNote(file);
+  return typeof pid === "number" && Number.isSafeInteger(pid) && pid > 0 ? pid : undefined;
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoCode(error) === "EPERM";
+  }
+}
+
 /** Replaces a trap at its name (a link, a fifo, a stranger's file), as for secrets. */
 function open(path: string): number {
   // Opened only for reading: a file that is open for writing would keep its file system from being made read-only.
@@ -136,16 +167,21 @@ function write(path: string, note: string): void {
 
 /** Who has the directory, from its own note: `fetcher@app.service (process 17)`. */
 function noteIn(file: number): string {
-  const bytes = Buffer.alloc(LONGEST_NOTE);
   try {
-    const length = fs.readSync(file, bytes, 0, bytes.length, 0);
-    const { pid, unit } = JSON.parse(bytes.toString("utf8", 0, length)) as { pid: unknown; unit: unknown };
+    const { pid, unit } = readNote(file);
     const process = `process ${Number(pid)}`;
     return typeof unit === "string" ? `${printable(unit)} (${process})` : process;
   } catch {
     // The other process is just writing the note.
     return "another fetcher";
   }
+}
+
+/** @throws where it holds no note. */
+function readNote(file: number): { readonly pid: unknown; readonly unit: unknown } {
+  const bytes = Buffer.alloc(LONGEST_NOTE);
+  const length = fs.readSync(file, bytes, 0, bytes.length, 0);
+  return JSON.parse(bytes.toString("utf8", 0, length)) as { pid: unknown; unit: unknown };
 }
 
 /** The systemd unit in which this process runs, from its control group: `…/system.slice/fetcher@app.service`. */

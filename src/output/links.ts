@@ -1,8 +1,9 @@
 /** Symbolic links to the published files, in the /tmp that the target shares. */
 import * as fs from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, PublishError } from "../contract/errors.ts";
+import { holderOf } from "./directory-lock.ts";
 import { alreadyThere } from "./owned-names.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
@@ -71,7 +72,8 @@ export class LinkDirectory {
     return problemsOf(
       names.map((name) => () => {
         const path = join(this.path, name);
-        if (this.#kindOf(path, lookTwice(path)) !== undefined) removeFile(path);
+        const kind = this.#kindOf(path, lookTwice(path));
+        if (kind !== undefined && kind !== "another's") removeFile(path);
       }),
     );
   }
@@ -87,11 +89,16 @@ export class LinkDirectory {
   }
 
   /** @returns the kind of our link; undefined: we have none there. @throws PublishError (73) */
-  #look(name: string): Kind | undefined {
+  #look(name: string): Exclude<Kind, "another's"> | undefined {
     const path = join(this.path, name);
     const stat = attempt("read", path, () => fs.lstatSync(path, { throwIfNoEntry: false }));
     if (stat === undefined) return undefined;
     const kind = this.#kindOf(path, stat);
+    if (kind === "another's")
+      throw new PublishError(
+        ExitCode.cannotCreate,
+        `output: ${path} is a link of another fetcher that is running: name another directory in output.links`,
+      );
     if (kind !== undefined) return kind;
     if (stat.isDirectory()) throw new PublishError(ExitCode.cannotCreate, `output: ${path} is a directory: remove it`);
     if (this.#mayReplace) return undefined;
@@ -105,7 +112,8 @@ export class LinkDirectory {
     const isOld = stat.mtimeMs < Date.now() + FAR_MS;
     const target = attemptUnlessMissing("read", path, () => fs.readlinkSync(path));
     if (target === join(this.#target, path.slice(this.path.length + 1))) return isOld ? "ours and young" : "ours";
-    return isOld ? undefined : "ours elsewhere";
+    if (isOld || target === undefined) return undefined;
+    return holderOf(dirname(resolve(this.path, target))) === undefined ? "ours elsewhere" : "another's";
   }
 
   /** Removes what a crash or a failure left between making a link and renaming it. */
@@ -146,7 +154,8 @@ export class LinkDirectory {
   }
 }
 
-type Kind = "ours" | "ours and young" | "ours elsewhere";
+/** `another's`: a running sidecar's with another output. */
+type Kind = "ours" | "ours and young" | "ours elsewhere" | "another's";
 
 function keepMountPoint(path: string): void {
   try {

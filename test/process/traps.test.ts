@@ -284,6 +284,23 @@ describe("a stranger's file at a link's name", () => {
     },
   );
 
+  test("another running sidecar's link: exits 73, and keeps it; once that one was killed, takes it over", async () => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const links = place.path("links");
+    fs.mkdirSync(links);
+    const first = await place.start(place.config(["id"], { output: { links } })).ready();
+    const shown = fs.readlinkSync(join(links, "id"));
+    const other = place.config(["id"], { output: { links, directory: place.path("other") } });
+    const { code, stderr } = await place.start(other).exit;
+    expect([code, stderr]).toEqual([73, expect.stringContaining(`${join(links, "id")} is a link of another fetcher`)]);
+    expect(fs.readlinkSync(join(links, "id"))).toBe(shown);
+    await first.end("SIGKILL");
+    await place.start(other).ready();
+    expect(fs.readlinkSync(join(links, "id"))).not.toBe(shown);
+    expect(fs.readFileSync(join(links, "id"), "utf8")).toBe("one");
+  });
+
   test("stays at the stop", async () => {
     const place = new Place();
     place.put({ id: "one" });
