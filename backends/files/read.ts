@@ -69,7 +69,7 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
       sights.set(id, sight ?? { outcome: hanging(path), identity: null });
     });
     const changed = new Set<string>();
-    const looks = Array.from(files, async ([id, path]) => {
+    const looks = [...files].map(async ([id, path]) => {
       const before = sights.get(id)?.identity;
       const looked = before === null ? null : await unlessHanging(`look ${id} ${path}`, () => identityOf(path));
       if (before !== null && before !== looked) changed.add(id);
@@ -83,7 +83,7 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
     if (changed.size > 0 && places !== undefined && places !== (await placesOf(files.values())))
       for (const id of files.keys()) changed.add(id);
     const outcomes = outcomesOf(sights);
-    wipe(new Map(Array.from(changed, (id) => [id, outcomes.get(id)])));
+    wipe(new Map([...changed].map((id) => [id, outcomes.get(id)])));
     for (const id of changed) outcomes.set(id, neverAtRest(files.get(id) ?? id));
     return outcomes;
   }
@@ -138,7 +138,7 @@ function neverAtRest(path: string): BackendError {
 }
 
 function outcomesOf(sights: ReadonlyMap<string, Sight>): Map<string, Outcome> {
-  return new Map(Array.from(sights, ([id, { outcome }]) => [id, outcome]));
+  return new Map([...sights].map(([id, { outcome }]) => [id, outcome]));
 }
 
 /** Overwrites unused values. */

@@ -10,9 +10,12 @@ export async function forEachConcurrently<T>(
   limit: number,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
-  const queue = Array.from(items).values();
+  const all = [...items];
+  const queue = all.values();
   const worker = async () => {
     for (const item of queue) await work(item);
   };
-  await Promise.all(Array.from({ length: limit }, worker));
+  const workers: Promise<void>[] = [];
+  while (workers.length < Math.min(limit, all.length)) workers.push(worker());
+  await Promise.all(workers);
 }

@@ -1,15 +1,13 @@
 /** Text as programs of other systems write it. */
 
-/** A byte order mark in UTF-8, which some editors put before a text. */
-const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
-
+/** Whether it begins with a byte order mark in UTF-8, which some editors put before a text. */
 export function hasByteOrderMark(bytes: Buffer): boolean {
-  return bytes.subarray(0, MARK.length).equals(MARK);
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
 }
 
 /** @returns a view without the mark. */
 export function withoutByteOrderMark(bytes: Buffer): Buffer {
-  return hasByteOrderMark(bytes) ? bytes.subarray(MARK.length) : bytes;
+  return hasByteOrderMark(bytes) ? bytes.subarray(3) : bytes;
 }
 
 /**

@@ -78,7 +78,7 @@ export async function fetchUntilQuiet(
 
 /** Seconds until the youngest of these has been left alone for `quiet` seconds; 0 for those of unknown age. */
 export function youth(outcomes: Iterable<Outcome>, quiet: number): number {
-  return Math.max(0, ...Array.from(outcomes, (outcome) => (isYoung(outcome, quiet) ? quiet - outcome.writtenAgo : 0)));
+  return Math.max(0, ...[...outcomes].map((outcome) => (isYoung(outcome, quiet) ? quiet - outcome.writtenAgo : 0)));
 }
 
 /** The most seconds that this `settle` may wait. */
