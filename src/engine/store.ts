@@ -11,7 +11,7 @@ import {
 import type { Random } from "../runtime/clock.ts";
 import { prepareForeignCode } from "../runtime/platform.ts";
 import type { Config } from "../config/config.ts";
-import { printable } from "../contract/errors.ts";
+import { errnoCode, printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
 import { aborted, late, waitFor } from "../contract/bounded-wait.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
@@ -283,9 +283,15 @@ async function guardedClose(backend: Backend<unknown>): Promise<void> {
     throw new BackendError("unavailable", `did not close within ${CLOSE_LIMIT} s`);
 }
 
-/** A foreign error is a bug of the backend. Its message may hold anything, so only its kind is shown. */
+/** A foreign error is a bug of the backend, unless the system has nothing left. Its message may hold anything, so only its kind is shown. */
 function asBackendError(error: unknown): BackendError {
   if (isBackendError(error)) return error;
+  // Also where it only loads a part of itself.
+  const code = errnoCode(error);
+  if (code === "EMFILE")
+    return new BackendError("unavailable", "no file descriptors left: raise LimitNOFILE= of the unit");
+  if (code === "ENFILE")
+    return new BackendError("unavailable", "the system has no file descriptors left: raise fs.file-max");
   const kind = error instanceof Error ? error.constructor.name : typeof error;
   return new BackendError("unavailable", `the backend failed with ${kind} (a bug of the backend)`);
 }

@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { programCommand } from "../program.ts";
+import { needs } from "../requirements.ts";
+import { Place } from "./daemon.ts";
 
 test("publishes 200 secrets under LimitNOFILE=40", () => {
   const place = mkdtempSync(join(tmpdir(), "fetcher-descriptors-"));
@@ -34,3 +36,17 @@ test("publishes 200 secrets under LimitNOFILE=40", () => {
   expect(readdirSync(directory).filter((name) => name.startsWith("secret-"))).toHaveLength(200);
   expect(readFileSync(join(directory, "secret-199"), "utf8")).toBe("value of secret-199");
 });
+
+for (const [limit, value, words] of [
+  ["max_inotify_instances", "0", "no inotify instances left: raise fs.inotify.max_user_instances"],
+  ["max_inotify_watches", "1", "no inotify watches left: raise fs.inotify.max_user_watches"],
+] as const)
+  needs("mount-namespace").test(`names the limit of inotify that is used up: ${limit}`, async () => {
+    const place = new Place();
+    place.put({ a: "1" });
+    // The kernel counts these for a user namespace, too.
+    const script = `echo ${value} > /proc/sys/user/${limit} && exec "$0" "$@"`;
+    const wrapper = ["unshare", "--user", "--map-root-user", "sh", "-c", script];
+    const daemon = place.start(place.config(["a"]), { wrapper });
+    await daemon.says(new RegExp(`cannot watch .*: ${words.replaceAll(".", "\\.")}; polling continues`));
+  });

@@ -70,6 +70,11 @@ describe("a fetch never rejects, and reveals no confidential text", () => {
       () => Promise.reject(canary),
       `unavailable: ${bug} string (a bug of the backend)`,
     ],
+    [
+      "has no descriptors",
+      () => Promise.reject(Object.assign(new Error(canary), { code: "EMFILE" })),
+      "unavailable: no file descriptors left: raise LimitNOFILE= of the unit",
+    ],
     ["answers nothing", () => undefined, "invalid: the backend gave no proper answer (a bug of the backend)"],
     ["answers an object", () => ({ a: canary }), "invalid: the backend gave no proper answer (a bug of the backend)"],
     [
