@@ -72,9 +72,9 @@ rec {
         Before = targets;
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
-        # With a link to nothing in the place of its directory (233), each start would fail like the one before.
+        # With a file or a link to nothing in the place of its directory (233), each start would fail like the one before.
         AssertPathIsDirectory = "|%t/${name}";
-        AssertPathIsSymbolicLink = "|!%t/${name}";
+        AssertPathExistsGlob = "|!%t/${render.entry name}";
       }
       // lib.optionalAttrs (whole.partOf != [ ]) { PartOf = whole.partOf; }
       // lib.optionalAttrs (config.backend == "folder" && storeAfter != [ ]) { After = storeAfter; };

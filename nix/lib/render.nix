@@ -220,9 +220,9 @@ rec {
       unitConfig = {
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
-        # With a link to nothing in the place of its directory (233), each start would fail like the one before.
+        # With a file or a link to nothing in the place of its directory (233), each start would fail like the one before.
         AssertPathIsDirectory = "|/run/${runtimeDirectory}";
-        AssertPathIsSymbolicLink = "|!/run/${runtimeDirectory}";
+        AssertPathExistsGlob = "|!/run/${entry runtimeDirectory}";
       }
       // store.unitConfig
       # The default dependencies without basic.target.
@@ -651,6 +651,14 @@ rec {
     map withoutSlash (
       lib.filter (path: path != null) (((storeOf config).reads or (_: [ ])) config.config)
     );
+
+  # A glob for one path. systemd compares it with the entries of the directory, so it finds a link to nothing, too.
+  entry =
+    path:
+    let
+      last = builtins.stringLength path - 1;
+    in
+    "${builtins.substring 0 last path}[${builtins.substring last 1 path}]";
 
   # systemd 254+ can unload a unit that no loaded unit refers to before it removes the unit's directory.
   emptyWhenStopped =

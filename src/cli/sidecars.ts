@@ -106,7 +106,7 @@ async function instances({ systemctl, environment }: Scope): Promise<readonly st
 async function show(units: readonly string[], { systemctl, environment }: Scope): Promise<ReadonlyMap<string, Unit>> {
   if (units.length === 0) return new Map();
   const properties =
-    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult,RuntimeDirectory";
+    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult,ConditionResult,RuntimeDirectory";
   const command = [...systemctl, "show", `--property=${properties}`, "--", ...units] as const;
   const result = await runCommand(command, { timeout: PATIENCE, most: LONG_LIST, environment });
   if (result.end !== "exit" || result.code !== 0)
@@ -149,7 +149,7 @@ export function judge(
     case "inactive":
     case "deactivating":
       if (isRefused(systemd, hasExecutor)) return ["failed", REFUSED];
-      if (systemd["AssertResult"] === "no") {
+      if (systemd["AssertResult"] === "no" || systemd["ConditionResult"] === "no") {
         const obstacle = obstacleOf(systemd, runtimeRoot);
         if (obstacle !== undefined) return ["failed", obstacle];
       }

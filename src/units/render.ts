@@ -98,9 +98,10 @@ function sidecarUnit(
       ["StopWhenUnneeded", "yes"],
       // A sidecar that is killed again and again must come back each time.
       ["StartLimitIntervalSec", "0"],
-      // With a link to nothing in the place of its directory (233), each start would fail like the one before.
+      // With a file or a link to nothing in the place of its directory (233), each start would fail like the one before.
       ["AssertPathIsDirectory", `|${place}`],
-      ["AssertPathIsSymbolicLink", `|!${place}`],
+      // The entries of the directory above count, so that it sees a link to nothing.
+      ["AssertPathExistsGlob", `|!${place.slice(0, -1)}[${place.slice(-1)}]`],
     ],
     service: [
       ...(config.resident

@@ -55,18 +55,20 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
 
   scenario(
     guest,
-    "fails at once on generated units while such a link exists, and starts once it is removed",
+    "fails at once on generated units while a link or a file is in the place of its directory, and starts after that",
     async (pairOf) => {
       const pair = await pairOf({ name: "in-its-way" });
-      await guest.run(["ln", "-s", "private/gone", pair.runtime]);
-      const { code } = await guest.run(["timeout", "60", "systemctl", "start", pair.target], { check: false });
-      expect(code).toBe(1);
-      expect(await guest.show(pair.sidecar, "ActiveState", "NRestarts")).toEqual({
-        ActiveState: "inactive",
-        NRestarts: "0",
-      });
+      for (const put of ["ln -s private/gone", "touch", "ln -s /etc/passwd", "echo x >"]) {
+        await guest.run(`${put} ${pair.runtime}`);
+        const { code } = await guest.run(["timeout", "60", "systemctl", "start", pair.target], { check: false });
+        expect(code, put).toBe(1);
+        const shown = await guest.show(pair.sidecar, "ActiveState", "NRestarts");
+        expect(shown, put).toEqual({ ActiveState: "inactive", NRestarts: "0" });
+        const { stdout } = await guest.run(["fetcher", "status", pair.target], { check: false });
+        expect(stdout, put).toMatch(/(?:is a link that leads nowhere|no directory): remove it/);
+        await guest.run(["rm", pair.runtime]);
+      }
       expect(await guest.journal(pair.sidecar)).toContain("Assertion failed for");
-      await guest.run(["rm", pair.runtime]);
       await pair.start();
       // Its own directory is none.
       await pair.restart();

@@ -56,8 +56,8 @@ needs("nix").describe("a rendered sidecar", () => {
     expect(differences(text, "Unit")).toEqual({
       // A folder may be on its own mount; the example says so in a comment.
       rendered: [
+        "AssertPathExistsGlob=|!/run/NAME-secret[s]",
         "AssertPathIsDirectory=|/run/NAME-secrets",
-        "AssertPathIsSymbolicLink=|!/run/NAME-secrets",
         "RequiresMountsFor=/etc/secrets",
       ],
       // Only the template has it: systemd may not support some instances.

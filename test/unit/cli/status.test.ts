@@ -177,13 +177,18 @@ describe("the state of a sidecar", () => {
       ["", unknown],
     ] as const)
       expect(problem(names)).toEqual(["starting", `exit 233, ${why}`]);
-    // Generated units do not repeat such a start.
-    const refused = (RuntimeDirectory: string) => {
-      const unit = { ActiveState: "inactive", LoadState: "loaded", AssertResult: "no", RuntimeDirectory };
-      return judge(undefined, unit, { runtimeRoot: path });
-    };
-    expect(refused("dangling")).toEqual(["failed", `${inRoot("dangling")} is a link that leads nowhere: remove it`]);
-    expect(refused("directory")).toEqual(["stopped", null]);
+    // No unit repeats such a start: the template has a condition for it, generated units an assertion.
+    for (const result of [{ AssertResult: "no" }, { AssertResult: "yes", ConditionResult: "no" }]) {
+      const refused = (RuntimeDirectory: string) =>
+        judge(
+          undefined,
+          { ActiveState: "inactive", LoadState: "loaded", ...result, RuntimeDirectory },
+          { runtimeRoot: path },
+        );
+      expect(refused("dangling")).toEqual(["failed", `${inRoot("dangling")} is a link that leads nowhere: remove it`]);
+      expect(refused("file")).toEqual(["failed", `${inRoot("file")} is no directory: remove it`]);
+      expect(refused("directory")).toEqual(["stopped", null]);
+    }
   });
 
   test("a file without units gets a line with the remedy", () => {
