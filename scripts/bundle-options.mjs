@@ -4,7 +4,7 @@
 const nodeVaultAlone = {
   name: "node-vault-alone",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^(axios|debug|mustache|tv4|\.\/commands\.js)$/ }, ({ path, importer }) =>
+    onResolve({ filter: /^(axios|debug|https|mustache|tv4|\.\/commands\.js)$/ }, ({ path, importer }) =>
       importer.includes("/node_modules/node-vault/") ? { path, namespace: "left-out" } : undefined,
     );
     onLoad({ filter: /.*/, namespace: "left-out" }, () => ({ contents: "module.exports = () => () => undefined;" }));

@@ -21,7 +21,7 @@ import { aborted, late, waitFor } from "./contract/bounded-wait.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
-import { becomeNewProgram, checkCertificates, hideFromOthers, lockFile } from "./runtime/platform.ts";
+import { becomeNewProgram, hideFromOthers, lockFile, prepareConnections } from "./runtime/platform.ts";
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Notes } from "./systemd/notes.ts";
@@ -64,7 +64,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "add") return (await import("./cli/add.ts")).add(argv.slice(1), ofThisProcess());
   if (argv[0] === "remove") return (await import("./cli/remove.ts")).remove(argv.slice(1), ofThisProcess());
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
-  checkCertificates();
+  prepareConnections();
   const isActing = argv[0] === "act";
   const isLooking = argv[0] === "refresh";
   const commandLine = parseCommandLine(isActing || isLooking ? argv.slice(1) : argv, process.env);
@@ -103,7 +103,7 @@ function ofThisProcess() {
 /** `fetcher run`. @param umask that the command gets. @returns the command's exit status. */
 async function runCommand(argv: readonly string[], umask: number): Promise<ExitCode> {
   const environment = { ...process.env };
-  checkCertificates();
+  prepareConnections();
   const { run } = await import("./cli/run.ts");
   const status = await run(argv, {
     umask,

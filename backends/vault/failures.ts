@@ -1,8 +1,8 @@
 /** What went wrong, in words for an operator. No message quotes a request or an answer. */
 import { isRecord } from "../../src/contract/records.ts";
-import type { IncomingHttpHeaders } from "node:http";
 import { BackendError, type BackendErrorKind } from "../../src/contract/backend.ts";
 import { errnoCode } from "../../src/contract/errors.ts";
+import { type Headers, NotHttp } from "./answer-parser.ts";
 
 /** The server answered with an error status. `inspect` and JSON do not reach the body: it may echo anything. */
 export class Refused extends Error {
@@ -12,7 +12,7 @@ export class Refused extends Error {
   readonly retryAfter: number | undefined;
   readonly #body: unknown;
 
-  constructor(status: number, headers: IncomingHttpHeaders, body: unknown) {
+  constructor(status: number, headers: Headers, body: unknown) {
     super(`status ${status}`);
     this.status = status;
     this.retryAfter = parseRetryAfter(headers["retry-after"]);
@@ -179,10 +179,10 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
 
 /** A failed connection. The error gives only its code: messages quote what the peer sent. */
 export function ofConnection(error: unknown, server: string): BackendError {
+  if (error instanceof NotHttp) return new BackendError("unavailable", `${server}: the answer is not HTTP`);
   const code = codeOf(error);
   const known = Object.hasOwn(words, code) ? words[code] : undefined;
   if (known !== undefined) return new BackendError(known[0], `${server}: ${known[1]}`);
-  if (code.startsWith("HPE_")) return new BackendError("unavailable", `${server}: the answer is not HTTP`);
   if (code === "EPROTO" || code.startsWith("ERR_SSL_") || code.startsWith("ERR_TLS_"))
     return new BackendError("unavailable", `${server}: no TLS connection (${code})`);
   return new BackendError("unavailable", `${server}: cannot connect (${code})`);

@@ -1,14 +1,14 @@
 /** Decides whether an answer is a Vault's, and within the limits. */
 import { isUtf8 } from "node:buffer";
-import type { IncomingHttpHeaders } from "node:http";
 import { BackendError } from "../../src/contract/backend.ts";
 import { beginsAsObject, parseJson } from "../../src/contract/json.ts";
 import { isRecord } from "../../src/contract/records.ts";
+import type { Headers } from "./answer-parser.ts";
 import { isTemporary, Refused } from "./failures.ts";
 
 export interface Raw {
   readonly status: number;
-  readonly headers: IncomingHttpHeaders;
+  readonly headers: Headers;
   readonly body: Buffer;
 }
 
@@ -47,11 +47,7 @@ function isOwn(body: Readonly<Record<string, unknown>>): boolean {
   return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
 }
 
-function bodyOf(
-  headers: IncomingHttpHeaders,
-  body: Buffer,
-  place: string,
-): Readonly<Record<string, unknown>> | undefined {
+function bodyOf(headers: Headers, body: Buffer, place: string): Readonly<Record<string, unknown>> | undefined {
   if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
   if (!isUtf8(body)) {
     // We ask for no encoding: encoded bytes (`Content-Encoding: gzip`) are a proxy's.
@@ -78,7 +74,7 @@ export function shortened(text: string): string {
   return text.length <= LONGEST_SHOWN ? text : `${text.slice(0, LONGEST_SHOWN)}…`;
 }
 
-function notVault(server: string, status: number, headers: IncomingHttpHeaders): BackendError {
+function notVault(server: string, status: number, headers: Headers): BackendError {
   const type = /^[\w.+-]{1,40}\/[\w.+-]{1,40}(?![\w.+-])/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
   return new BackendError(
     "unavailable",

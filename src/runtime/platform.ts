@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { createRequire } from "node:module";
 import { ConfigError } from "../contract/errors.ts";
+import { openConnectionsBy } from "../contract/own-connections.ts";
 import { runLibrary } from "./native-library.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
@@ -186,12 +187,13 @@ function openNameless(directory: PathLike): number {
 /** open(2) of Linux on the processors that we are built for: __O_TMPFILE and O_DIRECTORY. Node has no name for it. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
-/**
- * With this variable each runtime would accept any server's certificate, for each connection that does not ask for
- * more, a library's too.
- */
-export function checkCertificates(): void {
+/** Call it before anything connects to a server. */
+export function prepareConnections(): void {
+  // With this variable each runtime would accept any server's certificate, for each connection that does not ask for
+  // more, a library's too.
   delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
+  if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "")
+    openConnectionsBy(async () => (await import("./bun-connection.ts")).byBun);
 }
 
 /**

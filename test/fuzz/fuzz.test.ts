@@ -10,6 +10,7 @@ import { commandLines } from "./targets/command-lines.ts";
 import { configurations } from "./targets/configurations.ts";
 import { envFiles } from "./targets/env-files.ts";
 import { foreignAnswers, foreignModules } from "./targets/foreign.ts";
+import { httpAnswers } from "./targets/http.ts";
 import { programs } from "./targets/programs.ts";
 import { publishedSets, staleStates } from "./targets/published.ts";
 import { awsAnswers } from "./targets/aws.ts";
@@ -28,6 +29,7 @@ const targets: readonly Target[] = [
   templates,
   vaultAnswers,
   vaultBytes,
+  httpAnswers,
   awsAnswers,
   programs,
   foreignModules,

@@ -90,9 +90,9 @@ test.each(whole)("reads an answer %s as complete, poll after poll", async (_, sh
 });
 
 const broken: readonly [shape: string, Shape, says: RegExp][] = [
-  ["in chunks, without the last of them", (body) => chunked(body, ""), /the answer breaks off|connection reset/],
-  ["in chunks, the last one cut off", (body) => chunked(body).slice(0, -20), /the answer breaks off|connection reset/],
-  ["shorter than its length", (body) => withLength(body).slice(0, -5), /the answer breaks off|connection reset/],
+  ["in chunks, without the last of them", (body) => chunked(body, ""), /connection reset/],
+  ["in chunks, the last one cut off", (body) => chunked(body).slice(0, -20), /connection reset/],
+  ["shorter than its length", (body) => withLength(body).slice(0, -5), /connection reset/],
   [
     "until the connection ends, cut off",
     (body) => `${head}\r\n${body.slice(0, -5)}`,

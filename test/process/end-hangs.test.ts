@@ -12,37 +12,39 @@ import { type Daemon, eventually, Place } from "./daemon.ts";
 /** The executable reads files by as many threads as there are processors, where nothing is said. */
 const asInTheUnit = runsOnNode ? {} : environmentOfExecutable;
 
-needs("gcc").test(
-  "ends a start on SIGTERM or startTimeout while a name look-up hangs",
-  async () => {
-    const place = new Place();
-    // A fake of dead DNS: getaddrinfo(3) that never returns.
-    const source = place.path("hang.c");
-    const library = place.path("hang.so");
-    fs.writeFileSync(
-      source,
-      '#include <unistd.h>\nint getaddrinfo(void) { write(2, "LOOK-UP HANGS\\n", 14); for (;;) pause(); }\n',
-    );
-    execFileSync("gcc", ["-shared", "-fPIC", "-fno-builtin", "-o", library, source]);
-    const token = place.path("token");
-    fs.writeFileSync(token, "canary-token-77", { mode: 0o600 });
-    const config = { url: "https://vault.example:8200", tokenPath: token, path: "hello" };
-    const start = (startTimeout: number | null) =>
-      place.start(
-        { ...place.config(["id"]), backend: "vault", config, startTimeout },
-        { env: { LD_PRELOAD: library } },
+// Each has a connection of its own.
+for (const protocol of ["https", "http"])
+  needs("gcc").test(
+    `ends a start on SIGTERM or startTimeout while a name look-up for ${protocol} hangs`,
+    async () => {
+      const place = new Place();
+      // A fake of dead DNS: getaddrinfo(3) that never returns.
+      const source = place.path("hang.c");
+      const library = place.path("hang.so");
+      fs.writeFileSync(
+        source,
+        '#include <unistd.h>\nint getaddrinfo(void) { write(2, "LOOK-UP HANGS\\n", 14); for (;;) pause(); }\n',
       );
-    const daemon = start(1);
-    expect(await daemon.exit).toMatchObject({ code: 69, signal: null });
-    expect(daemon.stderr).toContain("gave up after startTimeout");
-    expect(daemon.stderr).not.toContain("canary");
-    const stopped = start(null);
-    await eventually("a first attempt", () => stopped.stderr.includes("LOOK-UP HANGS"));
-    stopped.signal("SIGTERM");
-    expect(await stopped.exit).toMatchObject({ code: 0, signal: null });
-  },
-  120_000,
-);
+      execFileSync("gcc", ["-shared", "-fPIC", "-fno-builtin", "-o", library, source]);
+      const token = place.path("token");
+      fs.writeFileSync(token, "canary-token-77", { mode: 0o600 });
+      const config = { url: `${protocol}://vault.example:8200`, tokenPath: token, path: "hello" };
+      const start = (startTimeout: number | null) =>
+        place.start(
+          { ...place.config(["id"]), backend: "vault", config, startTimeout },
+          { env: { LD_PRELOAD: library } },
+        );
+      const daemon = start(1);
+      expect(await daemon.exit).toMatchObject({ code: 69, signal: null });
+      expect(daemon.stderr).toContain("gave up after startTimeout");
+      expect(daemon.stderr).not.toContain("canary");
+      const stopped = start(null);
+      await eventually("a first attempt", () => stopped.stderr.includes("LOOK-UP HANGS"));
+      stopped.signal("SIGTERM");
+      expect(await stopped.exit).toMatchObject({ code: 0, signal: null });
+    },
+    120_000,
+  );
 
 needs("fuse").describe("a sidecar whose file system hangs ends in time", () => {
   const script = join(import.meta.dirname, "hung-file-system.py");

@@ -2,9 +2,12 @@
  * What the Vault backend promises about the network, checked on the program from outside: each runtime has its own
  * client. If these fail, a wrong server gets the token, or a start waits for ever.
  */
+import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import net from "node:net";
 import * as fs from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
 import { freePort } from "../free-port.ts";
 import { needs } from "../requirements.ts";
@@ -275,3 +278,94 @@ async function nameServer(address: string): Promise<{ readonly asked: readonly s
   });
   return { asked };
 }
+
+/** A server that takes no connection: its queue is full, and the system leaves the next ones without an answer. */
+const full = `import socket, sys
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen(0)
+inside = socket.create_connection(server.getsockname())
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()`;
+
+needs("python").test("gives up a connection that nobody takes, keeps none of them, and recovers at once", async () => {
+  const blocked = spawn("python3", ["-c", full], { stdio: ["pipe", "pipe", "inherit"] });
+  const gone = once(blocked, "exit");
+  onTestFinished(() => void blocked.kill());
+  const [port] = (await once(blocked.stdout, "data")) as [Buffer];
+  const place = new Place();
+  const limits = { connectTimeout: 0.4, responseTimeout: 20, requestTimeout: 30 };
+  const daemon = place.start(vaultAt(place, `http://127.0.0.1:${Number(port)}`, limits));
+  const sockets = () =>
+    fs.readdirSync(`/proc/${daemon.pid}/fd`).filter((file) => {
+      try {
+        return fs.readlinkSync(`/proc/${daemon.pid}/fd/${file}`).startsWith("socket:");
+      } catch {
+        return false;
+      }
+    }).length;
+  await daemon.says(/no connection within 0\.4 s/);
+  const before = sockets();
+  // Some more attempts, of which the log says nothing new.
+  await delay(5000);
+  // That of an attempt that begins just now.
+  expect(sockets()).toBeLessThanOrEqual(before + 1);
+  blocked.stdin.end();
+  await gone;
+  const standIn = await standInWithValue();
+  const server = net.createServer(passOn(standIn.url));
+  await new Promise<void>((resolve) => server.listen(Number(port), "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  await daemon.ready();
+  expect(place.read("id")).toBe(value);
+});
+
+test("sends a request that is larger than what the network takes at once", async () => {
+  const standIn = await standInWithValue();
+  const text = "x".repeat(12 * 1024 * 1024);
+  standIn.answering = ({ method, body }, response) => {
+    if (method !== "POST") return false;
+    const isWhole = (JSON.parse(body) as { text: string }).text === text;
+    response
+      .writeHead(isWhole ? 200 : 400, { "content-type": "application/json" })
+      .end(JSON.stringify({ data: standIn.data, errors: [] }));
+    return true;
+  };
+  // It takes nothing for a moment.
+  const port = await listener((socket) => {
+    socket.pause();
+    setTimeout(() => {
+      passOn(standIn.url)(socket);
+    }, 200);
+  });
+  const place = new Place();
+  const config = vaultAt(place, `http://127.0.0.1:${port}`, { mount: "engine" });
+  await publishes(place, { ...config, secrets: { id: { source: { path: "make", data: { text } } } } });
+});
+
+test("reads one large answer at a time: the server of the next one waits", async () => {
+  const standIn = await standInWithValue();
+  const large = "x".repeat(15 * 1024 * 1024);
+  const body = JSON.stringify({ data: { data: { id: large }, metadata: { version: 1 } } });
+  const answers: (() => void)[] = [];
+  let sent = 0;
+  standIn.answering = ({ path }, response) => {
+    if (!path.includes("/data/")) return false;
+    response.writeHead(200, { "content-type": "application/json", "content-length": body.length });
+    // Half of each comes: more than may come of two at once, and more than the network holds.
+    response.write(body.slice(0, 14 * 1024 * 1024), () => (sent += 1));
+    answers.push(() => response.end(body.slice(14 * 1024 * 1024)));
+    return true;
+  };
+  const place = new Place();
+  const config = vaultAt(place, standIn.url, { kvVersion: 2, ...patient });
+  const secrets = { one: { source: { path: "one", key: "id" } }, two: { source: { path: "two", key: "id" } } };
+  const daemon = place.start({ ...config, secrets });
+  await eventually("both are asked for", () => answers.length === 2 && sent > 0);
+  // Time for what must not happen.
+  await delay(500);
+  expect(sent).toBe(1);
+  for (const answer of answers) answer();
+  await daemon.ready();
+  expect([place.read("one"), place.read("two")].map((text) => text?.length)).toEqual([large.length, large.length]);
+});

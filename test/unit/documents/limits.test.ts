@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { MAX_PAGES } from "../../../backends/aws/client.ts";
 import { MAX_ANSWER, MAX_BATCH } from "../../../backends/aws/handler.ts";
-import { MAX_BODY } from "../../../backends/vault/transport.ts";
+import { MAX_BODY } from "../../../backends/vault/exchange.ts";
 import { MAX_DEPTH, MAX_NUMBER, MAX_PARTS } from "../../../src/contract/json.ts";
 import { MAX_TRAFFIC, MAX_VALUE, MAX_VALUES } from "../../../src/contract/limits.ts";
 import { MAX_FILTERED } from "../../../src/publish/filters.ts";
