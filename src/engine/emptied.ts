@@ -11,9 +11,9 @@ export interface EmptiedParts {
   readonly store: Pick<Store, "describe">;
 }
 
-/** Empty, or line ends only: `echo "$(decrypt)" > secret` leaves one where decrypt fails. */
+/** Empty, or white space of ASCII only: `echo "$(decrypt)" > secret` leaves a line end where decrypt fails. */
 export function isEmpty(value: Buffer): boolean {
-  return value.every((byte) => byte === 0x0a || byte === 0x0d);
+  return value.every((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d));
 }
 
 /**

@@ -222,23 +222,26 @@ describe("a store that fails after READY", () => {
     expect(systemd.jobs).toEqual([]);
   });
 
-  test.each(["", "\n", "\r\n"])("keeps the value of a secret that becomes %j, and says so", async (nothing) => {
-    const { store, clock, file, log, notifier, restarts, sidecar } = await startSidecar();
-    store.put("a", nothing);
-    store.put("b", "b2");
-    await clock.advance(60);
-    expect([file("a"), file("b")]).toEqual(["a1", "b2"]);
-    expect(log.at("warn")).toEqual(["fake: the place of a is empty; the published values stay in use"]);
-    expect(notifier.last).toContain('secret "a": the place of a is empty, since');
-    expect(restarts()).toBe(1);
-    sidecar.reload();
-    await clock.advance(60);
-    expect(file("a")).toBe("a1");
-    store.put("a", "a2");
-    await clock.advance(60);
-    expect(file("a")).toBe("a2");
-    expect(notifier.last).not.toContain("empty");
-  });
+  test.each(["", "\n", "\r\n", "  \n", "\t"])(
+    "keeps the value of a secret that becomes %j, and says so",
+    async (nothing) => {
+      const { store, clock, file, log, notifier, restarts, sidecar } = await startSidecar();
+      store.put("a", nothing);
+      store.put("b", "b2");
+      await clock.advance(60);
+      expect([file("a"), file("b")]).toEqual(["a1", "b2"]);
+      expect(log.at("warn")).toEqual(["fake: the place of a is empty; the published values stay in use"]);
+      expect(notifier.last).toContain('secret "a": the place of a is empty, since');
+      expect(restarts()).toBe(1);
+      sidecar.reload();
+      await clock.advance(60);
+      expect(file("a")).toBe("a1");
+      store.put("a", "a2");
+      await clock.advance(60);
+      expect(file("a")).toBe("a2");
+      expect(notifier.last).not.toContain("empty");
+    },
+  );
 
   test("accepts an empty value for a secret that may be empty", async () => {
     const config = { secrets: { a: { empty: true }, b: {} } };
