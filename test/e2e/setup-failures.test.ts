@@ -64,8 +64,6 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
         expect(code, put).toBe(1);
         const shown = await guest.show(pair.sidecar, "ActiveState", "NRestarts");
         expect(shown, put).toEqual({ ActiveState: "inactive", NRestarts: "0" });
-        const { stdout } = await guest.run(["fetcher", "status", pair.target], { check: false });
-        expect(stdout, put).toMatch(/(?:is a link that leads nowhere|no directory): remove it/);
         await guest.run(["rm", pair.runtime]);
       }
       expect(await guest.journal(pair.sidecar)).toContain("Assertion failed for");
