@@ -37,7 +37,7 @@ interface Sight {
  *
  * After the last file, it looks at every path again. Where a path leads to another file than the one that it read, or
  * to one that changed since, it reads all again. So it returns neither a torn in-place write nor a mixture of two
- * generations of a symlinked directory. A file that keeps changing is `unavailable`: alone if a program writes to it
+ * generations of a symlinked directory. A file whose bytes keep changing is `unavailable`: alone if a program writes to it
  * without end, but with all the others where whole directories are swapped, since these would be another generation's.
  *
  * @returns an outcome for each id: ENOENT is `missing`; no regular file or over 16 MiB is `invalid`; EACCES is
@@ -72,7 +72,7 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
     const looks = [...files].map(async ([id, path]) => {
       const before = sights.get(id)?.identity;
       const looked = before === null ? null : await unlessHanging(`look ${id} ${path}`, () => identityOf(path));
-      if (before !== null && before !== looked) changed.add(id);
+      if (before !== null && !(last ? isSameContent : isSame)(before, looked)) changed.add(id);
     });
     await Promise.all(looks);
     if (changed.size > 0 && !last && !signal.aborted) {
@@ -248,6 +248,25 @@ function readAll(descriptor: number, size: number, done: (error: Error | null, v
 /** ctime is in it because no program can set it: it shows a write with a restored mtime, and a rename-over. */
 function identify(stats: fs.BigIntStats): string {
   return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(":");
+}
+
+type Identity = Sight["identity"];
+
+function isSame(before: Identity, after: Identity): boolean {
+  return before === after;
+}
+
+/**
+ * Where only the ctime differs, another owner or mode is new, and the bytes are those that were read. agenix sets the
+ * owners after it has swapped the directory: without these files, the others would be published beside an earlier
+ * generation's.
+ */
+function isSameContent(before: Identity, after: Identity): boolean {
+  return withoutChangeTime(before) === withoutChangeTime(after);
+}
+
+function withoutChangeTime(identity: Identity): Identity {
+  return identity?.slice(0, identity.lastIndexOf(":"));
 }
 
 async function identityOf(path: string): Promise<string | undefined | null> {

@@ -24,6 +24,13 @@ const swapWithoutEnd = `
     Atomics.wait(rest, 0, 0, (n % 30) / 10);
   }`;
 
+/** Sets modes, as agenix sets owners once the files are there. */
+const setModesWithoutEnd = `
+  const { chmodSync } = require("node:fs");
+  const [path] = process.argv.slice(1);
+  console.log("begins");
+  for (let n = 0; ; n++) chmodSync(path, n % 2 === 0 ? 0o400 : 0o440);`;
+
 let root: string;
 let directory: string;
 let dispose: () => Promise<void>;
@@ -274,6 +281,27 @@ describe("a change during a fetch", () => {
       await ended;
     }
   }, 60_000);
+
+  test("takes a file whose owner and mode change without end: its bytes do not", async () => {
+    // So many that the clock of their file system goes on while they are read.
+    const many = Array.from({ length: 800 }, (_, index) => `secret-${index}`);
+    for (const id of many) await write(id, "value");
+    const backend = await open();
+    const writer = spawn(process.execPath, ["-e", setModesWithoutEnd, join(directory, "secret-0")], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const ended = once(writer, "exit");
+    try {
+      await once(writer.stdout, "data");
+      for (let round = 0; round < 3; round++)
+        for (const outcome of (await backend.fetch(...many)).values())
+          expect(asValue(outcome).value.toString()).toBe("value");
+      expect(writer.exitCode).toBe(null);
+    } finally {
+      writer.kill();
+      await ended;
+    }
+  });
 
   test("never mixes two generations behind Kubernetes' ..data", async () => {
     await generation("blue");
