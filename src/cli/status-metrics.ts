@@ -50,7 +50,7 @@ export const metrics: readonly Metric[] = [
   {
     name: "fetcher_lease_end_timestamp_seconds",
     type: "gauge",
-    help: "When the first lease is replaced.",
+    help: "When the first lease is asked about, renewed or replaced.",
     value: ({ facts }) => seconds(facts?.leaseEndsAt),
   },
   {

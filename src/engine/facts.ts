@@ -28,7 +28,7 @@ export interface Facts {
   /** The last time that the store answered for all of them. */
   readonly checkedAt: string | null;
   readonly nextLookAt: string | null;
-  /** When the first lease is replaced by another. */
+  /** When the first lease is asked about, renewed or replaced. */
   readonly leaseEndsAt: string | null;
   readonly failingSince: string | null;
   /** What is wrong or under way, in the words of STATUS. */
