@@ -1,5 +1,6 @@
 /** The connections to one server: a few at once, each for one request after another. */
-import { Broken, type Connection, type ConnectionEvents } from "../../src/contract/connection.ts";
+import type { Connection, ConnectionEvents } from "../../src/contract/connection.ts";
+import { Broken } from "../../src/contract/socket-connection.ts";
 
 /** Connections at once. */
 const MOST = 8;

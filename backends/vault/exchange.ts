@@ -1,6 +1,6 @@
 /** One request over a connection, and its answer, within the limits of time and size. */
 import { BackendError } from "../../src/contract/backend.ts";
-import { Broken } from "../../src/contract/connection.ts";
+import { Broken } from "../../src/contract/socket-connection.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
 import { AnswerParser, type Headers, type Receiver } from "./answer-parser.ts";
 import type { Connections, Line, User } from "./connections.ts";

@@ -1,7 +1,8 @@
 /** One request and its answer, within its time limits, to one server only. No proxy, nothing from the environment. */
 import type { ConnectionOptions, SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
-import { connectionOpener, type OpenConnection, SocketConnection } from "../../src/contract/connection.ts";
+import type { OpenConnection } from "../../src/contract/connection.ts";
+import { connectionOpener, SocketConnection } from "../../src/contract/socket-connection.ts";
 import { Traffic } from "../../src/contract/limits.ts";
 import { hiddenHint, networkHint } from "../../src/contract/unit-sandbox.ts";
 import { Connections } from "./connections.ts";

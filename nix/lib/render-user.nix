@@ -72,7 +72,7 @@ rec {
         Before = targets;
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
-        # With a file or a link to nothing in the place of its directory (233), each start would fail like the one before.
+        # With a file or a link to nothing in the place of its directory, each start would fail (233).
         AssertPathIsDirectory = "|%t/${name}";
         AssertPathExistsGlob = "|!%t/${render.entry name}";
       }

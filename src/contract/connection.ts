@@ -1,6 +1,4 @@
-/** One connection to a server, over TCP or a Unix socket. */
-import type { Socket } from "node:net";
-import { ownWayOr } from "./own-connections.ts";
+/** A connection to a server, over TCP or a Unix socket, and how a runtime makes it in a way of its own, where it has one. */
 
 export type Peer = { readonly host: string; readonly port: number } | { readonly path: string };
 
@@ -27,72 +25,17 @@ export interface Connection {
 /** Never calls `events` before it returns. Asks for each address of a name, of both families. */
 export type OpenConnection = (peer: Peer, events: ConnectionEvents) => Connection;
 
-/** The way of Node, and of each runtime that has its libraries. */
-const openByNode: OpenConnection = (peer, events) =>
-  new SocketConnection(process.getBuiltinModule("node:net").connect({ ...peer, noDelay: true }), "connect", events);
+/** @param byNode the usual way. */
+export type OwnWay = (byNode: OpenConnection) => OpenConnection;
 
-/** @returns the way that costs this runtime least. */
-export async function connectionOpener(): Promise<OpenConnection> {
-  return await ownWayOr(openByNode);
+/** It is loaded only for a backend that uses it. */
+let load: (() => Promise<OwnWay>) | undefined;
+
+export function openConnectionsBy(loadWay: () => Promise<OwnWay>): void {
+  load = loadWay;
 }
 
-/** A connection over a socket of Node's: plain, or TLS. */
-export class SocketConnection implements Connection {
-  readonly #socket: Socket;
-  readonly #events: ConnectionEvents;
-  #isOver = false;
-
-  /** @param ready the socket's event when the connection is there. */
-  constructor(socket: Socket, ready: "connect" | "secureConnect", events: ConnectionEvents) {
-    this.#socket = socket;
-    this.#events = events;
-    socket
-      .once(ready, () => {
-        if (!this.#isOver) events.opened();
-      })
-      .on("data", (bytes: Buffer) => {
-        if (!this.#isOver) events.received(bytes);
-      })
-      .on("end", () => {
-        this.#end();
-      })
-      .on("error", (error) => {
-        this.#end(error);
-      })
-      .on("close", () => {
-        this.#end(new Broken());
-      });
-  }
-
-  send(bytes: Buffer): void {
-    this.#socket.write(bytes);
-  }
-
-  get isSent(): boolean {
-    return this.#socket.writableLength === 0;
-  }
-
-  pause(): void {
-    this.#socket.pause();
-  }
-
-  resume(): void {
-    this.#socket.resume();
-  }
-
-  destroy(): void {
-    this.#isOver = true;
-    this.#socket.destroy();
-  }
-
-  #end(error?: Error): void {
-    if (this.#isOver) return;
-    this.destroy();
-    this.#events.ended(error);
-  }
-}
-
-/** The connection is no more, and nothing says why. */
-export class Broken extends Error {
-  readonly code = "ECONNRESET";
+/** @returns the usual way where the runtime has no other. */
+export async function ownWayOr(byNode: OpenConnection): Promise<OpenConnection> {
+  return load === undefined ? byNode : (await load())(byNode);
 }

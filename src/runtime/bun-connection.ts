@@ -2,8 +2,7 @@
  * Connections of the executable. Node's library for them would cost a start a tenth of its processor time, and memory
  * (measured).
  */
-import type { Connection, ConnectionEvents, Peer } from "../contract/connection.ts";
-import type { OwnWay } from "../contract/own-connections.ts";
+import type { Connection, ConnectionEvents, OwnWay, Peer } from "../contract/connection.ts";
 
 /** What Bun has beside Node's names. */
 interface Bun {

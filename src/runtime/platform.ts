@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { createRequire } from "node:module";
 import { ConfigError } from "../contract/errors.ts";
-import { openConnectionsBy } from "../contract/own-connections.ts";
+import { openConnectionsBy } from "../contract/connection.ts";
 import { runLibrary } from "./native-library.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */

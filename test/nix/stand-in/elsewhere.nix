@@ -9,7 +9,7 @@ let
 in
 {
   options = {
-    environment = anything;
+    environment.variables = anything;
     specialisation = anything;
     systemd.tmpfiles = anything;
     users = anything;
