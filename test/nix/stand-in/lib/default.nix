@@ -128,6 +128,7 @@ let
       else
         text;
     concatStrings = concatStringsSep "";
+    makeBinPath = concatMapStringsSep ":" (package: "${package}/bin");
     hasInfix = infix: text: replaceStrings [ infix ] [ "" ] text != text;
     optionalString = condition: text: if condition then text else "";
     removeSuffix =

@@ -102,6 +102,7 @@ rec {
     (isPath value || isString value || value ? outPath)
     && builtins.substring 0 1 (toString value) == "/"
   );
+  package = single "package" "package" (value: value ? outPath);
   enum = values: single "enum" "one of ${quoted values}" (value: builtins.elem value values);
   strMatching =
     pattern:
