@@ -15,6 +15,8 @@ import { attempt, lookTwice, pathIn, removeFile } from "./system-calls.ts";
 const LOCK = `${RESERVED_PREFIX}lock`;
 /** The exit status of flock(1) when another process has the lock. */
 const TAKEN = 1;
+/** ms in which a holder that was killed just now has ended: a child that it was starting has its files until then. */
+const [PATIENCE, PAUSE] = [1000, 20];
 /** Bytes; our notes are far shorter. */
 const LONGEST_NOTE = 1024;
 
@@ -39,9 +41,15 @@ export type LockFile = (file: number) => number | undefined;
  */
 export async function lockDirectory(directory: string, lockFile: LockFile): Promise<DirectoryLock> {
   const path = pathIn(directory, LOCK);
+  const begun = performance.now();
   for (;;) {
     const file = open(path);
     const answer = lockFile(file) ?? (await lock(file));
+    if (answer === TAKEN && performance.now() - begun < PATIENCE) {
+      fs.closeSync(file);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      continue;
+    }
     if (answer === TAKEN) {
       const other = noteIn(file);
       fs.closeSync(file);

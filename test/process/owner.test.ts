@@ -1,5 +1,6 @@
 /** Two fetchers on one output: the second would remove, at its end, the files that the first one's service needs. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -42,6 +43,18 @@ test("a killed daemon does not stop the next one, which adopts at once", async (
   place.put({ id: "one" });
   await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
   fs.renameSync(place.store, place.path("away"));
+  await place.start(place.config(["id"])).ready();
+  expect(place.read("id")).toBe("one");
+});
+
+test("a daemon that was killed while it started a child does not stop the next one: the child has its lock for a moment", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
+  const holder = spawn("flock", [join(place.output, ".fetcher-lock"), "sh", "-c", "echo held; sleep 0.3"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  await once(holder.stdout, "data");
   await place.start(place.config(["id"])).ready();
   expect(place.read("id")).toBe("one");
 });
