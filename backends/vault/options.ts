@@ -7,7 +7,7 @@ import { flag, headerText, pathText } from "./setting-types.ts";
 
 export const about = aboutBackend({
   name: "HashiCorp Vault or OpenBao",
-  text: "HashiCorp Vault and OpenBao: [vault.md](../how-to/vault.md).",
+  text: "HashiCorp Vault and OpenBao: KV secrets, and secrets that the server makes for each client.",
   network: true,
 });
 

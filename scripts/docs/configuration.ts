@@ -1,7 +1,10 @@
 /** docs/reference/configuration.md */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { format } from "prettier";
-import { loadBackend } from "../../backends/index.ts";
-import { backendSections, defaultOf, programSections, type Section } from "./sections.ts";
+import { backendPage, polling } from "./backend-pages.ts";
+import { backendSections, programSections } from "./sections.ts";
+import { table } from "./tables.ts";
 
 const head = `# Configuration
 
@@ -56,37 +59,29 @@ in its languages, Compose) do not agree on quotes inside a value. For those, mak
 \`dotenv\`.
 `;
 
-export async function configurationPage(): Promise<string> {
-  const backends = await Promise.all(
-    backendSections.map(async ({ name, about, cases, ...section }) => {
-      const { defaultPollingInterval } = await loadBackend(name, "/");
-      const polled =
-        defaultPollingInterval === null
-          ? "Its values cannot change while the sidecar runs: nothing is polled."
-          : `Polled every ${defaultPollingInterval} s by default.`;
-      return [`### ${section.title}`, about.text, polled, table(section), ...cases.flatMap(part)];
-    }),
-  );
+/** @param root of the project, where the backends have their pages. */
+export async function configurationPage(root: string): Promise<string> {
+  const paged = backendSections.filter(({ name }) => existsSync(join(root, backendPage(name))));
+  const others = backendSections.filter((section) => !paged.includes(section));
+  const rows = paged.map(({ name, about }) => `| [\`${name}\`](${name}.md) | ${about.text} |`);
   const parts = [
     head,
     ...programSections.flatMap((section) => [`## ${section.title}`, table(section)]),
     envFile,
     "## Backends",
-    "You can add one of your own: [writing a backend](../how-to/writing-a-backend.md).",
-    ...backends.flat(),
+    "Each has a page with its settings, and with what it says when something is wrong. You can add one of your own: [writing a backend](../how-to/writing-a-backend.md).",
+    ["| `backend` | what |", "| --- | --- |", ...rows].join("\n"),
+    "Two more have no page:",
+    ...(
+      await Promise.all(
+        others.map(async (section) => [
+          `### ${section.title}`,
+          section.about.text,
+          await polling(section.name),
+          table(section),
+        ]),
+      )
+    ).flat(),
   ];
   return format(parts.join("\n\n"), { parser: "markdown", printWidth: 120 });
-}
-
-function part(section: Section): string[] {
-  return [`#### ${section.title}`, table(section)];
-}
-
-function table({ options }: Section): string {
-  const rows = options.map((option) => {
-    const { text = "", since: version } = option.about;
-    const since = version === undefined ? "" : ` (since ${version})`;
-    return `| \`${option.path}\` | ${defaultOf(option)} | ${text}${since} |`;
-  });
-  return ["| option | default | meaning |", "| --- | --- | --- |", ...rows].join("\n");
 }

@@ -2,11 +2,13 @@
 import { readFileSync } from "node:fs";
 import { loadBackend } from "../../backends/index.ts";
 import { executableTable } from "../../src/units/executable.ts";
+import { backendPages } from "./backend-pages.ts";
 import { completions } from "./completions.ts";
 import { configurationPage } from "./configuration.ts";
 import { configurationSchema, schemaFile } from "./json-schema.ts";
 import { manualPages } from "./manual.ts";
 import { codedTexts, distinctMessages, messagesPage } from "./messages.ts";
+import { metricsPage } from "./metrics.ts";
 import { nixTable } from "./nix-table.ts";
 import { overviewPictures } from "./overview.ts";
 import { backendSections } from "./sections.ts";
@@ -23,7 +25,9 @@ export async function generatedDocuments(root: string): Promise<ReadonlyMap<stri
   return new Map([
     ["nix/lib/options.json", json(nixTable(new Map(await Promise.all(intervals))))],
     ["nix/lib/executable.json", json(executableTable())],
-    ["docs/reference/configuration.md", await configurationPage()],
+    ["docs/reference/configuration.md", await configurationPage(root)],
+    ...(await backendPages(root)),
+    ["docs/reference/metrics.md", await metricsPage()],
     ["docs/reference/messages.md", await messagesPage(messages)],
     ["src/runtime/message-texts.json", json(codedTexts(messages))],
     [`src/cli/${schemaFile}`, json(configurationSchema())],

@@ -126,7 +126,7 @@ function configuration(version: string): string[] {
       "BACKENDS",
       ...backendSections.flatMap((backend) => [
         subsection(backend.name, text(backend.about.text), options(backend)),
-        ...backend.cases.map(part),
+        ...backend.cases.map((login) => part({ ...login, title: `${backend.name}: ${login.title}` })),
       ]),
     ),
     section(

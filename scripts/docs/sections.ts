@@ -44,7 +44,7 @@ export const programSections: readonly Section[] = programSchemas.map(([title, p
 }));
 
 const logins: readonly Section[] = Object.entries(methods).map(([method, schema]) => ({
-  title: `vault: login \`${method}\``,
+  title: `login \`${method}\``,
   options: optionsIn(schema, "config.auth", new Set()),
 }));
 

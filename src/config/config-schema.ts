@@ -253,7 +253,7 @@ export const configSchema = object({
   templates: option(
     v.optional(anything, {}),
     means(
-      "file → a template from which it is rendered, with secrets in it ([templates.md](../how-to/templates.md)); published and rotated with the set",
+      "file → a template from which it is rendered, with secrets in it ([templates](templates.md)); published and rotated with the set",
     ),
   ),
   output: v.optional(outputSchema),

@@ -9,12 +9,13 @@ import { expect, onTestFinished, test } from "vitest";
 import { parseAdd } from "../../src/cli/add-options.ts";
 import { proposed } from "../../src/setup/proposal.ts";
 import { freePort } from "../free-port.ts";
-import { blockWith, numbered, project } from "../markdown.ts";
+import { blocksOf, blockWith, numbered, project } from "../markdown.ts";
 import { eventually, Place } from "../process/daemon.ts";
 import { serverBinary } from "./binary.ts";
 import { onEachServer } from "./servers.ts";
 
-const commands = numbered(blockWith("docs/how-to/vault.md", "sh", "bao server").code);
+const page = "docs/how-to/vault.md";
+const commands = numbered(blockWith(page, "sh", "bao server").code);
 
 onEachServer("the commands of the documentation", ["bash"], (product) => {
   test("the commands lead to secrets that rotate", async () => {
@@ -77,5 +78,19 @@ onEachServer("the commands of the documentation", ["bash"], (product) => {
     await eventually("the new value", () => place.read("secrets.env")?.includes("db_password='second-one'") === true);
     expect(place.read("db_password")).toBe("second-one");
     expect((await daemon.end()).code).toBe(0);
+
+    // The next sections: the policy, and a login whose token only the program has.
+    const next = blocksOf(page, "sh").slice(1);
+    expect(next.map(({ heading }) => heading)).toEqual(["What the policy allows", "A login without a token in a file"]);
+    for (const { code } of next) run(here(code));
+    const login = blockWith(page, "json", "approle").code;
+    const { config } = JSON.parse(here(`{${login}}`)) as { readonly config: object };
+    const other = place.writeConfig(
+      { backend: "vault", config, secrets: { greeting: {}, db_password: {} } },
+      "other.json",
+    );
+    const seen = run(`fetcher --check --config ${other}`);
+    expect(seen).toContain("db_password");
+    expect(seen).not.toContain("second-one");
   });
 });

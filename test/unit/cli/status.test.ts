@@ -264,15 +264,17 @@ describe("metrics", () => {
     expect(used.filter((name) => !known.includes(name))).toEqual([]);
   });
 
-  test("appear in the guide to alerts, with each rule, and no others", () => {
-    const guide = fs.readFileSync(join(project, "docs/how-to/alerts.md"), "utf8");
+  test("appear in the reference, and each rule in the guide to alerts, and no others", () => {
+    const [reference = "", guide = ""] = ["reference/metrics", "how-to/alerts"].map((page) =>
+      fs.readFileSync(join(project, `docs/${page}.md`), "utf8"),
+    );
     const rules = fs.readFileSync(join(project, "examples/monitoring/fetcher.rules.yml"), "utf8");
-    const rows = (pattern: RegExp) => [...guide.matchAll(pattern)].map(([, name]) => name);
+    const rows = (page: string, pattern: RegExp) => [...page.matchAll(pattern)].map(([, name]) => name);
     const known = metrics.map(({ name, type }) => (type === "counter" ? `${name}_total` : name));
-    expect(rows(/^\| `(fetcher_\w+)` +\|/gm)).toEqual([...known, "fetcher_program"]);
+    expect(rows(reference, /^\| `(fetcher_\w+)` +\|/gm)).toEqual([...known, "fetcher_program"]);
     const alerts = [...rules.matchAll(/^ +- alert: (\w+)$/gm)].map(([, name]) => name);
     expect(alerts.length).toBeGreaterThan(3);
-    expect(rows(/^\| `(Secrets\w+)` +\|/gm)).toEqual(alerts);
+    expect(rows(guide, /^\| `(Secrets\w+)` +\|/gm)).toEqual(alerts);
   });
 });
 

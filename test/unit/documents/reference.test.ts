@@ -2,11 +2,12 @@
  * The reference of the configuration comes from the code: every option has its description, and no other is described.
  */
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { describe, expect, test } from "vitest";
 import { backendNames } from "../../../backends/index.ts";
+import { backendPage } from "../../../scripts/docs/backend-pages.ts";
 import { generatedDocuments } from "../../../scripts/docs/generated.ts";
 import { manualPages } from "../../../scripts/docs/manual.ts";
 import { questions } from "../../../scripts/docs/questions.ts";
@@ -47,6 +48,22 @@ describe("the reference describes", () => {
     for (const { name, about } of backendSections) {
       expect(about.text, name).toMatch(/\.$/);
       expect(about.name, name).toMatch(/^\S.{8,}[^.\s]$/);
+    }
+  });
+
+  test("every option of a backend once: on the backend's page, or with those that have none", () => {
+    for (const { name, options, cases } of backendSections) {
+      const page = existsSync(join(project, backendPage(name))) ? backendPage(name) : "docs/reference/configuration.md";
+      const rows = readFileSync(join(project, page), "utf8").matchAll(/^\| `([\w.]+)` +\|/gm);
+      const told = [...rows].map(([, path = ""]) => path);
+      for (const { path } of [options, ...cases.map((login) => login.options)].flat())
+        expect(told, `${page}: ${path}`).toContain(path);
+      // What a person wrote beside the tables must not repeat one.
+      for (const { path } of options)
+        expect(
+          told.filter((other) => other === path),
+          path,
+        ).toHaveLength(1);
     }
   });
 
