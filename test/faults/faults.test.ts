@@ -4,6 +4,7 @@
  * FETCHER_FAULTS_SEED repeats. A whole phase takes long: FETCHER_FAULTS_PART=2/5 tries the second of each five,
  * FETCHER_FAULTS_FROM=99 begins with that call, and FETCHER_FAULTS_ONLY="ENOENT once" tries those that match.
  */
+import { availableParallelism } from "node:os";
 import { describe, expect } from "vitest";
 import { needs } from "../requirements.ts";
 import { Ledger, type Verdict } from "./ledger.ts";
@@ -27,8 +28,8 @@ needs("gcc").describe("a fault of the file system", () => {
     needs("gcc").test(
       "is logged with its path and code, does not end a running sidecar, and ends with its cause",
       async () => {
-        const scene = new Scene();
-        const calls = await phase.count(scene);
+        const scenes = Array.from({ length: sideBySide(phase) }, () => new Scene());
+        const calls = Math.max(...(await Promise.all(scenes.map((scene) => phase.count(scene)))));
         expect(calls).toBeGreaterThan(10);
         const all = Array.from({ length: calls }, (_, index) => index + 1)
           .flatMap((nth): Fault[] => [
@@ -37,8 +38,15 @@ needs("gcc").describe("a fault of the file system", () => {
           ])
           .filter((fault, index) => fault.nth >= from && index % parts === part - 1 && only.test(wordsOf(fault)));
         // Some lives make fewer calls than the counted one: a fault after their last call is not injected.
-        for (const fault of wanted === Infinity ? all : ledger.sample(all, 3 * wanted))
-          if (ledger.injected(name) < wanted) await ledger.enter(name, fault, () => injectInto(phase, scene, fault));
+        const left = wanted === Infinity ? all : ledger.sample(all, 3 * wanted);
+        const work = async (scene: Scene) => {
+          while (ledger.injected(name) < wanted) {
+            const fault = left.shift();
+            if (fault === undefined) return;
+            await ledger.enter(name, fault, () => injectInto(phase, scene, fault));
+          }
+        };
+        await Promise.all(scenes.map(work));
         console.log(ledger.summary(name, calls));
         expect(ledger.failures(name)).toEqual([]);
         expect(ledger.injected(name)).toBeGreaterThan(Math.min(wanted, all.length) / 2);
@@ -47,6 +55,11 @@ needs("gcc").describe("a fault of the file system", () => {
     );
   });
 });
+
+/** The sidecars wait more than they work: as many scenes as keep the processors busy. A sample is not worth many. */
+function sideBySide({ scenes }: Phase): number {
+  return Math.ceil(Math.min(scenes * availableParallelism(), wanted / 2));
+}
 
 function wordsOf(fault: Fault): string {
   return fault.how === "kill" ? "kill" : `${fault.error} ${fault.how}`;

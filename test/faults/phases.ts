@@ -6,6 +6,8 @@ import type { Scene } from "./scene.ts";
 import type { Fault } from "./shim.ts";
 
 export interface Phase {
+  /** How many of them keep one processor busy. */
+  readonly scenes: number;
   /** @returns the number of calls when all is well. */
   count(scene: Scene): Promise<number>;
   inject(scene: Scene, fault: Fault): Promise<Verdict>;
@@ -29,14 +31,19 @@ export const phases: Readonly<Record<string, Phase>> = {
     scene.damage(fault?.how === "kill");
   }),
   adoption: starting({
+    // The file may be on its way: the store gets 5 s.
+    scenes: 8,
     prepare: async (scene) => {
       const path = `${scene.place.store}/a`;
       if (fs.existsSync(`${path}.away`)) fs.renameSync(`${path}.away`, path);
-      await scene.running();
-      await scene.end();
+      await scene.beginFrom("published", () => scene.running());
       fs.renameSync(path, `${path}.away`);
     },
     old: (scene) => scene.generation,
+    // The next life need not wait for it.
+    again: (scene) => {
+      scene.place.age();
+    },
     after: async (scene) => {
       const path = `${scene.place.store}/a`;
       fs.renameSync(`${path}.away`, path);
@@ -45,9 +52,8 @@ export const phases: Readonly<Record<string, Phase>> = {
   }),
   restart: starting({
     prepare: async (scene) => {
-      if (!scene.hasOptional) scene.next();
-      await scene.running();
-      await scene.end();
+      const isFirst = await scene.beginFrom("published", () => scene.running());
+      if (!isFirst) return;
       scene.next();
       scene.drop();
     },
@@ -60,13 +66,12 @@ export const phases: Readonly<Record<string, Phase>> = {
   }),
   recovery: starting({
     prepare: async (scene) => {
-      if (!fs.existsSync(scene.place.path("crashed"))) await crash(scene);
-      await scene.end();
-      scene.bringBack("crashed");
+      await scene.beginFrom("crashed", () => crash(scene));
     },
     old: (scene) => scene.generation - 1,
   }),
   end: {
+    scenes: 2,
     async count(scene) {
       await scene.learn();
       const daemon = await scene.running();
@@ -93,20 +98,26 @@ export const phases: Readonly<Record<string, Phase>> = {
 };
 
 interface Beginning {
+  /** As of a phase; 2 by default. */
+  readonly scenes?: number;
   readonly prepare: (scene: Scene) => Promise<void>;
   /** The generation that was published before; undefined: none. */
   readonly old: (scene: Scene) => number | undefined;
+  /** Before another life, where the first has ended. */
+  readonly again?: (scene: Scene) => void;
   /** Restores what was missing. */
   readonly after?: (scene: Scene) => Promise<void>;
 }
 
-function starting({ prepare, old, after }: Beginning): Phase {
+function starting({ scenes = 2, prepare, old, again, after }: Beginning): Phase {
   return {
+    scenes,
     async count(scene) {
       await scene.learn();
       await prepare(scene);
       scene.control.arm();
       await scene.start().ready();
+      await scene.atRest();
       const { calls } = scene.control.disarm();
       await after?.(scene);
       return calls;
@@ -125,7 +136,10 @@ function starting({ prepare, old, after }: Beginning): Phase {
         broken.push(...(await said(daemon, 0, fault, !daemon.running)));
         note(broken, scene.consistencyProblem(old(scene)));
       }
-      if (!daemon.running) await scene.start().ready();
+      if (!daemon.running) {
+        again?.(scene);
+        await scene.start().ready();
+      }
       await after?.(scene);
       await heal(scene, broken);
       return injected === 0 ? undefined : { what, broken };
@@ -135,13 +149,14 @@ function starting({ prepare, old, after }: Beginning): Phase {
 
 function reloading(change: (scene: Scene, fault?: Fault) => void): Phase {
   return {
+    scenes: 2,
     async count(scene) {
       await scene.learn();
       await scene.running();
       scene.control.arm();
       change(scene);
       await scene.reload();
-      await scene.restProblemSoon();
+      await scene.atRest();
       return scene.control.disarm().calls;
     },
     async inject(scene, fault) {
@@ -186,7 +201,6 @@ async function crash(scene: Scene): Promise<void> {
   scene.control.disarm();
   if (!fs.readdirSync(scene.place.output).some((name) => name.startsWith(".fetcher-commit-")))
     throw new Error("the kill did not come between two renames");
-  scene.keep("crashed");
 }
 
 /** Checks that all is well again once the fault is gone. */

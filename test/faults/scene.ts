@@ -1,15 +1,16 @@
 /** A daemon with every kind of published file, its store, and what must be true of both. */
-import { execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import * as fs from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { type Daemon, isRoot, Place } from "../process/daemon.ts";
 import { type Fault, FaultControl } from "./shim.ts";
 
 const OPTIONAL = "opt";
 /** Milliseconds. */
 const PATIENCE = 5000;
-/** Milliseconds without a call: the daemon waits for something. */
+/** Milliseconds without a call, at whose end no thread runs: the daemon waits for something. */
 const REST = 10;
 const published = ["a", "b", "large", OPTIONAL, "app.conf", "secrets.env"];
 
@@ -70,12 +71,17 @@ export class Scene {
     return this.daemon;
   }
 
-  /** A running daemon that has published the newest generation. */
+  /** A running daemon that has published the newest generation, and has nothing left to do. */
   async running(): Promise<Daemon> {
-    if (this.daemon?.running === true && this.restProblem() === undefined) return this.daemon;
-    await this.end();
-    const daemon = await this.start().ready();
-    await this.reload();
+    this.control.arm();
+    let { daemon } = this;
+    if (daemon?.running !== true || this.restProblem() !== undefined) {
+      await this.end();
+      daemon = await this.start().ready();
+      await this.reload();
+    }
+    await this.atRest();
+    this.control.disarm();
     return daemon;
   }
 
@@ -87,15 +93,35 @@ export class Scene {
     await daemon.says(/^(published|fetched again)/, lines);
   }
 
-  /** Ends the fault when the daemon makes no more calls, or is gone where it was killed. */
-  async rested(fault: Fault) {
-    for (let before = -1, { calls } = this.control.look(); calls !== before; { calls } = this.control.look()) {
+  /** Waits until the daemon makes no more calls; it is counting them. */
+  async atRest(): Promise<void> {
+    for (let before = -1, { calls } = this.control.look(); ; { calls } = this.control.look()) {
+      if (calls === before && this.#isAsleep()) return;
       before = calls;
       await delay(REST);
     }
+  }
+
+  /** Ends the fault when the daemon is at rest, or is gone where it was killed. */
+  async rested(fault: Fault) {
+    await this.atRest();
     const seen = this.control.disarm();
     if (fault.how === "kill" && seen.injected > 0) await this.daemon?.exit;
     return seen;
+  }
+
+  /** Whether no thread of the daemon runs, or would if there were a processor for it. */
+  #isAsleep(): boolean {
+    if (this.daemon?.running !== true) return true;
+    const tasks = `/proc/${this.daemon.pid}/task`;
+    try {
+      return fs
+        .readdirSync(tasks)
+        .every((task) => /\) [SZX] /.test(fs.readFileSync(join(tasks, task, "stat"), "utf8")));
+    } catch {
+      // A thread, or all of them, have ended meanwhile.
+      return false;
+    }
   }
 
   async end(): Promise<void> {
@@ -131,13 +157,25 @@ export class Scene {
     fs.rmSync(join(this.links, "b"));
   }
 
-  /** Copies the output away or back. */
-  keep(name: string): void {
-    execFileSync("cp", ["-a", this.place.output, this.place.path(name)]);
-  }
-  bringBack(name: string): void {
-    fs.rmSync(this.place.output, { recursive: true, force: true });
-    execFileSync("cp", ["-a", this.place.path(name), this.place.output]);
+  /**
+   * Ends the daemon, and restores the output and the links that `make` left the first time.
+   *
+   * @returns whether this is the first time.
+   */
+  async beginFrom(name: string, make: () => Promise<unknown>): Promise<boolean> {
+    const { root, output } = this.place;
+    const kept = this.place.path(name);
+    const isFirst = !fs.existsSync(kept);
+    if (isFirst) await make();
+    await this.end();
+    if (isFirst) {
+      fs.mkdirSync(kept);
+      await copy([output, this.links], kept);
+      return true;
+    }
+    for (const directory of [output, this.links]) fs.rmSync(directory, { recursive: true, force: true });
+    await copy([join(kept, basename(output)), join(kept, basename(this.links))], root);
+    return false;
   }
 
   /**
@@ -230,6 +268,11 @@ export class Scene {
     const made = this.#made.get(`${name} ${optional}`);
     return made?.replaceAll("#", padded(generation)) ?? content(name, generation);
   }
+}
+
+/** Keeps owners, modes and times. */
+async function copy(paths: readonly string[], directory: string): Promise<void> {
+  await promisify(execFile)("cp", ["-a", ...paths, directory]);
 }
 
 function content(name: string, generation: number): string {

@@ -80,6 +80,9 @@ export class Daemon {
   readonly #child: ChildProcess;
   #stdout = "";
   #stderr = "";
+  /** Its complete lines so far: a long life has thousands, and tests look at them every few milliseconds. */
+  readonly #lines: LogLine[] = [];
+  #parsed = 0;
   #ended = false;
 
   constructor(child: ChildProcess) {
@@ -114,7 +117,10 @@ export class Daemon {
 
   /** Every complete line of its log, in order. */
   get lines(): readonly LogLine[] {
-    return logLines(this.#stderr.slice(0, this.#stderr.lastIndexOf("\n") + 1));
+    const end = this.#stderr.lastIndexOf("\n") + 1;
+    if (end > this.#parsed) this.#lines.push(...logLines(this.#stderr.slice(this.#parsed, end)));
+    this.#parsed = Math.max(end, this.#parsed);
+    return [...this.#lines];
   }
 
   /**
