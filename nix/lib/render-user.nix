@@ -72,10 +72,8 @@ rec {
         Before = targets;
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
-        # With a file or a link to nothing in the place of its directory, each start would fail (233).
-        AssertPathIsDirectory = "|%t/${name}";
-        AssertPathExistsGlob = "|!%t/${render.entry name}";
       }
+      // render.assertFree [ "%t/${name}" ]
       // lib.optionalAttrs (whole.partOf != [ ]) { PartOf = whole.partOf; }
       // lib.optionalAttrs (config.backend == "folder" && storeAfter != [ ]) { After = storeAfter; };
       Service =

@@ -193,6 +193,19 @@ rec {
         inherit (config) config;
       };
       stays = (config.resident or true) == true;
+      directories = [
+        runtimeDirectory
+      ]
+      ++ lib.optionals isSplit [
+        "${name}-act"
+        "${name}-act/inbox"
+      ]
+      # For notes, and for links to what systemd watches.
+      ++ lib.optionals (isOnDemand config) [
+        "${name}-refresh"
+        "${name}-refresh/inbox"
+        "${name}-refresh/ways"
+      ];
     in
     {
       inherit description;
@@ -220,10 +233,8 @@ rec {
       unitConfig = {
         StopWhenUnneeded = true;
         StartLimitIntervalSec = 0;
-        # With a file or a link to nothing in the place of its directory, each start would fail (233).
-        AssertPathIsDirectory = "|/run/${runtimeDirectory}";
-        AssertPathExistsGlob = "|!/run/${entry runtimeDirectory}";
       }
+      // assertFree (map (directory: "/run/${directory}") directories)
       // store.unitConfig
       # The default dependencies without basic.target.
       // lib.optionalAttrs isEarly {
@@ -235,11 +246,7 @@ rec {
         NotifyAccess = executable.NotifyAccess or "all";
         ExecStart = "${package}/bin/fetcher --config ${configFile name config}${lib.optionalString isSplit " --actions ${actionsOf name}"}";
         PrivateTmp = true;
-        RuntimeDirectory =
-          runtimeDirectory
-          + lib.optionalString isSplit " ${name}-act ${name}-act/inbox"
-          # For notes, and for links to what systemd watches.
-          + lib.optionalString (isOnDemand config) " ${name}-refresh ${name}-refresh/inbox ${name}-refresh/ways";
+        RuntimeDirectory = lib.concatStringsSep " " directories;
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = "restart";
         RestartMode = "direct";
@@ -652,13 +659,12 @@ rec {
       lib.filter (path: path != null) (((storeOf config).reads or (_: [ ])) config.config)
     );
 
-  # A glob for one path. systemd compares it with the entries of the directory, so it finds a link to nothing, too.
-  entry =
-    path:
-    let
-      last = builtins.stringLength path - 1;
-    in
-    "${builtins.substring 0 last path}[${builtins.substring last 1 path}]";
+  # With a file or a link in the place of a directory, each start would fail (233). systemd finds PathIsReadWrite true if
+  # the name before the last is a file, and false if it is a directory or nothing.
+  assertFree = paths: {
+    AssertPathIsSymbolicLink = map (path: "!${path}") paths;
+    AssertPathIsReadWrite = map (path: "!${path}/.none") paths;
+  };
 
   # systemd 254+ can unload a unit that no loaded unit refers to before it removes the unit's directory.
   emptyWhenStopped =

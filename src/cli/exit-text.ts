@@ -63,7 +63,8 @@ function obstacleAt(path: string): string | undefined {
     const isLink = lstatSync(path).isSymbolicLink();
     const stats = statSync(path, { throwIfNoEntry: false });
     if (stats === undefined) return `${path} is a link that leads nowhere: remove it`;
-    return stats.isDirectory() ? undefined : `${path} is ${isLink ? "a link to what is " : ""}no directory: remove it`;
+    if (isLink) return `${path} is a link: remove it`;
+    return stats.isDirectory() ? undefined : `${path} is no directory: remove it`;
   } catch {
     // Not there, or not for us to see.
     return undefined;

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Scope } from "../config/scope.ts";
-import { actOf, byHandPattern, refreshOf, serviceIn, unitOf } from "../config/unit-names.ts";
+import { actOf, byHandPattern, refreshOf, serviceIn, sidecarsFor, unitOf } from "../config/unit-names.ts";
 import { ExitCode, FatalError } from "../contract/errors.ts";
 import { LONG_LIST, runCommand } from "../contract/helper-command.ts";
 import { type Facts, readFacts } from "../engine/facts.ts";
@@ -74,10 +74,10 @@ export async function sidecarsOf(
 ): Promise<readonly SidecarStatus[]> {
   const directory = scope.configDirectory;
   const place = { directory, isTaken: (unit: string) => isTakenOnThisHost(unit, scope) };
-  const files = new Map(namesIn(directory, report).map((name) => [sidecarUnitOf(name, place), name]));
-  const names = [...new Set([...files.keys(), ...facts.keys(), ...(await instances(scope))])];
-  const units = await show(names, scope);
-  return names
+  const usual = new Map(namesIn(directory, report).map((name) => [sidecarUnitOf(name, place), name]));
+  const names = [...new Set([...usual.keys(), ...facts.keys(), ...(await instances(scope))])];
+  const { files, units } = await withOthers(usual, await show(names, scope), scope);
+  return [...new Set([...files.keys(), ...names.filter((unit) => !usual.has(unit))])]
     .flatMap((unit) => {
       const known = facts.get(unit);
       const systemd = units.get(unit);
@@ -86,6 +86,30 @@ export async function sidecarsOf(
       return [statusOf(unit, files.get(unit), known, systemd, scope.runtimeRoot)];
     })
     .sort((a, b) => byNumber(a.name, b.name) || (a.name < b.name ? -1 : 1));
+}
+
+/**
+ * An administrator may have written or copied a sidecar's units, whose names are then another's.
+ *
+ * @param usual a file's NAME, by the unit that the generator or the template would give it. @param found of those units.
+ * @returns the same, with the unit that reads the file in place of a unit that does not exist.
+ */
+async function withOthers(
+  usual: ReadonlyMap<string, string>,
+  found: ReadonlyMap<string, Unit>,
+  scope: Scope,
+): Promise<{ readonly files: ReadonlyMap<string, string>; readonly units: ReadonlyMap<string, Unit> }> {
+  const lost = [...usual].filter(([unit]) => found.get(unit)?.["LoadState"] === "not-found");
+  const candidates = await show([...new Set(lost.flatMap(([, name]) => sidecarsFor(name)))], scope);
+  const others = new Map(
+    lost.flatMap(([unit, name]) => {
+      const reads = `--config ${join(scope.configDirectory, `${name}.json`)} `;
+      const other = sidecarsFor(name).find((one) => candidates.get(one)?.["ExecStart"]?.includes(reads) === true);
+      return other === undefined ? [] : [[unit, other] as const];
+    }),
+  );
+  const files = new Map([...usual].map(([unit, name]) => [others.get(unit) ?? unit, name]));
+  return { files, units: new Map([...found, ...[...candidates].filter(([unit]) => files.has(unit))]) };
 }
 
 /** app9 before app10. */
@@ -106,7 +130,7 @@ async function instances({ systemctl, environment }: Scope): Promise<readonly st
 async function show(units: readonly string[], { systemctl, environment }: Scope): Promise<ReadonlyMap<string, Unit>> {
   if (units.length === 0) return new Map();
   const properties =
-    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult,ConditionResult,RuntimeDirectory";
+    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Before,AssertResult,ConditionResult,RuntimeDirectory,ExecStart";
   const command = [...systemctl, "show", `--property=${properties}`, "--", ...units] as const;
   const result = await runCommand(command, { timeout: PATIENCE, most: LONG_LIST, environment });
   if (result.end !== "exit" || result.code !== 0)

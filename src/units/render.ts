@@ -71,7 +71,7 @@ function sidecarUnit(
   const { configDirectory, isUser } = scope;
   const file = join(configDirectory, `${name}.json`);
   const runtimeDirectory = runtimeDirectoryIn(config, scope);
-  const place = join(scope.runtimeRoot, runtimeDirectory).replaceAll("%", "%%");
+  const directories = isUser ? [runtimeDirectory] : directoriesOf(runtimeDirectory, config);
   const targets = config.targets.join(" ");
   const keys = config.backend === "nixops" ? config.secrets.map(({ id, source }) => keyUnit(id, source)) : [];
   // A command may need no network; one that needs it is tried again.
@@ -98,10 +98,7 @@ function sidecarUnit(
       ["StopWhenUnneeded", "yes"],
       // A sidecar that is killed again and again must come back each time.
       ["StartLimitIntervalSec", "0"],
-      // With a file or a link to nothing in the place of its directory (233), each start would fail like the one before.
-      ["AssertPathIsDirectory", `|${place}`],
-      // The entries of the directory above count, so that it sees a link to nothing.
-      ["AssertPathExistsGlob", `|!${place.slice(0, -1)}[${place.slice(-1)}]`],
+      ...directories.flatMap((directory) => assertFree(join(scope.runtimeRoot, directory))),
     ],
     service: [
       ...(config.resident
@@ -111,7 +108,7 @@ function sidecarUnit(
       ["NotifyAccess", "all"],
       ["ExecStart", commandLine([...program, "--config", file, ...(isUser ? [] : actionsFlag(runtimeDirectory))])],
       ...(isUser ? [] : ([["PrivateTmp", "yes"]] as const)),
-      ["RuntimeDirectory", (isUser ? [runtimeDirectory] : directoriesOf(runtimeDirectory, config)).map(word).join(" ")],
+      ["RuntimeDirectory", directories.map(word).join(" ")],
       // With `files` others may read them, and each file's mode decides; otherwise the directory does.
       ["RuntimeDirectoryMode", config.delivery === "files" ? "0755" : "0700"],
       ["RuntimeDirectoryPreserve", "restart"],
@@ -172,6 +169,18 @@ function directoriesOf(runtimeDirectory: string, { onDemand }: Config): readonly
   // For notes, and for links to what systemd watches.
   const notes = onDemand ? [refresh, `${refresh}/inbox`, `${refresh}/ways`] : [];
   return [runtimeDirectory, act, `${act}/inbox`, ...notes];
+}
+
+/**
+ * With a file or a link in the place of a directory (233), each start would fail like the one before. systemd 250+ finds
+ * PathIsReadWrite true if the name before the last is a file (ENOTDIR), and false if it is a directory or nothing.
+ */
+function assertFree(directory: string): Lines {
+  const place = directory.replaceAll("%", "%%");
+  return [
+    ["AssertPathIsSymbolicLink", `!${place}`],
+    ["AssertPathIsReadWrite", `!${place}/.none`],
+  ];
 }
 
 const environment = [

@@ -31,48 +31,36 @@ onEachGuest("a sidecar that systemd cannot set up", (guest) => {
     await guest.run(["rmdir", "/srv/not-there"]);
   });
 
-  scenario(
-    guest,
-    "names the link in place of its directory, and starts once that is removed",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "in-the-way" });
-      await guest.run(["ln", "-s", "private/gone", pair.runtime]);
-      await guest.run(["systemctl", "start", "--no-block", pair.target]);
-      await guest.until(
-        "the status says what to do",
-        async () => (await guest.run(["fetcher", "status", pair.target], { check: false })).stdout,
-        (shown) => shown.includes(`exit 233, ${pair.runtime} is a link that leads nowhere: remove it`),
-      );
-      await guest.run(["rm", pair.runtime]);
-      await guest.until(
-        "a start works",
-        async () => (await guest.run(["systemctl", "start", pair.target], { check: false })).code === 0,
-      );
-      expect((await guest.show(pair.target, "ActiveState")).ActiveState).toBe("active");
-    },
-    { source: plainUnits },
-  );
-
-  scenario(
-    guest,
-    "fails at once on generated units while a link or a file is in the place of its directory, and starts after that",
-    async (pairOf) => {
-      const pair = await pairOf({ name: "in-its-way" });
-      for (const put of ["ln -s private/gone", "touch", "ln -s /etc/passwd", "echo x >"]) {
-        await guest.run(`${put} ${pair.runtime}`);
-        const { code } = await guest.run(["timeout", "60", "systemctl", "start", pair.target], { check: false });
-        expect(code, put).toBe(1);
-        const shown = await guest.show(pair.sidecar, "ActiveState", "NRestarts");
-        expect(shown, put).toEqual({ ActiveState: "inactive", NRestarts: "0" });
-        await guest.run(["rm", pair.runtime]);
-      }
-      expect(await guest.journal(pair.sidecar)).toContain("Assertion failed for");
-      await pair.start();
-      // Its own directory is none.
-      await pair.restart();
-    },
-    { source: generatedUnits },
-  );
+  for (const { wiring, source, places } of [
+    { wiring: "the template", source: plainUnits, places: [""] },
+    { wiring: "generated units", source: generatedUnits, places: ["", "-act", "-act/inbox"] },
+  ])
+    scenario(
+      guest,
+      `fails at once with ${wiring} while a file or a link is in the place of a directory, and starts after that`,
+      async (pairOf) => {
+        const pair = await pairOf({ name: `in-its-way-${places.length}` });
+        for (const place of places.map((end) => `${pair.runtime}${end}`))
+          for (const put of ["ln -s private/gone", "touch", "ln -s /etc/passwd", "ln -s /srv", "echo x >", "mkfifo"]) {
+            const seen = `${put} ${place}`;
+            await guest.run(`mkdir -p $(dirname ${place}) && ${seen}`);
+            const { code } = await guest.run(["timeout", "60", "systemctl", "start", pair.target], { check: false });
+            expect(code, seen).toBe(1);
+            const shown = await guest.show(pair.sidecar, "ActiveState", "NRestarts");
+            expect(shown, seen).toEqual({ ActiveState: "inactive", NRestarts: "0" });
+            const status = await guest.run(["fetcher", "status", pair.target], { check: false });
+            expect(status.stdout, seen).toMatch(
+              new RegExp(`${place} is (?:a link that leads nowhere|a link|no directory): remove it`),
+            );
+            await guest.run(["rm", place]);
+          }
+        expect(await guest.journal(pair.sidecar)).toContain("Assertion failed for");
+        await pair.start();
+        // Its own directories are none.
+        await pair.restart();
+      },
+      { source },
+    );
 
   scenario(guest, "holds up the connection to a socket-activated service until the store is there", async (pairOf) => {
     const listening = `exec /usr/local/bin/node -e 'require("net").createServer((s) => s.end(process.env.token)).listen({ fd: 3 })'`;

@@ -172,12 +172,14 @@ describe("the state of a sidecar", () => {
     for (const [names, why] of [
       ["dangling", `${inRoot("dangling")} is a link that leads nowhere: remove it`],
       ["directory file", `${inRoot("file")} is no directory: remove it`],
-      ["indirect", `${inRoot("indirect")} is a link to what is no directory: remove it`],
-      ["directory link none", unknown],
+      ["indirect", `${inRoot("indirect")} is a link: remove it`],
+      // systemd takes no link, wherever it leads.
+      ["directory link", `${inRoot("link")} is a link: remove it`],
+      ["directory none", unknown],
       ["", unknown],
     ] as const)
       expect(problem(names)).toEqual(["starting", `exit 233, ${why}`]);
-    // No unit repeats such a start: the template has a condition for it, generated units an assertion.
+    // No unit repeats such a start: each has an assertion for it.
     for (const result of [{ AssertResult: "no" }, { AssertResult: "yes", ConditionResult: "no" }]) {
       const refused = (RuntimeDirectory: string) =>
         judge(

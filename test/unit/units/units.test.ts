@@ -323,9 +323,10 @@ describe("a generated sidecar", () => {
     expect(ours.filter((line) => !theirs.includes(line))).toEqual([
       // It may not talk to systemd, and has what acts for it. A secret has an owner here.
       "After=NAME-secrets-act.path nss-user-lookup.target",
-      // The template's own assertions leave no room for another alternative.
-      "AssertPathExistsGlob=|!/run/NAME-secret[s]",
-      "AssertPathIsDirectory=|/run/NAME-secrets",
+      "AssertPathIsReadWrite=!/run/NAME-secrets-act/.none",
+      "AssertPathIsReadWrite=!/run/NAME-secrets-act/inbox/.none",
+      "AssertPathIsSymbolicLink=!/run/NAME-secrets-act",
+      "AssertPathIsSymbolicLink=!/run/NAME-secrets-act/inbox",
       "BindPaths=/run/NAME-secrets-act/inbox",
       // Without what is in it, the sidecar waits.
       "BindReadOnlyPaths=-/etc/fetcher/NAME",
