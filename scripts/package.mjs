@@ -19,11 +19,12 @@ import {
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
+import { commandLine } from "./command-line.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const { values } = parseArgs({
+const usage = "npm run package [-- --release N] [--out DIR] [--only deb|rpm|tar] [--processor x64|arm64]";
+const { values } = commandLine(usage, {
   options: {
     release: { type: "string", default: "1" },
     out: { type: "string", default: `${root}dist.packages` },

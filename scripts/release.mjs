@@ -5,9 +5,11 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { commandLine } from "./command-line.mjs";
 
-const { values: flags } = parseArgs({ options: { "no-tag": { type: "boolean" } } });
+const { values: flags } = commandLine("node scripts/release.mjs [--no-tag]", {
+  options: { "no-tag": { type: "boolean" } },
+});
 const out = "dist.release";
 const { name, version, scripts = {} } = JSON.parse(readFileSync("package.json", "utf8"));
 const tag = `v${version}`;

@@ -12,14 +12,17 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { commandLine } from "../../scripts/command-line.mjs";
 import { mutantsOf, piecesOf, scratch, survives, tested } from "./pieces.mjs";
 
 process.chdir(join(import.meta.dirname, "../.."));
-const { values: flags, positionals } = parseArgs({
-  options: { minutes: { type: "string" }, survivors: { type: "boolean" }, table: { type: "boolean" } },
-  allowPositionals: true,
-});
+const { values: flags, positionals } = commandLine(
+  "npm run mutation -- [--minutes N | --survivors | --table] [FILE...]",
+  {
+    options: { minutes: { type: "string" }, survivors: { type: "boolean" }, table: { type: "boolean" } },
+    allowPositionals: true,
+  },
+);
 const files = positionals.length > 0 ? positionals : Object.keys(tested);
 const until = Date.now() + Number(flags.minutes ?? Infinity) * 60_000;
 
