@@ -1,5 +1,6 @@
 /** What the backends on plain files share: reading, outages of the directory, and hints. */
-import { dirname } from "node:path";
+import fs from "node:fs";
+import { basename, dirname } from "node:path";
 import * as v from "valibot";
 import {
   BackendError,
@@ -10,7 +11,8 @@ import {
   type SecretRequest,
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
-import { statOf } from "../../src/contract/file-calls.ts";
+import { promised, statOf } from "../../src/contract/file-calls.ts";
+import { didYouMean } from "../../src/contract/nearest.ts";
 import { text } from "../../src/contract/settings.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
 import { failure, hanging, readFiles, unlessHanging, wipe } from "./read.ts";
@@ -24,6 +26,9 @@ const ATTEMPTS = 5;
  * or copy make the directory first, and then file after file.
  */
 export const WRITTEN_AFTER = 30;
+
+/** For how many missing files, and among how many names, to look for one that may be meant. */
+const [MOST_HINTS, MOST_NAMES] = [3, 500];
 
 /** How one kind of directory is read. */
 export interface FileStore<Source> {
@@ -120,6 +125,7 @@ class SecretDirectory {
 
   /** Notes for each missing secret how long a start asks again for it. */
   async #mayCome(files: ReadonlyMap<string, string>, outcomes: Map<string, Outcome>) {
+    const lost: [id: string, path: string, outcome: Missing][] = [];
     for (const [id, path] of files) {
       const outcome = outcomes.get(id);
       if (outcome === undefined || !isMissing(outcome)) {
@@ -131,7 +137,11 @@ class SecretDirectory {
       this.#missing.set(id, since);
       const left = WRITTEN_AFTER - (await this.#unchangedFor(path));
       if (left > 0) outcomes.set(id, { ...outcome, mayHealFor: (now - since) / 1000 + left });
+      else lost.push([id, path, outcome]);
     }
+    const wanted = new Set(files.values());
+    for (const [id, path, { where, ...outcome }] of lost.slice(0, MOST_HINTS))
+      outcomes.set(id, { ...outcome, where: `${where}${await nearestFile(path, wanted)}` });
     return outcomes;
   }
 
@@ -173,6 +183,17 @@ class SecretDirectory {
     if (outcome !== undefined && !isMissing(outcome)) return outcome;
     return new BackendError("unavailable", `${printable(this.#store.directory)} changes while fetcher reads it`);
   }
+}
+
+/** @param wanted paths that are other secrets'. @returns the end of a message; "" if there is no file of such a name. */
+async function nearestFile(path: string, wanted: ReadonlySet<string>): Promise<string> {
+  const directory = dirname(path);
+  const names = await promised<string[]>((done) => {
+    fs.readdir(directory, done);
+  }).catch(() => []);
+  if (names.length > MOST_NAMES) return "";
+  const others = names.filter((name) => !name.startsWith(".") && !wanted.has(joinFile(directory, name)));
+  return didYouMean(basename(path), others.map(printable));
 }
 
 function mapOutcomes(

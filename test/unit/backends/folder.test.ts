@@ -138,6 +138,28 @@ describe("failures say what the operator must do", () => {
     expect(await (await open(join(directory, "file"))).outage("one")).toMatchObject({ kind: "invalid" });
   });
 
+  test("names the file that a mistyped name may mean, unless another secret has it or too many names are there", async () => {
+    const rest = async () => {
+      await utimes(directory, 0, 0);
+    };
+    const missing = async (files: Record<string, string>) => {
+      await rest();
+      const sources = Object.entries(files).map(([id, file]) => ({ id, source: { file } }));
+      const { backend } = await open();
+      return (await backend.fetch(sources, AbortSignal.timeout(30_000))).get("a");
+    };
+    for (const name of ["db_password", "other", ".db_pasword"]) await write(name, "x");
+    const where = `no file ${directory}/db_pasword`;
+    expect(await missing({ a: "db_pasword" })).toEqual({
+      status: "missing",
+      where: `${where}; did you mean "db_password"?`,
+    });
+    expect(await missing({ a: "db_pasword", b: "db_password" })).toEqual({ status: "missing", where });
+    expect(await missing({ a: "nothing" })).toEqual({ status: "missing", where: `no file ${directory}/nothing` });
+    for (let n = 0; n < 500; n += 1) await write(`n${n}`, "x");
+    expect(await missing({ a: "db_pasword" })).toEqual({ status: "missing", where });
+  });
+
   test("reports a path through a file as invalid; through a missing directory, as missing", async () => {
     await write("file", "");
     const backend = await Observed.open(folder, { secretsDir: directory }, (id) => ({ file: `${id}/key` }));
