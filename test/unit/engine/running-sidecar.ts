@@ -18,7 +18,7 @@ import type { TellFacts } from "../../../src/engine/facts.ts";
 import { Sidecar } from "../../../src/engine/sidecar.ts";
 import type { Config } from "../../../src/config/config.ts";
 import { RunningFile } from "../../../src/config/running-file.ts";
-import { configurationOf } from "../../../src/engine/configuration.ts";
+import { type Configuration, configurationOf } from "../../../src/engine/configuration.ts";
 import type { ReloadResult } from "../../../src/systemd/reload-desk.ts";
 import { configOf, noFlags } from "../command-line.ts";
 import { FakeClock, FakeStore, FakeSystemd, recordingLog, RecordingNotifier, settled } from "../fakes.ts";
@@ -36,6 +36,10 @@ export interface Options {
   readonly config?: Readonly<Record<string, object | string | number | boolean | null>>;
   /** A reload reads the configuration's file. These reads are real, and the fake clock does not advance during them. */
   readonly isConfigurable?: boolean;
+  /** In place of the file. */
+  readonly configuration?: Configuration;
+  /** Nobody wants to know for `fetcher status`. */
+  readonly isUntold?: boolean;
   /** Runs at the end of each round. */
   readonly idle?: () => void;
   /** Opens the store of another configuration; the running one where it returns nothing. */
@@ -102,11 +106,16 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
     random: () => random,
     idle: options.idle ?? (() => undefined),
     version: options.version,
-    facts: ({ secrets }, now) => facts.push({ ...now, wanted: secrets.length }),
+    facts:
+      options.isUntold === true
+        ? undefined
+        : ({ secrets }, now) => {
+            facts.push({ ...now, wanted: secrets.length });
+          },
     configuration:
       options.isConfigurable === true
         ? configurationOf(running, noFlags, async (next, before) => (await options.opens?.(next)) ?? before)
-        : undefined,
+        : options.configuration,
   });
   /** Replaces the configuration's file. */
   const configure = (change: object | string) => {
