@@ -8,7 +8,7 @@ import { alreadyThere } from "./owned-names.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
 import { checkDirectory } from "./safe-directory.ts";
-import { attempt, attemptUnlessMissing, lookTwice, problemsOf, removeFile } from "./system-calls.ts";
+import { attempt, lookTwice, problemsOf, readLinkTwice, removeFile } from "./system-calls.ts";
 
 /**
  * A link cannot carry the sticky bit that systemd-tmpfiles spares. But systemd-tmpfiles removes only what is old by all
@@ -110,7 +110,7 @@ export class LinkDirectory {
   #kindOf(path: string, stat: fs.Stats | undefined): Kind | undefined {
     if (stat?.isSymbolicLink() !== true || stat.uid !== process.geteuid?.()) return undefined;
     const isOld = stat.mtimeMs < Date.now() + FAR_MS;
-    const target = attemptUnlessMissing("read", path, () => fs.readlinkSync(path));
+    const target = readLinkTwice(path);
     if (target === join(this.#target, path.slice(this.path.length + 1))) return isOld ? "ours and young" : "ours";
     if (isOld || target === undefined) return undefined;
     return holderOf(dirname(resolve(this.path, target))) === undefined ? "ours elsewhere" : "another's";

@@ -47,6 +47,12 @@ export function lookTwice(path: string): fs.Stats | undefined {
   return attempt("read", path, () => look() ?? look());
 }
 
+/** @returns where a link leads; undefined where nothing is there, on a second look too. */
+export function readLinkTwice(path: string): string | undefined {
+  const read = () => attemptUnlessMissing("read", path, () => fs.readlinkSync(path));
+  return read() ?? read();
+}
+
 /** @returns false if the system reports it as missing. */
 function unlinked(path: string): boolean {
   try {
