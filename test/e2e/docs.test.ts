@@ -40,6 +40,31 @@ onEachGuest("the documentation of the stores", (guest) => {
     await guest.run(["rm", "-r", "/etc/credstore.encrypted"]);
   });
 
+  test("docs/how-to/executable.md: installs the drop-in for all sidecars", async () => {
+    const { code } = blockWith("docs/how-to/executable.md", "sh", "executable.conf");
+    await type(guest, code.replace(/^sudo /, ""), {}, guest.project);
+    const [source = "", installed = ""] = code.trim().split(" ").slice(-2);
+    expect(await guest.read(installed)).toBe(await guest.read(`${guest.project}/${source}`));
+    await guest.run(["rm", "-r", dirname(installed)]);
+  });
+
+  test("docs/how-to/pair-of-units.md: the example service starts with its secrets, and all goes when it stops", async () => {
+    const commands = blocksOf("docs/how-to/pair-of-units.md", "sh").map(({ code }) => code);
+    const [copied = "", secrets = "", start = "", ...others] = commands;
+    expect(others).toEqual([]);
+    await type(guest, copied, {}, `${guest.project}/examples/systemd`);
+    await guest.write(
+      "/etc/fetcher/hello.json",
+      blockWith("docs/how-to/pair-of-units.md", "json", "hello.service").code,
+    );
+    for (const code of [secrets, start]) await type(guest, code);
+    const pid = await guest.mainPid("hello");
+    expect(await guest.text(["nsenter", `--target=${pid}`, "--mount", "cat", "/tmp/greeting"])).toBe("good morning");
+    expect(await guest.text(`tr '\\0' '\\n' </proc/${pid}/environ`)).toContain("db_password=the password");
+    await guest.run(`systemctl stop hello; rm -r ${etc}/hello.service.d ${etc}/fetcher@.service`);
+    await guest.until("nothing is published", async () => !(await guest.exists("/run/hello-secrets/pub")));
+  }, 120_000);
+
   // The programs are the machine's, which the guest of a separate suite does not have.
   if (guest.name !== "host" && guest.name !== "here") return;
 
@@ -78,7 +103,7 @@ onEachGuest("the documentation of the stores", (guest) => {
           if (dropIn !== undefined) await guest.write(`${etc}/${sidecar}.d/command.conf`, dropIn);
           const since = await guest.journalCursor();
           for (const code of codeUnder(recipes, "Use an example", "sh")) await type(guest, code);
-          await untilSaid(guest, letters("the password"), since);
+          await untilSaid(guest, letters("the password"), { after: since });
           expect((await guest.read("/run/hello-secrets/pub/db_password")).trimEnd()).toBe("the password");
           expect(await guest.journal(sidecar, { after: since })).not.toContain("the password");
         } finally {
@@ -95,25 +120,17 @@ onEachGuest("the documentation of the stores", (guest) => {
       await guest.run(`command -v sops >/dev/null || cp ${programPath("sops") ?? ""} /usr/local/bin/sops`, {
         check: false,
       });
-      const unit = `[Service]\nExecStart=/bin/sh -c 'echo begun with $$db_password; exec sleep infinity'\n`;
-      await guest.write(`${etc}/app.service`, unit);
-      const [key = "", encrypted = "", service = "", next = "", ...others] = blocksOf("docs/how-to/sops.md", "sh").map(
-        ({ code }) => code,
-      );
+      const [unit = "", key = "", encrypted = "", service = "", next = "", ...others] = blocksOf(
+        "docs/how-to/sops.md",
+        "sh",
+      ).map(({ code }) => code);
       expect(others).toEqual([]);
-      const begunWith = async (value: string) =>
-        await guest.until(
-          `app has ${value}`,
-          async () => await guest.journal("app"),
-          (said) => said.includes(`begun with ${value}`),
-          { timeout: 60 },
-        );
       try {
-        for (const commands of [key, encrypted, service]) await type(guest, commands);
-        await begunWith("first");
+        for (const commands of [unit, key, encrypted, service]) await type(guest, commands);
+        await untilSaid(guest, letters("first"), { by: "app" });
         expect(await guest.read("/etc/fetcher/app/secrets.json")).not.toContain("first");
         await type(guest, next);
-        await begunWith("second");
+        await untilSaid(guest, letters("second"), { by: "app" });
       } finally {
         await guest.run(`systemctl stop app; fetcher remove app --yes; rm ${etc}/app.service`, { check: false });
       }
@@ -149,15 +166,24 @@ onEachGuest("the documentation of the stores", (guest) => {
   );
 });
 
-/** Types it as root in root's directory. @returns what it wrote */
-async function type(guest: Guest, command: string, env: Readonly<Record<string, string>> = {}): Promise<string> {
-  return await guest.text(`set -e; cd /root\n${command}`, { env, timeout: 90 });
+/** Types it as root, by default in root's directory. @returns what it wrote */
+async function type(
+  guest: Guest,
+  command: string,
+  env: Readonly<Record<string, string>> = {},
+  directory = "/root",
+): Promise<string> {
+  return await guest.text(`set -e; cd ${directory}\n${command}`, { env, timeout: 90 });
 }
 
-async function untilSaid(guest: Guest, text: string, after?: string): Promise<void> {
+async function untilSaid(
+  guest: Guest,
+  text: string,
+  { by = "hello", after }: { readonly by?: string; readonly after?: string } = {},
+): Promise<void> {
   await guest.until(
-    `hello says ${text}`,
-    async () => await guest.journal("hello", after === undefined ? {} : { after }),
+    `${by} says ${text}`,
+    async () => await guest.journal(by, after === undefined ? {} : { after }),
     (said) => said.includes(text),
     { timeout: 60 },
   );

@@ -12,6 +12,8 @@ onEachGuest("the commands of the pages for operators", (guest) => {
   const status = async () => (await guest.text(blockWith(page, "sh", "StatusText").code)).trim();
   const state = async (unit: string) => (await guest.show(unit, "ActiveState")).ActiveState;
 
+  const config = { config: { reloadOnChange: true }, secrets: { greeting: {}, db_password: {} } };
+
   const stopped = () =>
     guest.until(
       "both units are stopped",
@@ -20,9 +22,8 @@ onEachGuest("the commands of the pages for operators", (guest) => {
     );
 
   beforeAll(async () => {
-    await guest.run(`mkdir -p /etc/systemd/system-generators && ln -s "$(command -v fetcher)" ${generator}`);
+    await guest.run(blockWith("docs/how-to/one-file.md", "sh", "system-generators").code);
     await guest.write(`${etc}/hello.service`, "[Service]\nExecStart=sleep infinity\n");
-    const config = { config: { reloadOnChange: true }, secrets: { greeting: {}, db_password: {} } };
     await guest.write("/etc/fetcher/hello.json", JSON.stringify(config));
     await guest.systemctl("daemon-reload");
   });
@@ -84,6 +85,33 @@ onEachGuest("the commands of the pages for operators", (guest) => {
         MESSAGE: expect.stringMatching(/trying again \(.*\) \[F-\w{5}\]$/) as string,
       }),
     );
+  });
+
+  test("what the pages have to type to look, to try and to change shows this sidecar, and no value", async () => {
+    const type = async (code: string) => await guest.text(`set -e; cd /root\n${code}`);
+    const [table = "", one = "", json = "", metrics = ""] = blockWith(page, "sh", "--metrics").code.split("\n");
+    for (const command of [table, one]) expect(await type(command)).toMatch(/^hello +folder +2 +ok /m);
+    expect(JSON.parse(await type(json))).toHaveLength(1);
+    expect(await type(metrics)).toContain("fetcher_secrets{");
+    const [trouble] = blocksOf("docs/how-to/troubleshooting.md", "sh");
+    expect(await type(trouble?.code ?? "no such block")).toMatch(/^hello +folder[^]*trying again/m);
+
+    const tries = blockWith(reloading, "sh", "--check=config").code;
+    const said = await type(tries);
+    expect(said).toMatch(/^greeting +there/m);
+    expect(said).not.toContain("good morning");
+    await guest.run("rm -r /run/fetcher-* /tmp/fetcher-*", { check: false });
+    await guest.replace("/etc/fetcher/hello.json", JSON.stringify({ secrets: { greeting: {} } }));
+    const from = await guest.journalCursor();
+    await type(blockWith(reloading, "sh", "daemon-reload").code);
+    expect(await guest.journal("hello-secrets", { after: from })).toContain("took over the changed configuration");
+    expect(await guest.exists("/run/hello-secrets/pub/db_password")).toBe(false);
+
+    const guide = "docs/how-to/plain-systemd.md";
+    const moved = (code: string) => code.replaceAll("nginx", "hello");
+    await guest.replace("/etc/fetcher/hello.json", JSON.stringify(config));
+    expect(await type(moved(blockWith(guide, "sh", "fetcher units").code))).toMatch(/^db_password +there/m);
+    expect(await guest.exists("/run/hello-secrets/pub/db_password")).toBe(true);
   });
 
   test("systemd retries an output that cannot be created, as the table of exit statuses says", async () => {

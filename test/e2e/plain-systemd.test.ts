@@ -128,14 +128,15 @@ onEachGuest("plain systemd, as the documentation describes it", (guest) => {
 
     test("docs/how-to/tls.md: reloads once for a new pair, and nginx never gets another certificate's key", async () => {
       const tls = "docs/how-to/tls.md";
-      const [first = "", verified = "", next = "", hook = "", ...others] = blocksOf(tls, "sh").map(({ code }) => code);
-      const [line = "", refusal = ""] = blocksOf(tls, "text").map(({ code }) => code.trimEnd());
+      const [pair = "", first = "", line = "", verified = "", look = "", next = "", hook = "", ...others] = blocksOf(
+        tls,
+        "sh",
+      ).map(({ code }) => code);
+      const [refusal = ""] = blocksOf(tls, "text").map(({ code }) => code.trimEnd());
       expect(others).toEqual([]);
-      await put("first");
-      await type(guest, first);
-      await guest.write("/etc/nginx/conf.d/tls.conf", line);
-      await type(guest, verified);
-      await isServed("first");
+      for (const commands of [pair, first, line, verified]) await type(guest, commands);
+      await isServed("localhost");
+      expect(await type(guest, look)).toMatch(/^subject=CN *= *localhost\r?$/m);
       const pid = await guest.mainPid("nginx");
       await put("second");
       await type(guest, next);

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Evaluation, nixPath, type RenderedUnits } from "../nix/evaluation.ts";
 import { standInNixpkgs } from "../nix/nixpkgs.ts";
+import { blocksOf } from "../markdown.ts";
 import { needs } from "../requirements.ts";
 import { onEachGuest } from "./guests.ts";
 
@@ -69,6 +70,47 @@ onEachGuest("a user's service", (guest) => {
   afterAll(async () => {
     await guest.systemctl("stop", `user@${uid}.service`);
     await guest.run(`userdel --remove ${user} 2>&1; rm -rf ${generators}/fetcher ${manager}; systemctl daemon-reload`);
+  });
+
+  test("docs/how-to/user-units.md: as typed, gets its password and the next one, and keeps running when they are taken back", async () => {
+    const [link = "", unit = "", add = "", rotate = "", commands = "", ...others] = blocksOf(
+      "docs/how-to/user-units.md",
+      "sh",
+    ).map(({ code }) => code);
+    expect(others).toEqual([]);
+    // The user types, and says yes where it asks. @returns what is on the screen, without colours
+    const type = async (code: string) => {
+      await put(`${home}/typed`, code);
+      const terminal = as("script", "--quiet", "--return", "--command", `sh -e ${home}/typed`, "/dev/null");
+      const { stdout, code: status } = await guest.run(terminal, { input: "y\n", check: false, timeout: 120 });
+      expect(status, stdout).toBe(0);
+      return stdout.replaceAll(/\u001b\[\d*m/g, "");
+    };
+    const words = async (text: string) =>
+      await guest.until(
+        `hello said: ${text}`,
+        async () => await guest.text(["journalctl", "--quiet", "--output=cat", `_UID=${uid}`]),
+        (lines) => lines.split("\n").includes(text),
+        { timeout: 60 },
+      );
+    await guest.run(`rm ${generators}/fetcher`);
+    await guest.run(link);
+    await type(unit);
+    expect(await type(add)).not.toContain("the password");
+    await words("my password has 12 letters");
+    await type(rotate);
+    await words("my password has 16 letters");
+    const [status = "", generated = "", check = "", remove = "", ...rest] = commands.trimEnd().split("\n");
+    expect(rest).toEqual([]);
+    expect(await type(status)).toMatch(/^hello +folder +1 +ok /m);
+    expect(await type(generated)).toContain("hello-secrets.service");
+    expect(await type(check)).toMatch(/^db_password +there/m);
+    await type(remove);
+    expect(await guest.exists(`${home}/.config/fetcher/hello.json`)).toBe(false);
+    expect((await tried("systemctl", "--user", "is-active", "hello")).said.trim()).toBe("active");
+    await systemctl("stop", "hello");
+    await guest.run(as("rm", "-r", `${home}/typed`, `${home}/.config/fetcher/hello`, `${units}/hello.service`));
+    await systemctl("daemon-reload");
   });
 
   test("gets its variables; the user's manager restarts it for a new value; its stop leaves nothing", async () => {

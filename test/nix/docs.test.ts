@@ -131,6 +131,33 @@ needs("nix").describe("the examples of the pages for NixOS", () => {
     expect(Object.values(config.secrets).map(({ env }) => env)).toEqual(expect.arrayContaining(variables));
   });
 
+  test("the README's example gives hello its variable, from /etc/secrets", () => {
+    const rendered = units(blockWith("README.md", "nix", "secretsStore").code, "{ systemd.services.hello = { }; }");
+    expect(evaluation.config(rendered, "hello-secrets.service")).toMatchObject({
+      config: { secretsDir: "/etc/secrets", reloadOnChange: true },
+      secrets: { db_password: {} },
+    });
+    expect(setting(rendered, "hello.service", "EnvironmentFile")).toEqual(["/run/hello-secrets/pub/secrets.env"]);
+  });
+
+  test("the tutorial's flake and its database make one host with shop's sidecar", () => {
+    const page = "docs/tutorial/nixos.md";
+    const flake = blockWith(page, "nix", "nixosConfigurations").code;
+    const [service, database] = ["secretsStore.folder.secretsDir", "services.postgresql.enable"].map(
+      (has) => `(${blockWith(page, "nix", has).code})`,
+    );
+    const around = `({ lib, ... }: {
+      config._module.args.pkgs = lib.mkForce (pkgs // { openbao = "/openbao"; });
+      options.services.postgresql.enable = lib.mkEnableOption "it";
+    })`;
+    const rendered =
+      evaluation.value(`((${flake.replace("./configuration.nix", around).replace("./shop.nix", `${service ?? ""} ${database ?? ""}`)}).outputs {
+      nixpkgs.lib.nixosSystem = { system, modules }: host modules;
+      secrets-sidecar.nixosModules.default = nix + "/modules/secrets-store.nix";
+    }).nixosConfigurations.host.units`) as RenderedUnits;
+    expect(rendered["shop-secrets.service"]?.text).toContain("[Service]");
+  });
+
   test("docs/how-to/sops.md: its service gets the variable, and its sidecar reads secrets that sops-nix decrypts", () => {
     const rendered = units(
       blockWith("docs/how-to/sops.md", "nix", "sops.secrets").code,

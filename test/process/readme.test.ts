@@ -58,6 +58,24 @@ function canonical(text: string): string {
     .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)/g, "TIME");
 }
 
+test("docs/reference/configuration.md: its commands check a file, and write the schema", () => {
+  const [check = "", schema = "", ...others] = blocksOf("docs/reference/configuration.md", "sh").map(
+    ({ code }) => code,
+  );
+  expect(others).toEqual([]);
+  writeFileSync(
+    join(directory, "FILE"),
+    JSON.stringify({ backend: "folder", config: { secretsDir: "/s" }, secrets: { a: {} } }),
+  );
+  const type = (code: string) => {
+    const here = code.replace(/^fetcher/, shown).replaceAll("/etc/fetcher", `'${directory}'`);
+    return spawnSync("sh", ["-ec", here], { cwd: directory, encoding: "utf8" });
+  };
+  expect(type(check)).toMatchObject({ status: 0, stderr: "" });
+  expect(type(schema)).toMatchObject({ status: 0, stderr: "" });
+  expect(JSON.parse(readFileSync(join(directory, "fetcher.schema.json"), "utf8"))).toHaveProperty("properties.secrets");
+});
+
 test("the guide to a pair of units shows the example's configuration", () => {
   const example: unknown = JSON.parse(readFileSync(join(project, "examples/systemd/hello.json"), "utf8"));
   expect(blocksOf(guide, "json").map(({ code }) => JSON.parse(code) as unknown)).toContainEqual(example);

@@ -5,7 +5,7 @@ import * as fs from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { blockWith } from "../markdown.ts";
+import { blocksOf, blockWith } from "../markdown.ts";
 import { programCommand } from "../program.ts";
 import { needs } from "../requirements.ts";
 import { type Daemon, eventually, ordinary, Place, type StartOptions } from "./daemon.ts";
@@ -360,6 +360,24 @@ needs("root", "mount-namespace").test("the recipe's image gets its secrets and s
   process.kill(Number(children(run.pid)[0]), "SIGTERM");
   expect((await run.exit).code).toBe(143);
   expect(inMemory().filter((name) => !before.has(name))).toEqual([]);
+});
+
+test("docs/how-to/containers.md: each way to run a command gives it the password and its words", () => {
+  const ways = blocksOf("docs/how-to/containers.md", "sh").filter(({ code }) => code.startsWith("fetcher run "));
+  expect(ways).toHaveLength(3);
+  const place = new Place();
+  fs.mkdirSync(place.path("my-secrets"));
+  fs.writeFileSync(place.path("my-secrets/db_password"), CANARY);
+  const config = { backend: "folder", config: { secretsDir: place.path("my-secrets") }, secrets: { db_password: {} } };
+  fs.writeFileSync(place.path("fetcher.json"), JSON.stringify(config));
+  fs.writeFileSync(place.path("server"), '#!/bin/sh\necho "$db_password $*"\n', { mode: 0o755 });
+  const [program, ...words] = programCommand().map((word) => `'${word}'`);
+  for (const { code } of ways) {
+    const here = code.replace(/^fetcher/, [program, ...words].join(" "));
+    const env = { ...process.env, TMPDIR: place.path("tmp") };
+    const { status, stdout } = spawnSync("sh", ["-ec", here], { cwd: place.root, env, encoding: "utf8" });
+    expect({ code, status, stdout }).toEqual({ code, status: 0, stdout: `${CANARY} --port 8080\n` });
+  }
 });
 
 needs("python").test("the recipe's compose file is valid", () => {
