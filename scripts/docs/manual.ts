@@ -93,9 +93,11 @@ function fetcher(version: string): string[] {
     section(
       "FILES",
       list([
-        ["/etc/fetcher/NAME.json", "the configuration of the example units: `fetcher.json`(5)"],
-        ["/run/NAME-secrets/pub", "what they publish, in memory, for the service alone"],
-        ["/tmp/ID, /tmp/secrets.env", "links to it, in the private /tmp of the service"],
+        ["/etc/fetcher/NAME.json", "what NAME.service has, from which systemd makes the units: `fetcher.json`(5)"],
+        ["/etc/fetcher/NAME/secrets", "its folder, unless the file names another store"],
+        ["~/.config/fetcher/NAME.json", "the same for a service of a user"],
+        ["/run/NAME-secrets/pub", "what is published, in memory, for the service alone"],
+        ["/tmp/ID, /tmp/secrets.env", "links to it in the service's private /tmp, with the delivery `private-tmp`"],
       ]),
     ),
     section(
