@@ -9,10 +9,14 @@ export const MAX_FILTERED = 1024 * 1024;
 /** How a filter writes a value, and which bytes it cannot write. */
 interface Filter {
   readonly refuses?: { readonly bytes: readonly number[]; readonly why: string };
+  /** Which two bytes that follow each other it cannot write, for the same reason. */
+  readonly refusesPair?: (byte: number, next: number) => boolean;
   /** Before and after the value. */
   readonly around?: string;
   /** What replaces one byte; undefined: the byte itself. */
   readonly replace?: (byte: number) => string | undefined;
+  /** The same for a character of two bytes in UTF-8. */
+  readonly replacePair?: (byte: number, next: number) => string | undefined;
 }
 
 const QUOTE = 0x27;
@@ -33,6 +37,8 @@ const filters: Readonly<Record<string, Filter>> = {
   json: {
     around: '"',
     replace: (byte) => short[byte] ?? (byte < 0x20 || byte === 0x7f ? String.raw`\u00${hex(byte)}` : undefined),
+    // U+0080 to U+009F: YAML takes U+0085 for a line end, which becomes a space, and refuses the others.
+    replacePair: (byte, next) => (byte === 0xc2 && next < 0xa0 ? String.raw`\u00${hex(next)}` : undefined),
   },
   // One word for a shell, and for systemd's EnvironmentFile=, which reads no other embedded quote.
   sh: { around: "'", replace: (byte) => (byte === QUOTE ? `'"'"'` : undefined) },
@@ -52,9 +58,12 @@ const filters: Readonly<Record<string, Filter>> = {
   dotenv: {
     around: "'",
     refuses: {
-      bytes: [QUOTE, 0x5c],
-      why: "has a quote or a backslash, which readers of .env files take for different things",
+      // Node leaves out a carriage return, and Python makes it a line feed.
+      bytes: [QUOTE, 0x5c, 0x0d],
+      why: "has a quote, a backslash, a carriage return or a $NAME, which readers of .env files take for different things",
     },
+    // Python replaces ${NAME} even between quotes, and so does JavaScript's dotenv-expand, also without braces.
+    refusesPair: (byte, next) => byte === 0x24 && /[A-Za-z_{]/.test(String.fromCharCode(next)),
   },
 };
 
@@ -66,8 +75,12 @@ export function isFilter(name: string): boolean {
 
 /** @returns why the value cannot be written so; undefined where it can. */
 export function refusalOf(name: string, value: Buffer): string | undefined {
-  const { refuses } = filters[name] ?? {};
-  if (refuses !== undefined && value.some((byte) => refuses.bytes.includes(byte))) return refuses.why;
+  const { refuses, refusesPair = () => false } = filters[name] ?? {};
+  if (refuses !== undefined) {
+    const isRefused = (byte: number, at: number) =>
+      refuses.bytes.includes(byte) || refusesPair(byte, value[at + 1] ?? 0);
+    if (value.some(isRefused)) return refuses.why;
+  }
   if (name === "ini" && isPadded(value)) return "begins or ends with a space, which an INI file does not keep";
   return undefined;
 }
@@ -82,17 +95,36 @@ function isPadded(value: Buffer): boolean {
 export function filtered(name: string, value: Buffer): Buffer {
   const { around = "" } = filters[name] ?? {};
   const table = tableOf(name);
+  const pairs = pairsIn(name, value);
   let length = 2 * around.length;
   for (const byte of value) length += table[byte]?.length ?? 1;
+  for (const text of pairs.values()) length += text.length - 2;
   const content = Buffer.alloc(length);
   let at = content.write(around, 0, "latin1");
-  for (const byte of value) {
+  for (let index = 0; index < value.length; index += 1) {
+    const byte = value[index] ?? 0;
+    const pair = byte < 0x80 ? undefined : pairs.get(index);
     const bytes = table[byte];
-    if (bytes === undefined) content[at++] = byte;
+    if (pair !== undefined) {
+      at += content.write(pair, at, "latin1");
+      index += 1;
+    } else if (bytes === undefined) content[at++] = byte;
     else for (const one of bytes) content[at++] = one;
   }
   content.write(around, at, "latin1");
   return content;
+}
+
+/** @returns what replaces two bytes, by the index of the first. */
+function pairsIn(name: string, value: Buffer): ReadonlyMap<number, string> {
+  const found = new Map<number, string>();
+  const { replacePair } = filters[name] ?? {};
+  if (replacePair === undefined) return found;
+  for (const [index, byte] of value.entries()) {
+    const text = byte < 0x80 ? undefined : replacePair(byte, value[index + 1] ?? 0);
+    if (text !== undefined) found.set(index, text);
+  }
+  return found;
 }
 
 type Table = readonly (Uint8Array | undefined)[];

@@ -18,6 +18,11 @@ const values = [
   "-----BEGIN KEY-----\nAAAA\n-----END KEY-----",
   "ends in a backslash\\",
   "ends in a line end\n",
+  "a\rb",
+  "$HOME",
+  "${HOME}",
+  "$5, $$ and $",
+  "\u0080\u0085\u009f\u00a0Â",
 ];
 const written = (filter: string, value: string) => filtered(filter, Buffer.from(value)).toString("utf8");
 const accepted = (filter: string) => values.filter((value) => refusalOf(filter, Buffer.from(value)) === undefined);
@@ -41,7 +46,14 @@ test("each refuses its unsupported values", () => {
       values.flatMap((value, index) => (accepted(name).includes(value) ? [] : [index])),
     ]),
   );
-  expect(refused).toEqual({ json: [], sh: [], url: [], ini: [3, 4, 5, 6, 8], line: [3, 6, 8], dotenv: [2, 7] });
+  expect(refused).toEqual({
+    json: [],
+    sh: [],
+    url: [],
+    ini: [3, 4, 5, 6, 8, 9],
+    line: [3, 6, 8, 9],
+    dotenv: [2, 3, 7, 9, 10, 11],
+  });
 });
 
 test.each(values)(
@@ -114,7 +126,26 @@ describe("lines of NAME=value", () => {
     for (const value of accepted("line")) expect(written("line", value)).toBe(value);
   });
 
-  test("dotenv: quotes, inside which no character is special to any reader", () => {
-    for (const value of accepted("dotenv")) expect(written("dotenv", value)).toBe(`'${value}'`);
+  test("dotenv: Node reads each value as it is", () => {
+    const directory = mkdtempSync(join(tmpdir(), "fetcher-filters-"));
+    try {
+      const file = join(directory, ".env");
+      writeFileSync(
+        file,
+        accepted("dotenv")
+          .map((value, index) => `K${index}=${written("dotenv", value)}\n`)
+          .join(""),
+      );
+      const program =
+        "console.log(JSON.stringify(Object.keys(process.env).filter((k) => /^K\\d/.test(k)).map((k) => process.env[k])))";
+      const read = execFileSync(process.execPath, [`--env-file=${file}`, "-e", program], { encoding: "utf8" });
+      expect((JSON.parse(read) as string[]).sort()).toEqual([...accepted("dotenv")].sort());
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test("json: no character that YAML takes for a line end stays in it", () => {
+    expect(written("json", "\u0085Å\u0080\u009f\u00a0")).toBe(String.raw`"\u0085Å\u0080\u009f` + '\u00a0"');
   });
 });
