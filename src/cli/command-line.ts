@@ -60,7 +60,7 @@ keeps watching for changes. For NAME.service systemd starts it as NAME-secrets.s
 whose units are generated from /etc/fetcher/NAME.json, or as fetcher@NAME.service, which
 is wired by hand. In a terminal, use --once and --check.
 
-${commandTexts.map(([words, text]) => `  ${words.padEnd(25)} ${text}\n`).join("")}
+${commandTexts.map(([words, text]) => `  ${words.padEnd(29)} ${text}\n`).join("")}
 ${optionTexts.map(([option, text]) => `  ${option.padEnd(19)} ${text}\n`).join("")}
 Exit status (sysexits):
 ${Object.entries(exitMeanings)
@@ -84,7 +84,12 @@ export function shortHelpOf([command = "", ...words]: readonly string[]): string
   const isAsked = words.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h");
   if (!isAsked || WITH_HELP.includes(command) || !commandWords().includes(command)) return undefined;
   const own = commandTexts.filter(([text]) => text.startsWith(`fetcher ${command}`));
-  return `${own.map(([text, what]) => `Usage: ${text}\n\n${what}\n`).join("\n")}\nMore: fetcher --help, man fetcher\n`;
+  const users = commandTexts.filter(([text, what]) => text.includes("--user") && what.includes(command));
+  const lines = [
+    ...own.map(([text, what]) => `Usage: ${text}\n\n${what}\n`),
+    ...users.map(([, what]) => `--user: ${what}\n`),
+  ];
+  return `${lines.join("\n")}\nMore: fetcher --help, man fetcher\n`;
 }
 
 /**

@@ -79,6 +79,9 @@ describe("modes", () => {
     for (const command of ["status", "units", "check", "reload", "act"])
       for (const option of ["--help", "-h"])
         expect(shortHelpOf([command, option])).toMatch(new RegExp(`^Usage: fetcher ${command} .+\n\n.+\n`));
+    for (const command of ["status", "units", "check"])
+      expect(shortHelpOf([command, "--help"])).toContain("\n--user: status, units or check of your own");
+    expect(shortHelpOf(["act", "--help"])).not.toContain("--user");
     for (const words of [["add", "--help"], ["run", "--", "ls", "--help"], ["--help"], ["status"]])
       expect(shortHelpOf(words)).toBeUndefined();
   });
