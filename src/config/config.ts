@@ -225,6 +225,8 @@ function checkShape(path: string, { decode, join, all, prefix, env }: v.InferOut
   if (!all) return;
   if (join || decode !== undefined)
     throw new ConfigError(`${path}.all`, "does not go together with decode and join: name those secrets on their own");
+  // No key could be published.
+  if (prefix !== "") parse(component, `${prefix}a`, `${path}.prefix`);
   if (typeof env === "string")
     throw new ConfigError(
       `${path}.env`,

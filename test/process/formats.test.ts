@@ -72,6 +72,10 @@ test("refuses incompatible options with the option's path", async () => {
     [{ all: true, join: true }, "secrets.a.all: does not go together with decode and join"],
     [{ join: true, decode: "base64" }, "secrets.a.join: does not go together with decode"],
     [{ prefix: "x" }, 'secrets.a.prefix: needs "all": true'],
+    [{ all: true, prefix: "app/" }, "secrets.a.prefix: must not contain a slash"],
+    [{ all: true, prefix: ".fetcher-" }, "secrets.a.prefix: must not begin with .fetcher-"],
+    [{ all: true, prefix: "x".repeat(255) }, "secrets.a.prefix: must not be longer than 255 bytes"],
+    [{ all: true, prefix: "a\n" }, "secrets.a.prefix: must not contain control characters"],
     [{ decode: "hex" }, 'secrets.a.decode: expected "base64"'],
   ] as const) {
     const exit = await place.run(["--config", place.writeConfig(place.config({ a: secret })), "--check=config"]);
