@@ -139,12 +139,12 @@ onEachGuest("the sandbox of a sidecar", (guest) => {
 
   scenario(
     guest,
-    "opens one of the closed places with the drop-in of docs/how-to/deliveries.md, and no other",
+    "opens one of the closed places with the drop-in of docs/how-to/sandbox.md, and no other",
     async (pairOf) => {
       const [place, other] = ["/etc/ssl/private/opened", "/etc/ssh/sandbox-canary"];
       await guest.write(`${place}/token`, "one", 0o400);
       await guest.write(other, CANARY, 0o400);
-      const { code } = blockWith("docs/how-to/deliveries.md", "ini", "InaccessiblePaths=");
+      const { code } = blockWith("docs/how-to/sandbox.md", "ini", "InaccessiblePaths=");
       const pair = await pairOf({
         name: "opened",
         config: { config: { secretsDir: place } },

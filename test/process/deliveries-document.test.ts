@@ -1,5 +1,6 @@
 /**
- * docs/how-to/deliveries.md: its snippets are those of examples/systemd, which other tests run under a real systemd.
+ * docs/how-to/deliveries.md and sandbox.md: their snippets are those of examples/systemd, which other tests run under a
+ * real systemd.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +8,9 @@ import { expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "../..");
 const examples = join(root, "examples/systemd");
-const document = readFileSync(join(root, "docs/how-to/deliveries.md"), "utf8");
+const document = ["deliveries", "sandbox"]
+  .map((name) => readFileSync(join(root, `docs/how-to/${name}.md`), "utf8"))
+  .join("\n");
 const files = readdirSync(examples, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => join(entry.parentPath, entry.name));
@@ -19,7 +22,7 @@ function withoutComments(text: string): string {
     .join("\n");
 }
 
-test("each unit file on the page is an example, line by line; the sandbox's test covers two as drop-ins", () => {
+test("each unit file on the pages is an example, line by line; the sandbox's test covers two as drop-ins", () => {
   const units = [...document.matchAll(/^```ini\n([\s\S]*?)^```/gm)].map(([, text = ""]) => withoutComments(text));
   expect(units).toHaveLength(5);
   const known = files.map((file) => withoutComments(readFileSync(file, "utf8")));
@@ -27,12 +30,12 @@ test("each unit file on the page is an example, line by line; the sandbox's test
   const sandbox = readFileSync(join(root, "test/e2e/sandbox.test.ts"), "utf8");
   expect(sandbox).toContain('"/var/lib/elsewhere"');
   // This one the test takes from the document itself.
-  expect(sandbox).toContain('blockWith("docs/how-to/deliveries.md", "ini", "InaccessiblePaths=")');
+  expect(sandbox).toContain('blockWith("docs/how-to/sandbox.md", "ini", "InaccessiblePaths=")');
   const others = units.filter((text) => !known.includes(text));
   expect(others.map((text) => text.split("\n").slice(0, 2))).toEqual([["[Service]", "InaccessiblePaths="]]);
 });
 
-test("each file that the page names exists", () => {
+test("each file that the pages name exists", () => {
   const links = [...document.matchAll(/\]\((?!http)([^)#]+)/g)].map(([, path = ""]) => join(root, "docs/how-to", path));
   expect(links.length).toBeGreaterThan(4);
   for (const path of links) expect(() => readFileSync(path)).not.toThrow();
