@@ -13,6 +13,8 @@ import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
 
 /** Seconds between two looks at a target that is on its way up or down. */
 const LOOK_AGAIN = 0.5;
+/** Seconds after which it looks at a target whose action is paced: somebody may have restarted it. */
+const LOOK_WHILE_PACED = 30;
 /** The most seconds between two looks while another job of the target comes first. */
 const GIVE_WAY_LIMIT = 5;
 /** Seconds after which a target that is still activating gets the action anyway: it may need the new secrets. */
@@ -246,8 +248,12 @@ export class OneTarget {
     if (starts && state.refusesRestart) return this.#refused();
     const wait = Math.max(this.#untilMinInterval(), starts ? this.#starts.untilAllowed(state) : 0);
     if (wait <= 0) return "act";
-    this.#say(`${this.#verb()} in ${Math.ceil(wait)} s (paced)`);
-    return { wait };
+    this.#say(
+      wait === Infinity
+        ? `${this.#verb()} waits: StartLimitIntervalSec=infinity leaves no start for it: restart it by hand`
+        : `${this.#verb()} in ${Math.ceil(wait)} s (paced)`,
+    );
+    return { wait: Math.min(wait, LOOK_WHILE_PACED) };
   }
 
   /** Whether an action made it fail, and it is untouched since. */

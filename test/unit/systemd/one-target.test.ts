@@ -126,6 +126,35 @@ describe("pacing", () => {
     expect(action.status).toBeUndefined();
   });
 
+  test("a start by hand ends a long wait within half a minute", async () => {
+    const { clock, systemd, publish, action } = target({ startLimitInterval: 3600, startLimitBurst: 3 });
+    publish();
+    await clock.advance(1);
+    expect(systemd.starts).toHaveLength(1);
+    publish();
+    await clock.advance(10);
+    expect(action.status).toMatch(/^restart of app\.service in 3\d{3} s \(paced\)$/);
+    systemd.state = { ...systemd.state, leftInactiveAt: clock.monotonic(), mainStartedAt: clock.monotonic() };
+    await clock.advance(31);
+    expect(action.status).toBeUndefined();
+    expect(action.idle).toBe(true);
+  });
+
+  test("a start limit without an end gets words, and no number", async () => {
+    const { clock, systemd, publish, action } = target({ startLimitInterval: Infinity, startLimitBurst: 3 });
+    publish();
+    await clock.advance(1);
+    publish();
+    await clock.advance(600);
+    expect(systemd.starts).toHaveLength(1);
+    expect(action.status).toBe(
+      "restart of app.service waits: StartLimitIntervalSec=infinity leaves no start for it: restart it by hand",
+    );
+    systemd.state = { ...systemd.state, leftInactiveAt: clock.monotonic(), mainStartedAt: clock.monotonic() };
+    await clock.advance(31);
+    expect(action.idle).toBe(true);
+  });
+
   test("splay spreads a fleet, and one action serves everything published meanwhile", async () => {
     const { clock, systemd, publish, action } = target({}, { splay: 60 }, 0.5);
     publish();
