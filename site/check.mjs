@@ -74,6 +74,15 @@ async function look(tab, page, where, scheme, view, anchors) {
     all.filter((img) => img.checkVisibility() && img.complete && img.naturalWidth === 0).map((img) => img.src),
   );
   for (const picture of broken) tell(`the picture ${picture} does not show`);
+  const shrunk = await tab.evaluate(() =>
+    [...document.querySelectorAll(".vp-doc img")]
+      .filter(
+        (image) =>
+          image.clientWidth > 0 && image.clientWidth < (image.closest(".chart") ? 700 : image.naturalWidth * 0.7),
+      )
+      .map((image) => image.getAttribute("src")),
+  );
+  if (view === "phone") for (const picture of shrunk) tell(`the picture ${picture} is too small to read`);
   const tooWide = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (tooWide > 0) tell(`is ${tooWide} px wider than the screen`);
   if (view === "desk" && (await tab.$(".VPDoc:not(.has-aside)")) !== null) {

@@ -66,13 +66,23 @@ function placeOf(path, shown) {
   return shown.get(file);
 }
 
-/** A picture in two schemes: the site has its own switch, which `<picture>` does not see. */
+/** A picture in two schemes: the site has its own switch, which `<picture>` does not see. Any picture scrolls on a phone. */
 function turnPictures(text) {
-  return text.replaceAll(
-    /<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)"\s*\/?>\s*<img alt="([^"]+)" src="([^"]+)"[^>]*>\s*<\/picture>/g,
-    (_, dark, alt, light) =>
-      `<div class="picture"><img class="only-light" alt="${alt}" src="${light}"><img class="only-dark" alt="${alt}" src="${dark}"></div>`,
-  );
+  const scrolling = (alt, ...images) =>
+    `<div class="picture wide chart" tabindex="0" role="region" aria-label="${alt}">${images.join("")}</div>`;
+  return text
+    .replaceAll(
+      /<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)"\s*\/?>\s*<img alt="([^"]+)" src="([^"]+)"[^>]*>\s*<\/picture>/g,
+      (_, dark, alt, light) =>
+        scrolling(
+          alt,
+          `<img class="only-light" alt="${alt}" src="${light}">`,
+          `<img class="only-dark" alt="${alt}" src="${dark}">`,
+        ),
+    )
+    .replaceAll(/^!\[([^\]]+)\]\(([^()\s]+\.svg)\)$/gm, (_, alt, src) =>
+      scrolling(alt, `<img alt="${alt}" src="${src}">`),
+    );
 }
 
 /** An example, or all of a folder, as it is. */
