@@ -1,13 +1,16 @@
 // How esbuild makes the bundle: shared by the build and by the tests that bundle a part of the program. backends/vault
 // gives node-vault its own transport, debug function, validator and commands (none). So the bundle leaves out what
-// node-vault would load for these, and they cost no time at start. node-vault calls `debug` as it loads.
+// node-vault would load for these, and they cost no time at start. node-vault calls `debug` as it loads. Its client is an
+// emitter of events, all about timers of its own that fetcher does not start.
 const nodeVaultAlone = {
   name: "node-vault-alone",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^(axios|debug|https|mustache|tv4|\.\/commands\.js)$/ }, ({ path, importer }) =>
+    onResolve({ filter: /^(axios|debug|events|https|mustache|tv4|\.\/commands\.js)$/ }, ({ path, importer }) =>
       importer.includes("/node_modules/node-vault/") ? { path, namespace: "left-out" } : undefined,
     );
-    onLoad({ filter: /.*/, namespace: "left-out" }, () => ({ contents: "module.exports = () => () => undefined;" }));
+    onLoad({ filter: /.*/, namespace: "left-out" }, ({ path }) => ({
+      contents: path === "events" ? "module.exports = class {};" : "module.exports = () => () => undefined;",
+    }));
   },
 };
 
@@ -67,6 +70,8 @@ export const bundleOptions = {
   target: "node20.19",
   minifySyntax: true,
   minifyWhitespace: true,
+  // Else esbuild makes a call of valibot's pattern for emojis, which nothing here uses, and keeps that call.
+  supported: { "regexp-unicode-property-escapes": true },
   // The build writes the licences of all packages to one file.
   legalComments: "none",
   external: ["sd-notify"],

@@ -1,9 +1,10 @@
 /** The TLS side of a connection: authorities, client certificate and key, read again when their files are replaced. */
-import { readdir, stat } from "node:fs/promises";
+import fs from "node:fs";
 import { join } from "node:path";
 import type { SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
+import { promised, statOf } from "../../src/contract/file-calls.ts";
 import { failure, notYet, readFiles } from "../files/read.ts";
 import type { TlsSettings } from "./settings.ts";
 
@@ -63,7 +64,10 @@ function check(context: SecureContextOptions): void {
 async function filesIn(directory: string | undefined): Promise<string[]> {
   if (directory === undefined) return [];
   try {
-    const names = (await readdir(directory)).filter((name) => /\.(pem|crt|cer)$/i.test(name)).sort();
+    const all = await promised<string[]>((done) => {
+      fs.readdir(directory, done);
+    });
+    const names = all.filter((name) => /\.(pem|crt|cer)$/i.test(name)).sort();
     if (names.length > 0) return names.map((name) => join(directory, name));
   } catch (error) {
     throw failure(error, "read", directory);
@@ -73,7 +77,7 @@ async function filesIn(directory: string | undefined): Promise<string[]> {
 
 async function identityOf(path: string): Promise<string> {
   try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    const { dev, ino, size, mtimeNs, ctimeNs } = await statOf(path);
     return [dev, ino, size, mtimeNs, ctimeNs].join(":");
   } catch {
     // Reading the file says why.

@@ -11,6 +11,7 @@ import { type Answer, interpret, placeOf, type Raw, shortened } from "./interpre
 import { Mutex } from "./mutex.ts";
 import type { Settings } from "./settings.ts";
 import { TlsFiles } from "./tls-files.ts";
+import { encoded } from "../../src/contract/text.ts";
 
 /** What node-vault hands to its `request-promise`. */
 export interface Request {
@@ -40,7 +41,7 @@ export class Transport {
 
   async send({ method, uri, headers, json, signal }: Request): Promise<Answer> {
     const { server } = this.#settings;
-    const body = json === undefined ? undefined : Buffer.from(JSON.stringify(json));
+    const body = json === undefined ? undefined : encoded(JSON.stringify(json));
     const connections = await this.#ready(signal);
     let url = new URL(uri);
     try {
@@ -190,7 +191,7 @@ function requestOf(url: URL, { method, headers }: Exchange, body: Buffer | undef
   if (!lines.every((line) => /^[\t\x20-\x7e\x80-\xff]*$/.test(line)))
     throw new TypeError("a header with other characters");
   const head = `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`;
-  return Buffer.concat([Buffer.from(head, "latin1"), ...(body === undefined ? [] : [body])]);
+  return Buffer.concat([encoded(head, "latin1"), ...(body === undefined ? [] : [body])]);
 }
 
 /** Loads the library, which a server without TLS, an agent on this machine say, does not need. */

@@ -30,10 +30,10 @@ export function parseWords<Options extends Readonly<Record<string, Kind>>>(
   const values: Partial<Record<string, string | true>> = {};
   const lists: Partial<Record<string, string[]>> = {};
   const positionals: string[] = [];
-  const rest = argv.values();
-  for (const word of rest) {
+  for (let at = 0; at < argv.length; at += 1) {
+    const word = argv[at] ?? "";
     if (word === "--") {
-      positionals.push(...rest);
+      positionals.push(...argv.slice(at + 1));
       break;
     }
     if (!word.startsWith("-") || word === "-") {
@@ -48,7 +48,7 @@ export function parseWords<Options extends Readonly<Record<string, Kind>>>(
         values[name] = true;
         continue;
       }
-      const text = value ?? following(shown, rest.next().value);
+      const text = value ?? following(shown, argv[(at += 1)]);
       if (kind === "text") values[name] = text;
       else (lists[name] ??= []).push(text);
     }

@@ -1,9 +1,8 @@
 /** Where a configuration comes from: a JSON file, and flags that win over its backend settings. */
-import type { BigIntStats } from "node:fs";
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
-import { readPlainSeen } from "../contract/plain-file.ts";
+import { readPlain, readPlainSeenSync, type Seen } from "../contract/plain-file.ts";
 import { joinPath } from "../contract/settings.ts";
 import { parseOnce, TwiceInJson } from "./one-value.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
@@ -22,21 +21,36 @@ export interface ConfigFlags {
 
 /** @throws FatalError (78, or 74 for an error of the machine) if the file cannot be read, or is not JSON text. */
 export async function readText(file: string): Promise<string> {
-  return (await readTextSeen(file)).text;
+  try {
+    return textOf(await readPlain(file), file);
+  } catch (error) {
+    throw cannotRead(file, error);
+  }
 }
 
-/** The same, with what fstat(2) says before the first byte is read. */
-export async function readTextSeen(file: string): Promise<{ readonly text: string; readonly stats: BigIntStats }> {
-  let read: { readonly bytes: Buffer; readonly stats: BigIntStats };
+/**
+ * The same, with what fstat(2) says before the first byte is read. It keeps the process from everything else meanwhile:
+ * for the start, where nothing else is under way, and where a signal still ends the process as it ends any other.
+ */
+export function readTextSeenSync(file: string): { readonly text: string; readonly stats: Seen["stats"] } {
   try {
-    read = await readPlainSeen(file);
+    const { bytes, stats } = readPlainSeenSync(file);
+    return { text: textOf(bytes, file), stats };
   } catch (error) {
-    throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
+    throw cannotRead(file, error);
   }
-  const { bytes, stats } = read;
+}
+
+function cannotRead(file: string, error: unknown): unknown {
+  if (error instanceof FatalError) return error;
+  return unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
+}
+
+/** @throws FatalError (78) where it is no UTF-8. */
+function textOf(bytes: Buffer, file: string): string {
   const why = utf16Hint(bytes);
   if (why !== "") throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${why}`);
-  return { text: withoutByteOrderMark(bytes).toString("utf8"), stats };
+  return withoutByteOrderMark(bytes).toString("utf8");
 }
 
 /** @param file the source of the text. @throws FatalError (78) where it is not JSON, or has a key twice. */

@@ -91,21 +91,24 @@ export async function loadConfig(commandLine: ConfigFlags): Promise<Config> {
 /** @param text what is in `file`. @throws ConfigError that names the option. */
 export async function configOf(text: string, file: string, commandLine: ConfigFlags): Promise<Config> {
   const json = await parseJson(text, file);
-  return parseConfig(json, commandLine, dirname(resolve(file)), nameOf(file, json), scopeOf(file));
+  return parseConfig(json, commandLine, dirname(resolve(file)), nameOf(file, json), () => scopeOf(file));
 }
 
-/** @param name of the file in /etc/fetcher or another scope's directory: name and scope supply what it leaves out. */
+/**
+ * @param name of the file in /etc/fetcher or another scope's directory: name and scope supply what it leaves out.
+ * @param scopeOfFile asked only where the file is such a one.
+ */
 export function parseConfig(
   json: unknown,
   commandLine: ConfigFlags,
   baseDirectory: string,
   name?: string,
-  scope: Scope = systemScope,
+  scopeOfFile: () => Scope = () => systemScope,
 ): Config {
   // systemd may make several directories for a unit.
   const runtimeDirectory = process.env["RUNTIME_DIRECTORY"]?.split(":")[0];
   const runtime = runtimeDirectory === "" ? undefined : runtimeDirectory;
-  const raw = withName(parse(configSchema, json), json, name, runtime, scope);
+  const raw = withName(parse(configSchema, json), json, name, runtime, scopeOfFile);
   const backend = commandLine.backend ?? raw.backend;
   if (backend === undefined) throw new ConfigError("backend", "is required (or --backend NAME)");
 
@@ -113,7 +116,7 @@ export function parseConfig(
   const rotation = parse(rotationSchema, settings, "config");
   if (rotation.pollingInterval !== undefined && rotation.refreshInterval !== undefined)
     throw new ConfigError("config.refreshInterval", "is another name of pollingInterval: give one of them");
-  const ownSettings = Object.fromEntries(Object.entries(settings).filter(([key]) => !Object.hasOwn(rotation, key)));
+  const ownSettings = withoutRotation(settings);
 
   checkResident(raw, rotation);
   const secrets = parseSecrets(raw.secrets, commandLine.ids);
@@ -140,6 +143,15 @@ export function parseConfig(
     delivery: deliveryOf(raw),
     environment: name !== undefined && raw.output !== undefined && raw.output.envFile !== null,
   };
+}
+
+/** @returns the settings that the backend itself checks. */
+function withoutRotation(settings: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const own = { ...settings };
+  delete own["reloadOnChange"];
+  delete own["pollingInterval"];
+  delete own["refreshInterval"];
+  return own;
 }
 
 /** @throws ConfigError */

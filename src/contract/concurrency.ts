@@ -11,9 +11,9 @@ export async function forEachConcurrently<T>(
   work: (item: T) => Promise<void>,
 ): Promise<void> {
   const all = [...items];
-  const queue = all.values();
+  let next = 0;
   const worker = async () => {
-    for (const item of queue) await work(item);
+    while (next < all.length) await work(all[next++] as T);
   };
   const workers: Promise<void>[] = [];
   while (workers.length < Math.min(limit, all.length)) workers.push(worker());

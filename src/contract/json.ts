@@ -4,6 +4,7 @@
  * Why no library: docs/explanation/dependencies.md.
  */
 import { BackendError } from "./backend.ts";
+import { encoded } from "./text.ts";
 
 /** How many objects and arrays may be inside each other. */
 export const MAX_DEPTH = 128;
@@ -15,7 +16,7 @@ export const MAX_NUMBER = 1000;
 /** The beginning of a string that stands for a number. Nobody outside of this process knows it. */
 let secretMark: string | undefined;
 /** Made on first use: most sidecars read no JSON, and would load Node's crypto at their start. */
-const mark = () => (secretMark ??= Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex"));
+const mark = () => (secretMark ??= crypto.getRandomValues(Buffer.alloc(16)).toString("hex"));
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
 /** A number that JavaScript would write differently from the store. */
@@ -73,7 +74,7 @@ export function numberOf(value: unknown): number | undefined {
  */
 export function bytesOf(value: unknown): Buffer | undefined {
   const text = typeof value === "string" ? value : stringifyJson(value);
-  return /\p{Surrogate}/u.test(text) ? undefined : Buffer.from(text);
+  return /\p{Surrogate}/u.test(text) ? undefined : encoded(text);
 }
 
 function revive(_: string, value: unknown): unknown {

@@ -7,15 +7,26 @@ import { UnfitFile } from "./errors.ts";
 import { MAX_VALUE } from "./limits.ts";
 import { promised } from "./file-calls.ts";
 
+/** The bytes of a file, and what fstat(2) says before the first one is read. */
+export interface Seen {
+  readonly bytes: Buffer;
+  readonly stats: fs.BigIntStats;
+}
+
 /** @throws UnfitFile where it is not a regular file, or larger than 16 MiB; errors of the system as they come. */
 export function readPlainSync(path: string): Buffer {
+  return readPlainSeenSync(path).bytes;
+}
+
+/** The same, with what fstat(2) says. */
+export function readPlainSeenSync(path: string): Seen {
   const file = fs.openSync(path, flagsFor(path));
   try {
-    const stats = fs.fstatSync(file);
+    const stats = fs.fstatSync(file, { bigint: true });
     refuseUnfit(path, stats);
     const chunks = new Chunks(stats.size);
     while (chunks.took(fs.readSync(file, chunks.next)));
-    return chunks.whole();
+    return { bytes: chunks.whole(), stats };
   } finally {
     fs.closeSync(file);
   }
@@ -23,11 +34,6 @@ export function readPlainSync(path: string): Buffer {
 
 /** The same; where the file system hangs, the process still hears signals. */
 export async function readPlain(path: string): Promise<Buffer> {
-  return (await readPlainSeen(path)).bytes;
-}
-
-/** The same, with what fstat(2) says before the first byte is read. */
-export async function readPlainSeen(path: string): Promise<{ readonly bytes: Buffer; readonly stats: fs.BigIntStats }> {
   const file = await promised<number>((done) => {
     fs.open(path, flagsFor(path), done);
   });
@@ -43,7 +49,7 @@ export async function readPlainSeen(path: string): Promise<{ readonly bytes: Buf
         fs.read(file, chunks.next, 0, chunks.next.length, null, done);
       });
     while (chunks.took(await read()));
-    return { bytes: chunks.whole(), stats };
+    return chunks.whole();
   } finally {
     await promised((done) => {
       fs.close(file, (error) => {

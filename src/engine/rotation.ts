@@ -218,7 +218,7 @@ export class RotationPublisher {
 function news(now: ReadonlyMap<string, string>, before: ReadonlyMap<string, string>) {
   const fresh = new Map<string, string[]>();
   for (const [name, why] of now) if (before.get(name) !== why) fresh.set(why, [...(fresh.get(why) ?? []), name]);
-  return Array.from(fresh, ([why, names]) => {
+  return [...fresh].map(([why, names]) => {
     const more = names.length === 1 ? "" : ` (and ${names.length - 1} more)`;
     return { why, names, more };
   });

@@ -198,7 +198,9 @@ class Sizes {
   /** Bytes of the secrets that are not among `requests`. */
   without(requests: readonly SecretRequest<unknown>[]): number {
     const asked = new Set(requests.map(({ id }) => id));
-    return [...this.#bytes].reduce((sum, [id, bytes]) => (asked.has(id) ? sum : sum + bytes), 0);
+    let sum = 0;
+    for (const [id, bytes] of this.#bytes) if (!asked.has(id)) sum += bytes;
+    return sum;
   }
 }
 
@@ -240,7 +242,7 @@ async function askFor(
 function checkOutcome(outcome: Outcome | null | undefined): Outcome {
   if (isBackendError(outcome)) return outcome;
   if (outcome?.status === "missing" && isText(outcome.where)) return { ...outcome, where: printable(outcome.where) };
-  if (outcome?.status === "value" && Buffer.isBuffer(outcome.value) && isText(outcome.version)) {
+  if (outcome?.status === "value" && outcome.value instanceof Buffer && isText(outcome.version)) {
     const { refreshAfter, writtenAgo, ...rest } = outcome;
     // A negative age, from a clock ahead of ours, says nothing.
     const age = isAge(writtenAgo) ? { writtenAgo } : {};

@@ -17,7 +17,8 @@ export function refuseWithoutSpace(path: string, sizes: readonly number[]): void
       ExitCode.cannotCreate,
       `output: no space left on ${path} (ENOSPC): the new secrets need ${inodes} inodes beside the old ones, and ${system.ffree} are free`,
     );
-  const blocks = sizes.reduce((sum, size) => sum + Math.ceil(size / system.bsize), OVERHEAD);
+  let blocks = OVERHEAD;
+  for (const size of sizes) blocks += Math.ceil(size / system.bsize);
   // Root may use the blocks that are reserved for it.
   const free = process.geteuid?.() === 0 ? system.bfree : system.bavail;
   if (system.blocks > 0 && free < blocks)

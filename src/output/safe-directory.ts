@@ -15,7 +15,8 @@ import { attempt, pathIn } from "./system-calls.ts";
  */
 export function checkDirectory(path: string): { readonly real: string; readonly made: readonly string[] } {
   const { parent, missing } = nearestOf(path);
-  const real = missing.reduce(pathIn, parent);
+  let real = parent;
+  for (const name of missing) real = pathIn(real, name);
   refuseSharedTmp(real);
   // Checked before anything is made: a user who can change a directory above could redirect that, too.
   for (let above = parent; ; above = dirname(above)) {

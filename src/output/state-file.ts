@@ -2,6 +2,7 @@
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { isRecord } from "../contract/records.ts";
 import type { PublishedFile } from "./safe-files.ts";
+import { encoded } from "../contract/text.ts";
 
 /** The name of its file. */
 export const STATE = `${RESERVED_PREFIX}state`;
@@ -37,7 +38,7 @@ export interface StateFile extends PublishedState {
 export function stateFile(state: StateFile): PublishedFile {
   return {
     name: STATE,
-    content: Buffer.from(`${JSON.stringify(state)}\n`),
+    content: encoded(`${JSON.stringify(state)}\n`),
     mode: 0o600,
     uid: undefined,
     gid: undefined,

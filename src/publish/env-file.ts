@@ -5,6 +5,7 @@
 import { isUtf8 } from "node:buffer";
 import { deriveName, isSpecialName, nameProblem } from "../config/env-names.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
+import { encoded } from "../contract/text.ts";
 
 /** How one secret wants to appear in secrets.env. */
 export interface EnvRequest {
@@ -123,7 +124,7 @@ const NEWLINE = 0x0a;
 const EQUALS = 0x3d;
 const QUOTE = 0x27;
 /** An embedded quote: for systemd 252 to 262 the only special byte inside '…'. None reads '\'' as a shell does. */
-const EMBEDDED_QUOTE = Buffer.from(`'"'"'`);
+const EMBEDDED_QUOTE = encoded(`'"'"'`);
 
 function lineBytes(name: string, value: Buffer): number {
   let quotes = 0;
@@ -162,7 +163,9 @@ function hasNoncharacter(value: Buffer): boolean {
 
 /** Makes its own allocation: no value stays in Node's shared pool, which serves other buffers too. */
 function joinLines(lines: readonly Line[]): Buffer {
-  const content = Buffer.alloc(lines.reduce((sum, { size }) => sum + size, 0));
+  let length = 0;
+  for (const { size } of lines) length += size;
+  const content = Buffer.alloc(length);
   let at = 0;
   for (const { name, value } of lines) {
     at += content.write(name, at, "latin1");

@@ -16,7 +16,9 @@ import {
 import { createRequire } from "node:module";
 import { ConfigError } from "../contract/errors.ts";
 import { openConnectionsBy } from "../contract/connection.ts";
+import { takeUptimeFrom } from "../contract/sleeping-clock.ts";
 import { runLibrary } from "./native-library.ts";
+import { encoded } from "../contract/text.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
 declare const FETCHER_NATIVE: string;
@@ -34,6 +36,7 @@ export type SendState = (state: string) => void;
 
 interface Native {
   monotonic(): number;
+  uptime(): number;
   east(seconds: number): number | undefined;
   hide(): void;
   lock(file: number): number | undefined;
@@ -99,11 +102,11 @@ export function openSendState(socket: string): { how: "sd-notify" | "built-in"; 
     }
   }
   // "@": the abstract namespace (sd_notify(3)). systemd-notify serves a virtual machine's sockets.
-  const address = /^[/@]/.test(socket) ? Buffer.from(socket.replace(/^@/, "\0")) : undefined;
+  const address = /^[/@]/.test(socket) ? encoded(socket.replace(/^@/, "\0")) : undefined;
   const addon = address && loadNative();
   if (address === undefined || addon === undefined) return undefined;
   const send = (state: string) => {
-    addon.send(address, Buffer.from(state));
+    addon.send(address, encoded(state));
   };
   return { how: "built-in", send };
 }
@@ -139,10 +142,10 @@ export function lockFile(file: number): number | undefined {
 function loadNative(): Native | undefined {
   if (isLoaded) return native;
   isLoaded = true;
-  const bytes = Buffer.from(FETCHER_NATIVE, "base64");
+  const bytes = encoded(FETCHER_NATIVE, "base64");
   const { TMPDIR, RUNTIME_DIRECTORY } = process.env;
-  // A directory may be mounted noexec, or closed to our writes.
-  for (const directory of [TMPDIR, RUNTIME_DIRECTORY?.split(":")[0], "/tmp", "/dev/shm", "/var/tmp"]) {
+  // A directory may be mounted noexec, or closed to our writes. A disk takes longer than memory.
+  for (const directory of [TMPDIR, RUNTIME_DIRECTORY?.split(":")[0], "/dev/shm", "/tmp", "/var/tmp"]) {
     if (directory === undefined || directory === "") continue;
     try {
       return (native = loadFrom(directory, bytes));
@@ -192,8 +195,10 @@ export function prepareConnections(): void {
   // With this variable each runtime would accept any server's certificate, for each connection that does not ask for
   // more, a library's too.
   delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
-  if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "")
+  if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "") {
     openConnectionsBy(async () => (await import("./bun-connection.ts")).byBun);
+    takeUptimeFrom(() => loadNative()?.uptime());
+  }
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Standard error for a daemon, without the modules of Node's streams, which each start would have to load. */
 import { fstatSync, writeSync } from "node:fs";
 import { errnoCode } from "../contract/errors.ts";
+import { encoded } from "../contract/text.ts";
 
 const STDERR = 2;
 
@@ -26,7 +27,7 @@ export function writeToStandardError(text: string, tellLost: (count: number) => 
   if (written === 0 && statOf(STDERR)?.isFIFO() === true) openStream();
   if (stream === undefined && written >= SOCKET_ROOM && statOf(STDERR)?.isSocket() === true) openStream();
   written += Buffer.byteLength(text);
-  let rest = Buffer.from(text);
+  let rest = encoded(text);
   try {
     while (stream === undefined && rest.length > 0) rest = rest.subarray(writeSync(STDERR, rest));
   } catch (error) {

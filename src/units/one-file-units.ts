@@ -87,7 +87,7 @@ export function unitsOfWrongFile(name: string, place: Place): readonly UnitFile[
 }
 
 function configIn(json: unknown, name: string, { scope = systemScope }: Place): Config {
-  return parseConfig(json, noFlags, scope.configDirectory, name, scope);
+  return parseConfig(json, noFlags, scope.configDirectory, name, () => scope);
 }
 
 const noFlags = { configFile: undefined, backend: undefined, set: [], output: undefined, ids: [] };

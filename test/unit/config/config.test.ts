@@ -362,3 +362,14 @@ describe("the file", () => {
     expect(await load(file)).toBe("accepted");
   });
 });
+
+test("a file of other units asks neither for the user's home directory nor for the service manager; one for generated units does", () => {
+  const scopeOfFile = () => {
+    throw new Error("asked");
+  };
+  expect(
+    parseConfig({ ...good, output: { directory: "/run/x" } }, noFlags, "/", undefined, scopeOfFile).output,
+  ).toBeDefined();
+  expect(() => parseConfig({ ...good, delivery: "env" }, noFlags, "/", undefined, scopeOfFile)).toThrow("asked");
+  expect(() => parseConfig(good, noFlags, "/", "app", scopeOfFile)).toThrow("asked");
+});

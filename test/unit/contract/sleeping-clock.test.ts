@@ -1,7 +1,7 @@
 /** A laptop or a machine that was suspended: a lease that ended during the sleep must not count as valid. */
 import { uptime } from "node:os";
 import { expect, test } from "vitest";
-import { SleepingClock } from "../../../src/contract/sleeping-clock.ts";
+import { SleepingClock, takeUptimeFrom } from "../../../src/contract/sleeping-clock.ts";
 
 /** Fakes of CLOCK_MONOTONIC and CLOCK_BOOTTIME. */
 function clocks(awake: number, up: number) {
@@ -52,4 +52,19 @@ test("the machine's own clocks agree while it is awake", () => {
   const clock = new SleepingClock();
   const [before, up] = [clock.now(), uptime()];
   expect(Math.abs(clock.now() - before - (uptime() - up))).toBeLessThan(1);
+});
+
+test("a runtime's own uptime counts, and the machine's where it has none", () => {
+  let own: number | undefined = 5000;
+  takeUptimeFrom(() => own);
+  try {
+    const clock = new SleepingClock();
+    own += 3600;
+    expect(clock.slept).toBeGreaterThan(3590);
+    own = undefined;
+    const usual = new SleepingClock();
+    expect(Math.abs(usual.slept)).toBe(0);
+  } finally {
+    takeUptimeFrom(undefined);
+  }
 });
