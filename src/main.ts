@@ -18,6 +18,7 @@ import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
 import { ConfigError, ExitCode, FatalError, systemRefusal, UsageError } from "./contract/errors.ts";
 import { aborted, late, waitFor } from "./contract/bounded-wait.ts";
+import { beginThreads } from "./contract/file-calls.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
@@ -205,6 +206,7 @@ async function look(commandLine: CommandLine): Promise<ExitCode> {
 
 async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   hideFromOthers();
+  beginThreads();
   const reloads = takeReloads();
   process.on("SIGUSR2", takeUpgrade);
   const notifier = openNotifier(process.env);

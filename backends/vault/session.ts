@@ -53,6 +53,14 @@ export class Session {
     return this.#token;
   }
 
+  fetchBegins(): void {
+    this.#renewal.fetchBegins();
+  }
+
+  fetchEnds(): void {
+    this.#renewal.fetchEnds();
+  }
+
   /** Reads a token file again, and replaces a token that has ended. @throws BackendError */
   async current(signal: AbortSignal): Promise<Token> {
     this.#renewal.catchUp();

@@ -37,9 +37,11 @@ export class VaultStore implements Backend<Source> {
 
   async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
     this.#client.begin();
+    this.#session.fetchBegins();
     try {
       return await this.#fetch(requests, signal);
     } finally {
+      this.#session.fetchEnds();
       this.#client.end();
     }
   }

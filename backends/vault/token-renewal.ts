@@ -24,6 +24,10 @@ export class TokenRenewal {
   /** The one in use. */
   #token: Token | undefined;
   #lookedUp: Token | undefined;
+  /** Fetches under way. */
+  #fetches = 0;
+  /** To be looked up at their end. */
+  #wanted: Token | undefined;
   /** Seconds of `now`: a timer stands still while the machine sleeps. */
   #dueAt = Infinity;
   #warned = false;
@@ -50,9 +54,29 @@ export class TokenRenewal {
     this.#schedule(token, token.ttl);
   }
 
+  /** A fetch begins, which no look-up may delay: it would have the connection that the next secret needs. */
+  fetchBegins(): void {
+    this.#fetches += 1;
+  }
+
+  fetchEnds(): void {
+    this.#fetches -= 1;
+    const token = this.#wanted;
+    if (this.#fetches > 0 || token === undefined) return;
+    this.#wanted = undefined;
+    // After what the caller does at once with the secrets: publish them.
+    setImmediate(() => {
+      this.lookUpSoon(token);
+    });
+  }
+
   /** A login describes its token. For a token from a file we ask the server, once the secrets are there. */
   lookUpSoon(token: Token): void {
     if (this.#auth.method !== "token" || this.#lookedUp === token || this.#stop.signal.aborted) return;
+    if (this.#fetches > 0) {
+      this.#wanted = token;
+      return;
+    }
     this.#lookedUp = token;
     void (async () => {
       const path = "auth/token/lookup-self";

@@ -30,6 +30,14 @@ export async function linkOf(path: string): Promise<string> {
   });
 }
 
+/**
+ * Starts the first of the threads that wait for the system. Call it where they are needed a little later: the start of one
+ * takes as long as reading the configuration, and longer on a busy machine.
+ */
+export function beginThreads(): void {
+  fs.stat("/", () => undefined);
+}
+
 /** @param call makes a call that ends with `done`. */
 export async function promised<T>(call: (done: (error: Error | null, result: T) => void) => void): Promise<T> {
   return await new Promise((resolve, reject) => {

@@ -26,7 +26,6 @@ export function withoutByteOrderMark(bytes: Buffer): Buffer {
  * @returns the end of a sentence about a text that cannot be used.
  */
 export function utf16Hint(bytes: Buffer): string {
-  const [first, second] = bytes;
-  const isUtf16 = (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
+  const isUtf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
   return isUtf16 ? ": it is UTF-16; save it as UTF-8" : "";
 }

@@ -2,6 +2,7 @@
  * Refuses an output where the secrets come from: a publish would replace the originals, and the end of the sidecar
  * would remove them.
  */
+import fs from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Config, OutputConfig } from "../config/config.ts";
 import { ConfigError, errnoCode, ExitCode, printable } from "../contract/errors.ts";
@@ -24,6 +25,7 @@ export async function refuseOverlap(config: Config, output: OutputConfig, reads:
   const { directory, links } = output;
   // A shared /tmp is the worse mistake, wherever the sources are, so it is reported first.
   const ways = new Ways();
+  ways.begin(directory, [...reads, ...reads.map((source) => dirname(source))]);
   refuseSharedTmp((await ways.realPath(directory)) ?? directory);
   const names = new Set([
     ...config.secrets.map(({ file }) => file),
@@ -83,8 +85,27 @@ async function isDirectory(path: string): Promise<boolean> {
 
 /** Looks at each place once for all questions, and at several at a time: a thread of its own makes each call. */
 class Ways {
-  readonly realPath = once(realPath);
-  readonly #identity = once(identity);
+  readonly #paths = new Map<string, Promise<string | undefined>>();
+  readonly #identities = new Map<string, Promise<string>>();
+  readonly realPath = once(realPath, this.#paths);
+  readonly #identity = once(identity, this.#identities);
+
+  /**
+   * Only saves time. A wait for a thread takes a part of a millisecond, so the sources are asked for together; and this
+   * thread looks at the output itself, as it does for all that is done there.
+   */
+  begin(output: string, sources: readonly string[]): void {
+    // Whoever needs it gets the error.
+    for (const path of sources) this.realPath(path).catch(() => undefined);
+    try {
+      const real = fs.realpathSync.native(output);
+      const found = upwards(real).map((above) => [above, fs.statSync(above, { bigint: true })] as const);
+      this.#paths.set(output, Promise.resolve(real));
+      for (const [above, stats] of found) this.#identities.set(above, Promise.resolve(identityIn(stats)));
+    } catch {
+      // It does not exist yet, or a thread will say what is wrong.
+    }
+  }
 
   /**
    * The identities of the path and of each directory above it, the path first. What does not exist yet has its name in
@@ -111,8 +132,7 @@ class Ways {
   }
 }
 
-function once<T>(ask: (path: string) => Promise<T>): (path: string) => Promise<T> {
-  const asked = new Map<string, Promise<T>>();
+function once<T>(ask: (path: string) => Promise<T>, asked: Map<string, Promise<T>>): (path: string) => Promise<T> {
   return (path) => {
     const answer = asked.get(path) ?? ask(path);
     asked.set(path, answer);
@@ -127,7 +147,11 @@ function upwards(path: string): readonly string[] {
 
 async function identity(path: string): Promise<string> {
   const what = await look(path);
-  return what === undefined ? path : `${what.dev}:${what.ino}`;
+  return what === undefined ? path : identityIn(what);
+}
+
+function identityIn({ dev, ino }: fs.BigIntStats): string {
+  return `${dev}:${ino}`;
 }
 
 /** undefined: it does not exist, or we may not look. */

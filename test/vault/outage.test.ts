@@ -105,6 +105,19 @@ describe("a stand-in server", () => {
     },
   );
 
+  test("looks up a token after the secrets, which one connection brings", async () => {
+    const used: { readonly path: string; readonly socket: Socket }[] = [];
+    server.answering = ({ path }, _, socket) => {
+      used.push({ path: path.split("/").slice(-2).join("/"), socket });
+      return false;
+    };
+    const vault = await open({ url: server.url });
+    expect(await textOf(vault, "db")).toBe(secret);
+    await until(() => used.some(({ path }) => path === "token/lookup-self"));
+    expect(used.map(({ path }) => path)).toEqual(["mounts/secret", "data/app", "token/lookup-self"]);
+    expect(used[0]?.socket).toBe(used[1]?.socket);
+  });
+
   test.each([503, 412, 429])("looks up a token again after a %i, and so renews it before it ends", async (status) => {
     const seen = (end: string) => server.asked.filter(({ path }) => path.endsWith(end)).length;
     server.answering = ({ path }, response) => {
