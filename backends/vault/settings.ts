@@ -74,7 +74,7 @@ function parseAuth(given: unknown, tokenPath: string | undefined, isSocket: bool
   }
   if (tokenPath !== undefined) throw new ConfigError("tokenPath", "does not go together with auth");
   const { method } = parse(
-    v.looseObject({ method: oneOf(Object.keys(methods) as Auth["method"][]) }, ({ path }) =>
+    v.object({ method: oneOf(Object.keys(methods) as Auth["method"][]) }, ({ path }) =>
       path === undefined ? "expected an object" : `is required: one of ${Object.keys(methods).join(", ")}`,
     ),
     given,

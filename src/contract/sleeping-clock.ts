@@ -1,4 +1,5 @@
 /** Time that includes the machine's sleep, as a store's clock does: a lease of an hour is over after a night. */
+import { uptime } from "./uptime.ts";
 
 /** Seconds. Some runtimes give the uptime in whole seconds, so a smaller difference does not count as sleep. */
 const NOTICEABLE = 2;
@@ -10,17 +11,7 @@ export interface Awake {
   readonly up: () => number;
 }
 
-const system: Awake = {
-  awake: () => performance.now() / 1000,
-  up: () => ownUptime?.() ?? process.getBuiltinModule("node:os").uptime(),
-};
-
-let ownUptime: (() => number | undefined) | undefined;
-
-/** @param uptime for a runtime that has to load `node:os` first; undefined: it has to. */
-export function takeUptimeFrom(uptime: typeof ownUptime): void {
-  ownUptime = uptime;
-}
+const system: Awake = { awake: () => performance.now() / 1000, up: uptime };
 
 /**
  * Seconds since some moment, those asleep included. Exact between two sleeps: only whole sleeps are taken from the

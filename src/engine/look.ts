@@ -4,15 +4,13 @@
  */
 import { isAborted, type Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
-import { BackendError, type Outcome } from "../contract/backend.ts";
 import type { Cycle } from "./cycle.ts";
-import { type HeldValues, isFetched, PUBLISHED_BEFORE } from "./held-values.ts";
+import { type HeldValues, PUBLISHED_BEFORE } from "./held-values.ts";
 import { longest } from "./settle.ts";
 import { isKnown, type Known, type Problems } from "./problems.ts";
 import type { Owed } from "./owed.ts";
 import type { Found, Publisher } from "../publish/publisher.ts";
 import { isRefusal, type Refusal, type RotationPublisher } from "./rotation.ts";
-import type { Store } from "./store.ts";
 import type { Targets } from "../systemd/targets.ts";
 
 /** Seconds in which to retry what fails; the next look does the rest. */
@@ -104,30 +102,4 @@ async function rounds({ config, cycle, owed, clock }: LookParts, isHinted: boole
     await clock.sleep(seconds, stop);
     ids = owed.due(undefined) ?? [];
   }
-}
-
-/** A store whose leases are not renewed: it refuses a secret with a lease, which keeps its last value. */
-export function withoutLeases(store: Store): Store {
-  const refused = (id: string) =>
-    new BackendError("invalid", `${store.describe(id)} is a lease, which nothing would renew: set "resident" to true`);
-  const { name, pollingInterval, watch } = store;
-  return {
-    ...{ name, pollingInterval, watch },
-    describe: (id) => store.describe(id),
-    applied: async (versions) => {
-      await store.applied(versions);
-    },
-    close: async () => {
-      await store.close();
-    },
-    fetch: async (ids, signal, limit) => {
-      const outcomes = new Map<string, Outcome>();
-      for (const [id, outcome] of await store.fetch(ids, signal, limit)) {
-        const isLease = isFetched(outcome) && outcome.refreshAfter !== undefined;
-        if (isLease) outcome.value.fill(0);
-        outcomes.set(id, isLease ? refused(id) : outcome);
-      }
-      return outcomes;
-    },
-  };
 }

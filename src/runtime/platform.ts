@@ -16,7 +16,7 @@ import {
 import { createRequire } from "node:module";
 import { ConfigError } from "../contract/errors.ts";
 import { openConnectionsBy } from "../contract/connection.ts";
-import { takeUptimeFrom } from "../contract/sleeping-clock.ts";
+import { takeUptimeFrom } from "../contract/uptime.ts";
 import { runLibrary } from "./native-library.ts";
 import { encoded } from "../contract/text.ts";
 

@@ -1,7 +1,8 @@
 /** A laptop or a machine that was suspended: a lease that ended during the sleep must not count as valid. */
 import { uptime } from "node:os";
 import { expect, test } from "vitest";
-import { SleepingClock, takeUptimeFrom } from "../../../src/contract/sleeping-clock.ts";
+import { SleepingClock } from "../../../src/contract/sleeping-clock.ts";
+import { takeUptimeFrom } from "../../../src/contract/uptime.ts";
 
 /** Fakes of CLOCK_MONOTONIC and CLOCK_BOOTTIME. */
 function clocks(awake: number, up: number) {
