@@ -40,6 +40,11 @@ function load(store: FakeStore, { published, random = 1, ...json }: Options = {}
   return { clock, log, held, statuses, stop, texts, end: () => end, ended: () => end !== undefined };
 }
 
+async function ended<Started extends ReturnType<typeof load>>(started: Started): Promise<Started> {
+  await started.clock.until(started.ended);
+  return started;
+}
+
 function exit(end: unknown): string {
   const { error } = end as { error: FatalError };
   expect(error).toBeInstanceOf(FatalError);
@@ -220,6 +225,42 @@ describe("a store that does not answer", () => {
   });
 });
 
+test("says of an optional secret that the others are published without it, and of the others that it asks again", async () => {
+  const secrets = { a: {}, b: { optional: true } };
+  const { clock, log } = load(new FakeStore({ a: refused, b: missing("b") }), { secrets });
+  await clock.advance(1);
+  expect(log.at("warn")).toEqual(["fake: no b here; published without it", "fake: connection refused; trying again"]);
+});
+
+test("asks after a hint for what failed and for a lease that ended with it", async () => {
+  const store = new FakeStore({ a: "1", b: missing("b", true) });
+  store.leases.set("a", 3);
+  const { clock, ended, texts } = load(store);
+  await clock.advance(2.9);
+  store.put("b", "2");
+  store.hint();
+  await clock.until(ended, 0.05);
+  expect(store.fetches.at(-1)).toEqual(["b", "a"]);
+  expect(texts()).toEqual({ a: `1-${store.fetches.length}`, b: "2" });
+});
+
+test("watches no longer when it ends", async () => {
+  const store = new FakeStore({ a: "1", b: missing("b", true) });
+  let signal: AbortSignal | undefined;
+  const { watch } = store;
+  store.watch = (hint, given) => {
+    signal = given;
+    return watch?.(hint, given) ?? Promise.resolve();
+  };
+  const { clock, ended } = load(store);
+  await clock.advance(1);
+  expect(signal?.aborted).toBe(false);
+  store.put("b", "2");
+  store.hint();
+  await clock.until(ended, 10);
+  expect(signal?.aborted).toBe(true);
+});
+
 describe("a secret that may still appear", () => {
   test("delays the start, and a hint shortens the wait", async () => {
     const store = new FakeStore({ a: "1", b: missing("b", true) });
@@ -300,6 +341,25 @@ describe("with an earlier published set", () => {
     expect(texts()).toEqual({ a: "new a", b: "new b" });
   });
 
+  test("keeps a value that became empty while no sidecar ran", async () => {
+    const { clock, end, ended, texts } = load(new FakeStore({ a: "", b: "new b" }), { published });
+    await clock.until(ended);
+    expect(end()).toEqual({ adopted: ["a"] });
+    expect(texts()).toEqual({ a: "old a", b: "new b" });
+  });
+
+  test("says in the log what stays as it was, and what is published without a secret", async () => {
+    const secrets = { a: {}, b: {}, c: { optional: true } };
+    const no = new BackendError("denied", "permission denied");
+    const { log } = await ended(load(new FakeStore({ a: "new a", b: no, c: missing("c") }), { published, secrets }));
+    expect(log.at("warn")).toEqual([
+      "fake: permission denied; what was published before stays in use",
+      "fake: no c here; what was published before stays in use",
+    ]);
+    const first = await ended(load(new FakeStore({ a: "1", b: "2", c: missing("c") }), { secrets }));
+    expect(first.log.at("warn")).toEqual(["fake: no c here; published without it"]);
+  });
+
   test("gives a hanging fetch only the rest of the 5 s", async () => {
     const store = new FakeStore({ a: refused, b: refused });
     const { clock, ended } = load(store, { published });
@@ -322,6 +382,12 @@ describe("a path that the unit's sandbox hides", () => {
     expect(ended()).toBe(false);
     await clock.advance(0.6);
     expect(exit(end())).toBe(`75 fake: secret "a": ${hidden} (restarting, in case it is there by now)`);
+  });
+
+  test("is told beside a secret that fails for another reason", async () => {
+    const { clock, end, ended } = load(new FakeStore({ a: refused, b: away() }));
+    await clock.until(ended, 11);
+    expect(exit(end())).toMatch(/^75 fake: secret "b": no directory/);
   });
 
   test("does not end the start when it appears meanwhile", async () => {
