@@ -11,9 +11,12 @@ export interface EmptiedParts {
   readonly store: Pick<Store, "describe">;
 }
 
+/** Bytes of white space that a failed writer may leave; more is somebody's value, and takes long to look through. */
+const MOST_BLANK = 4096;
+
 /** Empty, or white space of ASCII only: `echo "$(decrypt)" > secret` leaves a line end where decrypt fails. */
 export function isEmpty(value: Buffer): boolean {
-  return value.every((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d));
+  return value.length <= MOST_BLANK && value.every((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d));
 }
 
 /**

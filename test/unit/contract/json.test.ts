@@ -83,3 +83,21 @@ test.each(['["\\ud83d"]', '{"\\ude00":1}'])("publishes %s as JSON, which can exp
 test("has bytes for a whole pair", () => {
   expect(bytesOf(parseJson('"\\ud83d\\ude00"', "place"))).toEqual(Buffer.from("😀"));
 });
+
+const MIB = 1024 * 1024;
+
+test.each([
+  ["strings without commas", `{${'""'.repeat(MIB)}${"[".repeat(200)}`],
+  ["numbers without commas", `[${"1:".repeat(MIB)}${"[".repeat(200)}`],
+  ["a bracket that closes nothing", `{}}${"0,".repeat(100_001)}`],
+])("ends where it cannot be JSON any more, and does not look through the rest: %s", (_, text) => {
+  // The rest is over a limit.
+  expect(parseJson(text, "place")).toBeUndefined();
+});
+
+test("steps over white space, and reads what comes after it", () => {
+  const blank = " \t\r\n".repeat(MIB);
+  expect(parseJson(`${blank}{${blank}"a"${blank}:${blank}[1,${blank}true]}${blank}`, "place")).toEqual({
+    a: [1, true],
+  });
+});
