@@ -2,7 +2,7 @@
  * secrets.env: lines NAME='value' that a POSIX shell (`set -a; . file`), systemd's EnvironmentFile= and a person read
  * alike. A value that one of them would misread stays out of the file.
  */
-import { isUtf8 } from "node:buffer";
+import { isAscii, isUtf8 } from "node:buffer";
 import { deriveName, isSpecialName, nameProblem } from "../config/env-names.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
 import { encoded } from "../contract/text.ts";
@@ -128,7 +128,7 @@ const EMBEDDED_QUOTE = encoded(`'"'"'`);
 
 function lineBytes(name: string, value: Buffer): number {
   let quotes = 0;
-  for (const byte of value) if (byte === QUOTE) quotes += 1;
+  for (let at = value.indexOf(QUOTE); at !== -1; at = value.indexOf(QUOTE, at + 1)) quotes += 1;
   return name.length + "=''\n".length + value.length + quotes * (EMBEDDED_QUOTE.length - 1);
 }
 
@@ -146,6 +146,8 @@ function valueProblem(name: string, value: Buffer): string | undefined {
  * (252 to 262). Everything else in Unicode passes, control characters and U+FEFF included.
  */
 function utf8Problem(value: Buffer): string | undefined {
+  // Most values are, and a look at each byte would cost a publish of 1,000 secrets a tenth of its time (measured).
+  if (isAscii(value)) return undefined;
   if (!isUtf8(value)) return "it is not UTF-8 text, and systemd refuses other variables";
   return hasNoncharacter(value) ? "systemd refuses the Unicode noncharacter in it" : undefined;
 }
@@ -161,6 +163,18 @@ function hasNoncharacter(value: Buffer): boolean {
   });
 }
 
+/** @returns how many bytes it took. */
+function copyQuoted(value: Buffer, content: Buffer, start: number): number {
+  let at = start;
+  let from = 0;
+  for (let quote = value.indexOf(QUOTE); quote !== -1; quote = value.indexOf(QUOTE, from)) {
+    at += value.copy(content, at, from, quote);
+    at += EMBEDDED_QUOTE.copy(content, at);
+    from = quote + 1;
+  }
+  return at + value.copy(content, at, from) - start;
+}
+
 /** Makes its own allocation: no value stays in Node's shared pool, which serves other buffers too. */
 function joinLines(lines: readonly Line[]): Buffer {
   let length = 0;
@@ -171,10 +185,7 @@ function joinLines(lines: readonly Line[]): Buffer {
     at += content.write(name, at, "latin1");
     content[at++] = EQUALS;
     content[at++] = QUOTE;
-    for (const byte of value) {
-      if (byte === QUOTE) at += EMBEDDED_QUOTE.copy(content, at);
-      else content[at++] = byte;
-    }
+    at += copyQuoted(value, content, at);
     content[at++] = QUOTE;
     content[at++] = NEWLINE;
   }
