@@ -22,7 +22,7 @@ import { beginThreads } from "./contract/file-calls.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
 import { growLittle, openCollector } from "./runtime/memory.ts";
-import { becomeNewProgram, hideFromOthers, lockFile, prepareConnections } from "./runtime/platform.ts";
+import { becomeNewProgram, hideFromOthers, lockFile, prepareConnections, prepareFiles } from "./runtime/platform.ts";
 import { openReloadDesk } from "./systemd/reload-desk.ts";
 import { type Notifier, openNotifier, watchdogPeriod } from "./systemd/notify.ts";
 import { Notes } from "./systemd/notes.ts";
@@ -66,6 +66,7 @@ async function obey(argv: readonly string[]): Promise<ExitCode> {
   if (argv[0] === "remove") return (await import("./cli/remove.ts")).remove(argv.slice(1), ofThisProcess());
   if (argv[0] === "check") return await checkInUnits(argv.slice(1));
   prepareConnections();
+  prepareFiles();
   const isActing = argv[0] === "act";
   const isLooking = argv[0] === "refresh";
   const commandLine = parseCommandLine(isActing || isLooking ? argv.slice(1) : argv, process.env);

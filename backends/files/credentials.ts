@@ -61,7 +61,7 @@ const credentials: BackendModule<unknown, Source> = {
       async fetch(requests, signal) {
         const names = new Map(requests.map(({ id, source }) => [id, source.name]));
         const files = new Map([...names].map(([id, name]) => [id, `${directory}/${name}`]));
-        const outcomes = await readFiles(files, signal);
+        const outcomes = await readFiles(files, signal, directory);
         return new Map(Array.from(outcomes, ([id, outcome]) => [id, named(outcome, names.get(id) ?? id)]));
       },
     });

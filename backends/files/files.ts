@@ -15,7 +15,8 @@ import { promised, statOf } from "../../src/contract/file-calls.ts";
 import { didYouMean } from "../../src/contract/nearest.ts";
 import { text } from "../../src/contract/settings.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
-import { failure, hanging, readFiles, unlessHanging, wipe } from "./read.ts";
+import { hanging, unlessHanging } from "../../src/contract/hanging.ts";
+import { failure, readFiles, wipe } from "./read.ts";
 import type { FileWatch } from "./watch.ts";
 
 /** How often to read a directory that keeps changing, before reporting that. */
@@ -110,7 +111,7 @@ class SecretDirectory {
       if (before?.identity !== this.#lastIdentity) replaced();
       this.#lastIdentity = before?.identity;
       if (before === undefined) return mapOutcomes(files, (_, path) => this.#store.withoutDirectory(path));
-      const outcomes = await readFiles(files, signal);
+      const outcomes = await readFiles(files, signal, this.#store.directory.replace(/\/+$/, ""));
       if (![...outcomes.values()].some(isMissing)) {
         for (const id of outcomes.keys()) this.#missing.delete(id);
         return outcomes;

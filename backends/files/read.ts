@@ -7,7 +7,9 @@ import { errnoCode, errnoText, printable } from "../../src/contract/errors.ts";
 import { realPathOf, statOf } from "../../src/contract/file-calls.ts";
 import { MAX_VALUE, NO_ROOM, Room } from "../../src/contract/limits.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
-import { late, unlessAborted, waitFor } from "../../src/contract/bounded-wait.ts";
+import { unlessAborted } from "../../src/contract/bounded-wait.ts";
+import { hanging, unlessHanging } from "../../src/contract/hanging.ts";
+import { readInOneGo, valueOf } from "../../src/contract/whole-files.ts";
 
 /** Four threads do the system calls; more than this many files at once gain nothing (measured with 1,000 files). */
 const CONCURRENCY = 64;
@@ -33,7 +35,7 @@ interface Sight {
 }
 
 /**
- * Reads `files` (id → path).
+ * Reads `files` (id → path). Where the runtime can, it reads a single file, or those of a `directory` in memory, in one go.
  *
  * After the last file, it looks at every path again. Where a path leads to another file than the one that it read, or
  * to one that changed since, it reads all again. So it returns neither a torn in-place write nor a mixture of two
@@ -47,8 +49,9 @@ interface Sight {
 export async function readFiles(
   files: ReadonlyMap<string, string>,
   signal: AbortSignal,
+  directory?: string,
 ): Promise<Map<string, Outcome>> {
-  const reading = readConsistently(files, signal);
+  const reading = readByBestWay(files, signal, directory);
   try {
     return await unlessAborted(signal, reading);
   } catch (error) {
@@ -56,6 +59,11 @@ export async function readFiles(
     void reading.then(wipe, () => undefined);
     throw error;
   }
+}
+
+async function readByBestWay(files: ReadonlyMap<string, string>, signal: AbortSignal, directory: string | undefined) {
+  const whole = signal.aborted ? undefined : await readInOneGo(files, directory);
+  return whole ?? (await readConsistently(files, signal));
 }
 
 async function readConsistently(files: ReadonlyMap<string, string>, signal: AbortSignal) {
@@ -87,35 +95,6 @@ async function readConsistently(files: ReadonlyMap<string, string>, signal: Abor
     for (const id of changed) outcomes.set(id, neverAtRest(files.get(id) ?? id));
     return outcomes;
   }
-}
-
-/** Work that has not come back from its system calls: key → its end. */
-const underWay = new Map<string, Promise<unknown>>();
-
-/** Seconds for which a call from an aborted fetch may still run before its file system counts as hanging. */
-const LEFT_BEHIND = 1;
-
-/**
- * Does `work`, unless the previous work for the same `key` hangs: each call on a file system that hangs takes another
- * of the four threads, until nothing else can be read.
- *
- * @returns undefined where it does not.
- */
-export async function unlessHanging<T>(key: string, work: () => Promise<T>): Promise<T | undefined> {
-  const before = underWay.get(key);
-  if (before !== undefined && (await waitFor(before, undefined, LEFT_BEHIND)) === late) return undefined;
-  const now = work();
-  const end = now
-    .catch(() => undefined)
-    .finally(() => {
-      if (underWay.get(key) === end) underWay.delete(key);
-    });
-  underWay.set(key, end);
-  return await now;
-}
-
-export function hanging(path: string): BackendError {
-  return new BackendError("unavailable", `cannot read ${printable(path)}: its file system does not answer`);
 }
 
 /** Where the paths lead, and into which directories: both stay the same when a file is replaced by another of its name. */
@@ -211,8 +190,7 @@ function readOpened(descriptor: number, path: string, room: Room, done: (sight: 
       readAll(descriptor, Number(stats.size), (failed, value) => {
         if (failed !== null) done({ outcome: failure(failed, "read", path), identity: null });
         else if (value === undefined) refuse(TOO_LARGE);
-        else
-          done({ outcome: { status: "value", value, version: versionOf(stats), writtenAgo: ageOf(stats) }, identity });
+        else done({ outcome: valueOf(value, stats), identity });
       });
     }
   });
@@ -275,19 +253,6 @@ async function identityOf(path: string): Promise<string | undefined | null> {
   } catch (error) {
     return errnoCode(error) === "ENOENT" ? undefined : null;
   }
-}
-
-/** Seconds since its bytes were last written; a rename over it, or another mode, does not count. */
-function ageOf(stats: fs.BigIntStats): number {
-  return (Date.now() - Number(stats.mtimeNs / 1000n) / 1000) / 1000;
-}
-
-/** When it was written, for people; inode and ctime distinguish files written in one second or with a copied mtime. */
-function versionOf(stats: fs.BigIntStats): string {
-  const seconds = Number(stats.mtimeNs / 1_000_000_000n);
-  const written = new Date(seconds * 1000);
-  const time = Number.isNaN(written.valueOf()) ? String(seconds) : written.toISOString().replace(".000Z", "Z");
-  return `${time}-${stats.ino.toString(36)}-${stats.ctimeNs.toString(36)}`;
 }
 
 function invalid(message: string): BackendError {

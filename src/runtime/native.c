@@ -1,18 +1,25 @@
 /*
  * What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), prctl(2), and datagram sockets of the Unix kind for
- * sd_notify(3). Also what would cost it much at the start: CLOCK_BOOTTIME, and local time, for which it would load the
- * time zones of the whole world.
+ * sd_notify(3). Also what would cost it much: CLOCK_BOOTTIME and local time, for which it would load the time zones of the
+ * whole world, and reading small files, for each of which its threads would be asked five times.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <node_api.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -106,6 +113,249 @@ static napi_value hide(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* Bytes of all files of one call. */
+#define MOST (4 * 1024 * 1024)
+/*
+ * Nanoseconds for which a file must have been at rest. Of a write that is under way, this reading is quick enough to see only
+ * the first half, and the clock of a file system stands still for up to 10 ms.
+ */
+#define REST 100000000
+
+/* What one call of read_files() reads, in one of the runtime's threads. */
+struct reading {
+  napi_async_work work;
+  napi_deferred deferred;
+  /* The names, one after the other, each with a NUL at its end. */
+  char *names;
+  /* The first name is a directory: the files lie in it, in memory. */
+  int in_memory;
+  size_t count;
+  struct stat *stats;
+  /* The bytes of all files, one after the other. */
+  unsigned char *bytes;
+  size_t length, room;
+  int is_whole;
+};
+
+/* Opens a file without waiting for anybody. In memory: refuses a path that leads out of the file system of `directory`. */
+static int open_file(const struct reading *reading, int directory, const char *name, int flags) {
+  if (!reading->in_memory) return open(name, flags | O_CLOEXEC);
+  struct open_how how = {.flags = (unsigned)(flags | O_CLOEXEC), .resolve = RESOLVE_NO_XDEV};
+  return (int)syscall(SYS_openat2, directory, name, &how, sizeof how);
+}
+
+static int lies_in_memory(const struct statfs *system) {
+  return system->f_type == TMPFS_MAGIC || system->f_type == RAMFS_MAGIC;
+}
+
+/* A directory of a file system that lies in memory; -1: it is another one. */
+static int open_memory(const char *path) {
+  struct statfs system;
+  int directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return -1;
+  if (fstatfs(directory, &system) == 0 && lies_in_memory(&system)) return directory;
+  close(directory);
+  return -1;
+}
+
+/* Nothing of a secret stays behind. */
+static void forget(struct reading *reading) {
+  if (reading->bytes != NULL) explicit_bzero(reading->bytes, reading->length);
+  free(reading->bytes);
+  reading->bytes = NULL;
+  reading->length = reading->room = 0;
+}
+
+static int make_room(struct reading *reading, size_t more) {
+  if (more > MOST - reading->length) return 0;
+  if (reading->bytes != NULL && more <= reading->room - reading->length) return 1;
+  size_t length = reading->length, room = 2 * length + more + 1;
+  unsigned char *bytes = malloc(room);
+  if (bytes == NULL) return 0;
+  if (length > 0) memcpy(bytes, reading->bytes, length);
+  forget(reading);
+  reading->bytes = bytes;
+  reading->length = length;
+  reading->room = room;
+  return 1;
+}
+
+static int64_t nanoseconds(struct timespec time) {
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Whether its file system is of this machine: another's clock says nothing about rest. */
+static int is_local(int file) {
+  struct statfs system;
+  if (fstatfs(file, &system) != 0) return 0;
+  return lies_in_memory(&system) || system.f_type == EXT4_SUPER_MAGIC || system.f_type == XFS_SUPER_MAGIC ||
+         system.f_type == BTRFS_SUPER_MAGIC;
+}
+
+/* Whether nobody has written to it for a while. No program can set the ctime. */
+static int is_at_rest(const struct stat *stats) {
+  struct timespec now;
+  return clock_gettime(CLOCK_REALTIME, &now) == 0 && nanoseconds(now) - nanoseconds(stats->st_ctim) >= REST;
+}
+
+/* 0: it is no regular file at rest with just as many bytes as it says. */
+static int read_opened(struct reading *reading, int file, struct stat *stats) {
+  if (fstat(file, stats) != 0 || !S_ISREG(stats->st_mode) || stats->st_size < 0) return 0;
+  if (!is_at_rest(stats) || (!reading->in_memory && !is_local(file))) return 0;
+  /* Some file systems say 0 of a file that has bytes. */
+  if (stats->st_size == 0) return reading->in_memory && make_room(reading, 0);
+  if (stats->st_size > MOST || !make_room(reading, (size_t)stats->st_size)) return 0;
+  for (size_t left = (size_t)stats->st_size; left > 0;) {
+    ssize_t got = read(file, reading->bytes + reading->length, left);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return 0;
+    reading->length += (size_t)got;
+    left -= (size_t)got;
+  }
+  return 1;
+}
+
+static int read_one(struct reading *reading, int directory, const char *name, struct stat *stats) {
+  int file = open_file(reading, directory, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (file < 0) return 0;
+  int is_read = read_opened(reading, file, stats);
+  close(file);
+  return is_read;
+}
+
+/* Whether the name still leads to the file that was read, and that file is as it was. */
+static int is_same(const struct reading *reading, int directory, const char *name, const struct stat *before) {
+  struct stat now;
+  int status;
+  if (reading->in_memory) {
+    int file = open_file(reading, directory, name, O_PATH);
+    if (file < 0) return 0;
+    status = fstat(file, &now);
+    close(file);
+  } else
+    status = stat(name, &now);
+  return status == 0 && now.st_dev == before->st_dev && now.st_ino == before->st_ino && now.st_size == before->st_size &&
+         now.st_mtim.tv_sec == before->st_mtim.tv_sec && now.st_mtim.tv_nsec == before->st_mtim.tv_nsec &&
+         now.st_ctim.tv_sec == before->st_ctim.tv_sec && now.st_ctim.tv_nsec == before->st_ctim.tv_nsec;
+}
+
+/* Reads all files, or with `again` looks at all of them once more. 0: one is not there, or not as it should be. */
+static int each_file(struct reading *reading, int again) {
+  const char *name = reading->names;
+  int directory = -1, is_good = 1;
+  if (reading->in_memory) {
+    directory = open_memory(name);
+    if (directory < 0) return 0;
+    name += strlen(name) + 1;
+  }
+  for (size_t at = 0; at < reading->count && is_good; at++, name += strlen(name) + 1)
+    is_good = again ? is_same(reading, directory, name, &reading->stats[at])
+                    : read_one(reading, directory, name, &reading->stats[at]);
+  if (directory >= 0) close(directory);
+  return is_good;
+}
+
+static void read_in_thread(napi_env env, void *data) {
+  (void)env;
+  struct reading *reading = data;
+  /* Looks at every name only after the last file is read, as whole directories are swapped. */
+  reading->is_whole = each_file(reading, 0) && each_file(reading, 1);
+}
+
+/* [Buffers of the bytes, a BigInt64Array with inode, mtime and ctime in nanoseconds for each]; NULL: it failed. */
+static napi_value answer_of(napi_env env, const struct reading *reading) {
+  napi_value answer, values, memory, numbers;
+  int64_t *number;
+  size_t size = reading->count * 3 * sizeof *number;
+  if (napi_create_array_with_length(env, 2, &answer) != napi_ok ||
+      napi_create_array_with_length(env, reading->count, &values) != napi_ok ||
+      napi_create_arraybuffer(env, size, (void **)&number, &memory) != napi_ok ||
+      napi_create_typedarray(env, napi_bigint64_array, reading->count * 3, memory, 0, &numbers) != napi_ok)
+    return NULL;
+  const unsigned char *bytes = reading->bytes;
+  for (size_t at = 0; at < reading->count; at++) {
+    const struct stat *stats = &reading->stats[at];
+    napi_value value;
+    if (napi_create_buffer_copy(env, (size_t)stats->st_size, bytes, NULL, &value) != napi_ok ||
+        napi_set_element(env, values, (uint32_t)at, value) != napi_ok)
+      return NULL;
+    bytes += stats->st_size;
+    *number++ = (int64_t)stats->st_ino;
+    *number++ = nanoseconds(stats->st_mtim);
+    *number++ = nanoseconds(stats->st_ctim);
+  }
+  napi_set_element(env, answer, 0, values);
+  napi_set_element(env, answer, 1, numbers);
+  return answer;
+}
+
+static void free_reading(struct reading *reading) {
+  if (reading == NULL) return;
+  forget(reading);
+  free(reading->stats);
+  free(reading->names);
+  free(reading);
+}
+
+static void read_done(napi_env env, napi_status status, void *data) {
+  struct reading *reading = data;
+  napi_value answer = NULL;
+  if (status == napi_ok && reading->is_whole) answer = answer_of(env, reading);
+  if (answer == NULL) napi_get_undefined(env, &answer);
+  napi_resolve_deferred(env, reading->deferred, answer);
+  napi_delete_async_work(env, reading->work);
+  free_reading(reading);
+}
+
+/* A copy of the names in `buffer`; NULL: there are not `count` of them. */
+static struct reading *reading_of(napi_env env, napi_value buffer, napi_value count, napi_value in_memory) {
+  void *names;
+  size_t length;
+  uint32_t number;
+  bool is_in_memory;
+  if (napi_get_buffer_info(env, buffer, &names, &length) != napi_ok ||
+      napi_get_value_uint32(env, count, &number) != napi_ok || napi_get_value_bool(env, in_memory, &is_in_memory) != napi_ok)
+    return NULL;
+  size_t found = 0;
+  for (size_t at = 0; at < length; at++) found += ((char *)names)[at] == 0;
+  struct reading *reading = found != number + (is_in_memory ? 1 : 0) ? NULL : calloc(1, sizeof *reading);
+  if (reading == NULL) return NULL;
+  reading->count = number;
+  reading->in_memory = is_in_memory;
+  reading->names = malloc(length + 1);
+  reading->stats = calloc(number + 1, sizeof *reading->stats);
+  if (reading->names == NULL || reading->stats == NULL) {
+    free_reading(reading);
+    return NULL;
+  }
+  memcpy(reading->names, names, length);
+  return reading;
+}
+
+/*
+ * read(names, count, inMemory): reads small files, and looks at each again after the last of them. `names` is a Buffer of
+ * paths, each with a NUL at its end; with `inMemory`, of a directory, and of the paths of `count` files below it.
+ *
+ * A promise of what answer_of() gives. Of undefined where one is not there, not regular, not at rest, on a file system that may
+ * hang, or all are too large; with `inMemory`, where one does not lie in the directory's own file system, or that is not in
+ * memory.
+ */
+static napi_value read_files(napi_env env, napi_callback_info info) {
+  napi_value args[3], promise = NULL, name;
+  size_t count = 3;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 3) return NULL;
+  struct reading *reading = reading_of(env, args[0], args[1], args[2]);
+  if (reading == NULL) return NULL;
+  if (napi_create_promise(env, &reading->deferred, &promise) == napi_ok &&
+      napi_create_string_utf8(env, "read", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_create_async_work(env, NULL, name, read_in_thread, read_done, reading, &reading->work) == napi_ok) {
+    if (napi_queue_async_work(env, reading->work) == napi_ok) return promise;
+    napi_delete_async_work(env, reading->work);
+  }
+  free_reading(reading);
+  return NULL;
+}
+
 NAPI_MODULE_INIT() {
   napi_value function;
   if (napi_create_function(env, "monotonic", NAPI_AUTO_LENGTH, monotonic, NULL, &function) == napi_ok)
@@ -120,5 +370,7 @@ NAPI_MODULE_INIT() {
     napi_set_named_property(env, exports, "lock", function);
   if (napi_create_function(env, "hide", NAPI_AUTO_LENGTH, hide, NULL, &function) == napi_ok)
     napi_set_named_property(env, exports, "hide", function);
+  if (napi_create_function(env, "read", NAPI_AUTO_LENGTH, read_files, NULL, &function) == napi_ok)
+    napi_set_named_property(env, exports, "read", function);
   return exports;
 }

@@ -17,8 +17,10 @@ import { createRequire } from "node:module";
 import { ConfigError } from "../contract/errors.ts";
 import { openConnectionsBy } from "../contract/connection.ts";
 import { takeUptimeFrom } from "../contract/uptime.ts";
+import { readInOneGoBy } from "../contract/whole-files.ts";
 import { runLibrary } from "./native-library.ts";
 import { encoded } from "../contract/text.ts";
+import { inOneGo, type NativeRead, wholeBy } from "./whole-files.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
 declare const FETCHER_NATIVE: string;
@@ -40,6 +42,7 @@ interface Native {
   east(seconds: number): number | undefined;
   hide(): void;
   lock(file: number): number | undefined;
+  read: NativeRead;
   send(address: Buffer, message: Buffer): boolean;
 }
 
@@ -136,6 +139,12 @@ export function lockFile(file: number): number | undefined {
   const errno = answer & ~HAS_RUN;
   if (errno === 0) return 0;
   return errno === EWOULDBLOCK ? 1 : undefined;
+}
+
+/** Call it before anything reads files. */
+export function prepareFiles(): void {
+  if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "")
+    readInOneGoBy(inOneGo(wholeBy(() => loadNative()?.read)));
 }
 
 /** Bun's own way would leave the file in the temporary directory, under a name that others can foresee. */
