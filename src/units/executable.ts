@@ -5,6 +5,8 @@ import type { Lines } from "./unit-file.ts";
 export const executable: Lines = [
   ["Environment", "BUN_JSC_useJIT=0"],
   ["Environment", "BUN_GC_TIMER_DISABLE=1"],
+  // Each wait of the program would wake the allocator's own thread.
+  ["Environment", "MIMALLOC_SCAVENGER=0"],
   // Threads for files, as on Node. By default there is one per processor, and one on a hung file system blocks all.
   ["Environment", "UV_THREADPOOL_SIZE=4"],
   ["MemoryDenyWriteExecute", "yes"],
