@@ -149,6 +149,8 @@ export function prepareFiles(): void {
 
 /** Bun's own way would leave the file in the temporary directory, under a name that others can foresee. */
 function loadNative(): Native | undefined {
+  // Never called then. The build leaves out what comes after it.
+  if (typeof FETCHER_NATIVE !== "string" || FETCHER_NATIVE === "") return undefined;
   if (isLoaded) return native;
   isLoaded = true;
   const bytes = encoded(FETCHER_NATIVE, "base64");
