@@ -659,8 +659,8 @@ rec {
       lib.filter (path: path != null) (((storeOf config).reads or (_: [ ])) config.config)
     );
 
-  # With a file or a link in the place of a directory, each start would fail (233). systemd finds PathIsReadWrite true if
-  # the name before the last is a file, and false if it is a directory or nothing.
+  # With a file or a link in the place of a directory, each start would fail (233). systemd finds PathIsReadWrite true
+  # if the name before the last is a file, and false if it is a directory or nothing.
   assertFree = paths: {
     AssertPathIsSymbolicLink = map (path: "!${path}") paths;
     AssertPathIsReadWrite = map (path: "!${path}/.none") paths;
