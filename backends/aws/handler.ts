@@ -1,8 +1,9 @@
 /** Limits what the SDK's own handler receives: the SDK reads any answer to its end, then parses it. */
 import { isUtf8 } from "node:buffer";
 import { BackendError } from "../../src/contract/backend.ts";
-import { beginsAsObject, checkJson } from "../../src/contract/json.ts";
+import { beginsAsObject, checking } from "../../src/contract/json.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
+import { inSlices } from "../../src/contract/slices.ts";
 
 const MIB = 1024 * 1024;
 
@@ -51,7 +52,7 @@ export function limitAnswers(handler: Handler, traffic: Traffic): void {
     // The status of a refusal says enough.
     if (body === undefined && !isRefusal) throw new Unusable(`the answer is larger than ${limit / MIB} MiB`);
     response.body = body ?? Buffer.alloc(0);
-    if (!isRefusal) check(response.body, request);
+    if (!isRefusal) await check(response.body, request);
     // A gateway's error page: the SDK would report its parser's error instead of the status.
     else if (isJsonExpected(request) && !isJson(response.body)) response.body = Buffer.from("{}");
     return { response };
@@ -92,7 +93,7 @@ function isJson(body: Buffer): boolean {
   }
 }
 
-function check(body: Buffer, request: Request): void {
+async function check(body: Buffer, request: Request): Promise<void> {
   if (!isJsonExpected(request)) return;
   // The SDK would put U+FFFD into the value.
   if (!isUtf8(body)) {
@@ -101,7 +102,7 @@ function check(body: Buffer, request: Request): void {
     throw new Unusable("the answer is not UTF-8");
   }
   try {
-    checkJson(body.toString("utf8"), "the answer");
+    await inSlices(checking(body.toString("utf8"), "the answer"));
   } catch (error) {
     throw error instanceof BackendError ? new Unusable(error.message) : error;
   }

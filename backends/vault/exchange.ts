@@ -21,7 +21,7 @@ const MAX_INTERIM = 100;
 export interface Shared {
   readonly settings: Settings;
   readonly traffic: Traffic;
-  /** Its owner reads a large answer. */
+  /** Its owner reads and parses a large answer. */
   readonly large: Mutex;
 }
 
@@ -65,6 +65,8 @@ class Exchange implements User, Receiver {
   #line: Line | undefined;
   #finish: (isReusable: boolean) => void = () => undefined;
   #isOver = false;
+  /** Ends the turn of a large answer. */
+  #release: () => void = () => undefined;
   #interim = 0;
   #status = 0;
   #headers: Headers = {};
@@ -154,7 +156,10 @@ class Exchange implements User, Receiver {
     this.#end(isReusable);
     const body = Buffer.concat(this.#parts);
     this.#forget();
-    this.#settle.resolve({ status: this.#status, headers: this.#headers, body });
+    const release = () => {
+      this.#release();
+    };
+    this.#settle.resolve({ status: this.#status, headers: this.#headers, body, release });
   }
 
   #awaitTurn(): void {
@@ -162,18 +167,18 @@ class Exchange implements User, Receiver {
     this.#isWaiting = true;
     this.#limits.pause();
     this.#line?.pause();
-    const release = this.#shared.large.take(() => {
+    this.#release = this.#shared.large.take(() => {
       this.#isWaiting = false;
       this.#limits.awaitAnswer();
       this.#line?.resume();
       this.#atTurn?.();
     });
-    this.#limits.atEnd(release);
   }
 
   #fail(error: Error): void {
     if (this.#isOver) return;
     this.#end(false);
+    this.#release();
     this.#forget();
     this.#settle.reject(error);
   }

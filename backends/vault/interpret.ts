@@ -1,15 +1,19 @@
 /** Decides whether an answer is a Vault's, and within the limits. */
 import { isUtf8 } from "node:buffer";
 import { BackendError } from "../../src/contract/backend.ts";
-import { beginsAsObject, parseJson } from "../../src/contract/json.ts";
+import { beginsAsObject, parsing } from "../../src/contract/json.ts";
 import { isRecord } from "../../src/contract/records.ts";
+import { inSlices } from "../../src/contract/slices.ts";
 import type { Headers } from "./answer-parser.ts";
 import { isTemporary, Refused } from "./failures.ts";
+import { stopped } from "./time-limits.ts";
 
 export interface Raw {
   readonly status: number;
   readonly headers: Headers;
   readonly body: Buffer;
+  /** Lets the next large answer in. Call it once the body is parsed. */
+  readonly release: () => void;
 }
 
 export interface Answer {
@@ -22,12 +26,18 @@ export interface Answer {
 const LONGEST_SHOWN = 100;
 
 /** A proxy's error page with status 200 is not a Vault's answer, nor are its 404 or 403, with a text or without. */
-export function interpret({ status, headers, body }: Raw, server: string, place: string): Answer {
+export async function interpret(
+  { status, headers, body }: Raw,
+  server: string,
+  place: string,
+  signal: AbortSignal,
+): Promise<Answer> {
   const isEmpty = body.length === 0;
   let parsed;
   try {
-    parsed = bodyOf(headers, body, place);
+    parsed = await bodyOf(headers, body, place, signal);
   } catch (error) {
+    if (signal.aborted) throw stopped();
     // The status of a refusal says enough.
     if (status < 400) throw error;
   } finally {
@@ -47,14 +57,19 @@ function isOwn(body: Readonly<Record<string, unknown>>): boolean {
   return Array.isArray(body["errors"]) || typeof body["request_id"] === "string";
 }
 
-function bodyOf(headers: Headers, body: Buffer, place: string): Readonly<Record<string, unknown>> | undefined {
+async function bodyOf(
+  headers: Headers,
+  body: Buffer,
+  place: string,
+  signal: AbortSignal,
+): Promise<Readonly<Record<string, unknown>> | undefined> {
   if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) return undefined;
   if (!isUtf8(body)) {
     // We ask for no encoding: encoded bytes (`Content-Encoding: gzip`) are a proxy's.
     if (!beginsAsObject(body)) return undefined;
     throw new BackendError("invalid", `${place}: the answer is not UTF-8`);
   }
-  const parsed = parseJson(body.toString("utf8"), place);
+  const parsed = await inSlices(parsing(body.toString("utf8"), place), signal);
   return isRecord(parsed) ? parsed : undefined;
 }
 

@@ -9,7 +9,6 @@ export class TimeLimits {
   readonly #onStop: () => void;
   readonly #total: NodeJS.Timeout;
   #stage: NodeJS.Timeout | undefined;
-  #atEnd: (() => void) | undefined;
 
   /** @param fail is called when a limit is over or `signal` aborts. It calls `end`. */
   constructor(settings: Settings, signal: AbortSignal, fail: (error: BackendError) => void) {
@@ -39,13 +38,7 @@ export class TimeLimits {
     clearTimeout(this.#stage);
   }
 
-  /** @param work is done once the request is over, however it ends. */
-  atEnd(work: () => void): void {
-    this.#atEnd = work;
-  }
-
   end(): void {
-    this.#atEnd?.();
     this.pause();
     clearTimeout(this.#total);
     this.#signal.removeEventListener("abort", this.#onStop);

@@ -47,11 +47,15 @@ export class Transport {
     try {
       for (let redirects = 0; ; redirects++) {
         const raw = await this.#exchange(url, { method, headers, connections, signal }, body);
-        const date = Date.parse(raw.headers["date"] ?? "");
-        if (Number.isFinite(date)) this.#ahead = date - Date.now();
-        if (raw.status < 300 || raw.status >= 400) return interpret(raw, server, placeOf(url));
-        raw.body.fill(0);
-        url = this.#follow(url, raw, method);
+        try {
+          const date = Date.parse(raw.headers["date"] ?? "");
+          if (Number.isFinite(date)) this.#ahead = date - Date.now();
+          if (raw.status < 300 || raw.status >= 400) return await interpret(raw, server, placeOf(url), signal);
+          raw.body.fill(0);
+          url = this.#follow(url, raw, method);
+        } finally {
+          raw.release();
+        }
         if (redirects === MAX_REDIRECTS) throw new BackendError("unavailable", `${server}: redirects without end`);
       }
     } finally {

@@ -17,7 +17,7 @@ import { aborted, late, waitFor } from "../contract/bounded-wait.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
 import { isRecord } from "../contract/records.ts";
-import { shaped } from "./decoding.ts";
+import { inSlices } from "../contract/slices.ts";
 import { atOption, joinPath } from "../contract/settings.ts";
 import type { Log } from "../runtime/log.ts";
 
@@ -82,9 +82,10 @@ export function isSameBackend(one: Store, other: Store): boolean {
 export async function openStore(config: Config, log: Log, random: Random, running?: Store): Promise<Store> {
   const checked = await checkStore(config, running !== undefined);
   const by = JSON.stringify([config.backend, config.settings, config.baseDirectory]);
+  const inShape = await shaper(config);
   const before = running === undefined ? undefined : opened.get(running);
   const backend = before?.by === by ? before.backend : await openBackend(checked, log, random);
-  const store = guard(config, checked, backend, log);
+  const store = guard(config, checked, backend, log, inShape);
   opened.set(store, { backend, by });
   return store;
 }
@@ -103,11 +104,11 @@ function guard(
   { module, settings, requests }: CheckedStore,
   backend: Backend<unknown>,
   log: Log,
+  inShape: Shaper,
 ): Store {
   const byId = new Map(requests.map((request) => [request.id, request]));
   const sizes = new Sizes();
   const describe = (id: string) => printable(module.describe(byId.get(id)?.source, settings));
-  const inShape = shaper(config, describe);
   return {
     name: module.name,
     pollingInterval:
@@ -122,7 +123,7 @@ function guard(
         limit,
         sizes,
       );
-      return new Map([...outcomes].map(([id, outcome]) => [id, inShape(id, outcome)]));
+      return await inShape(outcomes, describe, signal);
     },
     watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
     async applied(versions) {
@@ -142,12 +143,35 @@ function guard(
   };
 }
 
-/** What the configuration makes of a value: decoded, joined. */
-function shaper({ secrets }: Config, describe: (id: string) => string): (id: string, outcome: Outcome) => Outcome {
-  const shapes = new Map(secrets.map((secret) => [secret.id, secret]));
-  return (id, outcome) => {
-    const shape = shapes.get(id);
-    return shape === undefined ? outcome : shaped(outcome, shape, () => describe(id));
+type Shaper = (
+  outcomes: Map<string, Outcome>,
+  describe: (id: string) => string,
+  signal: AbortSignal,
+) => Promise<Map<string, Outcome>>;
+
+/**
+ * What the configuration makes of values: decoded, joined. Loads what does it only where a secret asks for it, and now:
+ * by the time of a fetch, an upgrade may have removed the file.
+ */
+async function shaper({ secrets }: Config): Promise<Shaper> {
+  const shapes = secrets.filter(({ decode, join, all }) => decode !== undefined || join || all);
+  if (shapes.length === 0) return (outcomes) => Promise.resolve(outcomes);
+  const { shaping } = await import("./decoding.ts");
+  return async (outcomes, describe, signal) => {
+    for (const shape of shapes) {
+      const { id } = shape;
+      const outcome = outcomes.get(id);
+      if (outcome === undefined) continue;
+      try {
+        const work = shaping(outcome, shape, () => describe(id));
+        outcomes.set(id, await inSlices(work, signal));
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        if ("value" in outcome) outcome.value.fill(0);
+        outcomes.set(id, new BackendError("unavailable", "stopped"));
+      }
+    }
+    return outcomes;
   };
 }
 
@@ -157,7 +181,7 @@ async function guardedFetch(
   signal: AbortSignal,
   limit: number,
   sizes: Sizes,
-): Promise<ReadonlyMap<string, Outcome>> {
+): Promise<Map<string, Outcome>> {
   const abort = new AbortController();
   if (signal.aborted) abort.abort();
   const asked = askFor(backend, requests, abort.signal);

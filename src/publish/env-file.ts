@@ -54,9 +54,11 @@ export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
   const add = (request: EnvRequest, name: string): string | undefined => {
     if (request.value === undefined) return undefined;
     const value = withoutTrailingNewlines(request.value);
-    const size = lineBytes(name, value);
-    const problem = valueProblem(name, value) ?? (size > room ? "secrets.env would be over 1 MiB" : undefined);
+    const problem = valueProblem(name, value);
     if (problem !== undefined) return problem;
+    // Looks at each quote: only where a variable can hold the value, which may have 16 MiB.
+    const size = lineBytes(name, value);
+    if (size > room) return "secrets.env would be over 1 MiB";
     room -= size;
     chosen.set(request, { name, value, size });
     return undefined;

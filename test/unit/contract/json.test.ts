@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { BackendError } from "../../../src/contract/backend.ts";
-import { bytesOf, numberOf, parseJson, stringifyJson } from "../../../src/contract/json.ts";
+import { bytesOf, numberOf, parseJson, parsing, stringifyJson } from "../../../src/contract/json.ts";
 
 test.each([
   "0.10",
@@ -100,4 +100,19 @@ test("steps over white space, and reads what comes after it", () => {
   expect(parseJson(`${blank}{${blank}"a"${blank}:${blank}[1,${blank}true]}${blank}`, "place")).toEqual({
     a: [1, true],
   });
+});
+
+test.each([
+  ["white space", " ".repeat(16 * MIB)],
+  ["escaped quotes", `"${'\\"'.repeat(8 * MIB)}"`],
+  ["backslashes before quotes", `"${`${"\\".repeat(4095)}"`.repeat(4096)}"`],
+  ["words", `[${"true ".repeat(3 * MIB)}]`],
+])("looks through 16 MiB of %s in many slices: a stop must not wait for all of it", (_, text) => {
+  expect([...parsing(text, "place")].length).toBeGreaterThan(100);
+});
+
+test.each([1, 4095, 4096, 4097, 12_288, 2 * MIB])("knows where a string of %d escaped backslashes ends", (count) => {
+  const text = "\\".repeat(count);
+  expect(parseJson(`["${text}${text}",1]`, "place")).toEqual([text, 1]);
+  expect(parseJson(`["${text}${text}\\"",1]`, "place")).toEqual([`${text}"`, 1]);
 });

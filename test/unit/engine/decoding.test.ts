@@ -1,11 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { BackendError, type Outcome } from "../../../src/contract/backend.ts";
-import { decoded, MOST_KEYS, shaped } from "../../../src/engine/decoding.ts";
+import { atOnce } from "../../../src/contract/slices.ts";
+import { decoding, MOST_KEYS, shaping } from "../../../src/engine/decoding.ts";
 
 const canary = "canary-51d3";
 const fetched = (value: string | Buffer): Outcome => ({ status: "value", value: Buffer.from(value), version: "1" });
 const shape = (value: string | Buffer, more: object): Outcome =>
-  shaped(fetched(value), { decode: undefined, join: false, all: false, ...more }, () => "secret/app");
+  atOnce(shaping(fetched(value), { decode: undefined, join: false, all: false, ...more }, () => "secret/app"));
 const text = (outcome: Outcome) =>
   "value" in outcome ? outcome.value.toString("utf8") : "message" in outcome ? outcome.message : outcome.where;
 
@@ -25,7 +26,7 @@ describe("base64", () => {
     const bytes = Buffer.from(Array.from({ length: 1000 }, (_, index) => (index * 7) % 256));
     for (let length = 990; length < 1000; length += 1) {
       const part = bytes.subarray(0, length);
-      expect(decoded(Buffer.from(part.toString("base64").replaceAll(/.{76}/g, "$&\n")))).toEqual(part);
+      expect(atOnce(decoding(Buffer.from(part.toString("base64").replaceAll(/.{76}/g, "$&\n"))))).toEqual(part);
     }
   });
 
@@ -48,10 +49,14 @@ describe("base64", () => {
     expect(outcome).toMatchObject({ kind: "invalid", message: "secret/app: is not base64, which `decode` expects" });
   });
 
+  test("decodes a large value in many slices: a stop must not wait for all of it", () => {
+    expect([...decoding(Buffer.alloc(1024 * 1024, "A"))].length).toBeGreaterThan(50);
+  });
+
   test("overwrites the text, valid or not", () => {
     for (const encoded of ["YWJj", "YWJ!"]) {
       const outcome = fetched(encoded);
-      shaped(outcome, { decode: "base64", join: false, all: false }, () => "x");
+      atOnce(shaping(outcome, { decode: "base64", join: false, all: false }, () => "x"));
       expect("value" in outcome && outcome.value.every((byte) => byte === 0)).toBe(true);
     }
   });
@@ -87,7 +92,7 @@ describe("all", () => {
 
 test("passes failures and undecoded values unchanged", () => {
   const failure = new BackendError("denied", "no");
-  expect(shaped(failure, { decode: "base64", join: false, all: false }, () => "x")).toBe(failure);
+  expect(atOnce(shaping(failure, { decode: "base64", join: false, all: false }, () => "x"))).toBe(failure);
   const value = fetched("YQ==");
-  expect(shaped(value, { decode: undefined, join: false, all: false }, () => "x")).toBe(value);
+  expect(atOnce(shaping(value, { decode: undefined, join: false, all: false }, () => "x"))).toBe(value);
 });
