@@ -1,3 +1,5 @@
+import { fileURLToPath } from "node:url";
+
 // How esbuild makes the bundle: shared by the build and by the tests that bundle a part of the program. backends/vault
 // gives node-vault its own transport, debug function, validator and commands (none). So the bundle leaves out what
 // node-vault would load for these, and they cost no time at start. node-vault calls `debug` as it loads. Its client is an
@@ -48,6 +50,18 @@ const pinoAlone = {
   },
 };
 
+// The SDK of AWS runs a profile's `credential_process` without a time limit, and forgets it.
+const credentialProcess = {
+  name: "credential-process",
+  setup({ onResolve }) {
+    onResolve({ filter: /^(node:)?child_process$/ }, ({ importer }) =>
+      importer.includes("/node_modules/@aws-sdk/credential-provider-process/")
+        ? { path: fileURLToPath(new URL("../backends/credential-process.ts", import.meta.url)) }
+        : undefined,
+    );
+  },
+};
+
 // The texts of options are for the documents. In the bundle the two functions are empty, and esbuild removes their
 // calls with everything in their arguments.
 const withoutTexts = {
@@ -75,7 +89,7 @@ export const bundleOptions = {
   // The build writes the licences of all packages to one file.
   legalComments: "none",
   external: ["sd-notify"],
-  plugins: [nodeVaultAlone, pinoAlone, withoutTexts],
+  plugins: [nodeVaultAlone, pinoAlone, credentialProcess, withoutTexts],
   // CommonJS libraries in the bundle call require(), which ES modules do not have.
   banner: {
     js: 'import { createRequire as createRequireForBundle } from "node:module"; const require = createRequireForBundle(import.meta.url);',

@@ -8,6 +8,7 @@ import {
 import { late, reasonOf, waitFor } from "../../src/contract/bounded-wait.ts";
 import type { Answer } from "./answer.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
+import { endCredentialProcesses } from "../credential-process.ts";
 import { credentialsOf } from "./credentials.ts";
 import { limitAnswers, MAX_BATCH } from "./handler.ts";
 import type { Settings, Source } from "./source.ts";
@@ -106,6 +107,8 @@ async function inTime<T>(seconds: number, signal: AbortSignal, send: (signal: Ab
   if (typeof answer !== "symbol") return answer;
   const why = answer === late ? new DOMException("no answer in time", "TimeoutError") : reasonOf(signal);
   abort.abort(why);
+  // The request may still wait for its credentials.
+  endCredentialProcesses();
   throw why;
 }
 

@@ -7,6 +7,7 @@ import { fromNodeProviderChain } from "@aws-sdk/credential-providers";
 import { SignatureV4 } from "@smithy/signature-v4";
 import { BackendError } from "../../src/contract/backend.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
+import { endCredentialProcesses } from "../credential-process.ts";
 import type { Auth } from "./settings.ts";
 
 const BODY = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -42,6 +43,7 @@ export async function awsProof(
   try {
     ({ headers } = await unlessAborted(signal, signer.sign(request)));
   } catch {
+    endCredentialProcesses();
     // The SDK's own message may say anything.
     throw new BackendError(
       "unavailable",
