@@ -50,7 +50,9 @@ test("follows a redirect to the same origin with the token, but not in a circle"
     return true;
   };
   await publishes(place, vaultAt(place, standIn.url));
-  expect(standIn.asked.at(-1)).toMatchObject({ path: "/v1/there", headers: { "x-vault-token": token } });
+  // Questions about the token may come after it.
+  const there = standIn.asked.find(({ path }) => path === "/v1/there");
+  expect(there).toMatchObject({ headers: { "x-vault-token": token } });
   standIn.answering = ({ path }, response) => {
     if (path.includes("/mounts/")) return false;
     response.writeHead(307, { location: path }).end();
@@ -331,11 +333,12 @@ test("sends a request that is larger than what the network takes at once", async
       .end(JSON.stringify({ data: standIn.data, errors: [] }));
     return true;
   };
-  // It takes nothing for a moment.
+  // It takes nothing for a moment. The last moment may end after the test, when the stand-in has no address any more.
+  const pass = passOn(standIn.url);
   const port = await listener((socket) => {
     socket.pause();
     setTimeout(() => {
-      passOn(standIn.url)(socket);
+      pass(socket);
     }, 200);
   });
   const place = new Place();
