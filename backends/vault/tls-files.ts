@@ -32,16 +32,37 @@ export class TlsFiles {
       if (outcome === undefined || !("status" in outcome)) throw outcome ?? new BackendError("unavailable", "not read");
       // Somebody is replacing the certificate, or it comes late at boot.
       if (outcome.status === "missing") throw new BackendError("unavailable", notYet(path));
-      return outcome.value;
+      return withoutMark(outcome.value);
     };
     const context: SecureContextOptions = {};
-    if (authorities.length > 0) context.ca = authorities.map(read).map(pem);
+    if (authorities.length > 0) context.ca = this.#authorities(authorities, read);
     if (certFile !== undefined) context.cert = read(certFile);
     if (keyFile !== undefined) context.key = read(keyFile);
     check(context);
     this.#identity = identity;
     return context;
   }
+
+  /**
+   * OpenSSL passes over what is no PEM, and then trusts nobody. A directory may have other files beside its certificates.
+   *
+   * @throws BackendError
+   */
+  #authorities(paths: readonly string[], read: (path: string) => Buffer): string[] {
+    const { caFile, caDirectory = "" } = this.#settings;
+    const texts = new Map(paths.map((path) => [path, pem(read(path))]));
+    const certificates = [...texts].filter(([, text]) => CERTIFICATE.test(text));
+    if (caFile !== undefined && !CERTIFICATE.test(texts.get(caFile) ?? "")) throw noCertificate(caFile);
+    if (certificates.length === 0) throw noCertificate(caDirectory);
+    return certificates.map(([, text]) => text);
+  }
+}
+
+const CERTIFICATE = /^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/m;
+
+function noCertificate(path: string): BackendError {
+  const message = `no certificate in PEM form in ${printable(path)} (openssl x509 -inform der converts from DER)`;
+  return new BackendError("invalid", message, undefined, WRITTEN_WITHIN);
 }
 
 /** Seconds in which a file that is written in place is whole again. */
@@ -83,6 +104,11 @@ async function identityOf(path: string): Promise<string> {
     // Reading the file says why.
     return "none";
   }
+}
+
+/** Without the byte order mark of UTF-8, which some editors write. */
+function withoutMark(bytes: Buffer): Buffer {
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes;
 }
 
 function pem(authority: Buffer): string {

@@ -22,7 +22,7 @@ onEachServer("TLS to a real server", [], (product) => {
   let directory: string;
   let secret: string;
 
-  const file = async (name: string, content: string) => {
+  const file = async (name: string, content: string | Buffer) => {
     const path = join(directory, name);
     await writeFile(`${path}.new`, content);
     await rename(`${path}.new`, path);
@@ -75,6 +75,32 @@ onEachServer("TLS to a real server", [], (product) => {
     const caDirectory = join(directory, "authorities");
     await mkdir(caDirectory);
     await writeFile(join(caDirectory, "strangers.crt"), strangers.certificate);
+    await writeFile(join(caDirectory, "ours.pem"), authority.certificate);
+    expect(await textOf(await open({ tls: { caDirectory } }), "db")).toBe(secret);
+  });
+
+  test("takes an authority that an editor wrote with a byte order mark", async () => {
+    const caFile = await file("ca.pem", `\u{feff}${authority.certificate}`);
+    expect(await textOf(await open({ tls: { caFile } }), "db")).toBe(secret);
+  });
+
+  test.each([
+    ["is empty", () => ""],
+    ["has another form", () => Buffer.from(authority.certificate.replaceAll(/-.*-|\s/g, ""), "base64")],
+    ["has a key", () => "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"],
+  ])("names the file of authorities where it %s, until it has one", async (_, content) => {
+    const caFile = await file("ca.pem", content());
+    const vault = await open({ tls: { caFile } });
+    const form = "no certificate in PEM form in";
+    const advice = "(openssl x509 -inform der converts from DER)";
+    expect(await vault.outage("db")).toMatchObject({ kind: "invalid", message: `${form} ${caFile} ${advice}` });
+    await file("ca.pem", authority.certificate);
+    expect(await textOf(vault, "db")).toBe(secret);
+    const caDirectory = join(directory, "authorities");
+    await mkdir(caDirectory);
+    await writeFile(join(caDirectory, "other.pem"), content());
+    const message = `${form} ${caDirectory} ${advice}`;
+    expect(await (await open({ tls: { caDirectory } })).outage("db")).toMatchObject({ kind: "invalid", message });
     await writeFile(join(caDirectory, "ours.pem"), authority.certificate);
     expect(await textOf(await open({ tls: { caDirectory } }), "db")).toBe(secret);
   });
