@@ -213,7 +213,7 @@ async function daemon(commandLine: CommandLine): Promise<ExitCode> {
   const notifier = openNotifier(process.env);
   return await toldBy(notifier, async () => {
     const { configFile } = commandLine;
-    const file = configFile === undefined ? undefined : RunningFile.read(resolve(configFile));
+    const file = configFile === undefined ? undefined : await RunningFile.read(resolve(configFile));
     const config =
       file === undefined
         ? await loadConfig(commandLine)

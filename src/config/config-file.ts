@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
-import { readPlain, readPlainSeenSync, type Seen } from "../contract/plain-file.ts";
+import { readPlainSeen, type Seen } from "../contract/plain-file.ts";
 import { joinPath } from "../contract/settings.ts";
 import { parseOnce, TwiceInJson } from "./one-value.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
@@ -21,29 +21,21 @@ export interface ConfigFlags {
 
 /** @throws FatalError (78, or 74 for an error of the machine) if the file cannot be read, or is not JSON text. */
 export async function readText(file: string): Promise<string> {
-  try {
-    return textOf(await readPlain(file), file);
-  } catch (error) {
-    throw cannotRead(file, error);
-  }
+  return (await readTextSeen(file)).text;
 }
 
 /**
- * The same, with what fstat(2) says before the first byte is read. It keeps the process from everything else meanwhile:
- * for the start, where nothing else is under way, and where a signal still ends the process as it ends any other.
+ * The same, with what fstat(2) says before the first byte is read. Not in the process's own thread: Node takes SIGTERM
+ * itself, and would not end while the file system hangs.
  */
-export function readTextSeenSync(file: string): { readonly text: string; readonly stats: Seen["stats"] } {
+export async function readTextSeen(file: string): Promise<{ readonly text: string; readonly stats: Seen["stats"] }> {
+  let read: Seen;
   try {
-    const { bytes, stats } = readPlainSeenSync(file);
-    return { text: textOf(bytes, file), stats };
+    read = await readPlainSeen(file);
   } catch (error) {
-    throw cannotRead(file, error);
+    throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
   }
-}
-
-function cannotRead(file: string, error: unknown): unknown {
-  if (error instanceof FatalError) return error;
-  return unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
+  return { text: textOf(read.bytes, file), stats: read.stats };
 }
 
 /** @throws FatalError (78) where it is no UTF-8. */

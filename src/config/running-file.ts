@@ -1,6 +1,6 @@
 /** The file of the running configuration, and whether it has changed since it was read. */
 import type { BigIntStats } from "node:fs";
-import { readText, readTextSeenSync } from "./config-file.ts";
+import { readText, readTextSeen } from "./config-file.ts";
 import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
 import { statOf } from "../contract/file-calls.ts";
 
@@ -24,10 +24,10 @@ export class RunningFile {
     this.#seen = seen;
   }
 
-  /** For the start: it blocks. @throws FatalError where it cannot be read. */
-  static read(file: string): RunningFile {
+  /** @throws FatalError where it cannot be read. */
+  static async read(file: string): Promise<RunningFile> {
     // What it was before the first byte was read: so a write meanwhile counts as a difference.
-    const { text, stats } = readTextSeenSync(file);
+    const { text, stats } = await readTextSeen(file);
     return new RunningFile({ file, text }, sightOf(stats));
   }
 

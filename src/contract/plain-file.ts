@@ -15,18 +15,13 @@ export interface Seen {
 
 /** @throws UnfitFile where it is not a regular file, or larger than 16 MiB; errors of the system as they come. */
 export function readPlainSync(path: string): Buffer {
-  return readPlainSeenSync(path).bytes;
-}
-
-/** The same, with what fstat(2) says. */
-export function readPlainSeenSync(path: string): Seen {
   const file = fs.openSync(path, flagsFor(path));
   try {
-    const stats = fs.fstatSync(file, { bigint: true });
+    const stats = fs.fstatSync(file);
     refuseUnfit(path, stats);
     const chunks = new Chunks(stats.size);
     while (chunks.took(fs.readSync(file, chunks.next)));
-    return { bytes: chunks.whole(), stats };
+    return chunks.whole();
   } finally {
     fs.closeSync(file);
   }
@@ -34,6 +29,11 @@ export function readPlainSeenSync(path: string): Seen {
 
 /** The same; where the file system hangs, the process still hears signals. */
 export async function readPlain(path: string): Promise<Buffer> {
+  return (await readPlainSeen(path)).bytes;
+}
+
+/** The same, with what fstat(2) says. */
+export async function readPlainSeen(path: string): Promise<Seen> {
   const file = await promised<number>((done) => {
     fs.open(path, flagsFor(path), done);
   });
@@ -49,7 +49,7 @@ export async function readPlain(path: string): Promise<Buffer> {
         fs.read(file, chunks.next, 0, chunks.next.length, null, done);
       });
     while (chunks.took(await read()));
-    return chunks.whole();
+    return { bytes: chunks.whole(), stats };
   } finally {
     await promised((done) => {
       fs.close(file, (error) => {

@@ -10,7 +10,7 @@ async function running(text = "one") {
   onTestFinished(dispose);
   const file = join(path, "a.json");
   writeFileSync(file, text);
-  return { file, it: RunningFile.read(file) };
+  return { file, it: await RunningFile.read(file) };
 }
 
 test("an unchanged file does not differ, whatever its times say", async () => {

@@ -22,7 +22,7 @@ async function runs() {
   if (config.output === undefined) throw new Error("no output");
   const store: Store = new FakeStore({ a: "a1" });
   const running = { config, store, publisher: await Publisher.open(config, config.output) };
-  const configuration = configurationOf(RunningFile.read(file), noFlags, () => Promise.resolve(store));
+  const configuration = configurationOf(await RunningFile.read(file), noFlags, () => Promise.resolve(store));
   writeFileSync(file, JSON.stringify({ ...json, secrets: { b: {} } }));
   return { file, configuration, running };
 }

@@ -86,7 +86,7 @@ export async function startSidecar({ random = 0.5, ...options }: Options = {}) {
   const config = configOf(json);
   const configFile = join(freshDirectory(), "app.json");
   writeFileSync(configFile, JSON.stringify(json));
-  const running = RunningFile.read(configFile);
+  const running = await RunningFile.read(configFile);
   const log = recordingLog();
   const notifier = new RecordingNotifier();
   const systemd =
