@@ -126,7 +126,8 @@ class SecretDirectory {
 
   /** Notes for each missing secret how long a start asks again for it. */
   async #mayCome(files: ReadonlyMap<string, string>, outcomes: Map<string, Outcome>) {
-    const lost: [id: string, path: string, outcome: Missing][] = [];
+    const wanted = new Set(files.values());
+    let hints = 0;
     for (const [id, path] of files) {
       const outcome = outcomes.get(id);
       if (outcome === undefined || !isMissing(outcome)) {
@@ -137,12 +138,11 @@ class SecretDirectory {
       const since = this.#missing.get(id) ?? now;
       this.#missing.set(id, since);
       const left = WRITTEN_AFTER - (await this.#unchangedFor(path));
-      if (left > 0) outcomes.set(id, { ...outcome, mayHealFor: (now - since) / 1000 + left });
-      else lost.push([id, path, outcome]);
+      // Whoever mistypes a name has often just written the files.
+      const hint = hints++ < MOST_HINTS ? await nearestFile(path, wanted) : "";
+      const where = `${outcome.where}${hint}`;
+      outcomes.set(id, { ...outcome, where, ...(left > 0 ? { mayHealFor: (now - since) / 1000 + left } : {}) });
     }
-    const wanted = new Set(files.values());
-    for (const [id, path, { where, ...outcome }] of lost.slice(0, MOST_HINTS))
-      outcomes.set(id, { ...outcome, where: `${where}${await nearestFile(path, wanted)}` });
     return outcomes;
   }
 

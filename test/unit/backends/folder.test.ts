@@ -156,6 +156,13 @@ describe("failures say what the operator must do", () => {
     });
     expect(await missing({ a: "db_pasword", b: "db_password" })).toEqual({ status: "missing", where });
     expect(await missing({ a: "nothing" })).toEqual({ status: "missing", where: `no file ${directory}/nothing` });
+    await utimes(directory, new Date(), new Date());
+    const { backend } = await open();
+    const young = [{ id: "a", source: { file: "db_pasword" } }];
+    expect((await backend.fetch(young, AbortSignal.timeout(30_000))).get("a")).toMatchObject({
+      where: `${where}; did you mean "db_password"?`,
+      mayHealFor: expect.any(Number) as number,
+    });
     for (let n = 0; n < 500; n += 1) await write(`n${n}`, "x");
     expect(await missing({ a: "db_pasword" })).toEqual({ status: "missing", where });
   });
