@@ -18,7 +18,7 @@ test("publishes the value, and sends the token over one route only", async () =>
   const standIn = await standInWithValue();
   const place = new Place();
   await publishes(place, vaultAt(place, standIn.url));
-  expect(standIn.asked.at(-1)?.headers["x-vault-token"]).toBe(token);
+  expect(standIn.asked.at(-1)?.headers["x-vault-token"] === token).toBe(true);
 });
 
 test("sends no token to a redirect to another origin, and ignores its answer", async () => {
@@ -52,7 +52,8 @@ test("follows a redirect to the same origin with the token, but not in a circle"
   await publishes(place, vaultAt(place, standIn.url));
   // Questions about the token may come after it.
   const there = standIn.asked.find(({ path }) => path === "/v1/there");
-  expect(there).toMatchObject({ headers: { "x-vault-token": token } });
+  // No error shows a token.
+  expect(there?.headers["x-vault-token"] === token).toBe(true);
   standIn.answering = ({ path }, response) => {
     if (path.includes("/mounts/")) return false;
     response.writeHead(307, { location: path }).end();
