@@ -7,9 +7,7 @@ import { eventually } from "../process/daemon.ts";
 import { Scene } from "./scene.ts";
 
 needs("gcc").test("a failed fsync of the directory: the set is published later, without a restart", async () => {
-  const scene = new Scene();
-  await scene.learn();
-  const daemon = await scene.running();
+  const { scene, daemon } = await runningScene();
   scene.control.arm({ nth: 1, how: "once", error: "EIO", of: `fsync ${scene.place.output}$` });
   scene.next();
   daemon.signal("SIGHUP");
@@ -21,9 +19,7 @@ needs("gcc").test("a failed fsync of the directory: the set is published later, 
 });
 
 needs("gcc").test("a commit directory removed half-way: the next attempt publishes all of it", async () => {
-  const scene = new Scene();
-  await scene.learn();
-  const daemon = await scene.running();
+  const { scene, daemon } = await runningScene();
   scene.control.arm({ nth: 3, how: "forever", error: "EIO", of: "/.fetcher-commit-" });
   scene.next();
   daemon.signal("SIGHUP");
@@ -37,12 +33,7 @@ needs("gcc").test("a commit directory removed half-way: the next attempt publish
 });
 
 needs("gcc").test("an unreadable state ends the start, and the next start removes a dropped secret", async () => {
-  const scene = new Scene();
-  await scene.learn();
-  await scene.running();
-  await scene.end();
-  scene.next();
-  scene.drop();
+  const scene = await sceneWithDropped();
   const state = join(scene.place.output, ".fetcher-state");
   scene.control.arm({ nth: 1, how: "forever", error: "EIO", of: `read ${state}` });
   const { code, stderr } = await scene.start().exit;
@@ -67,12 +58,7 @@ describe.each(callsOnNames)("%s in %s once reports as missing", (call, where) =>
   const directoryOf = (scene: Scene) => (where === "output" ? scene.place.output : scene.links);
 
   needs("gcc").test("a dropped secret: it is no longer published", async () => {
-    const scene = new Scene();
-    await scene.learn();
-    await scene.running();
-    await scene.end();
-    scene.next();
-    scene.drop();
+    const scene = await sceneWithDropped();
     scene.control.arm({ nth: 1, how: "once", error: "ENOENT", of: `${call} ${directoryOf(scene)}/opt$` });
     await scene.start().ready();
     expect(await scene.restProblemSoon()).toBeUndefined();
@@ -80,9 +66,7 @@ describe.each(callsOnNames)("%s in %s once reports as missing", (call, where) =>
   });
 
   needs("gcc").test("a secret at the end: it is removed", async () => {
-    const scene = new Scene();
-    await scene.learn();
-    const daemon = await scene.running();
+    const { scene, daemon } = await runningScene();
     scene.control.arm({ nth: 1, how: "once", error: "ENOENT", of: `${call} ${directoryOf(scene)}/a$` });
     await daemon.end();
     expect(scene.control.disarm().injected).toBe(1);
@@ -105,3 +89,18 @@ describe.each(["unlink", "rmdir"])("an end during which %s once finds nothing", 
     expect(fs.existsSync(scene.place.output)).toBe(false);
   });
 });
+
+async function runningScene() {
+  const scene = new Scene();
+  await scene.learn();
+  return { scene, daemon: await scene.running() };
+}
+
+/** No sidecar runs, and one secret of those that are published has left the configuration. */
+async function sceneWithDropped(): Promise<Scene> {
+  const { scene } = await runningScene();
+  await scene.end();
+  scene.next();
+  scene.drop();
+  return scene;
+}

@@ -82,7 +82,7 @@ test.each([
     new RegExp(`Credential=AKIDEXAMPLE/\\d{8}/${region}/sts/aws4_request.*Signature=${expected}$`),
   );
   canaries.check(JSON.stringify(login));
-  expect(read?.headers["x-vault-token"]).toBe(token);
+  expect(read?.headers["x-vault-token"] === token).toBe(true);
 });
 
 test("waits for credentials at boot, when the instance's role comes late", async () => {

@@ -436,7 +436,7 @@ describe("a stand-in server", () => {
     expect(proxy.asked).toEqual([]);
     canaries.check(said.join(""));
     for (const { headers, path } of server.asked) {
-      expect(headers["x-vault-token"]).toBe(token);
+      expect(headers["x-vault-token"] === token).toBe(true);
       expect(headers["x-vault-request"]).toBe("true");
       expect(headers["x-vault-namespace"]).toBeUndefined();
       expect(path).toMatch(/^\/v1\/(secret|sys|auth)\//);
