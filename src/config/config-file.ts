@@ -1,4 +1,5 @@
 /** Where a configuration comes from: a JSON file, and flags that win over its backend settings. */
+import { isUtf8 } from "node:buffer";
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
 import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
@@ -35,13 +36,20 @@ export async function readTextSeen(file: string): Promise<{ readonly text: strin
   } catch (error) {
     throw unreadable(`configuration: cannot read ${file}`, error, hiddenHint(resolve(file)));
   }
-  return { text: textOf(read.bytes, file), stats: read.stats };
+  return { text: await textOf(read.bytes, file), stats: read.stats };
 }
 
 /** @throws FatalError (78) where it is no UTF-8. */
-function textOf(bytes: Buffer, file: string): string {
+async function textOf(bytes: Buffer, file: string): Promise<string> {
   const why = utf16Hint(bytes);
   if (why !== "") throw new FatalError(ExitCode.config, `configuration: ${file} is not JSON${why}`);
+  if (!isUtf8(bytes)) {
+    const { whereNotUtf8 } = await import("./not-json.ts");
+    throw new FatalError(
+      ExitCode.config,
+      `configuration: ${file} is not JSON at ${whereNotUtf8(bytes)}: save it as UTF-8`,
+    );
+  }
   return withoutByteOrderMark(bytes).toString("utf8");
 }
 

@@ -1,5 +1,5 @@
 /** The configuration: a JSON file and flags that win over it, all checked before anything else happens. */
-import { basename, dirname, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import type * as v from "valibot";
 import { type ConfigFlags, parseJson, readText, withFlags } from "./config-file.ts";
 import {
@@ -280,6 +280,25 @@ function parseOutput(
   return { directory, links, linksTo, envFile };
 }
 
+/** Names that neither a file nor a link can have, because a directory lies there. @returns name → the option. */
+function placesIn(output: OutputConfig | undefined): readonly (readonly [name: string, option: string])[] {
+  if (output === undefined || output.links === null) return [];
+  const { directory, links, linksTo } = output;
+  const places = [
+    // The mount point in the reader's name space.
+    [firstBelow(links, linksTo), "output.linksTo"],
+    [firstBelow(links, directory), "output.directory"],
+    [firstBelow(directory, links), "output.links"],
+  ] as const;
+  return places.flatMap(([name, option]) => (name === undefined ? [] : [[name, option] as const]));
+}
+
+/** The name in `directory` of what `path` is, or lies in. */
+function firstBelow(directory: string, path: string): string | undefined {
+  const start = directory === "/" ? "/" : `${directory}/`;
+  return path.startsWith(start) && path !== start ? path.slice(start.length).split("/", 1)[0] : undefined;
+}
+
 /** @throws ConfigError where two have the same file. */
 function checkFiles(
   secrets: readonly SecretConfig[],
@@ -288,15 +307,15 @@ function checkFiles(
 ): void {
   const envFile = output === undefined ? ENV_FILE : output.envFile;
   const taken = new Map<string, string>();
-  if (envFile !== null) taken.set(envFile, "output.envFile");
-  // A link cannot have the name of the mount point that lies beside it.
-  if (output !== undefined && output.links !== null && dirname(output.linksTo) === output.links)
-    taken.set(basename(output.linksTo), "output.linksTo");
+  const places = new Map(placesIn(output));
   const take = (file: string, owner: string, option: string) => {
+    const place = places.get(file);
+    if (place !== undefined) throw new ConfigError(option, `is where ${place} lies: choose another name`);
     const other = taken.get(file);
     if (other !== undefined) throw new ConfigError(option, `is already the file of ${other}`);
     taken.set(file, owner);
   };
+  if (envFile !== null) take(envFile, "output.envFile", "output.envFile");
   for (const { id, file } of secrets) take(file, joinPath("secrets", id), `${joinPath("secrets", id)}.file`);
   for (const { file } of templates) take(file, joinPath("templates", file), joinPath("templates", file));
 }

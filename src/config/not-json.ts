@@ -1,4 +1,5 @@
 /** Why a text is not JSON. Loaded only where it is not. */
+import { isUtf8 } from "node:buffer";
 import { parse } from "@humanwhocodes/momoa";
 import { placeOf } from "./one-value.ts";
 
@@ -22,6 +23,16 @@ export function whyNotJson(json: string): string {
     if (at >= 0) return ` at ${placeOf(json, index + at)}: write \\n for a line break in a text, and \\t for a tab`;
   }
   return "";
+}
+
+/** @returns where the first bytes are that no text in UTF-8 has. */
+export function whereNotUtf8(bytes: Buffer): string {
+  const text = bytes.toString("utf8");
+  const begins = (at: number) => bytes.subarray(0, Buffer.byteLength(text.slice(0, at + 1)));
+  let at = text.indexOf("\ufffd");
+  // The character may stand in the text itself, too.
+  while (at >= 0 && isUtf8(begins(at))) at = text.indexOf("\ufffd", at + 1);
+  return placeOf(text, Math.max(at, 0));
 }
 
 const CONTROL = /[\u0000-\u001f]/;

@@ -25,6 +25,8 @@ const TEMPORARY = `${RESERVED_PREFIX}link-`;
 
 export class LinkDirectory {
   readonly path: string;
+  /** Directories that this process made. */
+  readonly made: readonly string[];
   readonly #target: string;
   /** The service may put whatever it wants at our names. */
   readonly #mayReplace: boolean;
@@ -36,7 +38,9 @@ export class LinkDirectory {
    * @throws PublishError (73), or FatalError 78 for a /tmp that everybody shares.
    */
   constructor(path: string, reader: string) {
-    this.path = checkDirectory(path).real;
+    const { real, made } = checkDirectory(path);
+    this.path = real;
+    this.made = made;
     const tmp = tmpDirectoryOf(this.path);
     this.#mayReplace = tmp !== undefined && isPrivateTmp(tmp);
     // The kernel follows `..` from where the link really is.

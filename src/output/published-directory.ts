@@ -17,8 +17,8 @@ import { type PublishedState, parseState, STATE, type StateFile, stateFile } fro
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
 import { randomName } from "./random-name.ts";
 import { refuseWithoutSpace } from "./free-space.ts";
-import { checkDirectory, liesInMemory, onlyOwnersCanReach } from "./safe-directory.ts";
-import { attempt, cannot, lookTwice, pathIn, problemsOf, ROUNDS } from "./system-calls.ts";
+import { checkDirectory, liesInMemory, onlyOwnersCanReach, removeMade } from "./safe-directory.ts";
+import { attempt, cannot, pathIn, problemsOf, ROUNDS } from "./system-calls.ts";
 
 const STAGE = `${RESERVED_PREFIX}stage-`;
 const COMMIT = `${RESERVED_PREFIX}commit-`;
@@ -40,8 +40,8 @@ export class PublishedDirectory {
   readonly #files: SafeFiles;
   readonly #owned: OwnedNames;
   readonly #seen: SeenFiles;
-  /** Directories that this process made, the uppermost first. */
-  readonly #made: readonly string[];
+  /** Directories that this process made. */
+  readonly made: readonly string[];
   /** Mode and owner of the directory, to create it again if it is removed. */
   readonly #stat: fs.Stats;
   /** Stages that are in use. */
@@ -65,7 +65,7 @@ export class PublishedDirectory {
   constructor(path: string) {
     const { real, made } = checkDirectory(path);
     this.path = real;
-    this.#made = made;
+    this.made = made;
     this.#stat = attempt("read", real, () => fs.statSync(real), ExitCode.cannotCreate);
     const tmp = tmpDirectoryOf(real);
     const isPrivate = tmp !== undefined && isPrivateTmp(tmp);
@@ -206,16 +206,13 @@ export class PublishedDirectory {
     problems.push(...this.#removeAll(names));
     // The state stays: it tells the next start that the rest is ours.
     if (problems.length > 0) return { names, problems };
-    const last = this.#made.toReversed().map((directory) => () => {
-      removeEmpty(directory);
-    });
     problems.push(
       ...problemsOf([
         () => {
           this.#files.unlink(STATE);
         },
-        ...last,
       ]),
+      ...removeMade(this.made),
     );
     return { names, problems };
   }
@@ -426,16 +423,5 @@ export class PublishedDirectory {
   #know(state: StateFile): void {
     this.#owned.note(state);
     this.#obsolete = state.obsolete;
-  }
-}
-
-/** Leaves a directory that is in use or has other files: those are not ours to remove. */
-function removeEmpty(directory: string, isSecond = false): void {
-  try {
-    fs.rmdirSync(directory);
-  } catch (error) {
-    if (errnoCode(error) === "ENOENT" && !isSecond && lookTwice(directory) !== undefined) removeEmpty(directory, true);
-    else if (!["ENOENT", "ENOTEMPTY", "EEXIST", "EBUSY"].includes(errnoCode(error) ?? ""))
-      throw cannot("remove", directory, error);
   }
 }

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { basename, dirname } from "node:path";
 import { errnoCode, errnoText, ExitCode, FatalError, PublishError } from "../contract/errors.ts";
 import { isPrivateTmp } from "./private-tmp.ts";
-import { attempt, pathIn } from "./system-calls.ts";
+import { attempt, cannot, lookTwice, pathIn, problemsOf } from "./system-calls.ts";
 
 /**
  * Makes `path` where it is missing, and makes sure that nobody else can change it or a directory above it. Somebody who
@@ -25,12 +25,38 @@ export function checkDirectory(path: string): { readonly real: string; readonly 
   }
   const made: string[] = [];
   let directory = parent;
-  for (const name of missing) {
-    directory = pathIn(directory, name);
-    if (make(path, directory)) made.push(directory);
-    refuseUnsafe(path, directory, real);
+  try {
+    for (const name of missing) {
+      directory = pathIn(directory, name);
+      if (make(path, directory)) made.push(directory);
+      refuseUnsafe(path, directory, real);
+    }
+  } catch (error) {
+    // The first failure says what is wrong.
+    removeMade(made);
+    throw error;
   }
   return { real, made };
+}
+
+/** @param made by us, in any order; those that are in use or have files stay. @returns why others could not go. */
+export function removeMade(made: readonly string[]): readonly string[] {
+  const inmostFirst = made.toSorted((a, b) => b.length - a.length);
+  return problemsOf(
+    inmostFirst.map((directory) => () => {
+      removeEmpty(directory);
+    }),
+  );
+}
+
+function removeEmpty(directory: string, isSecond = false): void {
+  try {
+    fs.rmdirSync(directory);
+  } catch (error) {
+    if (errnoCode(error) === "ENOENT" && !isSecond && lookTwice(directory) !== undefined) removeEmpty(directory, true);
+    else if (!["ENOENT", "ENOTEMPTY", "EEXIST", "EBUSY"].includes(errnoCode(error) ?? ""))
+      throw cannot("remove", directory, error);
+  }
 }
 
 /**

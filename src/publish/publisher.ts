@@ -8,6 +8,7 @@ import type { PublishedState, PendingAction, SeenStarts } from "../output/state-
 import { type DirectoryLock, lockDirectory, type LockFile } from "../output/directory-lock.ts";
 import { PublishedDirectory } from "../output/published-directory.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
+import { removeMade } from "../output/safe-directory.ts";
 import { randomName } from "../output/random-name.ts";
 import { attemptUnlessMissing, problemsOf } from "../output/system-calls.ts";
 import { SetLayout } from "./layout.ts";
@@ -77,7 +78,12 @@ export class Publisher {
     warn: (message: string) => void = () => undefined,
   ): Promise<Publisher> {
     const directory = new PublishedDirectory(output.directory);
-    return new Publisher(config, output, directory, await SetLayout.of(config, directory.defaultMode), warn);
+    try {
+      return new Publisher(config, output, directory, await SetLayout.of(config, directory.defaultMode), warn);
+    } catch (error) {
+      removeMade(directory.made);
+      throw error;
+    }
   }
 
   get directory(): string {
@@ -124,10 +130,12 @@ export class Publisher {
     return (this.#lock = await lockDirectory(this.#directory.path, lockFile));
   }
 
-  /** Removes all our files after a start that published nothing. */
+  /** Removes all that is ours after a start that published nothing. */
   releaseUnused(): void {
-    // A file that cannot be removed does no harm.
-    if (this.#state.files.length === 0) problemsOf([() => this.#lock?.remove()]);
+    if (this.#state.files.length > 0) return;
+    // What cannot be removed does no harm.
+    problemsOf([() => this.#lock?.remove()]);
+    removeMade(this.#made);
   }
 
   /**
@@ -321,9 +329,14 @@ export class Publisher {
     const unlocked = problemsOf([() => this.#lock?.remove()]);
     const { names, problems } = this.#directory.remove();
     const all = [...unlocked, ...problems, ...(this.#links?.remove(names) ?? [])];
+    if (all.length === 0) all.push(...removeMade(this.#made));
     const [first, ...others] = all;
     if (first !== undefined)
       throw new PublishError(ExitCode.ioError, others.length === 0 ? first : `${first} (and ${others.length} more)`);
+  }
+
+  get #made(): readonly string[] {
+    return [...this.#directory.made, ...(this.#links?.made ?? [])];
   }
 
   get #bootId(): string {

@@ -1,4 +1,5 @@
 /** From a file in /etc/fetcher to its units. */
+import { isUtf8 } from "node:buffer";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, parseConfig } from "../config/config.ts";
@@ -99,22 +100,24 @@ export function checkName(name: string, file: string): void {
 }
 
 export function readJson(file: string): unknown {
-  let text: string;
+  let bytes: Buffer;
   try {
-    text = withoutByteOrderMark(readPlainSync(file)).toString("utf8");
+    bytes = withoutByteOrderMark(readPlainSync(file));
   } catch (error) {
     if (error instanceof UnfitFile) throw new FatalError(ExitCode.config, error.message);
     throw new FatalError(ExitCode.config, `cannot be read: ${errnoText(errnoCode(error))}`);
   }
+  const notJson = `is not JSON: see fetcher --check=config --config ${file}`;
+  if (!isUtf8(bytes)) throw new FatalError(ExitCode.config, notJson);
   try {
-    return parseOnce(text);
+    return parseOnce(bytes.toString("utf8"));
   } catch (error) {
     if (error instanceof TwiceInJson)
       throw new FatalError(
         ExitCode.config,
         `has ${error.key} twice in one object, at ${error.place}: keep one of them`,
       );
-    throw new FatalError(ExitCode.config, `is not JSON: see fetcher --check=config --config ${file}`);
+    throw new FatalError(ExitCode.config, notJson);
   }
 }
 

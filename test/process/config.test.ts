@@ -134,6 +134,19 @@ describe("a file that is not JSON", () => {
   ])("%s", async (_, text) => {
     expect(await refusal(text)).toMatch(/config\.json is not JSON/);
   });
+  test("a name in Latin-1: another name would be published without a word", async () => {
+    const place = new Place();
+    const text = JSON.stringify({ ...good, secrets: { "a\ufffd": {}, xyz: {} } }, undefined, 1);
+    const path = place.path("latin1.json");
+    const wrong = Buffer.concat(
+      text.split("xyz").flatMap((part, index) => [...(index === 0 ? [] : [Buffer.from([0xe9])]), Buffer.from(part)]),
+    );
+    writeFileSync(path, wrong);
+    const line = text.slice(0, text.indexOf("xyz")).split("\n").length;
+    const { code, stderr } = await place.run(["--config", path, "--check=config"]);
+    expect(stderr).toContain(`latin1.json is not JSON at line ${line}, column 4: save it as UTF-8`);
+    expect(code).toBe(78);
+  });
   test("reports a missing file or a directory, with its path", async () => {
     const place = new Place();
     for (const [path, code] of [

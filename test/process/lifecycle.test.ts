@@ -212,7 +212,7 @@ describe("rotation", () => {
     daemon.signal("SIGHUP");
     await eventually("the mended link", () => fs.existsSync(join(links, "id")));
     expect(await daemon.end()).toMatchObject({ code: 0 });
-    expect(fs.readdirSync(links)).toEqual([]);
+    expect(fs.existsSync(links)).toBe(false);
   });
 });
 
@@ -227,6 +227,38 @@ describe("stop", () => {
       expect(fs.existsSync(place.output)).toBe(false);
     },
   );
+
+  test("removes every directory that it made for files and links, one in the other", async () => {
+    const place = new Place("/dev/shm");
+    place.put({ id: "one" });
+    const output = { directory: place.path("made", "links", "deep", "pub"), links: place.path("made", "links") };
+    const daemon = await place.start(place.config(["id"], { output })).ready();
+    expect(fs.readdirSync(output.links).sort()).toEqual(["deep", "id", "secrets.env"]);
+    expect(await daemon.end()).toMatchObject({ code: 0 });
+    expect(fs.readdirSync(place.root)).not.toContain("made");
+  });
+
+  test.each([
+    ["a directory cannot be made", ["a", "n".repeat(256)], {}, "ENAMETOOLONG", 73],
+    ["an owner does not exist", ["a", "b"], { owner: "no-such-user-here" }, "no-such-user-here", 78],
+  ])("a start that fails leaves no directory: %s", async (_, names, secret, words, status) => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const output = { directory: place.path("made", ...names), links: place.path("made", "links") };
+    const { code, stderr } = await place.start(place.config({ id: secret }, { output })).exit;
+    expect(stderr).toContain(words);
+    expect([code, fs.existsSync(place.path("made"))]).toEqual([status, false]);
+  });
+
+  test("a stop before anything is published leaves no directory", async () => {
+    const place = new Place();
+    fs.rmdirSync(place.store);
+    const output = { directory: place.path("made", "a", "pub"), links: place.path("made", "links") };
+    const daemon = place.start(place.config(["id"], { output }));
+    await daemon.says(/trying again/);
+    expect(await daemon.end()).toMatchObject({ code: 0 });
+    expect(fs.existsSync(place.path("made"))).toBe(false);
+  });
 
   test("keeps other programs' files in the output", async () => {
     const place = new Place();

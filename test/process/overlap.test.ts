@@ -137,5 +137,21 @@ test("--check=config already refuses a secret named like the mount point beside 
   const path = place.writeConfig(place.config({ id: { file: ".secrets" } }, { output }));
   const { code, stderr } = await place.run(["--config", path, "--check=config"]);
   expect(code).toBe(78);
-  expect(stderr).toContain("secrets.id.file: is already the file of output.linksTo");
+  expect(stderr).toContain("secrets.id.file: is where output.linksTo lies");
 });
+
+test.each([
+  ["a secret", { id: { file: "x" } }, ["links"], ["links", "x", "pub"], "secrets.id.file: is where output.directory"],
+  ["a secret", { id: { file: "x" } }, ["out", "x", "links"], ["out"], "secrets.id.file: is where output.links lies"],
+  ["secrets.env", { id: {} }, ["links"], ["links", "secrets.env"], "output.envFile: is where output.directory lies"],
+])(
+  "--check=config already refuses %s with the name of a directory beside it: %j",
+  async (_, secrets, links, directory, words) => {
+    const place = new Place();
+    const output = { links: place.path(...links), directory: place.path(...directory) };
+    const path = place.writeConfig(place.config(secrets, { output }));
+    const { code, stderr } = await place.run(["--config", path, "--check=config"]);
+    expect(stderr).toContain(words);
+    expect(code).toBe(78);
+  },
+);

@@ -454,13 +454,14 @@ describe("at the end without systemd", () => {
     },
   );
 
-  test("a start that published nothing leaves no lock; one that did keeps it", async () => {
+  test("a start that published nothing leaves no lock and no directory; one that did keeps them", async () => {
+    const unused = await opened();
+    await unused.publisher.lock(() => 0);
+    expect(unused.names()).toEqual([".fetcher-lock"]);
+    unused.publisher.releaseUnused();
+    unused.publisher.releaseUnused();
+    expect(fs.existsSync(unused.directory)).toBe(false);
     const life = await opened();
-    life.publisher.releaseUnused();
-    await life.publisher.lock(() => 0);
-    expect(life.names()).toEqual([".fetcher-lock"]);
-    life.publisher.releaseUnused();
-    expect(life.names()).toEqual([]);
     await life.publisher.lock(() => 0);
     life.publish();
     life.publisher.releaseUnused();
