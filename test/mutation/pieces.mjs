@@ -36,7 +36,7 @@ export const tested = {
   ...engine("first-publish", "first-publish", "first-publish,sidecar-start,sidecar-not-resident,sidecar-look,rotation"),
   ...engine("settle", "settle"),
   ...engine("emptied", "*"),
-  ...engine("broken-service", "broken-service"),
+  ...engine("broken-service", "broken-services", "broken-services,broken-service"),
   ...engine("sidecar", "sidecar,sidecar-facts,sidecar-look", "sidecar*,broken-service,takeover,rotation,retries"),
 };
 

@@ -105,6 +105,22 @@ describe("a store that answers", () => {
     expect(exit(end())).toMatch(/^77 /);
   });
 
+  test("has that period anew for a secret that arrived in between", async () => {
+    const no = new BackendError("denied", "access denied", undefined, 60);
+    const store = new FakeStore({ a: no, b: refused });
+    store.watch = undefined;
+    const { clock, texts, ended, end } = load(store);
+    await clock.advance(30);
+    store.leases.set("a", 20);
+    store.put("a", "1");
+    await clock.until(() => "a" in texts(), 31);
+    store.put("a", no);
+    const { length } = store.fetches;
+    await clock.until(() => store.fetches.slice(length).some((ids) => ids.includes("a")), 31);
+    expect(Math.round(await clock.until(ended, 90))).toBe(60);
+    expect(exit(end())).toMatch(/^77 /);
+  });
+
   test("ends the start for a final failure even if another one may heal", async () => {
     const { clock, end } = load(new FakeStore({ a: refused, b: missing("b") }));
     await clock.advance(0);
