@@ -95,7 +95,7 @@ async function measure(place: Place, store: Generations): Promise<Windows> {
   const publishes: number[] = [];
   for (let round = 0; round < 15; round += 1) {
     const hungUp = performance.now();
-    const sign = firstSign(place, daemon);
+    const sign = firstSign(place, () => daemon);
     await rotated(store, daemon);
     publishes.push(performance.now() - (await sign));
     fetches.push((await sign) - hungUp);
@@ -124,7 +124,7 @@ async function killedAtRotation(place: Place, store: Generations, daemon: Daemon
   // Half of them wait for the short time in which files are renamed.
   const half = choice < 0.6;
   // Before the change: the daemon's own watch may be quicker than the signal.
-  const sign = firstSign(place, daemon, half ? ".fetcher-commit-" : "");
+  const sign = firstSign(place, () => daemon, half ? ".fetcher-commit-" : "");
   store.next();
   daemon.signal("SIGHUP");
   await sign;
@@ -144,8 +144,11 @@ async function rotated(store: Generations, daemon: Daemon): Promise<void> {
 async function killedAtStart(place: Place, store: Generations, last: Daemon, windows: Windows): Promise<Daemon> {
   await last.end("SIGKILL");
   store.next();
-  const daemon = place.start(store.config);
-  if (Math.random() < 0.5) await firstSign(place, daemon);
+  const given: { daemon?: Daemon } = {};
+  // Before the start: on a busy machine the executable may have published by the time that this process continues.
+  const sign = Math.random() < 0.5 ? firstSign(place, () => given.daemon) : undefined;
+  const daemon = (given.daemon = place.start(store.config));
+  if (sign !== undefined) await sign;
   else await new Promise((resolve) => setTimeout(resolve, (0.5 + Math.random() * 0.4) * windows.start));
   await killAfter(daemon, Math.random() * windows.publish);
   return daemon;
@@ -154,10 +157,10 @@ async function killedAtStart(place: Place, store: Generations, last: Daemon, win
 /**
  * Resolves when something appears in the output: a stage is made first.
  *
- * @param daemon what it says is in the error. @param prefix of its name.
+ * @param process what it says is in the error. @param prefix of its name.
  * @returns when, as performance.now().
  */
-function firstSign(place: Place, daemon: Daemon, prefix = ""): Promise<number> {
+function firstSign(place: Place, process: () => Daemon | undefined, prefix = ""): Promise<number> {
   return new Promise((resolve, reject) => {
     const watcher = fs.watch(place.output, (_, name) => {
       if (name?.startsWith(prefix) === false) return;
@@ -167,8 +170,10 @@ function firstSign(place: Place, daemon: Daemon, prefix = ""): Promise<number> {
     });
     const limit = setTimeout(() => {
       watcher.close();
-      const said = daemon.stderr.split("\n").slice(-20).join("\n");
-      reject(new Error(`nothing that begins with "${prefix}" appeared in the output; the process said:\n${said}`));
+      const said = process()?.stderr.split("\n").slice(-20).join("\n");
+      reject(
+        new Error(`nothing that begins with "${prefix}" appeared in the output; the process said:\n${said ?? ""}`),
+      );
     }, MINUTES);
   });
 }
