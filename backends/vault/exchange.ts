@@ -3,6 +3,7 @@ import { BackendError } from "../../src/contract/backend.ts";
 import { Broken } from "../../src/contract/socket-connection.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
 import { AnswerParser, type Headers, type Receiver } from "./answer-parser.ts";
+import { Body } from "./body.ts";
 import type { Connections, Line, User } from "./connections.ts";
 import { ofConnection } from "./failures.ts";
 import { placeOf, type Raw } from "./interpret.ts";
@@ -61,7 +62,7 @@ class Exchange implements User, Receiver {
   readonly #settle: Settle;
   readonly #limits: TimeLimits;
   readonly #parser = new AnswerParser(this);
-  readonly #parts: Buffer[] = [];
+  readonly #body = new Body();
   #line: Line | undefined;
   #finish: (isReusable: boolean) => void = () => undefined;
   #isOver = false;
@@ -130,12 +131,12 @@ class Exchange implements User, Receiver {
   }
 
   part(bytes: Buffer): void {
-    this.#parts.push(bytes);
     if (this.#isOver) {
-      this.#forget();
+      bytes.fill(0);
       return;
     }
     if (!this.#isWaiting) this.#limits.awaitAnswer();
+    this.#body.add(bytes);
     this.#length += bytes.length;
     const refusal =
       this.#length > MAX_BODY
@@ -154,8 +155,7 @@ class Exchange implements User, Receiver {
       return;
     }
     this.#end(isReusable);
-    const body = Buffer.concat(this.#parts);
-    this.#forget();
+    const body = this.#body.take();
     const release = () => {
       this.#release();
     };
@@ -179,7 +179,7 @@ class Exchange implements User, Receiver {
     if (this.#isOver) return;
     this.#end(false);
     this.#release();
-    this.#forget();
+    this.#body.forget();
     this.#settle.reject(error);
   }
 
@@ -187,11 +187,6 @@ class Exchange implements User, Receiver {
     this.#isOver = true;
     this.#limits.end();
     this.#finish(isReusable);
-  }
-
-  /** A part of a secret is a secret, too. */
-  #forget(): void {
-    for (const part of this.#parts.splice(0)) part.fill(0);
   }
 }
 

@@ -54,6 +54,29 @@ test("limits memory to a small multiple of the answer limit when Vault sends 31 
   expect(peak(daemon) - (await usual())).toBeLessThan((2 * MAX_TRAFFIC) / MIB);
 }, 120_000);
 
+test("limits memory to a small multiple of an answer, however little of it each packet has", async () => {
+  const store = await Vault.start();
+  const begin = '{"data":{"data":{"key":"value"},"metadata":{"version":1}},"more":"';
+  const body = [begin, "x".repeat(3 * MIB), '"}'].map((text) => Buffer.from(text));
+  // Chunks of a byte, with lengths as long as may be: three MiB in some fifty.
+  const chunks = body.map((text) => text.toString().replaceAll(/[^]/g, "000000000001\r\n$&\r\n"));
+  store.answering = ({ path }, _, socket) => {
+    if (!path.endsWith("/app")) return false;
+    const head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    return socket.end(`${head}${chunks.join("")}0\r\n\r\n`).writable || true;
+  };
+  const place = new Place();
+  fs.writeFileSync(place.path("token"), "token", { mode: 0o600 });
+  // A busy machine needs its time for three million chunks.
+  const patient = { responseTimeout: 90, requestTimeout: 95 };
+  const places = { tokenPath: place.path("token"), kvVersion: 2, path: "app", secretsDir: undefined };
+  const config = { url: store.url, ...places, ...patient };
+  const daemon = place.start(place.config(["key"], { backend: "vault", config }), { env: smallHeap });
+  await daemon.ready();
+  expect(place.read("key")).toBe("value");
+  expect(peak(daemon) - (await usual())).toBeLessThan(50);
+}, 120_000);
+
 test("limits memory to a few of the largest allowed answers when Secrets Manager answers without end", async () => {
   const endless: Reply = { body: '{"SecretString":"', floods: true };
   const hostile = await SecretsManager.start(({ body }) =>
