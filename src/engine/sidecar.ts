@@ -29,8 +29,10 @@ import type { Targets } from "../systemd/targets.ts";
 import { soonAfter, waitFor } from "../contract/bounded-wait.ts";
 import { Watching } from "./watch.ts";
 
-/** Seconds between two looks at the file of the configuration, however often the store has news. */
-const LOOK_PAUSE = 1;
+/** Seconds between two looks at the file of the configuration, however often the store is asked. */
+const LOOK_PAUSE = 30;
+/** Seconds in which STATUS does not say again that all is as it was, only checked later. */
+const STATUS_PAUSE = 30;
 
 export interface SidecarParts {
   readonly config: Config;
@@ -76,6 +78,9 @@ export class Sidecar {
   #isLooking = false;
   /** µs of CLOCK_MONOTONIC. */
   #looksAgainAt = 0;
+  #tellsAgainAt = 0;
+  /** What STATUS said last, beside the time. */
+  #told: string | undefined;
   #publishedAt: Date | undefined;
   #rotations = 0;
   #ready = false;
@@ -153,7 +158,7 @@ export class Sidecar {
       // The target starts only after this process has ended, so it starts with what this process published.
       if (!config.resident) this.#targets.forget();
       this.#ready = true;
-      notifier.ready(this.#status());
+      notifier.ready(this.#status(this.#checkedAt));
       this.#tellFacts();
       this.#logReady();
       if (!config.resident) return true;
@@ -338,8 +343,13 @@ export class Sidecar {
 
   #tellStatus(): void {
     if (!this.#ready) return;
-    this.#parts.notifier.status(this.#status());
     this.#tellFacts();
+    const now = this.#parts.clock.monotonic();
+    const news = this.#status(undefined);
+    if (news === this.#told && now < this.#tellsAgainAt) return;
+    this.#told = news;
+    this.#tellsAgainAt = now + STATUS_PAUSE * 1e6;
+    this.#parts.notifier.status(this.#status(this.#checkedAt));
   }
 
   /** @param waitsFor the reason why a start is not READY yet. */
@@ -372,9 +382,9 @@ export class Sidecar {
     return [this.#rounds.problem, this.#problems.summary, ...this.#owed.obstacles];
   }
 
-  #status(): string {
+  #status(checkedAt: Date | undefined): string {
     const { store, version } = this.#parts;
-    return statusText(store.name, this.#held.versions, this.#checkedAt, [
+    return statusText(store.name, this.#held.versions, checkedAt, [
       ...this.#troubles(),
       ...this.#targets.statuses,
       // After an upgrade of the package the old program still runs.

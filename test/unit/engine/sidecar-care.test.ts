@@ -1,9 +1,9 @@
 /** What a sidecar looks after beside its secrets: links, and the file of its configuration. */
 import { mkdirSync, realpathSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { Configuration } from "../../../src/engine/configuration.ts";
-import { refused } from "../fakes.ts";
+import { FakeStore, refused } from "../fakes.ts";
 import { freshDirectory, startSidecar } from "./running-sidecar.ts";
 
 /** Somebody puts a directory in the place of the link of `b`. */
@@ -61,21 +61,54 @@ test("does not look at its configuration again while a look hangs", async () => 
   expect(looks.length).toBe(2);
 });
 
-test("looks at its configuration at most once a second, however often the store has news", async () => {
+test("looks at its configuration at most twice a minute, however often the store has news, and each minute", async () => {
   const { looks, configuration } = slowConfiguration();
   const { clock, store } = await startSidecar({ configuration, config: { onChange: { settle: 0 } } });
-  await clock.advance(5);
-  looks.at(-1)?.();
+  await clock.advance(120);
+  const answered = () => {
+    looks.at(-1)?.();
+  };
+  answered();
   const [looked, asked] = [looks.length, store.fetches.length];
-  for (let change = 0; change < 20; change += 1) {
+  for (let change = 0; change < 120; change += 1) {
     store.put("a", `a${change}`);
     store.hint();
-    await clock.advance(0.1);
-    looks.at(-1)?.();
+    await clock.advance(1);
+    answered();
   }
-  expect(store.fetches.length - asked).toBeGreaterThanOrEqual(10);
-  expect(looks.length - looked).toBeGreaterThanOrEqual(1);
-  expect(looks.length - looked).toBeLessThanOrEqual(3);
+  expect(store.fetches.length - asked).toBeGreaterThanOrEqual(60);
+  expect(looks.length - looked).toBeGreaterThanOrEqual(2);
+  expect(looks.length - looked).toBeLessThanOrEqual(5);
+});
+
+describe("STATUS", () => {
+  const withPolls = async () => {
+    const store = new FakeStore({ a: "a1", b: "b1" });
+    store.pollingInterval = 5;
+    const life = await startSidecar({ store, config: { onChange: { settle: 0 } } });
+    await life.clock.advance(60);
+    return life;
+  };
+
+  test("says no sooner than after half a minute that all is as it was, and says so again and again", async () => {
+    const { clock, store, notifier } = await withPolls();
+    const [said, asked] = [notifier.statuses.length, store.fetches.length];
+    await clock.advance(300);
+    expect(store.fetches.length - asked).toBeGreaterThan(50);
+    expect(notifier.statuses.length - said).toBeGreaterThanOrEqual(6);
+    expect(notifier.statuses.length - said).toBeLessThanOrEqual(10);
+    expect(new Set(notifier.statuses.slice(said)).size).toBe(notifier.statuses.length - said);
+  });
+
+  test("says at once what is new", async () => {
+    const { clock, store, notifier } = await withPolls();
+    store.down = refused;
+    await clock.until(() => notifier.last.includes("refused"), 6);
+    store.down = undefined;
+    await clock.until(() => !notifier.last.includes("refused"), 40);
+    store.put("a", "a2");
+    await clock.until(() => notifier.last.includes("version 2"), 6);
+  });
 });
 
 test("runs where nobody asks for its state", async () => {
