@@ -182,4 +182,8 @@ export const particular: Readonly<Record<string, Meaning>> = {
     cause: "another fetcher has this output",
     cure: "`systemctl stop` the other, or name another directory",
   },
+  "output: … is in use by …: its files stay": {
+    cause: "somebody removed `.fetcher-lock`, and another fetcher took this output",
+    cure: "nothing: the files are the other's now",
+  },
 };

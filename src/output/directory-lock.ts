@@ -1,15 +1,20 @@
 /**
  * One owner for each output directory: a second daemon there would remove the live set when it ends.
  *
- * flock(2) locks a file in the directory. The lock belongs to the open file: where the runtime cannot take it, flock(1)
- * gets the file as its standard input and takes it for this process. The lock ends with this process, however that
- * ends. Neither network nor process namespaces matter to it.
+ * flock(2) locks a file in the directory, and the directory itself, which nobody can remove from under a newcomer's
+ * eyes. The locks belong to the open files: where the runtime cannot take them, flock(1) gets each as its standard
+ * input and takes it for this process. They end with this process, however that ends. Neither network nor process
+ * namespaces matter to them.
+ *
+ * The file decides, because only we can open it: any reader of the directory can lock that one, and systemd-tmpfiles
+ * does. The directory decides only where a set of ours lies without the note of its owner: somebody has removed the
+ * file. An owner whose file is gone makes it again when it next looks.
  */
-import type { ChildProcess, SpawnOptions } from "node:child_process";
 import * as fs from "node:fs";
 import { RESERVED_PREFIX } from "../config/config-schema.ts";
 import { errnoCode, errnoText, ExitCode, printable, PublishError } from "../contract/errors.ts";
 import { helperEnvironment } from "../contract/helper-command.ts";
+import { STATE } from "./state-file.ts";
 import { attempt, lookTwice, pathIn, removeFile } from "./system-calls.ts";
 
 const LOCK = `${RESERVED_PREFIX}lock`;
@@ -23,6 +28,12 @@ const LONGEST_NOTE = 1024;
 export interface DirectoryLock {
   /** Why nothing keeps a second daemon away; undefined: the lock does. */
   readonly unlocked: string | undefined;
+  /**
+   * Takes the directory again where its lock file was removed.
+   *
+   * @returns the process that has the directory now; undefined: still this one.
+   */
+  keep(): string | undefined;
   /** Removes the file, for a directory that must not keep any of our files. */
   remove(): void;
 }
@@ -40,33 +51,119 @@ export type LockFile = (file: number) => number | undefined;
  * @throws PublishError (73) that names the process which has it, or where no file can be made there.
  */
 export async function lockDirectory(directory: string, lockFile: LockFile): Promise<DirectoryLock> {
-  const path = pathIn(directory, LOCK);
+  const lock = new Lock(directory, lockFile);
   const begun = performance.now();
-  for (;;) {
-    const file = open(path);
-    const answer = lockFile(file) ?? (await lock(file));
-    if (answer === TAKEN && performance.now() - begun < PATIENCE) {
-      fs.closeSync(file);
-      await new Promise((resolve) => setTimeout(resolve, PAUSE));
-      continue;
+  for (let other = lock.take(); other !== undefined; other = lock.take()) {
+    if (performance.now() - begun >= PATIENCE) throw inUse(directory, other);
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+  return lock;
+}
+
+/** An open file or directory that we have locked. */
+interface Held {
+  readonly fd: number;
+  readonly dev: number;
+  readonly ino: number;
+}
+
+class Lock implements DirectoryLock {
+  readonly #directory: string;
+  readonly #path: string;
+  readonly #lockFile: LockFile;
+  #file: Held | undefined;
+  #folder: Held | undefined;
+  #unlocked: string | undefined;
+
+  constructor(directory: string, lockFile: LockFile) {
+    this.#directory = directory;
+    this.#path = pathIn(directory, LOCK);
+    this.#lockFile = lockFile;
+  }
+
+  get unlocked(): string | undefined {
+    return this.#unlocked;
+  }
+
+  /** @returns who has the directory; undefined: this process has it now. */
+  take(): string | undefined {
+    for (;;) {
+      const fd = open(this.#path);
+      const answer = this.#lock(fd);
+      const isFree = answer !== TAKEN && this.#takeFolder(fd);
+      const other = isFree ? undefined : answer === TAKEN ? noteIn(fd) : lockerOf(this.#directory);
+      // A holder that ended just now has removed the file: others would lock another one.
+      if (isFree && isAt(this.#path, heldOf(fd))) {
+        if (this.#file !== undefined) fs.closeSync(this.#file.fd);
+        this.#file = heldOf(fd);
+        this.#unlocked = answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`;
+        write(this.#path, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
+        return undefined;
+      }
+      fs.closeSync(fd);
+      if (other !== undefined) return other;
     }
-    if (answer === TAKEN) {
-      const other = noteIn(file);
-      fs.closeSync(file);
-      throw new PublishError(ExitCode.cannotCreate, `output: ${directory} is in use by ${other}: stop that first`);
-    }
-    // A holder that ended just now has removed the file: others would lock another one.
-    if (!isAt(path, file)) {
-      fs.closeSync(file);
-      continue;
-    }
-    write(path, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
-    return {
-      unlocked: answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`,
-      remove: () => {
-        if (isAt(path, file)) removeFile(path);
-      },
-    };
+  }
+
+  keep(): string | undefined {
+    // In another directory at that path, no lock file is ours.
+    return isAt(this.#path, this.#file) || lookTwice(this.#directory) === undefined ? undefined : this.take();
+  }
+
+  remove(): void {
+    if (isAt(this.#path, this.#file)) removeFile(this.#path);
+  }
+
+  /** @param file the open lock file. @returns false where the directory's own lock decides, and another has it. */
+  #takeFolder(file: number): boolean {
+    if (isAt(this.#directory, this.#folder)) return true;
+    if (this.#folder !== undefined) fs.closeSync(this.#folder.fd);
+    this.#folder = undefined;
+    // systemd-tmpfiles spares what is locked: a service's whole /tmp must age.
+    if (["/tmp", "/var/tmp"].includes(this.#directory)) return true;
+    const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants;
+    const fd = attempt("read", this.#directory, () =>
+      fs.openSync(this.#directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
+    );
+    const answer = this.#lock(fd);
+    if (answer === 0) this.#folder = heldOf(fd);
+    else fs.closeSync(fd);
+    return answer !== TAKEN || hasNote(file) || lookTwice(pathIn(this.#directory, STATE)) === undefined;
+  }
+
+  /** @returns the exit status of flock(1), or why it is missing. */
+  #lock(file: number): number | string {
+    const answer = this.#lockFile(file);
+    if (answer !== undefined) return answer;
+    const { spawnSync } = process.getBuiltinModule("node:child_process");
+    const { error, status, signal } = spawnSync("flock", ["-n", "0"], {
+      env: helperEnvironment(),
+      stdio: [file, "ignore", "ignore"],
+    });
+    if (error !== undefined) return `flock: ${errnoText(errnoCode(error))}`;
+    return status ?? `flock was killed by ${signal ?? "a signal"}`;
+  }
+}
+
+export function inUse(directory: string, other: string): PublishError {
+  return new PublishError(ExitCode.cannotCreate, `output: ${directory} is in use by ${other}: stop that first`);
+}
+
+function heldOf(fd: number): Held {
+  const { dev, ino } = fs.fstatSync(fd);
+  return { fd, dev, ino };
+}
+
+/** The process that has locked the directory itself, as far as this process can see it. */
+function lockerOf(directory: string): string {
+  const another = "another fetcher without .fetcher-lock";
+  try {
+    const { ino } = fs.statSync(directory);
+    const locks = fs.readFileSync("/proc/locks", "latin1");
+    const pid = new RegExp(`: FLOCK .* (\\d+) [0-9a-f]+:[0-9a-f]+:${ino} `).exec(locks)?.[1];
+    return pid === undefined ? another : `process ${pid}`;
+  } catch {
+    return another;
   }
 }
 
@@ -124,38 +221,9 @@ function open(path: string): number {
   }
 }
 
-/** @returns the exit status of flock(1), or why it is missing. */
-function lock(file: number): Promise<number | string> {
-  return new Promise((done) => {
-    const fail = (error: unknown) => {
-      done(`flock: ${errnoText(errnoCode(error))}`);
-    };
-    const child = started(file, fail);
-    if (child === undefined) return;
-    child.once("error", fail);
-    child.once("close", (code, signal) => {
-      done(code ?? `flock was killed by ${signal ?? "a signal"}`);
-    });
-  });
-}
-
-function started(file: number, fail: (error: unknown) => void): ChildProcess | undefined {
-  try {
-    const options: SpawnOptions = { env: helperEnvironment(), stdio: [file, "ignore", "ignore"] };
-    return process.getBuiltinModule("node:child_process").spawn("flock", ["-n", "0"], options);
-  } catch (error) {
-    // spawn() throws on some failures: a loop of links in PATH, no memory.
-    fail(error);
-    return undefined;
-  }
-}
-
-function isAt(path: string, file: number): boolean {
-  return attempt("read", path, () => {
-    const there = lookTwice(path);
-    const ours = fs.fstatSync(file);
-    return there?.ino === ours.ino && there.dev === ours.dev;
-  });
+function isAt(path: string, held: Held | undefined): boolean {
+  const there = held === undefined ? undefined : lookTwice(path);
+  return there !== undefined && there.ino === held?.ino && there.dev === held.dev;
 }
 
 /** On a full disk the lock's owner is unreadable, but the lock still holds. */
@@ -182,6 +250,14 @@ function noteIn(file: number): string {
   } catch {
     // The other process is just writing the note.
     return "another fetcher";
+  }
+}
+
+function hasNote(file: number): boolean {
+  try {
+    return pidIn(file) !== undefined;
+  } catch {
+    return false;
   }
 }
 

@@ -12,6 +12,7 @@ import { errnoCode, ExitCode, PublishError } from "../contract/errors.ts";
 import { isRemoved } from "../contract/unit-sandbox.ts";
 import { SeenFiles } from "./seen-files.ts";
 import { type PublishedFile, SafeFiles } from "./safe-files.ts";
+import { type DirectoryLock, inUse, lockDirectory, type LockFile } from "./directory-lock.ts";
 import { OwnedNames } from "./owned-names.ts";
 import { type PublishedState, parseState, STATE, type StateFile, stateFile } from "./state-file.ts";
 import { isPrivateTmp, tmpDirectoryOf } from "./private-tmp.ts";
@@ -49,6 +50,7 @@ export class PublishedDirectory {
   /** Names that the state on disk lists as no longer published. */
   #obsolete: readonly string[] = [];
   #base: string | undefined;
+  #lock: DirectoryLock | undefined;
   #last: PublishedState = { files: [], pending: null, starts: null };
   /** The state on disk is ours, but cannot be understood. */
   #isDamaged = false;
@@ -79,6 +81,17 @@ export class PublishedDirectory {
   /** @param base a directory above, which this process must not make again when it is gone. */
   staysBelow(base: string): void {
     this.#base = base;
+  }
+
+  /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
+  async lock(lockFile: LockFile): Promise<DirectoryLock> {
+    return (this.#lock = await lockDirectory(this.path, lockFile));
+  }
+
+  /** @throws PublishError (73) where somebody has removed the lock, and another process has the directory now. */
+  keep(): void {
+    const other = this.#lock?.keep();
+    if (other !== undefined) throw inUse(this.path, other);
   }
 
   /** Completes or discards a crashed publish. @returns the published set; undefined: nothing of ours. */
@@ -151,6 +164,7 @@ export class PublishedDirectory {
   /** Completes what failed half-way, as the disk shows it. @throws PublishError where it fails again. */
   finish(): void {
     this.#restore();
+    this.keep();
     this.#settle();
   }
 
@@ -190,10 +204,16 @@ export class PublishedDirectory {
    * Removes everything that is ours, for a daemon without systemd.
    *
    * @returns the names that were published, and what could not be removed.
+   * @throws PublishError (73) where another process has the directory now.
    */
   remove(): { readonly names: readonly string[]; readonly problems: readonly string[] } {
-    const problems = [
+    let other: string | undefined;
+    const problems = problemsOf([() => void (other = this.#lock?.keep())]);
+    if (other !== undefined)
+      throw new PublishError(ExitCode.cannotCreate, `output: ${this.path} is in use by ${other}: its files stay`);
+    problems.push(
       ...problemsOf([
+        () => this.#lock?.remove(),
         () => {
           this.#settle();
         },
@@ -201,7 +221,7 @@ export class PublishedDirectory {
           this.#readState();
         },
       ]),
-    ];
+    );
     const names = this.#owned.all;
     problems.push(...this.#removeAll(names));
     // The state stays: it tells the next start that the rest is ours.
@@ -234,6 +254,7 @@ export class PublishedDirectory {
     const commit = () => {
       const decided = pathIn(this.path, COMMIT + directory.slice(-12));
       try {
+        this.keep();
         this.#refuseTaken(files, isDamaged);
         this.#settle();
         attempt("write", this.path, () => {

@@ -5,7 +5,7 @@ import { ExitCode, PublishError } from "../contract/errors.ts";
 import type { EnvFile } from "./env-file.ts";
 import { LinkDirectory } from "../output/links.ts";
 import type { PublishedState, PendingAction, SeenStarts } from "../output/state-file.ts";
-import { type DirectoryLock, lockDirectory, type LockFile } from "../output/directory-lock.ts";
+import type { DirectoryLock, LockFile } from "../output/directory-lock.ts";
 import { PublishedDirectory } from "../output/published-directory.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
 import { removeMade } from "../output/safe-directory.ts";
@@ -127,7 +127,7 @@ export class Publisher {
 
   /** Keeps other daemons out of the directory until this process ends. @throws PublishError (73) that names the other. */
   async lock(lockFile: LockFile): Promise<DirectoryLock> {
-    return (this.#lock = await lockDirectory(this.#directory.path, lockFile));
+    return (this.#lock = await this.#directory.lock(lockFile));
   }
 
   /** Removes all that is ours after a start that published nothing. */
@@ -229,6 +229,7 @@ export class Publisher {
   repair(values: ReadonlyMap<string, Buffer>, whole: boolean, act: boolean): ReadonlyMap<string, Damage> {
     const damaged = new Map<string, Damage>();
     const names = this.#state.files;
+    this.#directory.keep();
     if (this.halfDone || (!whole && this.#directory.looksUntouched(names))) return damaged;
     const published = new Set(names);
     try {
@@ -326,9 +327,8 @@ export class Publisher {
 
   /** For a daemon that systemd did not start: nothing else removes the files. @throws PublishError if some stay. */
   remove(): void {
-    const unlocked = problemsOf([() => this.#lock?.remove()]);
     const { names, problems } = this.#directory.remove();
-    const all = [...unlocked, ...problems, ...(this.#links?.remove(names) ?? [])];
+    const all = [...problems, ...(this.#links?.remove(names) ?? [])];
     if (all.length === 0) all.push(...removeMade(this.#made));
     const [first, ...others] = all;
     if (first !== undefined)

@@ -93,6 +93,110 @@ test("starts despite a dead process's lock, or a link or a fifo in its place", a
   expect((await place.start(place.config(["id"])).exit).stderr).toContain(`cannot make ${lock}`);
 });
 
+const removals = {
+  "its lock file": (output: string) => {
+    fs.rmSync(join(output, ".fetcher-lock"));
+  },
+  "all of fetcher's own files": (output: string) => {
+    for (const name of fs.readdirSync(output).filter((entry) => entry.startsWith(".fetcher-")))
+      fs.rmSync(join(output, name));
+  },
+};
+
+test.each(Object.entries(removals))(
+  "refuses a second daemon, however often, when somebody has removed %s",
+  async (_, remove) => {
+    const place = new Place();
+    place.put({ id: "one" });
+    const first = await place.start(place.config(["id"])).ready();
+    const before = fs.statSync(join(place.output, "id")).ino;
+    remove(place.output);
+    const path = place.writeConfig(place.config(["id"], { config: { reloadOnChange: false } }), "second.json");
+    for (let attempt = 0; attempt < 2; attempt += 1) expect((await place.run(["--config", path])).code).toBe(73);
+    expect(fs.statSync(join(place.output, "id")).ino).toBe(before);
+    place.put({ id: "two" });
+    await first.says(/^published 1/);
+    expect(place.read("id")).toBe("two");
+    // It has its lock file again, with its name.
+    expect((await place.run(["--config", path])).stderr).toMatch(inUse(place, first.pid));
+  },
+);
+
+needs("mount-namespace").test("refuses a second daemon without a lock file in other namespaces, too", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  await place.start(place.config(["id"])).ready();
+  fs.rmSync(join(place.output, ".fetcher-lock"));
+  const path = place.writeConfig(place.config(["id"]), "second.json");
+  const exit = await place.run(["--config", path], { wrapper: ["unshare", "--net", "--pid", "--fork"] });
+  expect([exit.code, exit.stderr]).toEqual([73, expect.stringContaining("is in use by")]);
+  expect(place.read("id")).toBe("one");
+});
+
+needs("node").test("refuses a second daemon without a lock file where flock(1) takes the locks", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const env = withoutLibraries(place);
+  const first = await place.start(place.config(["id"]), { env }).ready();
+  fs.rmSync(join(place.output, ".fetcher-lock"));
+  const path = place.writeConfig(place.config(["id"]), "second.json");
+  expect((await place.run(["--config", path], { env })).stderr).toMatch(inUse(place, first.pid));
+  place.put({ id: "two" });
+  await first.says(/^published 1/);
+  expect((await place.run(["--config", path], { env })).stderr).toMatch(inUse(place, first.pid));
+});
+
+test("an owner that lost its directory to another neither writes nor removes there, until the other has ended", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const first = await place.start(place.config(["id"])).ready();
+  // Else it might make its directory again before the other comes.
+  first.signal("SIGSTOP");
+  fs.rmSync(place.output, { recursive: true });
+  const second = await place.start(place.config(["id"], { config: { reloadOnChange: false } })).ready();
+  first.signal("SIGCONT");
+  const before = fs.statSync(join(place.output, "id")).ino;
+  place.put({ id: "two" });
+  expect((await first.says(/is in use by/)).message).toMatch(inUse(place, second.pid));
+  expect(fs.statSync(join(place.output, "id")).ino).toBe(before);
+  await second.end("SIGKILL");
+  await first.says(/^published 1/);
+  expect(place.read("id")).toBe("two");
+});
+
+test("an owner that lost its directory leaves the other's set at its end", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  const first = await place.start(place.config(["id"])).ready();
+  first.signal("SIGSTOP");
+  fs.rmSync(place.output, { recursive: true });
+  const second = await place.start(place.config(["id"])).ready();
+  first.signal("SIGCONT");
+  const exit = await first.end();
+  expect([exit.code, exit.stderr]).toEqual([
+    73,
+    expect.stringMatching(new RegExp(`is in use by .*${second.pid}.*: its files stay`)),
+  ]);
+  expect(place.read("id")).toBe("one");
+});
+
+test("a reader's lock on the directory, as systemd-tmpfiles takes it, keeps no sidecar out", async () => {
+  const place = new Place();
+  place.put({ id: "one" });
+  fs.mkdirSync(place.output, { recursive: true });
+  const reader = spawn("flock", [place.output, "sh", "-c", "echo held; sleep 1000"], {
+    detached: true,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  try {
+    await once(reader.stdout, "data");
+    await (await place.start(place.config(["id"])).ready()).end("SIGKILL");
+    expect((await (await place.start(place.config(["id"])).ready()).end()).code).toBe(0);
+  } finally {
+    if (reader.pid !== undefined) process.kill(-reader.pid, "SIGKILL");
+  }
+});
+
 test("--once leaves no lock behind", async () => {
   const place = new Place();
   place.put({ id: "one" });
