@@ -33,6 +33,11 @@ let
         "secrets-sidecar: nixpkgs has Bun ${bun.version}, and the executable needs ${oldestBun} or newer: the package runs on Node"
         (lib.versionAtLeast bun.version oldestBun);
 
+  asInUnits = lib.concatStringsSep " " (
+    lib.mapAttrsToList (name: value: "${name}=${value}")
+      (lib.importJSON ./lib/executable.json).environment
+  );
+
   dependencies = stdenv.mkDerivation {
     name = "secrets-sidecar-node-modules-${manifest.version}";
     src = lib.sourceByRegex ../. [
@@ -155,6 +160,10 @@ stdenv.mkDerivation (finalAttrs: {
   installCheckPhase = ''
     runHook preInstallCheck
     $out/bin/fetcher --version
+  ''
+  # An engine that does not know one of these switches ends the program.
+  + lib.optionalString isExecutable ''
+    env ${asInUnits} $out/bin/fetcher --version
   ''
   + lib.optionalString (!isExecutable) ''
     (cd $out/lib/secrets-sidecar && node -e 'require("sd-notify")')

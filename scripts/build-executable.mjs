@@ -49,6 +49,7 @@ try {
   await bundle(work, compileAddon().toString("base64"));
   compile();
   chmodSync(`${work}/fetcher`, 0o755);
+  if (!isForeign) tryAsInUnits(`${work}/fetcher`);
   renameSync(`${work}/fetcher`, `${root}dist/${name}`);
   console.log(`dist/${name}: ${(statSync(`${root}dist/${name}`).size / 1e6).toFixed(1)} MB`);
 } finally {
@@ -130,6 +131,15 @@ function readOnlyData(bytes) {
     if (bytes.toString("latin1", name, name + 8) === ".rodata\0") return [offset, offset + length];
   }
   fail(70, "the runtime has no .rodata");
+}
+
+/** The engine ends the program where it does not know the name of a switch: that must show here, and not on a host. */
+function tryAsInUnits(program) {
+  const lines = readFileSync(`${root}src/units/executable.ts`, "utf8").matchAll(/\["Environment", "(\w+)=(.*)"\]/g);
+  const env = Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
+  if (env.BUN_JSC_useJIT !== "0") fail(70, "src/units/executable.ts: no environment is found in it");
+  const { status, stderr } = spawnSync(program, ["--version"], { env, encoding: "utf8" });
+  if (status !== 0) fail(70, `does not start with the environment of its units (src/units/executable.ts):\n${stderr}`);
 }
 
 /** The package's own install script moves its program; with scripts switched off it stays where it was. */

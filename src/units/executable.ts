@@ -3,7 +3,12 @@ import type { Lines } from "./unit-file.ts";
 
 /** No memory is both written and executed, and the process speaks for itself. examples/systemd/executable.conf says the same. */
 export const executable: Lines = [
+  // An engine that does not know one of these names would not start: the build tries them.
   ["Environment", "BUN_JSC_useJIT=0"],
+  // Little garbage: one thread collects it, seldom, and the program waits for it.
+  ["Environment", "BUN_JSC_numberOfGCMarkers=1"],
+  ["Environment", "BUN_JSC_useConcurrentGC=0"],
+  ["Environment", "BUN_JSC_percentCPUPerMBForEdenTimer=0.00025"],
   ["Environment", "BUN_GC_TIMER_DISABLE=1"],
   // Each wait of the program would wake the allocator's own thread.
   ["Environment", "MIMALLOC_SCAVENGER=0"],

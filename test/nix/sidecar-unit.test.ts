@@ -193,7 +193,7 @@ needs("nix").describe("a rendered sidecar", () => {
         systemd.services.NAME.script = "x";
       }`);
     const quoted = normal(dropIn, "Service").map((line) => line.replace(/^Environment=(.*)/, 'Environment="$1"'));
-    expect(quoted.length).toBe(7);
+    expect(quoted.length).toBe(10);
     const service = (name: string, isExecutable: boolean) => normal(of(isExecutable)[name]?.text ?? "", "Service");
     const sidecar = service("NAME-secrets.service", true);
     // Of two values of one setting the drop-in's is the only one.

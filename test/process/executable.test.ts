@@ -85,6 +85,26 @@ needs("executable").describe("the environment", () => {
   });
 });
 
+needs("executable").describe("the switches of the engine", () => {
+  const run = (env: Readonly<Record<string, string>>) => {
+    const [program] = programCommand();
+    const { status, stdout } = spawnSync(program, ["--version"], { encoding: "utf8", env });
+    return { status, stdout };
+  };
+
+  test("that the units set are known to it", () => {
+    expect(Object.keys(environmentOfExecutable).filter((name) => name.startsWith("BUN_JSC_")).length).toBe(4);
+    const { status, stdout } = run(environmentOfExecutable);
+    expect([status, stdout]).toEqual([0, expect.stringMatching(/^fetcher \d/)]);
+  });
+
+  test("end the program where it does not know one, as the document says", () => {
+    const { status, stdout } = run({ ...environmentOfExecutable, BUN_JSC_noSuchSwitch: "1" });
+    expect(status).not.toBe(0);
+    expect(stdout).not.toMatch(/^fetcher/);
+  });
+});
+
 needs("executable").test("ignores files of the working directory and of the home directory", async () => {
   const place = new Place();
   place.put({ id: "value" });
