@@ -7,6 +7,11 @@ import { readdirSync, readFileSync } from "node:fs";
 
 const running = new Set<ChildProcess>();
 
+/** Advice for those who update the SDK, which would appear in the journal at every start. Before a client is made. */
+export function quietSdk(): void {
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
+}
+
 /** What the SDK calls through promisify(). The process stays in our group, because it may ask at the terminal. */
 export function exec(command: string, done: (error: Error | null, output: { readonly stdout: string }) => void): void {
   const child = execute(command, (error, stdout) => {

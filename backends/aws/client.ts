@@ -5,13 +5,15 @@ import {
   SecretsManagerClient,
   type SecretsManagerClientConfig,
 } from "@aws-sdk/client-secrets-manager";
+import { loadSharedConfigFiles } from "@smithy/core/config";
+import { BackendError } from "../../src/contract/backend.ts";
 import { late, reasonOf, waitFor } from "../../src/contract/bounded-wait.ts";
 import type { Answer } from "./answer.ts";
 import type { Traffic } from "../../src/contract/limits.ts";
-import { endCredentialProcesses } from "../credential-process.ts";
+import { endCredentialProcesses, quietSdk } from "../credential-process.ts";
 import { credentialsOf } from "./credentials.ts";
 import { limitAnswers, MAX_BATCH } from "./handler.ts";
-import type { Settings, Source } from "./source.ts";
+import { type Settings, type Source, variable } from "./source.ts";
 
 /** The service's own limit (BatchGetSecretValue, SecretIdList). */
 export const BATCH_SIZE = 20;
@@ -46,8 +48,7 @@ export interface Client {
 }
 
 export function openClient(settings: Settings, region: string, traffic: Traffic): Client {
-  // Advice for those who update the SDK; it would appear in the journal at every start.
-  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
+  quietSdk();
   const client = new SecretsManagerClient(configuration(settings, region));
   limitAnswers(client.config.requestHandler, traffic);
   return {
@@ -83,17 +84,19 @@ export function openClient(settings: Settings, region: string, traffic: Traffic)
   };
 }
 
-/** The region of the profile in the shared files, for when neither the configuration nor the environment names one. */
+/**
+ * The region of the profile in the shared files, for when neither the configuration nor the environment names one.
+ *
+ * @throws BackendError where the profile is not there: at boot its files may be late.
+ */
 export async function regionOfProfile({ profile }: Settings): Promise<string | undefined> {
-  const client = new SecretsManagerClient(profile === undefined ? {} : { profile });
-  try {
-    return await client.config.region();
-  } catch {
-    // "Region is missing", or a file that cannot be read.
-    return undefined;
-  } finally {
-    client.destroy();
-  }
+  const named = profile ?? variable("AWS_PROFILE");
+  // Without `ignoreCache` the SDK reads a file once per process, and remembers a missing one, too (SDK 3.1169).
+  const { credentialsFile, configFile } = await loadSharedConfigFiles({ ignoreCache: true });
+  const [first, second] = [credentialsFile, configFile].map((file) => file[named ?? "default"]);
+  if (named !== undefined && first === undefined && second === undefined)
+    throw new BackendError("unavailable", `there is no region, and no profile ${JSON.stringify(named)} (yet)`);
+  return first?.["region"] ?? second?.["region"];
 }
 
 /**

@@ -74,8 +74,7 @@ class SecretsManager implements Backend<Source> {
     this.#reopen();
     this.#traffic.begin();
     const isSomewhere = requests.every(({ source }) => regionOf(source.secretId, this.#settings) !== undefined);
-    if (!isSomewhere) this.#profileRegion ??= await regionOfProfile(this.#settings);
-    const { places, outcomes } = this.#places(requests);
+    const { places, outcomes } = this.#places(requests, isSomewhere ? "" : await this.#regionOfProfile());
     const single: Place[] = [];
     for (const ofRegion of groupBy(places, ({ region }) => region)) {
       const current = ofRegion.filter(
@@ -102,16 +101,27 @@ class SecretsManager implements Backend<Source> {
     this.#stale.clear();
   }
 
-  #places(requests: Requests): { places: Place[]; outcomes: Outcomes } {
+  async #regionOfProfile(): Promise<string | BackendError> {
+    try {
+      const region = (this.#profileRegion ??= await regionOfProfile(this.#settings));
+      if (region !== undefined) return region;
+    } catch (error) {
+      if (isBackendError(error)) return error;
+      throw error;
+    }
+    const { profile } = this.#settings;
+    const why = profile === undefined ? "" : `, and none of the profile ${JSON.stringify(profile)}`;
+    return new BackendError("invalid", `there is no region${why}: set config.region`);
+  }
+
+  #places(requests: Requests, otherwise: string | BackendError): { places: Place[]; outcomes: Outcomes } {
     const outcomes = new Outcomes();
     const places = new Map<string, Place>();
     for (const request of requests) {
       const { source } = request;
-      const region = regionOf(source.secretId, this.#settings) ?? this.#profileRegion;
-      if (region === undefined) {
-        const { profile } = this.#settings;
-        const why = profile === undefined ? "" : `, and none of the profile ${JSON.stringify(profile)}`;
-        outcomes.set(request.id, new BackendError("invalid", `there is no region${why}: set config.region`));
+      const region = regionOf(source.secretId, this.#settings) ?? otherwise;
+      if (typeof region !== "string") {
+        outcomes.set(request.id, region);
         continue;
       }
       const key = JSON.stringify([region, source.secretId, source.versionStage, source.versionId]);

@@ -147,7 +147,13 @@ function whole(secretId: string): Source {
 /** The region in an ARN, which wins over the configured one: a secret lives in one region. */
 export function regionOf(secretId: string, settings: Settings): string | undefined {
   const inArn = secretId.startsWith("arn:") ? secretId.split(":")[3] : undefined;
-  return inArn ?? settings.region ?? process.env["AWS_REGION"] ?? process.env["AWS_DEFAULT_REGION"];
+  return inArn ?? settings.region ?? variable("AWS_REGION") ?? variable("AWS_DEFAULT_REGION");
+}
+
+/** @returns undefined for an empty variable, too: an EnvironmentFile= often has some. */
+export function variable(name: string): string | undefined {
+  const value = process.env[name];
+  return value === "" ? undefined : value;
 }
 
 /** For people: `prod/db, key password, stage AWSPREVIOUS`. */

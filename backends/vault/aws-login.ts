@@ -7,7 +7,7 @@ import { fromNodeProviderChain } from "@aws-sdk/credential-providers";
 import { SignatureV4 } from "@smithy/signature-v4";
 import { BackendError } from "../../src/contract/backend.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
-import { endCredentialProcesses } from "../credential-process.ts";
+import { endCredentialProcesses, quietSdk } from "../credential-process.ts";
 import type { Auth } from "./settings.ts";
 
 const BODY = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -17,6 +17,8 @@ export async function awsProof(
   { role, region, serverId, profile }: Extract<Auth, { method: "aws" }>,
   signal: AbortSignal,
 ): Promise<Record<string, unknown>> {
+  // The role of a profile has a client of its own.
+  quietSdk();
   const host = region === undefined ? "sts.amazonaws.com" : `sts.${region}.amazonaws.com`;
   const signer = new SignatureV4({
     // Without `ignoreCache` the SDK reads a file once per process, and remembers a missing one, too (SDK 3.1169).

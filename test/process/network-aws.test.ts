@@ -2,6 +2,7 @@
  * What the AWS backend promises about the network, checked on the program from outside. If these fail, a server that is
  * not AWS gets what a signed request gives away, or a start waits for ever.
  */
+import fs from "node:fs";
 import { createServer } from "node:http";
 import type net from "node:net";
 import { expect, onTestFinished, test } from "vitest";
@@ -34,6 +35,41 @@ test("publishes the value with signed requests", async () => {
   const place = new Place();
   await publishes(place, awsAt(place, standIn.url), awsKeys);
   expect(standIn.calls[0]?.accessKey).toBe(awsKeys.AWS_ACCESS_KEY_ID);
+});
+
+/** A profile in a file of its own, as people have it. */
+function profiles(place: Place, text: string) {
+  fs.mkdirSync(place.path("aws"));
+  fs.writeFileSync(place.path("aws", "config"), text);
+  return { AWS_CONFIG_FILE: place.path("aws", "config"), AWS_EC2_METADATA_DISABLED: "true" };
+}
+
+const keys = `aws_access_key_id = ${awsKeys.AWS_ACCESS_KEY_ID}\naws_secret_access_key = canary-key-5521\n`;
+
+test("logs nothing of the SDK's own where a profile has the region", async () => {
+  const standIn = await startWithValue();
+  const place = new Place();
+  const env = profiles(place, `[profile app]\nregion = eu-central-1\n${keys}`);
+  const daemon = await place.start(awsAt(place, standIn.url, { region: undefined, profile: "app" }), { env }).ready();
+  await daemon.end();
+  expect(daemon.stderr.split("\n").filter((line) => !line.startsWith("{"))).toEqual([""]);
+});
+
+test("logs nothing of the SDK's own where Vault's login assumes the role of a profile", async () => {
+  const place = new Place();
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const roles = "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n";
+  const env = {
+    ...profiles(place, `${roles}[profile base]\n${keys}`),
+    AWS_ENDPOINT_URL_STS: url,
+    AWS_REGION: "eu-central-1",
+  };
+  const auth = { method: "aws", role: "app", profile: "app" };
+  const config = { secretsDir: undefined, url, auth, path: "app" };
+  const daemon = place.start({ ...place.config(["id"], { config }), backend: "vault" }, { env });
+  await daemon.says(/no AWS credentials to log in with/);
+  await daemon.end();
+  expect(daemon.stderr.split("\n").filter((line) => !line.startsWith("{"))).toEqual([""]);
 });
 
 test.each([

@@ -72,6 +72,24 @@ describe("the machine's credentials", () => {
     });
   });
 
+  test("bring a region late, with the files of their profile; an empty variable is none", async () => {
+    for (const name of ["AWS_REGION", "AWS_DEFAULT_REGION"]) vi.stubEnv(name, "");
+    await writeCredentials("other", "other");
+    const { observed, standIn } = await openAws(() => value, { profile: "app", region: undefined });
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: 'there is no region, and no profile "app" (yet)',
+    });
+    await writeFile(credentials.replace(/credentials$/, "config"), "[profile app]\nregion = eu-south-9\n");
+    expect(await observed.outcome("a")).toMatchObject({
+      kind: "unavailable",
+      message: `${standIn.url}: profile "app": there are no credentials (yet)`,
+    });
+    await writeCredentials("app", "app");
+    expect(await text(observed)).toBe("the value");
+    expect(standIn.calls.at(-1)?.region).toBe("eu-south-9");
+  });
+
   test("a missing profile makes the backend wait, and the line names the profile", async () => {
     await writeCredentials("other", "other");
     const { observed, standIn } = await openAws(() => value, { profile: "app" });
