@@ -3,6 +3,7 @@ import { BackendError } from "../../../src/contract/backend.ts";
 import { FatalError } from "../../../src/contract/errors.ts";
 import { firstLoad } from "../../../src/engine/first-load.ts";
 import { HeldValues } from "../../../src/engine/held-values.ts";
+import { FETCH_LIMIT } from "../../../src/engine/store.ts";
 import { Problems } from "../../../src/engine/problems.ts";
 import { configOf } from "../command-line.ts";
 import { FakeClock, FakeStore, missing, recordingLog, refused } from "../fakes.ts";
@@ -275,6 +276,60 @@ test("watches no longer when it ends", async () => {
   store.hint();
   await clock.until(ended, 10);
   expect(signal?.aborted).toBe(true);
+});
+
+describe("the watch of a start", () => {
+  test("is one, begins with the first failure, and none is with an earlier set, which ends the start soon", async () => {
+    const good = load(new FakeStore({ a: "1", b: "2" }));
+    await good.clock.advance(0);
+    expect(good.ended()).toBe(true);
+    const store = new FakeStore({ a: refused, b: "2" });
+    const { clock } = load(store);
+    expect(store.watches).toBe(0);
+    await clock.advance(600);
+    expect(store.watches).toBe(1);
+    const other = new FakeStore({ a: refused, b: "2" });
+    const adopting = load(other, { published: before({ a: "old a", b: "old b" }) });
+    await ended(adopting);
+    expect(other.watches).toBe(0);
+  });
+
+  test.each([
+    ["says why it is over", new BackendError("unavailable", "inotify is used up"), "inotify is used up"],
+    ["is over for no reason that may be said", "a third party's own text", "watching failed"],
+  ])("is none for an operator to mend where it %s: the start asks again anyway", async (_, reason, line) => {
+    const store = new FakeStore({ a: refused, b: "2" });
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what a third party's module may do
+    store.watch = () => Promise.reject(reason);
+    const { clock, log, ended } = load(store);
+    await clock.advance(1);
+    expect([log.at("debug")[0], log.at("warn")]).toEqual([line, ["fake: connection refused; trying again"]]);
+    store.put("a", "1");
+    await clock.until(ended, 31);
+  });
+});
+
+test("gives a request the time that is left until startTimeout, and always some", async () => {
+  const free = new FakeStore({ a: refused, b: "2" });
+  await load(free).clock.advance(60);
+  expect(new Set(free.limits)).toEqual(new Set([FETCH_LIMIT]));
+  const store = new FakeStore({ a: refused, b: "2" });
+  await ended(load(store, { startTimeout: 20 }));
+  expect(store.limits[0]).toBe(20);
+  const left = store.limits.map(Number);
+  expect(left).toEqual([...left].sort((a, b) => b - a));
+  expect(Math.min(...left)).toBe(0.05);
+});
+
+test("keeps a newer value of a secret that is refused later, beside those of an earlier set", async () => {
+  const store = new FakeStore({ a: "new a", b: refused });
+  store.leases.set("a", 1);
+  const { clock, end, texts } = load(store, { published: before({ a: "old a", b: "old b" }) });
+  await clock.advance(0.2);
+  store.put("a", new BackendError("denied", "permission denied"));
+  await clock.advance(1.5);
+  expect(end()).toEqual({ adopted: ["b", "a"] });
+  expect(texts()).toEqual({ a: "new a-1", b: "old b" });
 });
 
 describe("a secret that may still appear", () => {

@@ -155,11 +155,11 @@ describe("the watch of a sidecar", () => {
     const { signal } = stop;
     const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
     signal.addEventListener = (...args: Parameters<typeof add>) => {
-      listeners += 1;
+      if (args[0] === "abort") listeners += 1;
       add(...args);
     };
     signal.removeEventListener = (...args: Parameters<typeof remove>) => {
-      listeners -= 1;
+      if (args[0] === "abort") listeners -= 1;
       remove(...args);
     };
     for (let store = 0; store < 3; store += 1) {
