@@ -20,7 +20,7 @@ export const tested = {
   "src/publish/permissions.ts": "test/unit/publish/{permissions,layout}.test.ts",
   ...engine("held-values", "held-values", "held-values,held-problems,rotation,sidecar,sidecar-leases"),
   ...engine("problems", "problems,held-problems"),
-  ...engine("owed", "owed", "owed,sidecar,sidecar-repair,sidecar-leases"),
+  ...engine("owed", "owed"),
   ...engine("ask-times", "ask-times,owed"),
   ...engine("cycle", "cycle"),
   ...engine("rotation", "rotation-publisher"),

@@ -64,6 +64,13 @@ describe("one question", () => {
     expect(outcomes.get("a")).toMatchObject({ status: "missing", mayAppear: true });
     expect(changes.size).toBe(0);
   });
+
+  test("takes a new secret that is empty as it is: there is nothing better", async () => {
+    const { parts, store } = asking();
+    store.put("c", "");
+    const { changes } = await fetchOnce(parts, ["c"], new AbortController().signal);
+    expect([...changes.keys()]).toEqual(["c"]);
+  });
 });
 
 describe("a question until all is at rest", () => {
@@ -91,6 +98,20 @@ describe("a question until all is at rest", () => {
     begin();
     await clock.advance(1);
     store.put(id, value);
+    await clock.advance(1.5);
+    expect([changes(), store.fetches.length]).toEqual([undefined, 2]);
+    await clock.advance(2);
+    expect([changes(), store.fetches.length]).toEqual([expected, 3]);
+  });
+
+  test.each([
+    ["one of two changes is taken back", { a: "a2", b: "b2" }, { b: "b1" }, "a=a2"],
+    ["one change is taken back, and another comes", { a: "a2", b: "b1" }, { a: "a1", b: "b2" }, "b=b2"],
+  ])("is one more where %s", async (_, secrets, then, expected) => {
+    const { clock, store, begin, changes } = asking({ secrets });
+    begin();
+    await clock.advance(1);
+    for (const [id, value] of Object.entries(then)) store.put(id, value);
     await clock.advance(1.5);
     expect([changes(), store.fetches.length]).toEqual([undefined, 2]);
     await clock.advance(2);

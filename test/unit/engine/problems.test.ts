@@ -72,8 +72,17 @@ describe("problems that differ only in their place are one", () => {
   test("the id, the place that the store names or its beginning, a quoted text, a path", () => {
     expect(causes({ a: "a is bad", b: "b is bad" })).toEqual([["a is bad (and 1 more like it)", "a,b"]]);
     expect(causes({ a: "place/a, key a: bad", b: "place/b, key b: bad" })).toHaveLength(1);
-    const spoken = (id: string) => `the box ${id}, in the cellar`;
-    expect(causes({ a: "the box a: bad", b: "the box b: bad" }, spoken)).toHaveLength(1);
+    const boxes: Readonly<Record<string, string>> = { a: "the red box, in the cellar", b: "the box, upstairs" };
+    const spoken = (id: string) => boxes[id] ?? "";
+    expect(causes({ a: "the red box, in the cellar: bad", b: "the box, upstairs: bad" }, spoken)).toHaveLength(1);
+    expect(causes({ a: "the red box: bad", b: "the box: bad" }, spoken)).toHaveLength(1);
+    expect(causes({ a: "the red box: bad", b: "the chest: bad" }, spoken)).toHaveLength(2);
+    expect(causes({ a: 'no key "one" here', b: 'no key "" here' })).toHaveLength(1);
+    expect(causes({ a: "no s3/key/one: bad", b: "no /etc/x: bad", c: "no secret/: bad", d: "no /: bad" })).toHaveLength(
+      1,
+    );
+    expect(causes({ a: "no s3/key at once: bad", b: "no x/key at last: bad" })).toHaveLength(2);
+    expect(causes({ a: "one:s3/key: bad", b: "two:s3/key: bad" })).toHaveLength(2);
     expect(causes({ a: 'no key "x" here', b: 'no key "y" here', c: 'no key "z" there' })).toEqual([
       ['no key "x" here (and 1 more like it)', "a,b"],
       ['no key "z" there', "c"],
