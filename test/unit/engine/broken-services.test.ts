@@ -11,6 +11,8 @@ interface Options {
   /** Why the last set is not published. */
   readonly unpublished?: string;
   readonly leases?: Readonly<Record<string, number>>;
+  /** Secrets that the store never had. */
+  readonly optional?: readonly string[];
   readonly revives?: (unit: string) => { readonly ok: boolean; readonly detail: string };
 }
 
@@ -38,7 +40,10 @@ function stopped({ broken = [{}], ...options }: Options = {}) {
   const state = { targets, looks: 0 };
   const parts = {
     ...{ store, held, log, clock },
-    config: configOf({ secrets: { a: {}, b: {} }, onChange: { settle: 0.5 } }),
+    config: configOf({
+      secrets: Object.fromEntries(["a", "b", ...(options.optional ?? [])].map((id) => [id, {}])),
+      onChange: { settle: 0.5 },
+    }),
     owed: { obstacleOf: (what: string) => (what === "publish" ? options.unpublished : undefined) },
     targets: {
       broken: () => {
@@ -109,6 +114,12 @@ describe("services that an action broke", () => {
     expect([ended(), store.fetches, log.lines, statuses]).toEqual([true, [], [], []]);
   });
 
+  test("are none at any other stop: nothing is said, and nobody is asked", async () => {
+    const { clock, store, log, statuses, ended } = stopped({ broken: [] });
+    await clock.advance(0);
+    expect([ended(), store.fetches, log.lines, statuses]).toEqual([true, [], [], []]);
+  });
+
   test("that systemd cannot start are named, and the others are started all the same", async () => {
     const broken = [{ unit: "app.service" }, { unit: "db.service" }];
     const revives = (unit: string) => ({ ok: unit === "db.service", detail: "Job failed" });
@@ -137,6 +148,27 @@ describe("meanwhile the store", () => {
     const { clock, store, ended } = stopped({ leases: { a: 600 } });
     await clock.until(ended, LONGEST_HELP + 2);
     expect(new Set(store.fetches.flat())).toEqual(new Set(["b"]));
+  });
+
+  test("is asked for an optional secret that it never had, too", async () => {
+    const { clock, store, revived, ended } = stopped({ optional: ["c"] });
+    await clock.advance(2);
+    expect(store.fetches[0]).toEqual(["a", "b", "c"]);
+    store.put("c", "c1");
+    await clock.until(ended, 3);
+    expect(revived).toEqual(["app.service"]);
+  });
+
+  test("has newer secrets only when they are at rest: half of a pair would break the service again", async () => {
+    const { clock, store, revived, ended } = stopped();
+    await clock.advance(2.5);
+    store.put("a", "a2");
+    await clock.advance(0.9);
+    store.put("b", "b2");
+    await clock.advance(0.5);
+    expect([ended(), revived]).toEqual([false, []]);
+    await clock.until(ended, 1);
+    expect(revived).toEqual(["app.service"]);
   });
 
   test("may be silent, and answer at last", async () => {

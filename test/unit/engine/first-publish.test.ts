@@ -187,6 +187,11 @@ describe("without a process that stays", () => {
   });
 });
 
+test("without a process that stays, a secret that never came is no lease", async () => {
+  const json = { secrets: { a: {}, c: { optional: true } }, resident: false };
+  expect((await first({ now: { a: "a1" }, json })).answer).toBe("published");
+});
+
 test("an empty value is published with a warning, unless it may be empty", async () => {
   const json = { secrets: { a: {}, b: { empty: true }, c: {}, d: { optional: true } } };
   const { log } = await first({ now: { a: "\n", b: "", c: "c1" }, json });

@@ -36,6 +36,16 @@ describe("the list of owed work", () => {
     const { owed } = owing();
     expect(owed.seconds).toBe(Infinity);
     expect(owed.due(undefined)).toBeUndefined();
+    expect([owed.areTemplatesUnread, owed.files, owed.refused, owed.tell()]).toEqual([
+      false,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    // Where nothing waits to be published, a publish of what is held is all.
+    owed.obstruct("publish", "the disk is full");
+    owed.filesPublished();
+    expect(owed.obstacles).toEqual([]);
   });
 
   test("asks a silent store for each secret that it did not answer, with growing pauses", async () => {
@@ -252,7 +262,7 @@ describe("looks", () => {
 
 describe("after another configuration", () => {
   test("what was owed to the files and secrets of the earlier one is owed no longer", () => {
-    const { owed, settle } = owing();
+    const { held, owed, settle } = owing();
     owed.obstruct("publish", "the disk is full");
     owed.obstruct("templates", "line 1: no such secret");
     owed.templatesAre("changed", true);
@@ -263,7 +273,8 @@ describe("after another configuration", () => {
     expect([owed.files, owed.areTemplatesUnread, owed.refused]).toEqual([undefined, false, undefined]);
     // The publish of b still is, and only that.
     expect(owed.obstacles).toEqual(["the disk is full"]);
-    settle({ b: value("b0") }, "unchanged");
+    const outcomes = new Map([["b", value("b0")]]);
+    owed.settle({ outcomes, changes: held.changesIn(outcomes), result: "unchanged" });
     expect(owed.obstacles).toEqual([]);
   });
 
@@ -276,6 +287,8 @@ describe("after another configuration", () => {
     expect(owed.isAdded("c")).toBe(true);
     settle({ c: value("c1") }, "published");
     expect(["c", "d"].map((id) => owed.isAdded(id))).toEqual([false, true]);
+    owed.secretsAre(["a", "b", "d"], new Set(), []);
+    expect(owed.isAdded("d")).toBe(true);
     // It is new again where it comes back, and then not because it was new before.
     owed.secretsAre(["a"], new Set(), []);
     owed.secretsAre(["a", "d"], new Set(), []);
