@@ -57,3 +57,23 @@ for (const [title, answer, secret] of cases)
     // What would be said at the end of the work.
     expect(stderr).not.toMatch(/the answer is not from Vault|"ready/);
   }, 120_000);
+
+/** In hundredths of a second: of a start with 240 values of 120 KiB that repeat this. */
+async function startWith(character: string): Promise<number> {
+  const value = character.repeat(Math.floor((120 * 1024) / Buffer.byteLength(character)));
+  const place = new Place();
+  const names = Array.from({ length: 240 }, (_, at) => `s${at}`);
+  place.put(Object.fromEntries(names.map((name) => [name, value])));
+  const daemon = await place.start(place.config(names), { env: environmentOfExecutable }).ready();
+  return processorTime(daemon.pid);
+}
+
+// It is made in one piece, which a stop must wait for.
+for (const [character, name] of [
+  ["\u{1f600}", "U+1F600"],
+  ["\ufdc0", "U+FDC0, which is beside the noncharacters"],
+  ["'", "a quote"],
+] as const)
+  test(`secrets.env takes large values of ${name} about as fast as letters`, async () => {
+    expect(await startWith(character)).toBeLessThan(4 * (await startWith("a")) + 50);
+  }, 120_000);

@@ -93,6 +93,17 @@ describe("encodeEnvFile", () => {
     expect(message).not.toContain(CANARY);
   });
 
+  test("a value may hold each character but the noncharacters of Unicode, in each plane", () => {
+    const codes = [0xfdcf, 0xfdd0, 0xfdd1, 0xfdee, 0xfdef, 0xfdf0, 0x0fff, 0x2ffd];
+    for (let plane = 0; plane <= 16; plane += 1)
+      codes.push(...[0xfffc, 0xfffd, 0xfffe, 0xffff].map((last) => plane * 0x10000 + last));
+    for (const code of codes) {
+      const isNone = (code >= 0xfdd0 && code <= 0xfdef) || (code & 0xffff) >= 0xfffe;
+      const file = encode(request("a", `é${String.fromCodePoint(code)}z`));
+      expect([code.toString(16), Object.keys(file.names)]).toEqual([code.toString(16), isNone ? [] : ["a"]]);
+    }
+  });
+
   test("has the kernel's limit", () => {
     const start = (bytes: number) => spawnSync("true", { env: { A: "x".repeat(bytes - 2) } }).error;
     expect(start(MAX_VARIABLE_BYTES)).toBeUndefined();
