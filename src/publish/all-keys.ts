@@ -37,7 +37,7 @@ export function filesOfKeys(
       if (why !== undefined || value === undefined) continue;
       taken.add(name);
       files.push({ name, content: value, ...permissions.ofSecret(secret) });
-      variables.push({ id: name, value, env: secret.env === null ? null : undefined, restricted });
+      variables.push({ id: name, value, env: secret.env === null ? null : undefined, restricted, isKey: true });
     }
   }
   return { files, variables, refused };

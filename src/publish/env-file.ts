@@ -16,6 +16,8 @@ export interface EnvRequest {
   readonly env: string | null | undefined;
   /** The secret has its own owner or a strict mode: only an explicit `env` puts it into the file. */
   readonly restricted: boolean;
+  /** It is a key of a secret with `all`, which has no `env` of its own. */
+  readonly isKey?: boolean;
 }
 
 /** The file, and what became of each secret. */
@@ -110,16 +112,18 @@ function derivedNames(requests: readonly EnvRequest[]): Map<string, string[]> {
 }
 
 function derivedProblem(
-  { id, restricted }: EnvRequest,
+  { id, restricted, isKey = false }: EnvRequest,
   name: string,
   explicitOwner: string | undefined,
   sharers: readonly string[],
 ): string | undefined {
-  if (restricted) return "it has an owner or a mode of its own: give it an explicit env";
-  if (isSpecialName(name)) return `the name ${name} has a meaning to shells or other programs: give it an explicit env`;
+  const advice = isKey ? "list that key as a secret of its own, with an env" : "give it an explicit env";
+  if (restricted) return `it has an owner or a mode of its own: ${advice}`;
+  const orPrefix = isKey ? `set another prefix, or ${advice}` : advice;
+  if (isSpecialName(name)) return `the name ${name} has a meaning to shells or other programs: ${orPrefix}`;
   const other = explicitOwner ?? sharers.find((sharer) => sharer !== id);
   if (other === undefined) return undefined;
-  return `its variable ${name} is also that of secret ${JSON.stringify(other)}: give it an explicit env`;
+  return `its variable ${name} is also that of secret ${JSON.stringify(other)}: ${orPrefix}`;
 }
 
 const NEWLINE = 0x0a;

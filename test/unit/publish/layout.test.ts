@@ -95,6 +95,15 @@ describe("a set becomes", () => {
     expect(layout.layOut(bytes({ a: "1" })).files.map(({ name }) => name)).toEqual(["a", "secrets.env"]);
   });
 
+  test("a key that cannot become a variable gets advice for keys: `all` has no env", async () => {
+    const { laidOut } = await layoutOf({ "k-1": {}, whole: { all: true } });
+    const { warnings } = laidOut({ "k-1": "1", whole: '{"PATH":"2","k_1":"3"}' });
+    const key = "list that key as a secret of its own, with an env";
+    expect(warnings.get("PATH")).toMatch(new RegExp(`: set another prefix, or ${key}$`));
+    expect(warnings.get("k_1")).toMatch(new RegExp(`"k-1": set another prefix, or ${key}$`));
+    expect(warnings.get("k-1")).toMatch(/: give it an explicit env$/);
+  });
+
   test("variables: with `env` also of a secret that not everybody may read, never one of the whole of all keys", async () => {
     const secrets = {
       a: { env: "A" },
