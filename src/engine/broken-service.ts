@@ -1,7 +1,8 @@
 /**
  * New secrets must never kill a service. If an action broke it, and nothing else needs its sidecar, systemd stops the
  * sidecar with it, and the right secrets, which may come a second later, would not be published. So a sidecar that is
- * stopped like this looks for newer secrets for a while, and if there are any, asks systemd to start both again.
+ * stopped like this looks for newer secrets for a while, and if there are any, asks systemd to start both again. It
+ * also does that, once, where systemd gave the service up only because of its start limit.
  */
 import type { Clock } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -41,9 +42,14 @@ export async function helpBrokenService(parts: BrokenServiceParts): Promise<void
   log.warn(says);
   status(says);
   const end = clock.monotonic() + LONGEST_HELP * 1e6;
+  let why = "newer secrets are there";
   for (;;) {
     if (broken.length === 0 || broken.some(({ hasJob }) => hasJob)) return;
     if (broken.some(({ hasNewer }) => hasNewer) || (await hasNewer(parts, signal))) break;
+    if (broken.some(({ isLimitOver }) => isLimitOver === true)) {
+      why = "its start limit is over";
+      break;
+    }
     if (clock.monotonic() >= end) {
       log.warn(`${names(broken)} stays failed: no newer secrets came`);
       return;
@@ -51,7 +57,7 @@ export async function helpBrokenService(parts: BrokenServiceParts): Promise<void
     await clock.sleep(LOOK_AGAIN, signal);
     broken = await targets.broken(signal);
   }
-  log.notice(`${names(broken)} failed after the last action: started again, newer secrets are there`);
+  log.notice(`${names(broken)} failed after the last action: started again, ${why}`);
   for (const { unit } of broken) {
     const { ok, detail } = await systemd.reviveBoth(unit, signal);
     if (!ok) log.error(`${unit} cannot be started again: ${detail}`);

@@ -2,7 +2,8 @@
  * Makes one target use what was published: systemd restarts, reloads or signals it, and no pid file is used.
  *
  * Rotations alone never bring a target to its start limit: actions are `minInterval` apart, and the starts that we see
- * (ours and the target's own) stay one below the target's StartLimitBurst= in any StartLimitIntervalSec=.
+ * (ours and the target's own) stay one below the target's StartLimitBurst= in any StartLimitIntervalSec=. An action
+ * counts as many starts as the last one needed.
  */
 import { Alarm } from "../runtime/alarm.ts";
 import { backoff, type Clock, isAborted, type Random } from "../runtime/clock.ts";
@@ -10,6 +11,7 @@ import type { OnChangeConfig } from "../config/config.ts";
 import type { Log } from "../runtime/log.ts";
 import { StartLimit } from "./start-limit.ts";
 import type { JobResult, Systemd, UnitState } from "./systemctl.ts";
+import type { BrokenTarget } from "./targets.ts";
 
 /** Seconds between two looks at a target that is on its way up or down. */
 const LOOK_AGAIN = 0.5;
@@ -265,7 +267,7 @@ export class OneTarget {
   }
 
   /** Asked by a stopping sidecar: systemd stops it when its target fails, because no unit needs it then. */
-  async brokenNow(signal: AbortSignal): Promise<{ readonly hasNewer: boolean; readonly hasJob: boolean } | undefined> {
+  async brokenNow(signal: AbortSignal): Promise<Omit<BrokenTarget, "unit"> | undefined> {
     const now = this.#parts.clock.monotonic();
     if (this.#actedFor === 0 || this.#lastAction === undefined || now - this.#lastAction > 2 * RIGHT_AFTER * 1e6)
       return undefined;
@@ -276,7 +278,9 @@ export class OneTarget {
       state = await this.#parts.systemd.show(this.unit, signal);
     }
     if (state === undefined || !this.#isBroken(state)) return undefined;
-    return { hasNewer: this.#requests > this.#actedFor, hasJob: state.hasJob };
+    this.#starts.note(state);
+    const over = this.#starts.isOver(state) ? { isLimitOver: true } : {};
+    return { hasNewer: this.#requests > this.#actedFor, hasJob: state.hasJob, ...over };
   }
 
   #hasNewSet(state: UnitState): boolean {
@@ -335,6 +339,7 @@ export class OneTarget {
     const [lastAction, actedFor] = [this.#lastAction, this.#actedFor];
     this.#actedFor = revives || before.activeState === "active" ? request : 0;
     if (revives) this.#helped += 1;
+    this.#starts.begins(before);
     // Set before the log says it: a reader of the log may ask at once how the action ended.
     this.#lastAction = clock.monotonic();
     this.#say(`${what} of ${this.unit} is in progress`);

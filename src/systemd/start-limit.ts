@@ -13,6 +13,8 @@ export class StartLimit {
   #starts: readonly number[] = [];
   /** NRestarts= at the last look. */
   #restarts: number | undefined;
+  /** Automatic restarts that the target needed after its last start but one. */
+  #needed = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -36,6 +38,11 @@ export class StartLimit {
     this.#starts = [...both].sort((a, b) => a - b);
   }
 
+  /** One more start follows, after which NRestarts= counts from zero. */
+  begins({ restarts }: UnitState): void {
+    this.#needed = restarts;
+  }
+
   note(state: UnitState): void {
     const time = Math.max(state.leftInactiveAt, state.mainStartedAt);
     if (time > 0) this.remember([time, ...this.#unseenStarts(state, time)]);
@@ -55,15 +62,26 @@ export class StartLimit {
     return Array.from({ length }, (_, index) => latest - index - 1);
   }
 
-  /** Seconds until one more start leaves one in reserve. */
-  untilAllowed({ startLimitBurst, startLimitInterval }: UnitState): number {
+  /**
+   * Seconds until one more start leaves one in reserve, with as many automatic restarts as the last one needed: a
+   * service that crashes twice before it runs takes three.
+   */
+  untilAllowed({ startLimitBurst, startLimitInterval, restarts }: UnitState): number {
     if (startLimitBurst <= 0 || startLimitInterval <= 0) return 0;
     const now = this.#clock.monotonic();
-    const allowed = Math.max(1, startLimitBurst - 1);
+    const allowed = Math.max(1, startLimitBurst - 1 - Math.max(this.#needed, restarts));
     const horizon = (startLimitInterval + MARGIN) * 1e6;
     const recent = this.#starts.filter((time) => now - time < horizon);
     if (recent.length < allowed) return 0;
     const leaves = recent[recent.length - allowed] ?? now;
     return (leaves + horizon - now) / 1e6;
+  }
+
+  /** Whether systemd gave up a failed target at its start limit, so long ago that it would start it again. */
+  isOver({ startLimitBurst, startLimitInterval, restarts, enteredInactiveAt: end }: UnitState): boolean {
+    if (restarts === 0 || startLimitBurst <= 0) return false;
+    const horizon = (startLimitInterval + MARGIN) * 1e6;
+    const counted = this.#starts.filter((time) => time <= end && end - time < horizon);
+    return counted.length >= startLimitBurst && this.#clock.monotonic() - end >= horizon;
   }
 }

@@ -11,6 +11,8 @@ export interface BrokenTarget {
   readonly hasNewer: boolean;
   /** Somebody is already starting it. */
   readonly hasJob: boolean;
+  /** Its crashes brought it to its start limit, which would allow a start again. */
+  readonly isLimitOver?: boolean;
 }
 
 export interface Targets {

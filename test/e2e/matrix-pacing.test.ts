@@ -34,6 +34,49 @@ onEachGuest("pacing", (guest) => {
 
   scenario(
     guest,
+    "keeps a target alive that crashes twice at each start, and is rotated all the time",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "stumbles",
+        program: stumbles,
+        config: { onChange: { settle: 0.5, minInterval: 3 } },
+        // systemd's own start limit.
+        target: { unit: ["StartLimitIntervalSec=10", "StartLimitBurst=5"], service: ["Restart=on-failure"] },
+      });
+      await guest.systemctl("start", pair.target);
+      await pair.untilSaid("runs with one");
+      for (let turn = 1; turn <= 8; turn += 1) {
+        await pair.put("token", `value ${turn}`);
+        // As often as somebody rotates it, whatever has become of the one before.
+        await new Promise((resolve) => setTimeout(resolve, 4000));
+      }
+      await pair.untilSaid("runs with value 8", { timeout: 90 });
+      await expectNeverAtTheLimit(guest, pair);
+    },
+  );
+
+  scenario(
+    guest,
+    "starts a service once more that its own crashes after an action brought to its start limit",
+    async (pairOf) => {
+      const pair = await pairOf({
+        name: "flaps",
+        program: flaps,
+        config: { onChange: { settle: 0.5, minInterval: 3 } },
+        target: { unit: ["StartLimitIntervalSec=10", "StartLimitBurst=5"], service: ["Restart=on-failure"] },
+      });
+      await pair.start();
+      await pair.put("token", "two");
+      await pair.untilState(pair.target, "failed");
+      await pair.untilSaid("start 6 two");
+      await pair.untilState(pair.target, "active");
+      expect(await pair.journal()).toContain("started again, its start limit is over");
+    },
+    { notOnChange: "its sidecar stops with the service, and nobody waits" },
+  );
+
+  scenario(
+    guest,
     "brings a new value to the target within the minute when it allows 3 starts in 60 s",
     async (pairOf) => {
       const pair = await pairOf({
@@ -190,6 +233,23 @@ ExecStop=sh -c 'until test -e /run/stopping-go; do sleep 0.1; done'
     expect(await pair.untilSaid("file=two variable=two")).toHaveLength(2);
   });
 });
+
+/** Two of three starts crash, half a second after systemd has called them active. */
+const stumbles = `n=$(($(cat /var/lib/pairs/stumbles.count 2>/dev/null || echo 0) + 1))
+echo $n >/var/lib/pairs/stumbles.count
+echo "start $n"
+if [ $((n % 3)) -ne 0 ]; then sleep 0.5; exit 1; fi
+echo "runs with $(cat /tmp/token)"
+exec sleep infinity
+`;
+
+/** The second start to the fifth crash. */
+const flaps = `n=$(($(cat /var/lib/pairs/flaps.count 2>/dev/null || echo 0) + 1))
+echo $n >/var/lib/pairs/flaps.count
+echo "start $n $(cat /tmp/token)"
+[ $n -eq 1 ] || [ $n -ge 6 ] || { sleep 0.2; exit 1; }
+exec sleep infinity
+`;
 
 /** So many values within 10 s, each renamed over the one before. */
 async function rotate(guest: Guest, { store }: Pair, times: number): Promise<void> {

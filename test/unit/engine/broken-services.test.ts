@@ -82,6 +82,18 @@ describe("services that an action broke", () => {
     expect([log.at("error"), statuses.length]).toEqual([[], 1]);
   });
 
+  test("are started again without newer secrets where only their start limit is in the way, once it is over", async () => {
+    const { clock, log, revived, state, ended } = stopped();
+    await clock.advance(5);
+    expect([ended(), revived]).toEqual([false, []]);
+    state.targets = state.targets.map((target) => ({ ...target, isLimitOver: true }));
+    await clock.until(ended, 3);
+    expect(revived).toEqual(["app.service"]);
+    expect(log.at("notice")).toEqual([
+      "app.service failed after the last action: started again, its start limit is over",
+    ]);
+  });
+
   test("are started again at once where a newer set is published already", async () => {
     const broken = [{ unit: "app.service" }, { unit: "db.service", hasNewer: true }];
     const { clock, store, revived, ended } = stopped({ broken });

@@ -70,3 +70,40 @@ describe("another start", () => {
     expect(limit.untilAllowed({ ...first, ...settings })).toBeCloseTo(seconds, 6);
   });
 });
+
+describe("a service that crashes before it runs", () => {
+  const settings = { startLimitBurst: 5, startLimitInterval: 10 };
+
+  test("waits until its next start has room for as many automatic restarts as the last one", () => {
+    const { limit, first } = started(2);
+    // Three of five are used, and three more will be: two must leave.
+    expect(limit.untilAllowed({ ...first, ...settings })).toBeCloseTo(9.25, 4);
+    expect(limit.untilAllowed({ ...first, ...settings, restarts: 0 })).toBe(0);
+  });
+
+  test("counts what the start before needed while the newest is not over", () => {
+    const { limit, first } = started(2);
+    limit.begins(first);
+    expect(limit.untilAllowed({ ...first, ...settings, restarts: 0 })).toBeCloseTo(9.25, 4);
+    limit.begins({ ...first, restarts: 0 });
+    expect(limit.untilAllowed({ ...first, ...settings, restarts: 0 })).toBe(0);
+  });
+
+  test("gets all of the limit's room where it needs more than that", async () => {
+    const { clock, limit, first } = started(20);
+    expect(limit.untilAllowed({ ...first, ...settings })).toBeCloseTo(9.25, 4);
+    await clock.advance(9.3);
+    expect(limit.untilAllowed({ ...first, ...settings })).toBe(0);
+  });
+
+  test("is over its limit once the interval has passed since systemd gave it up", async () => {
+    const { clock, limit, first, at } = started(4);
+    const failed = { ...first, ...settings, enteredInactiveAt: at + 0.5e6 };
+    expect(limit.isOver(failed)).toBe(false);
+    await clock.advance(10);
+    expect(limit.isOver(failed)).toBe(true);
+    // It failed with starts left, or without one of systemd's own.
+    expect(limit.isOver({ ...failed, startLimitBurst: 6 })).toBe(false);
+    expect(limit.isOver({ ...failed, restarts: 0 })).toBe(false);
+  });
+});
