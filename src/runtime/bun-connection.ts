@@ -3,6 +3,7 @@
  * (measured).
  */
 import type { Connection, ConnectionEvents, OwnWay, Peer } from "../contract/connection.ts";
+import { type NativeSockets, openNatively } from "./native-connection.ts";
 
 /** What Bun has beside Node's names. */
 interface Bun {
@@ -24,8 +25,12 @@ let abandoned = 0;
  * Bun cannot give up a connection that it is still making: the system does, after two minutes. So as long as there is
  * such a one, the next ones go Node's way.
  */
-export const byBun: OwnWay = (byNode) => (peer, events) =>
-  abandoned > 0 ? byNode(peer, events) : new BunConnection(peer, events);
+export const byBun =
+  (sockets: NativeSockets | undefined): OwnWay =>
+  (byNode) =>
+  (peer, events) =>
+    (sockets && openNatively(sockets, peer, events)) ??
+    (abandoned > 0 ? byNode(peer, events) : new BunConnection(peer, events));
 
 class BunConnection implements Connection {
   readonly #events: ConnectionEvents;

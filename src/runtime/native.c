@@ -1,19 +1,24 @@
 /*
  * What the executable's runtime (Bun) lacks: CLOCK_MONOTONIC, flock(2), prctl(2), and datagram sockets of the Unix kind for
  * sd_notify(3). Also what would cost it much: CLOCK_BOOTTIME and local time, for which it would load the time zones of the
- * whole world, and reading small files, for each of which its threads would be asked five times.
+ * whole world, reading small files, for each of which its threads would be asked five times, and one connection at a time, for
+ * which it would look at all its sockets every second.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <netinet/tcp.h>
 #include <node_api.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -112,6 +117,13 @@ static napi_value hide(napi_env env, napi_callback_info info) {
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   return NULL;
 }
+
+union address {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+  struct sockaddr_un local;
+};
 
 /* Bytes of all files of one call. */
 #define MOST (4 * 1024 * 1024)
@@ -356,21 +368,182 @@ static napi_value read_files(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* The address of a socket; 0: `text` is none. `port` 0: it is the path of a socket of the Unix kind. */
+static socklen_t address_of(const char *text, uint32_t port, union address *to) {
+  if (port == 0) {
+    to->local.sun_family = AF_UNIX;
+    if (strlen(text) >= sizeof to->local.sun_path) return 0;
+    strcpy(to->local.sun_path, text);
+    return sizeof to->local;
+  }
+  if (inet_pton(AF_INET, text, &to->v4.sin_addr) == 1) {
+    to->v4.sin_family = AF_INET;
+    to->v4.sin_port = htons((uint16_t)port);
+    return sizeof to->v4;
+  }
+  if (inet_pton(AF_INET6, text, &to->v6.sin6_addr) != 1) return 0;
+  to->v6.sin6_family = AF_INET6;
+  to->v6.sin6_port = htons((uint16_t)port);
+  return sizeof to->v6;
+}
+
+/*
+ * dial(address, port): a descriptor of a connection; -1 minus that where it is still being made. undefined: not possible, and
+ * another way finds out why.
+ */
+static napi_value dial(napi_env env, napi_callback_info info) {
+  napi_value args[2], result = NULL;
+  size_t count = 2, length = 0;
+  char text[sizeof((struct sockaddr_un *)NULL)->sun_path];
+  uint32_t port = 0;
+  union address to = {0};
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 2 ||
+      napi_get_value_string_utf8(env, args[0], text, sizeof text, &length) != napi_ok || length == sizeof text - 1 ||
+      strlen(text) != length || napi_get_value_uint32(env, args[1], &port) != napi_ok || port > 65535)
+    return NULL;
+  socklen_t size = address_of(text, port, &to);
+  int file = size == 0 ? -1 : socket(to.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (file < 0) return NULL;
+  int yes = 1;
+  if (port != 0) setsockopt(file, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  if (connect(file, &to.any, size) != 0 && errno != EINPROGRESS) {
+    close(file);
+    return NULL;
+  }
+  struct pollfd is_open = {.fd = file, .events = POLLOUT};
+  int is_made = poll(&is_open, 1, 0) == 1 && is_open.revents == POLLOUT;
+  napi_create_int32(env, is_made ? file : -1 - file, &result);
+  return result;
+}
+
+/* tell(file, bytes): how many of them the system has taken; a negative errno. */
+static napi_value tell(napi_env env, napi_callback_info info) {
+  napi_value args[2], result = NULL;
+  size_t count = 2, length = 0;
+  int32_t file = -1;
+  void *bytes = NULL;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 2 ||
+      napi_get_value_int32(env, args[0], &file) != napi_ok ||
+      napi_get_buffer_info(env, args[1], &bytes, &length) != napi_ok)
+    return NULL;
+  ssize_t sent = send(file, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  int64_t told = sent >= 0 ? sent : errno == EAGAIN || errno == EINTR ? 0 : -errno;
+  napi_create_int64(env, told, &result);
+  return result;
+}
+
+/* hang_up(file, mayWait): closes it; with `mayWait`, ends the turns that wait for it. */
+static napi_value hang_up(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  size_t count = 2;
+  int32_t file = -1;
+  bool may_wait = false;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 2 ||
+      napi_get_value_int32(env, args[0], &file) != napi_ok || napi_get_value_bool(env, args[1], &may_wait) != napi_ok)
+    return NULL;
+  if (may_wait) shutdown(file, SHUT_RDWR);
+  else close(file);
+  return NULL;
+}
+
+/* Waits in one of the runtime's threads until a connection can be read, or written. */
+struct turn {
+  napi_async_work work;
+  napi_deferred deferred;
+  int file;
+  bool is_reading;
+  /* 0, or what went wrong. */
+  int error;
+  unsigned char *bytes;
+  size_t length;
+};
+
+/* Bytes of one turn. */
+#define PART (256 * 1024)
+
+static void read_part(struct turn *turn) {
+  int there = 0;
+  ioctl(turn->file, FIONREAD, &there);
+  /* At the end, or where something is wrong, there is nothing, and recv(2) says which. */
+  size_t room = there <= 0 ? 1 : there < PART ? (size_t)there : PART;
+  turn->bytes = malloc(room);
+  if (turn->bytes == NULL) {
+    turn->error = ENOMEM;
+    return;
+  }
+  ssize_t got;
+  do
+    got = recv(turn->file, turn->bytes, room, MSG_DONTWAIT);
+  while (got < 0 && errno == EINTR);
+  if (got < 0) turn->error = errno;
+  else turn->length = (size_t)got;
+}
+
+static void wait_in_thread(napi_env env, void *data) {
+  (void)env;
+  struct turn *turn = data;
+  struct pollfd wanted = {.fd = turn->file, .events = turn->is_reading ? POLLIN : POLLOUT};
+  int status;
+  do
+    status = poll(&wanted, 1, -1);
+  while (status < 0 && errno == EINTR);
+  socklen_t size = sizeof turn->error;
+  if (status < 0) turn->error = errno;
+  else if (turn->is_reading) read_part(turn);
+  else if (getsockopt(turn->file, SOL_SOCKET, SO_ERROR, &turn->error, &size) != 0) turn->error = errno;
+}
+
+static void turn_done(napi_env env, napi_status status, void *data) {
+  struct turn *turn = data;
+  napi_value answer = NULL;
+  if (status != napi_ok) turn->error = ECANCELED;
+  if (turn->is_reading && turn->error == 0 &&
+      napi_create_buffer_copy(env, turn->length, turn->bytes, NULL, &answer) != napi_ok) {
+    answer = NULL;
+    turn->error = ENOMEM;
+  }
+  if (answer == NULL) napi_create_int32(env, turn->error, &answer);
+  napi_resolve_deferred(env, turn->deferred, answer);
+  napi_delete_async_work(env, turn->work);
+  if (turn->bytes != NULL) explicit_bzero(turn->bytes, turn->length);
+  free(turn->bytes);
+  free(turn);
+}
+
+/*
+ * turn(file, isReading): a promise of the bytes that have come, none at their end; or of 0 once the connection can be written;
+ * or of an errno. The file may be closed only after it. undefined: there is no memory.
+ */
+static napi_value take_turn(napi_env env, napi_callback_info info) {
+  napi_value args[2], promise = NULL, name;
+  size_t count = 2;
+  struct turn *turn = calloc(1, sizeof *turn);
+  if (turn == NULL) return NULL;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) == napi_ok && count == 2 &&
+      napi_get_value_int32(env, args[0], &turn->file) == napi_ok &&
+      napi_get_value_bool(env, args[1], &turn->is_reading) == napi_ok &&
+      napi_create_promise(env, &turn->deferred, &promise) == napi_ok &&
+      napi_create_string_utf8(env, "turn", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_create_async_work(env, NULL, name, wait_in_thread, turn_done, turn, &turn->work) == napi_ok) {
+    if (napi_queue_async_work(env, turn->work) == napi_ok) return promise;
+    napi_delete_async_work(env, turn->work);
+  }
+  free(turn);
+  return NULL;
+}
+
 NAPI_MODULE_INIT() {
+  static const struct {
+    const char *name;
+    napi_callback call;
+  } functions[] = {
+      {"monotonic", monotonic}, {"uptime", uptime}, {"east", east}, {"send", send_datagram}, {"lock", lock_file},
+      {"hide", hide},           {"read", read_files}, {"dial", dial}, {"tell", tell},          {"hangUp", hang_up},
+      {"turn", take_turn},
+  };
   napi_value function;
-  if (napi_create_function(env, "monotonic", NAPI_AUTO_LENGTH, monotonic, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "monotonic", function);
-  if (napi_create_function(env, "uptime", NAPI_AUTO_LENGTH, uptime, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "uptime", function);
-  if (napi_create_function(env, "east", NAPI_AUTO_LENGTH, east, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "east", function);
-  if (napi_create_function(env, "send", NAPI_AUTO_LENGTH, send_datagram, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "send", function);
-  if (napi_create_function(env, "lock", NAPI_AUTO_LENGTH, lock_file, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "lock", function);
-  if (napi_create_function(env, "hide", NAPI_AUTO_LENGTH, hide, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "hide", function);
-  if (napi_create_function(env, "read", NAPI_AUTO_LENGTH, read_files, NULL, &function) == napi_ok)
-    napi_set_named_property(env, exports, "read", function);
+  for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)
+    if (napi_create_function(env, functions[at].name, NAPI_AUTO_LENGTH, functions[at].call, NULL, &function) == napi_ok)
+      napi_set_named_property(env, exports, functions[at].name, function);
   return exports;
 }

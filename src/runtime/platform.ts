@@ -20,6 +20,7 @@ import { takeUptimeFrom } from "../contract/uptime.ts";
 import { readInOneGoBy } from "../contract/whole-files.ts";
 import { runLibrary } from "./native-library.ts";
 import { encoded } from "../contract/text.ts";
+import type { NativeSockets } from "./native-connection.ts";
 import { inOneGo, type NativeRead, wholeBy } from "./whole-files.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
@@ -36,7 +37,7 @@ const ownPath = process.execPath;
 /** Hands one message of sd_notify(3) to systemd. What cannot be sent is lost. */
 export type SendState = (state: string) => void;
 
-interface Native {
+interface Native extends NativeSockets {
   monotonic(): number;
   uptime(): number;
   east(seconds: number): number | undefined;
@@ -207,7 +208,7 @@ export function prepareConnections(): void {
   // more, a library's too.
   delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
   if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "") {
-    openConnectionsBy(async () => (await import("./bun-connection.ts")).byBun);
+    openConnectionsBy(async () => (await import("./bun-connection.ts")).byBun(loadNative()));
     takeUptimeFrom(() => loadNative()?.uptime());
   }
 }

@@ -4,6 +4,7 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import * as net from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { environmentOfExecutable, programCommand } from "../program.ts";
@@ -142,6 +143,7 @@ needs("executable").test(
 describe("a third party's module", () => {
   const source = (types: boolean) => `import { greeting } from "a-package";
 import * as fs from "node:fs";
+import * as net from "node:net";
 ${types ? "interface Request { readonly id: string }" : ""}
 export default {
   name: "mine",
@@ -281,6 +283,35 @@ needs("executable").test(
     expect(anonymousMemory(daemon.pid)).toBeLessThan(8.4);
   },
 );
+
+needs("executable").test("ends a connection in order, which Bun's sockets do not", async () => {
+  const ends: string[] = [];
+  const body = JSON.stringify({ data: { data: { id: "value" }, metadata: { version: 1 } } });
+  const server = net.createServer((socket) => {
+    socket.on("data", () => {
+      socket.write(
+        `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+      );
+    });
+    socket.on("end", () => ends.push("end"));
+    socket.on("error", ({ message }) => ends.push(message));
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  onTestFinished(() => {
+    server.close();
+  });
+  const { port } = server.address() as net.AddressInfo;
+  const place = new Place();
+  fs.writeFileSync(place.path("token"), "token", { mode: 0o600 });
+  const config = {
+    ...{ url: `http://127.0.0.1:${port}`, tokenPath: place.path("token"), path: "app", mount: "secret", kvVersion: 2 },
+    secretsDir: undefined,
+  };
+  const daemon = await place.start(place.config(["id"], { backend: "vault", config })).ready();
+  await eventually("the ends", () => ends.length >= 2);
+  await daemon.end();
+  expect(new Set(ends)).toEqual(new Set(["end"]));
+});
 
 test("uses CLOCK_MONOTONIC, whatever clock the runtime uses, because it compares with systemd's times", async () => {
   const place = new Place();
