@@ -265,6 +265,17 @@ export class Sidecar {
 
   async #round(rung: ReadonlySet<Reason>, stop: AbortSignal): Promise<void> {
     const request = await this.#requestOf(rung, stop);
+    try {
+      await this.#answer(request, stop);
+    } catch (error) {
+      // The next round answers what this one could not.
+      if (request !== undefined) this.#alarm.ring(request);
+      throw error;
+    }
+    this.#parts.idle();
+  }
+
+  async #answer(request: Request | undefined, stop: AbortSignal): Promise<void> {
     this.#look(this.#owed.looks());
     if (request === "reload") await this.#reload(stop);
     else {
@@ -272,18 +283,22 @@ export class Sidecar {
       if (ids !== undefined && !isAborted(stop)) await this.#cycle.run(ids, request, stop);
       if (ids !== undefined) this.#afterCycle(stop);
     }
-    this.#parts.idle();
   }
 
   async #reload(stop: AbortSignal): Promise<void> {
     const waiting = this.#takeover.begin();
-    const isTaken = await this.#takeover.read(waiting, stop);
-    if (isTaken) this.#follow(stop);
-    if (isAborted(stop)) return;
-    const round = await this.#cycle.run(this.#owed.due("reload") ?? [], "reload", stop, isTaken);
-    this.#parts.publisher.maintain();
-    this.#afterCycle(stop);
-    this.#takeover.end(waiting, round);
+    try {
+      const isTaken = await this.#takeover.read(waiting, stop);
+      if (isTaken) this.#follow(stop);
+      if (isAborted(stop)) return;
+      const round = await this.#cycle.run(this.#owed.due("reload") ?? [], "reload", stop, isTaken);
+      this.#parts.publisher.maintain();
+      this.#afterCycle(stop);
+      this.#takeover.end(waiting, round);
+    } catch (error) {
+      this.#takeover.beginAgain(waiting);
+      throw error;
+    }
   }
 
   #afterCycle(stop: AbortSignal): void {

@@ -55,6 +55,11 @@ export class Takeover {
     return waiting;
   }
 
+  /** The next reload answers these too: the one that began with them could not. */
+  beginAgain(waiting: readonly ReloadRequest[]): void {
+    this.#waiting.unshift(...waiting);
+  }
+
   /**
    * Reads the configuration again. It reports whatever is wrong with it, and changes nothing then.
    *

@@ -28,6 +28,36 @@ test("reports a failed system call of a round once, and publishes in the next ro
   expect(end()).toBe("runs");
 });
 
+test("a reload whose round fails is not lost: the next round does it", async () => {
+  const { clock, store, sidecar, file, log } = await startSidecar({ config: { config: { reloadOnChange: false } } });
+  const { before } = store;
+  store.before = () => {
+    store.before = before;
+    return refused();
+  };
+  store.put("a", "a2");
+  sidecar.reload();
+  await clock.advance(1);
+  expect(log.at("error")).toHaveLength(1);
+  expect(file("a")).toBe("a1");
+  await clock.advance(10);
+  expect(file("a")).toBe("a2");
+});
+
+test("answers who asked for a reload whose round fails, once the next round has done it", async () => {
+  const { clock, publisher, ask } = await startSidecar();
+  const maintain = publisher.maintain.bind(publisher);
+  publisher.maintain = () => {
+    publisher.maintain = maintain;
+    refused();
+  };
+  const answer = ask();
+  await clock.advance(1);
+  expect(answer()).toBeUndefined();
+  await clock.advance(10);
+  expect(answer()).toMatchObject({ exitCode: 0 });
+});
+
 test("ends on a bug, and does not take it for a failed call", async () => {
   const idle = () => {
     throw new TypeError("bug");
