@@ -129,7 +129,30 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
   }
 }
 
-const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
+type Words = Readonly<Record<string, readonly [BackendErrorKind, string]>>;
+
+const refusedClient = ["denied", "the server refuses the client certificate"] as const;
+/** Alerts of TLS about our certificate: OpenSSL's older name of each begins with SSLV3, the newer with SSL_TLS. */
+const ofClient: Words = {
+  BAD_CERTIFICATE: refusedClient,
+  CERTIFICATE_UNKNOWN: refusedClient,
+  CERTIFICATE_REVOKED: refusedClient,
+  UNSUPPORTED_CERTIFICATE: refusedClient,
+  // Its file may be renewed.
+  CERTIFICATE_EXPIRED: ["unavailable", "the client certificate has expired (or a clock is wrong)"],
+  // All that TLS 1.2 says where the certificate is missing.
+  HANDSHAKE_FAILURE: [
+    "unavailable",
+    "the server breaks off the TLS handshake: does it want a client certificate (tls.certFile)?",
+  ],
+};
+const alerts: Words = Object.fromEntries(
+  Object.entries(ofClient).flatMap(([alert, known]) =>
+    ["SSLV3", "SSL_TLS"].map((name) => [`ERR_SSL_${name}_ALERT_${alert}`, known] as const),
+  ),
+);
+
+const words: Words = {
   ECONNREFUSED: ["unavailable", "connection refused"],
   ECONNRESET: ["unavailable", "connection reset"],
   EPIPE: ["unavailable", "connection reset"],
@@ -172,9 +195,8 @@ const words: Readonly<Record<string, readonly [BackendErrorKind, string]>> = {
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
   // The same, as BoringSSL names it, and most of the others below.
   ERR_SSL_TLSV1_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
-  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
-  ERR_SSL_SSL_TLS_ALERT_BAD_CERTIFICATE: ["denied", "the server refuses the client certificate"],
-  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: ["denied", "the server refuses the client certificate"],
+  ...alerts,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: refusedClient,
 };
 
 /** A failed connection. The error gives only its code: messages quote what the peer sent. */

@@ -36,8 +36,8 @@ export class TlsFiles {
     };
     const context: SecureContextOptions = {};
     if (authorities.length > 0) context.ca = this.#authorities(authorities, read);
-    if (certFile !== undefined) context.cert = read(certFile);
-    if (keyFile !== undefined) context.key = read(keyFile);
+    if (certFile !== undefined) context.cert = certificateIn(certFile, read(certFile));
+    if (keyFile !== undefined) context.key = keyIn(keyFile, read(keyFile));
     check(context);
     this.#identity = identity;
     return context;
@@ -54,11 +54,41 @@ export class TlsFiles {
     const certificates = [...texts].filter(([, text]) => CERTIFICATE.test(text));
     if (caFile !== undefined && !CERTIFICATE.test(texts.get(caFile) ?? "")) throw noCertificate(caFile);
     if (certificates.length === 0) throw noCertificate(caDirectory);
+    for (const [path, text] of certificates) refuseCut(path, text);
     return certificates.map(([, text]) => text);
   }
 }
 
 const CERTIFICATE = /^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/m;
+
+/** @throws BackendError */
+function certificateIn(path: string, bytes: Buffer): Buffer {
+  const text = pem(bytes);
+  if (!CERTIFICATE.test(text)) throw noCertificate(path);
+  refuseCut(path, text);
+  return bytes;
+}
+
+/** @throws BackendError */
+function keyIn(path: string, bytes: Buffer): Buffer {
+  const text = pem(bytes);
+  if (/^-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text))
+    throw new BackendError(
+      "invalid",
+      `the key in ${printable(path)} has a passphrase, which nobody can type here (openssl pkey removes it)`,
+    );
+  if (!/^-----BEGIN [A-Z ]*PRIVATE KEY-----/m.test(text))
+    throw new BackendError("invalid", `no private key in PEM form in ${printable(path)}`, undefined, WRITTEN_WITHIN);
+  refuseCut(path, text);
+  return bytes;
+}
+
+/** OpenSSL silently leaves out an authority whose end is missing. @throws BackendError */
+function refuseCut(path: string, text: string): void {
+  const count = (word: string) => text.split(`-----${word} `).length;
+  if (count("BEGIN") === count("END")) return;
+  throw new BackendError("invalid", `${printable(path)} ends in the middle (of a copy?)`, undefined, WRITTEN_WITHIN);
+}
 
 function noCertificate(path: string): BackendError {
   const message = `no certificate in PEM form in ${printable(path)} (openssl x509 -inform der converts from DER)`;

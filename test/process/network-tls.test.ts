@@ -2,6 +2,7 @@
  * What the Vault backend promises about TLS, checked on the program from outside. If these fail, a man in the middle
  * gets the token, or the right server gets no request.
  */
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { beforeAll, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
@@ -22,6 +23,11 @@ import {
   value,
   vaultAt,
 } from "./network.ts";
+
+function encrypt(key: string, more: readonly string[]): void {
+  execFileSync("openssl", ["pkey", "-in", key, "-aes256", "-passout", "pass:canary", "-out", `${key}.new`, ...more]);
+  fs.renameSync(`${key}.new`, key);
+}
 
 needs("openssl").describe("Vault over TLS", () => {
   let certificates: Certificates;
@@ -160,6 +166,83 @@ needs("openssl").describe("Vault over TLS", () => {
       vaultAt(place, url, { tls: { ...tls, certFile: pem("client"), keyFile: pem("client-key") } }),
     );
     await refuses(without, vaultAt(without, url, { tls }), "the server wants a client certificate");
+  });
+
+  test("asks for a client certificate where a server of TLS 1.2 only breaks off", async () => {
+    const standIn = await standInWithValue();
+    const ca = fs.readFileSync(pem("ours"));
+    const mutual = { requestCert: true, rejectUnauthorized: true, ca, maxVersion: "TLSv1.2" };
+    const url = `https://localhost:${await secured("good", standIn, mutual)}`;
+    const place = new Place();
+    const config = vaultAt(place, url, { tls: { caFile: pem("ours") } });
+    await refuses(place, config, "does it want a client certificate (tls.certFile)?");
+  });
+
+  const half = (text: string) => text.slice(0, text.length / 2);
+  test.each<[string, string, (tls: Record<"caFile" | "certFile" | "keyFile", string>) => void, string]>([
+    [
+      "an authority cut off",
+      "caFile",
+      ({ caFile }) => {
+        fs.writeFileSync(caFile, half(fs.readFileSync(caFile, "utf8")));
+      },
+      "ends in the middle",
+    ],
+    [
+      "a certificate cut off",
+      "certFile",
+      ({ certFile }) => {
+        fs.writeFileSync(certFile, half(fs.readFileSync(certFile, "utf8")));
+      },
+      "ends in the middle",
+    ],
+    [
+      "the key as the certificate",
+      "certFile",
+      ({ certFile, keyFile }) => {
+        fs.copyFileSync(keyFile, certFile);
+      },
+      "no certificate in PEM form in",
+    ],
+    [
+      "the certificate as the key",
+      "keyFile",
+      ({ certFile, keyFile }) => {
+        fs.copyFileSync(certFile, keyFile);
+      },
+      "no private key in PEM form in",
+    ],
+    [
+      "a key with a passphrase",
+      "keyFile",
+      ({ keyFile }) => {
+        encrypt(keyFile, []);
+      },
+      "has a passphrase, which nobody can type here",
+    ],
+    [
+      "a key with a passphrase in the older form",
+      "keyFile",
+      ({ keyFile }) => {
+        encrypt(keyFile, ["-traditional"]);
+      },
+      "has a passphrase, which nobody can type here",
+    ],
+  ])("names the file of %s", async (_, file, spoil, says) => {
+    const standIn = await standInWithValue();
+    const place = new Place();
+    const tls = { caFile: place.path("ca.pem"), certFile: place.path("cert.pem"), keyFile: place.path("key.pem") };
+    for (const [path, name] of [
+      [tls.caFile, "ours"],
+      [tls.certFile, "client"],
+      [tls.keyFile, "client-key"],
+    ] as const)
+      fs.copyFileSync(pem(name), path);
+    spoil(tls);
+    const url = `https://localhost:${await secured("good", standIn)}`;
+    const log = await refuses(place, vaultAt(place, url, { tls }), says);
+    expect(log).toContain(tls[file as keyof typeof tls]);
+    expect(standIn.asked).toEqual([]);
   });
 
   test("waits while the client certificate and its key do not match", async () => {

@@ -206,7 +206,7 @@ onEachServer("TLS to a real server", [], (product) => {
       kind: "invalid",
       // It may be being written.
       mayHealFor: 10,
-      message: expect.stringContaining("the files of `tls` are no certificates and key in PEM form") as string,
+      message: expect.stringContaining(`no certificate in PEM form in ${certFile}`) as string,
     });
   });
 
