@@ -100,7 +100,7 @@ describe("the list of owed work", () => {
   test("is empty after verify refused a set, until something is published", () => {
     const { owed } = owing();
     owed.refuse("one");
-    expect([owed.isRefused("one"), owed.isRefused("two")]).toEqual([true, false]);
+    expect([owed.isRefused("one"), owed.isRefused("two"), owed.refused]).toEqual([true, false, "one"]);
     owed.published();
     expect(owed.isRefused("one")).toBe(false);
   });
@@ -386,6 +386,26 @@ describe("a publish", () => {
     expect([owed.files, owed.obstacles, owed.isRefused("one")]).toEqual([undefined, ["verify exited with 1"], true]);
     owed.published();
     expect([owed.obstacles, owed.refused]).toEqual([[], undefined]);
+  });
+
+  test("of all that is held settles what was owed to the files", () => {
+    const { owed } = owing();
+    owed.settingsMayDiffer();
+    owed.obstruct("publish", "the disk is full");
+    owed.settle({ outcomes: new Map(), changes: new Map(), result: new Set() });
+    expect([owed.files, owed.obstacles]).toEqual([undefined, []]);
+  });
+
+  test("that is half done waits a moment even the first time, and as long as after any other failure then", async () => {
+    const { clock, owed, settle } = owing();
+    const half = owing().owed;
+    half.publishSoon();
+    settle({}, "failed");
+    expect(half.seconds).toBe(owed.seconds);
+    await clock.advance(owed.seconds);
+    settle({}, "failed");
+    half.publishSoon();
+    expect(half.seconds).toBe(owed.seconds);
   });
 
   test("that is refused, or fails, leaves all owed", () => {
