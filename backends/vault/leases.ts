@@ -139,6 +139,8 @@ export class Leases {
   /**
    * Nobody tells us when a lease or its token is revoked, so we ask. Where the server cannot say, the lease counts as
    * alive: its renewal will show.
+   *
+   * @throws BackendError where its token has died, and there is no other.
    */
   async #isKnown(lease: Lease, signal: AbortSignal): Promise<boolean> {
     const { token, found } = lease;
@@ -160,12 +162,16 @@ export class Leases {
       const isRefused = isDead || (error instanceof Refused && error.status === 403);
       if (isGone || (isRefused && couldLook) || (isDead && wasGood)) {
         this.#context.log("notice", `the server does not know a lease of ${found.where} any more: replacing it`);
+        // It stays gone while it cannot be replaced.
+        lease.endsAt = now;
         return false;
       }
       if (isRefused) {
         this.#blind = token;
         this.#context.log("debug", `${path} is refused: a revoked lease shows only when it is renewed`);
       }
+      // Its token has died, and the login does not give another, which is no outage that a lease outlives.
+      if (token.isRefused && wasGood && !isRefused && error instanceof BackendError) throw error;
       return true;
     }
   }

@@ -150,6 +150,7 @@ export class Session {
     const { method } = this.#auth;
     if ((await this.current(signal)) !== refused) return await this.#resend(call);
     const isGood = await this.#isGood(refused, signal);
+    refused.isRefused = !isGood;
     if (method === "none") {
       if (isGood) throw refusal;
       // An agent passes requests on before it has logged in. If its token lacks the default policy, this looks the

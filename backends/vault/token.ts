@@ -14,6 +14,8 @@ export interface Token {
   ttl: number;
   /** Paths that it may use, as requests have shown. */
   readonly worked: Set<string>;
+  /** The server refused it, even when it asked about itself. */
+  isRefused: boolean;
 }
 
 export function tokenOf(grant: Grant, now: number): Token {
@@ -28,5 +30,6 @@ export function tokenOf(grant: Grant, now: number): Token {
 
 /** A token that we know nothing about. */
 export function unknownToken(text: string | undefined, now: number): Token {
-  return { text, since: now, endsAt: Infinity, uses: Infinity, renewable: false, ttl: 0, worked: new Set() };
+  const unknown = { endsAt: Infinity, uses: Infinity, renewable: false, ttl: 0, worked: new Set<string>() };
+  return { text, since: now, ...unknown, isRefused: false };
 }

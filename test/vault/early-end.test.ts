@@ -142,6 +142,48 @@ onEachServer("what ends before its time", ["postgresql"], (product) => {
     expect(asked("/auth/approle/login")).toBeLessThan(3);
   });
 
+  /** What it says about the secrets at each visit of so many seconds, by the sidecar's own pace. */
+  async function outages(vault: Observed, seconds: number) {
+    const said: (string | undefined)[] = [];
+    for (const end = now + seconds; now <= end; now += 10) said.push((await vault.outage("user", "password"))?.message);
+    return said;
+  }
+
+  test("a revoked lease that cannot be replaced stays a failure until it can, and is reported gone once", async () => {
+    const vault = await open(await tokenFile(server.rootToken));
+    await visit(vault, HOUR / 8);
+    const settings = (await server.read(`database/roles/${role}`)).body["data"] as object;
+    await server.call("DELETE", `database/roles/${role}`);
+    await server.write(`sys/leases/revoke-prefix/database/creds/${role}`);
+    const said = await outages(vault, 600);
+    const first = said.findIndex((message) => message !== undefined);
+    expect(first).toBeGreaterThan(-1);
+    expect(said.slice(first)).not.toContain(undefined);
+    expect(vault.said.filter((line) => line.includes("does not know a lease"))).toHaveLength(1);
+    await server.write(`database/roles/${role}`, settings);
+    const pair = await pairOf(vault);
+    expect(postgres.letsIn(pair.user, pair.password)).toBe(true);
+  });
+
+  test("a login whose mount is gone is reported within three minutes, and comes back with the mount", async () => {
+    const auth = `gone-${randomBytes(4).toString("hex")}`;
+    const enable = async () => {
+      await server.write(`sys/auth/${auth}`, { type: "approle" });
+      const settings = { token_policies: ["creds"], bind_secret_id: false, token_bound_cidrs: "127.0.0.0/8" };
+      await server.write(`auth/${auth}/role/app`, settings);
+      await server.write(`auth/${auth}/role/app/role-id`, { role_id: "app-role-id" });
+    };
+    await enable();
+    const vault = await open({ auth: { method: "approle", mount: auth, roleId: "app-role-id" } });
+    await visit(vault, HOUR / 8);
+    await server.call("DELETE", `sys/auth/${auth}`);
+    const said = await outages(vault, 180);
+    expect(said.at(-1)).toContain(`auth/${auth}/login`);
+    await enable();
+    const pair = await visit(vault, 180);
+    expect(postgres.letsIn(pair.user, pair.password)).toBe(true);
+  });
+
   test("does not give up a lease during an outage", async () => {
     const vault = await open(await tokenFile(server.rootToken));
     const first = await pairOf(vault);
