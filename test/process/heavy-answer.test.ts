@@ -76,3 +76,24 @@ for (const [character, name] of [
   test(`secrets.env takes large values of ${name} about as fast as letters`, async () => {
     expect(await startWith(character)).toBeLessThan(4 * (await startWith("a")) + 50);
   }, 120_000);
+
+/** In hundredths of a second: of a start whose template names 60 values like certificates so. */
+async function startOfTemplate(tagOf: (name: string) => string): Promise<number> {
+  const value = `${"A".repeat(64)}\n`.repeat(1800);
+  const place = new Place();
+  const names = Array.from({ length: 60 }, (_, at) => `s${at}`);
+  place.put(Object.fromEntries(names.map((name) => [name, value])));
+  const template = place.path("template");
+  fs.writeFileSync(template, names.map(tagOf).join("\n"));
+  const secrets = Object.fromEntries(names.map((name) => [name, { env: null }]));
+  const config = place.config(secrets, { templates: { t: { template } } });
+  const daemon = await place.start(config, { env: environmentOfExecutable }).ready();
+  return processorTime(daemon.pid);
+}
+
+// The others refuse line ends.
+for (const filter of ["json", "sh", "url", "dotenv"] as const)
+  test(`a template takes large values through the filter ${filter} about as fast as without`, async () => {
+    const plain = await startOfTemplate((name) => `{{${name}}}`);
+    expect(await startOfTemplate((name) => `{{${name} | ${filter}}}`)).toBeLessThan(4 * plain + 100);
+  }, 120_000);
