@@ -65,6 +65,13 @@ describe("a store that answers", () => {
     expect(store.fetches).toEqual([["a", "b"]]);
   });
 
+  test("gives an empty value at the first start of all, when there is nothing better", async () => {
+    const { clock, texts, end } = load(new FakeStore({ a: "", b: "2" }));
+    await clock.advance(0);
+    expect(end()).toEqual({ adopted: [] });
+    expect(texts()).toEqual({ a: "", b: "2" });
+  });
+
   test.each([
     ["missing", missing("b"), '66 fake: secret "b": no b here'],
     ["refused", new BackendError("denied", "permission denied"), '77 fake: secret "b": permission denied'],
