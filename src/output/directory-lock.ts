@@ -88,20 +88,20 @@ class Lock implements DirectoryLock {
   /** @returns who has the directory; undefined: this process has it now. */
   take(): string | undefined {
     for (;;) {
-      const fd = open(this.#path);
-      const answer = this.#lock(fd);
-      const isFree = answer !== TAKEN && this.#takeFolder(fd);
-      const other = isFree ? undefined : answer === TAKEN ? noteIn(fd) : lockerOf(this.#directory);
-      // A holder that ended just now has removed the file: others would lock another one.
-      if (isFree && isAt(this.#path, heldOf(fd))) {
-        if (this.#file !== undefined) fs.closeSync(this.#file.fd);
-        this.#file = heldOf(fd);
-        this.#unlocked = answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`;
-        write(this.#path, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
-        return undefined;
+      const file = heldOf(this.#path, open(this.#path));
+      try {
+        const answer = this.#lock(file.fd);
+        const isFree = answer !== TAKEN && this.#takeFolder(file.fd);
+        // A holder that ended just now has removed the file: others would lock another one.
+        if (isFree && isAt(this.#path, file)) {
+          this.#hold(file, answer);
+          return undefined;
+        }
+        const other = isFree ? undefined : answer === TAKEN ? noteIn(file.fd) : lockerOf(this.#directory);
+        if (other !== undefined) return other;
+      } finally {
+        if (this.#file !== file) fs.closeSync(file.fd);
       }
-      fs.closeSync(fd);
-      if (other !== undefined) return other;
     }
   }
 
@@ -112,6 +112,14 @@ class Lock implements DirectoryLock {
 
   remove(): void {
     if (isAt(this.#path, this.#file)) removeFile(this.#path);
+  }
+
+  /** @param answer of the lock: an exit status of flock(1), or why there is none. */
+  #hold(file: Held, answer: number | string): void {
+    if (this.#file !== undefined) fs.closeSync(this.#file.fd);
+    this.#file = file;
+    this.#unlocked = answer === 0 ? undefined : typeof answer === "string" ? answer : `flock ended with ${answer}`;
+    write(this.#path, JSON.stringify({ pid: process.pid, unit: ownUnit() }));
   }
 
   /** @param file the open lock file. @returns false where the directory's own lock decides, and another has it. */
@@ -125,8 +133,9 @@ class Lock implements DirectoryLock {
     const fd = attempt("read", this.#directory, () =>
       fs.openSync(this.#directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
     );
+    const folder = heldOf(this.#directory, fd);
     const answer = this.#lock(fd);
-    if (answer === 0) this.#folder = heldOf(fd);
+    if (answer === 0) this.#folder = folder;
     else fs.closeSync(fd);
     return answer !== TAKEN || hasNote(file) || lookTwice(pathIn(this.#directory, STATE)) === undefined;
   }
@@ -149,9 +158,15 @@ export function inUse(directory: string, other: string): PublishError {
   return new PublishError(ExitCode.cannotCreate, `output: ${directory} is in use by ${other}: stop that first`);
 }
 
-function heldOf(fd: number): Held {
-  const { dev, ino } = fs.fstatSync(fd);
-  return { fd, dev, ino };
+/** @throws PublishError that names `path`; then `fd` is closed. */
+function heldOf(path: string, fd: number): Held {
+  try {
+    const { dev, ino } = attempt("read", path, () => fs.fstatSync(fd));
+    return { fd, dev, ino };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
 }
 
 /** The process that has locked the directory itself, as far as this process can see it. */

@@ -45,6 +45,22 @@ needs("gcc").test("an unreadable state ends the start, and the next start remove
   await eventually("opt is gone", () => !fs.existsSync(join(scene.place.output, "opt")));
 });
 
+describe.each([
+  ["the output", ""],
+  ["the lock's file", "/.fetcher-lock"],
+])("%s cannot be looked at once it is open", (_, name) => {
+  needs("gcc").test("the start ends, and names it", async () => {
+    const scene = new Scene();
+    await scene.learn();
+    const path = scene.place.output + name;
+    // The first look at the open file is another one, at its owner.
+    scene.control.arm({ nth: name === "" ? 1 : 2, how: "forever", error: "EIO", of: `fstat ${path}$` });
+    const { code, stderr } = await scene.start().exit;
+    expect(code).toBe(74);
+    expect(stderr).toContain(`cannot read ${path}: i/o error (EIO)`);
+  });
+});
+
 // Each call that looks for a file, or removes it, and may find nothing.
 const callsOnNames = [
   ["lstat", "output"],
