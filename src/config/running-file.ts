@@ -65,8 +65,9 @@ export class RunningFile {
   async difference(): Promise<string | undefined> {
     const { file, text } = this.#running;
     const sight = await look(file);
-    if (sight === undefined || isSame(sight, this.#seen)) return this.#difference;
+    if (isSame(sight, this.#seen)) return this.#difference;
     this.#seen = sight;
+    if (sight === undefined) return (this.#difference = "cannot be read any more");
     if (sight === "missing") return (this.#difference = "is gone");
     if (isReplaced(sight)) return (this.#difference = "was replaced or removed since it was read");
     try {
@@ -96,7 +97,7 @@ function isReplaced([nlink]: readonly (number | bigint)[]): boolean {
   return nlink === 0n;
 }
 
-function isSame(one: Sight, other: Sight | undefined): boolean {
-  if (typeof one === "string" || typeof other === "string" || other === undefined) return one === other;
+function isSame(one: Sight | undefined, other: Sight | undefined): boolean {
+  if (typeof one !== "object" || typeof other !== "object") return one !== undefined && one === other;
   return one.every((value, index) => value === other[index]);
 }

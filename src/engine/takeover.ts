@@ -148,9 +148,11 @@ export class Takeover {
   /** Looks whether the file is what runs. @returns whether STATUS changes. */
   async look(): Promise<boolean> {
     const before = this.#parts.owed.obstacleOf("configuration");
+    const refused = this.#refused;
     const difference = await this.#parts.configuration?.difference();
-    // The refusal has been reported; a file that is as before is no longer refused.
-    if (difference === undefined) this.#refused = undefined;
+    // The refusal has been reported; a file that is as before is no longer refused. A reload may have refused it
+    // meanwhile: that is newer than what was seen here.
+    if (difference === undefined && this.#refused === refused) this.#refused = undefined;
     this.#tell(difference);
     return this.#parts.owed.obstacleOf("configuration") !== before;
   }

@@ -1,6 +1,6 @@
 /** Whether the configuration's file is still what runs: STATUS never shows a change that goes unnoticed here. */
-import { renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { RunningFile } from "../../../src/config/running-file.ts";
 import { temporary } from "../../contract/temporary.ts";
@@ -30,6 +30,19 @@ test("reports whether a file was written, replaced, removed or written back", as
   rmSync(file);
   expect(await it.difference()).toBe("is gone");
   writeFileSync(file, "one");
+  expect(await it.difference()).toBeUndefined();
+});
+
+test("reports a file that can no longer be reached, until it is as before", async () => {
+  const { file, it } = await running();
+  const directory = dirname(file);
+  renameSync(directory, `${directory}.away`);
+  // Another way than "no such file", which root sees, too.
+  symlinkSync(directory, directory);
+  expect(await it.difference()).toBe("cannot be read any more");
+  expect(await it.difference()).toBe("cannot be read any more");
+  unlinkSync(directory);
+  renameSync(`${directory}.away`, directory);
   expect(await it.difference()).toBeUndefined();
 });
 

@@ -3,6 +3,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { BackendError } from "../../../src/contract/backend.ts";
+import { FatalError } from "../../../src/contract/errors.ts";
+import { Takeover, type TakeoverParts } from "../../../src/engine/takeover.ts";
 import type { ReloadResult } from "../../../src/systemd/reload-desk.ts";
 import { FakeStore, missing, refused, settled } from "../fakes.ts";
 import { block, freshDirectory, type Options, startSidecar as start } from "./running-sidecar.ts";
@@ -299,4 +301,27 @@ describe("STATUS", () => {
     await life.clock.advance(61);
     await expect.poll(() => life.notifier.last).not.toContain("app.json");
   });
+});
+
+test("a look at the file that began before a reload does not forget that the reload refused it", async () => {
+  const owed = new Map<string, string | undefined>();
+  let seen: (difference: undefined) => void = () => undefined;
+  const parts = {
+    configuration: {
+      difference: () => new Promise<undefined>((resolve) => (seen = resolve)),
+      successor: () => Promise.reject(new Error("not asked")),
+    },
+    owed: {
+      obstacleOf: (what: string) => owed.get(what),
+      obstruct: (what: string, why: string | undefined) => owed.set(what, why).has(what),
+    },
+    log: { error: () => undefined, notice: () => undefined },
+  };
+  const takeover = new Takeover(parts as unknown as TakeoverParts);
+  const look = takeover.look();
+  const unreadable = new FatalError(78, "configuration: cannot read it");
+  await takeover.read([{ configuration: unreadable, answer: () => undefined }], new AbortController().signal);
+  seen(undefined);
+  await look;
+  expect(owed.get("configuration")).toContain("not taken over");
 });
