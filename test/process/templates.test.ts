@@ -36,7 +36,8 @@ describe("a rendered file", () => {
     expect(fs.readFileSync(place.path("verified"), "utf8")).toBe("p=3 q=2\n");
     await daemon.end();
     expect(fs.existsSync(join(place.output, "app.ini"))).toBe(false);
-    expect(fs.readdirSync(place.path("links"))).toEqual([]);
+    // It made that directory itself.
+    expect(fs.existsSync(place.path("links"))).toBe(false);
   });
 
   test("is removed when the configuration no longer has it", async () => {
