@@ -222,7 +222,9 @@ describe("a stand-in server", () => {
     };
   const strange = (status: number, type: string) => ({
     kind: "unavailable",
-    message: `URL: the answer is not from Vault or OpenBao (status ${status}, ${type})`,
+    message: `URL: the answer is not from Vault or OpenBao (status ${status}, ${type})${
+      status === 400 ? "; that port may expect https" : ""
+    }`,
   });
 
   test("takes a page of HTML with status 200, 403 or 404 for neither a secret nor a missing one", async () => {

@@ -195,6 +195,14 @@ onEachServer("TLS to a real server", [], (product) => {
     });
   });
 
+  test("reports that the server may expect https at an http URL", async () => {
+    const url = server.url.replace("https:", "http:");
+    expect(await (await open({ url, tls: undefined })).outage("db")).toMatchObject({
+      kind: "unavailable",
+      message: `${url}: the answer is not from Vault or OpenBao (status 400, no content type); that port may expect https`,
+    });
+  });
+
   test("waits for missing files, and names the option of a file that is not PEM", async () => {
     const caFile = join(directory, "late.pem");
     const vault = await open({ tls: { caFile } });
