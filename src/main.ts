@@ -34,7 +34,7 @@ import type { AskAnother } from "./engine/open-targets.ts";
 import { Sidecar } from "./engine/sidecar.ts";
 import { checkStore, openStore, type Store } from "./engine/store.ts";
 import { systemctl } from "./systemd/systemctl.ts";
-import { loadTemplates } from "./publish/template.ts";
+import { loadTemplates } from "./publish/templates.ts";
 import { ValueError } from "./publish/value.ts";
 
 declare const FETCHER_VERSION: string;

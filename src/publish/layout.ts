@@ -5,7 +5,8 @@ import { filesOfKeys } from "./all-keys.ts";
 import { encodeEnvFile, type EnvFile, type EnvRequest } from "./env-file.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
 import { FilePermissions } from "./permissions.ts";
-import { loadTemplates, type Template, TemplateReader } from "./template.ts";
+import type { Template } from "./one-template.ts";
+import { loadTemplates, TemplateReader } from "./templates.ts";
 
 export interface LaidOutSet {
   /** secrets.env, if there is one, comes last. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import mustache from "mustache";
 import { afterAll, expect } from "vitest";
-import { loadTemplates } from "../../../src/publish/template.ts";
+import { loadTemplates } from "../../../src/publish/templates.ts";
 import { ValueError, withoutTrailingNewlines } from "../../../src/publish/value.ts";
 import { awkward, corrupted, text } from "../arbitraries.ts";
 import { CANARY, expectConfigError, expectFitToSay } from "../invariants.ts";

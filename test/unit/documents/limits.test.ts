@@ -8,7 +8,7 @@ import { MAX_BODY } from "../../../backends/vault/exchange.ts";
 import { MAX_DEPTH, MAX_NUMBER, MAX_PARTS } from "../../../src/contract/json.ts";
 import { MAX_TRAFFIC, MAX_VALUE, MAX_VALUES } from "../../../src/contract/limits.ts";
 import { MAX_FILTERED } from "../../../src/publish/filters.ts";
-import { MAX_FILE } from "../../../src/publish/template.ts";
+import { MAX_FILE } from "../../../src/publish/one-template.ts";
 import { project } from "../../markdown.ts";
 
 const read = (path: string) => readFileSync(join(project, path), "utf8");

@@ -1,17 +1,16 @@
 /**
- * Templates: configuration files with secrets in them. The mustache package parses a template; we render it from the
- * bytes of the values. So no value becomes a string, none is escaped as HTML, and a whole name is an id. (Mustache
+ * A template: a configuration file with secrets in it. The mustache package parses it; we render it from the bytes of
+ * the values. So no value becomes a string, none is escaped as HTML, and a whole name is an id. (Mustache
  * itself splits a name at its dots, and writes nothing for a name that it does not know.)
  */
 import { isUtf8 } from "node:buffer";
-import type { Config, SecretConfig, TemplateConfig } from "../config/config.ts";
+import mustache from "mustache";
+import type { SecretConfig, TemplateConfig } from "../config/config.ts";
 import { ConfigError, UnfitFile, unreadable } from "../contract/errors.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { joinPath } from "../contract/settings.ts";
-import { readPlain } from "../contract/plain-file.ts";
 import { hiddenHint } from "../contract/unit-sandbox.ts";
 import { utf16Hint, withoutByteOrderMark } from "../contract/text.ts";
-import { waitFor } from "../contract/bounded-wait.ts";
 import { MAX_VALUES } from "../contract/limits.ts";
 import { filtered, filterNames, isFilter, MAX_FILTERED, refusalOf } from "./filters.ts";
 import { ValueError, withoutTrailingNewlines } from "./value.ts";
@@ -20,7 +19,6 @@ const MIB = 1024 * 1024;
 /** Bytes of one file. A template may name a value many times, and a filter makes it longer. */
 export const MAX_FILE = MAX_VALUES;
 
-type Parse = (template: string) => readonly Token[];
 /** A token of Mustache 4.2.0: kind, text or name, where it begins, where it ends, what is in the section. */
 type Token = readonly [kind: string, value: string, start: number, end: number, inner?: unknown];
 
@@ -32,55 +30,21 @@ type Part =
   | { readonly kind: "if" | "if not"; readonly id: string; readonly parts: readonly Part[] };
 
 /**
- * Reads and checks every template of a configuration. Loads Mustache only if there is one.
+ * Reads and checks a template.
  *
- * @returns name of the file → its template.
+ * @param secrets id → the secrets that it may name.
  * @throws ConfigError that names the template, the line, and what is wrong there.
  */
-export async function loadTemplates(
-  config: Pick<Config, "templates" | "secrets">,
-  reads: ReadFile = readPlain,
-): Promise<Map<string, Template>> {
-  if (config.templates.length === 0) return new Map();
-  const { default: mustache } = await import("mustache");
-  const secrets = new Map(config.secrets.map((secret) => [secret.id, secret]));
-  const load = async (template: TemplateConfig) =>
-    [template.file, await new Reader(template, secrets, mustache.parse as Parse, reads).read()] as const;
-  return new Map(await Promise.all(config.templates.map(load)));
+export async function readTemplate(
+  template: TemplateConfig,
+  secrets: ReadonlyMap<string, SecretConfig>,
+  readFile: ReadFile,
+): Promise<Template> {
+  return new Reader(template, secrets, readFile).read();
 }
 
-type ReadFile = (path: string) => Promise<Buffer>;
-
-/** Seconds in which a reload must have read a template. */
-const RELOAD_LIMIT = 5;
-
-/**
- * Reads templates for all reloads: a file system that hangs delays none of them for long, and takes only one of the
- * four threads.
- */
-export class TemplateReader {
-  /** The reads that have not ended. */
-  readonly #reads = new Map<string, Promise<unknown>>();
-
-  /** Rejects with ETIMEDOUT after `RELOAD_LIMIT` seconds, or where `stop` aborts before. */
-  async read(path: string, stop: AbortSignal): Promise<Buffer> {
-    const read = await waitFor(this.#next(path), stop, RELOAD_LIMIT);
-    if (typeof read === "symbol") throw Object.assign(new Error(), { code: "ETIMEDOUT" });
-    return read.bytes;
-  }
-
-  /** Reads after the previous read, whose bytes may be older than the reload. */
-  async #next(path: string): Promise<{ readonly bytes: Buffer }> {
-    const before = this.#reads.get(path);
-    const reading = before === undefined ? readPlain(path) : before.then(() => readPlain(path));
-    this.#reads.set(path, reading);
-    try {
-      return { bytes: await reading };
-    } finally {
-      if (this.#reads.get(path) === reading) this.#reads.delete(path);
-    }
-  }
-}
+/** Rejects with an UnfitFile, or the error of the system. */
+export type ReadFile = (path: string) => Promise<Buffer>;
 
 export class Template {
   /** The secrets whose values it can show. */
@@ -187,14 +151,12 @@ function idsIn(parts: readonly Part[]): readonly string[] {
 class Reader {
   readonly #template: TemplateConfig;
   readonly #secrets: ReadonlyMap<string, SecretConfig>;
-  readonly #parse: Parse;
   readonly #readFile: ReadFile;
   #text = "";
 
-  constructor(template: TemplateConfig, secrets: ReadonlyMap<string, SecretConfig>, parse: Parse, readFile: ReadFile) {
+  constructor(template: TemplateConfig, secrets: ReadonlyMap<string, SecretConfig>, readFile: ReadFile) {
     this.#template = template;
     this.#secrets = secrets;
-    this.#parse = parse;
     this.#readFile = readFile;
   }
 
@@ -217,7 +179,7 @@ class Reader {
 
   #tokens(): readonly Token[] {
     try {
-      return this.#parse(this.#text);
+      return mustache.parse(this.#text) as unknown as readonly Token[];
     } catch (error) {
       // `Unclosed section "x" at 12`; for a tag without an end, the number is the end of the whole text.
       const [, what = "", at] = /^(.*?)(?: at (\d+))?$/s.exec(error instanceof Error ? error.message : "") ?? [];
