@@ -20,7 +20,8 @@ onEachGuest("the documentation of the stores", (guest) => {
   afterEach(async () => {
     await guest.run(
       `systemctl stop hello ${sidecar}; systemctl reset-failed hello ${sidecar}
-       rm -rf /etc/fetcher ${generator} ${etc}/hello.service ${etc}/${sidecar}.d; systemctl daemon-reload`,
+       rm -rf /etc/fetcher ${generator} ${etc}/hello.service ${etc}/hello.service.d ${etc}/${sidecar}.d ${etc}/fetcher@.service
+       systemctl daemon-reload`,
       { check: false, timeout: 60 },
     );
   });
@@ -60,8 +61,11 @@ onEachGuest("the documentation of the stores", (guest) => {
     for (const code of [secrets, start]) await type(guest, code);
     const pid = await guest.mainPid("hello");
     expect(await guest.text(["nsenter", `--target=${pid}`, "--mount", "cat", "/tmp/greeting"])).toBe("good morning");
-    expect(await guest.text(`tr '\\0' '\\n' </proc/${pid}/environ`)).toContain("db_password=the password");
-    await guest.run(`systemctl stop hello; rm -r ${etc}/hello.service.d ${etc}/fetcher@.service`);
+    // systemd's "started" may come while the program of the service is still being executed.
+    await guest.until("it has its variable", async () =>
+      (await guest.text(`tr '\\0' '\\n' </proc/${pid}/environ`)).includes("db_password=the password"),
+    );
+    await guest.run("systemctl stop hello");
     await guest.until("nothing is published", async () => !(await guest.exists("/run/hello-secrets/pub")));
   }, 120_000);
 
