@@ -132,7 +132,7 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
 type Words = Readonly<Record<string, readonly [BackendErrorKind, string]>>;
 
 const refusedClient = ["denied", "the server refuses the client certificate"] as const;
-/** Alerts of TLS about our certificate: OpenSSL's older name of each begins with SSLV3, the newer with SSL_TLS. */
+/** Alerts of TLS about our certificate: OpenSSL's older name of each begins with SSLV3, the newer with SSL/TLS. */
 const ofClient: Words = {
   BAD_CERTIFICATE: refusedClient,
   CERTIFICATE_UNKNOWN: refusedClient,
@@ -148,7 +148,7 @@ const ofClient: Words = {
 };
 const alerts: Words = Object.fromEntries(
   Object.entries(ofClient).flatMap(([alert, known]) =>
-    ["SSLV3", "SSL_TLS"].map((name) => [`ERR_SSL_${name}_ALERT_${alert}`, known] as const),
+    ["SSLV3", "SSL/TLS"].map((name) => [`ERR_SSL_${name}_ALERT_${alert}`, known] as const),
   ),
 );
 
@@ -214,6 +214,6 @@ export function ofConnection(error: unknown, server: string): BackendError {
 function codeOf(error: unknown): string {
   const code = errnoCode(error) ?? "unknown error";
   if (code !== "EPROTO" || !(error instanceof Error)) return code;
-  const reason = /:SSL routines:\w*:([a-z0-9 ]+):/.exec(error.message)?.[1];
+  const reason = /:SSL routines:\w*:([a-z0-9/ ]+):/.exec(error.message)?.[1];
   return reason === undefined ? code : `ERR_SSL_${reason.toUpperCase().replaceAll(" ", "_")}`;
 }
