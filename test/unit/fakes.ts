@@ -87,6 +87,8 @@ export class FakeStore implements Store {
   /** The ids of every fetch. */
   readonly fetches: (readonly string[])[] = [];
   readonly limits: (number | undefined)[] = [];
+  /** Every value that it gave, the very bytes: whoever does not hold one must overwrite it. */
+  readonly given: Buffer[] = [];
   readonly applications: ReadonlyMap<string, string>[] = [];
   closed = false;
   /** The answer of every secret while it is set. */
@@ -120,7 +122,9 @@ export class FakeStore implements Store {
     this.fetches.push(ids);
     this.limits.push(limit);
     await this.before(signal);
-    return new Map(ids.map((id) => [id, this.#outcome(id)]));
+    const outcomes = new Map(ids.map((id) => [id, this.#outcome(id)]));
+    for (const outcome of outcomes.values()) if ("value" in outcome) this.given.push(outcome.value);
+    return outcomes;
   }
 
   #outcome(id: string): Outcome {

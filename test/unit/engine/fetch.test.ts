@@ -27,14 +27,7 @@ function asking({ secrets = { a: "a2", b: "b1" }, hinted = false, onDemand = fal
   });
   const stop = new AbortController();
   const parts = { config, store, held, clock };
-  /** All that the store has given. */
-  const given: Buffer[] = [];
-  const fetch = store.fetch.bind(store);
-  store.fetch = async (...args) => {
-    const outcomes = await fetch(...args);
-    for (const outcome of outcomes.values()) if ("value" in outcome) given.push(outcome.value);
-    return outcomes;
-  };
+  const { given } = store;
   let answer: Answer | undefined;
   const begin = () => {
     void fetchSettled(parts, ids, hinted, stop.signal).then((found) => (answer = found));
