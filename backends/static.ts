@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { BackendModule, Outcome } from "../src/contract/backend.ts";
 import { ConfigError } from "../src/contract/errors.ts";
+import { keyHints } from "../src/contract/nearest.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
 import { object, parse, record, settingsObject } from "../src/contract/settings.ts";
 
@@ -56,12 +57,16 @@ const fixed: BackendModule<Settings, Source> = {
     return Promise.resolve({
       fetch(requests) {
         const outcomes = new Map<string, Outcome>();
+        const near = keyHints(requests.map(({ source }) => source.id));
         for (const { id, source } of requests) {
           const value = values.get(source.id);
           outcomes.set(
             id,
             value === undefined
-              ? { status: "missing", where: `no ${place(source.id)}` }
+              ? {
+                  status: "missing",
+                  where: `no config.values[${JSON.stringify(source.id)}]${near(source.id, [...values.keys()])}`,
+                }
               : { status: "value", value: Buffer.from(value), version: "configuration" },
           );
         }

@@ -1,6 +1,7 @@
 /** Takes the values of secrets out of one answer of Secrets Manager. */
 import { BackendError, type Outcome, type SecretRequest } from "../../src/contract/backend.ts";
 import { bytesOf, parseJson } from "../../src/contract/json.ts";
+import { keyHints } from "../../src/contract/nearest.ts";
 import { describeSource, type Source } from "./source.ts";
 
 /** What GetSecretValue and an entry of BatchGetSecretValue have in common. */
@@ -15,13 +16,14 @@ export function* outcomesIn(
   answer: Answer,
   requests: readonly SecretRequest<Source>[],
 ): Generator<readonly [SecretRequest<Source>, Outcome]> {
+  const near = keyHints(requests.flatMap(({ source: { jsonKey } }) => jsonKey ?? []));
   let document: { readonly fields: Readonly<Record<string, unknown>> | BackendError | undefined } | undefined;
   for (const request of requests) {
     const { source } = request;
     if (source.jsonKey === undefined) yield [request, wholeValue(answer, source)];
     else {
       document ??= { fields: parseObject(answer, source.secretId) };
-      yield [request, field(document.fields, source.jsonKey, answer, source)];
+      yield [request, field(document.fields, source.jsonKey, answer, source, near)];
     }
   }
 }
@@ -38,15 +40,17 @@ function field(
   key: string,
   answer: Answer,
   source: Source,
+  near: (key: string, there: readonly string[]) => string,
 ): Outcome {
   const { secretId } = source;
   if (fields instanceof BackendError) return fields;
   if (fields === undefined)
     return new BackendError("invalid", `${secretId}: its value is not a JSON object, so it has no keys`);
   const value = Object.hasOwn(fields, key) ? fields[key] : undefined;
-  const place = `key ${JSON.stringify(key)} in ${secretId}`;
-  if (value === undefined) return { status: "missing", where: `no ${place}` };
-  if (value === null) return { status: "missing", where: `no value: ${place} is null` };
+  const name = JSON.stringify(key);
+  if (value === undefined)
+    return { status: "missing", where: `no key ${name} in ${secretId}${near(key, Object.keys(fields))}` };
+  if (value === null) return { status: "missing", where: `no value: key ${name} in ${secretId} is null` };
   return fetched(bytesOf(value), answer, describeSource(source));
 }
 

@@ -2,8 +2,11 @@
  * Credentials that systemd itself hands to the sidecar's unit: LoadCredentialEncrypted= (decrypted with the host's key or
  * its TPM2), LoadCredential=, SetCredential= and ImportCredential= all arrive in one directory (systemd.exec(5)).
  */
+import fs from "node:fs";
 import * as v from "valibot";
 import { BackendError, type BackendModule, type Outcome } from "../../src/contract/backend.ts";
+import { promised } from "../../src/contract/file-calls.ts";
+import { keyHints } from "../../src/contract/nearest.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { object, parse, settingsObject, text } from "../../src/contract/settings.ts";
 import { readFiles } from "./read.ts";
@@ -62,7 +65,13 @@ const credentials: BackendModule<unknown, Source> = {
         const names = new Map(requests.map(({ id, source }) => [id, source.name]));
         const files = new Map([...names].map(([id, name]) => [id, `${directory}/${name}`]));
         const outcomes = await readFiles(files, signal, directory);
-        return new Map(Array.from(outcomes, ([id, outcome]) => [id, named(outcome, names.get(id) ?? id)]));
+        const isOneMissing = [...outcomes.values()].some(
+          (outcome) => "status" in outcome && outcome.status === "missing",
+        );
+        const there = isOneMissing ? await namesIn(directory) : [];
+        const near = keyHints(names.values());
+        const hintFor = (name: string) => near(name, there);
+        return new Map(Array.from(outcomes, ([id, outcome]) => [id, named(outcome, names.get(id) ?? id, hintFor)]));
       },
     });
   },
@@ -70,12 +79,22 @@ const credentials: BackendModule<unknown, Source> = {
 export default credentials;
 
 /** The directory's path says nothing to the operator; the setting that is missing does. */
-function named(outcome: Outcome, name: string): Outcome {
+function named(outcome: Outcome, name: string, hintFor: (name: string) => string): Outcome {
   if (!("status" in outcome)) return new BackendError(outcome.kind, `credential ${name}: ${outcome.message}`);
   if (outcome.status === "value") {
     // systemd writes credentials whole, so their age does not matter.
     const { status, value, version } = outcome;
     return { status, value, version };
   }
-  return { status: "missing", where: `the sidecar's unit has no credential ${name} (LoadCredential=${name}:...)` };
+  return {
+    status: "missing",
+    where: `the sidecar's unit has no credential ${name} (LoadCredential=${name}:...)${hintFor(name)}`,
+  };
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  const names = promised<string[]>((done) => {
+    fs.readdir(directory, done);
+  });
+  return await names.catch(() => []);
 }

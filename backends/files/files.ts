@@ -12,7 +12,7 @@ import {
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
 import { promised, statOf } from "../../src/contract/file-calls.ts";
-import { didYouMean } from "../../src/contract/nearest.ts";
+import { didYouMean, MOST_HINTS, MOST_NAMES } from "../../src/contract/nearest.ts";
 import { text } from "../../src/contract/settings.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
 import { hanging, unlessHanging } from "../../src/contract/hanging.ts";
@@ -27,9 +27,6 @@ const ATTEMPTS = 5;
  * or copy make the directory first, and then file after file.
  */
 export const WRITTEN_AFTER = 30;
-
-/** For how many missing files, and among how many names, to look for one that may be meant. */
-const [MOST_HINTS, MOST_NAMES] = [3, 500];
 
 /** How one kind of directory is read. */
 export interface FileStore<Source> {

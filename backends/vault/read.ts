@@ -194,12 +194,24 @@ class Versions {
   }
 }
 
-/** A string as its UTF-8 bytes; anything else as its JSON. @param key undefined: all of them. */
-export function outcomeOf(found: Found, key: string | undefined, refreshAfter: number | undefined): Outcome {
+/**
+ * A string as its UTF-8 bytes; anything else as its JSON.
+ *
+ * @param key undefined: all of them. @param near the end of `no key "bd"`.
+ */
+export function outcomeOf(
+  found: Found,
+  key: string | undefined,
+  refreshAfter: number | undefined,
+  near: (key: string, there: readonly string[]) => string,
+): Outcome {
   const { data, version, where, altersNumbers } = found;
   const value = key === undefined ? data : Object.hasOwn(data, key) ? data[key] : undefined;
+  if (value === undefined) {
+    const [name, hint] = [JSON.stringify(key), near(key ?? "", Object.keys(data))];
+    return { status: "missing", where: `no key ${name} in ${where}${hint}` };
+  }
   const place = key === undefined ? where : `key ${JSON.stringify(key)} in ${where}`;
-  if (value === undefined) return { status: "missing", where: `no ${place}` };
   if (value === null) return { status: "missing", where: `no value: ${place} is null` };
   if (altersNumbers && hasAlteredNumber(value))
     return new BackendError("invalid", `${place}: has a number that KV version 2 alters: store it as a string`);

@@ -2,6 +2,7 @@
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
 import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
+import { keyHints } from "../../src/contract/nearest.ts";
 import { SleepingClock } from "../../src/contract/sleeping-clock.ts";
 import { Room } from "../../src/contract/limits.ts";
 import { Client } from "./client.ts";
@@ -88,12 +89,13 @@ export class VaultStore implements Backend<Source> {
     const ids = requests.map(({ id }) => id);
     try {
       const answer = await this.#said(() => this.#leases.read(place, ids, signal));
+      if (!("found" in answer)) return new Map(ids.map((id) => [id, { status: "missing", where: answer.where }]));
+      const { found, refreshAfter } = answer;
+      const near = keyHints(requests.flatMap(({ source: { key } }) => key ?? []));
       return new Map(
         requests.map(({ id, source }) => [
           id,
-          "found" in answer
-            ? room.admit(outcomeOf(answer.found, source.key, answer.refreshAfter), `${place.mount}/${place.path}`)
-            : { status: "missing", where: answer.where },
+          room.admit(outcomeOf(found, source.key, refreshAfter, near), `${place.mount}/${place.path}`),
         ]),
       );
     } catch (error) {

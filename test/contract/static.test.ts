@@ -1,5 +1,7 @@
+import { expect, test } from "vitest";
 import { loadBackend } from "../../backends/index.ts";
 import { contractSuite } from "./contract.ts";
+import { Observed } from "./observed.ts";
 
 const traits = {
   values: "text",
@@ -22,4 +24,12 @@ contractSuite("static", traits, async () => {
     remove: (id) => Promise.resolve(void values.delete(id)),
     dispose: () => Promise.resolve(),
   };
+});
+
+test("a mistyped id: names the nearest of the values", async () => {
+  const settings = { values: { db_password: "canary" }, allowInsecure: true };
+  const observed = await Observed.open(await loadBackend("static", "/"), settings);
+  expect(await observed.outcome("db_pasword")).toMatchObject({
+    where: 'no config.values["db_pasword"]; did you mean "db_password"?',
+  });
 });

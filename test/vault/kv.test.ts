@@ -111,6 +111,25 @@ onEachServer("KV at a real server", [], (product) => {
     });
   });
 
+  test("a mistyped key: names the nearest one, with both versions, unless another secret has it", async () => {
+    for (const [mount, at] of [
+      ["secret", "secret/data/near"],
+      ["old", "old/near"],
+    ] as const) {
+      const values = { db: secret, ["line\nbreak"]: secret };
+      await server.write(at, mount === "old" ? values : { data: values });
+      const vault = await open({ mount, path: "near" });
+      expect(await vault.outcome("bd")).toMatchObject({
+        status: "missing",
+        where: `no key "bd" in ${at}; did you mean "db"?`,
+      });
+      expect(await vault.outcome("line break")).toMatchObject({
+        where: `no key "line break" in ${at}; did you mean "line\\nbreak"?`,
+      });
+      expect((await vault.fetch("db", "bd")).get("bd")).toMatchObject({ where: `no key "bd" in ${at}` });
+    }
+  });
+
   test("keeps a secret until its later deletion, by the server's clock and not by ours", async () => {
     await server.write("secret/metadata/later", { delete_version_after: "1h" });
     await server.write("secret/data/later", { data: { db: secret } });

@@ -201,6 +201,19 @@ test("waits for credentials that are late at boot", async () => {
   });
 });
 
+test("a mistyped key: names the nearest, and no value", async () => {
+  const body = { ...secretOf("db"), SecretString: JSON.stringify({ password: canary, passwort: canary }) };
+  const { observed } = await openAws(() => ({ body }), { secretId: "db" });
+  expect(await observed.outcome("pasword")).toEqual({
+    status: "missing",
+    where: 'no key "pasword" in db; did you mean "password"?',
+  });
+  const outcomes = await observed.fetch("password", "pasword", "nothing like it");
+  expect(outcomes.get("pasword")).toMatchObject({ where: 'no key "pasword" in db; did you mean "passwort"?' });
+  expect(outcomes.get("nothing like it")).toMatchObject({ where: 'no key "nothing like it" in db' });
+  expect(observed.said.join("\n")).not.toContain(canary);
+});
+
 test("finds no keys in a value that is not a JSON object, and does not quote it", async () => {
   const { observed } = await openAws(() => ({ body: { ...secretOf("a"), SecretString: canary } }), { secretId: "a" });
   expect(await observed.outcome("key")).toMatchObject({ kind: "invalid" });
