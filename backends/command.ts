@@ -8,7 +8,7 @@ import { MAX_VALUE, Room } from "../src/contract/limits.ts";
 import { type CommandResult, runForBytes } from "../src/contract/helper-command.ts";
 import { aboutBackend, means, option } from "../src/contract/option.ts";
 import { hiddenHint } from "../src/contract/unit-sandbox.ts";
-import { object, parse, record, requestSeconds, settingsObject } from "../src/contract/settings.ts";
+import { objectAs, parse, record, requestSeconds, settingsObject } from "../src/contract/settings.ts";
 
 const word = v.pipe(
   v.string("expected a string"),
@@ -32,7 +32,9 @@ export const about = aboutBackend({
   text: "The output of a program, without a shell: `sops -d`, `age -d`, `pass show`, anything. Exit status 66 means that the secret does not exist, 77 that access is refused, 64 and 78 that the command is wrong for good; after any other, fetcher tries again.",
 });
 
-export const Settings = settingsObject({
+/** As other programs call them. */
+const elsewhere = { command: "cmd exec program script run argv" };
+export const Settings = settingsObject(elsewhere, {
   command: option(
     v.optional(argv),
     means("argv of the program", {
@@ -56,7 +58,7 @@ export const Settings = settingsObject({
 });
 type Settings = v.InferOutput<typeof Settings>;
 
-export const Source = object({
+export const Source = objectAs(elsewhere, {
   command: option(v.optional(argv), means("argv of another program", { otherwise: "`config.command`" })),
   args: option(
     v.optional(v.array(word, "expected an array of strings")),

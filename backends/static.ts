@@ -11,7 +11,9 @@ export const about = aboutBackend({
   text: "Values from the configuration itself. For tests: anyone can read them there.",
 });
 
-export const Settings = settingsObject({
+/** As other programs call them. */
+const elsewhere = { values: "secrets data" };
+export const Settings = settingsObject(elsewhere, {
   values: option(
     v.pipe(
       record(v.string("expected a string"), v.string(), "expected an object of strings"),

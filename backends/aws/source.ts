@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { object, parse, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
+import { objectAs, parse, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
 
 const url = v.pipe(
   text,
@@ -17,7 +17,15 @@ export const about = aboutBackend({
   home: true,
 });
 
-export const Settings = settingsObject({
+/** As other programs call them. */
+const elsewhere = {
+  region: "awsregion defaultregion",
+  endpoint: "endpointurl url serviceurl",
+  profile: "awsprofile",
+  roleArn: "role assumerole assumerolearn",
+  secretId: "secret secretname secretarn",
+};
+export const Settings = settingsObject(elsewhere, {
   region: option(
     v.optional(text),
     means("the region of the secrets; the region in an ARN wins", {
@@ -53,7 +61,14 @@ const word = v.pipe(
   text,
   v.check((value) => !/[\p{Cc}\u2028\u2029]/u.test(value), "must not contain control characters"),
 );
-export const Source = object({
+/** As other programs call them. */
+const sourceElsewhere = {
+  secretId: "name arn secret secretname secretarn path",
+  jsonKey: "key property field",
+  versionStage: "stage",
+  versionId: "version",
+};
+export const Source = objectAs(sourceElsewhere, {
   valueFrom: option(
     v.optional(word),
     means(

@@ -8,7 +8,7 @@ import { BackendError, type BackendModule, type Outcome } from "../../src/contra
 import { promised } from "../../src/contract/file-calls.ts";
 import { keyHints } from "../../src/contract/nearest.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { object, parse, settingsObject, text } from "../../src/contract/settings.ts";
+import { objectAs, parse, settingsObject, text } from "../../src/contract/settings.ts";
 import { readFiles } from "./read.ts";
 
 export const about = aboutBackend({
@@ -16,7 +16,7 @@ export const about = aboutBackend({
   text: "What systemd hands to the sidecar's own unit: `LoadCredentialEncrypted=`, `LoadCredential=`, `SetCredential=`, `ImportCredential=`.",
 });
 
-export const Settings = settingsObject({});
+export const Settings = settingsObject({}, {});
 
 /** systemd refuses other names (systemd 252–257: credential_name_valid()). */
 const credentialName = v.pipe(
@@ -25,7 +25,9 @@ const credentialName = v.pipe(
   v.check((name) => !/[/:]/.test(name), "must not contain a slash or a colon: it is the name of a systemd credential"),
   v.check((name) => name !== "." && name !== "..", "must not be . or .."),
 );
-export const Source = object({
+/** As other programs call them. */
+const sourceElsewhere = { name: "credential file key id" };
+export const Source = objectAs(sourceElsewhere, {
   name: option(v.optional(credentialName), means("the name of the credential", { otherwise: "the id" })),
 });
 interface Source {

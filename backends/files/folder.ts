@@ -4,7 +4,7 @@ import { BackendError, type BackendModule } from "../../src/contract/backend.ts"
 import { printable } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
-import { absolutePath, object, parse, settingsObject } from "../../src/contract/settings.ts";
+import { absolutePath, objectAs, parse, settingsObject } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
 export const about = aboutBackend({
@@ -12,7 +12,9 @@ export const about = aboutBackend({
   text: "Files in a directory: sops-nix, agenix, a Kubernetes volume, or one of your own.",
 });
 
-export const Settings = settingsObject({
+/** As other programs call them. */
+const elsewhere = { secretsDir: "directory dir path folder" };
+export const Settings = settingsObject(elsewhere, {
   secretsDir: option(
     absolutePath,
     means("the directory, an absolute path; it may be or lead through a symbolic link", {
@@ -24,7 +26,9 @@ export const Settings = settingsObject({
 });
 type Settings = v.InferOutput<typeof Settings>;
 
-export const Source = object({
+/** As other programs call them. */
+const sourceElsewhere = { file: "path name key" };
+export const Source = objectAs(sourceElsewhere, {
   file: option(v.optional(pathInside), means("the path of the file inside, without `..`", { otherwise: "the id" })),
 });
 interface Source {

@@ -4,7 +4,7 @@ import type { BackendModule } from "../../src/contract/backend.ts";
 import { printable } from "../../src/contract/errors.ts";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
 import { hiddenHint } from "../../src/contract/unit-sandbox.ts";
-import { absolutePath, object, parse, settingsObject } from "../../src/contract/settings.ts";
+import { absolutePath, objectAs, parse, settingsObject } from "../../src/contract/settings.ts";
 import { joinFile, openFiles, pathInside } from "./files.ts";
 
 export const about = aboutBackend({
@@ -12,7 +12,9 @@ export const about = aboutBackend({
   text: "Keys that NixOps uploads. fetcher waits for a missing key.",
 });
 
-export const Settings = settingsObject({
+/** As other programs call them. */
+const elsewhere = { keysDir: "directory dir path folder secretsdir" };
+export const Settings = settingsObject(elsewhere, {
   keysDir: option(
     v.optional(absolutePath, "/run/keys"),
     // A mount of NixOps' own.
@@ -25,7 +27,9 @@ const keyName = v.pipe(
   pathInside,
   v.check((key) => !key.includes("/"), "expected the name of a key, without a slash"),
 );
-export const Source = object({
+/** As other programs call them. */
+const sourceElsewhere = { key: "name file path" };
+export const Source = objectAs(sourceElsewhere, {
   key: option(v.optional(keyName), means("the name of the key", { otherwise: "the id" })),
 });
 interface Source {

@@ -1,7 +1,7 @@
 /** The options of a Vault. */
 import * as v from "valibot";
 import { aboutBackend, means, option } from "../../src/contract/option.ts";
-import { absolutePath, object, oneOf, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
+import { absolutePath, objectAs, oneOf, requestSeconds, settingsObject, text } from "../../src/contract/settings.ts";
 import { methods } from "./logins/index.ts";
 import { flag, headerText, pathText } from "./setting-types.ts";
 
@@ -11,7 +11,41 @@ export const about = aboutBackend({
   network: true,
 });
 
-export const Tls = object({
+/** As Vault Agent, consul-template, Terraform and External Secrets call them. */
+const tlsElsewhere = {
+  caFile: "ca cacert cacertfile cabundle",
+  caDirectory: "cadir capath cacertdir",
+  certFile: "cert clientcert clientcertfile certificate",
+  keyFile: "key clientkey clientkeyfile privatekey",
+  serverName: "tlsservername sni",
+  minVersion: "tlsminversion",
+  insecureDoNotVerifyServer: "insecure tlsskipverify skipverify skiptlsverify insecureskipverify",
+};
+const elsewhere = {
+  url: "address addr vaultaddr vaultaddress server endpoint host uri",
+  mount: "mountpath engine secretengine enginepath backend",
+  path: "secretpath",
+  kvVersion: "version engineversion",
+  namespace: "vaultnamespace",
+  tokenPath: "tokenfile tokenfilepath vaulttoken vaulttokenfile vaultagenttokenfile",
+  auth: "autoauth authmethod login approle kubernetes jwt",
+  "auth.method": "method",
+  "auth.role": "role",
+  "auth.roleId": "roleid",
+  "auth.roleIdPath": "roleidpath roleidfile roleidfilepath",
+  "auth.secretIdPath": "secretid secretidpath secretidfile secretidfilepath",
+  tls: "ssl",
+  "tls.caFile": "ca cacert cafile cacertfile cabundle",
+  "tls.caDirectory": "cadir capath cadirectory cacertdir",
+  "tls.certFile": "cert certfile clientcert clientcertfile",
+  "tls.keyFile": "keyfile clientkey clientkeyfile",
+  "tls.serverName": "servername tlsservername",
+  "tls.minVersion": "minversion tlsminversion",
+  "tls.insecureDoNotVerifyServer": "insecure tlsskipverify skipverify skiptlsverify",
+  requestTimeout: "timeout",
+};
+
+export const Tls = objectAs(tlsElsewhere, {
   caFile: option(
     v.optional(absolutePath),
     means("PEM; the authorities to trust", { otherwise: "those that Node brings", path: "replaced" }),
@@ -40,7 +74,7 @@ export const Tls = object({
 });
 export type TlsSettings = v.InferOutput<typeof Tls>;
 
-export const Settings = settingsObject({
+export const Settings = settingsObject(elsewhere, {
   url: option(
     v.optional(text, "http://localhost:8200"),
     means("`https://…`, `http://…`, or `unix:/path/of/the/socket`", { path: "url" }),

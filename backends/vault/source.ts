@@ -2,11 +2,13 @@
 import * as v from "valibot";
 import { ConfigError } from "../../src/contract/errors.ts";
 import { means, option } from "../../src/contract/option.ts";
-import { object, parse, record, text } from "../../src/contract/settings.ts";
+import { objectAs, parse, record, text } from "../../src/contract/settings.ts";
 import type { Settings } from "./settings.ts";
 import { pathText } from "./setting-types.ts";
 
-export const Source = object({
+/** As other programs call them. */
+const sourceElsewhere = { path: "secretpath secret name", key: "field property", mount: "mountpath engine backend" };
+export const Source = objectAs(sourceElsewhere, {
   path: option(v.optional(pathText), means("the path of the secret, below `mount`", { otherwise: "`config.path`" })),
   key: option(v.optional(text), means("the key of what is at the path", { otherwise: "the id" })),
   mount: option(

@@ -2,7 +2,7 @@
 import { isRecord } from "../contract/records.ts";
 import * as v from "valibot";
 import { means, option } from "../contract/option.ts";
-import { absolutePath, object, oneOf, positiveSeconds, seconds, text } from "../contract/settings.ts";
+import { absolutePath, object, objectAs, oneOf, positiveSeconds, seconds, text } from "../contract/settings.ts";
 
 /** The program's own names in the output directory begin like this; no secret may use them. */
 export const RESERVED_PREFIX = ".fetcher-";
@@ -59,7 +59,27 @@ const argv = v.pipe(
   v.transform((words) => words as [string, ...string[]]),
 );
 
-export const secretSchema = object({
+/** As other programs call them, or where they belong. */
+const elsewhere = {
+  secret: {
+    source: "key path property remoteref valuefrom jsonkey secretid",
+    mode: "perms permission permissions",
+    owner: "user uid",
+    group: "gid",
+    file: "filename",
+  },
+  root: {
+    service: "unit units restartunits reloadunits",
+    backend: "store provider",
+    config: "settings url address tokenpath secretsdir keysdir region command",
+    "config.reloadOnChange": "reloadonchange watch",
+    "config.pollingInterval": "pollinginterval refreshinterval interval",
+    output: "destination directory",
+    "onChange.action": "action",
+  },
+};
+
+export const secretSchema = objectAs(elsewhere.secret, {
   source: option(v.optional(anything, {}), means("where it lives in the store: see the backend")),
   file: option(v.optional(component), means("the name of its file", { otherwise: "the id" })),
   env: option(
@@ -229,7 +249,7 @@ export const onChangeSchema = object({
 export const deliveries = ["env", "credentials", "private-tmp", "files"] as const;
 export type Delivery = (typeof deliveries)[number];
 
-export const configSchema = object({
+export const configSchema = objectAs(elsewhere.root, {
   service: option(
     v.optional(v.union([unit, v.array(unit)], 'expected the name of a service unit, "grafana.service"')),
     means("the unit that gets the action, or an array of them; `.service` may be left out", {

@@ -1,8 +1,13 @@
 /** The most likely meaning of a mistyped name. */
 
+/** Name → what other programs call the same, in lower case without `-` and `_`: words with a space between. */
+export type OtherNames = Readonly<Record<string, string>>;
+
 /** @returns the end of a sentence, `; did you mean "mode"?`, or "" where none of `known` is near. */
-export function didYouMean(given: string, known: Iterable<string>): string {
-  const meant = nearest(given, known);
+export function didYouMean(given: string, known: Iterable<string>, others: OtherNames = {}): string {
+  const [meant] = Object.entries(others).find(([, words]) => words.split(" ").includes(plain(given))) ?? [
+    nearest(given, known),
+  ];
   return meant === undefined ? "" : `; did you mean ${JSON.stringify(meant)}?`;
 }
 

@@ -1,7 +1,7 @@
 /** Checks plain JSON against a valibot schema, and turns what is wrong into one line that names the option. */
 import * as v from "valibot";
 import { ConfigError } from "./errors.ts";
-import { didYouMean } from "./nearest.ts";
+import { didYouMean, type OtherNames } from "./nearest.ts";
 import { isRecord } from "./records.ts";
 import { means, option } from "./option.ts";
 import { LONGEST_TIMER } from "./timers.ts";
@@ -36,20 +36,33 @@ export const requestSeconds = v.pipe(
 
 export const absolutePath = v.pipe(text, v.startsWith("/", "expected an absolute path"));
 
+/** What other programs call the options of rotation. */
+const ROTATION_ELSEWHERE: OtherNames = { pollingInterval: "interval poll frequency refreshperiod" };
+
 /** What every `config` may have beside the settings of its backend: when to ask the store again. */
 const ROTATION = ["reloadOnChange", "pollingInterval", "refreshInterval"];
 
-/** The settings of a backend: an object() for `config`, which may also have the options of rotation. */
-export function settingsObject<const Entries extends v.ObjectEntries>(entries: Entries) {
-  return object(entries, ROTATION);
+/** The settings of a backend: an objectAs() for `config`, which may also have the options of rotation. */
+export function settingsObject<const Entries extends v.ObjectEntries>(elsewhere: OtherNames, entries: Entries) {
+  return objectAs({ ...ROTATION_ELSEWHERE, ...elsewhere }, entries, ROTATION);
+}
+
+/** An object with exactly these options; every other key is an error that lists the known ones. */
+export function object<const Entries extends v.ObjectEntries>(entries: Entries) {
+  return objectAs({}, entries);
 }
 
 /**
- * An object with exactly these options; every other key is an error that lists the known ones.
+ * An object() whose error names the option that is meant by a name of another program.
  *
+ * @param elsewhere what other programs call them. A name may also be that of an option at another place: `tls.caFile`.
  * @param beside other known options, which this schema does not check.
  */
-export function object<const Entries extends v.ObjectEntries>(entries: Entries, beside: readonly string[] = []) {
+export function objectAs<const Entries extends v.ObjectEntries>(
+  elsewhere: OtherNames,
+  entries: Entries,
+  beside: readonly string[] = [],
+) {
   const known = [...Object.keys(entries), ...beside];
   return v.pipe(
     v.custom<object>(
@@ -60,7 +73,7 @@ export function object<const Entries extends v.ObjectEntries>(entries: Entries, 
       if (issue.expected !== "never") return "is required";
       if (known.length === 0) return "unknown option: none are known here";
       const key = (issue.path?.at(-1) as { key?: unknown } | undefined)?.key;
-      return `unknown option: known here are ${known.join(", ")}${didYouMean(String(key), known)}`;
+      return `unknown option: known here are ${known.join(", ")}${didYouMean(String(key), known, elsewhere)}`;
     }),
   );
 }

@@ -1,11 +1,18 @@
 /** AppRole: a role id, and usually a secret id, which may come wrapped. */
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
-import { absolutePath, object, text } from "../../../src/contract/settings.ts";
+import { absolutePath, objectAs, text } from "../../../src/contract/settings.ts";
 import { flag } from "../setting-types.ts";
 import { method, mount } from "./method.ts";
 
-export const AppRole = object({
+/** As other programs call them. */
+const elsewhere = {
+  mount: "path mountpath",
+  roleIdPath: "roleidfile roleidfilepath",
+  secretIdPath: "secretid secretidfile secretidfilepath",
+  wrapped: "secretidresponsewrappingpath",
+};
+export const AppRole = objectAs(elsewhere, {
   method: method("approle"),
   mount: mount("approle"),
   roleId: option(v.optional(text), means("the role id itself", { otherwise: "required, or `roleIdPath`" })),

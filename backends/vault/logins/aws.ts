@@ -1,11 +1,13 @@
 /** An identity of AWS. */
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
-import { object, text } from "../../../src/contract/settings.ts";
+import { objectAs, text } from "../../../src/contract/settings.ts";
 import { headerText } from "../setting-types.ts";
 import { method, mount } from "./method.ts";
 
-export const Aws = object({
+/** As other programs call them. */
+const elsewhere = { mount: "path mountpath", serverId: "headervalue iamserveridheader iamserveridheadervalue" };
+export const Aws = objectAs(elsewhere, {
   method: method("aws"),
   mount: mount("aws"),
   role: option(v.optional(text), means("the role to log in as", { otherwise: "the server's choice" })),

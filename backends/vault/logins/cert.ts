@@ -1,10 +1,12 @@
 /** The certificate that the connection shows. */
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
-import { object, text } from "../../../src/contract/settings.ts";
+import { objectAs, text } from "../../../src/contract/settings.ts";
 import { method, mount } from "./method.ts";
 
-export const Cert = object({
+/** As other programs call them. */
+const elsewhere = { mount: "path mountpath", role: "name" };
+export const Cert = objectAs(elsewhere, {
   method: method("cert"),
   mount: mount("cert"),
   role: option(

@@ -1,10 +1,10 @@
 /** The token of a pod's service account. */
 import * as v from "valibot";
 import { means, option } from "../../../src/contract/option.ts";
-import { object, text } from "../../../src/contract/settings.ts";
-import { jwtPath, method, mount } from "./method.ts";
+import { objectAs, text } from "../../../src/contract/settings.ts";
+import { jwtElsewhere, jwtPath, method, mount } from "./method.ts";
 
-export const Kubernetes = object({
+export const Kubernetes = objectAs(jwtElsewhere, {
   method: method("kubernetes"),
   mount: mount("kubernetes"),
   role: option(text, means("the role to log in as")),

@@ -14,3 +14,9 @@ export const jwtPath = option(
   absolutePath,
   means("a file with the signed token, read at each login", { path: "replaced", secret: true }),
 );
+
+/** As other programs call them. `path` is the file for Vault Agent, and the mount for others: it is not here. */
+export const jwtElsewhere = {
+  mount: "mountpath",
+  jwtPath: "file jwtfile token tokenfile tokenpath serviceaccounttokenpath",
+};

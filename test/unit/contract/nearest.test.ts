@@ -37,7 +37,7 @@ test.each(["", "x", "da", "bx", "password", "constructor", "Ω", "z".repeat(5000
 );
 
 test("every backend's settings include those that all share", () => {
-  expect(() => parse(settingsObject({}), { refreshIntervall: 1 }, "config")).toThrow(
+  expect(() => parse(settingsObject({}, {}), { refreshIntervall: 1 }, "config")).toThrow(
     'config.refreshIntervall: unknown option: known here are reloadOnChange, pollingInterval, refreshInterval; did you mean "refreshInterval"?',
   );
   expect(() => parse(object({}), { a: 1 })).toThrow("unknown option: none are known here");
