@@ -138,7 +138,15 @@ export class Transport {
     if (location === undefined || !URL.canParse(location, from.href))
       throw new BackendError("unavailable", `${server}: a redirect that leads nowhere (status ${status})`);
     const to = new URL(location, from);
-    if (to.origin !== from.origin || to.username !== "")
+    // `file:` and the like have no origin to name.
+    const hasOrigin = /^https?:$/.test(to.protocol);
+    const strange = !hasOrigin ? to.protocol : to.username + to.password === "" ? undefined : "a user in it";
+    if (strange !== undefined)
+      throw new BackendError(
+        "unavailable",
+        `${server}: redirects to a URL with ${shortened(strange)}, as no Vault does: see what answers at \`url\``,
+      );
+    if (to.origin !== from.origin)
       throw new BackendError(
         "unavailable",
         `${server}: redirects to another origin, ${shortened(to.origin)}, and fetcher sends no token there: if it is right, put it into \`url\``,

@@ -406,6 +406,21 @@ describe("a stand-in server", () => {
       message: `${server.url}: redirects to another origin, ${other.url}, and fetcher sends no token there: if it is right, put it into \`url\``,
     });
     expect(other.asked).toEqual([]);
+    for (const [location, what] of [
+      [`file:///${secret}`, "file:"],
+      [`javascript:${secret}`, "javascript:"],
+      [`ftp://${secret}/`, "ftp:"],
+      [`data:text/plain,${secret}`, "data:"],
+      [`${"x".repeat(200)}:${secret}`, `${"x".repeat(100)}…`],
+      [server.url.replace("//", `//user:${secret}@`), "a user in it"],
+      [server.url.replace("//", `//:${secret}@`), "a user in it"],
+    ] as const) {
+      server.answering = to(location);
+      expect(await vault.outage("db")).toMatchObject({
+        kind: "unavailable",
+        message: `${server.url}: redirects to a URL with ${what}, as no Vault does: see what answers at \`url\``,
+      });
+    }
     server.answering = to("/v1/secret/data/app");
     expect(await vault.outage("db")).toMatchObject({
       kind: "unavailable",
