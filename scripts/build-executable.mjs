@@ -66,6 +66,7 @@ function compileAddon() {
       "-o",
       `${work}/native.node`,
       "src/runtime/native.c",
+      "src/runtime/lookout.c",
     ),
     { cwd: root, stdio: "inherit" },
   );

@@ -9,16 +9,21 @@ import { inOneGo, type NativeRead, type ReadWhole, wholeBy } from "../src/runtim
 
 /** Needs `gcc`. @returns its way to read files. */
 export function nativeWay(): ReadWhole {
+  const { read } = loadAddon() as { read: NativeRead };
+  return wholeBy(() => read);
+}
+
+/** Needs `gcc`. @returns what it exports. */
+export function loadAddon(): unknown {
   const headers = dirname(createRequire(import.meta.url).resolve("node-api-headers/include/node_api.h"));
   const directory = mkdtempSync(join(tmpdir(), "fetcher-addon-"));
   try {
     const file = join(directory, "native.node");
-    const source = join(import.meta.dirname, "../src/runtime/native.c");
-    execFileSync("gcc", ["-shared", "-fPIC", "-I", headers, "-o", file, source]);
+    const sources = ["native", "lookout"].map((name) => join(import.meta.dirname, `../src/runtime/${name}.c`));
+    execFileSync("gcc", ["-shared", "-fPIC", "-I", headers, "-o", file, ...sources]);
     const module = { exports: {} };
     process.dlopen(module, file);
-    const { read } = module.exports as { read: NativeRead };
-    return wholeBy(() => read);
+    return module.exports;
   } finally {
     rmSync(directory, { recursive: true });
   }

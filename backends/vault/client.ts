@@ -80,6 +80,10 @@ export class Client {
     this.#transport.end();
   }
 
+  takeEvidence(): ReturnType<Transport["takeEvidence"]> {
+    return this.#transport.takeEvidence();
+  }
+
   close(): void {
     this.#transport.close();
   }

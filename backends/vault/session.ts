@@ -53,6 +53,18 @@ export class Session {
     return this.#token;
   }
 
+  /**
+   * Where the token that requests go out with comes from, and what it is; a login's stays until it ends.
+   *
+   * @returns undefined where it can go out only so often, or not at all.
+   */
+  get word(): { readonly path: string; readonly text: string } | undefined {
+    const token = this.#token;
+    if (token?.uses !== Infinity || !this.#isUsable(token)) return undefined;
+    const path = this.#auth.method === "token" ? this.#auth.tokenPath : "";
+    return { path, text: path === "" ? "" : (token.text ?? "") };
+  }
+
   fetchBegins(): void {
     this.#renewal.fetchBegins();
   }

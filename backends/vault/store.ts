@@ -5,6 +5,7 @@ import { BackendError } from "../../src/contract/backend.ts";
 import { keyHints } from "../../src/contract/nearest.ts";
 import { SleepingClock } from "../../src/contract/sleeping-clock.ts";
 import { Room } from "../../src/contract/limits.ts";
+import { forget, type Lookout, lookOut, type Plan } from "../../src/contract/lookout.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import { Leases } from "./leases.ts";
@@ -26,6 +27,8 @@ export class VaultStore implements Backend<Source> {
   readonly #session: Session;
   readonly #leases: Leases;
   readonly #settings: Settings;
+  /** What the last fetch has found and how many requests it took, where each of them would find the same again. */
+  #found: { readonly ids: ReadonlySet<string>; readonly places: number } | undefined;
 
   /** @param now seconds, including those that the machine sleeps: the server's clock keeps running meanwhile. */
   constructor(settings: Settings, context: BackendContext, now = sleepingClock()) {
@@ -37,10 +40,14 @@ export class VaultStore implements Backend<Source> {
   }
 
   async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
+    this.#found = undefined;
     this.#client.begin();
     this.#session.fetchBegins();
     try {
-      return await this.#fetch(requests, signal);
+      const outcomes = await this.#fetch(requests, signal);
+      if ([...outcomes.values()].every(isKept))
+        this.#found = { ids: new Set(outcomes.keys()), places: new Set(requests.map(identityOf)).size };
+      return outcomes;
     } finally {
       this.#session.fetchEnds();
       this.#client.end();
@@ -63,6 +70,17 @@ export class VaultStore implements Backend<Source> {
       for (const [id, outcome] of await this.#at(place, asked, room, signal)) outcomes.set(id, outcome);
     });
     return outcomes;
+  }
+
+  lookOut(requests: readonly SecretRequest<Source>[], plan: Plan, news: () => void): Lookout | undefined {
+    const found = this.#found;
+    const evidence = this.#client.takeEvidence();
+    if (evidence === undefined) return undefined;
+    const { word } = this.#session;
+    const isWhole = found?.places === evidence.asked.length && requests.every(({ id }) => found.ids.has(id));
+    if (isWhole && word !== undefined) return lookOut({ ...evidence, word }, plan, news);
+    forget(evidence.asked);
+    return undefined;
   }
 
   async applied(versions: ReadonlyMap<string, string>): Promise<void> {
@@ -112,6 +130,15 @@ export class VaultStore implements Backend<Source> {
       throw error instanceof Refused ? ofStatus(error, "the server", this.#settings.server) : error;
     }
   }
+}
+
+/** Not for a lease: another answer would be another secret. */
+function isKept(outcome: Outcome): boolean {
+  return "status" in outcome && outcome.status === "value" && outcome.refreshAfter === undefined;
+}
+
+function identityOf({ source }: SecretRequest<Source>): string {
+  return source.place.identity;
 }
 
 function sleepingClock(): () => number {

@@ -1,11 +1,13 @@
 /** One request and its answer, within its time limits, to one server only. No proxy, nothing from the environment. */
 import type { ConnectionOptions, SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
-import type { OpenConnection } from "../../src/contract/connection.ts";
+import type { OpenConnection, Peer } from "../../src/contract/connection.ts";
+import { type Asked, canLookOut } from "../../src/contract/lookout.ts";
 import { connectionOpener, SocketConnection } from "../../src/contract/socket-connection.ts";
 import { Traffic } from "../../src/contract/limits.ts";
 import { hiddenHint, networkHint } from "../../src/contract/unit-sandbox.ts";
 import { Connections } from "./connections.ts";
+import { Evidence } from "./evidence.ts";
 import { exchange, type Shared, StaleConnection } from "./exchange.ts";
 import { type Answer, interpret, placeOf, type Raw, shortened } from "./interpret.ts";
 import { Mutex } from "./mutex.ts";
@@ -30,6 +32,7 @@ export class Transport {
   readonly #tls: TlsFiles | undefined;
   readonly #shared: Shared;
   #connections: Connections | undefined;
+  readonly #evidence = new Evidence();
   /** ms by which the server's clock is ahead of ours, as of its last answer. */
   #ahead = 0;
 
@@ -71,6 +74,20 @@ export class Transport {
   /** A fetch begins: the limit for all its answers together counts from here. */
   begin(): void {
     this.#shared.traffic.begin();
+    this.#evidence.begin();
+  }
+
+  /**
+   * What all requests of the last fetch were and got; the caller's own. The fetches after the first call note it.
+   *
+   * @returns undefined where nothing but this program can ask so: over TLS, to a name, or where they are no plain reads.
+   */
+  takeEvidence(): { readonly peer: Peer; readonly asked: readonly Asked[] } | undefined {
+    const peer = this.#peer;
+    const hasAddress = "path" in peer || isAddress(new URL(this.#settings.url).hostname);
+    if (this.#tls !== undefined || !hasAddress || !canLookOut()) return undefined;
+    const asked = this.#evidence.take();
+    return asked && { peer, asked };
   }
 
   /**
@@ -82,6 +99,7 @@ export class Transport {
   }
 
   close(): void {
+    this.#evidence.end();
     this.#connections?.close();
   }
 
@@ -103,13 +121,15 @@ export class Transport {
     return this.#connections;
   }
 
-  #connect(open: OpenConnection): Connections {
+  get #peer(): Peer {
     const { url, socketPath } = this.#settings;
+    if (socketPath !== undefined) return { path: socketPath };
     const { hostname, port, protocol } = new URL(url);
-    const peer =
-      socketPath === undefined
-        ? { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port) || (protocol === "https:" ? 443 : 80) }
-        : { path: socketPath };
+    return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port) || (protocol === "https:" ? 443 : 80) };
+  }
+
+  #connect(open: OpenConnection): Connections {
+    const peer = this.#peer;
     return new Connections((events) => open(peer, events));
   }
 
@@ -159,7 +179,11 @@ export class Transport {
   async #exchange(url: URL, options: Exchange, body: Buffer | undefined): Promise<Raw> {
     const { connections, method, signal } = options;
     const bytes = requestOf(url, options, body);
-    const once = () => exchange(bytes, url, connections, this.#shared, signal);
+    const once = async () => {
+      const raw = await exchange(bytes, url, connections, this.#shared, signal);
+      this.#evidence.note(bytes, method === "GET", raw.status, raw.body);
+      return raw;
+    };
     try {
       return await once();
     } catch (error) {

@@ -4,6 +4,7 @@
  */
 
 import { ExitCode, LONGEST_MESSAGE, printable, shortened } from "./errors.ts";
+import type { Lookout, Plan } from "./lookout.ts";
 
 /** Why a backend cannot deliver. `unavailable` may heal with time and is retried; the others need a person. */
 export type BackendErrorKind = "unavailable" | "denied" | "invalid";
@@ -112,6 +113,15 @@ export interface Backend<Source> {
    * @returns when `signal` aborts. @throws BackendError where watching is over; the engine then only polls.
    */
   watch?(requests: readonly SecretRequest<Source>[], hint: () => void, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Has the store looked at by a thread of the runtime, in place of polls: from the answer of the last fetch on, until
+   * something differs from it. Nothing may hang on it: the engine ends it before each fetch, and now and then fetches all.
+   *
+   * @param news is called once, where something may differ: a fetch then finds out what.
+   * @returns undefined where it cannot be done (now).
+   */
+  lookOut?(requests: readonly SecretRequest<Source>[], plan: Plan, news: () => void): Lookout | undefined;
 
   /** The target now uses these versions: leases of older ones may end. */
   applied?(versions: ReadonlyMap<string, string>): Promise<void>;

@@ -89,6 +89,16 @@ export class AskTimes {
     this.#pollAt = this.#clock.monotonic() + this.#random() * interval * 1e6;
   }
 
+  /** µs of CLOCK_MONOTONIC of the next poll; Infinity: there is none. */
+  get pollAt(): number {
+    return this.#pollAt;
+  }
+
+  /** Moves the next poll. @param at µs of CLOCK_MONOTONIC */
+  pollAtTime(at: number): void {
+    if (this.#pollAt !== Infinity) this.#pollAt = at;
+  }
+
   /** What the start could not get. @param isSoon the store was silent, and may answer any moment. */
   missedByStart(ids: Iterable<string>, isSoon: boolean): void {
     const failures = isSoon ? 1 : 0;

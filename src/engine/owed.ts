@@ -120,6 +120,16 @@ export class Owed {
     this.#asks.poll(interval);
   }
 
+  /** µs of CLOCK_MONOTONIC of the next poll; Infinity: there is none. */
+  get pollAt(): number {
+    return this.#asks.pollAt;
+  }
+
+  /** Polls at another time. @param at µs of CLOCK_MONOTONIC */
+  pollAtTime(at: number): void {
+    this.#asks.pollAtTime(at);
+  }
+
   /** What the start could not get. @param isSoon the store was silent, and may answer any moment. */
   missedByStart(ids: Iterable<string>, isSoon: boolean): void {
     this.#asks.missedByStart(ids, isSoon);

@@ -11,6 +11,7 @@ import { firstLoad } from "./first-load.ts";
 import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held-values.ts";
 import { helpBrokenService } from "./broken-service.ts";
+import { Lookouts } from "./lookouts.ts";
 import type { Log } from "../runtime/log.ts";
 import { look, type LookParts, type Memory } from "./look.ts";
 import type { ReloadRequest } from "../systemd/reload-desk.ts";
@@ -73,6 +74,7 @@ export class Sidecar {
   readonly #cycle: Cycle;
   readonly #takeover: Takeover;
   readonly #watching = new Watching();
+  readonly #lookouts: Lookouts;
   readonly #rounds: Rounds;
   #checkedAt: Date | undefined;
   #isLooking = false;
@@ -121,10 +123,13 @@ export class Sidecar {
         this.#rotations += 1;
         this.#publishedAt = clock.now();
       },
+      isCalm: () => this.#troubles().every((trouble) => trouble === undefined),
+      alarm: this.#alarm,
     });
     this.#parts = all;
     this.#cycle = new Cycle(all);
     this.#takeover = new Takeover(all);
+    this.#lookouts = new Lookouts(all);
   }
 
   get #targets(): Targets {
@@ -254,12 +259,16 @@ export class Sidecar {
     this.#follow(stop);
     this.#noteCare();
     this.#owed.look("configuration", configuration !== undefined);
-    while (!isAborted(stop)) {
-      const rung = await this.#alarm.wait(this.#owed.seconds, stop);
-      if (isAborted(stop)) return;
-      await this.#rounds.try(async () => {
-        await this.#round(rung, stop);
-      }, stop);
+    try {
+      while (!isAborted(stop)) {
+        const rung = await this.#alarm.wait(this.#owed.seconds, stop);
+        if (isAborted(stop)) return;
+        await this.#rounds.try(async () => {
+          await this.#round(rung, stop);
+        }, stop);
+      }
+    } finally {
+      this.#lookouts.end();
     }
   }
 
@@ -280,13 +289,16 @@ export class Sidecar {
     if (request === "reload") await this.#reload(stop);
     else {
       const ids = this.#owed.due(request);
-      if (ids !== undefined && !isAborted(stop)) await this.#cycle.run(ids, request, stop);
-      if (ids !== undefined) this.#afterCycle(stop);
+      if (ids === undefined) return;
+      this.#lookouts.end();
+      if (!isAborted(stop)) this.#lookouts.begin(await this.#cycle.run(ids, request, stop));
+      this.#afterCycle(stop);
     }
   }
 
   async #reload(stop: AbortSignal): Promise<void> {
     const waiting = this.#takeover.begin();
+    this.#lookouts.end();
     try {
       const isTaken = await this.#takeover.read(waiting, stop);
       if (isTaken) this.#follow(stop);

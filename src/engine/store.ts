@@ -13,6 +13,7 @@ import { prepareForeignCode } from "../runtime/platform.ts";
 import type { Config } from "../config/config.ts";
 import { errnoCode, printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
+import type { Lookout, Plan } from "../contract/lookout.ts";
 import { aborted, late, waitFor } from "../contract/bounded-wait.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
@@ -40,6 +41,8 @@ export interface Store {
   fetch(ids: readonly string[], signal: AbortSignal, limit?: number): Promise<ReadonlyMap<string, Outcome>>;
   /** undefined where the backend cannot watch. Rejects with BackendError. */
   readonly watch: ((hint: () => void, signal: AbortSignal) => Promise<void>) | undefined;
+  /** undefined where the backend cannot. It may throw anything. */
+  readonly lookOut?: ((plan: Plan, news: () => void) => Lookout | undefined) | undefined;
   applied(versions: ReadonlyMap<string, string>): Promise<void>;
   close(): Promise<void>;
 }
@@ -126,6 +129,7 @@ function guard(
       return await inShape(outcomes, describe, signal);
     },
     watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
+    lookOut: backend.lookOut === undefined ? undefined : (plan, news) => backend.lookOut?.(requests, plan, news),
     async applied(versions) {
       try {
         await backend.applied?.(versions);

@@ -28,6 +28,8 @@ const LONGEST_NOTE = 1024;
 export interface DirectoryLock {
   /** Why nothing keeps a second daemon away; undefined: the lock does. */
   readonly unlocked: string | undefined;
+  /** The path of the file. */
+  readonly path: string;
   /**
    * Takes the directory again where its lock file was removed.
    *
@@ -83,6 +85,10 @@ class Lock implements DirectoryLock {
 
   get unlocked(): string | undefined {
     return this.#unlocked;
+  }
+
+  get path(): string {
+    return this.#path;
   }
 
   /** @returns who has the directory; undefined: this process has it now. */

@@ -151,6 +151,12 @@ export class PublishedDirectory {
     return this.#seen.areSame([...names, STATE]);
   }
 
+  /** Paths of all that a look at these files looks at. */
+  pathsOf(names: readonly string[]): readonly string[] {
+    const own = [...names, STATE].map((name) => pathIn(this.path, name));
+    return this.#lock === undefined ? own : [...own, this.#lock.path];
+  }
+
   /** Notes that these files are right at this moment. */
   remember(names: readonly string[]): void {
     this.#seen.take([...names, STATE]);

@@ -250,6 +250,11 @@ export class Publisher {
     return damaged;
   }
 
+  /** Paths of what repair() looks at. */
+  get watched(): readonly string[] {
+    return this.#directory.pathsOf(this.#state.files);
+  }
+
   /** The files that templates make of these values. @throws ValueError */
   render(values: ReadonlyMap<string, Buffer>): readonly PublishedFile[] {
     return this.#layout.render(values);

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
+#include "native.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -117,13 +118,6 @@ static napi_value hide(napi_env env, napi_callback_info info) {
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   return NULL;
 }
-
-union address {
-  struct sockaddr any;
-  struct sockaddr_in v4;
-  struct sockaddr_in6 v6;
-  struct sockaddr_un local;
-};
 
 /* Bytes of all files of one call. */
 #define MOST (4 * 1024 * 1024)
@@ -368,8 +362,7 @@ static napi_value read_files(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* The address of a socket; 0: `text` is none. `port` 0: it is the path of a socket of the Unix kind. */
-static socklen_t address_of(const char *text, uint32_t port, union address *to) {
+socklen_t address_of(const char *text, uint32_t port, union address *to) {
   if (port == 0) {
     to->local.sun_family = AF_UNIX;
     if (strlen(text) >= sizeof to->local.sun_path) return 0;
@@ -539,7 +532,7 @@ NAPI_MODULE_INIT() {
   } functions[] = {
       {"monotonic", monotonic}, {"uptime", uptime}, {"east", east}, {"send", send_datagram}, {"lock", lock_file},
       {"hide", hide},           {"read", read_files}, {"dial", dial}, {"tell", tell},          {"hangUp", hang_up},
-      {"turn", take_turn},
+      {"turn", take_turn},      {"lookOut", look_out}, {"endLookOut", end_look_out},
   };
   napi_value function;
   for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)

@@ -20,7 +20,9 @@ import { takeUptimeFrom } from "../contract/uptime.ts";
 import { readInOneGoBy } from "../contract/whole-files.ts";
 import { runLibrary } from "./native-library.ts";
 import { encoded } from "../contract/text.ts";
+import { lookOutBy } from "../contract/lookout.ts";
 import type { NativeSockets } from "./native-connection.ts";
+import type { NativeLookouts } from "./native-lookout.ts";
 import { inOneGo, type NativeRead, wholeBy } from "./whole-files.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
@@ -37,7 +39,7 @@ const ownPath = process.execPath;
 /** Hands one message of sd_notify(3) to systemd. What cannot be sent is lost. */
 export type SendState = (state: string) => void;
 
-interface Native extends NativeSockets {
+interface Native extends NativeSockets, NativeLookouts {
   monotonic(): number;
   uptime(): number;
   east(seconds: number): number | undefined;
@@ -209,6 +211,7 @@ export function prepareConnections(): void {
   delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
   if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "") {
     openConnectionsBy(async () => (await import("./bun-connection.ts")).byBun(loadNative()));
+    lookOutBy(async () => (await import("./native-lookout.ts")).lookOutNatively(loadNative));
     takeUptimeFrom(() => loadNative()?.uptime());
   }
 }

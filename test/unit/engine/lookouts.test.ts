@@ -1,0 +1,159 @@
+/** A cheaper way to look at a store, in place of polls. If these fail, a change is seen late, or each look is a poll. */
+import { expect, test } from "vitest";
+import { BackendError } from "../../../src/contract/backend.ts";
+import type { Lookout, Plan } from "../../../src/contract/lookout.ts";
+import { FakeStore } from "../fakes.ts";
+import { startSidecar } from "./running-sidecar.ts";
+
+/** A store with lookouts, whose news a test gives. */
+class WatchedStore extends FakeStore {
+  override pollingInterval: number | null = 5;
+  override watch = () => Promise.reject(new BackendError("unavailable", "cannot watch"));
+  readonly plans: Plan[] = [];
+  /** Gives news; undefined: nobody looks. */
+  news: (() => void) | undefined;
+  isAble = true;
+  error: unknown;
+
+  lookOut = (plan: Plan, news: () => void): Lookout | undefined => {
+    if (this.error !== undefined) throw this.error as Error;
+    if (!this.isAble) return undefined;
+    if (this.news !== undefined) throw new Error("two at a time");
+    this.plans.push(plan);
+    this.news = news;
+    return {
+      end: () => {
+        this.news = undefined;
+      },
+    };
+  };
+}
+
+async function start(store = new WatchedStore({ a: "a1", b: "b1" }), config: object = {}) {
+  return { ...(await startSidecar({ store, isConfigurable: true, ...config })), store };
+}
+
+test("begins after the first poll, and then the store is asked each half minute", async () => {
+  const { store, clock, publisher, facts } = await start();
+  expect(store.plans).toEqual([]);
+  await clock.until(() => store.fetches.length === 2);
+  expect(store.plans).toEqual([{ first: 5, interval: 5, files: publisher.watched }]);
+  expect(publisher.watched.length).toBeGreaterThan(2);
+  expect(Date.parse(facts()?.nextLookAt ?? "") - clock.now().getTime()).toBe(30_000);
+  await clock.advance(29.9);
+  expect(store.fetches.length).toBe(2);
+  await clock.advance(0.2);
+  expect(store.fetches.length).toBe(3);
+  await clock.advance(300);
+  expect([store.fetches.length, store.plans.length]).toEqual([13, 12]);
+});
+
+test("news is followed by a poll at once", async () => {
+  const { store, clock, file } = await start();
+  await clock.until(() => store.news !== undefined);
+  await clock.advance(1);
+  store.put("a", "a2");
+  store.news?.();
+  expect(await clock.until(() => file("a") === "a2")).toBeLessThan(2);
+  await clock.advance(10);
+  expect(store.news).toBeDefined();
+});
+
+test.each([
+  ["every 10 s", 10, true],
+  ["every 11 s", 11, false],
+  ["never", null, false],
+])("a store that is polled %s", async (_, interval, isLookedAt) => {
+  const store = new WatchedStore({ a: "a1", b: "b1" });
+  store.pollingInterval = interval;
+  const { clock } = await start(store);
+  await clock.advance(100);
+  expect(store.plans.length > 0).toBe(isLookedAt);
+});
+
+test("without reloadOnChange there is none", async () => {
+  const { store, clock } = await start(undefined, { config: { config: { reloadOnChange: false } } });
+  await clock.advance(100);
+  expect(store.plans).toEqual([]);
+});
+
+test("where the store cannot, it is polled as ever", async () => {
+  const store = new WatchedStore({ a: "a1", b: "b1" });
+  store.isAble = false;
+  const { clock } = await start(store);
+  await clock.advance(100);
+  expect(store.fetches.length).toBe(21);
+  store.isAble = true;
+  store.error = Object.assign(new Error("EMFILE"), { code: "EMFILE", syscall: "socket", errno: -24 });
+  await clock.advance(100);
+  expect(store.fetches.length).toBe(41);
+});
+
+test("a secret that the store does not give is asked for as ever", async () => {
+  const store = new WatchedStore({ a: "a1", b: "b1" });
+  const { clock } = await start(store);
+  await clock.until(() => store.news !== undefined);
+  store.put("b", new BackendError("denied", "no"));
+  store.news?.();
+  await clock.advance(0.1);
+  const { length } = store.fetches;
+  await clock.advance(50);
+  expect(store.news).toBeUndefined();
+  expect(store.fetches.length).toBe(length + 10);
+  store.put("b", "b1");
+  await clock.advance(6);
+  expect(store.news).toBeDefined();
+});
+
+test("two false alarms in a row end it for an hour", async () => {
+  const { store, clock } = await start();
+  await clock.until(() => store.news !== undefined);
+  store.news?.();
+  await clock.advance(0.1);
+  expect(store.news).toBeDefined();
+  // A change between them counts.
+  store.put("a", "a2");
+  store.news?.();
+  await clock.advance(10);
+  for (let alarm = 0; alarm < 2; alarm++) {
+    expect(store.news).toBeDefined();
+    store.news?.();
+    await clock.advance(0.1);
+  }
+  expect(store.news).toBeUndefined();
+  const { length } = store.fetches;
+  await clock.advance(3500);
+  expect(store.fetches.length).toBe(length + 700);
+  expect(store.news).toBeUndefined();
+  await clock.advance(200);
+  expect(store.news).toBeDefined();
+});
+
+test("a reload ends it, and another begins", async () => {
+  const { store, clock, sidecar } = await start();
+  await clock.until(() => store.news !== undefined);
+  const { length } = store.fetches;
+  await clock.advance(7);
+  sidecar.reload();
+  await clock.advance(0.1);
+  expect([store.fetches.length, store.news]).toEqual([length + 1, undefined]);
+  // The look of that time is a poll.
+  await clock.advance(5);
+  expect(store.fetches.length).toBe(length + 2);
+  expect(store.news).toBeDefined();
+});
+
+test("a look at what others may have done leaves it alone", async () => {
+  const { store, clock } = await start();
+  await clock.until(() => store.fetches.length === 2);
+  const { news } = store;
+  await clock.advance(25);
+  expect([store.news === news, store.fetches.length]).toEqual([true, 2]);
+});
+
+test("the end of the sidecar ends it", async () => {
+  const { store, clock, stop } = await start();
+  await clock.until(() => store.news !== undefined);
+  await stop();
+  expect(store.news).toBeUndefined();
+});
