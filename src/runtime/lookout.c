@@ -313,23 +313,29 @@ static void *look_around(void *data) {
   return NULL;
 }
 
+/* What the program holds, and the engine frees when it likes; NULL: the program's part has ended. */
+struct handle {
+  struct lookout *lookout;
+};
+
 /* The program's part of it ends. From then on the thread leaves the runtime alone. */
-static void leave(napi_env env, void *data, void *hint) {
-  (void)env;
-  (void)hint;
-  struct lookout *lookout = data;
+static void leave(struct handle *handle) {
+  struct lookout *lookout = handle->lookout;
+  handle->lookout = NULL;
+  if (lookout == NULL) return;
   pthread_mutex_lock(&lookout->mutex);
-  int was_over = lookout->is_over;
   lookout->is_over = 1;
   pthread_mutex_unlock(&lookout->mutex);
-  if (was_over) return;
   eventfd_write(lookout->over, 1);
   napi_release_threadsafe_function(lookout->news, napi_tsfn_abort);
+  release(lookout);
 }
 
 static void leave_for_good(napi_env env, void *data, void *hint) {
-  leave(env, data, hint);
-  release(data);
+  (void)env;
+  (void)hint;
+  leave(data);
+  free(data);
 }
 
 static unsigned char *copy_of(napi_env env, napi_value buffer, size_t *length) {
@@ -438,38 +444,47 @@ static int begin_thread(struct lookout *lookout) {
   return 0;
 }
 
-napi_value look_out(napi_env env, napi_callback_info info) {
-  napi_value args[2], name, result = NULL;
-  size_t count = 2;
-  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 2 || atomic_load(&threads) >= MOST_THREADS)
-    return NULL;
+/* A lookout with all but its thread; NULL: not possible. */
+static struct lookout *lookout_of(napi_env env, napi_value sight, napi_value news) {
+  napi_value name;
   struct lookout *lookout = calloc(1, sizeof *lookout);
   if (lookout == NULL) return NULL;
   lookout->connection = -1;
   lookout->over = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   atomic_init(&lookout->owners, 1);
   pthread_mutex_init(&lookout->mutex, NULL);
-  if (lookout->over < 0 || !take_all(env, args[0], lookout) ||
-      napi_create_string_utf8(env, "news", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-      napi_create_threadsafe_function(env, args[1], NULL, name, 0, 1, NULL, NULL, NULL, NULL, &lookout->news) != napi_ok) {
-    release(lookout);
-    return NULL;
+  if (lookout->over >= 0 && take_all(env, sight, lookout) &&
+      napi_create_string_utf8(env, "news", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_create_threadsafe_function(env, news, NULL, name, 0, 1, NULL, NULL, NULL, NULL, &lookout->news) == napi_ok) {
+    /* It keeps no program alive. */
+    napi_unref_threadsafe_function(env, lookout->news);
+    return lookout;
   }
-  /* It keeps no program alive. */
-  napi_unref_threadsafe_function(env, lookout->news);
-  if (!begin_thread(lookout) || napi_create_external(env, lookout, leave_for_good, NULL, &result) != napi_ok) {
-    leave_for_good(env, lookout, NULL);
+  release(lookout);
+  return NULL;
+}
+
+napi_value look_out(napi_env env, napi_callback_info info) {
+  napi_value args[2], result = NULL;
+  size_t count = 2;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 2 || atomic_load(&threads) >= MOST_THREADS)
     return NULL;
-  }
-  return result;
+  struct handle *handle = calloc(1, sizeof *handle);
+  if (handle == NULL) return NULL;
+  handle->lookout = lookout_of(env, args[0], args[1]);
+  if (handle->lookout != NULL && begin_thread(handle->lookout) &&
+      napi_create_external(env, handle, leave_for_good, NULL, &result) == napi_ok)
+    return result;
+  leave_for_good(env, handle, NULL);
+  return NULL;
 }
 
 napi_value end_look_out(napi_env env, napi_callback_info info) {
   napi_value args[1];
   size_t count = 1;
-  void *lookout = NULL;
+  void *handle = NULL;
   if (napi_get_cb_info(env, info, &count, args, NULL, NULL) == napi_ok && count == 1 &&
-      napi_get_value_external(env, args[0], &lookout) == napi_ok)
-    leave(env, lookout, NULL);
+      napi_get_value_external(env, args[0], &handle) == napi_ok)
+    leave(handle);
   return NULL;
 }
