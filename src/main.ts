@@ -137,6 +137,11 @@ async function checkInUnits(words: readonly string[]): Promise<ExitCode> {
   const { out, err } = openTerminal();
   const raw = (text: string) => process.stderr.write(text);
   const stop = stopSignal(...ofTerminal);
+  const path = names.find((name) => serviceNameOf(name).includes("/"));
+  if (path !== undefined)
+    throw new UsageError(
+      `check: ${JSON.stringify(path)}: expected the NAME of a service; for a file, --check --config FILE`,
+    );
   for (const name of names)
     worst = (await checkInUnit(serviceNameOf(name), format, { out, raw, err }, scope, stop)) || worst;
   return worst as ExitCode;

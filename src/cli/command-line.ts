@@ -1,6 +1,7 @@
 /** The command line of fetcher(8). */
 import type { ConfigFlags } from "../config/config-file.ts";
 import { ExitCode, exitMeanings, UsageError } from "../contract/errors.ts";
+import { isPath, withoutStore } from "../config/config-file.ts";
 import { didYouMean } from "../contract/nearest.ts";
 import { parseWords } from "./parse-words.ts";
 import { isLogFormat, isLogLevel, type LogFormat, type LogLevel, logFormats, logLevels } from "../runtime/log.ts";
@@ -134,19 +135,24 @@ export function parseCommandLine(argv: readonly string[], environment: NodeJS.Pr
   ).filter(([, given]) => given === true);
   if (modes.length > 1 && values.help !== true && values.version !== true)
     throw new UsageError("give only one of --once, --check, --check=config and --print-schema");
-  // An unset shell variable leaves an empty value: as a path it would be the working directory.
-  for (const option of ["config", "backend", "output", "actions"] as const)
-    if (values[option] === "") throw new UsageError(`--${option}: must not be empty`);
   return {
     mode: modes[0]?.[0] ?? "daemon",
-    configFile: values.config,
-    backend: values.backend,
+    configFile: only("config", values.config),
+    backend: only("backend", values.backend),
     set: (values.set ?? []).map(parseSet),
-    output: values.output,
-    actions: values.actions,
+    output: only("output", values.output),
+    actions: only("actions", values.actions),
     ids: positionals,
     logLevel: logLevelOf(values["log-level"], environment),
   };
+}
+
+/** Of two, nobody knows which one is meant. @throws UsageError */
+function only(option: string, given: readonly string[] = []): string | undefined {
+  // An unset shell variable leaves an empty value: as a path it would be the working directory.
+  if (given.includes("")) throw new UsageError(`--${option}: must not be empty`);
+  if (new Set(given).size > 1) throw new UsageError(`--${option}: give it once`);
+  return given[0];
 }
 
 /** A unit's `Environment=` sets the level without a copy of its `ExecStart=`. @throws UsageError */
@@ -159,9 +165,11 @@ function logLevelOf(option: string | undefined, environment: NodeJS.ProcessEnv) 
 }
 
 /** Ids need a store: without one, the first word was meant as a command. @throws UsageError */
-export function refuseUnknownCommand({ mode, configFile, backend, set, ids: [first] }: CommandLine): void {
+export function refuseUnknownCommand({ mode, configFile, backend, set, ids }: CommandLine): void {
   if (mode !== "daemon" || configFile !== undefined || backend !== undefined) return;
+  const [first] = ids;
   if (first === undefined && set.length > 0) return;
+  if (ids.some(isPath)) throw withoutStore(ids);
   if (first === undefined) throw new UsageError("expected a command, or --config FILE (see --help)");
   throw new UsageError(
     `${JSON.stringify(first)}: there is no such command${didYouMean(first, commandWords())} (see --help)`,
@@ -169,11 +177,11 @@ export function refuseUnknownCommand({ mode, configFile, backend, set, ids: [fir
 }
 
 const options = {
-  config: "text",
-  backend: "text",
+  config: "texts",
+  backend: "texts",
   set: "texts",
-  output: "text",
-  actions: "text",
+  output: "texts",
+  actions: "texts",
   once: "flag",
   check: "flag",
   "check-config": "flag",
@@ -190,17 +198,31 @@ function wordsOf(argv: readonly string[]) {
   const args = argv.map((word) => {
     if (!word.startsWith("--check=")) return word;
     if (word === "--check=config") return "--check-config";
-    throw new UsageError("--check: expected --check or --check=config");
+    throw new UsageError("--check: expected --check or --check=config; a file is given as --config FILE");
   });
   try {
     return parseWords(args, options, { h: "help" });
   } catch (error) {
     const message = error instanceof Error ? error.message : "wrong command line";
+    const bare = /^Option '(--?[\w-]+)[^']*' argument /.exec(message)?.[1];
+    if (bare !== undefined) throw new UsageError(`${bare}: expected a value after it (see fetcher --help)`);
     const unknown = /^Unknown option '(--?[\w-]+)/.exec(message)?.[1];
     const known = optionTexts.map(([words]) => /--[\w-]+/.exec(words)?.[0] ?? words);
-    throw new UsageError(`${message} (see fetcher --help)${unknown === undefined ? "" : didYouMean(unknown, known)}`);
+    throw new UsageError(
+      `${message} (see fetcher --help)${unknown === undefined ? "" : didYouMean(unknown, known, elsewhere)}`,
+    );
   }
 }
+
+/** As other programs call them. */
+const elsewhere = {
+  "--config": "c f conf cfg file configfile",
+  "--version": "v",
+  "--output": "o out outputdir destination",
+  "--backend": "b store provider",
+  "--check": "n dryrun test validate",
+  "--log-level": "verbose debug quiet loglevel q",
+};
 
 export function parseSet(word: string): CommandLine["set"][number] {
   const equals = word.indexOf("=");

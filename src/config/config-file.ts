@@ -2,7 +2,7 @@
 import { isUtf8 } from "node:buffer";
 import { resolve } from "node:path";
 import { isRecord } from "../contract/records.ts";
-import { ConfigError, ExitCode, FatalError, unreadable } from "../contract/errors.ts";
+import { ConfigError, ExitCode, FatalError, unreadable, UsageError } from "../contract/errors.ts";
 import { readPlainSeen, type Seen } from "../contract/plain-file.ts";
 import { joinPath } from "../contract/settings.ts";
 import { parseOnce, TwiceInJson } from "./one-value.ts";
@@ -18,6 +18,20 @@ export interface ConfigFlags {
   readonly output: string | undefined;
   /** Secrets in addition to those of the file. */
   readonly ids: readonly string[];
+}
+
+/** Without a configuration there are no secrets whose ids these words could be. */
+export function withoutStore(words: readonly string[]): UsageError {
+  const file = words.find(isPath);
+  return new UsageError(
+    file === undefined
+      ? "expected --config FILE, or --backend NAME with --set KEY=VALUE (see --help)"
+      : `${JSON.stringify(file)}: a configuration file is given as --config FILE (see --help)`,
+  );
+}
+
+export function isPath(word: string): boolean {
+  return word.includes("/") || word.endsWith(".json");
 }
 
 /** @throws FatalError (78, or 74 for an error of the machine) if the file cannot be read, or is not JSON text. */

@@ -1,7 +1,7 @@
 /** The configuration: a JSON file and flags that win over it, all checked before anything else happens. */
 import { dirname, resolve } from "node:path";
 import type * as v from "valibot";
-import { type ConfigFlags, parseJson, readText, withFlags } from "./config-file.ts";
+import { type ConfigFlags, withoutStore, parseJson, readText, withFlags } from "./config-file.ts";
 import {
   component,
   configSchema,
@@ -84,6 +84,7 @@ export interface Config {
  */
 export async function loadConfig(commandLine: ConfigFlags): Promise<Config> {
   const file = commandLine.configFile;
+  if (file === undefined && commandLine.backend === undefined) throw withoutStore(commandLine.ids);
   if (file === undefined) return parseConfig({}, commandLine, process.cwd());
   return await configOf(await readText(file), file, commandLine);
 }

@@ -39,6 +39,13 @@ describe("a wrong command line exits 64, and one line names the option", () => {
     [["--set", "=x"], "--set"],
     [["--set", "a..b=x"], "--set"],
     [["--config"], "--config"],
+    [["--once"], "expected --config FILE, or --backend NAME with --set KEY=VALUE (see --help)"],
+    [["--check", "web.json"], '"web.json": a configuration file is given as --config FILE'],
+    [["--check=config", "./web.json"], '"./web.json": a configuration file is given as --config FILE'],
+    [["web.json"], '"web.json": a configuration file is given as --config FILE'],
+    [["run", "web.json", "--", "true"], '"web.json": a configuration file is given as --config FILE'],
+    [["run", "--", "true"], "expected --config FILE"],
+    [["check", "./web.json"], 'check: "./web.json": expected the NAME of a service; for a file, --check --config FILE'],
   ])("%j", async (args, named) => {
     const { code, stdout, stderr } = await new Place().run(args, { env: { FETCHER_LOG_FORMAT: "json" } });
     expect({ code, stdout }).toEqual({ code: 64, stdout: "" });

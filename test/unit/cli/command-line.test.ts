@@ -37,7 +37,14 @@ describe("modes", () => {
   test.each([
     [["--once", "--check"], "give only one of --once, --check, --check=config and --print-schema"],
     [["--check", "--check=config"], "give only one of --once, --check, --check=config and --print-schema"],
-    [["--check=conifg"], "--check: expected --check or --check=config"],
+    [["--check=conifg"], "--check: expected --check or --check=config; a file is given as --config FILE"],
+    [["--output", "--once"], "--output: expected a value after it (see fetcher --help)"],
+    [["--once", "--config"], "--config: expected a value after it (see fetcher --help)"],
+    [["--config", "a.json", "--config=b.json"], "--config: give it once"],
+    [["--backend", "folder", "--backend", "vault"], "--backend: give it once"],
+    [["-c", "a.json"], "Unknown option '-c' (see fetcher --help); did you mean \"--config\"?"],
+    [["-V"], "Unknown option '-V' (see fetcher --help); did you mean \"--version\"?"],
+    [["--dry-run"], "Unknown option '--dry-run' (see fetcher --help); did you mean \"--check\"?"],
     [["--log-level=loud"], "--log-level: expected one of error, warn, notice, info, debug, trace"],
     [["--set", "novalue"], "--set: expected KEY=VALUE"],
     [["--set", "=value"], "--set: expected KEY=VALUE"],
@@ -53,6 +60,8 @@ describe("modes", () => {
     [["statsu", "--log-level", "debug"], '"statsu": there is no such command; did you mean "status"? (see --help)'],
     [[], "expected a command, or --config FILE (see --help)"],
     [["frobnicate"], '"frobnicate": there is no such command (see --help)'],
+    [["web.json"], '"web.json": a configuration file is given as --config FILE (see --help)'],
+    [["start", "/etc/web"], '"/etc/web": a configuration file is given as --config FILE (see --help)'],
   ])("refuses the unknown command %j", (argv, message) => {
     expect(() => {
       refuseUnknownCommand(parseCommandLine(argv));
