@@ -6,7 +6,10 @@ import { objectAs, parse, requestSeconds, settingsObject, text } from "../../src
 
 const url = v.pipe(
   text,
-  v.check((value) => /^https?:\/\/[^/@\s]+\/?$/.test(value), 'expected a URL without a path, "https://host:port"'),
+  v.check(
+    (value) => URL.canParse(value) && new URL(value).port !== "0" && /^https?:\/\/[^/@\s]+\/?$/.test(value),
+    'expected a URL without a path, "https://host:port"',
+  ),
 );
 
 export const about = aboutBackend({

@@ -32,5 +32,5 @@ const vault: BackendModule<Settings, Source> = {
 export default vault;
 
 function isLocal(url: string): boolean {
-  return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(url).hostname);
+  return /^(localhost\.?|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(url).hostname);
 }

@@ -48,9 +48,16 @@ function parseUrl(server: string): Pick<Settings, "url" | "socketPath" | "server
     if (!socketPath.startsWith("/")) throw new ConfigError("url", "expected unix:/path/of/the/socket");
     return { url: "http://localhost", socketPath, server };
   }
+  if (/^https?:\/\/\[[^\]]*%/i.test(server))
+    throw new ConfigError(
+      "url",
+      "must not hold the zone of an IPv6 address (%…): use a name, or an address without one",
+    );
   const url = URL.canParse(server) ? new URL(server) : undefined;
   if (url === undefined || !["http:", "https:"].includes(url.protocol))
     throw new ConfigError("url", "expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket");
+  // No server listens there: a program that chooses its port by itself says so with 0.
+  if (url.port === "0") throw new ConfigError("url", "must not hold the port 0: expected that of the server");
   if (url.username !== "" || url.password !== "") throw new ConfigError("url", "must not hold a user or a password");
   if (url.search !== "" || url.hash !== "") throw new ConfigError("url", "must not hold a query or a fragment");
   // Documents for curl have /v1 in the URL. We add it to every request ourselves.

@@ -136,7 +136,8 @@ export class Transport {
   #tlsOptions(context: SecureContextOptions): ConnectionOptions {
     const { minVersion, serverName, insecureDoNotVerifyServer } = this.#settings.tls;
     const { hostname } = new URL(this.#settings.url);
-    const name = serverName ?? (isAddress(hostname) ? undefined : hostname);
+    // The dot that ends a whole name is for the resolver only: Go refuses a handshake with it (RFC 6066, section 3).
+    const name = (serverName ?? (isAddress(hostname) ? undefined : hostname))?.replace(/(?<=[^.])\.$/, "");
     return {
       ...context,
       // As curl and Go do, trust what `caFile` holds, be it the issuing authority or the server's certificate alone.

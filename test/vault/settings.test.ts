@@ -30,6 +30,21 @@ describe("settings", () => {
       { ...token, url: "ftp://canary" },
     ],
     ["url: expected unix:/path/of/the/socket", { url: "unix:canary" }],
+    ["url: must not hold the port 0: expected that of the server", { ...token, url: "http://host:0" }],
+    [
+      "url: must not hold the zone of an IPv6 address (%…): use a name, or an address without one",
+      { ...token, url: "https://[fe80::1%25eth0]:8200" },
+    ],
+    [
+      "url: must not hold the zone of an IPv6 address (%…): use a name, or an address without one",
+      { ...token, url: "http://[fe80::1%eth0]" },
+    ],
+    ["url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket", { ...token, url: "https//host" }],
+    ["url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket", { ...token, url: "host:8200" }],
+    [
+      "url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket",
+      { ...token, url: "https://host:65536" },
+    ],
     ["url: must not hold a user or a password", { ...token, url: "https://u:canary@host" }],
     ["url: must not hold a query or a fragment", { ...token, url: "https://host/?token=canary" }],
     ['mount: must not contain empty segments, "." or ".."', { ...token, mount: "secret/../canary" }],
@@ -81,6 +96,18 @@ describe("settings", () => {
     ["auth.region: expected the name of an AWS region", { auth: { method: "aws", region: "canary.example/" } }],
   ])("%s", (message, settings) => {
     expect(problem(() => vault.parseSettings(settings))).toBe(message);
+  });
+
+  test.each([
+    ["https://Vault.EXAMPLE:8200/", "https://vault.example:8200"],
+    ["https://vault.exämple", "https://vault.xn--exmple-cua"],
+    ["https://vault.example.", "https://vault.example."],
+    ["https://vault.example/v1/", "https://vault.example"],
+    ["https://gateway.example/vault/v1", "https://gateway.example/vault"],
+    ["http://[::1]:8200", "http://[::1]:8200"],
+    [" https://vault.example\n", "https://vault.example"],
+  ])("accepts the URL %j", (url, plain) => {
+    expect(vault.parseSettings({ ...token, url })).toMatchObject({ url: plain, server: plain });
   });
 
   test("accepts the minimum", () => {
@@ -143,6 +170,13 @@ test("warns about each address that gets the token in the clear, except the mach
   expect(await said({ url: "http://vault:8200" })).toEqual([
     "warn: http://vault:8200: token and secrets go over the network in the clear: use https",
   ]);
-  for (const url of ["http://localhost:8200", "http://127.0.0.1:1", "http://[::1]:1", "https://vault", "unix:/run/x"])
+  for (const url of [
+    "http://localhost:8200",
+    "http://LOCALHOST.:1",
+    "http://127.0.0.1:1",
+    "http://[::1]:1",
+    "https://vault",
+    "unix:/run/x",
+  ])
     expect(await said({ url })).toEqual([]);
 });

@@ -244,6 +244,9 @@ describe("the configuration", () => {
     for (const [path, wrong] of [
       ["roleArn", { roleArn: "reader" }],
       ["endpoint", { endpoint: "http://user:pass@host" }],
+      ["endpoint", { endpoint: "http://host:0" }],
+      ["endpoint", { endpoint: "http://host:65536" }],
+      ["endpoint", { endpoint: "http://[fe80::1%eth0]:80" }],
       ["externalId", { externalId: "x" }],
       ["timeout", { timeout: 101 }],
     ] as const)
