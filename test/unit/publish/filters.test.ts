@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { needs } from "../../requirements.ts";
 import { encodeEnvFile } from "../../../src/publish/env-file.ts";
 import { filtered, filterNames, refusalOf } from "../../../src/publish/filters.ts";
@@ -38,6 +38,30 @@ function python(program: string, text: string): unknown {
     rmSync(directory, { recursive: true });
   }
 }
+
+test.each(filterNames)("%s writes a character in the same way among few as among many that it replaces", (filter) => {
+  for (const value of values.filter((one) => refusalOf(filter, Buffer.from(one)) === undefined)) {
+    const around = written(filter, "").length / 2;
+    const inside = (text: string) => written(filter, text).slice(around, around === 0 ? undefined : -around);
+    const plain = "a".repeat(100);
+    const sparse = Array.from(value, (character) => inside(character + plain).slice(0, -plain.length));
+    expect(inside(value.repeat(3)), value).toBe(sparse.join("").repeat(3));
+  }
+});
+
+test.each([
+  ["json", '"'],
+  ["json", "\u0085"],
+  ["sh", "'"],
+  ["url", "!#$%&'()*+,/:;=?@[]"],
+  ["ini", "%"],
+])("%s: looks at a value of many %s once, and does not search for each of them", (filter, character) => {
+  const value = Buffer.from(character.repeat(100_000));
+  const searches = vi.spyOn(value, "indexOf");
+  expect(filtered(filter, value).length).toBeGreaterThan(value.length);
+  // A search takes the executable a microsecond, and a MiB has a million bytes.
+  expect(searches.mock.calls.length).toBeLessThan(value.length / 8);
+});
 
 test("each refuses its unsupported values", () => {
   const refused = Object.fromEntries(
