@@ -29,6 +29,8 @@ export const tested = {
   ...engine("status", "status", "status,sidecar"),
   ...engine("fetch", "fetch,settle"),
   ...engine("watch", "watch", "watch,sidecar"),
+  ...engine("lookouts", "lookouts"),
+  "backends/vault/evidence.ts": "test/unit/backends/vault-evidence.test.ts",
   ...engine("first-load", "first-load"),
   ...engine("first-publish", "first-publish,sidecar-not-resident"),
   ...engine("settle", "settle"),

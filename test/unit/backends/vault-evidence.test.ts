@@ -34,6 +34,7 @@ test("keeps copies, and where the identifier of the request is", () => {
 
 test.each([
   ["in another place", `{"data":1,"request_id":"${id}"}`],
+  ["in a list", `[{"request_id":"${id}"}]`],
   ["of another kind", `{"request_id":"${id.toUpperCase()}"}`],
   ["of another length", `{"request_id":"${id}0"}`],
   ["none", "{}"],
@@ -82,6 +83,12 @@ test.each<readonly [string, (evidence: Evidence) => void]>([
   expect(evidence.take()).toBeUndefined();
   evidence.begin();
   evidence.note(request, true, 200, body());
+  expect(evidence.take()?.length).toBe(1);
+});
+
+test("takes an answer of just the size that is allowed", () => {
+  const evidence = wanted();
+  evidence.note(request, true, 200, Buffer.alloc(65_536));
   expect(evidence.take()?.length).toBe(1);
 });
 

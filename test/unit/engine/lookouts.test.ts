@@ -2,7 +2,9 @@
 import { expect, test } from "vitest";
 import { BackendError } from "../../../src/contract/backend.ts";
 import type { Lookout, Plan } from "../../../src/contract/lookout.ts";
-import { FakeStore } from "../fakes.ts";
+import type { Round } from "../../../src/engine/ask-times.ts";
+import { type LookoutParts, Lookouts } from "../../../src/engine/lookouts.ts";
+import { FakeClock, FakeStore, missing } from "../fakes.ts";
 import { startSidecar } from "./running-sidecar.ts";
 
 /** A store with lookouts, whose news a test gives. */
@@ -156,4 +158,129 @@ test("the end of the sidecar ends it", async () => {
   await clock.until(() => store.news !== undefined);
   await stop();
   expect(store.news).toBeUndefined();
+});
+
+/** Lookouts by themselves, of a store with two secrets; times are seconds from the beginning. */
+function alone() {
+  const store = new WatchedStore({ a: "a1", b: "b1" });
+  const clock = new FakeClock();
+  const begun = clock.monotonic();
+  const seconds = (at: number) => (at - begun) / 1e6;
+  const rung: string[] = [];
+  const owed = {
+    pollAt: begun + 5e6,
+    pollAtTime: (at: number) => {
+      owed.pollAt = at;
+    },
+  };
+  const parts = {
+    config: { reloadOnChange: true, secrets: [{}, {}] },
+    store,
+    publisher: { watched: ["/file"] },
+    owed,
+    clock,
+    random: () => 0.5,
+    isCalm: () => true,
+    alarm: { ring: (reason: string) => rung.push(reason) },
+  } as unknown as LookoutParts;
+  const pollIn = (after: number) => {
+    owed.pollAt = begun + after * 1e6;
+  };
+  return { lookouts: new Lookouts(parts), store, clock, rung, pollIn, pollsAt: () => seconds(owed.pollAt) };
+}
+
+const round = (result: Round["result"] = "unchanged", ...ids: string[]): Round => ({
+  outcomes: new Map((ids.length === 0 ? ["a", "b"] : ids).map((id) => [id, missing(id)])),
+  changes: new Map(),
+  result,
+});
+
+test.each<readonly [string, Round | undefined, boolean]>([
+  ["a whole one without a change", round(), true],
+  ["one that was stopped", undefined, false],
+  ["one of a secret alone", round("unchanged", "a"), false],
+  ["a refused one", round("refused"), false],
+  ["a failed one", round("failed"), false],
+  ["one that published something", round(new Set(["a"])), false],
+])("a round is followed by a lookout, or not: %s", (_, after, isLookedAt) => {
+  const { lookouts, store } = alone();
+  lookouts.begin(after);
+  expect(store.plans.length === 1).toBe(isLookedAt);
+});
+
+test.each([
+  [24.9, true],
+  [25, false],
+  [29, false],
+])("two looks fit between two polls: the next is due in %f s", (after, isLookedAt) => {
+  const { lookouts, store, pollIn } = alone();
+  pollIn(after);
+  lookouts.begin(round());
+  expect(store.plans.length === 1).toBe(isLookedAt);
+});
+
+test.each([
+  [0, 5],
+  [4, 5],
+  [5, 5],
+  [5.5, 10],
+  [17, 20],
+  [29, 30],
+])("its end after %f s has the next look's poll in its place", async (after, poll) => {
+  const { lookouts, clock, pollsAt } = alone();
+  lookouts.begin(round());
+  expect(pollsAt()).toBe(30);
+  await clock.advance(after);
+  lookouts.end();
+  expect(pollsAt()).toBe(poll);
+  lookouts.end();
+  expect(pollsAt()).toBe(poll);
+});
+
+test("news makes a poll due, and its end leaves that as it is", async () => {
+  const { lookouts, store, clock, rung, pollsAt } = alone();
+  lookouts.begin(round());
+  await clock.advance(7);
+  store.news?.();
+  lookouts.end();
+  expect([pollsAt(), rung]).toEqual([7, ["look"]]);
+});
+
+test("a fault of the program is no fault of the system", () => {
+  const { lookouts, store } = alone();
+  store.error = new TypeError("a bug");
+  expect(() => {
+    lookouts.begin(round());
+  }).toThrow("a bug");
+});
+
+test.each<readonly [string, readonly (Round | undefined)[], boolean]>([
+  ["two", [round(), round()], true],
+  ["two, and a round that was stopped between them", [undefined, round(), round()], true],
+  ["one, and a change", [round(), round(new Set(["a"])), round()], false],
+])("how many false alarms end it: %s", (_, rounds, isOver) => {
+  const { lookouts, store } = alone();
+  lookouts.begin(round());
+  for (const after of rounds) {
+    store.news?.();
+    lookouts.end();
+    lookouts.begin(after);
+    if (after?.result !== "unchanged") lookouts.begin(round());
+  }
+  expect(store.news === undefined).toBe(isOver);
+});
+
+test("a change that needed no alarm counts, too", () => {
+  const { lookouts, store } = alone();
+  lookouts.begin(round());
+  store.news?.();
+  lookouts.end();
+  lookouts.begin(round());
+  lookouts.end();
+  lookouts.begin(round(new Set(["a"])));
+  lookouts.begin(round());
+  store.news?.();
+  lookouts.end();
+  lookouts.begin(round());
+  expect(store.news).toBeDefined();
 });
