@@ -254,6 +254,24 @@ test("a fault of the program is no fault of the system", () => {
   }).toThrow("a bug");
 });
 
+test("a store that the system refuses something is polled as ever", () => {
+  const { lookouts, store, pollsAt } = alone();
+  store.error = Object.assign(new Error("EMFILE"), { code: "EMFILE", syscall: "socket", errno: -24 });
+  lookouts.begin(round());
+  expect(pollsAt()).toBe(5);
+});
+
+test("polls without news between two false alarms do not matter", () => {
+  const { lookouts, store } = alone();
+  lookouts.begin(round());
+  for (const hasNews of [true, false, false, true]) {
+    if (hasNews) store.news?.();
+    lookouts.end();
+    lookouts.begin(round());
+  }
+  expect(store.news).toBeUndefined();
+});
+
 test.each<readonly [string, readonly (Round | undefined)[], boolean]>([
   ["two", [round(), round()], true],
   ["two, and a round that was stopped between them", [undefined, round(), round()], true],
