@@ -33,6 +33,7 @@ export async function bundle(outdir, native = "") {
   const merged = await mergeChunks(root, program.metafile.outputs, "src/main.ts");
   const outputs = { ...apart, ...merged };
   for (const [path, output] of Object.entries(outputs)) await makeCommonJs(path, output);
+  shortenNames(Object.keys(merged));
   return { inputs, outputs };
 }
 
@@ -76,6 +77,27 @@ function withPlainExports(code) {
   if (names === undefined || /__esm\)?\(/.test(code)) return code;
   const rest = code.replace(begin, "").replace(/0&&\(module\.exports=\{[^}]*\}\);?\s*$/, "");
   return `${rest.trimEnd().replace(/;$/, "")};module.exports=${names.replaceAll("()=>", "").replace("{", "{__esModule:!0,")};\n`;
+}
+
+/** `{name:name}` → `{name}` */
+const withoutDoubles = (list) => list.replaceAll(/(?<=[{,])([\w$]+):\1(?=[,}])/g, "$1");
+
+/**
+ * mergeChunks() puts its chunk before each name that others take from the main file. Where a name is there only once, it can
+ * do without: a few thousand bytes.
+ */
+function shortenNames(paths) {
+  const texts = new Map(paths.map((path) => [path, readFileSync(`${root}${path}`, "utf8")]));
+  const long = /(?<=[{,.])m\d+_([\w$]+)/g;
+  const [, list] = [...texts.values()].flatMap(
+    (text) => /;module\.exports=(\{[^{}]*\bm\d+_[^{}]*\});/.exec(text) ?? [],
+  );
+  const names = Array.from(list.matchAll(long), ([, name]) => name);
+  const isAlone = (name) => names.indexOf(name) === names.lastIndexOf(name);
+  for (const [path, text] of texts) {
+    const short = text.replaceAll(long, (own, name) => (names.includes(name) && isAlone(name) ? name : own));
+    writeFileSync(`${root}${path}`, short.replace(/(?<=;module\.exports=)\{[^{}]*\}(?=;\s*$)/, withoutDoubles));
+  }
 }
 
 /**

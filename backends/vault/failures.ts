@@ -131,9 +131,12 @@ function meaning(refused: Refused): readonly [BackendErrorKind, string, boolean]
 
 type Words = Readonly<Record<string, readonly [BackendErrorKind, string]>>;
 
+/** Made for the first failure: a start needs none of them. */
+let words: Words | undefined;
+
 const refusedClient = ["denied", "the server refuses the client certificate"] as const;
 /** Alerts of TLS about our certificate: OpenSSL's older name of each begins with SSLV3, the newer with SSL/TLS. */
-const ofClient: Words = {
+const ofClient = (): Words => ({
   BAD_CERTIFICATE: refusedClient,
   CERTIFICATE_UNKNOWN: refusedClient,
   CERTIFICATE_REVOKED: refusedClient,
@@ -145,14 +148,15 @@ const ofClient: Words = {
     "unavailable",
     "the server breaks off the TLS handshake: does it want a client certificate (tls.certFile)?",
   ],
-};
-const alerts: Words = Object.fromEntries(
-  Object.entries(ofClient).flatMap(([alert, known]) =>
-    ["SSLV3", "SSL/TLS"].map((name) => [`ERR_SSL_${name}_ALERT_${alert}`, known] as const),
-  ),
-);
+});
+const alerts = (): Words =>
+  Object.fromEntries(
+    Object.entries(ofClient()).flatMap(([alert, known]) =>
+      ["SSLV3", "SSL/TLS"].map((name) => [`ERR_SSL_${name}_ALERT_${alert}`, known] as const),
+    ),
+  );
 
-const words: Words = {
+const allWords = (): Words => ({
   ECONNREFUSED: ["unavailable", "connection refused"],
   ECONNRESET: ["unavailable", "connection reset"],
   EPIPE: ["unavailable", "connection reset"],
@@ -195,14 +199,15 @@ const words: Words = {
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
   // The same, as BoringSSL names it, and most of the others below.
   ERR_SSL_TLSV1_ALERT_CERTIFICATE_REQUIRED: ["denied", "the server wants a client certificate"],
-  ...alerts,
+  ...alerts(),
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: refusedClient,
-};
+});
 
 /** A failed connection. The error gives only its code: messages quote what the peer sent. */
 export function ofConnection(error: unknown, server: string): BackendError {
   if (error instanceof NotHttp) return new BackendError("unavailable", `${server}: the answer is not HTTP`);
   const code = codeOf(error);
+  words ??= allWords();
   const known = Object.hasOwn(words, code) ? words[code] : undefined;
   if (known !== undefined) return new BackendError(known[0], `${server}: ${known[1]}`);
   if (code === "EPROTO" || code.startsWith("ERR_SSL_") || code.startsWith("ERR_TLS_"))

@@ -12,9 +12,9 @@ const vault: BackendModule<Settings, Source> = {
   describe: describeSource,
 
   reads: ({ auth, tls }) =>
-    Object.entries({ ...auth, ...tls }).flatMap(([option, value]) =>
-      typeof value === "string" && /(Path|File|Directory)$/.test(option) ? [value] : [],
-    ),
+    Object.entries({ ...auth, ...tls })
+      .filter(([option, value]) => typeof value === "string" && /(Path|File|Directory)$/.test(option))
+      .map(([, path]) => path as string),
 
   async open(settings, context) {
     const { url, tls, server } = settings;

@@ -109,7 +109,10 @@ export class VaultStore implements Backend<Source> {
       const answer = await this.#said(() => this.#leases.read(place, ids, signal));
       if (!("found" in answer)) return new Map(ids.map((id) => [id, { status: "missing", where: answer.where }]));
       const { found, refreshAfter } = answer;
-      const near = keyHints(requests.flatMap(({ source: { key } }) => key ?? []));
+      let hints: ReturnType<typeof keyHints> | undefined;
+      // Made for the first key that is missing: a start needs none.
+      const near: ReturnType<typeof keyHints> = (key, there) =>
+        (hints ??= keyHints(requests.flatMap((request) => request.source.key ?? [])))(key, there);
       return new Map(
         requests.map(({ id, source }) => [
           id,

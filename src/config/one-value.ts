@@ -25,7 +25,7 @@ export function parseOnce(json: string): unknown {
     else if (token === "}") objects.pop();
     else if (token.endsWith(":")) {
       const key = token.slice(0, token.lastIndexOf('"') + 1);
-      const keys = objects.at(-1);
+      const keys = objects[objects.length - 1];
       const name = JSON.parse(key) as string;
       if (keys?.has(name) === true) throw new TwiceInJson(key, placeOf(json, index));
       keys?.add(name);

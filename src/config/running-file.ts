@@ -1,8 +1,8 @@
 /** The file of the running configuration, and whether it has changed since it was read. */
-import type { BigIntStats } from "node:fs";
 import { readText, readTextSeen } from "./config-file.ts";
 import { errnoCode, ExitCode, FatalError } from "../contract/errors.ts";
 import { statOf } from "../contract/file-calls.ts";
+import type { Seen } from "../contract/plain-file.ts";
 
 /** A configuration, as read. */
 export interface ConfigText {
@@ -88,7 +88,7 @@ async function look(file: string): Promise<Sight | undefined> {
   }
 }
 
-function sightOf({ nlink, dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): Sight {
+function sightOf({ nlink, dev, ino, size, mtimeNs, ctimeNs }: Seen["stats"]): Sight {
   return [nlink, dev, ino, size, mtimeNs, ctimeNs];
 }
 

@@ -1,5 +1,4 @@
-import { readFileSync } from "node:fs";
-import { attemptUnlessMissing } from "./system-calls.ts";
+import { attemptUnlessMissing, readShort } from "./system-calls.ts";
 
 const SOURCE = "/proc/sys/kernel/random/uuid";
 
@@ -8,6 +7,6 @@ const SOURCE = "/proc/sys/kernel/random/uuid";
  * fallback where the unit does not see that file (`ProcSubset=pid`).
  */
 export function randomName(): string {
-  const uuid = attemptUnlessMissing("read", SOURCE, () => readFileSync(SOURCE, "latin1"));
+  const uuid = attemptUnlessMissing("read", SOURCE, () => readShort(SOURCE).trimEnd());
   return (uuid ?? process.getBuiltinModule("node:crypto").randomUUID()).replaceAll("-", "").slice(0, 12);
 }

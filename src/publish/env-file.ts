@@ -85,12 +85,15 @@ export function encodeEnvFile(requests: readonly EnvRequest[]): EnvFile {
     if (problem !== undefined) leftOut.set(request.id, problem);
   }
 
-  const lines = requests.flatMap((request) => chosen.get(request) ?? []);
-  const names = requests.flatMap((request): [string, string][] => {
+  const lines: Line[] = [];
+  const names = new Map<string, string>();
+  for (const request of requests) {
     const line = chosen.get(request);
-    return line === undefined ? [] : [[request.id, line.name]];
-  });
-  return { content: joinLines(lines), names: new Map(names), leftOut };
+    if (line === undefined) continue;
+    lines.push(line);
+    names.set(request.id, line.name);
+  }
+  return { content: joinLines(lines), names, leftOut };
 }
 
 interface Line {

@@ -74,13 +74,11 @@ export class SetLayout {
    *   carry it.
    */
   layOut(values: ReadonlyMap<string, Buffer>): LaidOutSet {
-    const present = this.#config.secrets.flatMap((secret) => {
-      const value = values.get(secret.id);
-      return value === undefined ? [] : [{ secret, value }];
-    });
-    const files = present.map(({ secret, value }): PublishedFile => {
-      return { name: secret.file, content: value, ...this.#permissions.ofSecret(secret) };
-    });
+    const files: PublishedFile[] = [];
+    for (const secret of this.#config.secrets) {
+      const content = values.get(secret.id);
+      if (content !== undefined) files.push({ name: secret.file, content, ...this.#permissions.ofSecret(secret) });
+    }
     const { files: ofKeys, variables, refused } = filesOfKeys(this.#config, values, this.#permissions);
     files.push(...ofKeys, ...this.render(values));
     const envFile = this.#config.output === undefined ? ENV_FILE : this.#config.output.envFile;
@@ -100,7 +98,12 @@ export class SetLayout {
 
   /** The files of templates alone. @throws ValueError */
   render(values: ReadonlyMap<string, Buffer>): readonly PublishedFile[] {
-    return this.#config.templates.flatMap((template) => this.renderOne(template, values) ?? []);
+    const files: PublishedFile[] = [];
+    for (const template of this.#config.templates) {
+      const file = this.renderOne(template, values);
+      if (file !== undefined) files.push(file);
+    }
+    return files;
   }
 
   /** @throws ValueError */

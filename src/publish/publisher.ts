@@ -1,5 +1,4 @@
 /** Publishes the values of a scope: files, secrets.env, links, and the mark of an action that is due. */
-import { readFileSync } from "node:fs";
 import type { Config, OutputConfig } from "../config/config.ts";
 import { ExitCode, PublishError } from "../contract/errors.ts";
 import type { EnvFile } from "./env-file.ts";
@@ -10,7 +9,7 @@ import { PublishedDirectory } from "../output/published-directory.ts";
 import type { PublishedFile } from "../output/safe-files.ts";
 import { removeMade } from "../output/safe-directory.ts";
 import { randomName } from "../output/random-name.ts";
-import { attemptUnlessMissing, problemsOf } from "../output/system-calls.ts";
+import { attemptUnlessMissing, problemsOf, readShort } from "../output/system-calls.ts";
 import { SetLayout } from "./layout.ts";
 import { ValueError } from "./value.ts";
 
@@ -377,7 +376,7 @@ let boot: string | undefined;
  */
 function bootId(isInMemory: boolean): string {
   const path = "/proc/sys/kernel/random/boot_id";
-  const seen = () => attemptUnlessMissing("read", path, () => readFileSync(path, "utf8"));
+  const seen = () => attemptUnlessMissing("read", path, () => readShort(path));
   boot ??= (seen() ?? (isInMemory ? "in memory" : randomName())).trim();
   return boot;
 }

@@ -135,6 +135,7 @@ struct reading {
   char *names;
   /* The first name is a directory: the files lie in it, in memory. */
   int in_memory;
+  int may_be_young;
   size_t count;
   struct stat *stats;
   /* The bytes of all files, one after the other. */
@@ -207,7 +208,7 @@ static int is_at_rest(const struct stat *stats) {
 /* 0: it is no regular file at rest with just as many bytes as it says. */
 static int read_opened(struct reading *reading, int file, struct stat *stats) {
   if (fstat(file, stats) != 0 || !S_ISREG(stats->st_mode) || stats->st_size < 0) return 0;
-  if (!is_at_rest(stats) || (!reading->in_memory && !is_local(file))) return 0;
+  if ((!reading->may_be_young && !is_at_rest(stats)) || (!reading->in_memory && !is_local(file))) return 0;
   /* Some file systems say 0 of a file that has bytes. */
   if (stats->st_size == 0) return reading->in_memory && make_room(reading, 0);
   if (stats->st_size > MOST || !make_room(reading, (size_t)stats->st_size)) return 0;
@@ -268,15 +269,18 @@ static void read_in_thread(napi_env env, void *data) {
   reading->is_whole = each_file(reading, 0) && each_file(reading, 1);
 }
 
-/* [Buffers of the bytes, a BigInt64Array with inode, mtime and ctime in nanoseconds for each]; NULL: it failed. */
+/* Of each file: inode, mtime and ctime in nanoseconds, device, links. */
+#define NUMBERS 5
+
+/* [Buffers of the bytes, a BigInt64Array with these NUMBERS for each]; NULL: it failed. */
 static napi_value answer_of(napi_env env, const struct reading *reading) {
   napi_value answer, values, memory, numbers;
   int64_t *number;
-  size_t size = reading->count * 3 * sizeof *number;
+  size_t size = reading->count * NUMBERS * sizeof *number;
   if (napi_create_array_with_length(env, 2, &answer) != napi_ok ||
       napi_create_array_with_length(env, reading->count, &values) != napi_ok ||
       napi_create_arraybuffer(env, size, (void **)&number, &memory) != napi_ok ||
-      napi_create_typedarray(env, napi_bigint64_array, reading->count * 3, memory, 0, &numbers) != napi_ok)
+      napi_create_typedarray(env, napi_bigint64_array, reading->count * NUMBERS, memory, 0, &numbers) != napi_ok)
     return NULL;
   const unsigned char *bytes = reading->bytes;
   for (size_t at = 0; at < reading->count; at++) {
@@ -289,6 +293,8 @@ static napi_value answer_of(napi_env env, const struct reading *reading) {
     *number++ = (int64_t)stats->st_ino;
     *number++ = nanoseconds(stats->st_mtim);
     *number++ = nanoseconds(stats->st_ctim);
+    *number++ = (int64_t)stats->st_dev;
+    *number++ = (int64_t)stats->st_nlink;
   }
   napi_set_element(env, answer, 0, values);
   napi_set_element(env, answer, 1, numbers);
@@ -339,19 +345,23 @@ static struct reading *reading_of(napi_env env, napi_value buffer, napi_value co
 }
 
 /*
- * read(names, count, inMemory): reads small files, and looks at each again after the last of them. `names` is a Buffer of
+ * read(names, count, inMemory, mayBeYoung): reads small files, and looks at each again after the last of them. `names` is a Buffer of
  * paths, each with a NUL at its end; with `inMemory`, of a directory, and of the paths of `count` files below it.
  *
- * A promise of what answer_of() gives. Of undefined where one is not there, not regular, not at rest, on a file system that may
- * hang, or all are too large; with `inMemory`, where one does not lie in the directory's own file system, or that is not in
+ * A promise of what answer_of() gives. Of undefined where one is not there, not regular, not at rest (unless it may be young), on a file system
+ * that may hang, or all are too large; with `inMemory`, where one does not lie in the directory's own file system, or that is not in
  * memory.
  */
 static napi_value read_files(napi_env env, napi_callback_info info) {
-  napi_value args[3], promise = NULL, name;
-  size_t count = 3;
-  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 3) return NULL;
+  napi_value args[4], promise = NULL, name;
+  size_t count = 4;
+  bool may_be_young;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 4 ||
+      napi_get_value_bool(env, args[3], &may_be_young) != napi_ok)
+    return NULL;
   struct reading *reading = reading_of(env, args[0], args[1], args[2]);
   if (reading == NULL) return NULL;
+  reading->may_be_young = may_be_young;
   if (napi_create_promise(env, &reading->deferred, &promise) == napi_ok &&
       napi_create_string_utf8(env, "read", NAPI_AUTO_LENGTH, &name) == napi_ok &&
       napi_create_async_work(env, NULL, name, read_in_thread, read_done, reading, &reading->work) == napi_ok) {

@@ -17,13 +17,14 @@ import { createRequire } from "node:module";
 import { ConfigError } from "../contract/errors.ts";
 import { openConnectionsBy } from "../contract/connection.ts";
 import { takeUptimeFrom } from "../contract/uptime.ts";
+import { readPlainBy } from "../contract/plain-file.ts";
 import { readInOneGoBy } from "../contract/whole-files.ts";
 import { runLibrary } from "./native-library.ts";
 import { encoded } from "../contract/text.ts";
 import { lookOutBy } from "../contract/lookout.ts";
 import type { NativeSockets } from "./native-connection.ts";
 import type { NativeLookouts } from "./native-lookout.ts";
-import { inOneGo, type NativeRead, wholeBy } from "./whole-files.ts";
+import { inOneGo, inOneStep, type NativeRead, wholeBy } from "./whole-files.ts";
 
 /** native.c, compiled, in base64: the executable carries it. Empty for Node; not defined where tests import the source. */
 declare const FETCHER_NATIVE: string;
@@ -146,8 +147,10 @@ export function lockFile(file: number): number | undefined {
 
 /** Call it before anything reads files. */
 export function prepareFiles(): void {
-  if (typeof FETCHER_NATIVE === "string" && FETCHER_NATIVE !== "")
-    readInOneGoBy(inOneGo(wholeBy(() => loadNative()?.read)));
+  if (typeof FETCHER_NATIVE !== "string" || FETCHER_NATIVE === "") return;
+  const read = wholeBy(() => loadNative()?.read);
+  readInOneGoBy(inOneGo(read));
+  readPlainBy(inOneStep(read));
 }
 
 /** Bun's own way would leave the file in the temporary directory, under a name that others can foresee. */

@@ -1,12 +1,13 @@
 /** Many small files in one go, by the executable's addon. If this fails, it publishes what no file holds, or hangs. */
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, onTestFinished } from "vitest";
 import { readFiles } from "../../../backends/files/read.ts";
+import { readPlainBy, readPlainSeen, type ReadInOneStep } from "../../../src/contract/plain-file.ts";
 import { readInOneGoBy } from "../../../src/contract/whole-files.ts";
-import { inOneGo, type ReadWhole, type WholeFile } from "../../../src/runtime/whole-files.ts";
+import { inOneGo, inOneStep, type ReadWhole, type WholeFile } from "../../../src/runtime/whole-files.ts";
 import { asValue } from "../../contract/observed.ts";
 import { nativeWay } from "../../native-addon.ts";
 import { needs } from "../../requirements.ts";
@@ -149,4 +150,43 @@ test("leaves names to the usual way that no system call can take", async () => {
   writeFileSync(join(memory, "one"), "first");
   await whole(memory, "one");
   expect(await way(memory, ["one\0", "one"])).toBe(undefined);
+});
+
+test("gives a plain file and its stats as the usual way does, also right after a write", async () => {
+  for (const directory of [memory, disk]) {
+    const path = join(directory, "config.json");
+    writeFileSync(path, '{"backend": "folder"}');
+    linkSync(path, join(directory, "second"));
+    const read = async (by: ReadInOneStep | undefined) => {
+      readPlainBy(by);
+      const { bytes, stats } = await readPlainSeen(path);
+      const { nlink, dev, ino, size, mtimeNs, ctimeNs } = stats;
+      return { text: bytes.toString(), stats: { nlink, dev, ino, size, mtimeNs, ctimeNs } };
+    };
+    onTestFinished(() => {
+      readPlainBy(undefined);
+    });
+    let isInOneStep = false;
+    const counted: ReadInOneStep = async (file) => {
+      const seen = await inOneStep(way)(file);
+      isInOneStep = seen !== undefined;
+      return seen;
+    };
+    const found = await read(counted);
+    expect(isInOneStep).toBe(true);
+    expect(found).toEqual(await read(undefined));
+    expect(found.stats.nlink).toBe(2n);
+  }
+});
+
+for (const [what, make] of unfit)
+  test(`leaves a plain file to the usual way where it ${what}`, async () => {
+    make(join(memory, "trap"));
+    expect(await inOneStep(way)(join(memory, "trap"))).toBe(undefined);
+  });
+
+test("leaves a relative path and an empty plain file to the usual way", async () => {
+  writeFileSync(join(disk, "empty"), "");
+  expect(await inOneStep(way)(join(disk, "empty"))).toBe(undefined);
+  expect(await inOneStep(way)("package.json")).toBe(undefined);
 });
