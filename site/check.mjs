@@ -83,6 +83,8 @@ async function look(tab, page, where, scheme, view, anchors) {
       .map((image) => image.getAttribute("src")),
   );
   if (view === "phone") for (const picture of shrunk) tell(`the picture ${picture} is too small to read`);
+  const split = await tab.$$eval(".vp-doc :not(pre) > code", splitOptions);
+  for (const option of new Set(split)) tell(`a line ends within the option ${option}`);
   const tooWide = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (tooWide > 0) tell(`is ${tooWide} px wider than the screen`);
   if (view === "desk" && (await tab.$(".VPDoc:not(.has-aside)")) !== null) {
@@ -96,6 +98,24 @@ async function look(tab, page, where, scheme, view, anchors) {
     await tab.screenshot({ path: join(flags.screenshots, `${page.replaceAll("/", "_")}-${scheme}-${view}.png`) });
   }
   tab.off("console", onConsole).off("pageerror", onError).off("response", onResponse).off("request", onRequest);
+}
+
+/** Runs in the page. @returns the options that do not stand in one line. */
+function splitOptions(all) {
+  return all.flatMap((code) => {
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    const split = [];
+    while (texts.nextNode()) {
+      const { data } = texts.currentNode;
+      for (const { 0: option, index } of data.matchAll(/(?<![\w-])--?[a-z][\w-]*/g)) {
+        const range = document.createRange();
+        range.setStart(texts.currentNode, index);
+        range.setEnd(texts.currentNode, index + option.length);
+        if (new Set(Array.from(range.getClientRects(), ({ top }) => Math.round(top))).size > 1) split.push(option);
+      }
+    }
+    return split;
+  });
 }
 
 /** The names that links may lead to, as the server renders them. */

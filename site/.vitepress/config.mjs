@@ -33,7 +33,8 @@ export default {
     config({ renderer: { rules } }) {
       for (const name of ["text", "code_inline"]) {
         const plain = rules[name];
-        rules[name] = (...context) => withMessageCodes(plain(...context).replaceAll("{{", "&#123;&#123;"));
+        const whole = (html) => withMessageCodes(name === "text" ? html : withOptions(html));
+        rules[name] = (...context) => whole(plain(...context).replaceAll("{{", "&#123;&#123;"));
       }
     },
   },
@@ -70,7 +71,12 @@ function item(path) {
 
 /** A narrow column would break the code of a message at its hyphen. */
 function withMessageCodes(html) {
-  return html.replaceAll(/\bF-[0-9A-Z]{5}\b/g, '<span class="message-code">$&</span>');
+  return html.replaceAll(/\bF-[0-9A-Z]{5}\b/g, '<span class="unbroken">$&</span>');
+}
+
+/** The same for options: `--` alone at the end of a line is no part of a command. */
+function withOptions(html) {
+  return html.replaceAll(/(?<![\w-])--?[a-z][\w-]*/g, '<span class="unbroken">$&</span>');
 }
 
 function isThere(path) {
