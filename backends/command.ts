@@ -15,7 +15,7 @@ const word = v.pipe(
   v.check((value) => !value.includes("\0"), "must not contain a NUL character"),
 );
 const argv = v.pipe(
-  v.array(word, "expected an array of strings"),
+  v.array(word, 'expected an array of strings: ["program", "argument"]'),
   v.check((words) => words.length > 0 && words[0] !== "", "expected at least the name of a program"),
   v.transform((words) => words as [string, ...string[]]),
 );

@@ -54,7 +54,7 @@ const unit = v.pipe(
 const anything = v.custom<Readonly<Record<string, unknown>>>(isRecord, "expected an object");
 const flag = v.boolean("expected true or false");
 const argv = v.pipe(
-  v.array(v.string("expected a string"), "expected an array of strings"),
+  v.array(v.string("expected a string"), 'expected an array of strings: ["program", "argument"]'),
   v.check((words) => words.length > 0 && words[0] !== "", "expected at least the name of a command"),
   v.transform((words) => words as [string, ...string[]]),
 );
@@ -267,7 +267,7 @@ export const configSchema = objectAs(elsewhere.root, {
     means("the settings of the backend, and how it is asked again: `reloadOnChange`, `pollingInterval`"),
   ),
   secrets: option(
-    v.optional(anything, {}),
+    v.optional(v.custom<Readonly<Record<string, unknown>>>(isRecord, 'expected an object: {"ID": {}}'), {}),
     means("id → the options of this secret, `{}` for none; ids on the command line are added"),
   ),
   templates: option(

@@ -17,3 +17,9 @@ test.each([{ end: "exit", code: 1 } as const, { end: "signal", signal: "SIGSEGV"
     expect(stdout).toEqual(Buffer.alloc("half of the secret".length));
   },
 );
+
+test("a command line in one string is refused with the form that is wanted", () => {
+  expect(() => command.parseSettings({ command: "pass show" })).toThrow(
+    'command: expected an array of strings: ["program", "argument"]',
+  );
+});

@@ -98,7 +98,11 @@ describe("each error names its option, and never shows its value", () => {
     ["backend: must not be empty", { ...good, backend: "" }],
     ["backend: expected a string", { ...good, backend: [canary] }],
     ["secrets: at least one secret is required, here or on the command line", { backend: "folder" }],
-    ["secrets: expected an object", { ...good, secrets: [canary] }],
+    ['secrets: expected an object: {"ID": {}}', { ...good, secrets: [canary] }],
+    [
+      'onChange.verify.command: expected an array of strings: ["program", "argument"]',
+      { ...good, onChange: { verify: { command: canary } } },
+    ],
     ["secrets.a: expected an object", { ...good, secrets: { a: canary } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: 400 } } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: "4755" } } }],
