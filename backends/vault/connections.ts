@@ -6,6 +6,12 @@ import { Broken } from "../../src/contract/socket-connection.ts";
 const MOST = 8;
 /** ms that an idle connection is kept for the requests of one fetch, and for those between two. */
 const IDLE = 3000;
+/** ms that one is kept for the next fetch: load balancers commonly end an idle one after a minute. */
+export const KEPT = 40_000;
+/** ms of a connection's life, so that another address or certificate of the server's comes into use. */
+const LIFE = 300_000;
+/** Seconds. Something on the way may have forgotten a connection that was idle, and say nothing. */
+const PATIENCE = 3;
 
 /** A request that uses a connection. */
 export interface User extends ConnectionEvents {
@@ -14,10 +20,12 @@ export interface User extends ConnectionEvents {
 }
 
 /** A connection, as its user sees it. */
-export interface Line extends Omit<Connection, "destroy"> {
+export interface Line extends Omit<Connection, "destroy" | "rest" | "wake"> {
   readonly isOpen: boolean;
   /** It has served another request. */
   readonly isReused: boolean;
+  /** It is of an earlier fetch. */
+  readonly isKept: boolean;
 }
 
 export class Connections {
@@ -47,9 +55,19 @@ export class Connections {
     };
   }
 
-  /** Closes the idle ones. */
-  end(): void {
-    for (const line of this.#idle.splice(0)) this.#drop(line);
+  /** Closes the idle ones. @param keeps whether to keep one of them, where that costs nothing. */
+  end(keeps = false): void {
+    for (const line of this.#idle.splice(0)) {
+      if (keeps && line.isResting && !line.isOld && this.#idle.length === 0) {
+        line.isKept = true;
+        this.#lay(line, KEPT);
+      } else this.#drop(line);
+    }
+  }
+
+  /** Closes those of an earlier fetch. */
+  forget(): void {
+    for (const line of [...this.#idle]) if (line.isKept) line.drop();
   }
 
   /** Takes no more connections back: others replace them. Requests under way end on theirs. */
@@ -69,13 +87,28 @@ export class Connections {
 
   #serve(): void {
     for (const user of this.#waiting) {
-      const line = this.#idle.pop() ?? (this.#lines.size < MOST ? this.#add() : undefined);
+      const line = this.#wake() ?? (this.#lines.size < MOST ? this.#add() : undefined);
       if (line === undefined) return;
-      clearTimeout(line.idle);
       this.#waiting.delete(user);
       line.user = user;
       user.begin(line);
     }
+  }
+
+  #wake(): PooledLine | undefined {
+    for (;;) {
+      const line = this.#idle.pop();
+      clearTimeout(line?.idle);
+      if (line === undefined || line.wake()) return line;
+      this.#drop(line);
+    }
+  }
+
+  #lay(line: PooledLine, time: number): void {
+    clearTimeout(line.idle);
+    line.idle = setTimeout(line.drop, time);
+    line.idle.unref();
+    this.#idle.push(line);
   }
 
   #add(): PooledLine {
@@ -95,9 +128,8 @@ export class Connections {
     }
     line.user = undefined;
     line.isReused = true;
-    line.idle = setTimeout(line.drop, IDLE);
-    line.idle.unref();
-    this.#idle.push(line);
+    line.rest();
+    this.#lay(line, IDLE);
   }
 
   #drop(line: PooledLine): void {
@@ -116,6 +148,9 @@ class PooledLine implements Line {
   idle: NodeJS.Timeout | undefined;
   isOpen = false;
   isReused = false;
+  isKept = false;
+  isResting = false;
+  readonly #since = Date.now();
 
   constructor(open: (events: ConnectionEvents) => Connection, drop: () => void) {
     this.drop = drop;
@@ -138,6 +173,23 @@ class PooledLine implements Line {
 
   get isSent(): boolean {
     return this.connection.isSent;
+  }
+
+  /** So it is, too, once somebody has set the clock back. */
+  get isOld(): boolean {
+    const age = Date.now() - this.#since;
+    return age < 0 || age > LIFE;
+  }
+
+  rest(): void {
+    this.isResting = this.connection.rest?.() ?? false;
+  }
+
+  /** @returns whether it can be used. */
+  wake(): boolean {
+    const isFit = !this.isResting || (this.connection.wake?.(this.isKept ? PATIENCE : undefined) ?? false);
+    this.isResting = false;
+    return isFit;
   }
 
   send(bytes: Buffer): void {

@@ -159,7 +159,8 @@ class Exchange implements User, Receiver {
     const release = () => {
       this.#release();
     };
-    this.#settle.resolve({ status: this.#status, headers: this.#headers, body, release });
+    const isKept = this.#line?.isKept ?? false;
+    this.#settle.resolve({ status: this.#status, headers: this.#headers, body, release, isKept });
   }
 
   #awaitTurn(): void {

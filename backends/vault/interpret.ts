@@ -14,6 +14,8 @@ export interface Raw {
   readonly body: Buffer;
   /** Lets the next large answer in. Call it once the body is parsed. */
   readonly release: () => void;
+  /** It came over a connection of an earlier fetch. */
+  readonly isKept: boolean;
 }
 
 export interface Answer {

@@ -1,12 +1,13 @@
 /** One request and its answer, within its time limits, to one server only. No proxy, nothing from the environment. */
 import type { ConnectionOptions, SecureContextOptions } from "node:tls";
 import { BackendError } from "../../src/contract/backend.ts";
-import type { OpenConnection, Peer } from "../../src/contract/connection.ts";
+import { type OpenConnection, ownWays, type Peer } from "../../src/contract/connection.ts";
 import { type Asked, canLookOut } from "../../src/contract/lookout.ts";
-import { connectionOpener, SocketConnection } from "../../src/contract/socket-connection.ts";
+import { connectionOpener } from "../../src/contract/socket-connection.ts";
+import { tlsOpener } from "../../src/contract/tls-connection.ts";
 import { Traffic } from "../../src/contract/limits.ts";
 import { hiddenHint, networkHint } from "../../src/contract/unit-sandbox.ts";
-import { Connections } from "./connections.ts";
+import { Connections, KEPT } from "./connections.ts";
 import { Evidence } from "./evidence.ts";
 import { exchange, type Shared, StaleConnection } from "./exchange.ts";
 import { type Answer, interpret, placeOf, type Raw, shortened } from "./interpret.ts";
@@ -35,6 +36,10 @@ export class Transport {
   readonly #evidence = new Evidence();
   /** ms by which the server's clock is ahead of ours, as of its last answer. */
   #ahead = 0;
+  /** ms since 1970. */
+  #endedAt = 0;
+  /** The fetches follow each other so closely that a connection is kept. */
+  #isFrequent = false;
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -75,6 +80,8 @@ export class Transport {
   begin(): void {
     this.#shared.traffic.begin();
     this.#evidence.begin();
+    const pause = Date.now() - this.#endedAt;
+    this.#isFrequent = pause >= 0 && pause < KEPT;
   }
 
   /**
@@ -91,11 +98,12 @@ export class Transport {
   }
 
   /**
-   * A fetch ends, and with it its idle connections: the next fetch opens new ones. An open connection wakes the process
-   * again and again, and a poll must cost little.
+   * A fetch ends, and with it its idle connections, but one that costs nothing until the next fetch, where that is near: an
+   * open connection of Bun's wakes the process again and again, and a TLS handshake costs as much as the rest of a poll.
    */
   end(): void {
-    this.#connections?.end();
+    this.#connections?.end(this.#tls !== undefined && this.#isFrequent);
+    this.#endedAt = Date.now();
   }
 
   close(): void {
@@ -116,7 +124,9 @@ export class Transport {
     const context = await this.#tls.changed(signal);
     if (context !== undefined || this.#connections === undefined) {
       this.#connections?.retire();
-      this.#connections = this.#connect(overTls(this.#tlsOptions(context ?? {})));
+      const ways = await ownWays();
+      const resting = () => (this.#isFrequent ? ways?.resting : undefined);
+      this.#connections = this.#connect(tlsOpener(this.#tlsOptions(context ?? {}), resting));
     }
     return this.#connections;
   }
@@ -186,6 +196,15 @@ export class Transport {
       return raw;
     };
     try {
+      // What it asks for must not be done twice, and nobody knows what has become of a connection meanwhile.
+      if (method !== "GET") connections.forget();
+      const raw = await once();
+      if (!isElsewhere(raw.status)) return raw;
+      connections.end();
+      if (!raw.isKept || method !== "GET" || signal.aborted) return raw;
+      // A new connection may lead to another server, which is not sealed, or is the leader now.
+      raw.body.fill(0);
+      raw.release();
       return await once();
     } catch (error) {
       if (!(error instanceof StaleConnection)) throw await this.#explained(error, signal);
@@ -214,6 +233,11 @@ interface Exchange {
   readonly signal: AbortSignal;
 }
 
+/** That server sends us away, or cannot serve. */
+function isElsewhere(status: number): boolean {
+  return status >= 500 || status === 472 || status === 473 || (status >= 300 && status < 400);
+}
+
 /** @throws TypeError where a header has a character that would end it. */
 function requestOf(url: URL, { method, headers }: Exchange, body: Buffer | undefined): Buffer {
   const fields = {
@@ -229,16 +253,6 @@ function requestOf(url: URL, { method, headers }: Exchange, body: Buffer | undef
     throw new TypeError("a header with other characters");
   const head = `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`;
   return Buffer.concat([encoded(head, "latin1"), ...(body === undefined ? [] : [body])]);
-}
-
-/** Loads the library, which a server without TLS, an agent on this machine say, does not need. */
-function overTls(options: ConnectionOptions): OpenConnection {
-  return (peer, events) =>
-    new SocketConnection(
-      process.getBuiltinModule("node:tls").connect({ ...peer, ...options }),
-      "secureConnect",
-      events,
-    );
 }
 
 /** Of a URL: it has an IPv6 address in brackets, and an IPv4 address in its usual form. */

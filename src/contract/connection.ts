@@ -20,22 +20,41 @@ export interface Connection {
   pause(): void;
   resume(): void;
   destroy(): void;
+  /**
+   * Waits for nothing any more, so that it costs nothing until `wake`.
+   *
+   * @returns whether it can.
+   */
+  rest?(): boolean;
+  /**
+   * @param patience seconds: it ends where the peer's system does not confirm within that time what is sent from now on.
+   * @returns false: the peer has ended it meanwhile, or has sent something.
+   */
+  wake?(patience: number | undefined): boolean;
 }
 
 /** Never calls `events` before it returns. Asks for each address of a name, of both families. */
 export type OpenConnection = (peer: Peer, events: ConnectionEvents) => Connection;
 
-/** @param byNode the usual way. */
-export type OwnWay = (byNode: OpenConnection) => OpenConnection;
+/** To an address, not a name. @returns undefined where there is another such connection, say: the usual way is left. */
+export type OpenResting = (...args: Parameters<OpenConnection>) => Connection | undefined;
 
-/** It is loaded only for a backend that uses it. */
-let load: (() => Promise<OwnWay>) | undefined;
-
-export function openConnectionsBy(loadWay: () => Promise<OwnWay>): void {
-  load = loadWay;
+/** A runtime's own ways. */
+export interface OwnWays {
+  /** @param byNode the usual way. */
+  around(byNode: OpenConnection): OpenConnection;
+  /** Connections that can rest. */
+  readonly resting: OpenResting;
 }
 
-/** @returns the usual way where the runtime has no other. */
-export async function ownWayOr(byNode: OpenConnection): Promise<OpenConnection> {
-  return load === undefined ? byNode : (await load())(byNode);
+/** They are loaded only for a backend that uses them. */
+let load: (() => Promise<OwnWays>) | undefined;
+
+export function openConnectionsBy(loadWays: () => Promise<OwnWays>): void {
+  load = loadWays;
+}
+
+/** @returns undefined where the runtime has none. */
+export async function ownWays(): Promise<OwnWays | undefined> {
+  return await load?.();
 }

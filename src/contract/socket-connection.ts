@@ -1,6 +1,6 @@
 /** Connections over sockets of Node's. */
 import type { Socket } from "node:net";
-import { type Connection, type ConnectionEvents, type OpenConnection, ownWayOr } from "./connection.ts";
+import { type Connection, type ConnectionEvents, type OpenConnection, ownWays } from "./connection.ts";
 
 /** The way of Node, and of each runtime that has its libraries. */
 const openByNode: OpenConnection = (peer, events) =>
@@ -8,7 +8,7 @@ const openByNode: OpenConnection = (peer, events) =>
 
 /** @returns the way that costs this runtime least. */
 export async function connectionOpener(): Promise<OpenConnection> {
-  return await ownWayOr(openByNode);
+  return (await ownWays())?.around(openByNode) ?? openByNode;
 }
 
 /** A connection over a socket of Node's: plain, or TLS. */

@@ -2,7 +2,7 @@
  * Connections of the executable. Node's library for them would cost a start a tenth of its processor time, and memory
  * (measured).
  */
-import type { Connection, ConnectionEvents, OwnWay, Peer } from "../contract/connection.ts";
+import type { Connection, ConnectionEvents, OwnWays, Peer } from "../contract/connection.ts";
 import { type NativeSockets, openNatively } from "./native-connection.ts";
 
 /** What Bun has beside Node's names. */
@@ -25,12 +25,12 @@ let abandoned = 0;
  * Bun cannot give up a connection that it is still making: the system does, after two minutes. So as long as there is
  * such a one, the next ones go Node's way.
  */
-export const byBun =
-  (sockets: NativeSockets | undefined): OwnWay =>
-  (byNode) =>
-  (peer, events) =>
-    (sockets && openNatively(sockets, peer, events)) ??
-    (abandoned > 0 ? byNode(peer, events) : new BunConnection(peer, events));
+export function byBun(sockets: NativeSockets | undefined): OwnWays {
+  const resting: OwnWays["resting"] = (peer, events) => sockets && openNatively(sockets, peer, events);
+  const around: OwnWays["around"] = (byNode) => (peer, events) =>
+    resting(peer, events) ?? (abandoned > 0 ? byNode(peer, events) : new BunConnection(peer, events));
+  return { around, resting };
+}
 
 class BunConnection implements Connection {
   readonly #events: ConnectionEvents;

@@ -9,6 +9,7 @@ export interface NativeSockets {
   dial(address: string, port: number): number | undefined;
   tell(file: number, bytes: Uint8Array): number;
   turn(file: number, isReading: boolean): Promise<Buffer | number> | undefined;
+  quiet(file: number, patience: number): boolean;
   hangUp(file: number, mayWait: boolean): void;
 }
 
@@ -32,6 +33,7 @@ class NativeConnection implements Connection {
   #isReading = false;
   #next: NodeJS.Immediate | undefined;
   #isPaused = false;
+  #isResting = false;
   #isOver = false;
 
   constructor(sockets: NativeSockets, dialed: number, events: ConnectionEvents) {
@@ -50,6 +52,10 @@ class NativeConnection implements Connection {
   }
 
   send(bytes: Uint8Array): void {
+    if (this.#unsent !== undefined && bytes !== this.#unsent) {
+      this.#unsent = Buffer.concat([this.#unsent, bytes]);
+      return;
+    }
     const taken = this.#isOver ? 0 : this.#sockets.tell(this.#file, bytes);
     if (taken < 0) {
       queueMicrotask(() => {
@@ -77,6 +83,19 @@ class NativeConnection implements Connection {
     this.#read();
   }
 
+  rest(): boolean {
+    if (this.#turns > 0 || !this.isSent || this.#isOver) return false;
+    this.#isResting = true;
+    return true;
+  }
+
+  wake(patience = 0): boolean {
+    this.#isResting = false;
+    if (this.#isOver || !this.#sockets.quiet(this.#file, patience * 1000)) return false;
+    this.#read();
+    return true;
+  }
+
   destroy(): void {
     if (this.#isOver) return;
     this.#isOver = true;
@@ -86,7 +105,7 @@ class NativeConnection implements Connection {
   }
 
   #read(): void {
-    if (this.#isReading || this.#isPaused || this.#isOver) return;
+    if (this.#isReading || this.#isPaused || this.#isResting || this.#isOver) return;
     this.#isReading = true;
     this.#take(true, (answer) => {
       this.#isReading = false;
@@ -97,7 +116,7 @@ class NativeConnection implements Connection {
       }
       this.#events.received(bytes);
       // Most often these were all, and the receiver is about to destroy it.
-      if (!this.#isOver)
+      if (!this.#isOver && !this.#isResting)
         this.#next = setImmediate(() => {
           this.#read();
         });

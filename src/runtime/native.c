@@ -435,6 +435,24 @@ static napi_value tell(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/*
+ * quiet(file, patience): whether nothing has come since the last turn, not even the end. From now on the system gives it up when
+ * the peer's system has not confirmed what was sent within `patience` milliseconds; 0: within a quarter of an hour or so.
+ */
+static napi_value quiet(napi_env env, napi_callback_info info) {
+  napi_value args[2], result = NULL;
+  size_t count = 2;
+  struct pollfd seen = {.fd = -1, .events = POLLIN | POLLRDHUP};
+  uint32_t patience = 0;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count != 2 ||
+      napi_get_value_int32(env, args[0], &seen.fd) != napi_ok || napi_get_value_uint32(env, args[1], &patience) != napi_ok)
+    return NULL;
+  /* A socket of the Unix kind has no such limit, and needs none. */
+  if (patience > 0) setsockopt(seen.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof patience);
+  napi_get_boolean(env, poll(&seen, 1, 0) == 0, &result);
+  return result;
+}
+
 /* hang_up(file, mayWait): closes it; with `mayWait`, ends the turns that wait for it. */
 static napi_value hang_up(napi_env env, napi_callback_info info) {
   napi_value args[2];
@@ -542,7 +560,7 @@ NAPI_MODULE_INIT() {
   } functions[] = {
       {"monotonic", monotonic}, {"uptime", uptime}, {"east", east}, {"send", send_datagram}, {"lock", lock_file},
       {"hide", hide},           {"read", read_files}, {"dial", dial}, {"tell", tell},          {"hangUp", hang_up},
-      {"turn", take_turn},      {"lookOut", look_out}, {"endLookOut", end_look_out},
+      {"turn", take_turn},      {"lookOut", look_out}, {"endLookOut", end_look_out}, {"quiet", quiet},
   };
   napi_value function;
   for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)

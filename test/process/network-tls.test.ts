@@ -2,14 +2,17 @@
  * What the Vault backend promises about TLS, checked on the program from outside. If these fail, a man in the middle
  * gets the token, or the right server gets no request.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import * as fs from "node:fs";
-import { beforeAll, expect, test } from "vitest";
+import type net from "node:net";
+import { createInterface } from "node:readline";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { fakeClock } from "../soak/fake-clock.ts";
 import { temporary } from "../contract/temporary.ts";
-import type { StandIn } from "../vault/stand-in.ts";
-import { Place } from "./daemon.ts";
+import { runsOnNode } from "../program.ts";
+import type { Answering, StandIn } from "../vault/stand-in.ts";
+import { eventually, Place } from "./daemon.ts";
 import {
   awsAt,
   awsKeys,
@@ -28,6 +31,35 @@ function encrypt(key: string, more: readonly string[]): void {
   execFileSync("openssl", ["pkey", "-in", key, "-aes256", "-passout", "pass:canary", "-out", `${key}.new`, ...more]);
   fs.renameSync(`${key}.new`, key);
 }
+
+/** A forwarder. For each line that it reads, the system drops in silence what comes over the connections so far. */
+const forgetful = `
+import ctypes, socket, struct, sys, threading, time
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+taken, lost = [], {}
+def copy(one, other):
+    try:
+        while data := one.recv(65536):
+            # An answer that is under way, not the end of TLS later.
+            if time.monotonic() - lost.get(other, time.monotonic()) < 1: other.sendall(data)
+    except OSError: pass
+    if other in lost: return
+    try: other.shutdown(socket.SHUT_WR)
+    except OSError: pass
+def serve():
+    while True:
+        one, _ = server.accept()
+        other = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        taken.append(one)
+        for pair in ((one, other), (other, one)): threading.Thread(target=copy, args=pair, daemon=True).start()
+threading.Thread(target=serve, daemon=True).start()
+for _ in sys.stdin:
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+    for one in taken: one.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(nothing)))
+    lost.update((one, time.monotonic()) for one in taken)
+    print("forgotten", flush=True)
+`;
 
 needs("openssl").describe("Vault over TLS", () => {
   let certificates: Certificates;
@@ -275,6 +307,107 @@ needs("openssl").describe("Vault over TLS", () => {
     const from = daemon.lines.length;
     put("strangers");
     await daemon.says(/unknown authority/, from);
+  });
+
+  /** A sidecar that polls often, by a name. @param end ms after which the server closes a connection. */
+  const polls = async (place: Place, answering: Answering = () => false, end = Infinity) => {
+    const standIn = await standInWithValue();
+    standIn.answering = answering;
+    const pass = passOn(standIn.url);
+    /** The connections so far. */
+    const sockets: net.Socket[] = [];
+    const port = await tlsListener(certificates.pair("good"), (socket) => {
+      sockets.push(socket);
+      pass(socket);
+      if (end < Infinity) setTimeout(() => socket.end(), end);
+    });
+    // Without a token nobody asks for its time to live, over another connection.
+    const own = { auth: { method: "none" }, tokenPath: undefined, pollingInterval: 0.2, tls: { caFile: pem("ours") } };
+    const daemon = await publishes(place, vaultAt(place, `https://localhost:${port}`, own));
+    const asked = async (more: number) => {
+      const from = standIn.asked.length;
+      await eventually(`${more} more requests`, () => standIn.asked.length >= from + more);
+    };
+    /** A change gets in, it ends in order, and has complained of nothing. */
+    const goesOn = async () => {
+      standIn.data = { id: "another" };
+      await daemon.says(/^published 1/);
+      expect(place.read("id")).toBe("another");
+      expect(daemon.lines.filter(({ level }) => level === "warn" || level === "err")).toEqual([]);
+      expect((await daemon.end()).code).toBe(0);
+      await eventually("the end of its connections", () => sockets.every(({ destroyed }) => destroyed));
+    };
+    return { sockets, asked, goesOn };
+  };
+
+  needs("executable").test("keeps one connection for polls that are frequent, and ends with it", async () => {
+    const { sockets, asked, goesOn } = await polls(new Place());
+    await asked(6);
+    // That of the start is closed, that of the first poll is kept.
+    expect(sockets.map(({ destroyed }) => destroyed)).toEqual([true, false]);
+    await goesOn();
+    expect(sockets).toHaveLength(2);
+  });
+
+  needs("node").test("keeps no connection for polls, however frequent they are", async () => {
+    const { sockets, asked, goesOn } = await polls(new Place());
+    await asked(4);
+    expect(sockets.length).toBeGreaterThanOrEqual(4);
+    await goesOn();
+  });
+
+  test("connects again, and says nothing of it, where the server closes connections between polls", async () => {
+    const { sockets, asked, goesOn } = await polls(new Place(), undefined, 300);
+    await asked(6);
+    expect(sockets.length).toBeGreaterThan(2);
+    await goesOn();
+  });
+
+  test.each<readonly [string, Answering]>([
+    ["closes it just as it is used again", (_, __, socket) => socket.destroy().destroyed],
+    ["is sealed", (_, response) => response.writeHead(503).end('{"errors":["Vault is sealed"]}').writableEnded],
+    [
+      "sends it away",
+      (_, response) => response.writeHead(307, { location: "https://leader.test/" }).end().writableEnded,
+    ],
+  ])("asks once more over a new connection where the server of the last one %s", async (name, act) => {
+    const requests = new Map<net.Socket, number>();
+    let acted = 0;
+    const { asked, goesOn } = await polls(new Place(), (...all) => {
+      const count = (requests.get(all[2]) ?? 0) + 1;
+      requests.set(all[2], count);
+      // The start has two in one connection.
+      if (count < 3) return false;
+      acted += 1;
+      return act(...all);
+    });
+    await asked(8);
+    await goesOn();
+    expect(acted > 0, name).toBe(!runsOnNode);
+  });
+
+  needs("executable", "python").test("gives up a kept connection that something on the way has forgotten", async () => {
+    const standIn = await standInWithValue();
+    const target = await tlsListener(certificates.pair("good"), passOn(standIn.url));
+    const forwarder = spawn("python3", ["-c", forgetful, String(target)], { stdio: ["pipe", "pipe", "inherit"] });
+    onTestFinished(() => {
+      forwarder.kill("SIGKILL");
+    });
+    const lines: string[] = [];
+    createInterface(forwarder.stdout).on("line", (line) => lines.push(line));
+    await eventually("its port", () => lines.length > 0);
+    const place = new Place();
+    // After these it would complain.
+    const times = { pollingInterval: 0.2, responseTimeout: 60, requestTimeout: 60 };
+    const own = { auth: { method: "none" }, tokenPath: undefined, ...times, tls: { caFile: pem("ours") } };
+    const daemon = await publishes(place, vaultAt(place, `https://localhost:${lines[0]}`, own));
+    const before = standIn.asked.length;
+    await eventually("some polls", () => standIn.asked.length >= before + 4);
+    forwarder.stdin.write("forget\n");
+    await eventually("it has forgotten", () => lines.length > 1);
+    standIn.data = { id: "another" };
+    await daemon.says(/^published 1/);
+    expect(daemon.lines.filter(({ level }) => level === "warn" || level === "err")).toEqual([]);
   });
 
   test("AWS: sends no request to a server with an unknown authority, and trusts those in $NODE_EXTRA_CA_CERTS", async () => {

@@ -111,6 +111,91 @@ test("keeps a connection for three seconds, or until the fetch ends", () => {
   expect(request().user.said).toEqual(["begins"]);
 });
 
+/** One that can rest. */
+class Resting extends Fake {
+  isQuiet = true;
+  readonly patience: (number | undefined)[] = [];
+  isResting = false;
+  rest(): boolean {
+    this.isResting = true;
+    return true;
+  }
+  wake(patience: number | undefined): boolean {
+    this.patience.push(patience);
+    this.isResting = false;
+    return this.isQuiet;
+  }
+}
+
+function restingPool(): Resting[] {
+  const all: Resting[] = [];
+  pool = new Connections((events) => {
+    const connection = new Resting(events);
+    all.push(connection);
+    return connection;
+  });
+  return all;
+}
+
+test("keeps one connection for the next fetch, where it costs nothing and another one is near", () => {
+  const all = restingPool();
+  const requests = [request(), request()];
+  for (const { done } of requests) done(true);
+  expect(all.map(({ isResting }) => isResting)).toEqual([true, true]);
+  const within = request();
+  expect(within.user.line).toMatchObject({ isReused: true, isKept: false });
+  within.done(true);
+  pool.end(true);
+  expect(all.map(({ isDestroyed }) => isDestroyed)).toEqual([false, true]);
+  vi.advanceTimersByTime(39_000);
+  const next = request();
+  expect(next.user.line).toMatchObject({ isReused: true, isKept: true });
+  // Within a fetch nobody can have forgotten it.
+  expect(all.map(({ patience }) => patience)).toEqual([[3], [undefined]]);
+  next.done(true);
+  pool.end(true);
+  vi.advanceTimersByTime(41_000);
+  expect(all.every(({ isDestroyed }) => isDestroyed)).toBe(true);
+  request().done(true);
+  pool.end(false);
+  expect(all.at(-1)?.isDestroyed).toBe(true);
+});
+
+test("keeps none that cannot rest", () => {
+  request().done(true);
+  pool.end(true);
+  expect(open()).toBe(0);
+});
+
+test("uses none that is not quiet any more, and none for a write", () => {
+  const all = restingPool();
+  const first = request();
+  first.done(true);
+  pool.end(true);
+  if (all[0] !== undefined) all[0].isQuiet = false;
+  const second = request();
+  expect([second.user.line?.isReused, all[0]?.isDestroyed]).toEqual([false, true]);
+  second.done(true);
+  pool.forget();
+  expect(all[1]?.isDestroyed, "it is of this fetch").toBe(false);
+  pool.end(true);
+  pool.forget();
+  expect(all[1]?.isDestroyed).toBe(true);
+  expect(request().user.line?.isReused).toBe(false);
+});
+
+test.each([
+  ["after five minutes", 301_000],
+  ["after the clock was set back", -1000],
+])("keeps none %s", (_, change) => {
+  const all = restingPool();
+  const busy = request();
+  vi.setSystemTime(Date.now() + change);
+  busy.done(true);
+  pool.end(true);
+  expect(all[0]?.isDestroyed).toBe(true);
+});
+
 test.each<readonly [string, (connection: Fake | undefined) => void]>([
   [
     "sends something that nobody asked for",

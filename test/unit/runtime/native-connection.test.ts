@@ -1,12 +1,16 @@
 /** A connection of the executable's addon. If these fail, a request waits for ever, or a file is closed that is another's by then. */
+import net, { type AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import type { Connection, ConnectionEvents } from "../../../src/contract/connection.ts";
 import { type NativeSockets, openNatively } from "../../../src/runtime/native-connection.ts";
+import { loadAddon } from "../../native-addon.ts";
+import { needs } from "../../requirements.ts";
 
 /** The addon, of which the test says what comes and how much of a text the system takes. */
 class Fake implements NativeSockets {
   dialed: number | undefined = 7;
   room = Infinity;
+  isQuiet = true;
   readonly done: string[] = [];
   readonly turns: { readonly isReading: boolean; readonly end: (answer: Buffer | number) => void }[] = [];
   dial(address: string, port: number): number | undefined {
@@ -22,12 +26,17 @@ class Fake implements NativeSockets {
     this.done.push(`${isReading ? "read" : "write"} ${file}`);
     return new Promise((end) => this.turns.push({ isReading, end }));
   }
+  quiet(file: number, patience: number): boolean {
+    this.done.push(`quiet ${file} ${patience}`);
+    return this.isQuiet;
+  }
   hangUp(file: number, mayWait: boolean): void {
     this.done.push(`${mayWait ? "shut" : "close"} ${file}`);
   }
 }
 
 let connection: Connection | undefined;
+let events: ConnectionEvents | undefined;
 /** The next test begins without one. */
 afterEach(() => {
   connection?.destroy();
@@ -39,7 +48,7 @@ async function settled(): Promise<void> {
 
 function open(fake: Fake, peer: Parameters<typeof openNatively>[1] = { host: "127.0.0.1", port: 80 }) {
   const said: string[] = [];
-  const events: ConnectionEvents = {
+  events = {
     opened: () => said.push("opened"),
     received: (bytes) => said.push(bytes.toString()),
     ended: (error) => said.push(`ended ${(error as NodeJS.ErrnoException | undefined)?.code ?? ""}`),
@@ -127,6 +136,62 @@ test("reads no more while it is paused", async () => {
   connection?.resume();
   await settled();
   expect(fake.turns.length).toBe(2);
+});
+
+test("what is sent meanwhile follows the rest", async () => {
+  const fake = new Fake();
+  fake.room = 4;
+  open(fake);
+  await settled();
+  connection?.send(Buffer.from("one"));
+  connection?.send(Buffer.from("question"));
+  connection?.send(Buffer.from(" more"));
+  fake.room = Infinity;
+  fake.turns.find(({ isReading }) => !isReading)?.end(0);
+  await settled();
+  expect(connection?.isSent).toBe(true);
+  const told = fake.done.filter((each) => each.startsWith("tell"));
+  expect(told).toEqual(["tell 7 one", "tell 7 ques", "tell 7 tion more"]);
+});
+
+test("rests once its answer is there: no thread waits for it until it wakes", async () => {
+  const fake = new Fake();
+  open(fake);
+  await settled();
+  expect(connection?.rest?.(), "a thread waits").toBe(false);
+  const rested: (boolean | undefined)[] = [];
+  if (events !== undefined) events.received = () => rested.push(connection?.rest?.());
+  fake.turns[0]?.end(Buffer.from("answer"));
+  await settled();
+  expect([rested, fake.turns.length]).toEqual([[true], 1]);
+  expect(connection?.wake?.(3)).toBe(true);
+  expect(fake.done.slice(-2)).toEqual(["quiet 7 3000", "read 7"]);
+  fake.turns[1]?.end(Buffer.from("answer"));
+  await settled();
+  fake.isQuiet = false;
+  expect(connection?.wake?.(undefined)).toBe(false);
+  expect(fake.done.at(-1)).toBe("quiet 7 0");
+  connection?.destroy();
+  expect(fake.done.at(-1)).toBe("close 7");
+  expect([connection?.rest?.(), connection?.wake?.(3)]).toEqual([false, false]);
+});
+
+needs("gcc").test("the addon tells a connection on which nothing has come from one that has ended", async () => {
+  const addon = loadAddon() as NativeSockets;
+  const quiet = (file: number, patience: number) => addon.quiet(file, patience);
+  const sockets: net.Socket[] = [];
+  const server = net.createServer((socket) => sockets.push(socket));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const dialed = [0, 1, 2].map(() => addon.dial("127.0.0.1", port) ?? 0).map((file) => (file < 0 ? -1 - file : file));
+  while (sockets.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(dialed.map((file) => quiet(file, 3000))).toEqual([true, true, true]);
+  sockets.forEach((socket, at) => (at === 0 ? socket.end() : at === 1 ? socket.write("x") : socket.resume()));
+  while (dialed.filter((file) => quiet(file, 0)).length > 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(dialed.map((file) => quiet(file, 0)).sort()).toEqual([false, false, true]);
+  for (const file of dialed) addon.hangUp(file, false);
+  for (const socket of sockets) socket.destroy();
+  server.close();
 });
 
 test("is the only one, and none where the addon cannot reach the address", () => {
