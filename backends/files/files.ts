@@ -11,7 +11,7 @@ import {
   type SecretRequest,
 } from "../../src/contract/backend.ts";
 import { errnoCode, printable } from "../../src/contract/errors.ts";
-import { promised, statOf } from "../../src/contract/file-calls.ts";
+import { lstatOf, promised, statOf } from "../../src/contract/file-calls.ts";
 import { didYouMean, MOST_HINTS, MOST_NAMES } from "../../src/contract/nearest.ts";
 import { text } from "../../src/contract/settings.ts";
 import { unlessAborted } from "../../src/contract/bounded-wait.ts";
@@ -185,6 +185,8 @@ class SecretDirectory {
 
 /** @param wanted paths that are other secrets'. @returns the end of a message; "" if there is no file of such a name. */
 async function nearestFile(path: string, wanted: ReadonlySet<string>): Promise<string> {
+  const there = await lstatOf(path).catch(() => undefined);
+  if (there?.isSymbolicLink() === true) return "; a symbolic link is there, and what it leads to is not";
   const directory = dirname(path);
   const names = await promised<string[]>((done) => {
     fs.readdir(directory, done);

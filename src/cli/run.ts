@@ -156,6 +156,8 @@ export function parseRun(
   readonly command: readonly [string, ...string[]];
 } {
   const end = words.indexOf("--");
+  // The command's own options must not look like wrong ones of ours.
+  if (end < 0 && !words.includes("--help") && !words.includes("-h")) throw withoutCommand();
   const own = (end < 0 ? words : words.slice(0, end)).filter((word) => word !== "--watch");
   const commandLine = parseCommandLine(own, environment);
   const [program = "", ...args] = end < 0 ? [] : words.slice(end + 1);
@@ -163,10 +165,13 @@ export function parseRun(
     if (commandLine.mode !== "daemon") throw new UsageError("run: takes neither --once nor --check nor --print-schema");
     if (commandLine.output !== undefined)
       throw new UsageError("run: makes its own directory: leave out --output; $SECRETS_DIRECTORY names it");
-    if (program === "")
-      throw new UsageError("run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]");
+    if (program === "") throw withoutCommand();
   }
   return { commandLine, watch: words.slice(0, end).includes("--watch"), command: [program, ...args] };
+}
+
+function withoutCommand(): UsageError {
+  return new UsageError("run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]");
 }
 
 function isLevelGiven(words: readonly string[], environment: NodeJS.ProcessEnv): boolean {

@@ -167,6 +167,15 @@ describe("failures say what the operator must do", () => {
     expect(await missing({ a: "db_pasword" })).toEqual({ status: "missing", where });
   });
 
+  test("tells a link that leads nowhere from a file that is not there", async () => {
+    await symlink("elsewhere", join(directory, "db"));
+    await write("dbx", "x");
+    expect(await (await open()).outcome("db")).toMatchObject({
+      status: "missing",
+      where: `no file ${directory}/db; a symbolic link is there, and what it leads to is not`,
+    });
+  });
+
   test("reports a path through a file as invalid; through a missing directory, as missing", async () => {
     await write("file", "");
     const backend = await Observed.open(folder, { secretsDir: directory }, (id) => ({ file: `${id}/key` }));

@@ -16,6 +16,7 @@ describe("fetcher run", () => {
 
   test.each([
     [["id"], "run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]"],
+    [["id", "sh", "-c", "x"], "run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]"],
     [["id", "--"], "run: expected -- and a command after it: fetcher run ... -- COMMAND [ARG...]"],
     [["--once", "--", "x"], "run: takes neither --once nor --check nor --print-schema"],
     [["--check=config", "--", "x"], "run: takes neither --once nor --check nor --print-schema"],
