@@ -216,12 +216,12 @@ function wordsOf(argv: readonly string[]) {
 
 /** As other programs call them. */
 const elsewhere = {
-  "--config": "c f conf cfg file configfile",
+  "--config": "c f file",
   "--version": "v",
-  "--output": "o out outputdir destination",
-  "--backend": "b store provider",
-  "--check": "n dryrun test validate",
-  "--log-level": "verbose debug quiet loglevel q",
+  "--output": "o",
+  "--backend": "b",
+  "--check": "n dryrun",
+  "--log-level": "verbose debug quiet",
 };
 
 export function parseSet(word: string): CommandLine["set"][number] {

@@ -63,10 +63,9 @@ const argv = v.pipe(
 const elsewhere = {
   secret: {
     source: "key path property remoteref valuefrom jsonkey secretid",
-    mode: "perms permission permissions",
+    mode: "perms permissions",
     owner: "user uid",
     group: "gid",
-    file: "filename",
   },
   root: {
     service: "unit units restartunits reloadunits",
