@@ -57,10 +57,13 @@ test("gives the outcomes that the usual way gives", async () => {
   const read = async (by: ReadWhole | undefined) => {
     readInOneGoBy(by && inOneGo(by));
     const outcomes = await readFiles(files, new AbortController().signal, memory);
-    return Array.from(outcomes, ([id, outcome]) => {
-      const { value, version, writtenAgo } = asValue(outcome);
-      return { id, value, version, isOld: writtenAgo !== undefined && writtenAgo > 0 };
-    });
+    // Readers side by side end in any order.
+    return new Map(
+      Array.from(outcomes, ([id, outcome]) => {
+        const { value, version, writtenAgo } = asValue(outcome);
+        return [id, { value, version, isOld: writtenAgo !== undefined && writtenAgo > 0 }];
+      }),
+    );
   };
   onTestFinished(() => {
     readInOneGoBy(undefined);
