@@ -59,6 +59,11 @@ export class Reader {
     this.#server = settings.server;
   }
 
+  /** Learns what `read` must know first. @throws Refused, BackendError */
+  async prepare({ mount, data }: Place, signal: AbortSignal): Promise<void> {
+    if (data === undefined) await this.#mounts.isVersion2(mount, signal);
+  }
+
   /** @throws BackendError */
   async read(place: Place, signal: AbortSignal): Promise<Found | Nothing> {
     const { mount, path, data, version } = place;

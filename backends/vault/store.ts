@@ -27,6 +27,9 @@ export class VaultStore implements Backend<Source> {
   readonly #session: Session;
   readonly #leases: Leases;
   readonly #settings: Settings;
+  readonly #reader: Reader;
+  /** Ends what `prepare` has begun; undefined: nothing. */
+  #preparing: AbortController | undefined;
   /** What the last fetch has found and how many requests it took, where each of them would find the same again. */
   #found: { readonly ids: ReadonlySet<string>; readonly places: number } | undefined;
 
@@ -35,8 +38,17 @@ export class VaultStore implements Backend<Source> {
     this.#settings = settings;
     this.#client = new Client(settings);
     this.#session = new Session(this.#client, settings, context, now);
-    const reader = new Reader(this.#session, new Mounts(this.#session, settings, now), settings);
-    this.#leases = new Leases(this.#session, reader, settings, context, now);
+    this.#reader = new Reader(this.#session, new Mounts(this.#session, settings, now), settings);
+    this.#leases = new Leases(this.#session, this.#reader, settings, context, now);
+  }
+
+  /** Asks which version the mount of the first secret has. A login is not begun: a start that ends early would leave it. */
+  prepare([first]: readonly SecretRequest<Source>[]): void {
+    const { method } = this.#settings.auth;
+    if (first === undefined || (method !== "token" && method !== "none")) return;
+    this.#preparing = new AbortController();
+    this.#session.fetchBegins();
+    this.#reader.prepare(first.source.place, this.#preparing.signal).catch(() => undefined);
   }
 
   async fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<ReadonlyMap<string, Outcome>> {
@@ -50,6 +62,8 @@ export class VaultStore implements Backend<Source> {
       return outcomes;
     } finally {
       this.#session.fetchEnds();
+      if (this.#preparing !== undefined) this.#session.fetchEnds();
+      this.#preparing = undefined;
       this.#client.end();
     }
   }
@@ -89,6 +103,7 @@ export class VaultStore implements Backend<Source> {
 
   async close(): Promise<void> {
     const { revokeOnStop } = this.#settings;
+    this.#preparing?.abort();
     const signal = AbortSignal.timeout(CLOSE_LIMIT * 1000);
     try {
       if (revokeOnStop) await this.#leases.revokeAll(signal);

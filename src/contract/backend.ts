@@ -115,6 +115,12 @@ export interface Backend<Source> {
   watch?(requests: readonly SecretRequest<Source>[], hint: () => void, signal: AbortSignal): Promise<void>;
 
   /**
+   * Begins what the first fetch of these needs and what asks for no secret, while the program prepares its output. That
+   * fetch follows soon, and reports what goes wrong; or `close`.
+   */
+  prepare?(requests: readonly SecretRequest<Source>[]): void;
+
+  /**
    * Has the store looked at by a thread of the runtime, in place of polls: from the answer of the last fetch on, until
    * something differs from it. Nothing may hang on it: the engine ends it before each fetch, and now and then fetches all.
    *

@@ -87,7 +87,10 @@ export async function openStore(config: Config, log: Log, random: Random, runnin
   const by = JSON.stringify([config.backend, config.settings, config.baseDirectory]);
   const inShape = await shaper(config);
   const before = running === undefined ? undefined : opened.get(running);
-  const backend = before?.by === by ? before.backend : await openBackend(checked, log, random);
+  const isSame = before?.by === by;
+  const backend = isSame ? before.backend : await openBackend(checked, log, random);
+  // A reload fetches at once.
+  if (running === undefined) backend.prepare?.(checked.requests);
   const store = guard(config, checked, backend, log, inShape);
   opened.set(store, { backend, by });
   return store;
