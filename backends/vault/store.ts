@@ -1,11 +1,11 @@
 /** An opened Vault or OpenBao. */
 import { forEachConcurrently } from "../../src/contract/concurrency.ts";
-import type { Backend, BackendContext, Outcome, SecretRequest } from "../../src/contract/backend.ts";
+import type { Backend, BackendContext, Lookout, Outcome, Plan, SecretRequest } from "../../src/contract/backend.ts";
 import { BackendError } from "../../src/contract/backend.ts";
 import { keyHints } from "../../src/contract/nearest.ts";
 import { SleepingClock } from "../../src/contract/sleeping-clock.ts";
 import { Room } from "../../src/contract/limits.ts";
-import { forget, type Lookout, lookOut, type Plan } from "../../src/contract/lookout.ts";
+import { forget, lookOut } from "../../src/contract/lookout.ts";
 import { Client } from "./client.ts";
 import { ofStatus, Refused } from "./failures.ts";
 import { Leases } from "./leases.ts";

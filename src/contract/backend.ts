@@ -4,7 +4,6 @@
  */
 
 import { ExitCode, LONGEST_MESSAGE, printable, shortened } from "./errors.ts";
-import type { Lookout, Plan } from "./lookout.ts";
 
 /** Why a backend cannot deliver. `unavailable` may heal with time and is retried; the others need a person. */
 export type BackendErrorKind = "unavailable" | "denied" | "invalid";
@@ -93,6 +92,21 @@ export interface BackendContext {
   readonly log: (level: "debug" | "info" | "notice" | "warn", message: string) => void;
   /** For jitter; in [0, 1). */
   readonly random: () => number;
+}
+
+/** When and beside what a backend has its store looked at. */
+export interface Plan {
+  /** Seconds until the first look, and between two. */
+  readonly first: number;
+  readonly interval: number;
+  /** Absolute paths of files that must stay as lstat(2) says they are now. */
+  readonly files: readonly string[];
+}
+
+/** It is under way. */
+export interface Lookout {
+  /** Nothing is called after it. */
+  end(): void;
 }
 
 /** An opened store. */

@@ -2,6 +2,7 @@
  * How a runtime asks a server again and again by itself, for as long as nothing changes, and where it has no way to: then
  * the engine's own polls do it.
  */
+import type { Lookout, Plan } from "./backend.ts";
 import type { Peer } from "./connection.ts";
 
 /** A request and the body of its answer, of status 200. */
@@ -20,19 +21,6 @@ export interface Sight {
   readonly word: { readonly path: string; readonly text: string } | undefined;
   /** The receiver overwrites them. */
   readonly asked: readonly Asked[];
-}
-
-export interface Plan {
-  /** Seconds until the first look, and between two. */
-  readonly first: number;
-  readonly interval: number;
-  /** Absolute paths of files that stay as lstat(2) says they are now. */
-  readonly files: readonly string[];
-}
-
-export interface Lookout {
-  /** Nothing is called after it. */
-  end(): void;
 }
 
 /** @param news is called once, for a difference, an error or an answer that is late. @returns undefined: not possible. */

@@ -4,8 +4,7 @@
  */
 import { type Clock, jittered, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
-import { systemRefusal } from "../contract/errors.ts";
-import type { Lookout } from "../contract/lookout.ts";
+import type { Lookout } from "../contract/backend.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { Round } from "./ask-times.ts";
 import type { Owed } from "./owed.ts";
@@ -90,13 +89,7 @@ export class Lookouts {
       owed.pollAtTime(clock.monotonic());
       alarm.ring("look");
     };
-    try {
-      return store.lookOut?.({ first, interval, files: publisher.watched }, onNews);
-    } catch (error) {
-      // The polls go on.
-      if (systemRefusal(error) === undefined) throw error;
-      return undefined;
-    }
+    return store.lookOut?.({ first, interval, files: publisher.watched }, onNews);
   }
 
   #count(round: Round | undefined, now: number): void {

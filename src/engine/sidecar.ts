@@ -1,6 +1,6 @@
 /** The life of a sidecar: load, publish, READY, then watch for rotation until it is stopped. */
 import { Alarm } from "../runtime/alarm.ts";
-import type { Request } from "./ask-times.ts";
+import type { Request, Round } from "./ask-times.ts";
 import { untilQuiet } from "./settle.ts";
 import { type Clock, isAborted, type Random } from "../runtime/clock.ts";
 import type { Config } from "../config/config.ts";
@@ -11,7 +11,7 @@ import { firstLoad } from "./first-load.ts";
 import { publishFirst } from "./first-publish.ts";
 import { HeldValues } from "./held-values.ts";
 import { helpBrokenService } from "./broken-service.ts";
-import { Lookouts } from "./lookouts.ts";
+import type { LookoutParts, Lookouts } from "./lookouts.ts";
 import type { Log } from "../runtime/log.ts";
 import { look, type LookParts, type Memory } from "./look.ts";
 import type { ReloadRequest } from "../systemd/reload-desk.ts";
@@ -64,7 +64,7 @@ type Reason = Request | "look";
 
 export class Sidecar {
   /** One object that all share: a reload replaces the configuration and the store in it. */
-  readonly #parts: SidecarParts & Pick<TakeoverParts, "config" | "store">;
+  readonly #parts: SidecarParts & Pick<TakeoverParts, "config" | "store"> & LookoutParts;
   readonly #held: HeldValues;
   readonly #problems: Problems;
   readonly #alarm: Alarm<Reason>;
@@ -74,7 +74,8 @@ export class Sidecar {
   readonly #cycle: Cycle;
   readonly #takeover: Takeover;
   readonly #watching = new Watching();
-  readonly #lookouts: Lookouts;
+  /** Loaded where the store can be looked at so. */
+  #lookouts: Lookouts | undefined;
   readonly #rounds: Rounds;
   #checkedAt: Date | undefined;
   #isLooking = false;
@@ -129,7 +130,6 @@ export class Sidecar {
     this.#parts = all;
     this.#cycle = new Cycle(all);
     this.#takeover = new Takeover(all);
-    this.#lookouts = new Lookouts(all);
   }
 
   get #targets(): Targets {
@@ -268,7 +268,7 @@ export class Sidecar {
         }, stop);
       }
     } finally {
-      this.#lookouts.end();
+      this.#lookouts?.end();
     }
   }
 
@@ -290,15 +290,25 @@ export class Sidecar {
     else {
       const ids = this.#owed.due(request);
       if (ids === undefined) return;
-      this.#lookouts.end();
-      if (!isAborted(stop)) this.#lookouts.begin(await this.#cycle.run(ids, request, stop));
+      this.#lookouts?.end();
+      if (!isAborted(stop)) await this.#lookOut(await this.#cycle.run(ids, request, stop));
       this.#afterCycle(stop);
     }
   }
 
+  async #lookOut(round: Round | undefined): Promise<void> {
+    if (this.#lookouts === undefined && this.#parts.store.lookOut !== undefined)
+      this.#lookouts = await import("./lookouts.ts").then(
+        (loaded) => new loaded.Lookouts(this.#parts),
+        // An upgrade may have removed the file: polls go on without it.
+        () => undefined,
+      );
+    this.#lookouts?.begin(round);
+  }
+
   async #reload(stop: AbortSignal): Promise<void> {
     const waiting = this.#takeover.begin();
-    this.#lookouts.end();
+    this.#lookouts?.end();
     try {
       const isTaken = await this.#takeover.read(waiting, stop);
       if (isTaken) this.#follow(stop);

@@ -5,7 +5,9 @@ import {
   BackendError,
   type BackendModule,
   isBackendError,
+  type Lookout,
   type Outcome,
+  type Plan,
   type SecretRequest,
 } from "../contract/backend.ts";
 import type { Random } from "../runtime/clock.ts";
@@ -13,7 +15,6 @@ import { prepareForeignCode } from "../runtime/platform.ts";
 import type { Config } from "../config/config.ts";
 import { errnoCode, printable } from "../contract/errors.ts";
 import { Room } from "../contract/limits.ts";
-import type { Lookout, Plan } from "../contract/lookout.ts";
 import { aborted, late, waitFor } from "../contract/bounded-wait.ts";
 import { refuseOverlap } from "../publish/overlap.ts";
 import { problemOf } from "./problems.ts";
@@ -41,7 +42,7 @@ export interface Store {
   fetch(ids: readonly string[], signal: AbortSignal, limit?: number): Promise<ReadonlyMap<string, Outcome>>;
   /** undefined where the backend cannot watch. Rejects with BackendError. */
   readonly watch: ((hint: () => void, signal: AbortSignal) => Promise<void>) | undefined;
-  /** undefined where the backend cannot. It may throw anything. */
+  /** undefined where the backend cannot. Never throws. */
   readonly lookOut?: ((plan: Plan, news: () => void) => Lookout | undefined) | undefined;
   applied(versions: ReadonlyMap<string, string>): Promise<void>;
   close(): Promise<void>;
@@ -90,7 +91,7 @@ export async function openStore(config: Config, log: Log, random: Random, runnin
   const isSame = before?.by === by;
   const backend = isSame ? before.backend : await openBackend(checked, log, random);
   // A reload fetches at once.
-  if (running === undefined) backend.prepare?.(checked.requests);
+  if (running === undefined) prepare(backend, checked.requests);
   const store = guard(config, checked, backend, log, inShape);
   opened.set(store, { backend, by });
   return store;
@@ -132,7 +133,7 @@ function guard(
       return await inShape(outcomes, describe, signal);
     },
     watch: backend.watch === undefined ? undefined : (hint, signal) => guardedWatch(backend, requests, hint, signal),
-    lookOut: backend.lookOut === undefined ? undefined : (plan, news) => backend.lookOut?.(requests, plan, news),
+    lookOut: backend.lookOut === undefined ? undefined : (plan, news) => guardedLookout(backend, requests, plan, news),
     async applied(versions) {
       try {
         await backend.applied?.(versions);
@@ -148,6 +149,37 @@ function guard(
       }
     },
   };
+}
+
+/** It only saves time: the fetch does without it. A third party's may return a promise. */
+function prepare(backend: Backend<unknown>, requests: readonly SecretRequest<unknown>[]): void {
+  const work = async () => {
+    await (backend.prepare?.(requests) as unknown);
+  };
+  void work().catch(() => undefined);
+}
+
+/** It only saves time: polls do without it. */
+function guardedLookout(
+  backend: Backend<unknown>,
+  requests: readonly SecretRequest<unknown>[],
+  ...[plan, news]: Parameters<NonNullable<Store["lookOut"]>>
+): Lookout | undefined {
+  const lookout = unlessItThrows(() => backend.lookOut?.(requests, plan, news));
+  if (typeof (lookout as Partial<Lookout> | undefined)?.end !== "function") return undefined;
+  return {
+    end: () => {
+      unlessItThrows(() => lookout?.end());
+    },
+  };
+}
+
+function unlessItThrows<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
 }
 
 type Shaper = (

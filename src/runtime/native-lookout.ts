@@ -1,5 +1,6 @@
 /** Looks at a server by a thread of the executable's addon (lookout.c). */
-import type { Lookout, LookOut, Plan, Sight } from "../contract/lookout.ts";
+import type { Lookout, Plan } from "../contract/backend.ts";
+import type { LookOut, Sight } from "../contract/lookout.ts";
 import { encoded } from "../contract/text.ts";
 
 /** Functions of the addon: native.h says what they take. */

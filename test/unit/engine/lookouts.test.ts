@@ -1,7 +1,6 @@
 /** A cheaper way to look at a store, in place of polls. If these fail, a change is seen late, or each look is a poll. */
 import { expect, test } from "vitest";
-import { BackendError } from "../../../src/contract/backend.ts";
-import type { Lookout, Plan } from "../../../src/contract/lookout.ts";
+import { BackendError, type Lookout, type Plan } from "../../../src/contract/backend.ts";
 import type { Round } from "../../../src/engine/ask-times.ts";
 import { type LookoutParts, Lookouts } from "../../../src/engine/lookouts.ts";
 import { FakeClock, FakeStore, missing } from "../fakes.ts";
@@ -15,10 +14,8 @@ class WatchedStore extends FakeStore {
   /** Gives news; undefined: nobody looks. */
   news: (() => void) | undefined;
   isAble = true;
-  error: unknown;
 
   lookOut = (plan: Plan, news: () => void): Lookout | undefined => {
-    if (this.error !== undefined) throw this.error as Error;
     if (!this.isAble) return undefined;
     if (this.news !== undefined) throw new Error("two at a time");
     this.plans.push(plan);
@@ -85,10 +82,6 @@ test("where the store cannot, it is polled as ever", async () => {
   const { clock } = await start(store);
   await clock.advance(100);
   expect(store.fetches.length).toBe(21);
-  store.isAble = true;
-  store.error = Object.assign(new Error("EMFILE"), { code: "EMFILE", syscall: "socket", errno: -24 });
-  await clock.advance(100);
-  expect(store.fetches.length).toBe(41);
 });
 
 test("a secret that the store does not give is asked for as ever", async () => {
@@ -244,21 +237,6 @@ test("news makes a poll due, and its end leaves that as it is", async () => {
   store.news?.();
   lookouts.end();
   expect([pollsAt(), rung]).toEqual([7, ["look"]]);
-});
-
-test("a fault of the program is no fault of the system", () => {
-  const { lookouts, store } = alone();
-  store.error = new TypeError("a bug");
-  expect(() => {
-    lookouts.begin(round());
-  }).toThrow("a bug");
-});
-
-test("a store that the system refuses something is polled as ever", () => {
-  const { lookouts, store, pollsAt } = alone();
-  store.error = Object.assign(new Error("EMFILE"), { code: "EMFILE", syscall: "socket", errno: -24 });
-  lookouts.begin(round());
-  expect(pollsAt()).toBe(5);
 });
 
 test("polls without news between two false alarms do not matter", () => {

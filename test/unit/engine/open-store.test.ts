@@ -273,3 +273,71 @@ test("a watch gets all requests, and none starts once the sidecar stops", async 
   await store.watch?.(() => hints.push("hint"), stop.signal);
   expect([watched.length, hints]).toEqual([1, ["hint"]]);
 });
+
+describe("what only saves time", () => {
+  const plan = { first: 1, interval: 1, files: [] };
+
+  test("is begun once, for all secrets, and not at a reload", async () => {
+    const asked: (readonly string[])[] = [];
+    backend = { prepare: (requests) => void asked.push(requests.map(({ id }) => id)) };
+    const store = await open();
+    expect(asked).toEqual([["a", "b"]]);
+    await open({}, store);
+    await open({ config: { other: true } }, store);
+    expect(asked.length).toBe(1);
+  });
+
+  test.each<readonly [string, () => void]>([
+    [
+      "throws",
+      () => {
+        throw new TypeError("a bug");
+      },
+    ],
+    ["rejects", () => Promise.reject(new TypeError("a bug")) as unknown as undefined],
+  ])("may fail without a consequence: a preparation that %s", async (_, prepare) => {
+    backend = { prepare };
+    await expect(open()).resolves.toBeDefined();
+    await settled();
+  });
+
+  test.each<readonly [string, NonNullable<Backend<unknown>["lookOut"]>]>([
+    [
+      "throws",
+      () => {
+        throw new TypeError("a bug");
+      },
+    ],
+    ["gives nothing", () => undefined],
+    ["gives something else", () => ({}) as never],
+  ])("may fail without a consequence: a lookout that %s", async (_, lookOut) => {
+    backend = { lookOut };
+    expect((await open()).lookOut?.(plan, () => undefined)).toBeUndefined();
+  });
+
+  test("a lookout gets all secrets, and its end may fail", async () => {
+    const asked: unknown[] = [];
+    let ends = 0;
+    backend = {
+      lookOut: (requests, its) => {
+        asked.push(
+          requests.map(({ id }) => id),
+          its,
+        );
+        return {
+          end: () => {
+            ends += 1;
+            throw new TypeError("a bug");
+          },
+        };
+      },
+    };
+    const store = await open();
+    store.lookOut?.(plan, () => undefined)?.end();
+    expect([asked, ends]).toEqual([[["a", "b"], plan], 1]);
+  });
+
+  test("a backend without it has none", async () => {
+    expect((await open()).lookOut).toBeUndefined();
+  });
+});
