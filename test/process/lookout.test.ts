@@ -5,11 +5,13 @@
 import * as fs from "node:fs";
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { expect } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { needs } from "../requirements.ts";
+import { VaultServer } from "../vault/server.ts";
+import { onEachServer } from "../vault/servers.ts";
 import { StandIn } from "../vault/stand-in.ts";
 import { type Daemon, eventually, Place } from "./daemon.ts";
-import { token, value, vaultAt } from "./network.ts";
+import { listener, passOn, token, value, vaultAt } from "./network.ts";
 
 /** The requests that came over one connection. A poll closes its own. */
 type Requests = { readonly path: string; readonly token: unknown }[];
@@ -81,8 +83,6 @@ async function endsWithoutCanary(daemon: Daemon): Promise<void> {
 }
 
 needs("executable").describe("a store that answers the same", () => {
-  const test = needs("executable").test;
-
   test("is looked at over one connection, with the token, and for what the polls ask", async () => {
     const vault = await Vault.start();
     const { daemon } = await watched(vault);
@@ -157,8 +157,6 @@ needs("executable").describe("a store that answers the same", () => {
 });
 
 needs("executable").describe("it is polled as ever", () => {
-  const test = needs("executable").test;
-
   async function isPolled(vault: Vault, daemon: Daemon): Promise<void> {
     const { asked } = vault;
     await eventually("many polls", () => vault.asked > asked + 30);
@@ -193,5 +191,52 @@ needs("executable").describe("it is polled as ever", () => {
     const vault = await Vault.start();
     const { daemon } = await watched(vault, { url: vault.standIn.url.replace("127.0.0.1", "localhost") });
     await isPolled(vault, daemon);
+  });
+});
+
+/** A port before this server, and the longest row of requests for a secret over one of its connections. */
+async function watchedPort(url: string): Promise<{ port: number; longest: () => number; forget: () => void }> {
+  const rows: number[] = [];
+  const pass = passOn(url);
+  const port = await listener((socket) => {
+    const row = rows.push(0) - 1;
+    socket.on("data", (data) => {
+      if (data.includes("GET /v1/secret")) rows[row] = (rows[row] ?? 0) + 1;
+    });
+    pass(socket);
+  });
+  const forget = () => {
+    rows.fill(0);
+  };
+  return { port, longest: () => Math.max(0, ...rows), forget };
+}
+
+// Their answers differ in the id of the request alone, and in fields of the head.
+onEachServer("is looked at, and its change is published", ["executable"], (product) => {
+  test.each([
+    ["KV version 2", "secret", 2],
+    ["KV version 1", "secret-one", 1],
+  ])("%s", async (_, mount, kvVersion) => {
+    const server = await VaultServer.dev(product);
+    onTestFinished(() => server.dispose());
+    if (kvVersion === 1) await server.write(`sys/mounts/${mount}`, { type: "kv", options: { version: "1" } });
+    const put = (text: string) =>
+      kvVersion === 2
+        ? server.write("secret/data/app", { data: { id: text } })
+        : server.write(`${mount}/app`, { id: text });
+    await put(value);
+    const { port, longest, forget } = await watchedPort(server.url);
+    const place = new Place("/dev/shm");
+    const config = vaultAt(place, `http://127.0.0.1:${port}`, { mount, reloadOnChange: true, pollingInterval: 0.1 });
+    fs.writeFileSync(place.path("token"), await server.token(`path "${mount}/*" { capabilities = ["read"] }`));
+    const daemon = await place.start(config).ready();
+    expect(place.read("id")).toBe(value);
+    for (const text of ["canary-second", "canary-third"]) {
+      forget();
+      await eventually("ten looks over one connection", () => longest() >= 10);
+      await put(text);
+      await eventually(text, () => place.read("id") === text, 20);
+    }
+    await endsWithoutCanary(daemon);
   });
 });
