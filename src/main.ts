@@ -33,6 +33,7 @@ import { Publisher } from "./publish/publisher.ts";
 import type { AskAnother } from "./engine/open-targets.ts";
 import { Sidecar } from "./engine/sidecar.ts";
 import { checkStore, openStore, type Store } from "./engine/store.ts";
+import { turn } from "./contract/slices.ts";
 import { systemctl } from "./systemd/systemctl.ts";
 import { loadTemplates } from "./publish/templates.ts";
 import { ValueError } from "./publish/value.ts";
@@ -351,8 +352,11 @@ function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
 async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal, others?: "alone") {
   const open = async () => {
     const store = await openStore(config, log, Math.random);
+    // Each turn lets the store go on with what it prepares, while it waits for threads and the network.
+    await turn();
     // After the store, which refuses an output among the sources before anything is touched.
     const publisher = await Publisher.open(config, output, log.warn);
+    await turn();
     const lock = others === "alone" ? undefined : await publisher.lock(lockFile);
     if (lock?.unlocked !== undefined) log.warn(`cannot lock the output against a second fetcher: ${lock.unlocked}`);
     return { store, publisher };

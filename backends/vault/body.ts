@@ -23,7 +23,7 @@ export class Body {
         this.#parts.push(Buffer.alloc(BLOCK));
         this.#free = BLOCK;
       }
-      const copied = bytes.copy(this.#parts.at(-1) ?? bytes, BLOCK - this.#free, at);
+      const copied = bytes.copy(this.#parts[this.#parts.length - 1] ?? bytes, BLOCK - this.#free, at);
       this.#free -= copied;
       at += copied;
     }
@@ -46,7 +46,7 @@ export class Body {
 
   /** Leaves the free bytes at the end out. */
   #trim(): void {
-    const last = this.#parts.at(-1);
+    const last = this.#parts[this.#parts.length - 1];
     if (this.#free > 0 && last !== undefined)
       this.#parts[this.#parts.length - 1] = last.subarray(0, BLOCK - this.#free);
     this.#free = 0;

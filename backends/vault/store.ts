@@ -69,8 +69,9 @@ export class VaultStore implements Backend<Source> {
   }
 
   async #fetch(requests: readonly SecretRequest<Source>[], signal: AbortSignal): Promise<Map<string, Outcome>> {
-    // Without a token we know nothing about any secret.
-    await this.#said(() => this.#session.current(signal));
+    // Without a token we know nothing about any secret. `prepare` has read its file a moment ago.
+    if (this.#preparing === undefined || this.#session.token === undefined)
+      await this.#said(() => this.#session.current(signal));
     const places = new Map<string, { readonly place: Place; readonly requests: SecretRequest<Source>[] }>();
     for (const request of requests) {
       const { place } = request.source;

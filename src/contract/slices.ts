@@ -6,6 +6,11 @@
 /** Work that yields every few milliseconds at most. */
 export type Sliced<T> = Generator<undefined, T>;
 
+/** Lets in what has come meanwhile: signals, answers, ends of timers and threads. */
+export async function turn(): Promise<void> {
+  await new Promise((resume) => setImmediate(resume));
+}
+
 /** ms of work between two looks at what else there is to do. */
 const SLICE = 20;
 
@@ -18,7 +23,7 @@ export async function inSlices<T>(work: Sliced<T>, signal?: AbortSignal): Promis
   let step = work.next();
   for (let begun = performance.now(); step.done !== true; step = work.next()) {
     if (performance.now() - begun < SLICE) continue;
-    await new Promise((resume) => setImmediate(resume));
+    await turn();
     signal?.throwIfAborted();
     begun = performance.now();
   }

@@ -3,6 +3,7 @@
  * Node's streams.
  */
 import { errnoCode, errnoText, ExitCode, FatalError } from "../contract/errors.ts";
+import { turn } from "../contract/slices.ts";
 
 let isOpen = false;
 /** The code of the first write that failed. */
@@ -31,7 +32,7 @@ export async function finishStandardOutput(): Promise<void> {
     });
   });
   // Node calls the callback before its listeners.
-  await new Promise((done) => setImmediate(done));
+  await turn();
   if (failure === undefined || failure === "EPIPE") return;
   throw new FatalError(ExitCode.ioError, `cannot write to standard output: ${errnoText(failure)}`);
 }

@@ -1,5 +1,5 @@
 /** What a start asks while the output is prepared. If these fail, it asks twice, or a login is left behind. */
-import { writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { temporary } from "../contract/temporary.ts";
@@ -69,4 +69,36 @@ test("its end ends the question", async () => {
   await until(() => asked().length > 0);
   await observed.backend.close?.();
   expect(asked()).toEqual([mounts]);
+});
+
+test("the fetch takes the token that was read for the question, and the next one reads its file again", async () => {
+  const observed = await open();
+  observed.backend.prepare?.(observed.requests("id"));
+  await until(() => asked().length > 0);
+  await rm(tokenPath);
+  expect(await textOf(observed, "id")).toBe(server.data["id"]);
+  await expect(textOf(observed, "id")).rejects.toMatchObject({ kind: "unavailable" });
+});
+
+test("a token that was replaced meanwhile, and is refused, is read again", async () => {
+  const next = canaries.add("canary-token-9127");
+  server.answering = ({ path, headers }, response) => {
+    if (path === mounts || headers["x-vault-token"] === next) return false;
+    reply(response, 403, { errors: ["permission denied"] });
+    return true;
+  };
+  const observed = await open();
+  observed.backend.prepare?.(observed.requests("id"));
+  await until(() => asked().length > 0);
+  await writeFile(tokenPath, next);
+  expect(await textOf(observed, "id")).toBe(server.data["id"]);
+});
+
+test("a token that comes only after the question is taken by the fetch", async () => {
+  await rm(tokenPath);
+  const observed = await open();
+  observed.backend.prepare?.(observed.requests("id"));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await writeFile(tokenPath, canaries.add("canary-token-5530"));
+  expect(await textOf(observed, "id")).toBe(server.data["id"]);
 });
