@@ -54,7 +54,8 @@ function parseUrl(server: string): Pick<Settings, "url" | "socketPath" | "server
       "must not hold the zone of an IPv6 address (%…): use a name, or an address without one",
     );
   const url = URL.canParse(server) ? new URL(server) : undefined;
-  if (url === undefined || !["http:", "https:"].includes(url.protocol))
+  // A URL's own rules take http:/x, http:x and http:\\x for http://x.
+  if (url === undefined || !/^https?:\/\/[^/\\]/i.test(server.trim()))
     throw new ConfigError("url", "expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket");
   // No server listens there: a program that chooses its port by itself says so with 0.
   if (url.port === "0") throw new ConfigError("url", "must not hold the port 0: expected that of the server");
@@ -81,8 +82,10 @@ function parseAuth(given: unknown, tokenPath: string | undefined, isSocket: bool
   }
   if (tokenPath !== undefined) throw new ConfigError("tokenPath", "does not go together with auth");
   const { method } = parse(
-    v.object({ method: oneOf(Object.keys(methods) as Auth["method"][]) }, ({ path }) =>
-      path === undefined ? "expected an object" : `is required: one of ${Object.keys(methods).join(", ")}`,
+    v.object(
+      { method: oneOf(Object.keys(methods) as Auth["method"][]) },
+      ({ path }) =>
+        `${path === undefined ? 'expected an object with "method"' : "is required"}: one of ${Object.keys(methods).join(", ")}`,
     ),
     given,
     "auth",

@@ -67,7 +67,7 @@ export function objectAs<const Entries extends v.ObjectEntries>(
   return v.pipe(
     v.custom<object>(
       (input) => typeof input === "object" && input !== null && !Array.isArray(input),
-      "expected an object",
+      known.length === 0 ? "expected an empty object: {}" : `expected an object: known here are ${known.join(", ")}`,
     ),
     v.strictObject(entries, (issue) => {
       if (issue.expected !== "never") return "is required";

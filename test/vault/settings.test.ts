@@ -41,6 +41,12 @@ describe("settings", () => {
     ],
     ["url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket", { ...token, url: "https//host" }],
     ["url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket", { ...token, url: "host:8200" }],
+    ...["http:/host", "https:host:8200", "http:\\\\host", "https:///host"].map(
+      (url): [string, Record<string, unknown>] => [
+        "url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket",
+        { ...token, url },
+      ],
+    ),
     [
       "url: expected https://HOST:PORT, http://HOST:PORT or unix:/path/of/the/socket",
       { ...token, url: "https://host:65536" },
@@ -81,7 +87,10 @@ describe("settings", () => {
       "auth.method: is required: one of token, approle, jwt, kubernetes, cert, aws, none",
       { auth: { type: "approle", role_id: "canary" } },
     ],
-    ["auth: expected an object", { auth: "approle" }],
+    [
+      'auth: expected an object with "method": one of token, approle, jwt, kubernetes, cert, aws, none',
+      { auth: "approle" },
+    ],
     ["auth.roleId: is required, or roleIdPath, but not both", { auth: { ...approle, roleId: undefined } }],
     ["auth.roleId: is required, or roleIdPath, but not both", { auth: { ...approle, roleIdPath: "/canary" } }],
     [

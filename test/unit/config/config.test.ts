@@ -86,14 +86,14 @@ test("every option arrives in its place", () => {
 
 describe("each error names its option, and never shows its value", () => {
   const seconds = "expected a number of seconds";
+  const rootOptions =
+    "service, backend, config, secrets, templates, output, onChange, startTimeout, resident, delivery, environment, $schema";
+  const secretOptions = "source, file, env, mode, owner, group, optional, empty, decode, join, all, prefix";
   test.each<[string, unknown]>([
-    ["expected an object", []],
-    ["expected an object", null],
-    ["expected an object", canary],
-    [
-      `${canary.slice(0, 0)}bakend: unknown option: known here are service, backend, config, secrets, templates, output, onChange, startTimeout, resident, delivery, environment, $schema; did you mean "backend"?`,
-      { bakend: canary },
-    ],
+    [`expected an object: known here are ${rootOptions}`, []],
+    [`expected an object: known here are ${rootOptions}`, null],
+    [`expected an object: known here are ${rootOptions}`, canary],
+    [`bakend: unknown option: known here are ${rootOptions}; did you mean "backend"?`, { bakend: canary }],
     ["backend: is required (or --backend NAME)", { secrets: { a: {} } }],
     ["backend: must not be empty", { ...good, backend: "" }],
     ["backend: expected a string", { ...good, backend: [canary] }],
@@ -103,7 +103,7 @@ describe("each error names its option, and never shows its value", () => {
       'onChange.verify.command: expected an array of strings: ["program", "argument"]',
       { ...good, onChange: { verify: { command: canary } } },
     ],
-    ["secrets.a: expected an object", { ...good, secrets: { a: canary } }],
+    [`secrets.a: expected an object: known here are ${secretOptions}`, { ...good, secrets: { a: canary } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: 400 } } }],
     ['secrets.a.mode: expected an octal string such as "0400"', { ...good, secrets: { a: { mode: "4755" } } }],
     [
@@ -141,7 +141,10 @@ describe("each error names its option, and never shows its value", () => {
       { ...good, templates: { ".fetcher-x": { template: "/t" } } },
     ],
     ["templates.x.template: is required", { ...good, templates: { x: {} } }],
-    ["templates.x: expected an object", { ...good, templates: { x: canary } }],
+    [
+      "templates.x: expected an object: known here are template, mode, owner, group",
+      { ...good, templates: { x: canary } },
+    ],
     [
       "templates.x.optional: unknown option: known here are template, mode, owner, group",
       { ...good, templates: { x: { template: "/t", optional: true } } },
@@ -197,7 +200,12 @@ describe("each error names its option, and never shows its value", () => {
       { ...good, onChange: { verify: { command: [] } } },
     ],
     ["onChange.verify.command[1]: expected a string", { ...good, onChange: { verify: { command: ["x", 1] } } }],
-    ["onChange.verify: expected an object", { ...good, onChange: { verify: canary } }],
+    ["output: expected an object: known here are directory, links, linksTo, envFile", { ...good, output: "/run/x" }],
+    [
+      "onChange: expected an object: known here are action, signal, settle, minInterval, splay, verify",
+      { ...good, onChange: "reload" },
+    ],
+    ["onChange.verify: expected an object: known here are command, timeout", { ...good, onChange: { verify: canary } }],
     [
       "resident: false means that nothing watches for changes: remove it or config.reloadOnChange",
       { ...good, resident: false, config: { reloadOnChange: true } },
