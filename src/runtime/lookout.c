@@ -211,12 +211,17 @@ static const char *field(const char *head, const char *name) {
   return NULL;
 }
 
-/* Whether it is a success with a body of just that length. */
-static int is_same_head(const char *head, size_t body_length) {
-  const char *length = field(head, "content-length");
+/* How an answer says where its body ends. */
+enum framing { OTHERWISE, BY_LENGTH, BY_CHUNKS };
+
+/* OTHERWISE: that way is not known here, or it is no success, or its body has another length. */
+static enum framing framing_of(const char *head, size_t body_length) {
+  const char *length = field(head, "content-length"), *coding = field(head, "transfer-encoding");
   char *end = NULL;
-  if (strncmp(head, "HTTP/1.1 200 ", 13) != 0 || length == NULL || field(head, "transfer-encoding") != NULL) return 0;
-  return strtoul(length, &end, 10) == body_length && end != length && *end == '\r';
+  if (strncmp(head, "HTTP/1.1 200 ", 13) != 0 || (length == NULL) == (coding == NULL)) return OTHERWISE;
+  if (coding != NULL) return strncasecmp(coding, "chunked\r", 8) == 0 ? BY_CHUNKS : OTHERWISE;
+  if (*length < '0' || *length > '9') return OTHERWISE;
+  return strtoul(length, &end, 10) == body_length && *end == '\r' ? BY_LENGTH : OTHERWISE;
 }
 
 static int is_same_body(const struct exchange *exchange, const unsigned char *body) {
@@ -226,8 +231,9 @@ static int is_same_body(const struct exchange *exchange, const unsigned char *bo
   return memcmp(body, exchange->body, from) == 0 && memcmp(body + to, exchange->body + to, exchange->body_length - to) == 0;
 }
 
-/* Receives until `length` bytes are there. 0: something went wrong. */
+/* Receives until `length` bytes are there. 0: something went wrong, or there is no room. */
 static int receive(struct lookout *lookout, size_t *have, size_t length, int64_t end) {
+  if (length > lookout->room) return 0;
   while (*have < length) {
     ssize_t got = recv(lookout->connection, lookout->answer + *have, length - *have, MSG_DONTWAIT);
     if (got > 0)
@@ -238,29 +244,76 @@ static int receive(struct lookout *lookout, size_t *have, size_t length, int64_t
   return 1;
 }
 
+static int digit_of(unsigned char letter) {
+  if (letter >= '0' && letter <= '9') return letter - '0';
+  letter |= 0x20;
+  return letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
+}
+
+/* Receives the line with the size of the chunk at `at`, which moves behind it. 0: something went wrong. */
+static int receive_size(struct lookout *lookout, size_t *have, size_t *at, size_t *size, int64_t end) {
+  size_t digits = 0;
+  for (*size = 0;; digits++) {
+    if (!receive(lookout, have, *at + 2, end)) return 0;
+    const unsigned char *letters = lookout->answer + *at;
+    if (digits > 0 && memcmp(letters, "\r\n", 2) == 0) break;
+    int digit = digit_of(letters[0]);
+    /* More digits than any size here has. */
+    if (digit < 0 || digits == 8) return 0;
+    *size = *size * 16 + (size_t)digit;
+    (*at)++;
+  }
+  *at += 2;
+  return 1;
+}
+
+/* Receives a body in chunks, and puts it together at `from`. 0: something went wrong, or it has another length. */
+static int receive_chunks(struct lookout *lookout, size_t *have, size_t from, size_t length, int64_t end) {
+  size_t at = from, to = from, size = 0;
+  do {
+    if (!receive_size(lookout, have, &at, &size, end) || size > from + length - to) return 0;
+    if (!receive(lookout, have, at + size + 2, end) || memcmp(lookout->answer + at + size, "\r\n", 2) != 0) return 0;
+    memmove(lookout->answer + to, lookout->answer + at, size);
+    to += size;
+    at += size + 2;
+  } while (size > 0);
+  return to == from + length && *have == at;
+}
+
+/* Receives the rest of the body that begins at `from`. */
+static int receive_body(struct lookout *lookout, enum framing framing, size_t have, size_t from, size_t length, int64_t end) {
+  if (framing == BY_CHUNKS) return receive_chunks(lookout, &have, from, length, end);
+  return framing == BY_LENGTH && have <= from + length && receive(lookout, &have, from + length, end);
+}
+
 /* Sends one request, and compares its answer. `has_begun` is set once there is some of one. */
 static int is_same_answer(struct lookout *lookout, const struct exchange *exchange, int *has_begun, int64_t end) {
   unsigned char *head_end = NULL;
-  size_t have = 0;
+  size_t have = 0, length = exchange->body_length;
   if (!tell(lookout, exchange, end)) return 0;
   while (head_end == NULL) {
     if (have >= LONGEST_HEAD || !receive(lookout, &have, have + 1, end)) return 0;
     *has_begun = 1;
     /* The byte waited for came with others, most often with all. */
-    ssize_t more = recv(lookout->connection, lookout->answer + have, LONGEST_HEAD + exchange->body_length - have, MSG_DONTWAIT);
+    ssize_t more = recv(lookout->connection, lookout->answer + have, LONGEST_HEAD + length - have, MSG_DONTWAIT);
     if (more > 0) have += (size_t)more;
     head_end = memmem(lookout->answer, have, "\r\n\r\n", 4);
   }
   /* The line's end before it stays, for the last field. */
   head_end[2] = 0;
-  size_t head_length = (size_t)(head_end - lookout->answer) + 4, length = head_length + exchange->body_length;
-  const char *head = (const char *)lookout->answer;
-  if (head_length > LONGEST_HEAD || have > length || !is_same_head(head, exchange->body_length)) return 0;
-  const char *connection = field(head, "connection");
+  size_t from = (size_t)(head_end - lookout->answer) + 4;
+  const char *head = (const char *)lookout->answer, *connection = field(head, "connection");
   int is_last = connection != NULL && strncasecmp(connection, "keep-alive", 10) != 0;
-  if (!receive(lookout, &have, length, end) || !is_same_body(exchange, lookout->answer + head_length)) return 0;
+  if (from > LONGEST_HEAD || !receive_body(lookout, framing_of(head, length), have, from, length, end)) return 0;
+  if (!is_same_body(exchange, lookout->answer + from)) return 0;
   if (is_last) hang_up(lookout);
   return 1;
+}
+
+/* Whether there is time for another try. */
+static int may_try_again(const struct lookout *lookout, int64_t end) {
+  struct pollfd over = {.fd = lookout->over, .events = POLLIN};
+  return now() < end && poll(&over, 1, 0) == 0;
 }
 
 /* The server may have closed the kept connection meanwhile: then a new one is tried. */
@@ -269,7 +322,7 @@ static int are_same_answers(struct lookout *lookout) {
   for (size_t at = 0; at < lookout->exchange_count; at++) {
     int is_kept = lookout->connection >= 0, has_begun = 0;
     int is_same = (is_kept || dial(lookout, end)) && is_same_answer(lookout, &lookout->exchanges[at], &has_begun, end);
-    if (!is_same && is_kept && !has_begun) {
+    if (!is_same && is_kept && !has_begun && may_try_again(lookout, end)) {
       hang_up(lookout);
       is_same = dial(lookout, end) && is_same_answer(lookout, &lookout->exchanges[at], &has_begun, end);
     }
@@ -296,10 +349,6 @@ static int rests(struct lookout *lookout) {
 
 static void *look_around(void *data) {
   struct lookout *lookout = data;
-  sigset_t all;
-  /* The runtime's threads take the signals. */
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, NULL);
   while (rests(lookout))
     if (!are_same_files(lookout) || !is_same_word(lookout) || !are_same_answers(lookout)) {
       pthread_mutex_lock(&lookout->mutex);
@@ -431,12 +480,17 @@ static int take_all(napi_env env, napi_value sight, struct lookout *lookout) {
 static int begin_thread(struct lookout *lookout) {
   pthread_t thread;
   pthread_attr_t attributes;
+  sigset_t all, before;
   if (pthread_attr_init(&attributes) != 0) return 0;
   pthread_attr_setstacksize(&attributes, 128 * 1024);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   atomic_fetch_add(&lookout->owners, 1);
   atomic_fetch_add(&threads, 1);
+  /* The runtime's threads take the signals, from this one's first moment on. */
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
   int status = pthread_create(&thread, &attributes, look_around, lookout);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
   if (status == 0) return 1;
   atomic_fetch_sub(&lookout->owners, 1);

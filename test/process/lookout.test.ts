@@ -214,16 +214,18 @@ async function watchedPort(url: string): Promise<{ port: number; longest: () => 
 // Their answers differ in the id of the request alone, and in fields of the head.
 onEachServer("is looked at, and its change is published", ["executable"], (product) => {
   test.each([
-    ["KV version 2", "secret", 2],
-    ["KV version 1", "secret-one", 1],
-  ])("%s", async (_, mount, kvVersion) => {
+    ["KV version 2", "secret", 2, ""],
+    ["KV version 1", "secret-one", 1, ""],
+    // Answers above 2 KiB come in chunks.
+    ["a long value", "secret", 2, "x".repeat(30_000)],
+  ])("%s", async (_, mount, kvVersion, more) => {
     const server = await VaultServer.dev(product);
     onTestFinished(() => server.dispose());
     if (kvVersion === 1) await server.write(`sys/mounts/${mount}`, { type: "kv", options: { version: "1" } });
     const put = (text: string) =>
       kvVersion === 2
-        ? server.write("secret/data/app", { data: { id: text } })
-        : server.write(`${mount}/app`, { id: text });
+        ? server.write("secret/data/app", { data: { id: text, more } })
+        : server.write(`${mount}/app`, { id: text, more });
     await put(value);
     const { port, longest, forget } = await watchedPort(server.url);
     const place = new Place("/dev/shm");

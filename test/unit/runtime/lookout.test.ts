@@ -24,6 +24,14 @@ const varies = [from, from + id.length] as const;
 const answer = (body: string, head = "Date: Mon") =>
   `HTTP/1.1 200 OK\r\n${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 const same = answer(bodyWith(id));
+/** An answer in chunks of so many bytes; by itself Vault gives longer ones so. */
+const chunked = (body: string, size: number, last = "0\r\n\r\n") => {
+  const pieces = Array.from({ length: Math.ceil(body.length / size) }, (_, at) =>
+    body.slice(at * size, (at + 1) * size),
+  );
+  const chunks = pieces.map((piece) => `${piece.length.toString(16)}\r\n${piece}\r\n`);
+  return `HTTP/1.1 200 OK\r\nDate: Mon\r\nTransfer-Encoding: chunked\r\n\r\n${chunks.join("")}${last}`;
+};
 
 /** What becomes of a connection's next request. */
 type Serve = (socket: Socket) => void;
@@ -130,15 +138,17 @@ async function hasNews(watch: Watch): Promise<void> {
   expect(watch.news).toBe(1);
 }
 
-const byteByByte: Serve = (socket) => {
-  socket.setNoDelay(true);
-  void (async () => {
-    for (const letter of same) {
-      socket.write(letter);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  })();
-};
+const byteByByte =
+  (text: string): Serve =>
+  (socket) => {
+    socket.setNoDelay(true);
+    void (async () => {
+      for (const letter of text) {
+        socket.write(letter);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    })();
+  };
 const closing: Serve = (socket) => socket.end(answer(bodyWith(id), "Connection: close"));
 
 function replace(path: string): void {
@@ -156,7 +166,14 @@ needs("gcc").describe("a lookout", () => {
     ["another identifier of the request", says(answer(bodyWith(other)))],
     ["another date, and more fields", says(answer(bodyWith(id), "X-One: 1\r\nDate: Tue\r\nX-Two: 2"))],
     ["names of fields in other letters", says(same.replace("Content-Length", "content-LENGTH"))],
-    ["an answer in single bytes", byteByByte],
+    ["an answer in single bytes", byteByByte(same)],
+    ["an answer in one chunk", says(chunked(bodyWith(other), 1000))],
+    ["an answer in many chunks", says(chunked(bodyWith(other), 1))],
+    [
+      "a size of a chunk in large letters and with zeros before it",
+      says(chunked(bodyWith(id), 90).replace("4b\r\n", "0004B\r\n")),
+    ],
+    ["chunks in single bytes", byteByByte(chunked(bodyWith(id), 30))],
     ["a connection that ends with the answer, as it says", closing],
     ["a connection that ends with the answer, and does not say so", (socket) => socket.end(same)],
   ])("stays quiet for %s", async (_, serve) => {
@@ -193,7 +210,20 @@ needs("gcc").describe("a lookout", () => {
     ["no length", says(same.replace(/Content-Length: \d+\r\n/, ""))],
     ["a length with more behind it", says(same.replace(/Content-Length: (\d+)/, "Content-Length: $10"))],
     ["a length that is no number", says(same.replace(/Content-Length: (\d+)/, "Content-Length: $1x"))],
-    ["chunks", says(same.replace("Date: Mon", "Transfer-Encoding: chunked"))],
+    ["a length with a sign", says(same.replace("Content-Length: ", "Content-Length: +"))],
+    ["chunks and a length", says(same.replace("Date: Mon", "Transfer-Encoding: chunked"))],
+    ["another value in chunks", says(chunked(bodyWith(id, "two"), 20))],
+    ["a longer value in chunks", says(chunked(bodyWith(id, "three"), 20))],
+    ["a shorter value in chunks", says(chunked(bodyWith(id, "1"), 20))],
+    ["an endless chunk", says(`${chunked("", 1, "")}ffffffff\r\n${"x".repeat(9000)}`)],
+    ["a chunk with an endless size", says(`${chunked("", 1, "")}${"0".repeat(9000)}`)],
+    ["a chunk without a size", says(chunked(bodyWith(id), 1000).replace("4b\r\n", "\r\n"))],
+    ["a chunk with more behind its size", says(chunked(bodyWith(id), 1000).replace("4b\r\n", "4b;x=y\r\n"))],
+    ["a chunk that is longer than its size", says(chunked(bodyWith(id), 1000).replace("4b\r\n", "4a\r\n"))],
+    ["a field behind the chunks", says(chunked(bodyWith(id), 1000, "0\r\nX: 1\r\n\r\n"))],
+    ["more than the chunks", says(`${chunked(bodyWith(id), 1000)}HTTP/1.1`)],
+    ["compressed chunks", says(chunked(bodyWith(id), 1000).replace("chunked", "gzip, chunked"))],
+    ["an end in the middle of the chunks", (socket) => socket.end(chunked(bodyWith(id), 1000, ""))],
     ["more than the answer", says(`${same}HTTP/1.1 200 OK\r\n`)],
     ["a head without an end", says(`HTTP/1.1 200 OK\r\nX: ${"x".repeat(5000)}`)],
     ["a long head", says(answer(bodyWith(id), `X: ${"x".repeat(5000)}`))],
@@ -212,6 +242,24 @@ needs("gcc").describe("a lookout", () => {
     const { length } = server.asked;
     await delay(100);
     expect(server.asked.length).toBe(length);
+  });
+
+  test("asks once only where the answer is late, or nobody waits for it any more", async () => {
+    const path = join(directory, "socket");
+    const server = await new Server().start({ path });
+    for (const isEnded of [true, false]) {
+      server.serve = says(same);
+      const watch = look(server, { peer: { path } });
+      await staysQuiet(server, watch);
+      server.serve = () => undefined;
+      const { connections } = server;
+      const { length } = server.asked;
+      await until("the request", () => server.asked.length > length);
+      if (isEnded) watch.lookout.end();
+      else await hasNews(watch);
+      await delay(100);
+      expect(server.connections).toBe(connections);
+    }
   });
 
   test("says that there is news when the server goes", async () => {
