@@ -17,7 +17,7 @@ import { RunningFile } from "./config/running-file.ts";
 import { type Configuration, configurationOf } from "./engine/configuration.ts";
 import type { once, Terminal } from "./cli/debug.ts";
 import { ConfigError, ExitCode, FatalError, systemRefusal, UsageError } from "./contract/errors.ts";
-import { aborted, late, waitFor } from "./contract/bounded-wait.ts";
+import { aborted, waitFor } from "./contract/bounded-wait.ts";
 import { beginThreads } from "./contract/file-calls.ts";
 import { lineStyle, type Log, openLog } from "./runtime/log.ts";
 import { factsFile, type TellFacts, unitOfThisProcess } from "./engine/facts.ts";
@@ -350,25 +350,42 @@ function startWatchdog(notifier: Notifier): NodeJS.Timeout | undefined {
  * @returns undefined where `stop` aborts first. @throws FatalError 69 after `startTimeout`.
  */
 async function openInTime(config: Config, output: OutputConfig, stop: AbortSignal, others?: "alone") {
+  let giveBack: () => void = () => undefined;
+  const left = new AbortController();
+  // Lets the store go on with what it prepares, while it waits for threads and the network.
+  const between = async () => {
+    await turn();
+    left.signal.throwIfAborted();
+  };
   const open = async () => {
     const store = await openStore(config, log, Math.random);
-    // Each turn lets the store go on with what it prepares, while it waits for threads and the network.
-    await turn();
+    await between();
     // After the store, which refuses an output among the sources before anything is touched.
-    const publisher = await Publisher.open(config, output, log.warn);
-    await turn();
+    const publisher = await Publisher.open(config, output, log.warn, (made) => (giveBack = made));
+    giveBack = () => {
+      publisher.releaseUnused();
+    };
+    await between();
     const lock = others === "alone" ? undefined : await publisher.lock(lockFile);
     if (lock?.unlocked !== undefined) log.warn(`cannot lock the output against a second fetcher: ${lock.unlocked}`);
     return { store, publisher };
   };
   const { startTimeout, backend } = config;
-  const opened = await waitFor(open(), stop, startTimeout ?? undefined);
-  if (opened === late)
-    throw new FatalError(
-      ExitCode.unavailable,
-      `${backend}: the store or a template does not open (gave up after startTimeout, ${String(startTimeout)} s)`,
-    );
-  return opened === aborted ? undefined : opened;
+  let opened;
+  try {
+    opened = await waitFor(open(), stop, startTimeout ?? undefined);
+  } catch (error) {
+    giveBack();
+    throw error;
+  }
+  if (typeof opened !== "symbol") return opened;
+  left.abort();
+  giveBack();
+  if (opened === aborted) return undefined;
+  throw new FatalError(
+    ExitCode.unavailable,
+    `${backend}: the store or a template does not open (gave up after startTimeout, ${String(startTimeout)} s)`,
+  );
 }
 
 /**

@@ -69,18 +69,24 @@ export class Publisher {
 
   /**
    * @param warn called once for each problem beside the published files.
+   * @param begun called with a function that removes the directories that were made, for a caller that does not wait.
    * @throws PublishError, ConfigError
    */
   static async open(
     config: Config,
     output: OutputConfig,
     warn: (message: string) => void = () => undefined,
+    begun: (giveBack: () => void) => void = () => undefined,
   ): Promise<Publisher> {
     const directory = new PublishedDirectory(output.directory);
+    const giveBack = () => {
+      removeMade(directory.made);
+    };
+    begun(giveBack);
     try {
       return new Publisher(config, output, directory, await SetLayout.of(config, directory.defaultMode), warn);
     } catch (error) {
-      removeMade(directory.made);
+      giveBack();
       throw error;
     }
   }

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { needs } from "../requirements.ts";
 import { countingBackend } from "./counting-backend.ts";
@@ -56,6 +57,34 @@ test("starts with a circular link in PATH", async () => {
   expect(stderr).not.toContain("bug");
   expect(code).toBe(0);
 });
+
+test("a stop at any moment of a start takes back the directories that were made for it", async () => {
+  const place = new Place();
+  place.put({ a: "one" });
+  const template = place.path("template");
+  fs.writeFileSync(template, "{{a}}");
+  const made = place.path("made");
+  const config = {
+    ...place.config(["a"], { output: { directory: join(made, "deep", "output") } }),
+    templates: { "app.ini": { template } },
+  };
+  const begun = performance.now();
+  await (await place.start(config).ready()).end();
+  const length = performance.now() - begun;
+  let early = 0;
+  for (let at = 0; at < 40; at += 1) {
+    const daemon = place.start(config);
+    await delay((1.2 * length * at) / 40);
+    const { code, signal, stderr } = await daemon.end();
+    // Before it can hear it, the signal ends it.
+    if (signal === null) expect(code).toBe(0);
+    else expect(signal).toBe("SIGTERM");
+    if (signal === null && !stderr.includes('"ready:')) early += 1;
+    expect(fs.existsSync(made)).toBe(false);
+  }
+  // Else every stop came too early or too late.
+  expect(early).toBeGreaterThan(3);
+}, 120_000);
 
 describe("start", () => {
   test("says READY when every file is there, complete", async () => {
