@@ -69,12 +69,13 @@ test("a stop at any moment of a start takes back the directories that were made 
     templates: { "app.ini": { template } },
   };
   const begun = performance.now();
-  await (await place.start(config).ready()).end();
+  const first = await place.start(config).ready();
   const length = performance.now() - begun;
+  await first.end();
   let early = 0;
-  for (let at = 0; at < 40; at += 1) {
+  for (let at = 0; at < 40 || (early < 5 && at < 200); at += 1) {
     const daemon = place.start(config);
-    await delay((1.2 * length * at) / 40);
+    await delay((length * (at % 40)) / 40);
     const { code, signal, stderr } = await daemon.end();
     // Before it can hear it, the signal ends it.
     if (signal === null) expect(code).toBe(0);
@@ -83,7 +84,7 @@ test("a stop at any moment of a start takes back the directories that were made 
     expect(fs.existsSync(made)).toBe(false);
   }
   // Else every stop came too early or too late.
-  expect(early).toBeGreaterThan(3);
+  expect(early).toBeGreaterThanOrEqual(5);
 }, 120_000);
 
 describe("start", () => {
