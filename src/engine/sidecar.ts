@@ -32,8 +32,8 @@ import { Watching } from "./watch.ts";
 
 /** Seconds between two looks at the file of the configuration, however often the store is asked. */
 const LOOK_PAUSE = 30;
-/** Seconds in which STATUS does not say again that all is as it was, only checked later. */
-const STATUS_PAUSE = 30;
+/** Seconds in which STATUS does not say again that all is as it was, only checked later. Polls behind a lookout are rarer. */
+const STATUS_PAUSE = 26;
 
 export interface SidecarParts {
   readonly config: Config;

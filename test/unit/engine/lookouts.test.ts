@@ -47,6 +47,19 @@ test("begins after the first poll, and then the store is asked each half minute"
   expect([store.fetches.length, store.plans.length]).toEqual([13, 12]);
 });
 
+test.each([0, 0.5, 0.999])(
+  "STATUS says the time of each poll between them, whatever the jitter: %f",
+  async (random) => {
+    const { store, clock, notifier } = await start(undefined, { random });
+    await clock.until(() => store.news !== undefined);
+    const [asked, said] = [store.fetches.length, notifier.statuses.length];
+    await clock.advance(300);
+    expect(store.fetches.length - asked).toBeGreaterThanOrEqual(9);
+    // The first poll may follow the one before it too closely.
+    expect(notifier.statuses.length - said).toBeGreaterThanOrEqual(store.fetches.length - asked - 1);
+  },
+);
+
 test("news is followed by a poll at once", async () => {
   const { store, clock, file } = await start();
   await clock.until(() => store.news !== undefined);
