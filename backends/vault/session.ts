@@ -60,7 +60,7 @@ export class Session {
    */
   get word(): { readonly path: string; readonly text: string } | undefined {
     const token = this.#token;
-    if (token?.uses !== Infinity || !this.#isUsable(token)) return undefined;
+    if (token?.uses !== Infinity || !this.#isUsable(token) || !this.#renewal.isKnown(token)) return undefined;
     const path = this.#auth.method === "token" ? this.#auth.tokenPath : "";
     return { path, text: path === "" ? "" : (token.text ?? "") };
   }

@@ -24,6 +24,8 @@ export class TokenRenewal {
   /** The one in use. */
   #token: Token | undefined;
   #lookedUp: Token | undefined;
+  /** The server has said what it says of this one. */
+  #described: Token | undefined;
   /** Fetches under way. */
   #fetches = 0;
   /** To be looked up at their end. */
@@ -70,6 +72,11 @@ export class TokenRenewal {
     });
   }
 
+  /** Whether all is known about it that the server says. */
+  isKnown(token: Token): boolean {
+    return this.#auth.method !== "token" || this.#described === token;
+  }
+
   /** A login describes its token. For a token from a file we ask the server, once the secrets are there. */
   lookUpSoon(token: Token): void {
     if (this.#auth.method !== "token" || this.#lookedUp === token || this.#stop.signal.aborted) return;
@@ -82,6 +89,7 @@ export class TokenRenewal {
       const path = "auth/token/lookup-self";
       const body = await this.#client.call({ method: "GET", path, signal: this.#stop.signal }, token.text);
       token.worked.add(path);
+      this.#described = token;
       const data = dataOf(body, path);
       const uses = secondsOf(data["num_uses"]);
       if (uses > 0) token.uses = uses;
@@ -91,7 +99,8 @@ export class TokenRenewal {
       if (token === this.#token) this.#schedule(token, token.ttl);
     })().catch((error: unknown) => {
       this.#context.log("debug", "cannot look up the token; using it as it is");
-      if (token !== this.#token || (error instanceof Refused && !error.isTemporary)) return;
+      if (error instanceof Refused && !error.isTemporary) this.#described = token;
+      if (token !== this.#token || this.#described === token) return;
       // An outage does not answer that: without an answer the token would never be renewed. The next request asks
       // again, or else the timer does.
       this.#lookedUp = undefined;

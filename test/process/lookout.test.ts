@@ -187,6 +187,28 @@ needs("executable").describe("it is polled as ever", () => {
     await isPolled(vault, daemon);
   });
 
+  test("where a token that takes the place of another is good for some requests only", async () => {
+    const vault = await Vault.start();
+    const { answering } = vault.standIn;
+    const fresh = "canary-token-limited";
+    vault.standIn.answering = (asked, response, socket) => {
+      if (!asked.path.includes("/lookup-self") || asked.headers["x-vault-token"] !== fresh)
+        return answering(asked, response, socket);
+      const body = JSON.stringify({ data: { ttl: 0, num_uses: 5000, renewable: false } });
+      response.writeHead(200, { "content-type": "application/json", "content-length": body.length }).end(body);
+      return true;
+    };
+    const { place, daemon } = await watched(vault);
+    await isLookedAt(vault);
+    fs.writeFileSync(place.path("token.new"), fresh);
+    fs.renameSync(place.path("token.new"), place.path("token"));
+    const isFresh = (request: { readonly token: unknown }) => request.token === fresh;
+    const rows = () => [...vault.connections.values()].map((row) => row.filter(isFresh).length);
+    await eventually("many polls", () => rows().reduce((sum, row) => sum + row, 0) > 30);
+    expect(Math.max(...rows())).toBeLessThan(3);
+    await endsWithoutCanary(daemon);
+  });
+
   test("where the server's name is not an address", async () => {
     const vault = await Vault.start();
     const { daemon } = await watched(vault, { url: vault.standIn.url.replace("127.0.0.1", "localhost") });
