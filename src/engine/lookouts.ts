@@ -94,8 +94,8 @@ export class Lookouts {
 
   #count(round: Round | undefined, now: number): void {
     if (round === undefined) return;
-    const isFalse = this.#hasNews && round.result === "unchanged";
-    if (this.#hasNews || round.result !== "unchanged") this.#falseAlarms = isFalse ? this.#falseAlarms + 1 : 0;
+    // After a quiet lookout it was something else: an outage, say, another token, or a file that somebody removed.
+    this.#falseAlarms = this.#hasNews && round.result === "unchanged" ? this.#falseAlarms + 1 : 0;
     this.#hasNews = false;
     if (this.#falseAlarms < FALSE_ALARMS) return;
     this.#falseAlarms = 0;
