@@ -233,9 +233,9 @@ interface Exchange {
   readonly signal: AbortSignal;
 }
 
-/** That server sends us away, or cannot serve. */
+/** That server sends us away, or cannot serve; or a proxy has waited too long (408), or is not for this name any more (421). */
 function isElsewhere(status: number): boolean {
-  return status >= 500 || status === 472 || status === 473 || (status >= 300 && status < 400);
+  return status >= 500 || [408, 421, 472, 473].includes(status) || (status >= 300 && status < 400);
 }
 
 /** @throws TypeError where a header has a character that would end it. */

@@ -366,6 +366,8 @@ needs("openssl").describe("Vault over TLS", () => {
   test.each<readonly [string, Answering]>([
     ["closes it just as it is used again", (_, __, socket) => socket.destroy().destroyed],
     ["is sealed", (_, response) => response.writeHead(503).end('{"errors":["Vault is sealed"]}').writableEnded],
+    ["says that it waited too long", (_, response) => response.writeHead(408).end().writableEnded],
+    ["says that it is not for this name", (_, response) => response.writeHead(421).end().writableEnded],
     [
       "sends it away",
       (_, response) => response.writeHead(307, { location: "https://leader.test/" }).end().writableEnded,
