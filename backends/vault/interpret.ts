@@ -93,9 +93,12 @@ export function shortened(text: string): string {
 
 function notVault(server: string, status: number, headers: Headers): BackendError {
   const type = /^[\w.+-]{1,40}\/[\w.+-]{1,40}(?![\w.+-])/.exec(headers["content-type"] ?? "")?.[0] ?? "no content type";
-  // Go and nginx answer so where they expect TLS.
-  const isPlain = status === 400 && !type.includes("json") && server.startsWith("http:");
-  const hint = isPlain ? "; that port may expect https" : "";
+  // Go and nginx answer so where they expect TLS, nginx also where it expects another certificate or any.
+  const isOfTls = status === 400 && !type.includes("json");
+  const wish = server.startsWith("https:")
+    ? "the server may expect another `tls.certFile`"
+    : "that port may expect https";
+  const hint = isOfTls && !server.startsWith("unix:") ? `; ${wish}` : "";
   return new BackendError(
     "unavailable",
     `${server}: the answer is not from Vault or OpenBao (status ${status}, ${type})${hint}`,

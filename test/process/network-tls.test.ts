@@ -117,6 +117,16 @@ needs("openssl").describe("Vault over TLS", () => {
     expect(standIn.asked).toEqual([]);
   });
 
+  test("names tls.certFile where a server refuses the client's certificate by an answer, as nginx does", async () => {
+    const standIn = await standInWithValue();
+    standIn.answering = (_, response) =>
+      response.writeHead(400, { "content-type": "text/html" }).end("The SSL certificate error").writableEnded;
+    const place = new Place();
+    const url = `https://localhost:${await secured("good", standIn)}`;
+    const says = "(status 400, text/html); the server may expect another `tls.certFile`";
+    await refuses(place, vaultAt(place, url, { tls: { caFile: pem("ours") } }), says);
+  });
+
   needs("fake-clock").test("waits while the clock is behind, and continues once it is set", async () => {
     const standIn = await standInWithValue();
     const place = new Place();
