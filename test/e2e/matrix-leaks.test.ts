@@ -95,7 +95,13 @@ async function liveThrough(pair: Pair): Promise<void> {
 /** A look is stopped for it, or it would be over. */
 async function environmentOfAsking(pair: Pair): Promise<string> {
   const { guest, asking, sidecar, isOnChange } = pair;
-  if (isOnChange) await pair.kill(sidecar, "STOP");
+  // It may be over before it is stopped.
+  const isStopped = () =>
+    pair.kill(sidecar, "STOP").then(
+      () => true,
+      () => false,
+    );
+  if (isOnChange) await guest.until("a stopped look", isStopped);
   const environment = await guest.text(`tr '\\0' '\\n' < /proc/${await guest.mainPid(asking)}/environ`);
   if (isOnChange) await pair.kill(sidecar, "CONT");
   return environment;

@@ -45,7 +45,7 @@ describe.each([
       }
       console.log(`${parent}: what ${kills} kills left: ${JSON.stringify(seen)}`);
       // Else the kills missed what they were meant for, and this test says nothing.
-      expect(seen.stage).toBeGreaterThan(kills / 25);
+      expect(seen.stage).toBeGreaterThan(kills / 50);
       expect(seen.commit).toBeGreaterThan(0);
     },
     10 * MINUTES,
