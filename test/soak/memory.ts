@@ -26,8 +26,6 @@ export interface Slope {
 export const WARM_UP = 60;
 /** Seconds of a process's life after which a leak differs from chance. */
 export const LONG_ENOUGH = 600;
-/** MiB per hour by which a process may grow. */
-const GROWTH = 1;
 /**
  * Seconds of one window, of which only the least sample counts: garbage piles up until it is collected, again and
  * again, and only the rest matters.
@@ -70,16 +68,6 @@ export class MemorySeries {
       own: perHour(least, ({ own }) => own),
     };
   }
-}
-
-/**
- * Whether a process that was observed for long enough grows by more than garbage explains. The longer it was observed, the
- * smaller is a leak that shows: with half a MiB of garbage, 3 MiB an hour in a quarter of one, 1.1 in five hours.
- *
- * @param pile MiB of garbage that may wait to be collected.
- */
-export function isLeak({ span, own }: Slope, pile: number): boolean {
-  return span >= LONG_ENOUGH && own > GROWTH + (3600 * pile) / span;
 }
 
 function span(samples: readonly Sample[]): number {

@@ -1,9 +1,8 @@
-import { runsOnNode } from "../program.ts";
-import { isLeak, type Slope } from "./memory.ts";
+import { LONG_ENOUGH, type Slope } from "./memory.ts";
 import type { Soak } from "./soak.ts";
 
-/** MiB of garbage that may wait to be collected (SOME in src/runtime/memory.ts): in minutes, or in a day. */
-const PILE = runsOnNode ? 0.125 : 0.5;
+/** MiB per hour by which a sidecar may grow, if it was observed for long enough. */
+const GROWTH = 1;
 /** MiB that no sidecar may ever reach: a short run can check only this. */
 const LARGEST = 160;
 
@@ -16,7 +15,7 @@ export function report(soak: Soak, seconds: number): { readonly text: string; re
     const slope = series.slope(soak.halfway);
     const largest = series.largest / 1024;
     if (largest > LARGEST) leaking.push(`${name}: ${largest.toFixed(1)} MiB`);
-    if (slope !== undefined && isLeak(slope, PILE))
+    if (slope !== undefined && slope.span >= LONG_ENOUGH && slope.own > GROWTH)
       leaking.push(`${name}: grows by ${slope.own.toFixed(2)} MiB per hour`);
     return `  ${name.padEnd(8)} ${history.length} values, ${lines.length} starts and reloads, ${series.processes} sidecar processes; USS at most ${largest.toFixed(1)} MiB${slope === undefined ? "" : growth(slope)}`;
   });
