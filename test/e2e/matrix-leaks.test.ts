@@ -99,7 +99,10 @@ async function environmentOfAsking(pair: Pair): Promise<string> {
   const isStopped = () =>
     pair.kill(sidecar, "STOP").then(
       () => true,
-      () => false,
+      (error: unknown) => {
+        if (String(error).includes("No main process to kill")) return false;
+        throw error;
+      },
     );
   if (isOnChange) await guest.until("a stopped look", isStopped);
   const environment = await guest.text(`tr '\\0' '\\n' < /proc/${await guest.mainPid(asking)}/environ`);

@@ -23,7 +23,8 @@ describe.each([
       const windows = await measure(place, store);
       const seen = { stage: 0, commit: 0, old: 0, new: 0, mixed: 0 };
       let daemon = await started(place, store);
-      for (let kill = 1; kill <= kills; kill += 1) {
+      // Chance decides how many hit the stage: more are made until these are enough.
+      for (let kill = 1; kill <= kills || (seen.stage <= kills / 25 && kill <= 2 * kills); kill += 1) {
         const before = store.lookAtRest();
         if (Math.random() < 0.2) daemon = await killedAtStart(place, store, daemon, windows);
         else await killedAtRotation(place, store, daemon, windows);
@@ -45,7 +46,7 @@ describe.each([
       }
       console.log(`${parent}: what ${kills} kills left: ${JSON.stringify(seen)}`);
       // Else the kills missed what they were meant for, and this test says nothing.
-      expect(seen.stage).toBeGreaterThan(kills / 50);
+      expect(seen.stage).toBeGreaterThan(kills / 25);
       expect(seen.commit).toBeGreaterThan(0);
     },
     10 * MINUTES,
