@@ -53,6 +53,8 @@ export class Lookouts {
     const { lookout, first, interval } = this.#current;
     this.#current = undefined;
     lookout.end();
+    // It has looked and found the same: the last alarm was of something else, an outage, say, or another token.
+    if (!this.#hasNews && clock.monotonic() > first + interval) this.#falseAlarms = 0;
     const missed = Math.ceil(Math.max(0, clock.monotonic() - first) / interval);
     owed.pollAtTime(Math.min(owed.pollAt, first + missed * interval));
   }
@@ -94,8 +96,8 @@ export class Lookouts {
 
   #count(round: Round | undefined, now: number): void {
     if (round === undefined) return;
-    // After a quiet lookout it was something else: an outage, say, another token, or a file that somebody removed.
-    this.#falseAlarms = this.#hasNews && round.result === "unchanged" ? this.#falseAlarms + 1 : 0;
+    const isFalse = this.#hasNews && round.result === "unchanged";
+    if (this.#hasNews || round.result !== "unchanged") this.#falseAlarms = isFalse ? this.#falseAlarms + 1 : 0;
     this.#hasNews = false;
     if (this.#falseAlarms < FALSE_ALARMS) return;
     this.#falseAlarms = 0;

@@ -252,15 +252,30 @@ test("news makes a poll due, and its end leaves that as it is", async () => {
   expect([pollsAt(), rung]).toEqual([7, ["look"]]);
 });
 
-test("a quiet lookout between two false alarms shows that not each answer differs", () => {
+test("polls without news between two false alarms do not matter", () => {
   const { lookouts, store } = alone();
   lookouts.begin(round());
-  for (const hasNews of [true, false, true, false, true]) {
+  for (const hasNews of [true, false, false, true]) {
     if (hasNews) store.news?.();
     lookouts.end();
     lookouts.begin(round());
   }
-  expect(store.news).toBeDefined();
+  expect(store.news).toBeUndefined();
+});
+
+test.each([
+  ["looked, and found the same", 20, true],
+  ["ended before its second look", 4, false],
+])("two false alarms with a lookout between them that %s", async (_, seconds, goesOn) => {
+  const { lookouts, store, clock } = alone();
+  lookouts.begin(round());
+  for (const hasNews of [true, false, true]) {
+    if (hasNews) store.news?.();
+    else await clock.advance(seconds);
+    lookouts.end();
+    lookouts.begin(round());
+  }
+  expect(store.news !== undefined).toBe(goesOn);
 });
 
 test.each<readonly [string, readonly (Round | undefined)[], boolean]>([
