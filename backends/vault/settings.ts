@@ -82,10 +82,10 @@ function parseAuth(given: unknown, tokenPath: string | undefined, isSocket: bool
   }
   if (tokenPath !== undefined) throw new ConfigError("tokenPath", "does not go together with auth");
   const { method } = parse(
-    v.object(
-      { method: oneOf(Object.keys(methods) as Auth["method"][]) },
-      ({ path }) =>
-        `${path === undefined ? 'expected an object with "method"' : "is required"}: one of ${Object.keys(methods).join(", ")}`,
+    v.object({ method: oneOf(Object.keys(methods) as Auth["method"][]) }, ({ path }) =>
+      path === undefined
+        ? `expected an object with "method": one of ${Object.keys(methods).join(", ")}`
+        : `is required: one of ${Object.keys(methods).join(", ")}`,
     ),
     given,
     "auth",

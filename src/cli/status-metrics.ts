@@ -26,7 +26,7 @@ export const metrics: readonly Metric[] = [
   {
     name: "fetcher_last_success_timestamp_seconds",
     type: "gauge",
-    help: "When the store last answered for all secrets; half a minute may pass until a look by a thread shows here.",
+    help: "When the store last answered for all secrets. Where a thread looks at the store, this may be half a minute behind.",
     value: ({ facts }) => seconds(facts?.checkedAt),
   },
   {
