@@ -40,13 +40,16 @@ export async function run(words: readonly string[], parts: RunParts): Promise<nu
   }
   const log = parts.openLog(isLevelGiven(words, parts.environment) ? commandLine.logLevel : "notice", watch);
   const config = await loadConfig(commandLine);
-  const directory = privateDirectory(parts.environment, log.warn);
   const child = new ChildAsUnit({
     command,
     environment: () => environmentOf(parts.environment, directory, output.envFile),
     umask: parts.umask,
     report: log.error,
   });
+  // Before the directory is made: a signal that nobody hears would leave it.
+  const stop = new AbortController();
+  const signals = handOn(child, stop);
+  const directory = privateDirectory(parts.environment, log.warn);
   const output = outputOf(config, directory);
   const clean = () => {
     rmSync(directory, { recursive: true, force: true });
@@ -57,15 +60,20 @@ export async function run(words: readonly string[], parts: RunParts): Promise<nu
     clean();
   });
   try {
-    return await live(configOf(config, output, command, watch), output, child, parts.live);
+    const begin = (notifier: Notifier) =>
+      parts.live(configOf(config, output, command, watch), output, { notifier, systemd: child }, stop.signal);
+    return await live(child, signals, stop, begin);
   } finally {
     clean();
   }
 }
 
-async function live(config: Config, output: OutputConfig, child: ChildAsUnit, begin: RunParts["live"]) {
-  const stop = new AbortController();
-  const signals = handOn(child, stop);
+async function live(
+  child: ChildAsUnit,
+  signals: ReturnType<typeof handOn>,
+  stop: AbortController,
+  begin: (notifier: Notifier) => Promise<boolean>,
+) {
   const { ended } = child;
   const notifier: Notifier = {
     ...silent,
@@ -77,7 +85,7 @@ async function live(config: Config, output: OutputConfig, child: ChildAsUnit, be
   void ended.then(() => {
     stop.abort();
   });
-  const isPublished = await begin(config, output, { notifier, systemd: child }, stop.signal);
+  const isPublished = await begin(notifier);
   return isPublished || signals.isStarted() ? await ended : signals.status();
 }
 

@@ -174,6 +174,16 @@ describe("signals", () => {
     },
   );
 
+  test("as soon as the directory is there, and nothing of it stays", async () => {
+    const place = new RunPlace();
+    for (let start = 0; start < 60; start += 1) {
+      const run = place.runs("exec sleep 60");
+      while (place.left().length === 0 && run.running) await new Promise(setImmediate);
+      expect((await run.end()).code).toBe(128 + constants.signals.SIGTERM);
+      expect(place.left()).toEqual([]);
+    }
+  });
+
   test("a signal before the command begins ends the wait for the store", async () => {
     const place = new RunPlace();
     fs.renameSync(place.store, place.path("away"));
